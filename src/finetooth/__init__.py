@@ -1,0 +1,44 @@
+"""finetooth: turn a base language model and your own examples into a specialised model, and prove it.
+
+`import finetooth as ft` is light: what needs torch is imported when it is first used.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from finetooth.config import Task
+from finetooth.types import Completion, Example, Message, Sampling, Score
+
+if TYPE_CHECKING:
+    from finetooth.commands.run import run
+    from finetooth.model.api import Model
+    from finetooth.tree import PrefixTree, Row
+
+__version__ = "0.1.0"
+__all__ = [
+    "Completion",
+    "Example",
+    "Message",
+    "Model",
+    "PrefixTree",
+    "Row",
+    "Sampling",
+    "Score",
+    "Task",
+    "run",
+]
+
+_LAZY = {
+    "Model": "finetooth.model.api",
+    "PrefixTree": "finetooth.tree",
+    "Row": "finetooth.tree",
+    "run": "finetooth.commands.run",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LAZY:
+        return getattr(import_module(_LAZY[name]), name)
+    raise AttributeError(f"module 'finetooth' has no attribute {name!r}")

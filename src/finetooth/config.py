@@ -1,0 +1,315 @@
+"""The task: one frozen, validated value that says everything a run does.
+
+Every key of a task file is a field here, and the field's description is its documentation everywhere
+(`--help`, docs/reference.md, error messages). An unknown key is an error that names the nearest known one;
+names that other tools use for the same thing are recognised.
+"""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args
+
+import yaml
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+from finetooth.errors import ConfigError
+
+Auto = Literal["auto"]
+
+
+def _yaml_number(value: Any) -> Any:
+    """YAML 1.1 reads `2e-4` as text: turn what is plainly a number into one. Leaves everything else alone."""
+    if isinstance(value, str) and value != "auto":
+        try:
+            return float(value)
+        except ValueError:
+            return value
+    return value
+
+
+Number = Annotated[float, BeforeValidator(_yaml_number)]
+Positive = Annotated[float, BeforeValidator(_yaml_number), Field(gt=0, allow_inf_nan=False)]
+Count = Annotated[int, Field(ge=1)]
+Share = Annotated[float, BeforeValidator(_yaml_number), Field(ge=0, lt=1)]
+
+
+class Section(BaseModel):
+    """A group of keys: frozen, and closed to unknown keys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class DataConfig(Section):
+    """Where the rows come from, how they are read, and how they are split."""
+
+    train: str | list[dict[str, Any]] = Field(
+        description="The examples: a .jsonl or .csv file (from Python also a list of dicts)."
+    )
+    validation: Share | str | list[dict[str, Any]] = Field(
+        0.1, description="Share of the training rows to iterate on, or a file."
+    )
+    test: Share | str | list[dict[str, Any]] = Field(
+        0.2, description="Share of the rows sealed before anything looks at them, or a file."
+    )
+    format: Literal["auto", "text", "qa", "alpaca", "chat", "labels"] = Field(
+        "auto", description="Shape of a row; auto finds it from the column names."
+    )
+    columns: dict[str, str] = Field(
+        default_factory=dict,
+        description="Names in this file -> id, system, context, answer, label, text, messages, group.",
+    )
+    group: str | None = Field(None, description="Column whose rows must stay on one side of a split.")
+    max_tokens: Auto | Count = Field(
+        "auto", description="Longest row in tokens; auto is what the model allows."
+    )
+    overlong: Literal["raise", "drop", "cut"] = Field(
+        "raise",
+        description="Rows longer than max_tokens: stop, leave them out, or cut context from the left.",
+    )
+
+
+class TrainConfig(Section):
+    """How the model is fine-tuned."""
+
+    method: Literal["sft"] = Field("sft", description="sft: supervised fine-tuning.")
+    adapter: Literal["lora", "none"] = Field(
+        "lora", description="lora trains low-rank adapters on all linear layers; none trains every weight."
+    )
+    rank: Count = Field(16, description="Rank of the LoRA adapters.")
+    learning_rate: Auto | Positive = Field("auto", description="Peak learning rate.")
+    batch_size: Auto | Count = Field("auto", description="Rows per optimizer step.")
+    epochs: Auto | Positive = Field("auto", description="Passes over the training rows.")
+    max_steps: Count | None = Field(None, description="Stop after this many optimizer steps.")
+    optimizer: Literal["adamw"] = Field("adamw", description="adamw: AdamW, fused.")
+    schedule: Literal["cosine", "linear", "constant"] = Field(
+        "cosine", description="How the learning rate falls after the warm-up."
+    )
+    warmup: Share = Field(0.05, description="Share of the steps over which the learning rate rises.")
+    weight_decay: Annotated[float, BeforeValidator(_yaml_number), Field(ge=0)] = Field(
+        0.0, description="Decoupled weight decay."
+    )
+    max_grad_norm: Positive = Field(1.0, description="Gradients are clipped to this norm.")
+    micro_tokens: Auto | Count = Field("auto", description="Distinct tokens of one micro-tree.")
+    validate_every: Auto | Count = Field("auto", description="Steps between validations.")
+    save_every: Auto | Count = Field("auto", description="Steps between checkpoints.")
+    log_every: Count = Field(1, description="Steps between lines of train/metrics.jsonl.")
+    patience: Auto | Count | None = Field(
+        "auto", description="Validations without improvement before stopping; null is never."
+    )
+
+
+class EvaluateConfig(Section):
+    """How answers are produced and graded."""
+
+    grader: str | list[str] = Field(
+        "auto", description="exact, label, number or package.module:function; a list: the first is primary."
+    )
+    shots: list[Annotated[int, Field(ge=0)]] = Field(
+        default_factory=lambda: [0, 4],
+        description="Prompting baselines of the base model: examples in the prompt.",
+    )
+    max_tokens: Auto | Count = Field(
+        "auto", description="Longest answer; auto is what the training answers need."
+    )
+    temperature: Annotated[float, BeforeValidator(_yaml_number), Field(ge=0)] = Field(
+        0.0, description="0 takes the most likely token."
+    )
+    limit: Count | None = Field(None, description="Evaluate at most this many rows of a split.")
+
+
+class Task(Section):
+    """A task file: the model, the examples, and what to do with them."""
+
+    name: str = Field("task", description="Name of the run directory; default: the task file's folder.")
+    model: str = Field(
+        "milktooth",
+        description="milktooth (embedded), a local directory, or a hub id; a directory with config and "
+        "tokenizer but no weights starts fresh from the seed.",
+    )
+    instruction: str = Field("", description="System prompt that is part of every context.")
+    template: str = Field(
+        "auto",
+        description="auto (the tokenizer's chat template, else instruction), chat, instruction, "
+        "plain, or a .jinja file.",
+    )
+    data: DataConfig
+    train: TrainConfig = Field(default_factory=TrainConfig, description="How the model is fine-tuned.")
+    evaluate: EvaluateConfig = Field(default_factory=EvaluateConfig, description="How answers are graded.")
+    seed: int = Field(1, description="Decides splits, order, initialisation and samples.")
+
+
+# What other tools call our keys. The right-hand side is what the error message suggests.
+OTHER_NAMES: dict[str, str] = {
+    "num_train_epochs": "train.epochs",
+    "num_epochs": "train.epochs",
+    "lr": "train.learning_rate",
+    "per_device_train_batch_size": "train.batch_size",
+    "gradient_accumulation_steps": "train.batch_size (rows per optimizer step; micro-batches are automatic)",
+    "lora_r": "train.rank",
+    "lora_rank": "train.rank",
+    "r": "train.rank",
+    "warmup_ratio": "train.warmup",
+    "warmup_steps": "train.warmup (a share of the steps)",
+    "lr_scheduler_type": "train.schedule",
+    "max_seq_length": "data.max_tokens",
+    "max_length": "data.max_tokens",
+    "cutoff_len": "data.max_tokens",
+    "sequence_len": "data.max_tokens",
+    "model_name_or_path": "model",
+    "base_model": "model",
+    "dataset": "data.train",
+    "datasets": "data.train",
+    "system_prompt": "instruction",
+    "max_new_tokens": "evaluate.max_tokens",
+    "eval_steps": "train.validate_every",
+    "save_steps": "train.save_every",
+    "logging_steps": "train.log_every",
+    "finetuning_type": "train.adapter",
+    "early_stopping_patience": "train.patience",
+    "max_norm": "train.max_grad_norm",
+}
+
+
+def keys(section: type[BaseModel] = Task, prefix: str = "") -> Iterator[tuple[str, str]]:
+    """Every dotted key with its description, in the order of the fields: ("train.rank", "Rank of ...")."""
+    for name, field in section.model_fields.items():
+        kind = field.annotation
+        if isinstance(kind, type) and issubclass(kind, BaseModel):
+            yield from keys(kind, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", field.description or ""
+
+
+def suggest(key: str) -> str:
+    """What to say after an unknown key: the name here for another tool's key, or the nearest key."""
+    known = [name for name, _ in keys()]
+    leaf = key.rsplit(".", 1)[-1]
+    if leaf in OTHER_NAMES:
+        return f" Here it is called {OTHER_NAMES[leaf]}."
+    near = difflib.get_close_matches(key, known, 1, 0.6)
+    if not near:
+        leaves = {name.rsplit(".", 1)[-1]: name for name in known}
+        near = [leaves[name] for name in difflib.get_close_matches(leaf, list(leaves), 1, 0.6)]
+    return f" Did you mean {near[0]}?" if near else " `finetooth train --help` lists all keys."
+
+
+def build_task(values: Mapping[str, Any], where: str = "the task") -> Task:
+    """A validated Task from plain nested values; ConfigError lists every problem, each with what to do."""
+    try:
+        return Task.model_validate(dict(values))
+    except ValidationError as error:
+        raise ConfigError(f"{where}:\n" + "\n".join(dict.fromkeys(_explain(error)))) from None
+
+
+def _explain(error: ValidationError) -> Iterator[str]:
+    kinds = {"float", "int", "str", "bool", "list", "constrained", "literal", "function", "dict", "tagged"}
+    for problem in error.errors():
+        path = ".".join(
+            str(part)
+            for part in problem["loc"]
+            if not (isinstance(part, str) and part.split("[")[0].split("-")[0] in kinds)
+        )
+        if problem["type"] == "extra_forbidden":
+            yield f"  unknown key {path}.{suggest(path)}"
+        elif problem["type"] == "missing":
+            yield f"  {path} is missing."
+        else:
+            found = repr(problem["input"])
+            yield f"  {path}: {problem['msg'].lower()}, found {found[:80]}."
+
+
+def set_dotted(values: dict[str, Any], key: str, value: Any) -> None:
+    """Set `values["train"]["epochs"]` for the key "train.epochs", making sections on the way."""
+    *sections, leaf = key.split(".")
+    for section in sections:
+        inner = values.setdefault(section, {})
+        if not isinstance(inner, dict):
+            raise ConfigError(f"{key}: {section} is not a section of the task.{suggest(key)}")
+        values = inner
+    values[leaf] = value
+
+
+def load_task(
+    source: str | Path | Mapping[str, Any] | Task, overrides: Mapping[str, Any] | None = None
+) -> Task:
+    """Read a task from a .yaml, .yml or .toml file, a mapping or a Task, with dotted overrides applied.
+
+    Relative paths of data files, templates and local model directories mean: beside the task file. Raises
+    ConfigError when the file cannot be read or a key is unknown or wrong.
+    """
+    if isinstance(source, Task):
+        values: dict[str, Any] = source.model_dump(mode="json", exclude_unset=True)
+        where, folder = "the task", Path()
+    elif isinstance(source, Mapping):
+        values, where, folder = {**source}, "the task", Path()
+    else:
+        path = Path(source)
+        values, where, folder = _read_file(path), str(path), path.parent
+        values.setdefault("name", path.resolve().parent.name if path.stem == "task" else path.stem)
+    given = dict((overrides or {}).items())
+    for key, value in given.items():
+        set_dotted(values, key, value)
+    task = build_task(values, where)
+    return _anchor(task, folder, set(given))
+
+
+def _read_file(path: Path) -> dict[str, Any]:
+    if not path.exists():
+        raise ConfigError(f"{path}: no such file. Expected a task file (.yaml or .toml).")
+    if not path.is_file():
+        raise ConfigError(f"{path}: not a file. Expected a task file (.yaml or .toml).")
+    try:
+        text = path.read_text(encoding="utf-8")
+        values = tomllib.loads(text) if path.suffix == ".toml" else yaml.load(text, _UniqueKeys)
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, yaml.YAMLError) as error:
+        raise ConfigError(f"{path}: cannot be read as a task file: {error}") from None
+    if not isinstance(values, dict):
+        raise ConfigError(
+            f"{path}: expected keys such as `model:` and `data:`, found {type(values).__name__}."
+        )
+    return values
+
+
+class _UniqueKeys(yaml.SafeLoader):
+    """SafeLoader that refuses a key given twice: the silent winner would be a coin toss for the reader."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        names = [key.value for key, _ in node.value]
+        twice = {name for name in names if names.count(name) > 1}
+        if twice:
+            raise yaml.constructor.ConstructorError(
+                None, None, f"the key {sorted(twice)[0]!r} is given twice", node.start_mark
+            )
+        return super().construct_mapping(node, deep)
+
+
+def _anchor(task: Task, folder: Path, from_flags: set[str]) -> Task:
+    """Make the task file's relative paths absolute. Flags keep meaning: relative to the working directory."""
+
+    def absolute(key: str, value: Any) -> Any:
+        if not isinstance(value, str):
+            return value
+        base = Path() if key in from_flags else folder
+        candidate = (base / Path(value).expanduser()).resolve()
+        is_path = key.startswith("data.") or candidate.exists() or value.startswith((".", "/", "~"))
+        return str(candidate) if is_path else value
+
+    data = task.data.model_copy(
+        update={
+            name: absolute(f"data.{name}", getattr(task.data, name))
+            for name in ("train", "validation", "test")
+        }
+    )
+    template = task.template
+    if template.endswith((".jinja", ".j2")):
+        template = str(((Path() if "template" in from_flags else folder) / template).resolve())
+    return task.model_copy(
+        update={"data": data, "model": absolute("model", task.model), "template": template}
+    )
+
+
+FORMATS: tuple[str, ...] = get_args(DataConfig.model_fields["format"].annotation)

@@ -1,0 +1,36 @@
+"""Every error that finetooth raises on purpose. The message is written for the person who has to act on it.
+
+    FinetoothError
+    ├── ConfigError   a task file, flag or run directory says something that cannot be done
+    ├── DataError     a file, row, split or template that would make the result wrong
+    ├── ModelError    a model, tokenizer or adapter that cannot be loaded or does not behave as required
+    ├── TrainError    training stopped before it could do harm (a non-finite loss, a broken checkpoint)
+    └── GradeError    an evaluation that would be meaningless (no rows, a grader that cannot be loaded)
+
+A message says where (file, line, key), what was found, what was expected, and what to type next. The command
+line prints it without a traceback and exits with code 2.
+"""
+
+
+class FinetoothError(Exception):
+    """The base of every deliberate error; `str(error)` is complete and fit to be shown to the user."""
+
+
+class ConfigError(FinetoothError):
+    """A task file, flag or run directory says something that cannot be done."""
+
+
+class DataError(FinetoothError):
+    """A file, row, split or template that would make the result wrong."""
+
+
+class ModelError(FinetoothError):
+    """A model, tokenizer or adapter that cannot be loaded or does not behave as required."""
+
+
+class TrainError(FinetoothError):
+    """Training stopped before it could do harm."""
+
+
+class GradeError(FinetoothError):
+    """An evaluation that would be meaningless."""

@@ -1,0 +1,108 @@
+"""The nouns that travel between layers: small, frozen, without behaviour beyond what their shape implies."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+AnswerRole = Literal["target", "chosen", "rejected", "option", "reference"]
+StopReason = Literal["stop", "length"]
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One turn of a conversation. `role` is system, user or assistant."""
+
+    role: str
+    content: str
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A possible continuation of a context, and what it is for. `target` is what training imitates."""
+
+    text: str
+    role: AnswerRole = "target"
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """One row of the user's data in the one shape that all tasks share: a context and its answers.
+
+    `context` is empty for plain text, whose `answers[0]` is the whole document. `tags` carries what the row
+    came with and is not trained on: `label`, `group`, `file`, `line`, and the user's own columns.
+    """
+
+    id: str
+    context: tuple[Message, ...]
+    answers: tuple[Answer, ...]
+    tags: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def target(self) -> str:
+        """The text of the first target answer, or an empty string when there is none."""
+        return next((answer.text for answer in self.answers if answer.role == "target"), "")
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How `Model.generate` chooses tokens. The same seed gives the same samples, whatever else is generated.
+
+    temperature: 0 takes the most likely token; otherwise logits are divided by it and sampled from.
+    max_tokens: the longest answer, its stop token included.
+    samples: answers per context. seed: of the random stream, keyed by (seed, context, sample, position).
+    """
+
+    temperature: float = 0.0
+    max_tokens: int = 64
+    samples: int = 1
+    seed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """What a model answered to one context.
+
+    row: index of the context in the caller's order. tokens: the sampled ids, the stop token included.
+    logprobs: one per token, nats, at the sampling temperature. text: decoded without the stop token.
+    stop: `stop` when a stop token ended it, `length` when max_tokens did. sample: index among the samples.
+    """
+
+    row: int
+    tokens: tuple[int, ...]
+    logprobs: tuple[float, ...]
+    text: str
+    stop: StopReason
+    sample: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """What a grader says of one answer: a value in [0, 1], or an error and then no value.
+
+    A crash of the grader is an `error`, never a value. `got` and `want` are what was compared.
+    """
+
+    value: float | None
+    reason: str = ""
+    got: str = ""
+    want: str = ""
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One graded answer of one candidate: a line of records.jsonl (the names are part of the contract)."""
+
+    id: str
+    candidate: str
+    text: str
+    score: float | None
+    error: str | None
+    reason: str
+    got: str
+    want: str
+    prompt_tokens: int
+    completion_tokens: int
+    stop: str
