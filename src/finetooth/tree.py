@@ -82,9 +82,10 @@ class _Run:
     end: int = 0
 
     def split(self, length: int) -> _Run:
-        """Cut after `length` tokens. Returns the new upper part; self stays the lower one, with its
-        children.""" upper = _Run(self.token_T[:length], self.parent, self.depth)
-        upper.children[int(self.token_T[length])] = self if self.parent is not None:
+        """Cut after `length` tokens; returns the new upper part, self stays the lower one."""
+        upper = _Run(self.token_T[:length], self.parent, self.depth)
+        upper.children[int(self.token_T[length])] = self
+        if self.parent is not None:
             self.parent.children[int(self.token_T[0])] = upper  # same key, so siblings keep their order
         self.token_T, self.parent, self.depth = self.token_T[length:], upper, self.depth + length
         return upper
