@@ -1,0 +1,30 @@
+# make demo   install, then fine-tune the embedded model on the embedded data and report (runs/demo)
+# make test   install with the tools of the gate, then lint, types and all tests
+# VENV=DIR uses another virtual environment than .venv; PYTHON=... another interpreter to make it with.
+
+VENV ?= .venv
+PYTHON ?= python3
+BIN := $(VENV)/bin
+TASK := src/finetooth/embedded/triage/task.yaml
+
+.PHONY: demo test
+
+demo: $(VENV)/.finetooth-installed
+	$(BIN)/finetooth run $(TASK) --out runs/demo
+
+test: $(VENV)/.finetooth-dev-installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest --durations=10
+
+# A stamp beside what was installed: a second call installs again only when the requirements have changed.
+$(VENV)/.finetooth-installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e .
+	touch $@
+
+$(VENV)/.finetooth-dev-installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev]'
+	touch $@ $(VENV)/.finetooth-installed

@@ -1,0 +1,88 @@
+"""Every key of the task as a flag of the command line: `train.epochs` is `--train.epochs`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import click
+import yaml
+from pydantic import BaseModel, ValidationError, create_model
+from pydantic.fields import FieldInfo
+
+from finetooth.config import Task
+
+
+def _fields(section: type[BaseModel] = Task, prefix: str = "") -> Iterator[tuple[str, FieldInfo]]:
+    for name, field in section.model_fields.items():
+        kind = field.annotation
+        if isinstance(kind, type) and issubclass(kind, BaseModel):
+            yield from _fields(kind, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", field
+
+
+FIELDS: dict[str, FieldInfo] = dict(_fields())
+_KEYS = {key.replace(".", "__"): key for key in FIELDS}  # the parameter's name in Python -> the key
+
+
+class Verb(click.Command):
+    """A command whose help shows the keys of the task in the sections of the task file."""
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write one section of flags for the command itself, then one for each section of the task."""
+        sections: dict[str, list[tuple[str, str]]] = {}
+        for param in self.get_params(ctx):
+            record = param.get_help_record(ctx)
+            if isinstance(param, click.Option) and record is not None:
+                sections.setdefault(_heading(param), []).append(record)
+        for heading, rows in sections.items():
+            with formatter.section(heading):
+                formatter.write_dl(rows, col_max=32)
+
+
+def _heading(param: click.Parameter) -> str:
+    if param.name not in _KEYS:
+        return "Options"
+    first, _, rest = _KEYS[param.name].partition(".")
+    return f"Keys of the task: {first}" if rest else "Keys of the task"
+
+
+def takes_keys(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a verb one flag for every key of the task, after the verb's own flags."""
+    for name, key in reversed(_KEYS.items()):
+        shown = "" if FIELDS[key].is_required() else f" [{default_of(key)}]"
+        text = f"{FIELDS[key].description}{shown}"
+        command = click.option(name, f"--{key}", metavar="VALUE", default=None, help=text)(command)
+    return command
+
+
+def default_of(key: str) -> str:
+    """The default of a key as one would write it in a task file; `required` when there is none."""
+    field = FIELDS[key]
+    if field.is_required():
+        return "required"
+    value = field.get_default(call_default_factory=True)
+    return value if isinstance(value, str) and value else json.dumps(value)
+
+
+def parse_value(key: str, text: str) -> Any:
+    """What `--key text` means: YAML where the key takes it (3, 2e-4, [0, 4], null), else the text itself."""
+    field = FIELDS[key]
+    alone = create_model("Alone", value=(field.annotation, field))
+    try:
+        value = yaml.safe_load(text)
+        alone.model_validate({"value": value})
+    except (yaml.YAMLError, ValidationError):
+        return text
+    return value
+
+
+def given_keys(flags: Mapping[str, str | None]) -> dict[str, Any]:
+    """The keys that were given as flags, dotted, with their values."""
+    return {
+        _KEYS[name]: parse_value(_KEYS[name], text)
+        for name, text in flags.items()
+        if name in _KEYS and text is not None
+    }
