@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import click
 
 from finetooth import __version__
-from finetooth.config import keys, load_task, suggest
+from finetooth.config import OTHER_NAMES, keys, load_task, suggest
 from finetooth.errors import ConfigError, FinetoothError, TrainError
 from finetooth.flags import Verb, given_keys, takes_keys
 
@@ -116,10 +116,11 @@ def _unknown_flag(error: click.exceptions.NoSuchOption) -> str:
     command = error.ctx.command_path if error.ctx else "finetooth"
     key = error.option_name.lstrip("-").replace("-", "_")
     flags = [flag for param in error.ctx.command.params for flag in param.opts] if error.ctx else []
+    has_keys = any(flag.startswith("--train.") for flag in flags)
     near = difflib.get_close_matches(error.option_name, flags, 1, 0.75)
-    if near:
+    if near and not (has_keys and key.rsplit(".", 1)[-1] in OTHER_NAMES):
         hint = f" Did you mean {near[0]}?"
-    elif any(flag.startswith("--train.") for flag in flags):
+    elif has_keys:
         hint = suggest(key).replace("`finetooth train --help`", f"`{command} --help`")
     elif any(key == name for name, _ in keys()):
         hint = " Keys of the task are given to `train` and `run`; a run directory has its own in config.yaml."

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 import yaml
-from pydantic import BaseModel, ValidationError, create_model
+from pydantic import BaseModel, create_model
 from pydantic.fields import FieldInfo
 
 from finetooth.config import Task
@@ -70,11 +70,12 @@ def default_of(key: str) -> str:
 def parse_value(key: str, text: str) -> Any:
     """What `--key text` means: YAML where the key takes it (3, 2e-4, [0, 4], null), else the text itself."""
     field = FIELDS[key]
-    alone = create_model("Alone", value=(field.annotation, field))
+    annotation: Any = field.annotation
+    alone = create_model("Alone", value=(annotation, field))
     try:
         value = yaml.safe_load(text)
         alone.model_validate({"value": value})
-    except (yaml.YAMLError, ValidationError):
+    except (yaml.YAMLError, ValueError):  # pydantic's error is a ValueError; so is YAML's for 2026-99-99
         return text
     return value
 

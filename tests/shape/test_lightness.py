@@ -1,0 +1,45 @@
+"""What is imported before anything is asked for: decided by the set of modules, not by a clock."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+# Third-party packages that `import finetooth` and every --help may load. A new name here is a decision.
+LIGHT = {"annotated_types", "click", "pydantic", "pydantic_core", "yaml", "_yaml"}
+LIGHT |= {"typing_extensions", "typing_inspection"}
+
+PROBE = """
+import json, sys, sysconfig
+{code}
+site = sysconfig.get_paths()["purelib"]
+origin = lambda module: getattr(module, "__file__", None) or ""
+print(json.dumps(sorted({{name.split(".")[0] for name, module in sys.modules.items()
+                          if origin(module).startswith(site)}} - {{"finetooth"}})))
+"""
+IGNORED = ("_distutils_hack", "__editable__")
+
+
+def packages_after(code: str) -> set[str]:
+    """Top-level third-party packages in sys.modules of a fresh interpreter that ran the code."""
+    done = subprocess.run(
+        [sys.executable, "-c", PROBE.format(code=code)], capture_output=True, text=True, check=True
+    )
+    return {name for name in json.loads(done.stdout.splitlines()[-1]) if not name.startswith(IGNORED)}
+
+
+def test_the_probe_sees_what_is_imported() -> None:
+    assert {"numpy"} <= packages_after("import numpy")
+
+
+def test_importing_the_package_is_light() -> None:
+    assert packages_after("import finetooth; finetooth.Task; finetooth.Sampling") <= LIGHT
+
+
+@pytest.mark.parametrize("verb", [[], ["check"], ["train"], ["evaluate"], ["run"], ["report"]])
+def test_help_is_light(verb: list[str]) -> None:
+    code = f"from finetooth.cli import invoke; assert invoke({[*verb, '--help']!r}) == 0"
+    assert packages_after(code) <= LIGHT

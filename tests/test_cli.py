@@ -1,0 +1,199 @@
+"""The command line as a person meets it: flags, messages, exit codes, and what stays off stdout."""
+
+from __future__ import annotations
+
+import errno
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import click
+import pytest
+
+from finetooth import flags
+from finetooth.cli import explain, group, invoke
+from finetooth.config import keys
+from finetooth.errors import DataError, GradeError, TrainError
+
+ROWS = "".join(
+    json.dumps({"text": f"{word} number {number}", "label": word}) + "\n"
+    for number in range(20)
+    for word in ("apple", "pear")
+)
+
+
+@pytest.fixture
+def rows(tmp_path: Path) -> Path:
+    path = tmp_path / "fruit.jsonl"
+    path.write_text(ROWS)
+    return path
+
+
+@pytest.fixture
+def task(rows: Path) -> Path:
+    path = rows.with_name("task.yaml")
+    path.write_text("data: {train: fruit.jsonl}\n")
+    return path
+
+
+def run(*arguments: object, **options) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "finetooth", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, **options)
+
+
+# ---- help
+
+
+def test_help_lists_the_verbs_in_the_order_of_use(capsys) -> None:
+    assert invoke(["--help"]) == 0
+    text = capsys.readouterr().out
+    listed = [line.split()[0] for line in text.split("Commands:")[1].splitlines() if line.strip()]
+    assert listed == ["check", "train", "evaluate", "run", "report"]
+
+
+@pytest.mark.parametrize("verb", list(group.commands))
+def test_every_help_ends_with_an_example_that_parses(verb: str, capsys) -> None:
+    assert invoke([verb, "--help"]) == 0
+    last = capsys.readouterr().out.strip().splitlines()[-1].strip()
+    assert last.startswith(f"Example: finetooth {verb} ")
+    group.commands[verb].make_context(verb, last.split()[3:])  # raises when a flag does not exist
+
+
+@pytest.mark.parametrize("verb", ["check", "train", "run"])
+def test_every_key_is_a_flag_with_its_description(verb: str, capsys) -> None:
+    assert invoke([verb, "--help"]) == 0
+    text = " ".join(capsys.readouterr().out.split())
+    for key, description in keys():
+        assert f"--{key} VALUE " in text
+        assert " ".join(description.split()) in text
+
+
+# ---- flags
+
+
+@pytest.mark.parametrize(
+    ("key", "text", "value"),
+    [
+        ("train.epochs", "3", 3),
+        ("train.patience", "null", None),
+        ("train.adapter", "none", "none"),
+        ("evaluate.shots", "[0, 8]", [0, 8]),
+        ("evaluate.grader", "[exact, mine:grade]", ["exact", "mine:grade"]),
+        ("data.columns", "{text: body}", {"text": "body"}),
+        ("data.test", "0.25", 0.25),
+        ("data.test", "2026-11-21", "2026-11-21"),  # a file of that name, not a date
+        ("data.test", "2026-99-99", "2026-99-99"),
+        ("data.group", "yes", "yes"),  # a column of that name, not a truth value
+        ("instruction", "Answer: yes or no", "Answer: yes or no"),  # not a mapping
+        ("name", "007", "007"),
+        ("train.rank", "many", "many"),  # wrong, and the check of the task says so in its words
+        ("data.columns", "{text", "{text"),
+    ],
+)
+def test_a_flag_means_what_the_key_means_in_a_task_file(key: str, text: str, value: object) -> None:
+    assert flags.parse_value(key, text) == value
+
+
+def test_flags_reach_the_command(task: Path, monkeypatch, capsys) -> None:
+    assert invoke(["run", str(task), "--train.rank", "0"]) == 2
+    assert "train.rank" in capsys.readouterr().err
+    assert invoke(["run", str(task), "--data.format", "xml"]) == 2
+    assert "data.format" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "hint"),
+    [
+        (["train", "t.yaml", "--train.num_train_epochs", "3"], "Here it is called train.epochs."),
+        (["run", "t.yaml", "--lora_r", "8"], "Here it is called train.rank."),
+        (["run", "t.yaml", "--learning-rate", "1"], "Did you mean --train.learning_rate?"),
+        (["run", "t.yaml", "--max_seq_length", "64"], "Here it is called data.max_tokens."),
+        (["train", "t.yaml", "--train.epoch", "3"], "Did you mean --train.epochs?"),
+        (["report", "r", "--jsn"], "Did you mean --json?"),
+        (["evaluate", "r", "--train.epochs", "3"], "Keys of the task are given to `train` and `run`"),
+        (["report", "r", "--frobnicate"], "`finetooth report --help` lists all flags."),
+        (["chek", "x"], "Did you mean 'check'?"),
+    ],
+)
+def test_an_unknown_flag_names_the_right_one(arguments: list[str], hint: str, capsys) -> None:
+    assert invoke(arguments) == 2
+    printed = capsys.readouterr()
+    assert hint in printed.err
+    assert printed.out == ""
+
+
+# ---- the user's mistakes
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["check"], "Missing argument 'DATA|TASK'"),
+        (["check", "nowhere.csv"], "nowhere.csv"),
+        (["check", "nowhere.yaml"], "nowhere.yaml: no such file"),
+        (["train", "nowhere.yaml"], "nowhere.yaml: no such file"),
+        (["run", "nowhere.yaml"], "nowhere.yaml: no such file"),
+        (["evaluate", "nowhere"], "nowhere: not a run directory (no such directory)"),
+        (["report", "nowhere"], "nowhere: not a run directory (no such directory)"),
+    ],
+)
+def test_a_wrong_path_is_one_message_and_exit_code_2(arguments, words, tmp_path, monkeypatch, capsys) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert invoke(arguments) == 2
+    printed = capsys.readouterr()
+    assert words in printed.err
+    assert printed.out == ""
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_run_is_not_changed_by_flags(tmp_path: Path, capsys) -> None:
+    (tmp_path / "config.yaml").write_text("{}")
+    assert invoke(["train", str(tmp_path), "--train.epochs", "9"]) == 2
+    assert "found the flag --train.epochs" in capsys.readouterr().err
+    assert invoke(["train", str(tmp_path), "--out", "elsewhere"]) == 2
+    assert "found the flag --out" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "words"),
+    [
+        (DataError("rows.csv, line 3: broken"), 2, "rows.csv, line 3: broken"),
+        (GradeError("no rows"), 2, "no rows"),
+        (TrainError("The loss is nan"), 1, "The loss is nan"),
+        (OSError(errno.ENOSPC, "No space left on device", "x"), 2, "The disk is full."),
+        (RuntimeError("I/O error: No space left on device (os error 28)"), 2, "The disk is full."),
+        (OSError(errno.EROFS, "Read-only file system", "runs/x"), 2, "runs/x: Read-only file system."),
+        (PermissionError(errno.EACCES, "Permission denied", "runs"), 2, "runs: Permission denied."),
+        (ZeroDivisionError("division by zero"), 70, "This is a bug. Set FINETOOTH_DEBUG=1"),
+    ],
+)
+def test_every_end_has_its_code_and_words(error: Exception, code: int, words: str) -> None:
+    found, message = explain(error)
+    assert found == code
+    assert message.startswith(words) or words in message
+    assert "Traceback" not in message
+
+
+def test_an_interrupt_is_130_and_keeps_its_message(monkeypatch, capsys) -> None:
+    @group.command("interrupted")
+    def interrupted() -> None:
+        raise KeyboardInterrupt("Saved at step 7. `finetooth train runs/x` goes on.")
+
+    try:
+        assert invoke(["interrupted"]) == 130
+    finally:
+        del group.commands["interrupted"]
+    assert "Saved at step 7." in capsys.readouterr().err
+
+
+def test_debug_shows_the_traceback(monkeypatch, capsys) -> None:
+    monkeypatch.setenv("FINETOOTH_DEBUG", "1")
+    assert invoke(["check", "nowhere.yaml"]) == 2
+    assert "Traceback" in capsys.readouterr().err
+
+
+def test_usage_errors_of_click_are_handled() -> None:
+    code, message = explain(click.UsageError("Got unexpected extra argument (x)"))
+    assert code == 2
+    assert "unexpected extra argument" in message
