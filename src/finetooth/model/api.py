@@ -1,0 +1,294 @@
+"""`Model`: the one class through which everything in finetooth uses a local model.
+
+Training is `logprobs` and backward; scoring is `logprobs`; answers are `generate` and `choose`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from peft import PeftModel
+from torch import Tensor
+from transformers import AttentionInterface
+
+from finetooth.data.locate import model_directory
+from finetooth.data.tokens import Tokenizer
+from finetooth.errors import ModelError
+from finetooth.model import adapters, generate, head, load, proof, saving
+from finetooth.model.attention import NAME, TreeAttention, attention
+from finetooth.model.decode import Decoder, RowDecoder, TreeDecoder
+from finetooth.model.generate import Choice
+from finetooth.tree import Ints, PrefixTree, Row, microtrees
+from finetooth.types import Completion, Sampling
+
+# Distinct tokens prefilled at once when generating; bounds the memory of keys and values.
+PREFILL_TOKENS = 8192
+BACKENDS = ("auto", "dense", "segment", "rows")
+
+
+class Model:
+    """A causal language model, its tokenizer, and optionally a LoRA adapter.
+
+    hf: the stock transformers model. peft: its PEFT wrapper when it has an adapter. attention: the back-end
+    in use. stop_ids: tokens that end an answer. max_tokens: longest row. notes: what was decided at load,
+    in words.
+    """
+
+    def __init__(self, hf: Any, tokenizer: Tokenizer | None, attention: str, stop_ids: frozenset[int]):
+        self.hf, self.tokenizer, self.attention, self.stop_ids = hf, tokenizer, attention, stop_ids
+        self.peft: PeftModel | None = None
+        self.name = ""
+        self.fresh = False
+        self.notes: list[str] = []
+        self.max_tokens = load.longest_row(hf.config)
+
+    @classmethod
+    def load(
+        cls,
+        name: str | Path,
+        adapter: str | Path | None = None,
+        device: str = "auto",
+        dtype: str = "auto",
+        attention: str = "auto",
+        seed: int = 0,
+    ) -> Model:
+        """Load a model by the embedded name, a local directory or a hub id.
+
+        name: may also be a directory that holds a PEFT adapter; its base is then loaded first. A directory
+        with config and tokenizer but no weights is initialised from `seed`. attention: auto, dense, segment
+        or rows; auto takes the fastest that passes the capability proof. Raises ModelError.
+        """
+        if attention not in BACKENDS:
+            raise ModelError(f"attention {attention!r} is not known; choose one of {', '.join(BACKENDS)}.")
+        if adapter is None and (Path(name) / "adapter_config.json").is_file():
+            name, adapter = adapters.base_of(Path(name)), name
+        directory = model_directory(str(name))
+        where = load.resolve_device(device)
+        config = load.load_config(directory)
+        tokenizer = Tokenizer.load(directory)
+        hf, fresh = load.load_weights(directory, config, load.resolve_dtype(dtype), seed)
+        if tokenizer.vocab_size > hf.get_input_embeddings().weight.shape[0]:
+            raise ModelError(
+                f"{directory}: the tokenizer has {tokenizer.vocab_size} tokens but the model embeds only "
+                f"{hf.get_input_embeddings().weight.shape[0]}; they do not belong together."
+            )
+        stops = load.end_tokens(directory, config) | {tokenizer.eos_token_id}
+        model = cls(hf.to(where), tokenizer, "rows", frozenset(stop for stop in stops if stop is not None))
+        model.name, model.fresh = str(name), fresh
+        model.notes.append(f"{hf.num_parameters():,} parameters, {model.dtype} on {where.type}")
+        if fresh:
+            model.notes.append(f"no weights in {directory}: initialised from seed {seed}")
+        load.silence_dropout(hf)
+        model._prove(attention)
+        if adapter is not None:
+            model.peft = adapters.load_adapter(hf, Path(adapter))
+            model.stop_ids |= load.end_tokens(Path(adapter), config)
+        return model.eval()
+
+    def _prove(self, wanted: str) -> None:
+        best = "segment" if self.device.type == "cpu" else "dense"
+        kind = best if wanted == "auto" else wanted
+        if kind == "segment" and self.device.type != "cpu":
+            raise ModelError("attention 'segment' runs on the CPU only; use dense or auto.")
+        if kind == "rows":
+            return
+        AttentionInterface.register(NAME, attention)
+        reason = proof.failure(self, kind)
+        if reason is None:
+            self.hf.set_attn_implementation(NAME)
+            self.attention = kind
+            self.notes.append(f"attention: {kind}, proven on a two-layer copy")
+        elif wanted == "auto":
+            self.notes.append(f"attention: rows, because {kind} was not proven: {reason}")
+        else:
+            raise ModelError(f"attention {kind!r} does not work for {self.hf.config.model_type}: {reason}.")
+
+    def sibling(self, hf: Any, attention: str) -> Model:
+        """Another network behind the same interface, without tokenizer: what the proof compares."""
+        return Model(hf, None, attention, frozenset())
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return next(self.hf.parameters()).device  # type: ignore[no-any-return]
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The type that the base weights compute in."""
+        return next(self.hf.parameters()).dtype  # type: ignore[no-any-return]
+
+    # Scores ------------------------------------------------------------------------------------------------
+
+    def logprobs(self, tree: PrefixTree, temperature: float = 1.0) -> Tensor:
+        """Log-probability of each scored token: [M], nats, float32, differentiable, in the rows' order."""
+        self._check(tree.token_N, int(tree.depth_N.max()))
+        if not tree.node_M.size:
+            return torch.zeros(0, device=self.device)
+        if self.attention == "rows":
+            return self._row_logprobs(tree, temperature)
+        hidden_ND = self._tree_hidden(tree)
+        at_M, token_M = tree.parent_N[tree.node_M], tree.token_N[tree.node_M]
+        return head.logprobs(self.hf.get_output_embeddings(), hidden_ND, at_M, token_M, temperature)
+
+    def hidden(self, tree: PrefixTree, nodes_K: Ints) -> Tensor:
+        """Last hidden states at these nodes of the tree: [K, D], differentiable."""
+        self._check(tree.token_N, int(tree.depth_N.max()))
+        if self.attention != "rows":
+            return self._tree_hidden(tree).index_select(0, self._tensor(nodes_K))
+        owner = {int(node): (row, at) for row, path in enumerate(tree.path_R) for at, node in enumerate(path)}
+        pieces: dict[int, Tensor] = {}
+        for row in sorted({owner[int(node)][0] for node in nodes_K}):
+            ids = self._tensor(tree.rows[row].tokens)[None]
+            pieces[row] = self.hf.base_model(input_ids=ids, use_cache=False).last_hidden_state[0]
+        return torch.stack([pieces[row][at] for row, at in (owner[int(node)] for node in nodes_K)])
+
+    def _tree_hidden(self, tree: PrefixTree) -> Tensor:
+        plan = TreeAttention(tree, self.attention, self.device, self.dtype)
+        return self._trunk(self._tensor(tree.token_N), self._tensor(tree.depth_N), plan)
+
+    def _trunk(self, token_N: Tensor, depth_N: Tensor, tree: Any) -> Tensor:
+        out = self.hf.base_model(
+            input_ids=token_N[None], position_ids=depth_N[None], use_cache=False, tree=tree
+        )
+        return out.last_hidden_state[0]  # type: ignore[no-any-return]
+
+    def _logits(self, token_T: Ints) -> Tensor:
+        """The stock forward of one row: [T, V]."""
+        logits: Tensor = self.hf(input_ids=self._tensor(token_T)[None], use_cache=False).logits[0]
+        return head.at_least_float32(logits)
+
+    def _row_logprobs(self, tree: PrefixTree, temperature: float) -> Tensor:
+        pieces = []
+        for row in tree.rows:
+            at = np.flatnonzero(row.weight)
+            if at.size:
+                logit_KV = self._logits(row.tokens).index_select(0, self._tensor(at - 1)) / temperature
+                token_K = self._tensor(row.tokens[at])
+                pieces.append(-torch.nn.functional.cross_entropy(logit_KV, token_K, reduction="none"))
+        return torch.cat(pieces)
+
+    # Answers -----------------------------------------------------------------------------------------------
+
+    def generate(self, contexts: Sequence[Row], sampling: Sampling) -> Iterator[Completion]:
+        """Answers to contexts, as they end (completion.row is the index of the context).
+
+        Every completion carries the log-probabilities of its own tokens at the sampling temperature.
+        """
+        generate.check_sampling(sampling)
+        keys = generate.stream_keys(contexts, sampling)
+        decode = self.tokenizer.decode if self.tokenizer else lambda tokens: ""
+        for batch in self._batches(contexts, sampling.samples):
+            wanted = [(row, sample) for row in batch for sample in range(sampling.samples)]
+            answers = [
+                generate.Answering(
+                    place,
+                    row,
+                    sample,
+                    keys[row],
+                    min(sampling.max_tokens, self.max_tokens - len(contexts[row])),
+                )
+                for place, (row, sample) in enumerate(wanted)
+            ]
+            with torch.inference_mode():
+                decoder = self._decoder([contexts[row] for row, _ in wanted])
+                yield from generate.generate(decoder, answers, sampling, self.stop_ids, decode)
+
+    def choose(self, contexts: Sequence[Row], options: Sequence[Sequence[int]]) -> Iterator[Choice]:
+        """The most likely of the same options behind each context: exact, by best-first search."""
+        for batch in self._batches(contexts, 1):
+            with torch.inference_mode():
+                decoder = self._decoder([contexts[row] for row in batch])
+                yield from generate.choose(decoder, batch, options)
+
+    def _batches(self, contexts: Sequence[Row], samples: int) -> Iterator[list[int]]:
+        for row in contexts:
+            self._check(row.tokens, len(row))
+        tagged = [Row(row.tokens, np.zeros(len(row)), {"index": index}) for index, row in enumerate(contexts)]
+        for tree in microtrees(tagged, PREFILL_TOKENS) if tagged else []:
+            indices = [int(row.signals["index"]) for row in tree.rows]
+            step = max(1, 256 // samples)
+            for start in range(0, len(indices), step):
+                yield indices[start : start + step]
+
+    def _decoder(self, contexts: Sequence[Row]) -> Decoder:
+        if self.attention == "rows":
+            return RowDecoder(self._logits, contexts)
+        tree = PrefixTree.build(contexts)
+        prefill = TreeAttention(tree, self.attention, self.device, self.dtype, keep=True)
+        return TreeDecoder(self._trunk, self.hf.get_output_embeddings(), tree, prefill)
+
+    # Weights -----------------------------------------------------------------------------------------------
+
+    def add_lora(self, rank: int, seed: int) -> adapters.Coverage:
+        """Freeze the base and put LoRA adapters on all its linear layers; returns what they cover."""
+        if self.peft is not None:
+            raise ModelError("The model already has an adapter.")
+        self.peft, coverage = adapters.add_lora(self.hf, rank, seed)
+        self.notes.append(str(coverage))
+        return coverage
+
+    def named_trainable(self) -> dict[str, torch.nn.Parameter]:
+        """The weights that training changes, by name; tied weights once."""
+        return {name: weight for name, weight in self.hf.named_parameters() if weight.requires_grad}
+
+    def trainable(self) -> list[torch.nn.Parameter]:
+        """The weights that training changes."""
+        return list(self.named_trainable().values())
+
+    def state(self) -> dict[str, Tensor]:
+        """A copy of the trainable weights by name, on the CPU."""
+        return {name: weight.detach().cpu().clone() for name, weight in self.named_trainable().items()}
+
+    def load_state(self, state: dict[str, Tensor]) -> None:
+        """Put trainable weights back. ModelError when names or shapes differ."""
+        weights = self.named_trainable()
+        if {n: w.shape for n, w in weights.items()} != {n: w.shape for n, w in state.items()}:
+            raise ModelError("These weights belong to another model or adapter.")
+        with torch.no_grad():
+            for name, weight in weights.items():
+                weight.copy_(state[name])
+
+    def digest(self) -> str:
+        """Hex digest of all weights: equal exactly when the model computes the same function."""
+        return saving.digest(self.hf)
+
+    def add_stop(self, token: int) -> None:
+        """Make a token end answers; saved with the model."""
+        self.stop_ids |= {token}
+
+    def save(self, path: str | Path) -> None:
+        """Write the adapter in PEFT's format, or the whole model in Hugging Face's, with tokenizer and
+        template.
+        """
+        saving.save(self.hf, self.peft, self.stop_ids, Path(path))
+        if self.tokenizer is not None:
+            self.tokenizer.save(Path(path))
+
+    def train(self, mode: bool = True) -> Model:
+        """Training mode (dropout of the base stays 0)."""
+        (self.peft or self.hf).train(mode)
+        return self
+
+    def eval(self) -> Model:
+        """Evaluation mode."""
+        return self.train(False)
+
+    # Helpers -----------------------------------------------------------------------------------------------
+
+    def _tensor(self, values: Ints) -> Tensor:
+        return torch.from_numpy(np.ascontiguousarray(values)).to(self.device)
+
+    def _check(self, token_N: Ints, depth: int) -> None:
+        if depth >= self.max_tokens:
+            raise ModelError(
+                f"A row of {depth + 1} tokens is longer than the model's {self.max_tokens} positions."
+            )
+        vocabulary = self.hf.get_input_embeddings().weight.shape[0]
+        if int(token_N.max()) >= vocabulary:
+            raise ModelError(
+                f"Token id {int(token_N.max())} is outside the model's vocabulary of {vocabulary}."
+            )

@@ -1,0 +1,148 @@
+"""Loading stock transformers models: safetensors only, nothing missing, nothing random, no code from a hub.
+
+What is loaded is transformers' own class with its own weights; only its attention function is chosen by name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig
+from transformers.utils import logging as transformers_logging
+
+from finetooth.errors import ModelError
+
+DTYPES = {"float32": torch.float32, "float64": torch.float64, "bfloat16": torch.bfloat16}
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """torch's global generator set to `seed` inside, and put back as it was afterwards."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        yield
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """transformers without its progress bars and hints; restored afterwards."""
+    level, bars = transformers_logging.get_verbosity(), transformers_logging.is_progress_bar_enabled()
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        transformers_logging.set_verbosity(level)
+        if bars:
+            transformers_logging.enable_progress_bar()
+
+
+def resolve_device(device: str) -> torch.device:
+    """`auto` is the first CUDA device if there is one, else the CPU."""
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        return torch.empty(0, device=device).device
+    except (RuntimeError, AssertionError) as error:
+        raise ModelError(f"device {device!r} cannot be used here: {error}") from None
+
+
+def resolve_dtype(dtype: str) -> torch.dtype:
+    """`auto` is float32: trainable weights are always float32 masters, whatever the file stores."""
+    name = "float32" if dtype == "auto" else dtype
+    if name not in DTYPES:
+        raise ModelError(f"dtype {dtype!r} is not known; choose auto, {', '.join(DTYPES)}.")
+    return DTYPES[name]
+
+
+def load_config(directory: Path) -> Any:
+    """The model's configuration. ModelError when there is none, it needs remote code, or is not causal."""
+    if not (directory / "config.json").is_file():
+        raise ModelError(f"{directory}: no config.json, so this is not a model directory.")
+    try:
+        config = AutoConfig.from_pretrained(directory, local_files_only=True)
+    except (ValueError, OSError, KeyError, TypeError) as error:
+        raise ModelError(f"{directory}/config.json cannot be used: {error}") from None
+    if config.is_encoder_decoder:
+        raise ModelError(f"{directory}: {config.model_type} is an encoder-decoder; causal models only.")
+    return config
+
+
+def load_weights(directory: Path, config: Any, dtype: torch.dtype, seed: int) -> tuple[Any, bool]:
+    """The model with its weights, and whether it is fresh: no weights found, initialised from `seed`."""
+    if list(directory.glob("*.safetensors")):
+        return _pretrained(directory, config, dtype), False
+    pickled = [*directory.glob("*.bin"), *directory.glob("*.pt"), *directory.glob("*.pth")]
+    if pickled:
+        raise ModelError(
+            f"{directory}: the weights are pickled ({pickled[0].name}), which can run code when loaded. "
+            "Convert them to safetensors with transformers' save_pretrained and load the result."
+        )
+    with seeded(seed), quiet():
+        try:
+            model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+        except (ValueError, KeyError) as error:
+            raise ModelError(f"{directory}: {error}") from None
+    return model.to(dtype), True
+
+
+def _pretrained(directory: Path, config: Any, dtype: torch.dtype) -> Any:
+    loader: Any = AutoModelForCausalLM
+    with quiet():
+        try:
+            model, info = loader.from_pretrained(
+                directory, config=config, dtype=dtype, local_files_only=True, output_loading_info=True
+            )
+        except Exception as error:  # transformers raises many types for a broken file; all mean the same here
+            raise ModelError(f"{directory}: the model cannot be loaded: {error}") from None
+    wrong = {kind: sorted(map(str, info.get(kind) or ())) for kind in ("missing_keys", "mismatched_keys")}
+    for kind, names in wrong.items():
+        if names:
+            raise ModelError(
+                f"{directory}: {kind.replace('_', ' ')}: {', '.join(names[:5])} of {len(names)}."
+            )
+    return model
+
+
+def silence_dropout(model: Any) -> int:
+    """Set every dropout of the base model to 0 and return how many there were.
+
+    Rows that share a prefix share what is computed of it once, so noise inside the base model has no meaning;
+    training mode itself stays available (gradient checkpointing needs it).
+    """
+    found = 0
+    for module in model.modules():
+        if isinstance(module, torch.nn.Dropout) and module.p:
+            module.p = 0.0
+            found += 1
+        for name in ("dropout", "attention_dropout", "activation_dropout", "layerdrop", "hidden_dropout"):
+            if isinstance(getattr(module, name, None), float) and getattr(module, name):
+                setattr(module, name, 0.0)
+                found += 1
+    return found
+
+
+def longest_row(config: Any) -> int:
+    """How many tokens a row may have: the positions the model knows."""
+    for name in ("max_position_embeddings", "n_positions", "n_ctx", "max_sequence_length"):
+        value = getattr(config, name, None)
+        if isinstance(value, int) and value > 0:
+            return value
+    return 1 << 20  # no position limit (ALiBi)
+
+
+def end_tokens(directory: Path, config: Any) -> frozenset[int]:
+    """The ids that end an answer: generation_config.json's, else config.json's."""
+    found = getattr(config, "eos_token_id", None)
+    if (directory / "generation_config.json").is_file():
+        try:
+            found = GenerationConfig.from_pretrained(directory, local_files_only=True).eos_token_id or found
+        except (OSError, ValueError) as error:
+            raise ModelError(f"{directory}/generation_config.json cannot be read: {error}") from None
+    if found is None:
+        return frozenset()
+    return frozenset([found] if isinstance(found, int) else found)

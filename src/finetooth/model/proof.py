@@ -1,0 +1,101 @@
+"""The capability proof: a back-end is used only for architectures on which it was just seen to be right.
+
+A random two-layer copy of the model's architecture computes a random forest through the back-end and, row
+by row, through the stock forward. What differs (soft-caps, sinks, logit scaling, unknown arguments,
+positions that cannot be given) is caught here, whatever its name, and the model runs through `rows`
+instead.
+"""
+
+from __future__ import annotations
+
+import copy
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from transformers import AutoModelForCausalLM
+
+from finetooth.model.load import quiet, seeded, silence_dropout
+from finetooth.tree import PrefixTree, Row
+
+if TYPE_CHECKING:
+    from finetooth.model.api import Model
+
+LAYERS = 2
+VOCABULARY = 96
+WINDOW = 7  # shorter than the longest row of the proof, so that a window that is ignored shows
+TOLERANCE = 1e-4  # nats; fp32 rounding of two layers stays under 1e-5
+
+
+def small_config(config: Any) -> Any:
+    """The same architecture with two layers, a small vocabulary and a short window."""
+    small = copy.deepcopy(config)
+    for name in ("num_hidden_layers", "n_layer", "num_layers"):
+        if isinstance(getattr(small, name, None), int):
+            setattr(small, name, LAYERS)
+    if getattr(small, "layer_types", None):
+        kinds = list(dict.fromkeys(config.layer_types))
+        small.layer_types = (kinds * LAYERS)[:LAYERS]
+    if getattr(small, "attention_types", None):  # GPT-Neo names its layers in groups
+        small.attention_types = [[["global", "local"], LAYERS // 2]]
+        small.attention_layers = ["global", "local"]
+    small.vocab_size = VOCABULARY
+    for name in ("pad_token_id", "bos_token_id", "eos_token_id"):
+        setattr(small, name, None)
+    if isinstance(getattr(small, "sliding_window", None), int):
+        small.sliding_window = WINDOW
+    return small
+
+
+def random_model(config: Any, seed: int = 0) -> Any:
+    """A float32 model of this configuration with every parameter random, norms and biases included."""
+    with seeded(seed), quiet():
+        model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+        with torch.no_grad():
+            for weight in model.parameters():
+                if weight.ndim < 2:
+                    weight.add_(torch.randn_like(weight) * 0.1)
+                else:
+                    weight.normal_(0.0, weight.shape[-1] ** -0.5)
+    silence_dropout(model)
+    return model.eval()
+
+
+def random_forest(vocabulary: int, seed: int = 0) -> list[Row]:
+    """Rows with nested, shared and no prefixes, a duplicate, and one that is a prefix of another."""
+    draw = np.random.default_rng(seed)
+
+    def tokens(count: int) -> list[int]:
+        return [int(token) for token in draw.integers(0, vocabulary, count)]
+
+    trunk, branch = tokens(6), tokens(4)
+    lists = [
+        trunk + branch + tokens(5),
+        trunk + branch + tokens(3),
+        trunk + tokens(7),
+        trunk + branch,
+        tokens(12),
+    ]
+    lists += [lists[0], tokens(2)]
+    return [Row(row, [0.0] + [1.0] * (len(row) - 1)) for row in lists]
+
+
+def failure(model: Model, kind: str) -> str | None:
+    """Why this back-end cannot be used for the model's architecture, or None when it was proven right."""
+    try:
+        small = random_model(small_config(model.hf.config))
+        stock = model.sibling(small, "rows")
+        rows = random_forest(VOCABULARY)
+        tree = PrefixTree.build(rows)
+        options = [[3, 5, 7], [3, 5, 9], [3, 8], [4, 1]]
+        with torch.no_grad(), quiet():
+            want_M = stock.logprobs(tree)
+            want = [choice.logprob for choice in sorted(stock.choose(rows, options))]
+            small.set_attn_implementation("finetooth")
+            ours = model.sibling(small, kind)
+            gap = float((ours.logprobs(tree) - want_M).abs().max())
+            got = [choice.logprob for choice in sorted(ours.choose(rows, options))]
+        gap = max(gap, float(np.abs(np.subtract(got, want)).max()))
+    except Exception as error:  # whatever an architecture raises here means: not proven
+        return f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"[:200]
+    return None if gap <= TOLERANCE else f"log-probabilities differ from the stock forward by {gap:.1e}"

@@ -1,0 +1,38 @@
+"""Writing weights in the formats that every other tool reads, and naming them by their content."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import PeftModel
+from transformers import GenerationConfig
+
+from finetooth.model.load import quiet
+
+
+def save(model: Any, peft: PeftModel | None, stop_ids: frozenset[int], path: Path) -> None:
+    """The adapter in PEFT's format, or the whole model in Hugging Face's; the stop tokens travel along."""
+    path.mkdir(parents=True, exist_ok=True)
+    config = model.generation_config or GenerationConfig()
+    ends = sorted(stop_ids)
+    config.eos_token_id = ends[0] if len(ends) == 1 else ends
+    with quiet():
+        if peft is None:
+            model.save_pretrained(path)
+        else:
+            # False: the base embeddings are not trained, and "auto" may ask the hub whether they are.
+            peft.save_pretrained(str(path), safe_serialization=True, save_embedding_layers=False)
+            (path / "README.md").unlink(missing_ok=True)  # PEFT's empty model card
+        config.save_pretrained(path)
+
+
+def digest(model: Any) -> str:
+    """Hex sha256 over names, types, shapes and bytes of all weights."""
+    result = hashlib.sha256(str(model.config.model_type).encode())
+    for name, weight in sorted(model.state_dict().items()):
+        result.update(f"{name} {weight.dtype} {tuple(weight.shape)}".encode())
+        result.update(weight.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
+    return result.hexdigest()
