@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import numpy as np
@@ -83,12 +84,14 @@ TREE_FAMILIES = ("llama", "qwen2", "mistral", "gpt2", "opt")
 
 
 def tiny(family: str, seed: int = 0) -> Any:
-    """A random transformers model: norms and biases random too, so that nothing is hidden by ones and zeros."""
-    return random_model(CONFIGS[family], seed)
+    """A random transformers model: norms and biases random too, so that nothing is hidden by ones and
+    zeros.
+    """
+    return random_model(copy.deepcopy(CONFIGS[family]), seed)
 
 
 def forest(seed: int = 0, scale: int = 1) -> list[Row]:
-    """Rows with nested and shared prefixes, a duplicate, a row that is a prefix of another, random weights."""
+    """Rows with nested, shared and no prefixes, duplicates, a prefix of another row, random weights."""
     draw = np.random.default_rng(seed)
     rows = [row for part in range(scale) for row in random_forest(VOCABULARY, seed + 100 * part)]
     weighted = []
