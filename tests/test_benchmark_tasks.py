@@ -1,0 +1,94 @@
+"""The benchmark tasks: their converter, on planted trouble and on the real data, and their task files."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from finetooth.config import load_task
+from finetooth.data.examples import normalise
+from finetooth.rundir import read_jsonl
+
+TASKS = Path(__file__).resolve().parents[1] / "benchmarks" / "tasks"
+
+
+def load_script(path: Path) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(f"script_{path.stem}", path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+convert = load_script(TASKS / "convert.py")
+
+
+def test_stray_latin_1_bytes_are_repaired_and_counted() -> None:
+    content = "Play músic".encode() + b" ra\xedces " + "Åland…".encode() + b"\xe9"
+    assert convert.decode(content) == ("Play músic raíces Åland…é", 2)
+
+
+def test_a_label_is_readable_text() -> None:
+    assert convert.words("AddToPlaylist") == "add to playlist"
+    assert convert.words("pto_request_status") == "pto request status"
+
+
+def test_a_text_of_two_splits_stays_in_the_test_and_conflicts_are_counted() -> None:
+    splits = {
+        "train": [("Book it", "a"), ("new", "a"), ("NEW ", "b"), ("seen", "a")],
+        "validation": [("seen!", "a"), ("own", "b")],
+        "test": [("book  it.", "b"), ("fine", "a"), ("fine", "a")],
+    }
+    kept, report = convert.without_copies(splits)
+    assert kept == {
+        "test": [("book  it.", "b"), ("fine", "a")],
+        "validation": [("seen!", "a"), ("own", "b")],
+        "train": [("new", "a")],
+    }
+    assert report.within == {"train": 1, "validation": 0, "test": 1}
+    assert report.across == {"train": 2, "validation": 0, "test": 0}
+    assert report.conflicts == 2
+
+
+@pytest.mark.parametrize("name", ["clinc150", "sms_spam", "snips"])
+def test_the_task_file_is_valid_and_reads_what_the_converter_writes(name: str) -> None:
+    task = load_task(TASKS / f"{name}.yaml")
+    folder = TASKS / "data" / name
+    files = {
+        part for part in (task.data.train, task.data.validation, task.data.test) if isinstance(part, str)
+    }
+    splits = {"clinc150": ["train", "validation", "test"], "sms_spam": ["train"], "snips": ["train", "test"]}
+    assert files == {str(folder / f"{split}.jsonl") for split in splits[name]}
+    assert name in convert.READERS
+
+
+@pytest.mark.data
+@pytest.mark.parametrize(
+    ("name", "rows", "labels"),
+    [
+        ("clinc150", {"train": 7485, "validation": 2999, "test": 4500}, 150),
+        ("sms_spam", {"train": 5137}, 2),
+        ("snips", {"train": 13518, "test": 695}, 7),
+    ],
+)
+def test_converting_the_published_files(name: str, rows: dict[str, int], labels: int, tmp_path: Path) -> None:
+    source = convert.data_directory()
+    if not (source / name).is_dir():
+        pytest.skip(f"{name} is not under FINETOOTH_DATA")
+    report = convert.convert(name, source, tmp_path)
+    assert report.written == rows
+    assert report.repaired == (6 if name == "snips" else 0)
+    texts: list[str] = []
+    for split, count in rows.items():
+        written = list(read_jsonl(tmp_path / name / f"{split}.jsonl"))
+        assert len(written) == count
+        assert len({row["label"] for row in written}) == labels, split
+        assert not any("�" in json.dumps(row, ensure_ascii=False) for row in written)
+        texts += [normalise(row["text"]) for row in written]
+    assert len(set(texts)) == len(texts)
