@@ -1,4 +1,4 @@
-"""Law 11: what is generated is what `logprobs` says; greedy equals the stock model; batches change nothing."""
+"""Law 11: what is generated is what `logprobs` says; greedy equals the stock model; no batch effects."""
 
 from __future__ import annotations
 

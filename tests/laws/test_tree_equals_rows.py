@@ -122,13 +122,24 @@ def test_rows_backend_is_the_stock_model(family: str) -> None:
     assert torch.allclose(got_M, stock_logprobs(hf, rows), atol=1e-6)
 
 
-def test_one_length_roots_and_microtrees() -> None:
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("family", TREE_FAMILIES)
+@pytest.mark.parametrize("sizes", [(9, 9, 9, 9, 9), (11, 9, 10, 8, 7), (5,)])
+def test_rows_that_share_nothing(family: str, kind: str, sizes: tuple[int, ...]) -> None:
     draw = np.random.default_rng(0)
-    rows = [Row([i, *draw.integers(0, VOCABULARY, 9)], [0.0] + [1.0] * 9) for i in range(5)]
-    hf = tiny("llama")
+    rows = [
+        Row([i, *draw.integers(0, VOCABULARY, size)], [0.0] + [1.0] * size) for i, size in enumerate(sizes)
+    ]
+    assert attention.Chains.fit(PrefixTree.build(rows))
+    hf = tiny(family)
     want_M = stock_logprobs(hf, rows)
-    model = over_trees(hf, "segment")
-    assert torch.allclose(model.logprobs(PrefixTree.build(rows)), want_M, atol=1e-5)
+    want_M.sum().backward()
+    want = gradients(hf)
+    model = over_trees(hf, kind)
+    got_M = model.logprobs(PrefixTree.build(rows))
+    got_M.sum().backward()
+    assert torch.allclose(got_M, want_M, atol=1e-5)
+    assert_same_gradients(gradients(hf), want, 1e-5)
     pieces = torch.cat([model.logprobs(tree) for tree in microtrees(rows, 20)])
     assert torch.allclose(pieces.sort().values, want_M.sort().values, atol=1e-5)
 
@@ -211,4 +222,4 @@ def test_a_planted_leak_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
     want_M = stock_logprobs(hf, rows)
     for kind in KINDS:
         got_M = over_trees(hf, kind).logprobs(PrefixTree.build(rows))
-        assert float((got_M - want_M).abs().max()) > 1e-2
+        assert float((got_M - want_M).detach().abs().max()) > 1e-2

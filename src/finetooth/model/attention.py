@@ -90,9 +90,7 @@ class TreeAttention:
         self._masks: dict[int | None, Tensor] = {}
         self._blocks: list[Block] | None = None
         self._longest = int(tree.depth_N.max()) + 1
-        length = len(tree) // len(tree.rows)
-        chains = len(tree) == length * len(tree.rows) and bool((tree.depth_N < length).all())
-        self._chains = len(tree.rows) if chains and bool((tree.parent_N[::length] == -1).all()) else 0
+        self._chains = Chains(tree, device) if Chains.fit(tree) else None
 
     def attend(
         self, module: Any, query: Tensor, key: Tensor, value: Tensor, scale: float, window: int | None
@@ -102,8 +100,8 @@ class TreeAttention:
             self.kept[module] = (key.detach(), value.detach())
         if window is not None and self._longest <= window:
             window = None
-        if self._chains > 1 and window is None:
-            return _independent(query, key, value, scale, self._chains)
+        if self._chains is not None and window is None:
+            return self._chains(query, key, value, scale)
         if self.kind == "segment" and window is None:
             if self._blocks is None:
                 self._blocks = plan(self.tree, BUNDLE, self.dtype)
@@ -153,18 +151,47 @@ def plan(tree: PrefixTree, bundle: int, dtype: torch.dtype) -> list[Block]:
     return blocks
 
 
-def _independent(query: Tensor, key: Tensor, value: Tensor, scale: float, count: int) -> Tensor:
-    """Causal attention when the tree is `count` unbranched roots of one length: a plain batch."""
+class Chains:
+    """Rows that share nothing, as a batch padded on the right: causal attention then needs no mask at all.
 
-    def batch(states: Tensor) -> Tensor:
-        split: Tensor = states.unflatten(2, (count, -1))
-        return split.squeeze(0).transpose(0, 1)
+    What stands behind a row's last token is never seen by it, and its results are not read back.
+    """
 
-    grouped = query.shape[1] != key.shape[1]
-    out = functional.scaled_dot_product_attention(
-        batch(query), batch(key), batch(value), is_causal=True, scale=scale, enable_gqa=grouped
-    )
-    return out.transpose(0, 1).flatten(1, 2).unsqueeze(0)
+    def __init__(self, tree: PrefixTree, device: torch.device):
+        start_R = np.flatnonzero(tree.parent_N < 0)
+        size_R = np.diff(start_R, append=len(tree))
+        place_T = np.arange(int(size_R.max()))
+        inside_RT = place_T < size_R[:, None]
+        node_RT = np.where(inside_RT, start_R[:, None] + place_T, start_R[:, None])
+        self.shape = node_RT.shape
+        self.gather = torch.from_numpy(node_RT.ravel()).to(device)
+        self.back = torch.from_numpy(np.flatnonzero(inside_RT)).to(device)
+
+    @staticmethod
+    def fit(tree: PrefixTree) -> bool:
+        """Nothing branches, and padding would cost no more than half of the tokens again."""
+        start_R = np.flatnonzero(tree.parent_N < 0)
+        if np.count_nonzero(tree.parent_N != np.arange(-1, len(tree) - 1)) != start_R.size - 1:
+            return False
+        longest = int(np.diff(start_R, append=len(tree)).max())
+        return longest * start_R.size <= 1.5 * len(tree)
+
+    def __call__(self, query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
+        """[1, H, N, D] -> [1, H, N, D]."""
+
+        def batch(states: Tensor) -> Tensor:
+            padded: Tensor = states[0].index_select(1, self.gather).unflatten(1, self.shape)
+            return padded.transpose(0, 1)
+
+        out = functional.scaled_dot_product_attention(
+            batch(query),
+            batch(key),
+            batch(value),
+            is_causal=True,
+            scale=scale,
+            enable_gqa=query.shape[1] != key.shape[1],
+        )
+        return out.transpose(0, 1).flatten(1, 2).index_select(1, self.back).unsqueeze(0)
 
 
 def merge(out: Tensor, lse: Tensor, part: Tensor, part_lse: Tensor) -> None:
