@@ -1,0 +1,258 @@
+"""The tokenizer as data: text to ids and back, from a model directory's own files, on `tokenizers` alone.
+
+Neither torch nor transformers is imported, except by `convert`, for old models without a tokenizer.json.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import tokenizers
+
+from finetooth.errors import ModelError
+from finetooth.rundir import write_text
+
+NAMED = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
+FILES = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "special_tokens_map.json")
+SLOW_FILES = ("vocab.json", "merges.txt", "tokenizer.model", "spiece.model", "vocab.txt", "added_tokens.json")
+ABSURD_LENGTH = 10**9  # Hugging Face writes 1e30 for "no limit is known"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Tokenizer:
+    """A model's tokenizer and chat template.
+
+    special_tokens: bos_token, eos_token ... -> text, as far as the model has them. special_ids: every token
+    that is markup and not text. prefix_ids: what the model puts in front of a text (its BOS), from the
+    post-processor. model_max_length: tokens, None when the files do not say.
+    """
+
+    backend: tokenizers.Tokenizer
+    directory: Path
+    special_tokens: Mapping[str, str]
+    special_ids: frozenset[int]
+    special_texts: tuple[str, ...]
+    prefix_ids: tuple[int, ...]
+    chat_template: str | None
+    model_max_length: int | None
+
+    @classmethod
+    def load(cls, directory: str | Path) -> Tokenizer:
+        """The tokenizer of a local directory; ModelError naming what was looked for when there is none."""
+        directory = Path(directory)
+        config = _read(directory / "tokenizer_config.json")
+        backend = _backend(directory)
+        backend.no_truncation()
+        backend.no_padding()
+        named = _named_tokens(config, _read(directory / "special_tokens_map.json"))
+        _add_missing(backend, config, named)
+        special = {
+            index: token.content
+            for index, token in backend.get_added_tokens_decoder().items()
+            if token.special
+        }
+        limit = config.get("model_max_length")
+        return cls(
+            backend=backend,
+            directory=directory,
+            special_tokens=named,
+            special_ids=frozenset(special),
+            special_texts=tuple(sorted(set(special.values()), key=len, reverse=True)),
+            prefix_ids=_prefix(backend, config, named),
+            chat_template=_chat_template(directory, config),
+            model_max_length=int(limit)
+            if isinstance(limit, int | float) and 0 < limit < ABSURD_LENGTH
+            else None,
+        )
+
+    def encode(self, text: str) -> list[int]:
+        """Ids of a text; special tokens written in it are recognised, none are added."""
+        return list(self.backend.encode(text, add_special_tokens=False).ids)
+
+    def encode_with_offsets(self, text: str) -> tuple[list[int], list[tuple[int, int]]]:
+        """Ids and, for each, its (start, end) in characters of the text."""
+        encoding = self.backend.encode(text, add_special_tokens=False)
+        return list(encoding.ids), list(encoding.offsets)
+
+    def decode(self, ids: Iterable[int], skip_special: bool = False) -> str:
+        """The text of ids; special tokens are written out unless skipped."""
+        return str(self.backend.decode([int(index) for index in ids], skip_special_tokens=skip_special))
+
+    def id_of(self, token: str) -> int | None:
+        """The id of one token of the vocabulary, None when it has no such token."""
+        index = self.backend.token_to_id(token)
+        return None if index is None else int(index)
+
+    def text_of(self, index: int) -> str:
+        """A token as the vocabulary spells it (special tokens: their text)."""
+        return str(self.backend.id_to_token(int(index)) or "")
+
+    def _named_id(self, name: str) -> int | None:
+        return self.id_of(self.special_tokens[name]) if name in self.special_tokens else None
+
+    @property
+    def bos_token_id(self) -> int | None:
+        """Id of the beginning-of-sequence token, None when the model has none."""
+        return self._named_id("bos_token")
+
+    @property
+    def eos_token_id(self) -> int | None:
+        """Id of the end-of-sequence token, None when the model has none."""
+        return self._named_id("eos_token")
+
+    @property
+    def pad_token_id(self) -> int | None:
+        """Id of the padding token, None when the model has none."""
+        return self._named_id("pad_token")
+
+    @property
+    def vocab_size(self) -> int:
+        """Number of ids, added tokens included."""
+        return int(self.backend.get_vocab_size(with_added_tokens=True))
+
+    def save(self, directory: str | Path, chat_template: str | None = None) -> None:
+        """Copy the tokenizer's files to another model directory; tokenizer.json is made when there is none.
+
+        `chat_template`, when given, is the template that the model was trained with: it is written as
+        chat_template.jinja, and the one in tokenizer_config.json is taken out.
+        """
+        directory = Path(directory)
+        directory.mkdir(parents=True, exist_ok=True)
+        if directory.resolve() != self.directory.resolve():
+            for name in FILES:
+                if (self.directory / name).is_file():
+                    shutil.copyfile(self.directory / name, directory / name)
+        if not (directory / "tokenizer.json").is_file():
+            write_text(directory / "tokenizer.json", self.backend.to_str())
+        if chat_template is not None and chat_template != self.chat_template:
+            write_text(directory / "chat_template.jinja", chat_template)
+            config = _read(directory / "tokenizer_config.json")
+            if config.pop("chat_template", None) is not None:
+                text = json.dumps(config, indent=2, ensure_ascii=False)
+                write_text(directory / "tokenizer_config.json", text + "\n")
+
+
+def convert(directory: Path) -> tokenizers.Tokenizer:
+    """Build the fast tokenizer of a model that only has slow-tokenizer files, by transformers, offline."""
+    # The one heavy import left of model/: by name, so that nothing loads it before such a model is met.
+    transformers = import_module("transformers")
+    try:
+        slow = transformers.AutoTokenizer.from_pretrained(str(directory), local_files_only=True)
+        return tokenizers.Tokenizer.from_str(slow.backend_tokenizer.to_str())
+    except Exception as error:  # whatever transformers raises, the user has one thing to do
+        raise ModelError(
+            f"{directory}: has no tokenizer.json, and its older tokenizer files could not be converted "
+            f"({type(error).__name__}: {str(error)[:200]}). Save the model once with a current transformers."
+        ) from error
+
+
+def _backend(directory: Path) -> tokenizers.Tokenizer:
+    path = directory / "tokenizer.json"
+    if not directory.is_dir():
+        raise ModelError(f"{directory}: no such directory. Expected a model directory with a tokenizer.json.")
+    if path.is_file():
+        try:
+            return tokenizers.Tokenizer.from_file(str(path))
+        except Exception as error:  # tokenizers raises bare Exception for a broken file
+            raise ModelError(
+                f"{path}: not a tokenizer file ({error}). Copy it from the model again."
+            ) from error
+    if any((directory / name).is_file() for name in SLOW_FILES):
+        return convert(directory)
+    found = ", ".join(sorted(item.name for item in directory.iterdir())[:8]) or "nothing"
+    raise ModelError(
+        f"{directory}: no tokenizer. Looked for tokenizer.json, then for {', '.join(SLOW_FILES)}; "
+        f"found {found}. Copy the tokenizer's files of the base model into this directory."
+    )
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """A JSON object, {} when the file is not there; ModelError when it is broken."""
+    if not path.is_file():
+        return {}
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{path}: not valid JSON ({error}). Copy it from the model again.") from error
+    if not isinstance(value, dict):
+        raise ModelError(f"{path}: expected a JSON object, found {type(value).__name__}.")
+    return value
+
+
+def _text(token: Any) -> str | None:
+    """A special token in the files is its text, or an object with `content`."""
+    if isinstance(token, Mapping):
+        token = token.get("content")
+    return token if isinstance(token, str) and token else None
+
+
+def _named_tokens(config: Mapping[str, Any], special_map: Mapping[str, Any]) -> dict[str, str]:
+    """The named special tokens of tokenizer_config.json; where it is silent, of special_tokens_map.json."""
+    named = {}
+    for name in NAMED:
+        text = _text(config[name] if name in config else special_map.get(name))
+        if text is not None:
+            named[name] = text
+    return named
+
+
+def _add_missing(backend: tokenizers.Tokenizer, config: Mapping[str, Any], named: Mapping[str, str]) -> None:
+    """Tokens that only tokenizer_config.json declares are made known, as transformers does at load."""
+    known = {token.content for token in backend.get_added_tokens_decoder().values()}
+    declared = config.get("added_tokens_decoder") or {}
+    flags = ("single_word", "lstrip", "rstrip", "normalized", "special")
+    for index, entry in sorted(declared.items(), key=lambda item: int(item[0])):
+        text = _text(entry)
+        if text is None or text in known:
+            continue
+        options = {name: bool(entry[name]) for name in flags if isinstance(entry, Mapping) and name in entry}
+        backend.add_tokens([tokenizers.AddedToken(text, **options)])
+        if backend.token_to_id(text) != int(index):
+            raise ModelError(
+                f"tokenizer_config.json gives {text!r} the id {index}, tokenizer.json makes it "
+                f"{backend.token_to_id(text)}. The two files are not of one model: copy both again."
+            )
+    extra = [*config.get("additional_special_tokens", ()), *_extra(config)]
+    wanted = [text for text in [*named.values(), *map(_text, extra)] if text]
+    known = {token.content for token in backend.get_added_tokens_decoder().values() if token.special}
+    fresh = [text for text in dict.fromkeys(wanted) if text not in known]
+    if fresh:
+        backend.add_special_tokens(fresh)
+
+
+def _extra(config: Mapping[str, Any]) -> Sequence[Any]:
+    extra = config.get("extra_special_tokens") or ()
+    return list(extra.values()) if isinstance(extra, Mapping) else list(extra)
+
+
+def _prefix(
+    backend: tokenizers.Tokenizer, config: Mapping[str, Any], named: Mapping[str, str]
+) -> tuple[int, ...]:
+    """What stands in front of a text. An explicit add_bos_token overrules, as it does in transformers."""
+    if "add_bos_token" in config:
+        bos = backend.token_to_id(named["bos_token"]) if "bos_token" in named else None
+        return (int(bos),) if config["add_bos_token"] and bos is not None else ()
+    plain = backend.encode("a", add_special_tokens=False).ids
+    full = backend.encode("a", add_special_tokens=True).ids
+    for start in range(len(full) - len(plain) + 1):
+        if full[start : start + len(plain)] == plain:
+            return tuple(int(index) for index in full[:start])
+    return ()
+
+
+def _chat_template(directory: Path, config: Mapping[str, Any]) -> str | None:
+    """chat_template.jinja, else the config's string, else the entry named `default` of its list."""
+    path = directory / "chat_template.jinja"
+    if path.is_file():
+        return path.read_text(encoding="utf-8")
+    template = config.get("chat_template")
+    if isinstance(template, list):
+        named = {entry.get("name"): entry.get("template") for entry in template if isinstance(entry, Mapping)}
+        template = named.get("default")
+    return template if isinstance(template, str) and template else None
