@@ -1,0 +1,77 @@
+"""Where a model's files are: the embedded model, a local directory, or a snapshot from the hub. No torch."""
+
+from __future__ import annotations
+
+import re
+from importlib.resources import files
+from pathlib import Path
+
+from finetooth.errors import ModelError
+from finetooth.rundir import read_json
+
+EMBEDDED = ("milktooth",)
+SMALL_FILES = ("*.json", "*.jinja", "*.model", "merges.txt", "vocab.txt")
+# Names for the longest input in config.json, the usual one first.
+LENGTH_KEYS = ("max_position_embeddings", "n_positions", "max_seq_len", "max_sequence_length", "n_ctx")
+
+
+def model_directory(name: str, weights: bool = True) -> Path:
+    """The directory of a model: embedded ("milktooth"), local, or a hub id such as "org/model".
+
+    A hub id is looked up in Hugging Face's cache first, then fetched; weights=False fetches no safetensors.
+    Raises ModelError when there is no such model or it has no config.json.
+    """
+    path = Path(name).expanduser()
+    if path.is_dir():
+        if not (path / "config.json").is_file():
+            found = ", ".join(sorted(item.name for item in path.iterdir())[:8]) or "nothing"
+            raise ModelError(f"{path}: not a model directory. Expected a config.json, found {found}.")
+        return path
+    if name in EMBEDDED:
+        embedded = Path(str(files("finetooth"))) / "embedded" / name
+        if not (embedded / "config.json").is_file():
+            raise ModelError(f"The embedded model {name} is missing from this installation ({embedded}).")
+        return embedded
+    if path.is_file():
+        raise ModelError(f"{path}: a file. Expected the directory that holds the model's config.json.")
+    if not re.fullmatch(r"[\w.-]+/[\w.-]+", name) or name.startswith((".", "/", "~")):
+        raise ModelError(
+            f"{name}: no such directory. Expected a local model directory, a hub id such as org/model, "
+            f"or the embedded model {EMBEDDED[0]}."
+        )
+    return _snapshot(name, weights)
+
+
+def _snapshot(name: str, weights: bool) -> Path:
+    """A hub model in Hugging Face's cache, fetched when it is not there."""
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError
+
+    patterns = [*SMALL_FILES, *(("*.safetensors",) if weights else ())]
+    try:
+        try:
+            directory = Path(snapshot_download(name, allow_patterns=patterns, local_files_only=True))
+            if (directory / "config.json").is_file() and (
+                not weights or any(directory.glob("*.safetensors"))
+            ):
+                return directory
+        except OSError:
+            pass  # not in the cache
+        directory = Path(snapshot_download(name, allow_patterns=patterns))
+    except (OSError, ValueError, HfHubHTTPError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise ModelError(
+            f"{name}: not a local directory, not in Hugging Face's cache, and it cannot be fetched "
+            f"({reason[:160]}). Check the name and the network, or give a local directory."
+        ) from error
+    if not (directory / "config.json").is_file():
+        raise ModelError(f"{name}: the hub repository has no config.json, so it is not a transformers model.")
+    return directory
+
+
+def context_length(directory: Path) -> int | None:
+    """The longest input in tokens that config.json states, None when it states none."""
+    path = directory / "config.json"
+    config = read_json(path) if path.is_file() else {}
+    values = [config.get(key) for key in LENGTH_KEYS] if isinstance(config, dict) else []
+    return next((value for value in values if isinstance(value, int) and value > 0), None)

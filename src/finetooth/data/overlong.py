@@ -1,0 +1,97 @@
+"""Rows that are longer than the model, or than the user allows: never cut silently."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+
+from finetooth.data.examples import place
+from finetooth.errors import DataError
+from finetooth.tree import Row
+from finetooth.types import Example
+
+Overlong = Literal["raise", "drop", "cut"]
+SHOWN = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Fitted:
+    """Rows that fit, in the caller's order, and the ids of those that were cut or dropped to get there."""
+
+    rows: list[Row]
+    cut: list[str] = field(default_factory=list)
+    dropped: list[str] = field(default_factory=list)
+
+
+def fit_rows(
+    rows: Sequence[Row], max_tokens: int | None, overlong: Overlong, examples: Sequence[Example] = ()
+) -> Fitted:
+    """Rows of at most `max_tokens` tokens.
+
+    raise: a longer row is an error. drop: it is left out. cut: tokens of its context go, oldest first, but
+    never its beginning (BOS, system), the answer's opening or a scored token; a row that is still too long is
+    an error. None means no limit. `examples` let the messages name file and line. Raises DataError.
+    """
+    if max_tokens is None:
+        return Fitted(list(rows))
+    long = [row for row in rows if len(row) > max_tokens]
+    if not long:
+        return Fitted(list(rows))
+    places = {example.id: place(example) for example in examples}
+    if overlong == "raise":
+        worst = max(len(row) for row in long)
+        raise DataError(
+            f"{len(long)} of {len(rows)} rows are longer than {max_tokens} tokens (the longest: {worst}): "
+            f"{_listed(long, places)}. Set data.overlong: cut (shortens contexts from the left) or drop, "
+            "or raise data.max_tokens if the model allows it."
+        )
+    if overlong == "drop":
+        kept = [row for row in rows if len(row) <= max_tokens]
+        if not kept:
+            raise DataError(
+                f"All {len(rows)} rows are longer than {max_tokens} tokens, so data.overlong: drop leaves none."
+            )
+        return Fitted(kept, dropped=[row.id for row in long])
+    hopeless = [row for row in long if len(row) - _cuttable(row) > max_tokens]
+    if hopeless:
+        raise DataError(
+            f"{len(hopeless)} rows do not fit {max_tokens} tokens even without their context: "
+            f"{_listed(hopeless, places)}. Set data.overlong: drop to leave them out, or raise data.max_tokens."
+        )
+    return Fitted(
+        [_cut(row, len(row) - max_tokens) if len(row) > max_tokens else row for row in rows],
+        cut=[row.id for row in long],
+    )
+
+
+def _frame(row: Row) -> tuple[int, int]:
+    """Where the part of the context that may go starts and ends."""
+    scored = np.flatnonzero(row.weight)
+    answer = int(scored[0]) if scored.size else len(row)
+    head, tail = int(row.signals.get("head", 1)), int(row.signals.get("tail", 0))
+    return min(head, answer), max(answer - tail, min(head, answer))
+
+
+def _cuttable(row: Row) -> int:
+    start, end = _frame(row)
+    return end - start
+
+
+def _cut(row: Row, count: int) -> Row:
+    start = _frame(row)[0]
+    gone = np.s_[start : start + count]
+    signals = {
+        name: np.delete(value, gone) if np.shape(value) == row.tokens.shape and len(row) > 1 else value
+        for name, value in row.signals.items()
+    }
+    return Row(np.delete(row.tokens, gone), np.delete(row.weight, gone), signals, row.unit, row.id)
+
+
+def _listed(rows: Sequence[Row], places: Mapping[str, str]) -> str:
+    """The first few ids, with file and line where they are known."""
+    names = [places.get(row.id) or places.get(row.id.rsplit("#", 1)[0]) or row.id or "?" for row in rows]
+    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return ", ".join(names[:SHOWN]) + more
