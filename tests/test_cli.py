@@ -175,6 +175,12 @@ def test_every_end_has_its_code_and_words(error: Exception, code: int, words: st
     assert "Traceback" not in message
 
 
+def test_training_that_could_not_save_is_not_a_refusal() -> None:
+    error = TrainError("The checkpoint cannot be written")
+    error.__cause__ = OSError(errno.ENOSPC, "No space left on device")
+    assert explain(error) == (2, "The checkpoint cannot be written")
+
+
 def test_an_interrupt_is_130_and_keeps_its_message(monkeypatch, capsys) -> None:
     @group.command("interrupted")
     def interrupted() -> None:

@@ -75,10 +75,9 @@ def explain(error: Exception) -> tuple[int, str]:
     if isinstance(error, click.Abort):
         cause = error.__cause__ or error.__context__
         return INTERRUPTED, str(cause or "") or "Interrupted."
-    if isinstance(error, TrainError):
-        return REFUSED, str(error)
     if isinstance(error, FinetoothError):
-        return WRONG_INPUT, str(error)
+        stopped = isinstance(error, TrainError) and not _from_file_system(error)
+        return REFUSED if stopped else WRONG_INPUT, str(error)
     if _disk_is_full(error):
         return (
             WRONG_INPUT,
@@ -90,6 +89,11 @@ def explain(error: Exception) -> tuple[int, str]:
         f"finetooth stopped on an error that it did not expect: {type(error).__name__}: {error}\n"
         "This is a bug. Set FINETOOTH_DEBUG=1 and run the command again to see the traceback for a report."
     )
+
+
+def _from_file_system(error: BaseException) -> bool:
+    cause = error.__cause__ or error.__context__
+    return cause is not None and (isinstance(cause, OSError) or _disk_is_full(cause))
 
 
 def _disk_is_full(error: BaseException) -> bool:

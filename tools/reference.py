@@ -1,0 +1,83 @@
+"""Write the generated parts of docs/reference.md: the keys of the task and the verbs.
+
+    python tools/reference.py
+
+The rest of the page is written by hand. A test compares the page with what this makes.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import click
+
+from finetooth.cli import group
+from finetooth.config import Task
+from finetooth.flags import FIELDS, default_of
+
+PAGE = Path(__file__).resolve().parent.parent / "docs" / "reference.md"
+
+
+def kind_of(key: str) -> str:
+    """The values that a key takes, in words: `number > 0, or auto`."""
+    *sections, leaf = key.split(".")
+    schema = Task.model_json_schema()
+    node = schema
+    for section in sections:
+        reference = node["properties"][section]
+        name = (reference.get("$ref") or reference["allOf"][0]["$ref"]).rsplit("/", 1)[-1]
+        node = schema["$defs"][name]
+    field = node["properties"][leaf]
+    return " or ".join(_words(part) for part in field.get("anyOf", [field]))
+
+
+def _words(part: dict[str, object]) -> str:
+    if "const" in part:
+        return f"`{part['const']}`"
+    if "enum" in part:
+        return ", ".join(f"`{value}`" for value in part["enum"])  # type: ignore[attr-defined]
+    kind = str(part.get("type", "value"))
+    if kind == "array" and part["items"].get("type") == "object":  # type: ignore[attr-defined]
+        return "rows"
+    if kind == "array":
+        return f"list of {_words(part['items'])}"  # type: ignore[arg-type]
+    names = {"string": "text", "integer": "whole number", "object": "mapping"}
+    bounds = {"minimum": "≥", "exclusiveMinimum": ">", "maximum": "≤", "exclusiveMaximum": "<"}
+    limits = [f"{sign} {part[name]:g}" for name, sign in bounds.items() if name in part]  # type: ignore[str-format]
+    return " ".join([names.get(kind, kind), ", ".join(limits)]).strip()
+
+
+def keys_table() -> str:
+    """One table of all keys, in the order of a task file."""
+    lines = ["| key | values | default | meaning |", "|---|---|---|---|"]
+    for key, field in FIELDS.items():
+        default = "(required)" if field.is_required() else f"`{default_of(key)}`"
+        lines.append(f"| `{key}` | {kind_of(key)} | {default} | {field.description} |")
+    return "\n".join(lines)
+
+
+def verbs_table() -> str:
+    """One line for each verb, from its help."""
+    lines = ["| command | what it does |", "|---|---|"]
+    for name, command in group.commands.items():
+        arguments = [param.metavar for param in command.params if isinstance(param, click.Argument)]
+        usage = " ".join(["finetooth", name, *map(str, arguments)]).replace("|", "\\|")
+        lines.append(f"| `{usage}` | {command.get_short_help_str(200)} |")
+    return "\n".join(lines)
+
+
+def render(page: str) -> str:
+    """The page with what stands between the markers replaced by what the code says now."""
+    for name, text in (("keys", keys_table()), ("verbs", verbs_table())):
+        pattern = rf"(<!-- generated: {name} -->\n).*?(<!-- end -->)"
+        page, count = re.subn(
+            pattern, lambda match, text=text: f"{match[1]}{text}\n{match[2]}", page, flags=re.S
+        )
+        if count != 1:
+            raise SystemExit(f"{PAGE.name}: expected one place for {name!r}, found {count}.")
+    return page
+
+
+if __name__ == "__main__":
+    PAGE.write_text(render(PAGE.read_text(encoding="utf-8")), encoding="utf-8")
