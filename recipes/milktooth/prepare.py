@@ -44,14 +44,12 @@ class Source:
 
     joined: blocks follow each other as they do in the book, so that a row may span them.
     repeats: how often its training rows are given. sample_mb: its part of the tokenizer's training text.
-    dialogue: `User:` and `Assistant:` lines become turns in the chat template's own markup.
     """
 
     name: str
     sample_mb: float
     joined: bool = False
     repeats: int = 1
-    dialogue: bool = False
 
 
 # The tokenizer's sample leans to modern, everyday English, because that is what users' rows look like.
@@ -62,7 +60,7 @@ SOURCES = (
     Source("factbook_pd", sample_mb=0.2),
     Source("us_speeches_pd", sample_mb=0.2),
     Source("storybooks_ccby", sample_mb=0.8, repeats=2),
-    Source("taskmaster4_dialogues", sample_mb=0.5, repeats=2, dialogue=True),
+    Source("taskmaster4_dialogues", sample_mb=0.5, repeats=2),
 )
 
 CHAT_TEMPLATE = """{%- for message in messages -%}
@@ -140,15 +138,9 @@ def documents(source: Source, blocks: list[str], held_out: set[str]) -> Iterator
         if run:
             yield False, "\n\n".join(run)
             run = []
-        yield held, as_chat(block) if source.dialogue else block
+        yield held, block
     if run:
         yield False, "\n\n".join(run)
-
-
-def as_chat(block: str) -> str:
-    """A `User: ...` / `Assistant: ...` dialogue in the chat template's markup."""
-    turns = re.findall(r"^(User|Assistant): *(.*)$", block, re.M)
-    return "".join(f"{TURN}{role.lower()}\n{text.strip()}{TURN_END}\n" for role, text in turns)
 
 
 def pieces(text: str, limit: int, tokenizer: Tokenizer) -> list[tuple[str, int]]:
@@ -193,9 +185,8 @@ def sample_text(blocks: dict[str, list[str]], seed: int) -> Iterator[str]:
         random.Random(f"{seed} {source.name}").shuffle(order)
         left = int(source.sample_mb * 1e6)
         for block in order:
-            text = re.sub(r"^(User|Assistant): *", "", block, flags=re.M) if source.dialogue else block
-            yield text[:left]
-            left -= len(text)
+            yield block[:left]
+            left -= len(block)
             if left <= 0:
                 break
 
