@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import copy
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+from tokenizers_for_tests import save_tokenizer
 from transformers import (
     GPT2Config,
     GPTNeoConfig,
@@ -101,3 +103,18 @@ def forest(seed: int = 0, scale: int = 1) -> list[Row]:
         weight[-1] = 1.0
         weighted.append(Row(row.tokens, weight, id=str(index)))
     return weighted
+
+
+def tiny_model_dir(
+    directory: Path, family: str = "llama", seed: int = 0, tokenizer: str = "chatml", weights: bool = True
+) -> Path:
+    """A model directory as one finds it: config, tokenizer, and random weights unless they are left out."""
+    save_tokenizer(directory, tokenizer)
+    config = copy.deepcopy(CONFIGS[family])
+    config.vocab_size = 448
+    if weights:
+        random_model(config, seed).save_pretrained(directory)
+    else:
+        config.architectures = [type(random_model(copy.deepcopy(config))).__name__]
+        config.save_pretrained(directory)
+    return directory

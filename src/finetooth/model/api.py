@@ -260,13 +260,14 @@ class Model:
         """Make a token end answers; saved with the model."""
         self.stop_ids |= {token}
 
-    def save(self, path: str | Path) -> None:
-        """Write the adapter in PEFT's format, or the whole model in Hugging Face's, with tokenizer and
-        template.
+    def save(self, path: str | Path, chat_template: str | None = None) -> None:
+        """Write the adapter in PEFT's format, or the whole model in Hugging Face's, with its tokenizer.
+
+        chat_template: the jinja text that the model was trained with; it travels along.
         """
         saving.save(self.hf, self.peft, self.stop_ids, Path(path))
         if self.tokenizer is not None:
-            self.tokenizer.save(Path(path))
+            self.tokenizer.save(Path(path), chat_template)
 
     def train(self, mode: bool = True) -> Model:
         """Training mode (dropout of the base stays 0)."""
