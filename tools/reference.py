@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -32,19 +33,18 @@ def kind_of(key: str) -> str:
     return " or ".join(_words(part) for part in field.get("anyOf", [field]))
 
 
-def _words(part: dict[str, object]) -> str:
+def _words(part: dict[str, Any]) -> str:
     if "const" in part:
         return f"`{part['const']}`"
     if "enum" in part:
-        return ", ".join(f"`{value}`" for value in part["enum"])  # type: ignore[attr-defined]
-    kind = str(part.get("type", "value"))
-    if kind == "array" and part["items"].get("type") == "object":  # type: ignore[attr-defined]
-        return "rows"
+        return ", ".join(f"`{value}`" for value in part["enum"])
+    kind = part.get("type", "value")
     if kind == "array":
-        return f"list of {_words(part['items'])}"  # type: ignore[arg-type]
+        inner = part["items"]
+        return "rows" if inner.get("type") == "object" else f"list of {_words(inner)}"
     names = {"string": "text", "integer": "whole number", "object": "mapping"}
     bounds = {"minimum": "≥", "exclusiveMinimum": ">", "maximum": "≤", "exclusiveMaximum": "<"}
-    limits = [f"{sign} {part[name]:g}" for name, sign in bounds.items() if name in part]  # type: ignore[str-format]
+    limits = [f"{sign} {part[name]:g}" for name, sign in bounds.items() if name in part]
     return " ".join([names.get(kind, kind), ", ".join(limits)]).strip()
 
 

@@ -44,6 +44,7 @@ def made_by(target: str) -> list[str]:
     done = subprocess.run(
         ["make", "--dry-run", "VENV=venv", *shlex.split(target)],
         cwd=ROOT,
+        env={name: value for name, value in os.environ.items() if not name.startswith("MAKE")},
         capture_output=True,
         text=True,
         check=True,
