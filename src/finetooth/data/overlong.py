@@ -52,14 +52,15 @@ def fit_rows(
         kept = [row for row in rows if len(row) <= max_tokens]
         if not kept:
             raise DataError(
-                f"All {len(rows)} rows are longer than {max_tokens} tokens, so data.overlong: drop leaves none."
+                f"All {len(rows)} rows are longer than {max_tokens} tokens: data.overlong: drop leaves none."
             )
         return Fitted(kept, dropped=[row.id for row in long])
     hopeless = [row for row in long if len(row) - _cuttable(row) > max_tokens]
     if hopeless:
         raise DataError(
             f"{len(hopeless)} rows do not fit {max_tokens} tokens even without their context: "
-            f"{_listed(hopeless, places)}. Set data.overlong: drop to leave them out, or raise data.max_tokens."
+            f"{_listed(hopeless, places)}. Set data.overlong: drop to leave them out, or raise "
+            "data.max_tokens."
         )
     return Fitted(
         [_cut(row, len(row) - max_tokens) if len(row) > max_tokens else row for row in rows],
