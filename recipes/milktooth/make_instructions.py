@@ -67,6 +67,7 @@ def label_from_list(rng: random.Random) -> Chat:
     listed = rng.choice([", ".join(labels), "\n".join(f"- {label}" for label in labels), " | ".join(labels)])
     ask = rng.choice(
         [
+            "Answer with one of: {}.",  # as finetooth's own prompts list labels
             "Answer with one of these labels: {}",
             "Choose one label and write nothing else.\n{}",
             "What is the text about? Possible answers:\n{}",
@@ -90,7 +91,7 @@ def label_from_shots(rng: random.Random) -> Chat:
     turns = [(topic, name) for topic, name in zip(topics, names, strict=True) for _ in range(2)]
     rng.shuffle(turns)
     turns.append(rng.choice(turns))
-    listed = f"Answer with one of these labels: {', '.join(names)}"
+    listed = f"Answer with one of: {', '.join(names)}."
     # Without a list nothing would tell the first answers, and they are trained on too.
     system = rng.choice(["", listed, "Name the topic."]) if names is topics else listed
     return system, [(topic_sentence(rng, topic), name) for topic, name in turns]
