@@ -1,0 +1,59 @@
+"""What needs no language model: the most frequent label, and a bag of words. Only for tasks with labels."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline, make_union
+
+from finetooth.evaluation.candidates import Answered
+from finetooth.types import Example
+
+
+@dataclass
+class Majority:
+    """Always answers the most frequent label of the train split (the first in the alphabet of several)."""
+
+    train: Sequence[Example]
+    name: str = "majority"
+    notes: list[str] = field(default_factory=list)
+
+    def answers(self, examples: Sequence[Example]) -> Iterator[Answered]:
+        """The same answer to every example."""
+        count = Counter(example.target for example in self.train)
+        answer = min(count, key=lambda label: (-count[label], label))
+        for index in range(len(examples)):
+            yield Answered(index, answer)
+
+
+@dataclass
+class BagOfWords:
+    """Logistic regression on TF-IDF of words (1-2 grams) and of letters within words (3-5 grams)."""
+
+    train: Sequence[Example]
+    name: str = "bag-of-words"
+    notes: list[str] = field(default_factory=list)
+
+    def answers(self, examples: Sequence[Example]) -> Iterator[Answered]:
+        """The most probable label of each example."""
+        targets = [example.target for example in self.train]
+        if len(set(targets)) < 2:
+            self.notes.append("one label only: always answers it")
+            yield from (Answered(index, targets[0]) for index in range(len(examples)))
+            return
+        features = make_union(
+            TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, token_pattern=r"(?u)\b\w+\b|[^\w\s]"),
+            TfidfVectorizer(ngram_range=(3, 5), sublinear_tf=True, analyzer="char_wb"),
+        )
+        classifier = make_pipeline(features, LogisticRegression(C=10.0, max_iter=1_000))
+        classifier.fit([_text(example) for example in self.train], targets)
+        for index, answer in enumerate(classifier.predict([_text(example) for example in examples])):
+            yield Answered(index, str(answer))
+
+
+def _text(example: Example) -> str:
+    return "\n".join(message.content for message in example.context if message.role != "system")

@@ -1,0 +1,166 @@
+"""Candidates: whatever answers examples. All of them are graded by the same code (evaluation/runner.py)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+
+from finetooth.errors import DataError, GradeError
+from finetooth.evaluation.prompts import Prompt, fitted
+from finetooth.tree import Row
+from finetooth.types import Answer, Example, Message, Sampling
+
+if TYPE_CHECKING:
+    from finetooth.data.render import Renderer
+    from finetooth.model.api import Model
+
+BOUNDARY = 3  # what a tokenizer makes of an answer's beginning depends on no more tokens in front of it
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """An answer to examples[index]. stop: `stop`, or `length` when the answer was cut off."""
+
+    index: int
+    text: str
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    stop: str = "stop"
+
+
+class Candidate(Protocol):
+    """What is compared. notes: what the reader of its score should know, complete after `answers`."""
+
+    name: str
+    notes: list[str]
+
+    def answers(self, examples: Sequence[Example]) -> Iterator[Answered]:
+        """One answer to each example, in any order."""
+
+
+@dataclass
+class ModelCandidate:
+    """A model under a prompt.
+
+    labels: the model chooses the most likely of them, exactly; None: it writes its answer. overlong: what
+    happens to a context that the model cannot take even without demonstrations: `cut` removes its beginning,
+    never the system message, and counts it; anything else raises GradeError before the first answer.
+    """
+
+    name: str
+    model: Model
+    renderer: Renderer
+    prompt: Prompt
+    sampling: Sampling
+    labels: Sequence[str] | None = None
+    overlong: str = "raise"
+    notes: list[str] = field(default_factory=list)
+
+    def answers(self, examples: Sequence[Example]) -> Iterator[Answered]:
+        """One answer to each example; the model is in evaluation mode meanwhile. Raises GradeError."""
+        with evaluating(self.model):
+            asked = self._ask(examples)
+            rows = [row for _, row in asked]
+            if self.labels is None:
+                for completion in self.model.generate(rows, self.sampling):
+                    used = len(completion.tokens)
+                    yield Answered(
+                        completion.row, completion.text, len(rows[completion.row]), used, completion.stop
+                    )
+            else:
+                yield from self._choose(asked, self.labels)
+
+    def _choose(
+        self, asked: Sequence[tuple[tuple[Message, ...], Row]], labels: Sequence[str]
+    ) -> Iterator[Answered]:
+        groups: dict[tuple[int, ...], list[int]] = {}
+        for index, (_, row) in enumerate(asked):
+            groups.setdefault(tuple(row.tokens[-BOUNDARY:].tolist()), []).append(index)
+        for members in groups.values():
+            options = [self.renderer.answer_ids(asked[members[0]][0], label) for label in labels]
+            for choice in self.model.choose([asked[index][1] for index in members], options):
+                index = members[choice.row]
+                length = len(asked[index][1])
+                yield Answered(index, labels[choice.option], length, len(options[choice.option]))
+
+    def _ask(self, examples: Sequence[Example]) -> list[tuple[tuple[Message, ...], Row]]:
+        """The messages and the context row of each example, all made to fit before the first answer."""
+        room = self._room(examples)
+        asked: list[tuple[tuple[Message, ...], Row]] = []
+        fewer: list[int] = []
+        unlisted = cut = 0
+        for example in examples:
+            prompt = self.prompt
+            row = self._row(example, prompt.messages(example))
+            limit = self.model.max_tokens - room
+            if len(row) > limit and (prompt.labels or prompt.demos):
+                prompt = fitted(
+                    prompt, example, lambda messages: len(self.renderer.context_row(messages)), limit
+                )
+                row = self._row(example, prompt.messages(example))
+                unlisted += bool(self.prompt.labels and not prompt.labels)
+                if len(prompt.demos) < len(self.prompt.demos):
+                    fewer.append(len(prompt.demos))
+            longest = self.model.max_tokens - (room if self.labels is not None else 1)
+            if len(row) > longest:
+                row = self._cut(example, prompt, row, longest)
+                cut += 1
+            asked.append((prompt.messages(example), row))
+        self._note(len(examples), fewer, unlisted, cut)
+        return asked
+
+    def _room(self, examples: Sequence[Example]) -> int:
+        """Tokens to keep free for the answer."""
+        if self.labels is None or not examples:
+            return min(self.sampling.max_tokens, self.model.max_tokens // 2)
+        context = examples[0].context
+        return max(len(self.renderer.answer_ids(context, label)) for label in self.labels)
+
+    def _row(self, example: Example, messages: tuple[Message, ...]) -> Row:
+        try:
+            return self.renderer.context_row(messages)
+        except DataError as error:
+            raise GradeError(f"{self.name}: row {example.id} cannot be asked: {error}") from error
+
+    def _cut(self, example: Example, prompt: Prompt, row: Row, limit: int) -> Row:
+        answer = self.labels[0] if self.labels else "."
+        context = prompt.messages(example)
+        whole = self.renderer.rows(Example(example.id, context, (Answer(answer),)))[-1]
+        head, tail = int(whole.signals["head"]), int(whole.signals["tail"])
+        if self.overlong != "cut" or head + tail >= limit:
+            raise GradeError(
+                f"{self.name}: row {example.id} has a context of {len(row)} tokens; the model takes {limit} "
+                "and the answer. Set data.overlong to drop or cut, or choose a model with a longer context."
+            )
+        kept = np.concatenate([row.tokens[:head], row.tokens[len(row) - (limit - head) :]])
+        return Row(kept, np.zeros(kept.size))
+
+    def _note(self, n: int, fewer: Sequence[int], unlisted: int, cut: int) -> None:
+        shown = len(self.prompt.demos)
+        if fewer:
+            self.notes.append(
+                f"{len(fewer)} of {n} rows were asked with fewer than {shown} demonstrations (fewest "
+                f"{min(fewer)}): the model takes {self.model.max_tokens} tokens"
+            )
+        if unlisted:
+            self.notes.append(
+                f"{unlisted} of {n} rows were asked without the list of labels: it does not fit into the "
+                f"model's {self.model.max_tokens} tokens"
+            )
+        if cut:
+            self.notes.append(f"{cut} of {n} contexts were cut from the left to fit the model")
+
+
+@contextmanager
+def evaluating(model: Model) -> Iterator[None]:
+    """The model in evaluation mode, and afterwards in the mode that it was in."""
+    training = bool(model.hf.training)
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train(training)

@@ -1,0 +1,115 @@
+"""The sealed test: the only reader of data/sealed.jsonl, and the book of who looked when (ledger.jsonl).
+
+A test split proves something only while nobody chooses by it. So every look is written down before it is
+taken, the file is compared with what was sealed, and a second look with the same candidates gives the stored
+result.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from finetooth.data.examples import from_json
+from finetooth.errors import DataError
+from finetooth.rundir import read_jsonl, write_jsonl
+from finetooth.types import Example
+
+Clock = Callable[[], float]
+
+
+def seal(run_path: Path, clock: Clock) -> None:
+    """Record the sealed file's sha256 and number of rows, right after the split was written; once.
+
+    clock: seconds since 1970. DataError when another file was sealed before.
+    """
+    content = _read(run_path)
+    digest = hashlib.sha256(content).hexdigest()
+    known = _sealed(run_path)
+    if known is None:
+        rows = sum(1 for line in content.splitlines() if line.strip())
+        _append(run_path, {"event": "sealed", "sha256": digest, "rows": rows, "time": _time(clock)})
+    elif known["sha256"] != digest:
+        raise DataError(_changed(run_path))
+
+
+def open_sealed(run_path: Path, digest: str, clock: Clock) -> list[Example]:
+    """The test rows. The look is written into the ledger first, unless this digest has looked before.
+
+    digest: of everything that is about to be evaluated. DataError when the test was never sealed, or is not
+    the file that was sealed.
+    """
+    known = _sealed(run_path)
+    if known is None:
+        raise DataError(f"{run_path / 'ledger.jsonl'}: the test was never sealed. Start a new run directory.")
+    content = _read(run_path)
+    if hashlib.sha256(content).hexdigest() != known["sha256"]:
+        raise DataError(_changed(run_path))
+    if look_number(run_path, digest) is None:
+        look = looks(run_path) + 1
+        _append(run_path, {"event": "opened", "digest": digest, "time": _time(clock), "look": look})
+    return [from_json(json.loads(line)) for line in content.decode("utf-8").split("\n") if line]
+
+
+def store_result(run_path: Path, digest: str, summary: dict[str, Any], clock: Clock) -> None:
+    """Keep the summary of the look with this digest; `stored_result` gives it back."""
+    if look_number(run_path, digest) is None:
+        raise DataError(f"{run_path / 'ledger.jsonl'}: no look has the digest {digest}: nothing to store.")
+    _append(run_path, {"event": "result", "digest": digest, "time": _time(clock), "summary": summary})
+
+
+def stored_result(run_path: Path, digest: str) -> dict[str, Any] | None:
+    """The summary of an earlier look with this digest, None when there was none that was finished."""
+    for event in _events(run_path):
+        if event["event"] == "result" and event["digest"] == digest:
+            summary: dict[str, Any] = event["summary"]
+            return summary
+    return None
+
+
+def looks(run_path: Path) -> int:
+    """How often the sealed test was opened."""
+    return sum(event["event"] == "opened" for event in _events(run_path))
+
+
+def look_number(run_path: Path, digest: str) -> int | None:
+    """Which look the one with this digest was, from 1; None when it never looked."""
+    opened = (event for event in _events(run_path) if event["event"] == "opened")
+    return next((event["look"] for event in opened if event["digest"] == digest), None)
+
+
+def _sealed(run_path: Path) -> dict[str, Any] | None:
+    return next((event for event in _events(run_path) if event["event"] == "sealed"), None)
+
+
+def _events(run_path: Path) -> list[dict[str, Any]]:
+    path = run_path / "ledger.jsonl"
+    return list(read_jsonl(path)) if path.exists() else []
+
+
+def _append(run_path: Path, event: dict[str, Any]) -> None:
+    """Rewritten as a whole, durably: a look that happened must be in the book, whatever happens next."""
+    write_jsonl(run_path / "ledger.jsonl", [*_events(run_path), event])
+
+
+def _read(run_path: Path) -> bytes:
+    path = run_path / "data" / "sealed.jsonl"
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        raise DataError(f"{path}: no such file: this run holds no sealed test (data.test: 0?).") from None
+
+
+def _changed(run_path: Path) -> str:
+    return (
+        f"{run_path / 'data' / 'sealed.jsonl'}: not the file that was sealed (its sha256 differs). A changed "
+        "test proves nothing: restore the file, or start a new run directory."
+    )
+
+
+def _time(clock: Clock) -> str:
+    return datetime.fromtimestamp(clock(), UTC).isoformat(timespec="seconds")

@@ -1,0 +1,137 @@
+"""What each grader calls right, and what a broken grader may never do."""
+
+import sys
+from decimal import Decimal
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from finetooth.errors import GradeError
+from finetooth.evaluation.graders import exact, guarded, label, last_number, number, resolve
+from finetooth.types import Answer, Example, Message, Score
+
+
+def example(target: str) -> Example:
+    return Example("a", (Message("user", "?"),), (Answer(target),))
+
+
+@pytest.mark.parametrize(
+    ("target", "text", "value"),
+    [
+        ("Paris", " Paris\n", 1),
+        ("a  b", "a b", 1),
+        ("Paris", "paris", 0),
+        ("Paris", "Paris.", 0),
+        ("Paris", "", 0),
+    ],
+)
+def test_exact(target: str, text: str, value: float) -> None:
+    score = exact(example(target), text)
+    assert score.value == value
+    assert (score.got, score.want) == (" ".join(text.split()), " ".join(target.split()))
+
+
+def test_exact_takes_any_reference() -> None:
+    both = Example("a", (), (Answer("New York"), Answer("NYC", "reference"), Answer("LA", "rejected")))
+    assert exact(both, "NYC").value == 1
+    assert exact(both, "LA").value == 0
+
+
+@pytest.mark.parametrize(
+    ("text", "value"), [("card_arrival", 1), (" Card_Arrival ", 1), ("card arrival", 0), ("", 0)]
+)
+def test_label(text: str, value: float) -> None:
+    score = label(example("card_arrival"), text)
+    assert (score.value, score.want, score.error) == (value, "card_arrival", None)
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("It is 42.", "42"),
+        ("1,234.50 apples", "1234.5"),
+        ("total: 1,000,000", "1000000"),
+        ("a1,234,567b", "1234567"),
+        ("1,2,3", "3"),
+        ("-7", "-7"),
+        ("−3.5", "-3.5"),
+        ("x=-5", "-5"),
+        ("12-5", "5"),
+        ("2024-05-06", "6"),
+        ("-$1,250.75", "-1250.75"),
+        ("$-5", "-5"),
+        ("50%", "50"),
+        (".5", "0.5"),
+        ("version 1.2.3", "3"),
+        ("2.5e-2", "0.025"),
+        ("5 eggs", "5"),
+        ("0.10", "0.1"),
+    ],
+)
+def test_last_number(text: str, found: str) -> None:
+    assert last_number(text) == Decimal(found)
+
+
+def test_number_compares_by_value() -> None:
+    worked = example("3 + 4 = 7\nso 7 * 100 is\n#### 700")
+    assert number(worked, "That makes 700.00").value == 1
+    assert number(worked, "700 in all, from 7").value == 0
+    assert number(worked, "none").value == 0
+    assert number(worked, "none").reason == "no number in the answer"
+    assert number(example("0.1"), "0.10").value == 1
+    assert number(example("many"), "3").error == "the expected answer holds no number: 'many'"
+
+
+def test_auto_knows_what_a_format_is_graded_by() -> None:
+    assert resolve("auto", "labels")[0] == "label"
+    assert [resolve("auto", name)[0] for name in ("qa", "alpaca", "chat")] == ["exact"] * 3
+    with pytest.raises(GradeError, match=r"auto finds no grader .*'text'"):
+        resolve("auto", "text")
+    with pytest.raises(GradeError, match=r"'exakt' is unknown. Expected auto, exact, label, number"):
+        resolve("exakt", "qa")
+
+
+def test_a_users_function_is_loaded_from_the_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    (tmp_path / "my_graders.py").write_text(
+        "def short(example, text):\n    return len(text) < 5\nlimit = 3\n", encoding="utf-8"
+    )
+    (tmp_path / "my_broken.py").write_text("import not_there_at_all\n", encoding="utf-8")
+    (tmp_path / "my_crash.py").write_text("1 / 0\n", encoding="utf-8")
+    name, grade = resolve("my_graders:short", "text", tmp_path)
+    assert name == "my_graders:short"
+    assert grade(example("x"), "abc") == Score(1.0, want="x")
+    assert grade(example("x"), "abcdef").value == 0
+    for bad, said in [
+        ("my_graders:long", "expected a function 'long' in .*my_graders.py, found no such name"),
+        ("my_graders:limit", "found int"),
+        ("my_broken:f", "no module 'not_there_at_all'"),
+        ("nowhere_at_all:f", f"no module 'nowhere_at_all' .looked in {tmp_path}"),
+        ("my_crash:f", "importing my_crash failed with ZeroDivisionError"),
+    ]:
+        with pytest.raises(GradeError, match=said):
+            resolve(bad, "text", tmp_path)
+
+
+@pytest.mark.parametrize(
+    "result",
+    [1.5, -0.1, float("nan"), float("inf"), "1", None, [1], 1j, Score(2.0), Score(None), Score(float("nan"))],
+)
+def test_what_is_no_score_becomes_an_error(result: object) -> None:
+    score = guarded(lambda example, text: result)(example("x"), "y")
+    assert score.value is None
+    assert score.error is not None
+    assert "expected" in score.error
+
+
+@pytest.mark.parametrize("result", [True, np.True_, 1, 1.0, np.float32(1), Score(1.0)])
+def test_every_plain_form_of_full_marks_is_one(result: object) -> None:
+    assert guarded(lambda example, text: result)(example("x"), "y").value == 1.0
+
+
+def test_a_score_keeps_its_words() -> None:
+    given = Score(0.5, "half", "got", "want")
+    assert guarded(lambda example, text: given)(example("x"), "y") == given
+    failed = Score(0.5, error="could not tell")
+    assert guarded(lambda example, text: failed)(example("x"), "y").value is None

@@ -1,0 +1,133 @@
+"""The sealed test is opened through the ledger alone, once for each set of candidates."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from finetooth.data.examples import to_json
+from finetooth.errors import DataError
+from finetooth.evaluation.ledger import look_number, looks, open_sealed, seal, store_result, stored_result
+from finetooth.rundir import read_jsonl, sha256_file, write_jsonl
+from finetooth.types import Answer, Example, Message
+
+EXAMPLES = [
+    Example(f"id{i}", (Message("user", f"q\u2028{i}"),), (Answer("a"),), {"line": i}) for i in range(5)
+]
+
+
+def clock() -> float:
+    return 1_700_000_000.0
+
+
+@pytest.fixture
+def run_path(tmp_path: Path) -> Path:
+    write_jsonl(tmp_path / "data" / "sealed.jsonl", map(to_json, EXAMPLES))
+    seal(tmp_path, clock)
+    return tmp_path
+
+
+def events(run_path: Path) -> list[dict[str, object]]:
+    return list(read_jsonl(run_path / "ledger.jsonl"))
+
+
+def test_every_look_is_written_down_before_it_is_taken(run_path: Path) -> None:
+    sealed = {
+        "sha256": sha256_file(run_path / "data/sealed.jsonl"),
+        "rows": 5,
+        "time": "2023-11-14T22:13:20+00:00",
+    }
+    assert events(run_path) == [{"event": "sealed", **sealed}]
+    assert open_sealed(run_path, "one", clock) == EXAMPLES
+    open_sealed(run_path, "two", clock)
+    assert [event["look"] for event in events(run_path)[1:]] == [1, 2]
+    assert events(run_path)[1] == {"event": "opened", "digest": "one", "time": sealed["time"], "look": 1}
+    assert (looks(run_path), look_number(run_path, "two"), look_number(run_path, "three")) == (2, 2, None)
+
+
+def test_the_same_candidates_look_once(run_path: Path) -> None:
+    open_sealed(run_path, "one", clock)
+    open_sealed(run_path, "one", clock)  # a crash before the result was stored: the look is not paid twice
+    assert looks(run_path) == 1
+    assert stored_result(run_path, "one") is None
+    store_result(run_path, "one", {"n": 5}, clock)
+    assert stored_result(run_path, "one") == {"n": 5}
+    assert stored_result(run_path, "two") is None
+    with pytest.raises(DataError, match="no look has the digest two"):
+        store_result(run_path, "two", {"n": 5}, clock)
+
+
+def test_sealing_twice_changes_nothing(run_path: Path) -> None:
+    seal(run_path, clock)
+    assert len(events(run_path)) == 1
+
+
+@pytest.mark.parametrize("change", ["edit", "add", "remove"])
+def test_a_changed_test_file_is_refused(run_path: Path, change: str) -> None:
+    path = run_path / "data" / "sealed.jsonl"
+    lines = path.read_text(encoding="utf-8").split("\n")[:-1]
+    edited = {
+        "edit": [lines[0].replace('"a"', '"b"'), *lines[1:]],
+        "add": [*lines, lines[0]],
+        "remove": lines[1:],
+    }
+    path.write_text("\n".join(edited[change]) + "\n", encoding="utf-8")
+    with pytest.raises(DataError, match="not the file that was sealed"):
+        open_sealed(run_path, "one", clock)
+    with pytest.raises(DataError, match="not the file that was sealed"):
+        seal(run_path, clock)
+    assert looks(run_path) == 0
+
+
+def test_an_unsealed_or_missing_test_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="holds no sealed test"):
+        seal(tmp_path, clock)
+    write_jsonl(tmp_path / "data" / "sealed.jsonl", map(to_json, EXAMPLES))
+    with pytest.raises(DataError, match="was never sealed"):
+        open_sealed(tmp_path, "one", clock)
+
+
+def test_a_torn_line_of_the_ledger_does_not_swallow_the_next(run_path: Path) -> None:
+    with (run_path / "ledger.jsonl").open("a", encoding="utf-8") as file:
+        file.write('{"event": "ope')
+    open_sealed(run_path, "one", clock)
+    assert [event["event"] for event in events(run_path)] == ["sealed", "opened"]
+
+
+WATCHED = """
+import sys
+from pathlib import Path
+from finetooth.evaluation import ledger
+import finetooth.commands.report, finetooth.evaluation.runner, finetooth.data.examples
+
+run_path = Path(sys.argv[1])
+opened = []
+
+def watch(event, arguments):
+    if event == "open" and str(arguments[0]).endswith("sealed.jsonl"):
+        frame, callers = sys._getframe(1), []
+        while frame:
+            callers.append(frame.f_globals.get("__name__"))
+            frame = frame.f_back
+        opened.append("finetooth.evaluation.ledger" in callers)
+
+sys.addaudithook(watch)
+finetooth.commands.report.run(run_path)
+assert opened == [], opened
+ledger.open_sealed(run_path, "one", lambda: 0.0)
+assert opened == [True], opened
+(run_path / "data" / "sealed.jsonl").read_text()
+assert opened == [True, False], opened
+"""
+
+
+def test_an_audit_hook_sees_only_the_ledger_open_the_sealed_test(run_path: Path) -> None:
+    (run_path / "config.yaml").write_text("name: x\n", encoding="utf-8")
+    write_jsonl(run_path / "data" / "train.jsonl", map(to_json, EXAMPLES))
+    done = subprocess.run(
+        [sys.executable, "-c", WATCHED, str(run_path)], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert json.loads((run_path / "ledger.jsonl").read_text().splitlines()[-1])["event"] == "opened"
