@@ -31,10 +31,16 @@ def _yaml_number(value: Any) -> Any:
     return value
 
 
+def _records(value: Any) -> Any:
+    """A DataFrame as a list of dicts, told by what it can do, so that pandas is not imported."""
+    return value.to_dict("records") if hasattr(value, "to_dict") and hasattr(value, "columns") else value
+
+
 Number = Annotated[float, BeforeValidator(_yaml_number)]
 Positive = Annotated[float, BeforeValidator(_yaml_number), Field(gt=0, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1)]
 Share = Annotated[float, BeforeValidator(_yaml_number), Field(ge=0, lt=1)]
+Rows = Annotated[list[dict[str, Any]], BeforeValidator(_records)]
 
 
 class Section(BaseModel):
@@ -46,13 +52,13 @@ class Section(BaseModel):
 class DataConfig(Section):
     """Where the rows come from, how they are read, and how they are split."""
 
-    train: str | list[dict[str, Any]] = Field(
+    train: str | Rows = Field(
         description="The examples: a .jsonl or .csv file (from Python also a list of dicts)."
     )
-    validation: Share | str | list[dict[str, Any]] = Field(
+    validation: Share | str | Rows = Field(
         0.1, description="Share of the training rows to iterate on, or a file."
     )
-    test: Share | str | list[dict[str, Any]] = Field(
+    test: Share | str | Rows = Field(
         0.2, description="Share of the rows sealed before anything looks at them, or a file."
     )
     format: Literal["auto", "text", "qa", "alpaca", "chat", "labels"] = Field(

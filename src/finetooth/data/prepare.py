@@ -176,7 +176,7 @@ def _require_rows(config: DataConfig, sides: dict[str, list[Example]]) -> None:
     counts = ", ".join(f"{len(sides[side])} {side}" for side in SIDES)
     wanted = " and ".join(f"data.{side}: a larger share or a file" for side in empty if side != "train")
     raise DataError(
-        f"{total} rows are too few: they split into {counts}, and every side needs at least one "
+        f"Too few rows ({total}): they split into {counts}, and every side needs at least one "
         f"(30 in the test before a result can be called better). Bring more rows"
         + (f", or set {wanted}." if wanted else ".")
     )

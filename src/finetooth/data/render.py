@@ -19,6 +19,7 @@ from finetooth.errors import DataError
 from finetooth.tree import Row
 from finetooth.types import Example, Message
 
+NO_BOS = "The tokenizer has no BOS: rows of plain text start with its EOS."
 PROBE_SYSTEM = "Reply briefly to finetooth."
 PROBE_QUESTION = "Which way?"
 PROBE_ANSWER = "Left, then right."
@@ -137,6 +138,8 @@ class Renderer:
                 "plain text needs an end-of-sequence token, and the tokenizer names no eos_token."
             )
         ids = [*start, *tokenizer.encode(example.target), tokenizer.eos_token_id]
+        if start == [tokenizer.eos_token_id] != [self._bos] and NO_BOS not in self.notes:
+            self.notes.append(NO_BOS)
         weight = [0.0] * len(start) + [1.0] * (len(ids) - len(start))
         return Row(ids, weight, {"head": len(start), "tail": 0}, id=example.id)
 
@@ -269,8 +272,6 @@ class Renderer:
                 f"{self._where} writes no BOS, though the tokenizer puts one in front of text: contexts have "
                 "none, as other servers render them."
             )
-        if not prefix and self._bos is None:
-            self.notes.append("The tokenizer has no BOS: plain-text rows start with its EOS.")
 
 
 def _end(text: str) -> str:
