@@ -196,7 +196,7 @@ def group(context: click.Context) -> None:
 
 @group.command(cls=Verb, epilog="Example: finetooth check tickets.csv")
 @click.argument("path", metavar="DATA|TASK", type=_path)
-@_out
+@click.option("--out", type=_path, metavar="DIR", help="Write data/check.json and data/rejected.jsonl there.")
 @_takes_output
 @takes_keys
 def check(path: Path, out: Path | None, as_json: bool, quiet: bool, **flags: str | None) -> int:
