@@ -1,0 +1,148 @@
+"""The recipe of the embedded model, on a corpus small enough for a test."""
+
+from __future__ import annotations
+
+import gzip
+import importlib.util
+import json
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from finetooth.config import load_task
+from finetooth.data.render import Renderer
+from finetooth.data.tokens import Tokenizer
+from finetooth.rundir import read_json, read_jsonl
+from finetooth.types import Message
+
+RECIPE = Path(__file__).resolve().parents[1] / "recipes" / "milktooth"
+ROW_TOKENS = 64
+
+
+def load_script(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(f"milktooth_{name}", RECIPE / f"{name}.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(RECIPE))
+        spec.loader.exec_module(module)
+    return module
+
+
+prepare = load_script("prepare")
+make_instructions = load_script("make_instructions")
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("milktooth")
+    boilerplate = "This paragraph stands in front of every book of this publisher. " * 5
+    for source in prepare.SOURCES:
+        blocks = [
+            f"{boilerplate}\nChapter {n} of {source.name} in 19{n:02d}.\n" + f"Word {n} and more of it. " * n
+            for n in range(40)
+        ]
+        text = "\n\n".join(blocks)
+        (folder / f"{source.name}.txt.gz").write_bytes(gzip.compress(text.encode()))
+    prepare.prepare(folder, folder / "out", row_tokens=ROW_TOKENS, held_out=0.05, seed=3)
+    return folder / "out"
+
+
+def test_rows_fit_the_trainer_and_lose_no_text(prepared: Path) -> None:
+    tokenizer = Tokenizer.load(prepared / "model")
+    texts = [row["text"] for row in read_jsonl(prepared / "train.jsonl")]
+    assert max(len(tokenizer.encode(text)) for text in texts) <= ROW_TOKENS - 2
+    for source in prepare.SOURCES:
+        held = " ".join(row["text"] for row in read_jsonl(prepared / "heldout" / f"{source.name}.jsonl"))
+        for n in range(40):
+            heading = f"Chapter {n} of {source.name} in 19{n:02d}."
+            expected = 0 if heading in held else source.repeats
+            assert sum(heading in text for text in texts) == expected, heading
+
+
+def test_held_out_documents_are_of_every_source_and_never_trained_on(prepared: Path) -> None:
+    train = {row["text"] for row in read_jsonl(prepared / "train.jsonl")}
+    validation = [row["text"] for row in read_jsonl(prepared / "validation.jsonl")]
+    by_source = [
+        [row["text"] for row in read_jsonl(prepared / "heldout" / f"{source.name}.jsonl")]
+        for source in prepare.SOURCES
+    ]
+    assert all(by_source)
+    assert sorted(text for texts in by_source for text in texts) == sorted(validation)
+    headings = [line for text in validation for line in text.split("\n") if line.startswith("Chapter")]
+    assert len(headings) == 2 * len(prepare.SOURCES)
+    assert not any(heading in text for heading in headings for text in train)
+
+
+def test_a_repeated_paragraph_is_kept_once(prepared: Path) -> None:
+    rows = [*read_jsonl(prepared / "train.jsonl"), *read_jsonl(prepared / "validation.jsonl")]
+    assert sum("This paragraph stands" in row["text"] for row in rows) <= 3  # one, cut into rows
+
+
+def test_pieces_are_the_text_again_and_their_tokens_add_up(prepared: Path) -> None:
+    tokenizer = prepare.Tokenizer.from_file(str(prepared / "model" / "tokenizer.json"))
+    text = "One two three. " * 40 + "\n\n  indented; naïve – 12345\n" + "x" * 30
+    cut = prepare.pieces(text, 50, tokenizer)
+    assert "".join(piece for piece, _ in cut) == text
+    assert sum(count for _, count in cut) == len(tokenizer.encode(text))
+    assert all(count <= 50 for _, count in cut)
+    with pytest.raises(ValueError, match="single word"):
+        prepare.pieces("é1" * 200, 50, tokenizer)
+
+
+def test_the_tokenizer_loses_nothing_and_splits_digits(prepared: Path) -> None:
+    tokenizer = Tokenizer.load(prepared / "model")
+    text = "Tab\t, naïve “quotes”, 日本, emoji 🦷 and 1984\n\n"
+    assert tokenizer.decode(tokenizer.encode(text)) == text
+    assert [tokenizer.decode([i]) for i in tokenizer.encode("1984")] == ["1", "9", "8", "4"]
+    assert tokenizer.encode("<|im_end|>") == [2] and tokenizer.eos_token_id == 0
+
+
+def test_the_chat_template_has_no_hidden_system_prompt_and_stops(prepared: Path) -> None:
+    renderer = Renderer(Tokenizer.load(prepared / "model"))
+    context = [Message("user", "Hi")]
+    sent = renderer.tokenizer.decode(renderer.context_row(context).tokens.tolist())
+    assert sent == "<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n"
+    assert renderer.answer_ids(context, "ok")[-1] == renderer.stop_id == 2
+    assert read_json(prepared / "model" / "generation_config.json")["eos_token_id"] == [0, 2]
+
+
+def test_the_configuration_is_small_enough_to_embed() -> None:
+    config = prepare.CONFIG
+    width, layers = config["hidden_size"], config["num_hidden_layers"]
+    attention = 2 * width * width * (1 + config["num_key_value_heads"] / config["num_attention_heads"])
+    block = attention + 3 * width * config["intermediate_size"] + 2 * width
+    assert config["vocab_size"] * width + layers * block + width == 4_327_680
+
+
+def test_a_rerun_writes_the_same_files(prepared: Path, tmp_path: Path) -> None:
+    prepare.prepare(prepared.parent, tmp_path, row_tokens=ROW_TOKENS, held_out=0.05, seed=3)
+    for name in ("train.jsonl", "validation.jsonl", "model/tokenizer.json"):
+        assert (tmp_path / name).read_bytes() == (prepared / name).read_bytes(), name
+
+
+def test_instruction_rows_are_distinct_and_their_answers_follow_from_the_chat() -> None:
+    rows = make_instructions.generate(600, seed=1)
+    assert rows == make_instructions.generate(600, seed=1)
+    assert len({json.dumps(row) for row in rows}) == 600
+    for row in rows:
+        roles = [message["role"] for message in row["messages"]]
+        chat = roles[1:] if roles[0] == "system" else roles
+        assert chat == ["user", "assistant"] * (len(chat) // 2) and chat
+        assert all(message["content"].strip() == message["content"] for message in row["messages"])
+        first = row["messages"][0]
+        if first["role"] == "system" and first["content"].startswith("Answer with one of:"):
+            listed = first["content"].partition(":")[2].rstrip(".")
+            listed = listed.replace("\n- ", ", ").replace(" | ", ", ").strip(" -")
+            answers = {m["content"] for m in row["messages"] if m["role"] == "assistant"}
+            assert answers <= set(listed.split(", ")), row
+
+
+@pytest.mark.parametrize("stage", ["pretrain", "instruct"])
+def test_the_stages_are_valid_tasks(stage: str) -> None:
+    task = load_task(RECIPE / f"{stage}.yaml")
+    assert task.train.adapter == "none" and task.train.patience is None
+    assert Path(str(task.data.train)).name in ("train.jsonl", "instructions.jsonl")
