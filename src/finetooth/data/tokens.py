@@ -64,7 +64,7 @@ class Tokenizer:
             special_tokens=named,
             special_ids=frozenset(special),
             special_texts=tuple(sorted(set(special.values()), key=len, reverse=True)),
-            prefix_ids=_prefix(backend, config, named),
+            prefix_ids=_prefix(backend),
             chat_template=_chat_template(directory, config),
             model_max_length=int(limit)
             if isinstance(limit, int | float) and 0 < limit < ABSURD_LENGTH
@@ -231,13 +231,8 @@ def _extra(config: Mapping[str, Any]) -> Sequence[Any]:
     return list(extra.values()) if isinstance(extra, Mapping) else list(extra)
 
 
-def _prefix(
-    backend: tokenizers.Tokenizer, config: Mapping[str, Any], named: Mapping[str, str]
-) -> tuple[int, ...]:
-    """What stands in front of a text. An explicit add_bos_token overrules, as it does in transformers."""
-    if "add_bos_token" in config:
-        bos = backend.token_to_id(named["bos_token"]) if "bos_token" in named else None
-        return (int(bos),) if config["add_bos_token"] and bos is not None else ()
+def _prefix(backend: tokenizers.Tokenizer) -> tuple[int, ...]:
+    """What the post-processor puts in front of a text. It decides alone, as in transformers."""
     plain = backend.encode("a", add_special_tokens=False).ids
     full = backend.encode("a", add_special_tokens=True).ids
     for start in range(len(full) - len(plain) + 1):
