@@ -14,7 +14,7 @@ import pytest
 from finetooth import flags
 from finetooth.cli import explain, group, invoke
 from finetooth.config import keys
-from finetooth.errors import DataError, GradeError, TrainError
+from finetooth.errors import DataError, GradeError, Interrupted, TrainError
 
 ROWS = "".join(
     json.dumps({"text": f"{word} number {number}", "label": word}) + "\n"
@@ -161,6 +161,7 @@ def test_a_run_is_not_changed_by_flags(tmp_path: Path, capsys) -> None:
         (DataError("rows.csv, line 3: broken"), 2, "rows.csv, line 3: broken"),
         (GradeError("no rows"), 2, "no rows"),
         (TrainError("The loss is nan"), 1, "The loss is nan"),
+        (Interrupted("Saved at step 7."), 130, "Saved at step 7."),
         (OSError(errno.ENOSPC, "No space left on device", "x"), 2, "The disk is full."),
         (RuntimeError("I/O error: No space left on device (os error 28)"), 2, "The disk is full."),
         (OSError(errno.EROFS, "Read-only file system", "runs/x"), 2, "runs/x: Read-only file system."),

@@ -24,7 +24,7 @@ import click
 
 from finetooth import __version__
 from finetooth.config import OTHER_NAMES, keys, load_task, suggest
-from finetooth.errors import ConfigError, FinetoothError, TrainError
+from finetooth.errors import ConfigError, FinetoothError, Interrupted, TrainError
 from finetooth.flags import Verb, given_keys, takes_keys
 
 if TYPE_CHECKING:
@@ -75,6 +75,8 @@ def explain(error: Exception) -> tuple[int, str]:
     if isinstance(error, click.Abort):
         cause = error.__cause__ or error.__context__
         return INTERRUPTED, str(cause or "") or "Interrupted."
+    if isinstance(error, Interrupted):
+        return INTERRUPTED, str(error)
     if isinstance(error, FinetoothError):
         stopped = isinstance(error, TrainError) and not _from_file_system(error)
         return REFUSED if stopped else WRONG_INPUT, str(error)

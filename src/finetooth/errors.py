@@ -5,10 +5,11 @@
     ├── DataError     a file, row, split or template that would make the result wrong
     ├── ModelError    a model, tokenizer or adapter that cannot be loaded or does not behave as required
     ├── TrainError    training stopped before it could do harm (a non-finite loss, a broken checkpoint)
-    └── GradeError    an evaluation that would be meaningless (no rows, a grader that cannot be loaded)
+    ├── GradeError    an evaluation that would be meaningless (no rows, a grader that cannot be loaded)
+    └── Interrupted   Ctrl-C or SIGTERM; the state is saved
 
 A message says where (file, line, key), what was found, what was expected, and what to type next. The command
-line prints it without a traceback and exits with code 2.
+line prints it without a traceback and exits with code 2 (TrainError: 1, Interrupted: 130).
 """
 
 
@@ -34,3 +35,7 @@ class TrainError(FinetoothError):
 
 class GradeError(FinetoothError):
     """An evaluation that would be meaningless."""
+
+
+class Interrupted(FinetoothError):
+    """A signal asked training to stop: its state is saved, and the message says how to go on."""

@@ -222,6 +222,7 @@ HOSTS = {"arxiv.org", "github.com", "huggingface.co", "pytorch.org", "www.apache
 HOSTS |= {"download.pytorch.org", "example.com", "doi.org", "aclanthology.org"}
 PLACES = re.compile(r"(?<![\w.}/*])/(?:root|home|work|opt|mnt|Users|srv|usr/local)/[\w.-]+")
 URL = re.compile(r"\b(?:https?|file|git\+ssh|ssh)://([\w.-]*)")
+INVENTED = {"/home/ada"}  # of no machine: what tests of messages use
 TEXT = [path for path in sorted(ROOT.iterdir()) if path.is_file() and path.suffix not in (".lock", "")]
 TEXT += [ROOT / name for name in ("Makefile", ".ci/run", ".gitignore")]
 TEXT += [
@@ -233,7 +234,8 @@ TEXT += [
 
 
 def private_addresses(text: str) -> list[str]:
-    return PLACES.findall(text) + [host for host in URL.findall(text) if host not in HOSTS]
+    places = [place for place in PLACES.findall(text) if place not in INVENTED]
+    return places + [host for host in URL.findall(text) if host not in HOSTS]
 
 
 def test_no_private_path_or_address_in_the_tree() -> None:
