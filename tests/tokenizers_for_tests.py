@@ -13,6 +13,7 @@ SENTENCES = [
     "The quick brown fox jumps over the lazy dog. What is the capital of France? Paris, of course!",
     "### Instruction:\nTranslate the text.\n\n### Input:\nGood morning\n\n### Response:\nGuten Morgen\n",
     "user assistant system INST model start of turn header id Which way? Left, then right.",
+    "Two:\n\nThree:\n\n\nTwo:\n\n  Three:\n\n\n   Two:\n\nThree:\n\n\nSpaces   and\n\n\n\n\nlines.\n\n",
     "Numbers such as 1, 23, 456 and 7890; signs like (these), \"those\" and 'others' - or dashes.",
 ]
 
@@ -152,10 +153,24 @@ BASE: dict[str, tuple[str | None, str, bool]] = {
 }
 
 
-def byte_level(special: list[str], vocab_size: int = 400) -> tokenizers.Tokenizer:
-    """A byte-level BPE as in GPT-2, Llama 3 and Qwen."""
+# How Llama 3 and Qwen cut a text before merging: line breaks stay with what is before them.
+LLAMA3_PIECES = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}|"
+    r" ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+
+
+def byte_level(special: list[str], vocab_size: int = 400, pieces: str | None = None) -> tokenizers.Tokenizer:
+    """A byte-level BPE, cut into pieces as in GPT-2, or by another pattern."""
     backend = tokenizers.Tokenizer(models.BPE())
     backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    if pieces is not None:
+        backend.pre_tokenizer = pre_tokenizers.Sequence(
+            [
+                pre_tokenizers.Split(tokenizers.Regex(pieces), "isolated"),
+                pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+            ]
+        )
     backend.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
         vocab_size=vocab_size,
@@ -206,8 +221,10 @@ def save_tokenizer(
     family_template, names, with_bos = {**FAMILIES, **BASE}[family]
     tokens = TOKENS[names]
     special = list(dict.fromkeys(tokens.values()))
-    build = metaspace if "metaspace" in family else byte_level
-    backend = build(special, max(vocab_size, 420) if build is metaspace else vocab_size)
+    if "metaspace" in family:
+        backend = metaspace(special, max(vocab_size, 420))
+    else:
+        backend = byte_level(special, vocab_size, LLAMA3_PIECES if names in ("chatml", "llama3") else None)
     if with_bos:
         bos = tokens["bos_token"]
         backend.post_processor = processors.TemplateProcessing(

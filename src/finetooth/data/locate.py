@@ -66,6 +66,12 @@ def _snapshot(name: str, weights: bool) -> Path:
         ) from error
     if not (directory / "config.json").is_file():
         raise ModelError(f"{name}: the hub repository has no config.json, so it is not a transformers model.")
+    if weights and not any(directory.glob("*.safetensors")):
+        # Never silently fresh: only a local directory without weights means "start from the seed".
+        raise ModelError(
+            f"{name}: no safetensors weights in Hugging Face's cache or on the hub. Without network, fetch "
+            "the model first; a model with pickled weights alone is not loaded."
+        )
     return directory
 
 

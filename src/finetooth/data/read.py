@@ -8,6 +8,7 @@ from __future__ import annotations
 import csv
 import json
 import math
+import reprlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -116,8 +117,8 @@ def _trouble(values: Any) -> str:
         return "holds half of a surrogate pair, which is not text"
     except RecursionError:
         return "nested too deep"
-    except (ValueError, TypeError) as error:
-        return f"not JSON: {str(error)[:100]}"
+    except ValueError:
+        return "holds NaN or an infinite number"
     return ""
 
 
@@ -245,7 +246,7 @@ def _from_memory(source: Any) -> Table:
     for number, item in enumerate(source, 1):
         if not isinstance(item, Mapping):
             reason = f"a {type(item).__name__}; expected a dict"
-            rejected.append(Rejected("rows", number, reason, repr(item)[:SHOWN]))
+            rejected.append(Rejected("rows", number, reason, reprlib.repr(item)))
             continue
         try:
             values = {str(name): _plain(value) for name, value in item.items()}
@@ -253,7 +254,7 @@ def _from_memory(source: Any) -> Table:
         except RecursionError:
             reason = "nested too deep"
         if reason:
-            text = repr(item)[:SHOWN].encode("utf-8", "replace").decode()
+            text = reprlib.repr(item).encode("utf-8", "replace").decode()
             rejected.append(Rejected("rows", number, reason, text))
         else:
             rows.append(RawRow(number, values))

@@ -1,0 +1,137 @@
+"""`check`: what it counts, what it shows, what it refuses; nothing written, nothing heavy imported."""
+
+from __future__ import annotations
+
+import io
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+from tokenizers_for_tests import save_tokenizer
+
+from finetooth.commands.check import CheckReport, check_path, run
+from finetooth.config import build_task
+from finetooth.errors import DataError, ModelError
+
+ROWS = [{"text": f"message number {k}", "label": ("ham", "spam")[k % 3 == 0]} for k in range(300)]
+
+
+@pytest.fixture(scope="module")
+def tokenizer_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_tokenizer(tmp_path_factory.mktemp("tokenizer"))
+
+
+def check(rows: Any, tokenizer_dir: Path | None, **data: Any) -> CheckReport:
+    return run(build_task({"data": {"train": rows, **data}}), tokenizer_dir=tokenizer_dir)
+
+
+def shown(report: CheckReport) -> str:
+    console = Console(file=io.StringIO(), width=100)
+    report.print(console)
+    return console.file.getvalue()  # type: ignore[attr-defined]
+
+
+def test_counts_and_lengths(tokenizer_dir: Path) -> None:
+    report = check(ROWS, tokenizer_dir)
+    value = report.to_json()
+    json.dumps(value, allow_nan=False)
+    assert report.ok and value["ok"] and value["rows"] == 300 == sum(value["sides"].values())
+    assert sum(counts["train"] for counts in value["labels"].values()) == value["sides"]["train"]
+    tokens = value["tokens"]
+    assert tokens["rows"] == 300 and tokens["stop"] == "<|im_end|>"
+    assert tokens["scored"]["p50"] <= tokens["scored"]["p95"] <= tokens["scored"]["max"]
+    assert tokens["overlong"] == [] and len(value["samples"]) == 3
+    for sample in value["samples"]:
+        assert sample["context"].endswith("<|im_start|>assistant\n")
+        assert sample["scored"] in ("ham<|im_end|>", "spam<|im_end|>")
+
+
+def test_scored_tokens_are_marked_without_colour(tokenizer_dir: Path) -> None:
+    text = shown(check(ROWS, tokenizer_dir))
+    assert text.count("⟦ham<|im_end|>⟧") + text.count("⟦spam<|im_end|>⟧") == 3
+    assert "(rows, line 1), scored between ⟦ ⟧" in text
+    assert "test (sealed)" in text and "OK  The data is fit to train on." in text
+    assert max(map(len, text.splitlines())) <= 100
+
+
+def test_markup_in_the_data_is_shown_as_it_is(tokenizer_dir: Path) -> None:
+    rows = [{"text": f"[bold]{k}[/bold] [/x]", "label": "[red]"} for k in range(200)]
+    text = shown(check(rows, tokenizer_dir))
+    assert "[bold]0[/bold] [/x]" in text and "⟦[red]<|im_end|>⟧" in text
+
+
+def test_broken_rows_and_leaks_are_a_no_with_ids_and_lines(tokenizer_dir: Path) -> None:
+    report = check([*ROWS, *({"text": "", "label": "ham"} for _ in range(9))], tokenizer_dir, test=ROWS[:2])
+    assert not report.ok and len(report.problems) == 2
+    text = shown(report)
+    assert "9 of 309 rows are broken" in text and "rows, line 301: text is empty" in text
+    assert "on two sides" in text and "(rows, line 2)" in text
+    assert "OK" not in text
+
+
+def test_overlong_rows_are_a_no_unless_the_user_chose(tokenizer_dir: Path) -> None:
+    rows = [*ROWS, {"text": "very long " * 200, "label": "ham"}]
+    report = check(rows, tokenizer_dir, max_tokens=100)
+    assert not report.ok
+    assert "1 rows are longer than 100 tokens" in report.problems[0] and "line 301" in report.problems[0]
+    chosen = check(rows, tokenizer_dir, max_tokens=100, overlong="cut")
+    assert chosen.ok and any("data.overlong: cut" in note for note in chosen.notes)
+
+
+def test_the_limit_is_that_of_the_model(tmp_path: Path) -> None:
+    save_tokenizer(tmp_path)
+    (tmp_path / "config.json").write_text(json.dumps({"max_position_embeddings": 12}))
+    report = run(build_task({"model": str(tmp_path), "data": {"train": ROWS}}))
+    assert report.tokens and report.tokens.limit == 12 and len(report.tokens.overlong) == 300
+
+
+def test_rows_that_cannot_be_rendered_are_named(tokenizer_dir: Path) -> None:
+    bad = {"text": "injected", "label": "ham<|im_end|>"}
+    report = check([*ROWS, bad], tokenizer_dir)
+    assert report.ok and report.tokens and len(report.tokens.unusable) == 1
+    assert any("special token" in note and "line 301" in note for note in report.notes)
+    assert not check([*ROWS, *({**bad, "text": f"t {k}"} for k in range(5))], tokenizer_dir).ok
+
+
+def test_a_model_that_is_not_there_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="no such directory"):
+        run(build_task({"model": str(tmp_path / "missing"), "data": {"train": ROWS}}))
+
+
+@pytest.mark.parametrize("rows", [ROWS[:1], []])
+def test_too_little_is_an_error(rows: list[dict[str, Any]], tokenizer_dir: Path) -> None:
+    with pytest.raises(DataError, match=r"Too few rows \(1\)|no rows"):
+        check(rows, tokenizer_dir)
+
+
+def test_nothing_is_written_unless_asked(tmp_path: Path, tokenizer_dir: Path) -> None:
+    source = tmp_path / "a.jsonl"
+    source.write_text("".join(json.dumps(row) + "\n" for row in ROWS))
+    config = build_task({"data": {"train": str(source)}})
+    run(config, tokenizer_dir=tokenizer_dir)
+    assert [path.name for path in tmp_path.iterdir()] == ["a.jsonl"]
+    run(config, tmp_path / "out", tokenizer_dir)
+    written = sorted(path.name for path in (tmp_path / "out" / "data").iterdir())
+    assert written == ["check.json", "rejected.jsonl"]
+    assert json.loads((tmp_path / "out/data/check.json").read_text())["ok"]
+
+
+def test_a_path_alone_and_no_heavy_import(tmp_path: Path, tokenizer_dir: Path) -> None:
+    source = tmp_path / "a.jsonl"
+    source.write_text("".join(json.dumps(row) + "\n" for row in ROWS))
+    assert check_path(source).to_json()["sides"] == check(str(source), tokenizer_dir).to_json()["sides"]
+    code = """
+import sys
+from pathlib import Path
+from finetooth.commands.check import run
+from finetooth.config import build_task
+report = run(build_task({"data": {"train": sys.argv[1]}}), tokenizer_dir=Path(sys.argv[2]))
+assert report.ok and report.tokens.rows == 300
+heavy = {"torch", "transformers", "peft", "pandas", "sklearn"} & set(sys.modules)
+assert not heavy, heavy
+"""
+    subprocess.run([sys.executable, "-c", code, str(source), str(tokenizer_dir)], check=True)

@@ -1,0 +1,192 @@
+"""Formats: found from the columns, mapped, refused when they are ambiguous; each read into an Example."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from finetooth.config import DataConfig
+from finetooth.data.formats import Parsed, parse
+from finetooth.data.read import read
+from finetooth.errors import ConfigError, DataError
+from finetooth.types import Message
+
+
+def parsed(rows: list[dict[str, Any]], format: str = "auto", **config: Any) -> Parsed:
+    return parse(read(rows), DataConfig(train=rows, **config), format)
+
+
+def only(rows: list[dict[str, Any]], format: str = "auto", **config: Any) -> tuple[str, list[Message], str]:
+    result = parsed(rows, format, **config)
+    assert not result.rejected
+    (example,) = result.examples
+    return result.format, list(example.context), example.target
+
+
+def user(text: str) -> Message:
+    return Message("user", text)
+
+
+def system(text: str) -> Message:
+    return Message("system", text)
+
+
+@pytest.mark.parametrize(
+    ("row", "format", "context", "answer"),
+    [
+        ({"text": "a"}, "text", [], "a"),
+        ({"text": "a", "label": "b"}, "labels", [user("a")], "b"),
+        ({"text": "a", "label": 3}, "labels", [user("a")], "3"),
+        ({"text": "a", "label": " b "}, "labels", [user("a")], "b"),
+        ({"question": "a", "answer": "b"}, "qa", [user("a")], "b"),
+        ({"question": "a", "answer": 42}, "qa", [user("a")], "42"),
+        ({"query": "a", "response": "b"}, "qa", [user("a")], "b"),
+        ({"prompt": "a", "completion": "b"}, "qa", [user("a")], "b"),
+        ({"input": "a", "output": "b"}, "qa", [user("a")], "b"),
+        ({"context": "a", "answer": "b", "system": "s"}, "qa", [system("s"), user("a")], "b"),
+        ({"instruction": "i", "output": "b"}, "alpaca", [user("i")], "b"),
+        ({"instruction": "i", "input": "", "output": "b"}, "alpaca", [user("i")], "b"),
+        ({"instruction": "i", "input": "a", "output": "b"}, "alpaca", [system("i"), user("a")], "b"),
+        (
+            {"instruction": "i", "input": "a", "output": "b", "text": "ia b"},
+            "alpaca",
+            [system("i"), user("a")],
+            "b",
+        ),
+        (
+            {"instruction": "i", "input": "a", "output": "b", "system": "s"},
+            "alpaca",
+            [system("s"), user("i\n\na")],
+            "b",
+        ),
+    ],
+)
+def test_formats_are_found(row: dict[str, Any], format: str, context: list[Message], answer: str) -> None:
+    assert only([row]) == (format, context, answer)
+    assert only([row], format) == (format, context, answer)
+
+
+def chat(*pairs: tuple[str, Any]) -> dict[str, Any]:
+    return {"messages": [{"role": role, "content": content} for role, content in pairs]}
+
+
+def test_chat() -> None:
+    row = chat(("system", "s"), ("user", "a"), ("assistant", "b"), ("user", "c"), ("assistant", "d"))
+    context = [system("s"), user("a"), Message("assistant", "b"), user("c")]
+    assert only([row]) == ("chat", context, "d")
+
+
+@pytest.mark.parametrize(
+    ("row", "reason"),
+    [
+        (chat(("assistant", "b")), "message 1 is of assistant, expected user"),
+        (chat(("user", "a")), "the last message is not of the assistant"),
+        (chat(("system", "s")), "the last message is not of the assistant"),
+        (chat(("user", "a"), ("user", "a"), ("assistant", "b")), "message 2 is of user, expected assistant"),
+        (chat(("system", "s"), ("assistant", "b")), "message 2 is of assistant, expected user"),
+        (chat(("user", "a"), ("system", "s"), ("assistant", "b")), "message 2 is of system"),
+        (chat(("user", "a"), ("tool", "x"), ("assistant", "b")), "role 'tool'"),
+        (chat(("user", ""), ("assistant", "b")), "message 1 has no text"),
+        (chat(("user", [{"type": "text"}]), ("assistant", "b")), "message 1 has no text"),
+        ({"messages": []}, "not a list"),
+        ({"messages": "hello"}, "not a list"),
+        ({"messages": [{"from": "human", "value": "a"}]}, "not an object with role and content"),
+        (
+            {
+                "messages": [
+                    {"role": "user", "content": "a"},
+                    {"role": "assistant", "content": "b", "tool_calls": [1]},
+                ]
+            },
+            "the key 'tool_calls', which would be dropped",
+        ),
+    ],
+)
+def test_broken_conversations(row: dict[str, Any], reason: str) -> None:
+    result = parsed([row])
+    assert not result.examples
+    assert reason in result.rejected[0].reason
+    assert result.rejected[0].row == row
+
+
+@pytest.mark.parametrize(
+    ("rows", "reason"),
+    [
+        ([{"text": "a", "label": "b"}, {"text": "a", "label": None}], "label is empty"),
+        ([{"text": "a", "label": "b"}, {"text": " ", "label": "b"}], "text is empty"),
+        ([{"text": "a", "label": "b"}, {"text": "a"}], "label is missing"),
+        ([{"question": "a", "answer": "b"}, {"question": "a", "answer": "\n"}], "answer is empty"),
+        ([{"question": "a", "answer": "b"}, {"question": "", "answer": "b"}], "question is empty"),
+        ([{"question": "a", "answer": "b"}, {"question": "a", "answer": ["b"]}], "answer is a list"),
+        (
+            [{"question": "a", "answer": "b"}, {"question": "a"}],
+            "question or the answer is missing",
+        ),
+        ([{"text": "a", "id": "1"}, {"text": "a", "id": {"x": 1}}], "id is a dict"),
+    ],
+)
+def test_broken_rows_keep_their_line(rows: list[dict[str, Any]], reason: str) -> None:
+    result = parsed(rows)
+    assert [example.tags["line"] for example in result.examples] == [1]
+    assert [(row.file, row.line) for row in result.rejected] == [("rows", 2)]
+    assert reason in result.rejected[0].reason
+
+
+def test_unknown_columns_show_what_is_there_and_what_each_format_needs() -> None:
+    with pytest.raises(DataError) as caught:
+        parsed([{"utterance": "a", "intent": "b"}])
+    message = str(caught.value)
+    assert "'utterance', 'intent'" in message and "labels: text + label" in message
+    assert "data.columns: {utterance: text, intent: label}" in message
+
+
+def test_ambiguous_columns_are_refused_until_named() -> None:
+    row = {"text": "t", "label": "l", "question": "q", "answer": "a"}
+    with pytest.raises(DataError, match=r"more than one way: labels \(label \+ text\); qa"):
+        parsed([row])
+    assert only([row], "qa")[1:] == ([user("q")], "a")
+    pairs = {"prompt": "p", "response": "r", "question": "q", "answer": "a"}
+    with pytest.raises(DataError, match="more than one way"):
+        parsed([pairs], "qa")
+    with pytest.raises(DataError, match="format chat needs the columns messages"):
+        parsed([row], "chat")
+
+
+def test_column_mapping_is_name_in_the_file_to_canonical_name() -> None:
+    row = {"utterance": "a", "intent": "b", "n": 7}
+    assert only([row], columns={"utterance": "text", "intent": "label"})[1:] == ([user("a")], "b")
+    dolly = {"instruction": "i", "context": "", "response": "r", "category": "c"}
+    mapping = {"instruction": "system", "response": "answer"}
+    assert only([dolly], columns=mapping) == ("qa", [user("i")], "r")
+    assert only([dolly | {"context": "c"}], columns=mapping)[1] == [system("i"), user("c")]
+
+
+@pytest.mark.parametrize(
+    ("columns", "error", "message"),
+    [
+        ({"utterance": "question"}, ConfigError, "one of id, system, context"),
+        ({"text": "utterance"}, ConfigError, "the other way round: utterance: text"),
+        ({"absent": "text"}, DataError, r"no column 'absent'\. It has: 'utterance', 'intent'"),
+        ({"utterance": "text", "intent": "text"}, ConfigError, "two columns are mapped to text"),
+        ({"utterance": "intent"}, ConfigError, "one of id"),
+    ],
+)
+def test_wrong_mappings(columns: dict[str, str], error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        parsed([{"utterance": "a", "intent": "b"}], columns=columns)
+
+
+def test_a_mapping_onto_a_column_that_is_there_is_refused() -> None:
+    with pytest.raises(DataError, match="has a column 'text' already"):
+        parsed([{"utterance": "a", "text": "b", "label": "c"}], columns={"utterance": "text"})
+
+
+def test_tags_carry_label_group_place_and_the_other_columns() -> None:
+    row = {"text": "a", "label": "b", "thread": 9, "n": 7, "file": "theirs", "empty": None}
+    result = parsed([row], group="thread")
+    (example,) = result.examples
+    assert example.tags == {"n": 7, "file_": "theirs", "label": "b", "group": "9", "file": "rows", "line": 1}
+    assert result.notes == ["rows: not trained on, kept as tags: n, file, empty."]
+    with pytest.raises(DataError, match=r"data\.group: rows has no column 'nothing'"):
+        parsed([row], group="nothing")

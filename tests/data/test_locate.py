@@ -1,0 +1,57 @@
+"""Finding a model's files: embedded, local, hub cache; a clear message for everything else."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from finetooth.data import locate
+from finetooth.errors import ModelError
+
+
+def test_a_local_directory(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("x")
+    with pytest.raises(ModelError, match=r"Expected a config\.json, found notes\.txt"):
+        locate.model_directory(str(tmp_path))
+    (tmp_path / "config.json").write_text("{}")
+    assert locate.model_directory(str(tmp_path)) == tmp_path
+    with pytest.raises(ModelError, match="a file"):
+        locate.model_directory(str(tmp_path / "config.json"))
+
+
+@pytest.mark.parametrize("name", ["./nowhere", "/no/such/dir", "milktoth", "a/b/c"])
+def test_what_is_no_model(name: str) -> None:
+    with pytest.raises(ModelError, match=r"no such directory\. Expected a local model directory, a hub id"):
+        locate.model_directory(name)
+
+
+def test_a_hub_id_comes_from_the_cache_or_says_why_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    with pytest.raises(ModelError, match=r"org/model: not a local directory, not in Hugging Face's cache"):
+        locate.model_directory("org/model")
+    snapshot = tmp_path / "models--org--model" / "snapshots" / "abc"
+    snapshot.mkdir(parents=True)
+    (tmp_path / "models--org--model" / "refs").mkdir()
+    (tmp_path / "models--org--model" / "refs" / "main").write_text("abc")
+    (snapshot / "config.json").write_text("{}")
+    assert locate.model_directory("org/model", weights=False) == snapshot
+    with pytest.raises(ModelError, match="no safetensors weights"):
+        locate.model_directory("org/model")
+    (snapshot / "model.safetensors").write_bytes(b"")
+    assert locate.model_directory("org/model") == snapshot
+
+
+@pytest.mark.parametrize(
+    ("config", "length"),
+    [({"max_position_embeddings": 64}, 64), ({"n_positions": 32, "n_ctx": 16}, 32), ({}, None), (None, None)],
+)
+def test_the_context_length_of_a_config(
+    config: dict[str, int] | None, length: int | None, tmp_path: Path
+) -> None:
+    if config is not None:
+        (tmp_path / "config.json").write_text(json.dumps(config))
+    assert locate.context_length(tmp_path) == length
