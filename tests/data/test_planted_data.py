@@ -82,14 +82,10 @@ def test_2_every_turn_is_trained_though_no_template_marks_generations(family: st
         "both",
     ]
     assert tree.count("token") == sum(int(row.weight.sum()) for row in turns)
-    for row in turns:
-        assert (
-            row.weight[1:].astype(bool) == np.isin(np.arange(1, len(row)), np.flatnonzero(row.weight))
-        ).all()
 
 
 def test_2_an_answer_that_repeats_the_question_is_still_scored_in_its_own_place(tmp_path: Path) -> None:
-    """Planted: question, answer and role words are the same text; a search in text would find the wrong one."""
+    """Planted: question, answer and role words are the same text; a search would find the wrong one."""
     renderer = Renderer(Tokenizer.load(save_tokenizer(tmp_path)))
     (row,) = renderer.rows(Example("x", (Message("user", "assistant"),), (Answer("assistant"),)))
     start = int(np.flatnonzero(row.weight)[0])
@@ -187,7 +183,7 @@ def test_4_keys_of_a_message_that_would_be_dropped_are_named() -> None:
 
 
 def test_10_nothing_is_cut_by_default(tmp_path: Path) -> None:
-    """Planted: a row beyond the limit, a limit in tokenizer_config.json, truncation left in tokenizer.json."""
+    """Planted: a long row, a limit in tokenizer_config.json, truncation left in tokenizer.json."""
     directory = save_tokenizer(tmp_path, model_max_length=16)
     spec = json.loads((directory / "tokenizer.json").read_text())
     spec["truncation"] = {"direction": "Right", "max_length": 16, "strategy": "LongestFirst", "stride": 0}
