@@ -34,8 +34,8 @@ def rows(n: int, words: int = 2) -> list[Example]:
 
 
 def candidate(model: Model, prompt: Prompt, template: str = "chat", **more: object) -> ModelCandidate:
-    renderer = Renderer(model.tokenizer, template)  # type: ignore[arg-type]
-    return ModelCandidate(prompt.name, model, renderer, prompt, GREEDY, **more)  # type: ignore[arg-type]
+    renderer = Renderer(model.tokenizer, template)
+    return ModelCandidate(prompt.name, model, renderer, prompt, GREEDY, **more)
 
 
 @pytest.mark.parametrize("template", ["chat", "instruction", "plain"])
@@ -61,7 +61,7 @@ def test_the_chosen_label_is_the_most_likely_with_its_stop_token(model: Model, t
 
 @pytest.mark.parametrize("template", ["chat", "instruction", "plain"])
 def test_contexts_that_end_alike_have_the_same_answer_ids(model: Model, template: str) -> None:
-    renderer = Renderer(model.tokenizer, template)  # type: ignore[arg-type]
+    renderer = Renderer(model.tokenizer, template)
     seen: dict[tuple[object, ...], set[tuple[int, ...]]] = {}
     for text in ["a", "so", "left", "5", "(", "which way?", "the quick brown", "Paris,", "Guten ", "a\n"]:
         messages = (Message("user", text),)
@@ -77,7 +77,7 @@ def test_written_answers_are_counted_and_cut_ones_said(model: Model) -> None:
     entry = result.summary["candidates"][0]
     assert entry["truncated"] == sum(record.stop == "length" for record in result.records)
     assert all(record.completion_tokens == 6 for record in result.records if record.stop == "length")
-    renderer = Renderer(model.tokenizer)  # type: ignore[arg-type]
+    renderer = Renderer(model.tokenizer)
     assert [record.prompt_tokens for record in result.records] == [
         len(renderer.context_row(example.context)) for example in examples
     ]

@@ -36,7 +36,7 @@ def rows(n: int) -> list[Example]:
 
 
 def run(*candidates: Fixed, n: int = 100, **more: object) -> Evaluation:
-    return evaluate(rows(n), candidates, BUILT_IN["exact"], "exact", "validation", **more)  # type: ignore[arg-type]
+    return evaluate(rows(n), candidates, BUILT_IN["exact"], "exact", "validation", **more)
 
 
 def test_the_summary_has_the_names_of_the_contract(tmp_path: Path) -> None:

@@ -69,7 +69,7 @@ def test_a_crash_is_counted_and_never_scored() -> None:
         return text == example.target
 
     candidates = [Fixed("zero-shot", range(40)), Fixed("tuned", range(100))]
-    result = evaluate(examples(100), candidates, crashes, "crashes", "validation")  # type: ignore[arg-type]
+    result = evaluate(examples(100), candidates, crashes, "crashes", "validation")
     zero_shot, tuned = result.summary["candidates"]
     assert (zero_shot["score"], zero_shot["errors"]) == (30 / 90, 10)
     assert (tuned["score"], tuned["errors"]) == (1.0, 10)

@@ -71,6 +71,12 @@ def stored_result(run_path: Path, digest: str) -> dict[str, Any] | None:
     return None
 
 
+def sealed_rows(run_path: Path) -> int | None:
+    """How many rows the sealed test has, by the ledger; None when none is sealed."""
+    known = _sealed(run_path)
+    return None if known is None else int(known["rows"])
+
+
 def looks(run_path: Path) -> int:
     """How often the sealed test was opened."""
     return sum(event["event"] == "opened" for event in _events(run_path))

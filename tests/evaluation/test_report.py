@@ -1,0 +1,213 @@
+"""report.html: says what the run holds, whatever it holds, and nothing in it can act."""
+
+import io
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+import yaml
+from made_up_run import made_up_run
+from rich.console import Console
+
+from finetooth.commands import report
+from finetooth.data.examples import to_json
+from finetooth.errors import ConfigError
+from finetooth.evaluation.candidates import Answered
+from finetooth.evaluation.charts import difference_bar, loss_chart, score_bar, smooth
+from finetooth.evaluation.graders import BUILT_IN
+from finetooth.evaluation.runner import evaluate
+from finetooth.rundir import append_jsonl, read_json, write_json, write_jsonl, write_text
+from finetooth.types import Answer, Example, Message
+
+VOID = {"meta", "br", "col"}
+NASTY = "<script>alert(1)</script>\"'><img src=x onerror=alert(2)>{{ 7*7 }}&amp;"
+
+
+class Page(HTMLParser):
+    """Elements, attributes and text of a page; `open` is empty at the end when all tags are balanced."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.seen: list[tuple[str, dict[str, str | None]]] = []
+        self.text: list[str] = []
+        self.feed(html)
+        self.words = " ".join(" ".join(self.text).split())
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.seen.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.seen.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if self.open[-1:] != ["style"]:
+            self.text.append(data)
+
+
+def page_of(run_path: Path) -> Page:
+    result = report.run(run_path)
+    page = Page(result.path.read_text(encoding="utf-8"))
+    assert page.open == []
+    harmless(page)
+    return page
+
+
+def harmless(page: Page) -> None:
+    for tag, attributes in page.seen:
+        assert tag not in {"script", "img", "iframe", "object", "embed", "link", "form", "a", "base"}
+        assert not [name for name in attributes if name.startswith("on") or name in ("src", "href")]
+    policies = [a["content"] for tag, a in page.seen if a.get("http-equiv") == "Content-Security-Policy"]
+    assert policies == ["default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"]
+
+
+def test_a_whole_run(tmp_path: Path) -> None:
+    page = page_of(made_up_run(tmp_path))
+    summary = read_json(tmp_path / "evaluate" / "summary.json")
+    assert summary["split"] == "test"
+    assert page.words.count("Better than the best prompt") == 1
+    assert "The tuned model scores" in page.words
+    for name, candidate in ((entry["name"], entry) for entry in summary["candidates"]):
+        assert f"{name} baseline" in page.words if name == "few-shot-4" else name in page.words
+        assert f"{100 * candidate['score']:.1f}%" in page.words
+    assert "31 of 520 rows were asked with fewer than 4 demonstrations" in page.words
+    assert "10 times the rate of full fine-tuning" in page.words
+    assert "tickets.csv 118 the label is empty" in page.words
+    assert "2,100 train 240 validation 520 sealed test 10 labels 2 set aside" in page.words
+    assert "paraphrases of training rows in the test were not looked for" in page.words
+    kinds = [attributes.get("class") or "" for tag, attributes in page.seen if tag == "svg"]
+    assert sum("bar" in kind for kind in kinds) == 10
+    assert [kind for kind in kinds if "bar" not in kind] == ["difference better", "loss"]
+
+
+def test_twenty_right_and_wrong_rows_of_the_validation_split_alone(tmp_path: Path) -> None:
+    page = page_of(made_up_run(tmp_path, tuned=0.5))
+    marks = [attributes["class"] for _, attributes in page.seen if "mark" in (attributes.get("class") or "")]
+    assert marks[1::2] == ["mark wrong"] * 20 + ["mark right"] * 20  # base, tuned, base, tuned ...
+    assert marks[0] == "mark right"  # rows on which the two differ come first
+    assert len(re.findall(r"validation-\d{4}", page.words)) == 40
+    assert not re.findall(r"test-\d{4}", page.words)
+
+
+def test_a_run_that_is_not_finished(tmp_path: Path) -> None:
+    trained = page_of(made_up_run(tmp_path / "trained", evaluated=False))
+    assert "Not evaluated yet" in trained.words
+    assert "Lowest validation loss" in trained.words
+    validated = page_of(made_up_run(tmp_path / "validated", test=False))
+    assert "better on the validation rows" in validated.words
+    assert "The sealed test has not been opened." in validated.words
+    write_text(tmp_path / "bare" / "config.yaml", "name: bare\nmodel: m\n")
+    assert "Not evaluated yet" in page_of(tmp_path / "bare").words
+
+
+def test_every_text_is_escaped(tmp_path: Path) -> None:
+    class Nasty:
+        def __init__(self, name: str) -> None:
+            self.name, self.notes = name, [NASTY]
+
+        def answers(self, examples: list[Example]) -> object:
+            return iter([Answered(i, NASTY * 20, 1, 1, "length") for i in range(len(examples))])
+
+    example = Example(NASTY, (Message("user", NASTY),), (Answer(NASTY),), {"label": NASTY})
+    others = {NASTY: BUILT_IN["exact"]}
+    candidates = [Nasty("zero-shot"), Nasty("tuned"), Nasty(NASTY)]
+    result = evaluate([example], candidates, BUILT_IN["label"], "label", "validation", others=others)
+    result.write(tmp_path / "evaluate" / "validation")
+    write_jsonl(tmp_path / "data" / "train.jsonl", [to_json(example)])
+    write_jsonl(tmp_path / "data" / "validation.jsonl", [to_json(example)])
+    write_jsonl(
+        tmp_path / "data" / "rejected.jsonl", [{"file": NASTY, "line": 1, "reason": NASTY, "row": {}}]
+    )
+    write_json(tmp_path / "environment.json", {"versions": {NASTY: NASTY}})
+    write_text(tmp_path / "config.yaml", yaml.safe_dump({"name": NASTY, "model": "</title><b>"}))
+    page = page_of(tmp_path)
+    assert page.words.count("<script>alert(1)</script>") >= 10
+    assert "7*7" in page.words
+
+
+def test_text_that_is_not_unicode_does_not_stop_the_page(tmp_path: Path) -> None:
+    made_up_run(tmp_path)
+    path = tmp_path / "data" / "rejected.jsonl"
+    path.write_text('{"file": "a", "line": 1, "reason": "\\ud800 broken", "row": {}}\n', encoding="utf-8")
+    assert "? broken" in page_of(tmp_path).words
+
+
+def test_the_terminal_table_says_the_same(tmp_path: Path) -> None:
+    result = report.run(made_up_run(tmp_path, name="[red]x[/red]", tuned=0.58))
+    out = io.StringIO()
+    result.print(Console(file=out, width=110))
+    text = " ".join(out.getvalue().split())
+    assert result.ok
+    assert "520 rows of the sealed test, graded by label" in text
+    assert "Not proven: the tuned model scores" in text
+    assert "four times in five" in text
+    summary = read_json(tmp_path / "evaluate" / "summary.json")
+    for entry in summary["candidates"]:
+        score, low, high = (f"{100 * entry[key]:.1f}%" for key in ("score", "low", "high"))
+        assert f"{entry['name']} {score} {low} – {high}" in text
+    assert result.to_json()["comparison"]["verdict"] == "not proven"
+
+
+def test_the_terminal_table_does_not_read_markup() -> None:
+    entry = {"score": 0.5, "low": 0.4, "high": 0.6, "errors": 3, "prompt_tokens": 1, "completion_tokens": 2}
+    summary = {"n": 2, "split": "validation", "grader": "[b]g[/b]", "candidates": [{"name": "[/x]", **entry}]}
+    out = io.StringIO()
+    Console(file=out, width=110).print(report.terminal_table(summary))
+    assert "[/x]" in out.getvalue()
+    assert "grader errors" in out.getvalue()
+
+
+def coordinates(svg: str, tag: str, name: str) -> list[float]:
+    return [float(value) for value in re.findall(rf'<{tag}[^>]*\b{name}="([\d.]+)"', svg)]
+
+
+def test_bars_stand_where_their_numbers_are() -> None:
+    svg = str(score_bar(0.5, 0.25, 1.0, "tuned"))
+    assert coordinates(svg, "circle", "cx") == [140.0]
+    assert re.search(r'x1="72.5" y1="13" x2="275.0"', svg)
+    wide = str(difference_bar(0.1, -0.02, 0.22, "not proven"))
+    zero = float(re.search(r'class="zero" x1="([\d.]+)"', wide)[1])
+    low, high = (
+        float(value) for value in re.search(r'interval" x1="([\d.]+)".*?x2="([\d.]+)"', wide).groups()
+    )
+    assert low < zero < coordinates(wide, "circle", "cx")[0] < high
+    assert (high - zero) / (zero - low) == pytest.approx(11, rel=0.02)
+    for bounds in [(0, 0, 0), (1, 1, 1), (-1, -1, -1), (0.001, -0.0001, 0.002), (0.3, 0.0, 1.0)]:
+        assert "nan" not in str(difference_bar(*bounds, "better"))
+
+
+def test_the_loss_chart_takes_whatever_was_logged() -> None:
+    assert smooth([(1, 4.0), (2, 2.0)]) == ([(1, 4.0), (2, 2.0)], 1)
+    long = [(step, float(step % 2)) for step in range(1, 81)]
+    smoothed, k = smooth(long)
+    assert (k, smoothed[-1]) == (2, (80, 0.5))
+    for train, valid in [
+        ([(1, 3.0)], []),
+        ([], [(0, 0.0)]),
+        ([(1, 1e-9)], [(1, 1e9)]),
+        (long, long),
+        ([(1, -2.0)], []),
+    ]:
+        svg = str(loss_chart(train, valid))
+        heights = coordinates(svg, "circle", "cy")
+        assert all(0 <= y <= 280 for y in heights)
+        assert "nan" not in svg
+        Page(svg)
+
+
+def test_a_validation_line_needs_no_training_loss(tmp_path: Path) -> None:
+    write_text(tmp_path / "config.yaml", "name: x\n")
+    append_jsonl(tmp_path / "train" / "metrics.jsonl", {"step": 0, "valid_loss": 2.0})
+    assert "Lowest validation loss: 2.000 at step 0" in page_of(tmp_path).words
+
+
+def test_a_broken_config_is_named(tmp_path: Path) -> None:
+    write_text(tmp_path / "config.yaml", "name: [x\n")
+    with pytest.raises(ConfigError, match=r"config.yaml cannot be read"):
+        report.run(tmp_path)
