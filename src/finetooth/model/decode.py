@@ -5,8 +5,8 @@ by one token each. `RowDecoder` does the same by running every row from its star
 slow, and the specification. Both give next-token logits, so greedy decoding, sampling and label search are
 written once.
 
-Axes: B contexts, K contexts extended in one call, V vocabulary, L slots of a row's own keys, H query heads,
-G key/value heads, J = H / G, D head dimension, S keys of a shared stretch.
+Axes: B contexts, K tokens of one call, U contexts among them, W tokens of one context, V vocabulary, L
+slots of a row's own keys, S keys of a shared stretch, H query heads, G key/value heads, D head dimension.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from finetooth.model.attention import TreeAttention, merge
+from finetooth.model.attention import TreeAttention, merge, partial_attention
 from finetooth.tree import Ints, PrefixTree, Row
 
 Forward = Callable[[Tensor, Tensor, Any], Tensor]
@@ -42,7 +42,9 @@ class Decoder(Protocol):
     def extend(
         self, row_K: Sequence[int], paths: Sequence[Path], token_K: Sequence[int]
     ) -> tuple[Tensor, list[Path]]:
-        """Append one token to a path of each row (a row at most once): logits [K, V] and the new paths."""
+        """Append one token to a path of each row (also several of one row): logits [K, V] and the new
+        paths.
+        """
 
 
 class RowDecoder:
@@ -75,6 +77,22 @@ class _Shared:
     stop: int
     low: int
     high: int
+
+
+class _Call(NamedTuple):
+    """One call of `extend`, its K tokens sorted by rank: U rows with up to `turns` tokens each.
+
+    flat_K: where each token stands in a [U, turns] grid. slot_K, place_K: its slot and its position in the
+    row. seen_KL: which slots of its row it sees.
+    """
+
+    rank_K: Ints
+    rank_U: Ints
+    flat_K: Ints
+    turns: int
+    slot_K: Ints
+    place_K: Ints
+    seen_KL: Any
 
 
 class TreeDecoder:
@@ -124,72 +142,103 @@ class TreeDecoder:
     ) -> tuple[Tensor, list[Path]]:
         """See Decoder."""
         rank_K = self._rank_B[np.asarray(row_K)]
-        order_K = np.argsort(rank_K)
-        self._rank_K = rank_K[order_K]
-        self._slot_K = self._used_B[self._rank_K]
-        self._grow(int(self._slot_K.max()) + 1)
-        self._used_B[self._rank_K] += 1
-        chosen = [paths[index] for index in order_K]
-        self._place_K = self._length_B[self._rank_K] + [len(path.tokens) for path in chosen]
-        self._depth_BL[self._rank_K, self._slot_K] = self._place_K
-        seen_KL = np.arange(self._width)[None, :] < self._own_B[self._rank_K, None]
-        for index, path in enumerate(chosen):
-            seen_KL[index, list(path.slots)] = True
-        seen_KL[np.arange(len(chosen)), self._slot_K] = True
-        self._seen_KL = seen_KL
+        order_K = np.argsort(rank_K, kind="stable")
+        self._call = call = self._plan(rank_K[order_K], [paths[index] for index in order_K])
         token = torch.tensor([token_K[index] for index in order_K], device=self._device)
-        hidden_KD = self._forward(token, torch.from_numpy(self._place_K).to(self._device), self)
+        hidden_KD = self._forward(token, torch.from_numpy(call.place_K).to(self._device), self)
         back_K = np.argsort(order_K)
-        slots = self._slot_K[back_K]
         longer = [
             Path((*path.tokens, token), (*path.slots, int(slot)))
-            for path, token, slot in zip(paths, token_K, slots, strict=True)
+            for path, token, slot in zip(paths, token_K, call.slot_K[back_K], strict=True)
         ]
-        return self._head(hidden_KD).index_select(0, torch.from_numpy(back_K).to(self._device)), longer
+        return self._head(hidden_KD.index_select(0, torch.from_numpy(back_K).to(self._device))), longer
+
+    def _plan(self, rank_K: Ints, paths: Sequence[Path]) -> _Call:
+        """Give each new token a slot in its row, and say what it sees there. rank_K is sorted."""
+        rank_U, first_U, count_U = np.unique(rank_K, return_index=True, return_counts=True)
+        turn_K = np.arange(rank_K.size) - np.repeat(first_U, count_U)
+        slot_K = self._used_B[rank_K] + turn_K
+        self._grow(int(slot_K.max()) + 1)
+        self._used_B[rank_U] += count_U
+        place_K = self._length_B[rank_K] + [len(path.tokens) for path in paths]
+        self._depth_BL[rank_K, slot_K] = place_K
+        width = int(slot_K.max()) + 1
+        seen_KL = np.arange(width)[None, :] < self._own_B[rank_K, None]
+        for index, path in enumerate(paths):
+            seen_KL[index, list(path.slots)] = True
+        seen_KL[np.arange(rank_K.size), slot_K] = True
+        turns = int(count_U.max())
+        return _Call(
+            rank_K,
+            rank_U,
+            np.repeat(np.arange(rank_U.size), count_U) * turns + turn_K,
+            turns,
+            slot_K,
+            place_K,
+            seen_KL,
+        )
 
     def attend(
         self, module: Any, query: Tensor, key: Tensor, value: Tensor, scale: float, window: int | None
     ) -> Tensor:
         """See attention.Attends: each row's own slots, then the stretches it shares, merged."""
-        key_BGLD, value_BGLD = self._slots[module]
-        rank_K, slot_K = (
-            torch.from_numpy(self._rank_K).to(self._device),
-            torch.from_numpy(self._slot_K).to(self._device),
-        )
-        key_BGLD[rank_K, :, slot_K] = key[0].transpose(0, 1)
-        value_BGLD[rank_K, :, slot_K] = value[0].transpose(0, 1)
-        groups = key.shape[1]
-        query_KGJD = query[0].transpose(0, 1).unflatten(1, (groups, -1))
-        seen_KL = self._seen_KL
-        if window is not None:
-            seen_KL = seen_KL & (self._place_K[:, None] - self._depth_BL[self._rank_K] < window)
-        width = int(self._slot_K.max()) + 1
-        out, lse = _partial(
-            query_KGJD,
-            key_BGLD.index_select(0, rank_K)[:, :, :width],
-            value_BGLD.index_select(0, rank_K)[:, :, :width],
-            scale,
-            torch.from_numpy(seen_KL[:, None, None, :width]).to(self._device),
-        )
+        call = self._call
+        self._store(module, key, value)
+        out, lse = self._own(module, query, scale, window)
         kept_key, kept_value = self._kept[module]
         for stretch in self._shared:
-            low, high = np.searchsorted(self._rank_K, [stretch.low, stretch.high])
+            low, high = np.searchsorted(call.rank_K, [stretch.low, stretch.high])
             if low == high:
                 continue
             mask = None
             if window is not None:
                 depth_S = self._tree.depth_N[stretch.start : stretch.stop]
-                near_SK = self._place_K[None, low:high] - depth_S[:, None] < window
-                mask = torch.from_numpy(near_SK.T[:, None, None, :]).to(self._device)
-            part, part_lse = _partial(
-                query_KGJD[low:high],
+                near_KS = call.place_K[low:high, None] - depth_S[None, :] < window
+                mask = torch.from_numpy(near_KS[None, None]).to(self._device)
+            part, part_lse = partial_attention(
+                query[:, :, low:high],
                 kept_key[:, :, stretch.start : stretch.stop],
                 kept_value[:, :, stretch.start : stretch.stop],
                 scale,
                 mask,
             )
-            merge(out[low:high], lse[low:high], part, part_lse)
-        return out.flatten(1, 2).transpose(0, 1).unsqueeze(0)
+            merge(out[:, :, low:high], lse[:, :, low:high], part, part_lse)
+        return out
+
+    def _store(self, module: Any, key: Tensor, value: Tensor) -> None:
+        rank_K, slot_K = (
+            torch.from_numpy(at).to(self._device) for at in (self._call.rank_K, self._call.slot_K)
+        )
+        for buffer, states in zip(self._slots[module], (key, value), strict=True):
+            buffer[rank_K, :, slot_K] = states[0].transpose(0, 1)
+
+    def _own(self, module: Any, query: Tensor, scale: float, window: int | None) -> tuple[Tensor, Tensor]:
+        """Attention to the slots of the query's own row: [1, H, K, D]; the queries of a row share its keys.
+        """
+        call = self._call
+        seen_KL, width = call.seen_KL, call.seen_KL.shape[1]
+        if window is not None:
+            seen_KL = seen_KL & (call.place_K[:, None] - self._depth_BL[call.rank_K, :width] < window)
+        flat_K = torch.from_numpy(call.flat_K).to(self._device)
+        rows = call.rank_U.size
+        key_UGLD, value_UGLD = self._slots[module]
+        if rows < key_UGLD.shape[0]:
+            rank_U = torch.from_numpy(call.rank_U).to(self._device)
+            key_UGLD, value_UGLD = key_UGLD.index_select(0, rank_U), value_UGLD.index_select(0, rank_U)
+
+        def grid(states_K: Tensor) -> Tensor:
+            """[K, ...] -> [U, turns, ...]; places without a query hold zeros."""
+            empty = states_K.new_zeros((rows * call.turns, *states_K.shape[1:]))
+            return empty.index_copy(0, flat_K, states_K).unflatten(0, (rows, call.turns))  # type: ignore[no-any-return]
+
+        query_UHWD = grid(query[0].transpose(0, 1)).transpose(1, 2)
+        seen_UWL = grid(torch.from_numpy(seen_KL).to(self._device))
+        out, lse = partial_attention(
+            query_UHWD, key_UGLD[:, :, :width], value_UGLD[:, :, :width], scale, seen_UWL[:, None]
+        )
+        out_KHD = out.transpose(1, 2).flatten(0, 1).index_select(0, flat_K)
+        lse_KH = lse.transpose(1, 2).flatten(0, 1).index_select(0, flat_K)
+        return out_KHD.transpose(0, 1).unsqueeze(0), lse_KH.transpose(0, 1).unsqueeze(0)
 
     def _grow(self, width: int) -> None:
         if width <= self._width:
@@ -200,28 +249,6 @@ class TreeDecoder:
                 pair[index] = torch.nn.functional.pad(states, (0, 0, 0, more))
         self._depth_BL = np.pad(self._depth_BL, ((0, 0), (0, more)))
         self._width += more
-
-
-def _partial(
-    query: Tensor, key: Tensor, value: Tensor, scale: float, mask: Tensor | None
-) -> tuple[Tensor, Tensor]:
-    """Softmax over these keys and its log-sum-exp: query [K, G, J, D], key and value [K or 1, G, S, D].
-
-    A query that sees none of the keys gets -inf and zeros, which merge to nothing.
-    """
-    if key.shape[0] == 1:  # the same keys for all: one product of K * J queries a group
-        count = query.shape[0]
-        score = (query.transpose(0, 1).flatten(1, 2) @ key[0].transpose(-1, -2) * scale).unflatten(
-            1, (count, -1)
-        )
-        score = score.transpose(0, 1)
-    else:
-        score = query @ key.transpose(-1, -2) * scale
-    if mask is not None:
-        score = score.masked_fill(~mask, float("-inf"))
-    lse = score.logsumexp(-1)
-    weight = (score - lse.masked_fill(lse == float("-inf"), 0.0).unsqueeze(-1)).exp()
-    return weight @ value, lse
 
 
 def _shared_stretches(tree: PrefixTree, users_N: Ints, last_B: Ints) -> list[_Shared]:

@@ -25,6 +25,9 @@ from finetooth.model.head import at_least_float32
 from finetooth.tree import Row
 from finetooth.types import Completion, Sampling
 
+WIDEST = 64  # partial options of one context that are expanded in one round, at most
+LOGIT_ROWS = 1024  # tokens of one such call: bounds the memory of their logits
+
 
 class Choice(NamedTuple):
     """The best option for one context: indices in the caller's order and the sum of its log-probs, nats."""
@@ -132,6 +135,20 @@ class _Node:
     option: int | None = None
 
 
+class _Entry(NamedTuple):
+    """A trie node on a row's heap: complete options (partial 0) before partial ones of the same cost.
+
+    order: the option's index, or the node's number. path: of the node's parent. token: leads to the node.
+    """
+
+    cost: float
+    partial: int
+    order: int
+    node: _Node
+    path: Path
+    token: int
+
+
 def build_trie(options: Sequence[Sequence[int]]) -> _Node:
     """The options as a trie. DataError for an empty option or one given twice."""
     root, count = _Node(0), 1
@@ -152,40 +169,57 @@ def choose(decoder: Decoder, contexts: Sequence[int], options: Sequence[Sequence
     """The most likely option of each context, by the sum of its tokens' log-probs: exact best-first search.
 
     A partial option's sum is an upper bound of every completion of it, so the first complete option that
-    comes off the heap cannot be beaten. Ties go to the option that was given first.
+    comes off the heap cannot be beaten. Ties go to the option that was given first. Each round expands twice
+    as many partial options as the one before: a model that is sure needs one or two, and one that knows
+    nothing still needs few rounds.
     """
     trie = build_trie(options)
-    heaps: list[list[tuple[float, int, int, _Node, Path, int]]] = [[] for _ in contexts]
-
-    def push(row: int, path: Path, node: _Node, logits_V: Tensor, total: float) -> None:
-        tokens = list(node.children)
-        logp_V = torch.log_softmax(at_least_float32(logits_V), -1)
-        logps = logp_V[torch.tensor(tokens, device=logits_V.device)].double().tolist()
-        for token, logp in zip(tokens, logps, strict=True):
-            child, score = node.children[token], total + logp
-            if child.option is not None:
-                heapq.heappush(heaps[row], (-score, 0, child.option, child, path, token))
-            if child.children:
-                heapq.heappush(heaps[row], (-score, 1, child.order, child, path, token))
-
-    for row, logits_V in enumerate(decoder.first()):
-        push(row, Path(), trie, logits_V, 0.0)
-    going = list(range(len(contexts)))
+    heaps: list[list[_Entry]] = [[] for _ in contexts]
+    first = [_Entry(0.0, 1, 0, trie, Path(), -1) for _ in contexts]
+    _push(heaps, list(enumerate(first)), [Path()] * len(contexts), decoder.first())
+    going, width = list(range(len(contexts))), 1
     while going:
-        todo = []
+        todo: list[tuple[int, _Entry]] = []
         for row in going:
-            cost, inner, option, node, path, token = heapq.heappop(heaps[row])
-            if inner:
-                todo.append((row, path, token, node, -cost))
-            else:
-                yield Choice(contexts[row], option, -cost)
-        going = [row for row, *_ in todo]
-        if todo:
-            logits, paths = decoder.extend(
-                going, [path for _, path, *_ in todo], [entry[2] for entry in todo]
+            taken = _best_partial(heaps[row], width)
+            todo.extend((row, entry) for entry in taken)
+            if not taken:
+                best = heapq.heappop(heaps[row])
+                yield Choice(contexts[row], best.order, -best.cost)
+        going = sorted({row for row, _ in todo})
+        width = min(2 * width, WIDEST)
+        for start in range(0, len(todo), LOGIT_ROWS):
+            part = todo[start : start + LOGIT_ROWS]
+            logits_KV, paths = decoder.extend(
+                [row for row, _ in part],
+                [entry.path for _, entry in part],
+                [entry.token for _, entry in part],
             )
-            for (row, _, _, node, total), path, logits_V in zip(todo, paths, logits, strict=True):
-                push(row, path, node, logits_V, total)
+            _push(heaps, part, paths, logits_KV)
+
+
+def _best_partial(heap: list[_Entry], width: int) -> list[_Entry]:
+    """Take up to `width` partial options off the heap, none that a complete option already beats."""
+    taken: list[_Entry] = []
+    while heap and heap[0].partial and len(taken) < width:
+        taken.append(heapq.heappop(heap))
+    return taken
+
+
+def _push(
+    heaps: list[list[_Entry]], expanded: list[tuple[int, _Entry]], paths: list[Path], logits_KV: Tensor
+) -> None:
+    """Put the children of expanded nodes on their rows' heaps."""
+    children = [(k, token) for k, (_, entry) in enumerate(expanded) for token in entry.node.children]
+    at = torch.tensor(children, device=logits_KV.device).T
+    logp = torch.log_softmax(at_least_float32(logits_KV), -1)[at[0], at[1]].double().tolist()
+    for (k, token), value in zip(children, logp, strict=True):
+        row, parent = expanded[k]
+        node, cost = parent.node.children[token], parent.cost - value
+        if node.option is not None:
+            heapq.heappush(heaps[row], _Entry(cost, 0, node.option, node, paths[k], token))
+        if node.children:
+            heapq.heappush(heaps[row], _Entry(cost, 1, node.order, node, paths[k], token))
 
 
 def check_sampling(sampling: Sampling) -> None:

@@ -1,0 +1,193 @@
+"""`finetooth evaluate RUN`: the tuned model against prompting its base, on the same rows.
+
+Validation rows may be looked at as often as one likes. The test is opened through the ledger: once for given
+weights; asking again gives the stored result.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import random
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from finetooth.commands import report, workspace
+from finetooth.config import Task
+from finetooth.data.prepare import Prepared, prepare
+from finetooth.data.render import Renderer
+from finetooth.errors import ConfigError
+from finetooth.evaluation import graders, ledger
+from finetooth.evaluation.baselines import BagOfWords, Majority
+from finetooth.evaluation.candidates import Candidate, ModelCandidate
+from finetooth.evaluation.prompts import Prompt, prompting
+from finetooth.evaluation.runner import evaluate
+from finetooth.evaluation.summary import TUNED, best_prompting
+from finetooth.model.api import Model
+from finetooth.rundir import read_json, write_json
+from finetooth.types import Example, Sampling
+
+
+@dataclass(frozen=True, slots=True)
+class EvaluateReport:
+    """The summary of one evaluation."""
+
+    path: Path
+    summary: dict[str, Any]
+    ok: bool = True
+
+    def to_json(self) -> dict[str, Any]:
+        """The run's path and the summary of the contract."""
+        return {"run": str(self.path), **self.summary}
+
+    def print(self, console: Console) -> None:
+        """The table of candidates and the verdict in words."""
+        console.print(report.terminal_table(self.summary))
+
+
+def trained_path(path: Path) -> Path | None:
+    """Where the run's tuned adapter or model is, None before training has ended."""
+    return next((p for p in (path / "train" / "adapter", path / "train" / "model") if p.is_dir()), None)
+
+
+def run(path: Path, sealed: bool, console: Console) -> EvaluateReport:
+    """Evaluate a trained run on its validation rows, or on the sealed test.
+
+    Writes evaluate/SPLIT/records.jsonl and summary.json, and evaluate/summary.json. Raises ConfigError when
+    the run has not been trained or has no such rows.
+    """
+    task = workspace.load_config(path)
+    if trained_path(path) is None:
+        raise ConfigError(f"{path} has no tuned model yet. First: finetooth train {path}")
+    prepared = prepare(task, path)
+    if sealed:
+        if not (path / "evaluate" / "validation" / "summary.json").is_file() and prepared.validation:
+            _validation(task, path, prepared, console)  # the prompt to beat is chosen there
+        summary = _test(task, path, prepared, console)
+    else:
+        if not prepared.validation:
+            raise ConfigError(
+                f"{path} has no validation rows. `finetooth evaluate {path} --sealed` opens the test."
+            )
+        summary = _validation(task, path, prepared, console)
+    opened = path / "evaluate" / "test" / "summary.json"
+    write_json(path / "evaluate" / "summary.json", read_json(opened) if opened.is_file() else summary)
+    return EvaluateReport(path, summary)
+
+
+def _validation(task: Task, path: Path, prepared: Prepared, console: Console) -> dict[str, Any]:
+    examples = limited(prepared.validation, task)
+    result = _evaluate(task, path, prepared, examples, "validation", None, None, console)
+    result.write(path / "evaluate" / "validation")
+    return result.summary
+
+
+def _test(task: Task, path: Path, prepared: Prepared, console: Console) -> dict[str, Any]:
+    digest = _digest(task, path)
+    known = ledger.stored_result(path, digest)
+    if known is not None:
+        console.print("The sealed test was opened for these weights before; this is the stored result.")
+        return known
+    chosen = path / "evaluate" / "validation" / "summary.json"
+    baseline = best_prompting(read_json(chosen)) if chosen.is_file() else None
+    examples = limited(ledger.open_sealed(path, digest, time.time), task)
+    look = ledger.look_number(path, digest)
+    result = _evaluate(task, path, prepared, examples, "test", baseline, look, console)
+    result.write(path / "evaluate" / "test")
+    ledger.store_result(path, digest, result.summary, time.time)
+    return result.summary
+
+
+def limited(examples: Sequence[Example], task: Task) -> list[Example]:
+    """At most evaluate.limit rows, drawn by the seed, in their order."""
+    limit = task.evaluate.limit
+    if limit is None or limit >= len(examples):
+        return list(examples)
+    chosen = sorted(random.Random(f"limit {task.seed}").sample(range(len(examples)), limit))
+    return [examples[index] for index in chosen]
+
+
+def _evaluate(
+    task: Task,
+    path: Path,
+    prepared: Prepared,
+    examples: Sequence[Example],
+    split: str,
+    baseline: str | None,
+    look: int | None,
+    console: Console,
+) -> Any:
+    names = task.evaluate.grader if isinstance(task.evaluate.grader, list) else [task.evaluate.grader]
+    (name, primary), *others = [graders.resolve(name, prepared.format, Path.cwd()) for name in names]
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True, disable=console.quiet) as bar:
+        bars: dict[str, Any] = {}
+
+        def progress(candidate: str, done: int, total: int) -> None:
+            if candidate not in bars:
+                bars[candidate] = bar.add_task(f"{split}: {candidate}", total=total)
+            bar.update(bars[candidate], completed=done)
+
+        return evaluate(
+            examples,
+            _candidates(task, path, prepared, name),
+            primary,
+            name,
+            split,
+            baseline_name=baseline,
+            others=dict(others),
+            look=look,
+            progress=progress,
+        )
+
+
+def _candidates(task: Task, path: Path, prepared: Prepared, grader: str) -> Iterator[Candidate]:
+    """Built one at a time, so that base and tuned model are not in memory together."""
+    labels = prepared.labels if grader == "label" else ()
+    if prepared.labels:
+        yield Majority(prepared.train)
+        yield BagOfWords(prepared.train)
+    max_tokens = task.evaluate.max_tokens
+    assert max_tokens != "auto"
+    sampling = Sampling(task.evaluate.temperature, max_tokens, seed=task.seed)
+    base = Model.load(task.model, seed=task.seed)
+    assert base.tokenizer is not None
+    renderer = Renderer(base.tokenizer, task.template, task.instruction)
+    base.add_stop(renderer.stop_id)
+
+    def candidate(name: str, model: Model, prompt: Prompt) -> ModelCandidate:
+        return ModelCandidate(name, model, renderer, prompt, sampling, labels or None, task.data.overlong)
+
+    for shots in task.evaluate.shots:
+        prompt = prompting(shots, prepared.train, prepared.labels, task.seed)
+        yield candidate(prompt.name, base, prompt)
+    del base
+    yield candidate(TUNED, load_tuned(task, path), Prompt(TUNED))
+
+
+def load_tuned(task: Task, path: Path) -> Model:
+    """The run's tuned model: the base with its adapter, or the saved model. ConfigError before training."""
+    trained = trained_path(path)
+    if trained is None:
+        raise ConfigError(f"{path} has no tuned model yet. First: finetooth train {path}")
+    if trained.name == "adapter":
+        return Model.load(task.model, adapter=trained, seed=task.seed)
+    return Model.load(trained)
+
+
+def _digest(task: Task, path: Path) -> str:
+    """Names everything that decides the test's result: the weights, and how they are asked and graded."""
+    parts = {
+        "tuned": load_tuned(task, path).digest(),
+        "base": Model.load(task.model, seed=task.seed).digest(),
+        "evaluate": task.evaluate.model_dump(mode="json"),
+        "instruction": task.instruction,
+        "template": task.template,
+    }
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()

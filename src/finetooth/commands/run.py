@@ -1,0 +1,77 @@
+"""`finetooth run TASK`: check, train, compare with prompting, open the test once, report.
+
+Every stage is skipped when the run directory already holds its result.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from finetooth.commands import evaluate, report, train, workspace
+from finetooth.commands.setup import open_data
+from finetooth.config import Task, load_task
+from finetooth.evaluation import graders
+from finetooth.rundir import read_json
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A finished run. path: its directory. summary: evaluate/summary.json as the contract has it."""
+
+    path: Path
+    summary: dict[str, Any]
+    ok: bool = True
+
+    def to_json(self) -> dict[str, Any]:
+        """The run's path, its report and the summary of the contract."""
+        return {"run": str(self.path), "report": str(self.path / "report.html"), **self.summary}
+
+    def print(self, console: Console) -> None:
+        """The table, the verdict, where the report is, and what to do next."""
+        console.print(report.terminal_table(self.summary))
+        console.print(f"\nReport: {self.path / 'report.html'}", highlight=False, soft_wrap=True)
+        console.print(
+            "Next:\n"
+            f"  finetooth report {self.path}              show this table again\n"
+            f"  finetooth evaluate {self.path}            compare again on the validation rows\n"
+            f"  finetooth train TASK --train.epochs 20 --out {self.path}-longer    try other settings",
+            highlight=False,
+            soft_wrap=True,
+        )
+
+
+def run(
+    task: str | Path | Mapping[str, Any] | Task,
+    out: str | Path | None = None,
+    overrides: Mapping[str, Any] | None = None,
+    quiet: bool = False,
+) -> Run:
+    """Walk the whole loop for a task file, a mapping or a Task; the Python face of `finetooth run`.
+
+    out: the run directory, default runs/NAME. overrides: dotted keys, {"train.epochs": 2}. Raises
+    FinetoothError with one message that says what to do.
+    """
+    console = Console(stderr=True, quiet=quiet)
+    return run_task(load_task(task, overrides), Path(out) if out is not None else None, console)
+
+
+def run_task(task: Task, out: Path | None, console: Console) -> Run:
+    """The loop for a loaded task. See `run`."""
+    path = workspace.run_path(task, out)
+    stored, prepared = open_data(task, path)
+    names = task.evaluate.grader if isinstance(task.evaluate.grader, list) else [task.evaluate.grader]
+    for name in names:  # before training: a grader that cannot be loaded must not cost an hour
+        graders.resolve(name, prepared.format, Path.cwd())
+    train.run(task if stored is None else path, path, console)
+    summaries = {split: path / "evaluate" / split / "summary.json" for split in ("validation", "test")}
+    if prepared.validation and not summaries["validation"].is_file():
+        evaluate.run(path, False, console)
+    if prepared.sealed_count and not summaries["test"].is_file():
+        evaluate.run(path, True, console)
+    report.run(path)
+    return Run(path, read_json(path / "evaluate" / "summary.json"))

@@ -1,0 +1,182 @@
+"""From a task to everything training needs: data on disk, a model, rows of tokens, and no `auto` left."""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from rich.console import Console
+
+from finetooth.commands import workspace
+from finetooth.config import Task
+from finetooth.data.overlong import Fitted, fit_rows
+from finetooth.data.prepare import Prepared, prepare
+from finetooth.data.render import Renderer
+from finetooth.errors import DataError, FinetoothError
+from finetooth.evaluation import graders, ledger
+from finetooth.model.api import Model
+from finetooth.training import auto
+from finetooth.tree import Row
+from finetooth.types import Example
+
+
+@dataclass(slots=True)
+class Setup:
+    """A run that is ready to train. task: resolved. The model carries its adapter, untrained."""
+
+    task: Task
+    path: Path
+    model: Model
+    renderer: Renderer
+    prepared: Prepared
+    train_rows: list[Row]
+    validation_rows: list[Row]
+
+
+def open_data(task: Task, path: Path) -> tuple[Task | None, Prepared]:
+    """The run directory with its materialised splits, the test sealed; and the stored task of a known run."""
+    stored = workspace.open_run(task, path)
+    prepared = prepare(task if stored is None else stored, path)
+    if prepared.sealed_count:
+        ledger.seal(path, time.time)
+    return stored, prepared
+
+
+def set_up(task: Task, path: Path, console: Console) -> Setup:
+    """Prepare a new run or take up a known one; for a new one config.yaml is written last.
+
+    Raises FinetoothError with one message when the data, the model or the configuration cannot be used.
+    """
+    stored, prepared = open_data(task, path)
+    for note in prepared.notes:
+        console.print(f"data: {note}", highlight=False)
+    wanted = stored or task
+    model = Model.load(wanted.model, seed=task.seed)
+    for note in model.notes:
+        console.print(f"model: {note}", highlight=False)
+    assert model.tokenizer is not None
+    renderer = Renderer(model.tokenizer, wanted.template, wanted.instruction)
+    for note in renderer.notes:
+        console.print(f"template: {note}", highlight=False)
+    limit = model.max_tokens if wanted.data.max_tokens == "auto" else wanted.data.max_tokens
+    limit = min(limit, model.tokenizer.model_max_length or limit, model.max_tokens)
+    train = _rows(prepared.train, renderer, limit, wanted, console, "training")
+    validation = _rows(prepared.validation, renderer, limit, wanted, console, "validation")
+    if not train:
+        raise DataError("No training row is left. Look at them with: finetooth check TASK")
+    if stored is None:
+        _resolve(task, path, prepared, model, renderer, train, validation, limit, console)
+        stored = workspace.load_config(path)
+    if stored.train.adapter == "lora":
+        console.print(f"model: {model.add_lora(stored.train.rank, stored.seed)}", highlight=False)
+    model.add_stop(renderer.stop_id)
+    return Setup(stored, path, model, renderer, prepared, train, validation)
+
+
+def _rows(
+    examples: Sequence[Example], renderer: Renderer, limit: int, task: Task, console: Console, what: str
+) -> list[Row]:
+    """Rendered rows that fit; what was set aside, dropped or cut is counted and shown."""
+    if not examples:
+        return []
+    rendered = renderer.render_all(examples)
+    for example, reason in rendered.rejected[:3]:
+        console.print(f"data: {what} row {example.id} is left out: {reason}", style="yellow", highlight=False)
+    fitted: Fitted = fit_rows(rendered.rows, limit, task.data.overlong, examples)
+    for verb, ids in (("cut", fitted.cut), ("dropped", fitted.dropped)):
+        if ids:
+            shown = ", ".join(ids[:5])
+            console.print(f"data: {len(ids)} {what} rows longer than {limit} tokens were {verb}: {shown}")
+    return fitted.rows
+
+
+def _resolve(
+    task: Task,
+    path: Path,
+    prepared: Prepared,
+    model: Model,
+    renderer: Renderer,
+    train: Sequence[Row],
+    validation: Sequence[Row],
+    limit: int,
+    console: Console,
+) -> None:
+    """Replace every `auto`, print each with its reason, and save configuration and environment."""
+    facts = auto.Facts(
+        family=model.hf.config.model_type,
+        hidden=int(model.hf.get_input_embeddings().weight.shape[1]),
+        layers=int(model.hf.config.num_hidden_layers),
+        vocabulary=int(model.hf.get_input_embeddings().weight.shape[0]),
+        weights=int(model.hf.num_parameters()),
+        fresh=model.fresh,
+        rows=len(train),
+        validation_rows=len(validation),
+        memory=_memory(model.device),
+    )
+    resolved = auto.resolve(task.train, facts)
+    reasons = {
+        f"train.{key}": f"{getattr(resolved.config, key)}: {why}" for key, why in resolved.reasons.items()
+    }
+    longest = max(int((row.weight > 0).sum()) for row in train)
+    answer = longest + max(8, math.ceil(longest / 4))
+    values = task.model_dump()
+    if task.evaluate.max_tokens == "auto":
+        values["evaluate"]["max_tokens"] = min(answer, limit)
+        reasons["evaluate.max_tokens"] = (
+            f"{min(answer, limit)}: the longest training answer has {longest} tokens"
+        )
+    if task.evaluate.grader == "auto" and prepared.format != "text":
+        values["evaluate"]["grader"] = graders.resolve("auto", prepared.format)[0]
+        reasons["evaluate.grader"] = f"{values['evaluate']['grader']}: the data format is {prepared.format}"
+    if task.data.max_tokens == "auto":
+        reasons["data.max_tokens"] = f"{limit}: what the model allows"
+    if task.template == "auto":
+        reasons["template"] = f"{renderer.kind}: " + (
+            "the tokenizer's own" if renderer.kind == "chat" else "the tokenizer has no chat template"
+        )
+        values["template"] = renderer.kind
+    values["data"] |= {"max_tokens": limit, "format": prepared.format}
+    values["train"] = resolved.config.model_dump()
+    for key, reason in reasons.items():
+        console.print(f"auto: {key} = {reason}", highlight=False)
+    for warning in resolved.warnings:
+        console.print(f"warning: {warning}", style="yellow", highlight=False)
+    workspace.save_environment(
+        path,
+        {
+            "model": {
+                "name": task.model,
+                "digest": model.digest(),
+                "attention": model.attention,
+                "dtype": str(model.dtype).removeprefix("torch."),
+                "device": str(model.device),
+                "notes": model.notes,
+            },
+            "threads": torch.get_num_threads(),
+            "data": prepared.notes,
+        },
+    )
+    workspace.save_config(path, Task.model_validate(values), reasons)
+
+
+def _memory(device: torch.device) -> int:
+    """Bytes of memory in all on the device that trains."""
+    if device.type == "cuda":
+        return int(torch.cuda.get_device_properties(device).total_memory)
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def require_same_model(path: Path, model: Model) -> None:
+    """The base model must be the one that the run began with. Raises FinetoothError."""
+    from finetooth.rundir import read_json
+
+    known = read_json(path / "environment.json")["model"]["digest"]
+    if model.digest() != known:
+        raise FinetoothError(
+            f"{path}: the base model is not the one that this run began with (its digest differs)."
+        )

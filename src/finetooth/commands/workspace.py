@@ -1,0 +1,112 @@
+"""The run directory as the commands see it: opening, continuing, and the resolved configuration."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import json
+import os
+import platform
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from finetooth.config import Task, build_task
+from finetooth.errors import ConfigError
+from finetooth.rundir import write_json, write_text
+
+CONFIG = "config.yaml"
+PACKAGES = ("finetooth", "torch", "transformers", "peft", "tokenizers", "numpy", "scikit-learn")
+
+
+def run_path(task: Task, out: Path | None) -> Path:
+    """Where this task runs: `out`, else runs/NAME."""
+    return out if out is not None else Path("runs") / task.name
+
+
+def open_run(task: Task, path: Path) -> Task | None:
+    """The resolved task of an existing run that this task continues, or None for a new run.
+
+    Raises ConfigError when the directory holds a run of another task (naming the first differing key), or
+    something that is not a run, or cannot be written.
+    """
+    if (path / CONFIG).is_file():
+        stored = load_config(path)
+        for key, wanted, found in _differences(_plain(task), _plain(stored)):
+            raise ConfigError(
+                f"{path} holds a run with another configuration: {key} is {found!r} there and {wanted!r} "
+                "here. Choose another --out, or delete the directory."
+            )
+        return stored
+    if path.exists() and not path.is_dir():
+        raise ConfigError(f"{path} is a file; a run needs a directory. Choose another --out.")
+    foreign = sorted(item.name for item in path.iterdir()) if path.exists() else []
+    foreign = [
+        name for name in foreign if name not in ("data", "environment.json") and not name.startswith(".")
+    ]
+    if foreign:
+        raise ConfigError(f"{path} is not empty and not a run: it holds {foreign[0]}. Choose another --out.")
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except FileExistsError:
+        raise ConfigError(f"{path}: a part of this path is a file. Choose another --out.") from None
+    if not os.access(path, os.W_OK | os.X_OK):
+        raise ConfigError(f"{path}: this directory cannot be written. Choose another --out.")
+    return None
+
+
+def _plain(task: Task) -> dict[str, Any]:
+    """The task as plain values; rows that were handed in from Python are named by their content."""
+    values = task.model_dump(mode="json")
+    for key in ("train", "validation", "test"):
+        rows = values["data"][key]
+        if isinstance(rows, list):
+            content = json.dumps(rows, sort_keys=True, ensure_ascii=False, default=str).encode()
+            digest = hashlib.sha256(content).hexdigest()[:16]
+            values["data"][key] = f"{len(rows)} rows from Python (sha256 {digest})"
+    return values
+
+
+def _differences(
+    wanted: Mapping[str, Any], found: Mapping[str, Any], prefix: str = ""
+) -> Iterator[tuple[str, Any, Any]]:
+    """Keys whose stored value is not what is asked for now; auto asks for whatever was chosen."""
+    for key, value in wanted.items():
+        if isinstance(value, dict) and isinstance(found.get(key), dict) and key != "columns":
+            yield from _differences(value, found[key], f"{prefix}{key}.")
+        elif value != "auto" and value != found.get(key):
+            yield f"{prefix}{key}", value, found.get(key)
+
+
+def save_config(path: Path, task: Task, reasons: Mapping[str, str]) -> None:
+    """Write config.yaml: every value resolved, and behind it why each automatic value is what it is."""
+    text = yaml.safe_dump(_plain(task), sort_keys=False, allow_unicode=True, width=100)
+    if reasons:
+        text += "\n# Chosen automatically:\n"
+        text += "".join(f"#   {key}: {reason}\n" for key, reason in reasons.items())
+    write_text(path / CONFIG, text)
+
+
+def load_config(path: Path) -> Task:
+    """The resolved task of a run. ConfigError when the directory is not a run."""
+    if not (path / CONFIG).is_file():
+        raise ConfigError(f"{path} is not a run directory: it has no {CONFIG}.")
+    try:
+        values = yaml.safe_load((path / CONFIG).read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path / CONFIG} cannot be read: {error}") from None
+    return build_task(values if isinstance(values, dict) else {}, str(path / CONFIG))
+
+
+def save_environment(path: Path, facts: Mapping[str, Any]) -> None:
+    """Write environment.json: versions, machine, and what was decided about the model."""
+    versions = {name: importlib.metadata.version(name) for name in PACKAGES}
+    machine = {
+        "python": platform.python_version(),
+        "system": platform.platform(),
+        "processor": platform.machine(),
+        "cores": os.cpu_count(),
+    }
+    write_json(path / "environment.json", {"versions": versions, "machine": machine, **facts})
