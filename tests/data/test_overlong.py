@@ -79,6 +79,14 @@ def test_cut_never_loses_scored_tokens(renderer: Renderer) -> None:
         fit_rows([row], 60, "cut", examples)
 
 
+def test_cut_never_takes_the_answers_opening(renderer: Renderer) -> None:
+    (row,) = renderer.rows(example("long", QUESTION))
+    least = row.signals["head"] + row.signals["tail"] + int(np.count_nonzero(row.weight))
+    assert len(fit_rows([row], least, "cut").rows[0]) == least
+    with pytest.raises(DataError, match="do not fit"):
+        fit_rows([row], least - 1, "cut")
+
+
 def test_cut_shortens_signals_per_token() -> None:
     row = Row([1, 2, 3, 4, 5], [0, 0, 0, 1, 1], {"head": 1, "tail": 0, "old": np.arange(5.0), "reward": 2.0})
     (cut,) = fit_rows([row], 4, "cut").rows
