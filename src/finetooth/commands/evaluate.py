@@ -19,6 +19,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from finetooth.commands import report, workspace
+from finetooth.commands.setup import grader_names
 from finetooth.config import Task
 from finetooth.data.prepare import Prepared, prepare
 from finetooth.data.render import Renderer
@@ -27,7 +28,7 @@ from finetooth.evaluation import graders, ledger
 from finetooth.evaluation.baselines import BagOfWords, Majority
 from finetooth.evaluation.candidates import Candidate, ModelCandidate
 from finetooth.evaluation.prompts import Prompt, prompting
-from finetooth.evaluation.runner import evaluate
+from finetooth.evaluation.runner import Evaluation, evaluate
 from finetooth.evaluation.summary import TUNED, best_prompting
 from finetooth.model.api import Model
 from finetooth.rundir import read_json, write_json
@@ -122,9 +123,9 @@ def _evaluate(
     baseline: str | None,
     look: int | None,
     console: Console,
-) -> Any:
-    names = task.evaluate.grader if isinstance(task.evaluate.grader, list) else [task.evaluate.grader]
-    (name, primary), *others = [graders.resolve(name, prepared.format, Path.cwd()) for name in names]
+) -> Evaluation:
+    loaded = [graders.resolve(name, prepared.format, Path.cwd()) for name in grader_names(task)]
+    (name, primary), *others = loaded
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True, disable=console.quiet) as bar:
         bars: dict[str, Any] = {}

@@ -13,9 +13,8 @@ from typing import Any
 from rich.console import Console
 
 from finetooth.commands import evaluate, report, train, workspace
-from finetooth.commands.setup import open_data
 from finetooth.config import Task, load_task
-from finetooth.evaluation import graders
+from finetooth.data.prepare import prepare
 from finetooth.rundir import read_json
 
 
@@ -63,11 +62,8 @@ def run(
 def run_task(task: Task, out: Path | None, console: Console) -> Run:
     """The loop for a loaded task. See `run`."""
     path = workspace.run_path(task, out)
-    stored, prepared = open_data(task, path)
-    names = task.evaluate.grader if isinstance(task.evaluate.grader, list) else [task.evaluate.grader]
-    for name in names:  # before training: a grader that cannot be loaded must not cost an hour
-        graders.resolve(name, prepared.format, Path.cwd())
-    train.run(task if stored is None else path, path, console)
+    train.run(task, path, console, graded=True)
+    prepared = prepare(workspace.load_config(path), path)
     summaries = {split: path / "evaluate" / split / "summary.json" for split in ("validation", "test")}
     if prepared.validation and not summaries["validation"].is_file():
         evaluate.run(path, False, console)

@@ -38,21 +38,19 @@ class Setup:
     validation_rows: list[Row]
 
 
-def open_data(task: Task, path: Path) -> tuple[Task | None, Prepared]:
-    """The run directory with its materialised splits, the test sealed; and the stored task of a known run."""
-    stored = workspace.open_run(task, path)
-    prepared = prepare(task if stored is None else stored, path)
-    if prepared.sealed_count:
-        ledger.seal(path, time.time)
-    return stored, prepared
-
-
-def set_up(task: Task, path: Path, console: Console) -> Setup:
+def set_up(task: Task, path: Path, console: Console, graded: bool) -> Setup:
     """Prepare a new run or take up a known one; for a new one config.yaml is written last.
 
-    Raises FinetoothError with one message when the data, the model or the configuration cannot be used.
+    graded: the run will be evaluated, so its grader must load; else it may be plain text. Raises FinetoothError
+    with one message when the data, the model or the configuration cannot be used.
     """
-    stored, prepared = open_data(task, path)
+    stored = workspace.open_run(task, path)
+    prepared = prepare(stored or task, path)
+    if prepared.sealed_count:
+        ledger.seal(path, time.time)
+    if graded:
+        for name in grader_names(task):
+            graders.resolve(name, prepared.format, Path.cwd())
     for note in prepared.notes:
         console.print(f"data: {note}", highlight=False)
     wanted = stored or task
@@ -76,6 +74,11 @@ def set_up(task: Task, path: Path, console: Console) -> Setup:
         console.print(f"model: {model.add_lora(stored.train.rank, stored.seed)}", highlight=False)
     model.add_stop(renderer.stop_id)
     return Setup(stored, path, model, renderer, prepared, train, validation)
+
+
+def grader_names(task: Task) -> list[str]:
+    """The graders of a task, the primary one first."""
+    return task.evaluate.grader if isinstance(task.evaluate.grader, list) else [task.evaluate.grader]
 
 
 def _rows(

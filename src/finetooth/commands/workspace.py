@@ -7,6 +7,7 @@ import importlib.metadata
 import json
 import os
 import platform
+import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,7 @@ def run_path(task: Task, out: Path | None) -> Path:
 
 
 def open_run(task: Task, path: Path) -> Task | None:
-    """The resolved task of an existing run that this task continues, or None for a new run.
+    """The resolved task of an existing run that this task continues, or None for a new run in an empty place.
 
     Raises ConfigError when the directory holds a run of another task (naming the first differing key), or
     something that is not a run, or cannot be written.
@@ -42,10 +43,9 @@ def open_run(task: Task, path: Path) -> Task | None:
         return stored
     if path.exists() and not path.is_dir():
         raise ConfigError(f"{path} is a file; a run needs a directory. Choose another --out.")
-    foreign = sorted(item.name for item in path.iterdir()) if path.exists() else []
-    foreign = [
-        name for name in foreign if name not in ("data", "environment.json") and not name.startswith(".")
-    ]
+    started = ("data", "ledger.jsonl", "environment.json")  # of a run that stopped before it had a config
+    there = sorted(item.name for item in path.iterdir()) if path.exists() else []
+    foreign = [name for name in there if name not in started and not name.startswith(".")]
     if foreign:
         raise ConfigError(f"{path} is not empty and not a run: it holds {foreign[0]}. Choose another --out.")
     try:
@@ -54,6 +54,8 @@ def open_run(task: Task, path: Path) -> Task | None:
         raise ConfigError(f"{path}: a part of this path is a file. Choose another --out.") from None
     if not os.access(path, os.W_OK | os.X_OK):
         raise ConfigError(f"{path}: this directory cannot be written. Choose another --out.")
+    shutil.rmtree(path / "data", ignore_errors=True)
+    (path / "ledger.jsonl").unlink(missing_ok=True)
     return None
 
 

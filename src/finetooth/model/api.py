@@ -269,6 +269,11 @@ class Model:
         if self.tokenizer is not None:
             self.tokenizer.save(Path(path), chat_template)
 
+    @property
+    def training(self) -> bool:
+        """Whether the model is in training mode."""
+        return bool(self.hf.training)
+
     def train(self, mode: bool = True) -> Model:
         """Training mode (dropout of the base stays 0)."""
         (self.peft or self.hf).train(mode)

@@ -90,7 +90,7 @@ class TreeAttention:
         self._masks: dict[int | None, Tensor] = {}
         self._blocks: list[Block] | None = None
         self._longest = int(tree.depth_N.max()) + 1
-        self._chains = Chains(tree, device) if Chains.fit(tree) else None
+        self._chains = Chains(tree, device) if Chains.fit(tree, kind) else None
 
     def attend(
         self, module: Any, query: Tensor, key: Tensor, value: Tensor, scale: float, window: int | None
@@ -168,13 +168,18 @@ class Chains:
         self.back = torch.from_numpy(np.flatnonzero(inside_RT)).to(device)
 
     @staticmethod
-    def fit(tree: PrefixTree) -> bool:
-        """Nothing branches, and padding would cost no more than half of the tokens again."""
+    def fit(tree: PrefixTree, kind: str) -> bool:
+        """Nothing branches, and padding costs less than what the back-end would do instead.
+
+        segment computes no padding but one call a row: half of the tokens again is the limit. dense computes
+        all pairs of nodes.
+        """
         start_R = np.flatnonzero(tree.parent_N < 0)
         if np.count_nonzero(tree.parent_N != np.arange(-1, len(tree) - 1)) != start_R.size - 1:
             return False
         longest = int(np.diff(start_R, append=len(tree)).max())
-        return longest * start_R.size <= 1.5 * len(tree)
+        padded = longest * start_R.size
+        return padded <= 1.5 * len(tree) or (kind == "dense" and padded * longest < len(tree) ** 2)
 
     def __call__(self, query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
         """[1, H, N, D] -> [1, H, N, D]."""

@@ -213,8 +213,7 @@ class TreeDecoder:
             buffer[rank_K, :, slot_K] = states[0].transpose(0, 1)
 
     def _own(self, module: Any, query: Tensor, scale: float, window: int | None) -> tuple[Tensor, Tensor]:
-        """Attention to the slots of the query's own row: [1, H, K, D]; the queries of a row share its keys.
-        """
+        """Attention to the slots of a query's own row: [1, H, K, D]; queries of one row share its keys."""
         call = self._call
         seen_KL, width = call.seen_KL, call.seen_KL.shape[1]
         if window is not None:

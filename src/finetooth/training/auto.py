@@ -1,0 +1,161 @@
+"""What every `auto` of the train section becomes, and why, as pure functions of plain facts.
+
+The values are meant to be good for small models and a few hundred to some ten thousand rows. They depend on
+the model, the rows and the machine's total memory, never on what happens to be free, so that a run repeats.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from finetooth.config import TrainConfig
+
+LORA_OVER_FULL = (
+    10.0  # "LoRA without regret" (Thinking Machines 2025): the best rate is about 10x that of full
+)
+FEW_STEPS = 100  # fewer optimizer steps than this rarely teach a format and a task
+TOKENS_LOW, TOKENS_HIGH = 1024, 16384
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What the auto values are made from.
+
+    family: the architecture's name (llama, qwen2). hidden, layers, vocabulary: its sizes. weights: number of
+    parameters. fresh: started from random weights. rows: training rows. validation_rows. memory: bytes in all
+    of the device that trains.
+    """
+
+    family: str
+    hidden: int
+    layers: int
+    vocabulary: int
+    weights: int
+    fresh: bool
+    rows: int
+    validation_rows: int
+    memory: int
+
+
+@dataclass(frozen=True, slots=True)
+class Resolved:
+    """The train section without any auto; for each replaced key its reason, and warnings, in words."""
+
+    config: TrainConfig
+    reasons: Mapping[str, str]
+    warnings: tuple[str, ...]
+
+
+def resolve(config: TrainConfig, facts: Facts) -> Resolved:
+    """Replace every auto by a value with a reason; warn where a value that was set looks wrong."""
+    values = config.model_dump()
+    reasons: dict[str, str] = {}
+
+    def fill(key: str, value: float | int | None, reason: str) -> None:
+        if values[key] == "auto":
+            values[key], reasons[key] = value, reason
+
+    rate, why = learning_rate(config.adapter, facts)
+    fill("learning_rate", rate, why)
+    fill("epochs", *epochs(facts))
+    fill("batch_size", *batch_size(facts, float(values["epochs"])))
+    fill("micro_tokens", *micro_tokens(facts))
+    per_epoch = math.ceil(facts.rows / values["batch_size"])
+    steps = max(1, round(values["epochs"] * per_epoch))
+    if config.max_steps is not None:
+        steps = min(steps, config.max_steps)
+    fill("validate_every", *validate_every(facts, steps, per_epoch, values["batch_size"]))
+    every = values["validate_every"]
+    fill("save_every", every, "as often as the validation loss is taken")
+    fill("patience", *patience(facts))
+    warnings = tuple(_warnings(config, facts, rate, why))
+    return Resolved(TrainConfig.model_validate(values), reasons, warnings)
+
+
+def learning_rate(adapter: str, facts: Facts) -> tuple[float, str]:
+    """The peak learning rate and its reason.
+
+    LoRA: 5e-5 * 10 * (2000 / hidden)^p, p = 0.781 (0.0775 for Qwen), fitted by tinker-cookbook on instruction
+    tuning, at most 5e-3. Full fine-tuning: a tenth of it. Fresh weights: 1e-3 at width 256, less when wider.
+    """
+    if facts.fresh and adapter == "none":
+        rate = _two_digits(min(3e-3, 1e-3 * math.sqrt(256 / facts.hidden)))
+        return rate, f"training from random weights, width {facts.hidden}"
+    power = 0.0775 if facts.family.startswith("qwen") else 0.781
+    rate = min(5e-3, 5e-4 * (2000 / facts.hidden) ** power)
+    if adapter == "none":
+        rate = _two_digits(rate / LORA_OVER_FULL)
+        return rate, f"full fine-tuning of a {facts.family} of width {facts.hidden}; LoRA takes ten times it"
+    rate = _two_digits(rate)
+    return rate, f"LoRA on a {facts.family} of width {facts.hidden}; ten times that of full fine-tuning"
+
+
+def epochs(facts: Facts) -> tuple[float, str]:
+    """Passes over the rows: about 12,000 rows seen in all, between 2 and 10 passes."""
+    passes = min(10, max(2, math.ceil(12000 / facts.rows)))
+    return float(passes), f"{facts.rows} training rows: fewer rows are seen more often, 2 to 10 times"
+
+
+def batch_size(facts: Facts, passes: float) -> tuple[int, str]:
+    """Rows per step: 16, or less where that leaves fewer than 100 steps."""
+    for size in (16, 8, 4, 2):
+        if passes * facts.rows / size >= FEW_STEPS:
+            break
+    else:
+        size = 1
+    if size == 16:
+        return size, "16 rows a step"
+    return size, f"{facts.rows} rows, {passes:g} epochs: less than 16, for about {FEW_STEPS} steps or more"
+
+
+def micro_tokens(facts: Facts) -> tuple[int, str]:
+    """Distinct tokens of a micro-tree: a quarter of the memory left by the weights, 1,024 to 16,384.
+
+    A token of a layer holds about 24 vectors of the model's width for its backward pass (attention, gated
+    MLP of 8/3 of the width, norms), float32.
+    """
+    per_token = 4 * facts.layers * facts.hidden * 24
+    room = max(0, facts.memory - 16 * facts.weights) / 4  # 16: weight, gradient and two moments, float32
+    tokens = 2 ** int(math.log2(max(TOKENS_LOW, min(TOKENS_HIGH, room / per_token))))
+    gib = facts.memory / 2**30
+    return tokens, f"about {tokens * per_token / 2**20:.0f} MiB of activations, in {gib:.0f} GiB of memory"
+
+
+def validate_every(facts: Facts, steps: int, per_epoch: int, batch: int) -> tuple[int, str]:
+    """Steps between validations: ten in all, at least one an epoch, and rarely enough to stay cheap."""
+    if facts.validation_rows == 0:
+        return max(1, min(per_epoch, steps)), "once an epoch (there are no validation rows)"
+    often = max(1, min(per_epoch, steps // 10))
+    cheap = math.ceil(facts.validation_rows / batch)
+    every = max(1, min(max(often, cheap), steps))
+    return every, f"{steps} steps: about {max(1, steps // every)} validations of {facts.validation_rows} rows"
+
+
+def patience(facts: Facts) -> tuple[int | None, str]:
+    """Validations without improvement before stopping: 4; the best weights are kept in any case."""
+    if facts.validation_rows == 0:
+        return None, "never: there are no validation rows"
+    return 4, "four validations without a better loss; the best weights are kept"
+
+
+def _two_digits(value: float) -> float:
+    return float(f"{value:.1e}")
+
+
+def _warnings(config: TrainConfig, facts: Facts, rate: float, why: str) -> list[str]:
+    found = []
+    if config.learning_rate != "auto" and not rate / 10 <= config.learning_rate <= rate * 10:
+        far = "higher" if config.learning_rate > rate else "lower"
+        times = max(config.learning_rate / rate, rate / config.learning_rate)
+        found.append(
+            f"train.learning_rate {config.learning_rate:g} is {times:.0f} times {far} than {rate:g}, which "
+            f"auto would take ({why}). Rates are often copied between full fine-tuning and LoRA by mistake."
+        )
+    if facts.fresh and config.adapter != "none":
+        found.append(
+            f"The model starts from random weights, and train.adapter {config.adapter} trains only a small "
+            "part of them: set train.adapter none."
+        )
+    return found

@@ -1,0 +1,157 @@
+"""Checkpoints that survive a crash at any moment: safetensors and JSON, with a manifest of hashes.
+
+    train/checkpoints/step-000120/
+        weights.safetensors     the trained weights, by parameter name
+        optimizer.safetensors   the optimizer's tensors, NAME/exp_avg and so on
+        state.json              position, best, patience, random state, what the run was made of
+        manifest.json           size and sha256 of the three
+
+A checkpoint is written to a temporary directory beside its place; files are fsynced, the manifest comes last,
+then the directory is renamed and its parent fsynced. A directory without a manifest that fits is reported
+and passed over, so a torn, truncated or bit-flipped checkpoint is never loaded.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from finetooth.errors import DataError, TrainError
+from finetooth.rundir import fsync_directory, read_json, sha256_file, write_json
+
+WEIGHTS, OPTIMIZER, STATE, MANIFEST = (
+    "weights.safetensors",
+    "optimizer.safetensors",
+    "state.json",
+    "manifest.json",
+)
+_NAME = re.compile(r"step-(\d{6,})")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Checkpoint:
+    """All that decides the numbers after `step` steps. state: plain JSON values."""
+
+    step: int
+    weights: Mapping[str, Tensor]
+    optimizer: Mapping[str, Tensor]
+    state: Mapping[str, Any]
+
+
+def place(directory: Path, step: int) -> Path:
+    """Where the checkpoint of this step lives: train/checkpoints/step-000120."""
+    return directory / f"step-{step:06d}"
+
+
+def save(directory: Path, checkpoint: Checkpoint) -> Path:
+    """Write a checkpoint atomically and durably; returns its path.
+
+    Raises TrainError when it cannot be written (a full disk): checkpoints that were there before are intact.
+    """
+    target = place(directory, checkpoint.step)
+    temporary: Path | None = None
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".tmp", dir=directory))
+        _write(temporary, checkpoint)
+        if target.exists():
+            shutil.rmtree(target)  # of an earlier attempt at the same step
+        temporary.rename(target)
+        fsync_directory(directory)
+    except (OSError, SafetensorError) as error:
+        raise TrainError(
+            f"{target}: the checkpoint cannot be written ({error}). Earlier checkpoints are intact. "
+            f"Make room, then continue with: finetooth train {directory.parent.parent}"
+        ) from error
+    finally:
+        if temporary is not None:
+            shutil.rmtree(temporary, ignore_errors=True)
+    return target
+
+
+def _write(folder: Path, checkpoint: Checkpoint) -> None:
+    for name, tensors in ((WEIGHTS, checkpoint.weights), (OPTIMIZER, checkpoint.optimizer)):
+        save_file({key: tensor.detach().cpu().contiguous() for key, tensor in tensors.items()}, folder / name)
+        fsync_file(folder / name)
+    write_json(folder / STATE, {"step": checkpoint.step, **checkpoint.state})
+    files = {
+        name: {"bytes": (folder / name).stat().st_size, "sha256": sha256_file(folder / name)}
+        for name in (WEIGHTS, OPTIMIZER, STATE)
+    }
+    write_json(folder / MANIFEST, files)
+
+
+def fsync_file(path: Path) -> None:
+    """Make a file's bytes durable, whoever wrote them."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def problem(path: Path) -> str | None:
+    """Why this checkpoint must not be used, in words; None when it is whole."""
+    try:
+        files = read_json(path / MANIFEST)
+        for name in (WEIGHTS, OPTIMIZER, STATE):
+            size = (path / name).stat().st_size
+            if size != files[name]["bytes"]:
+                return f"{name} has {size} bytes, its manifest says {files[name]['bytes']}"
+            if sha256_file(path / name) != files[name]["sha256"]:
+                return f"{name} is not what was written (its hash differs)"
+    except FileNotFoundError as error:
+        return f"{Path(str(error.filename)).name} is missing"
+    except (OSError, DataError, KeyError, TypeError) as error:
+        return f"{MANIFEST} cannot be read ({error})"
+    return None
+
+
+def load(path: Path) -> Checkpoint:
+    """A checkpoint, on the CPU. Raises TrainError when it is not whole."""
+    found = problem(path)
+    if found:
+        raise TrainError(f"{path}: this checkpoint is damaged: {found}.")
+    state = read_json(path / STATE)
+    return Checkpoint(int(state["step"]), load_file(path / WEIGHTS), load_file(path / OPTIMIZER), state)
+
+
+def steps(directory: Path) -> list[int]:
+    """The steps of the checkpoints that are there, whole or not, oldest first."""
+    names = (_NAME.fullmatch(path.name) for path in directory.glob("step-*"))
+    return sorted(int(name.group(1)) for name in names if name)
+
+
+def latest(directory: Path, report: Callable[[str], None]) -> Checkpoint | None:
+    """The newest whole checkpoint; None when there is none.
+
+    Every damaged one on the way is reported and deleted, with what interrupted saves left, so that going on
+    meets a clean directory.
+    """
+    for leftover in directory.glob(".step-*.tmp"):
+        shutil.rmtree(leftover, ignore_errors=True)
+    for step in reversed(steps(directory)):
+        path = place(directory, step)
+        found = problem(path)
+        if found is None:
+            return load(path)
+        report(f"{path}: this checkpoint is damaged and passed over: {found}.")
+        shutil.rmtree(path, ignore_errors=True)
+    return None
+
+
+def prune(directory: Path, keep: set[int]) -> None:
+    """Delete all but the last two checkpoints and those of the steps in `keep`."""
+    there = steps(directory)
+    for step in set(there) - set(there[-2:]) - keep:
+        shutil.rmtree(place(directory, step), ignore_errors=True)

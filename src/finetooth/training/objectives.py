@@ -1,0 +1,87 @@
+"""What training minimises: pure functions from log-probabilities to one unreduced loss per unit.
+
+An objective never sums or averages: it returns one already weighted value per unit, and training/step.py
+alone divides by the number of units of the whole step. So neither micro-trees nor accumulation nor packing
+can change the loss.
+
+Axes: M scored tokens of all rows, R rows, U units of the objective (tokens, rows, or groups of rows).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from finetooth.errors import DataError
+from finetooth.tree import PrefixTree, Row
+
+Loss = tuple[Tensor, Mapping[str, Tensor]]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Signals:
+    """All that an objective may look at, on the device of the log-probabilities.
+
+    logp_M: nats, float32, differentiable. weight_M: loss weights, float32. row_M: row of each scored token.
+    by_name: what rows carry along, per-row numbers as R values, per-token arrays gathered to M values.
+    """
+
+    logp_M: Tensor
+    weight_M: Tensor
+    row_M: Tensor
+    by_name: Mapping[str, Tensor]
+
+    @classmethod
+    def of(cls, tree: PrefixTree, logp_M: Tensor) -> Signals:
+        """The signals of a tree whose scored tokens have these log-probabilities.
+
+        Raises DataError when a signal is missing from some rows or has neither one value nor one per token.
+        """
+        names = sorted({name for row in tree.rows for name in row.signals})
+        device = logp_M.device
+        return cls(
+            logp_M=logp_M,
+            weight_M=torch.as_tensor(tree.weight_M, dtype=torch.float32, device=device),
+            row_M=torch.as_tensor(tree.row_M, device=device),
+            by_name={name: _gather(tree.rows, name).to(device) for name in names},
+        )
+
+
+def _gather(rows: tuple[Row, ...], name: str) -> Tensor:
+    pieces = []
+    for row in rows:
+        value = np.asarray(row.signals.get(name, ()), dtype=np.float32)
+        if value.shape == row.tokens.shape and value.size > 1:
+            value = value[row.weight > 0]
+        elif value.size == 1:
+            value = value.reshape(1)
+        else:
+            raise DataError(
+                f"Row {row.id!r}: the signal {name!r} has shape {value.shape}; expected one value, "
+                f"or one for each of the row's {len(row)} tokens."
+            )
+        pieces.append(value)
+    return torch.from_numpy(np.concatenate(pieces))
+
+
+@dataclass(frozen=True, slots=True)
+class Objective:
+    """A loss and the unit it is counted in: "token", "row" or "unit" (see PrefixTree.count).
+
+    loss: Signals -> (loss_U, {metric name: metric_U}), one value per unit, weighted, not reduced.
+    """
+
+    unit: str
+    loss: Callable[[Signals], Loss]
+
+
+def _supervised(signals: Signals) -> Loss:
+    return -signals.weight_M * signals.logp_M, {}
+
+
+supervised = Objective(unit="token", loss=_supervised)
+"""Weighted cross-entropy in nats: the step's loss is the mean over its scored tokens, by weight."""

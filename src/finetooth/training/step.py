@@ -1,0 +1,191 @@
+"""One optimizer step, and the validation loss. Nothing else in the project reduces a loss.
+
+The loss of a step is the sum over all its units divided by the number of its units, which is known before
+any forward pass. How the rows are cut into micro-trees decides memory, never the number.
+
+Axes: M scored tokens, R rows of one tree, U units of the objective.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+from torch.nn.utils import clip_grads_with_norm_, get_total_norm
+
+from finetooth.errors import TrainError
+from finetooth.evaluation.candidates import evaluating
+from finetooth.model.api import Model
+from finetooth.training.objectives import Objective, Signals, supervised
+from finetooth.tree import PrefixTree, Row, microtrees
+
+
+@dataclass(frozen=True, slots=True)
+class StepResult:
+    """What one step did.
+
+    loss: mean over its units, before the update. units: what it was divided by. grad_norm: before clipping.
+    row_tokens: what the rows hold; computed_tokens: the distinct ones that were computed.
+    row_loss: example id -> mean negative log-probability of its scored tokens, nats, by weight.
+    metrics: the objective's own metrics, mean over units.
+    """
+
+    loss: float
+    units: float
+    grad_norm: float
+    rows: int
+    scored_tokens: int
+    row_tokens: int
+    computed_tokens: int
+    row_loss: Mapping[str, float]
+    metrics: Mapping[str, float]
+
+
+@dataclass(slots=True)
+class _Tally:
+    """Sums over the micro-trees of a step, kept on the device so that the step waits for it once."""
+
+    loss: Tensor | float = 0.0
+    metrics: dict[str, Tensor] = field(default_factory=dict)
+    nll_R: list[Tensor] = field(default_factory=list)
+    rows: list[Row] = field(default_factory=list)
+
+    def add(self, tree: PrefixTree, signals: Signals, loss_U: Tensor, metrics: Mapping[str, Tensor]) -> None:
+        self.loss = self.loss + loss_U.detach().double().sum()
+        for name, value_U in metrics.items():
+            self.metrics[name] = self.metrics.get(name, 0.0) + value_U.detach().double().sum()
+        nll_M = -(signals.weight_M * signals.logp_M.detach()).double()
+        nll_R = torch.zeros(len(tree.rows), dtype=torch.float64, device=nll_M.device)
+        self.nll_R.append(nll_R.index_add(0, signals.row_M, nll_M))
+        self.rows.extend(tree.rows)
+
+    def row_loss(self) -> dict[str, float]:
+        """Mean by id: an example with several rows (the turns of a conversation) has one entry."""
+        nll: dict[str, float] = {}
+        weight: dict[str, float] = {}
+        for row, value in zip(self.rows, torch.cat(self.nll_R).tolist(), strict=True):
+            nll[row.id] = nll.get(row.id, 0.0) + value
+            weight[row.id] = weight.get(row.id, 0.0) + float(row.weight.sum())
+        return {name: nll[name] / weight[name] for name in nll if weight[name] > 0}
+
+
+def train_step(
+    model: Model,
+    objective: Objective,
+    rows: Sequence[Row],
+    optimizer: torch.optim.Optimizer,
+    *,
+    budget: int,
+    max_norm: float,
+) -> StepResult:
+    """Loss over `rows`, its gradient in micro-trees of at most `budget` tokens, clip, update.
+
+    Raises TrainError, naming the rows, before any weight is touched when the loss or the gradient is not
+    finite, and when nothing is scored. The learning rate is the optimizer's.
+    """
+    trees = microtrees(rows, budget)
+    units = sum(tree.count(objective.unit) for tree in trees)
+    if units <= 0:
+        raise TrainError(f"No token of these rows is scored, so there is nothing to learn: {_names(rows)}.")
+    tally = _Tally()
+    with deterministic(model.device):
+        for tree in trees:
+            signals = Signals.of(tree, model.logprobs(tree))
+            loss_U, metrics = objective.loss(signals)
+            (loss_U.sum() / units).backward()
+            tally.add(tree, signals, loss_U, metrics)
+        grads = [weight.grad for weight in model.trainable() if weight.grad is not None]
+        norm = get_total_norm(grads) if grads else torch.zeros(())
+        loss = float(tally.loss) / units
+        if not math.isfinite(loss) or not math.isfinite(float(norm)):
+            optimizer.zero_grad()
+            raise _not_finite(model, objective, rows, loss, tally)
+        clip_grads_with_norm_(model.trainable(), max_norm, norm)
+        optimizer.step()
+        optimizer.zero_grad()
+    return StepResult(
+        loss=loss,
+        units=units,
+        grad_norm=float(norm),
+        rows=len(rows),
+        scored_tokens=sum(len(tree.node_M) for tree in trees),
+        row_tokens=sum(len(row) for row in rows),
+        computed_tokens=sum(len(tree) for tree in trees),
+        row_loss=tally.row_loss(),
+        metrics={name: float(value) / units for name, value in tally.metrics.items()},
+    )
+
+
+def evaluate_loss(
+    model: Model, rows: Sequence[Row], *, budget: int, objective: Objective = supervised
+) -> float:
+    """The same loss over `rows` without learning: sum / units, dropout off, independent of `budget`.
+
+    Raises TrainError when nothing is scored or the loss is not finite. The model is left in the mode in
+    which it was found.
+    """
+    trees = microtrees(rows, budget)
+    units = sum(tree.count(objective.unit) for tree in trees)
+    if units <= 0:
+        raise TrainError("No token of the validation rows is scored, so they have no loss.")
+    with evaluating(model), torch.no_grad():
+        total = 0.0
+        for tree in trees:
+            loss_U, _ = objective.loss(Signals.of(tree, model.logprobs(tree)))
+            total += float(loss_U.double().sum())
+    if not math.isfinite(total):
+        raise TrainError(f"The validation loss is {total}. A smaller train.learning_rate usually helps.")
+    return total / units
+
+
+@contextmanager
+def deterministic(device: torch.device) -> Iterator[None]:
+    """Deterministic algorithms inside, the former setting afterwards.
+
+    Off the CPU an operation without a deterministic form warns instead of stopping the run: exact resume is
+    promised on CPU only.
+    """
+    before = torch.are_deterministic_algorithms_enabled()
+    warned = torch.is_deterministic_algorithms_warn_only_enabled()
+    if device.type == "cuda":
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # what cuBLAS needs to be deterministic
+    torch.use_deterministic_algorithms(True, warn_only=device.type != "cpu")
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before, warn_only=warned)
+
+
+def _names(rows: Sequence[Row]) -> str:
+    names = list(dict.fromkeys(row.id or "(no id)" for row in rows))
+    more = f" and {len(names) - 8} more" if len(names) > 8 else ""
+    return ", ".join(names[:8]) + more
+
+
+def _not_finite(
+    model: Model, objective: Objective, rows: Sequence[Row], loss: float, tally: _Tally
+) -> TrainError:
+    """The error that names the rows: by their own loss, else by taking each row's gradient alone."""
+    what = "gradient" if math.isfinite(loss) else "loss"
+    guilty = [row for row in tally.rows if not math.isfinite(tally.row_loss().get(row.id, 0.0))]
+    if not guilty:
+        guilty = [row for row in rows if not _finite_alone(model, objective, row)]
+    found = f"from {_names(guilty)}" if guilty else f"from these rows together: {_names(rows)}"
+    return TrainError(
+        f"The {what} of this step is not finite ({found}). No weight was changed. Look at these rows; "
+        "if they are fine, a smaller train.learning_rate or train.max_grad_norm usually helps."
+    )
+
+
+def _finite_alone(model: Model, objective: Objective, row: Row) -> bool:
+    tree = PrefixTree.build([row])
+    if tree.count(objective.unit) <= 0:
+        return True
+    loss_U, _ = objective.loss(Signals.of(tree, model.logprobs(tree)))
+    grads = torch.autograd.grad(loss_U.sum(), model.trainable(), allow_unused=True)
+    return all(bool(torch.isfinite(grad).all()) for grad in grads if grad is not None)
