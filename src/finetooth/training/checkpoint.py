@@ -16,7 +16,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import tempfile
+import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -59,10 +59,9 @@ def save(directory: Path, checkpoint: Checkpoint) -> Path:
     Raises TrainError when it cannot be written (a full disk): checkpoints that were there before are intact.
     """
     target = place(directory, checkpoint.step)
-    temporary: Path | None = None
+    temporary = directory / f".{target.name}.{uuid.uuid4().hex}.tmp"
     try:
-        directory.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".tmp", dir=directory))
+        temporary.mkdir(parents=True)
         _write(temporary, checkpoint)
         if target.exists():
             shutil.rmtree(target)  # of an earlier attempt at the same step
@@ -74,8 +73,7 @@ def save(directory: Path, checkpoint: Checkpoint) -> Path:
             f"Make room, then continue with: finetooth train {directory.parent.parent}"
         ) from error
     finally:
-        if temporary is not None:
-            shutil.rmtree(temporary, ignore_errors=True)
+        shutil.rmtree(temporary, ignore_errors=True)
     return target
 
 

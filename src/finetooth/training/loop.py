@@ -1,14 +1,13 @@
 """Training from the first step, or from the newest whole checkpoint, to the best weights.
 
-Everything that decides a number is an argument, a pure function of (seed, epoch, step), or in the
-checkpoint: so a run that was killed and continued ends with the weights of one that was not.
+Everything that decides a number is an argument, a pure function of (seed, step), or in the checkpoint: so a
+run that was killed and continued ends with the weights of one that was not. Training draws nothing from a
+random generator, so there is none to save.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
-import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -27,7 +26,9 @@ from finetooth.training import optimizer as optimizers
 from finetooth.training.objectives import supervised
 from finetooth.training.order import batch, steps_per_epoch, total_steps
 from finetooth.training.progress import Bar
+from finetooth.training.provenance import made_of, require_same
 from finetooth.training.schedule import multiplier
+from finetooth.training.sentinel import require_gradient
 from finetooth.training.step import StepResult, evaluate_loss, train_step
 from finetooth.tree import Row
 
@@ -53,6 +54,7 @@ class _State:
     best_loss: float | None = None
     best_step: int = 0
     stale: int = 0  # validations since the best one
+    first_loss: float | None = None  # before the first step; not a candidate for the best weights
     finished: bool = False
 
 
@@ -81,28 +83,51 @@ class Fit:
         self.total = total_steps(len(train_rows), self.batch_size, float(config.epochs), config.max_steps)
         self.optimizer = optimizers.build(model, config)
         self.state = _State()
+        self.made_of = made_of(model, train_rows, validation_rows, config, seed)
         self._row_losses: list[dict[str, Any]] = []
 
     def run(self) -> FitResult:
-        """Train to the end, or to a stop: the model then has the best weights. Raises Interrupted when
-        stopped.
+        """Train to the end; the model then has the best weights.
+
+        Raises Interrupted, with the state saved, when `stop` says so, and TrainError when a number is not
+        finite, a file cannot be written, or the checkpoints belong to another run.
         """
-        self._resume()
+        threads = torch.get_num_threads()
+        try:
+            self._resume()
+            return self._run()
+        except OSError as error:
+            raise TrainError(
+                f"{self.directory}: a file cannot be written or read ({error}). "
+                f"When that is put right, continue with: finetooth train {self.run_path}"
+            ) from error
+        finally:
+            torch.set_num_threads(threads)
+
+    def _run(self) -> FitResult:
+        state = self.state
         self.model.train()
-        with Bar(self.console, self.total, self.state.step) as bar:
-            if self.state.step == 0 and not self.state.finished:
-                self._validate()
-            while self.state.step < self.total and not self.state.finished:
+        with Bar(self.console, self.total, state.step) as bar:
+            if state.step == 0:
+                state.first_loss = self._validation_loss()
+            while state.step < self.total and not state.finished:
                 self._step(bar)
-        if not self.state.finished:
-            self.state.finished = True
+        if not state.finished:
+            state.finished = True
             self._save()
-        if self.state.best_step != self.state.step:
-            self.model.load_state(dict(self._load(self.state.best_step).weights))
+        if state.best_step != state.step:
+            self.model.load_state(dict(self._load(state.best_step).weights))
         self.model.eval()
-        checkpoints.prune(self._checkpoints, {self.state.best_step, self.state.step})
-        early = self.state.step < self.total
-        return FitResult(self.state.step, self.state.best_step, self.state.best_loss, early)
+        checkpoints.prune(self._checkpoints, {state.best_step, state.step})
+        if (
+            state.best_loss is not None
+            and state.first_loss is not None
+            and state.best_loss >= state.first_loss
+        ):
+            self._say(
+                f"warning: the validation loss never fell below the {state.first_loss:.4f} before training."
+            )
+        return FitResult(state.step, state.best_step, state.best_loss, state.step < self.total)
 
     def _step(self, bar: Bar) -> None:
         """One optimizer step and what is due after it."""
@@ -122,6 +147,8 @@ class Fit:
             budget=self.budget,
             max_norm=config.max_grad_norm,
         )
+        if state.step == 0:
+            require_gradient(result)
         state.step += 1
         seconds = self.clock() - started
         self._log(result, rate, seconds)
@@ -160,20 +187,29 @@ class Fit:
             }
             append_jsonl(self.directory / "metrics.jsonl", line)
 
-    def _validate(self) -> bool:
-        """Take the validation loss; whether it is the best so far."""
+    def _validation_loss(self) -> float | None:
+        """Take, log and show it; None without validation rows."""
         if not self.validation_rows:
-            return False
+            return None
         loss = evaluate_loss(self.model, self.validation_rows, budget=self.budget)
         append_jsonl(self.directory / "metrics.jsonl", {"step": self.state.step, "valid_loss": loss})
-        self.console.print(
-            f"step {self.state.step} of {self.total}: validation loss {loss:.4f}", highlight=False
-        )
+        self._say(f"step {self.state.step} of {self.total}: validation loss {loss:.4f}")
+        return loss
+
+    def _validate(self) -> bool:
+        """Take the validation loss; whether it is the best so far."""
+        loss = self._validation_loss()
+        if loss is None:
+            return False
         if self.state.best_loss is None or loss < self.state.best_loss:
             self.state.best_loss, self.state.best_step, self.state.stale = loss, self.state.step, 0
             return True
         self.state.stale += 1
         return False
+
+    def _say(self, text: str) -> None:
+        style = "yellow" if text.startswith("warning") else None
+        self.console.print(text, style=style, highlight=False, soft_wrap=True)
 
     # Checkpoints -------------------------------------------------------------------------------------------
 
@@ -188,12 +224,8 @@ class Fit:
         with (self.directory / "row_losses.jsonl").open("a", encoding="utf-8") as file:
             file.writelines(json.dumps(line) + "\n" for line in self._row_losses)
         self._row_losses.clear()
-        facts = {
-            "loop": asdict(state),
-            "made_of": self._made_of(),
-            "torch": torch.__version__,
-            "threads": torch.get_num_threads(),
-        }
+        epoch = state.step // steps_per_epoch(len(self.rows), self.batch_size)
+        facts = {"epoch": epoch, "loop": asdict(state), "made_of": self.made_of}
         tensors = optimizers.state(self.model, self.optimizer)
         checkpoints.save(
             self._checkpoints, checkpoints.Checkpoint(state.step, self.model.state(), tensors, facts)
@@ -206,49 +238,33 @@ class Fit:
     def _resume(self) -> None:
         """Take up the newest whole checkpoint, and cut from the logs what it does not know of."""
         self.directory.mkdir(parents=True, exist_ok=True)
-        found = checkpoints.latest(self._checkpoints, lambda text: self.console.print(text, style="yellow"))
-        step = 0
+        found = checkpoints.latest(self._checkpoints, lambda text: self._say(f"warning: {text}"))
         if found is not None:
-            step = found.step
-            if found.state["made_of"] != self._made_of():
-                raise TrainError(
-                    f"{self.directory}: the checkpoint was made with other rows or settings. "
-                    "Start a new --out."
-                )
+            require_same(found.state["made_of"], self.made_of, self._checkpoints, self._say)
+            self.made_of["threads"] = found.state["made_of"]["threads"]
             self.model.load_state(dict(found.weights))
             optimizers.load_state(self.model, self.optimizer, found.optimizer)
             self.state = _State(**found.state["loop"])
-            self._same_machine(found.state)
-            self.console.print(f"resuming after step {step} of {self.total}", highlight=False)
+            self._require_best()
+            self._say(f"resuming after step {found.step} of {self.total}")
         for name in ("metrics.jsonl", "row_losses.jsonl"):
             path = self.directory / name
             if path.exists():
-                write_jsonl(path, [line for line in read_jsonl(path) if found and line["step"] <= step])
+                lines = [line for line in read_jsonl(path) if found and line["step"] <= found.step]
+                write_jsonl(path, lines)
 
-    def _same_machine(self, facts: Any) -> None:
-        """Results repeat bit for bit only with the same threads and torch: set the one, report the other."""
-        if facts["threads"] != torch.get_num_threads():
-            torch.set_num_threads(facts["threads"])
-        if facts["torch"] != torch.__version__:
-            self.console.print(
-                f"warning: the checkpoint was made with torch {facts['torch']}, this is {torch.__version__}: "
-                "the result will not repeat bit for bit.",
-                style="yellow",
-            )
-
-    def _made_of(self) -> str:
-        """A digest of everything that decides the numbers, so that a checkpoint never continues another
-        run.
-        """
-        config = self.config.model_dump(exclude={"save_every", "log_every"})
-        digest = hashlib.sha256(json.dumps([config, self.seed], sort_keys=True).encode())
-        for row in (*self.rows, *self.validation_rows):
-            digest.update(row.id.encode() + row.tokens.tobytes() + row.weight.tobytes())
-        return digest.hexdigest()
+    def _require_best(self) -> None:
+        """Where the best checkpoint is damaged, the best of what follows counts, and the log says so."""
+        state = self.state
+        path = checkpoints.place(self._checkpoints, state.best_step)
+        found = checkpoints.problem(path) if state.best_step != state.step else None
+        if found:
+            self._say(f"warning: {path}: the best weights so far are damaged ({found}); later ones are used.")
+            state.best_loss, state.best_step, state.finished = None, state.step, False
 
 
-def _number(value: Any) -> int:
+def _number(value: object) -> int:
     """A resolved count; an `auto` that was not resolved is a mistake in the program, not of the user."""
-    if not isinstance(value, int) or not math.isfinite(value):
-        raise TrainError(f"A setting is not resolved: found {value!r}, expected a number.")
+    if not isinstance(value, int):
+        raise TrainError(f"A setting is not resolved: found {value!r}, expected a whole number.")
     return value

@@ -15,9 +15,18 @@ from finetooth.model.api import Model
 def build(model: Model, config: TrainConfig) -> torch.optim.AdamW:
     """Fused AdamW (Loshchilov & Hutter 2019) over the trainable weights; decay on matrices only.
 
-    Norms and biases are not decayed: pulling a scale towards 0 is not what weight decay is for.
+    Norms and biases are not decayed: pulling a scale towards 0 is not what weight decay is for. Raises
+    TrainError when nothing is trainable, or a weight is too narrow to take small updates.
     """
     weights = model.trainable()
+    if not weights:
+        raise TrainError("The model has no trainable weights. Use train.adapter lora or none.")
+    for name, weight in model.named_trainable().items():
+        if weight.dtype not in (torch.float32, torch.float64):
+            raise TrainError(
+                f"The trainable weight {name} is {weight.dtype}, in which small updates are rounded away. "
+                "Load the model in float32; a frozen base under LoRA may be narrower."
+            )
     groups = [
         {"params": [weight for weight in weights if weight.ndim >= 2], "weight_decay": config.weight_decay},
         {"params": [weight for weight in weights if weight.ndim < 2], "weight_decay": 0.0},

@@ -1,37 +1,58 @@
-"""What must be true of saved weights: they load, they change the model, and they are what was trained."""
+"""What must be true of a training and its saved weights: they learn, load, and are what was trained."""
 
 from __future__ import annotations
 
 import shutil
-import tempfile
+import uuid
 from collections.abc import Sequence
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 
 from finetooth.errors import TrainError
+from finetooth.evaluation.candidates import evaluating
 from finetooth.model.api import Model
 from finetooth.rundir import fsync_directory
 from finetooth.training.checkpoint import fsync_file
+from finetooth.training.step import StepResult
 from finetooth.tree import PrefixTree, Row
 
 TOLERANCE = 1e-4  # nats; saving and loading in the same type changes nothing, threads may
 
 
+def require_gradient(first: StepResult) -> None:
+    """Raises TrainError when the first step's gradient is zero: no weight would ever learn anything."""
+    if first.grad_norm == 0:
+        raise TrainError(
+            "The gradient of the first step is zero, so nothing is learned: what is scored does not depend "
+            "on the trainable weights, or the model answers these rows perfectly already."
+        )
+
+
 def save_model(model: Model, run_path: Path, chat_template: str | None) -> Path:
-    """Write train/adapter or train/model, whole or not at all; returns its path."""
+    """Write train/adapter or train/model, whole or not at all; returns its path.
+
+    Raises TrainError when it cannot be written; the trained weights are still in the last checkpoint.
+    """
     target = run_path / "train" / ("adapter" if model.peft is not None else "model")
-    target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".tmp", dir=target.parent))
+    temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex}.tmp")
     try:
+        for leftover in target.parent.glob(f".{target.name}.*.tmp"):
+            shutil.rmtree(leftover)
         model.save(temporary, chat_template)
         for file in temporary.iterdir():
             fsync_file(file)
-        temporary.chmod(0o755)  # mkdtemp makes directories private
+        fsync_directory(temporary)
         if target.exists():
             shutil.rmtree(target)
         temporary.rename(target)
         fsync_directory(target.parent)
+    except (OSError, SafetensorError) as error:
+        raise TrainError(
+            f"{target}: the trained weights cannot be written ({error}). They are in the last checkpoint. "
+            f"Make room, then continue with: finetooth train {run_path}"
+        ) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return target
@@ -40,18 +61,24 @@ def save_model(model: Model, run_path: Path, chat_template: str | None) -> Path:
 def verify_saved(model: Model, path: Path, base: str, rows: Sequence[Row], seed: int) -> None:
     """Load what was saved as evaluation will, and compare log-probabilities on real rows.
 
-    Raises TrainError when they are not the trained model's, or when the adapter changes nothing (an adapter
-    that is saved inert, or reloads without effect).
+    seed: of a base without weights. Raises TrainError when they are not the trained model's, or when they
+    are exactly the base's (an adapter that is saved inert, or reloads without effect).
     """
     tree = PrefixTree.build(rows)
-    with torch.no_grad():
-        want_M = model.logprobs(tree)
-        adapter = path if model.peft is not None else None
-        again = Model.load(base if adapter else path, adapter=adapter, attention=model.attention, seed=seed)
-        gap = float((again.logprobs(tree) - want_M).abs().max())
-        if not gap <= TOLERANCE:
-            raise TrainError(f"{path}: the saved model differs from the trained one by {gap:.1e} nats.")
-        if adapter is not None:
-            untouched_M = Model.load(base, attention=model.attention, seed=seed).logprobs(tree)
-            if torch.equal(again.logprobs(tree), untouched_M):
-                raise TrainError(f"{path}: the adapter changes nothing; training had no effect.")
+    where = {"device": str(model.device), "dtype": str(model.dtype).removeprefix("torch.")}
+    adapter = path if model.peft is not None else None
+    again = Model.load(base if adapter else path, adapter, attention=model.attention, seed=seed, **where)
+    want_M, saved_M = _logprobs(model, tree), _logprobs(again, tree)
+    del again
+    gap = float((saved_M - want_M).abs().max())
+    if not gap <= TOLERANCE:
+        raise TrainError(f"{path}: the saved model differs from the trained one by {gap:.1e} nats.")
+    base_M = _logprobs(Model.load(base, attention=model.attention, seed=seed, **where), tree)
+    if torch.equal(saved_M, base_M):
+        what = "adapter" if adapter else "model"
+        raise TrainError(f"{path}: the saved {what} answers exactly as its base; training had no effect.")
+
+
+def _logprobs(model: Model, tree: PrefixTree) -> torch.Tensor:
+    with evaluating(model), torch.no_grad():
+        return model.logprobs(tree).cpu()
