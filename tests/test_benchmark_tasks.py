@@ -10,9 +10,9 @@ from types import ModuleType
 
 import pytest
 
-from finetooth.config import load_task
 from finetooth.data.examples import normalise
 from finetooth.rundir import read_jsonl
+from finetooth.taskfile import load_task
 
 TASKS = Path(__file__).resolve().parents[1] / "benchmarks" / "tasks"
 

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 import finetooth
-from finetooth.config import load_task
 from finetooth.data.examples import normalise
 from finetooth.rundir import read_jsonl
+from finetooth.taskfile import load_task
 
 TRIAGE = Path(finetooth.__file__).parent / "embedded" / "triage"
 

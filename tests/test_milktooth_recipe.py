@@ -11,10 +11,10 @@ from types import ModuleType
 
 import pytest
 
-from finetooth.config import load_task
 from finetooth.data.render import Renderer
 from finetooth.data.tokens import Tokenizer
 from finetooth.rundir import read_json, read_jsonl
+from finetooth.taskfile import load_task
 from finetooth.types import Message
 
 RECIPE = Path(__file__).resolve().parents[1] / "recipes" / "milktooth"

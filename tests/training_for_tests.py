@@ -30,13 +30,13 @@ def rows(count: int, seed: int = 0) -> list[Row]:
     return made
 
 
-def load(directory: Path, adapter: str = "lora", family: str = "llama") -> Model:
+def load(directory: Path, adapter: str = "lora", family: str = "llama", rank: int = 4) -> Model:
     """A tiny random model, made in `directory` unless it is there; with a fresh adapter for lora."""
     if not (directory / "config.json").exists():
         tiny_model_dir(directory, family)
     model = Model.load(directory)
     if adapter == "lora":
-        model.add_lora(4, 0)
+        model.add_lora(rank, 0)
     return model
 
 

@@ -6,7 +6,7 @@ reads DIR/NAME.txt.gz for the sources listed below (UTF-8; documents are split b
 a line end) and writes under --out:
 
     train.jsonl            {"text": ...} rows of at most --row-tokens tokens, shuffled by --seed
-    validation.jsonl       rows of the documents held out: about 1% of every source, never in train.jsonl
+    validation.jsonl       128 rows of the documents held out (1% of every source), never in train.jsonl
     heldout/NAME.jsonl     the same rows by source, for measure.py
     model/                 tokenizer.json, tokenizer_config.json, chat_template.jinja, config.json,
                            generation_config.json: a model directory without weights (fresh from the seed)
@@ -33,6 +33,7 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, 
 END, TURN, TURN_END, PAD = SPECIAL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|pad|>")
 VOCABULARY = 6144
 POSITIONS = 2048
+VALIDATION_ROWS = 128  # for the loss during training; measure.py takes all held-out rows
 # A paragraph this long (characters) that was seen before is boilerplate or a second edition; shorter ones
 # repeat by chance ("Yes.").
 REPEAT_CHARS = 200
@@ -269,7 +270,8 @@ def prepare(corpus: Path, out: Path, row_tokens: int, held_out: float, seed: int
         print(source.name, json.dumps(counts[source.name]), flush=True)
     random.Random(seed).shuffle(training)
     write_rows(out / "train.jsonl", training)
-    write_rows(out / "validation.jsonl", validation)
+    few = random.Random(seed).sample(validation, min(VALIDATION_ROWS, len(validation)))
+    write_rows(out / "validation.jsonl", few)
     summary = {"row_tokens": row_tokens, "seed": seed, "rows": len(training), "sources": counts}
     write_json(out / "prepared.json", summary)
     return summary
@@ -280,9 +282,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--corpus", type=Path, required=True, help="folder of NAME.txt.gz files")
     parser.add_argument("--out", type=Path, default=Path(".staging/milktooth"))
-    parser.add_argument(
-        "--row-tokens", type=int, default=POSITIONS, help="longest row, begin and end included"
-    )
+    parser.add_argument("--row-tokens", type=int, default=512, help="longest row, begin and end included")
     parser.add_argument("--held-out", type=float, default=0.01, help="share of documents not trained on")
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()

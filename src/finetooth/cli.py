@@ -23,9 +23,10 @@ from typing import TYPE_CHECKING, Any, Protocol
 import click
 
 from finetooth import __version__
-from finetooth.config import OTHER_NAMES, keys, load_task, suggest
+from finetooth.config import OTHER_NAMES, keys, suggest
 from finetooth.errors import ConfigError, FinetoothError, Interrupted, TrainError
 from finetooth.flags import Verb, given_keys, takes_keys
+from finetooth.taskfile import load_task
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -13,9 +13,10 @@ from typing import Any
 from rich.console import Console
 
 from finetooth.commands import evaluate, report, train, workspace
-from finetooth.config import Task, load_task
+from finetooth.config import Task
 from finetooth.data.prepare import prepare
 from finetooth.rundir import read_json
+from finetooth.taskfile import load_task
 
 
 @dataclass(frozen=True, slots=True)

@@ -41,8 +41,8 @@ class Setup:
 def set_up(task: Task, path: Path, console: Console, graded: bool) -> Setup:
     """Prepare a new run or take up a known one; for a new one config.yaml is written last.
 
-    graded: the run will be evaluated, so its grader must load; else it may be plain text. Raises FinetoothError
-    with one message when the data, the model or the configuration cannot be used.
+    graded: the run will be evaluated, so its grader must load; else it may be plain text. Raises
+    FinetoothError with one message when the data, the model or the configuration cannot be used.
     """
     stored = workspace.open_run(task, path)
     prepared = prepare(stored or task, path)
@@ -67,13 +67,14 @@ def set_up(task: Task, path: Path, console: Console, graded: bool) -> Setup:
     validation = _rows(prepared.validation, renderer, limit, wanted, console, "validation")
     if not train:
         raise DataError("No training row is left. Look at them with: finetooth check TASK")
+    setup = Setup(wanted, path, model, renderer, prepared, train, validation)
     if stored is None:
-        _resolve(task, path, prepared, model, renderer, train, validation, limit, console)
-        stored = workspace.load_config(path)
-    if stored.train.adapter == "lora":
-        console.print(f"model: {model.add_lora(stored.train.rank, stored.seed)}", highlight=False)
+        _resolve(setup, limit, console)
+        setup.task = workspace.load_config(path)
+    if setup.task.train.adapter == "lora":
+        console.print(f"model: {model.add_lora(setup.task.train.rank, task.seed)}", highlight=False)
     model.add_stop(renderer.stop_id)
-    return Setup(stored, path, model, renderer, prepared, train, validation)
+    return setup
 
 
 def grader_names(task: Task) -> list[str]:
@@ -98,73 +99,62 @@ def _rows(
     return fitted.rows
 
 
-def _resolve(
-    task: Task,
-    path: Path,
-    prepared: Prepared,
-    model: Model,
-    renderer: Renderer,
-    train: Sequence[Row],
-    validation: Sequence[Row],
-    limit: int,
-    console: Console,
-) -> None:
+def _resolve(setup: Setup, limit: int, console: Console) -> None:
     """Replace every `auto`, print each with its reason, and save configuration and environment."""
-    facts = auto.Facts(
-        family=model.hf.config.model_type,
-        hidden=int(model.hf.get_input_embeddings().weight.shape[1]),
-        layers=int(model.hf.config.num_hidden_layers),
-        vocabulary=int(model.hf.get_input_embeddings().weight.shape[0]),
-        weights=int(model.hf.num_parameters()),
-        fresh=model.fresh,
-        rows=len(train),
-        validation_rows=len(validation),
-        memory=_memory(model.device),
-    )
-    resolved = auto.resolve(task.train, facts)
+    task, model = setup.task, setup.model
+    resolved = auto.resolve(task.train, _facts(setup))
     reasons = {
         f"train.{key}": f"{getattr(resolved.config, key)}: {why}" for key, why in resolved.reasons.items()
     }
-    longest = max(int((row.weight > 0).sum()) for row in train)
-    answer = longest + max(8, math.ceil(longest / 4))
-    values = task.model_dump()
+    values = task.model_dump() | {"train": resolved.config.model_dump()}
     if task.evaluate.max_tokens == "auto":
-        values["evaluate"]["max_tokens"] = min(answer, limit)
-        reasons["evaluate.max_tokens"] = (
-            f"{min(answer, limit)}: the longest training answer has {longest} tokens"
-        )
-    if task.evaluate.grader == "auto" and prepared.format != "text":
-        values["evaluate"]["grader"] = graders.resolve("auto", prepared.format)[0]
-        reasons["evaluate.grader"] = f"{values['evaluate']['grader']}: the data format is {prepared.format}"
+        longest = max(int((row.weight > 0).sum()) for row in setup.train_rows)
+        answer = min(limit, longest + max(8, math.ceil(longest / 4)))
+        values["evaluate"]["max_tokens"] = answer
+        reasons["evaluate.max_tokens"] = f"{answer}: the longest training answer has {longest} tokens"
+    if task.evaluate.grader == "auto" and setup.prepared.format != "text":
+        grader = graders.resolve("auto", setup.prepared.format)[0]
+        values["evaluate"]["grader"] = grader
+        reasons["evaluate.grader"] = f"{grader}: the data format is {setup.prepared.format}"
     if task.data.max_tokens == "auto":
         reasons["data.max_tokens"] = f"{limit}: what the model allows"
     if task.template == "auto":
-        reasons["template"] = f"{renderer.kind}: " + (
-            "the tokenizer's own" if renderer.kind == "chat" else "the tokenizer has no chat template"
-        )
-        values["template"] = renderer.kind
-    values["data"] |= {"max_tokens": limit, "format": prepared.format}
-    values["train"] = resolved.config.model_dump()
+        own = "the tokenizer's own" if setup.renderer.kind == "chat" else "the tokenizer has no chat template"
+        values["template"] = setup.renderer.kind
+        reasons["template"] = f"{setup.renderer.kind}: {own}"
+    values["data"] |= {"max_tokens": limit, "format": setup.prepared.format}
     for key, reason in reasons.items():
         console.print(f"auto: {key} = {reason}", highlight=False)
     for warning in resolved.warnings:
         console.print(f"warning: {warning}", style="yellow", highlight=False)
-    workspace.save_environment(
-        path,
-        {
-            "model": {
-                "name": task.model,
-                "digest": model.digest(),
-                "attention": model.attention,
-                "dtype": str(model.dtype).removeprefix("torch."),
-                "device": str(model.device),
-                "notes": model.notes,
-            },
-            "threads": torch.get_num_threads(),
-            "data": prepared.notes,
-        },
+    about = {
+        "name": task.model,
+        "digest": model.digest(),
+        "attention": model.attention,
+        "dtype": str(model.dtype).removeprefix("torch."),
+        "device": str(model.device),
+        "notes": model.notes,
+    }
+    facts = {"model": about, "threads": torch.get_num_threads(), "data": setup.prepared.notes}
+    workspace.save_environment(setup.path, facts)
+    workspace.save_config(setup.path, Task.model_validate(values), reasons)
+
+
+def _facts(setup: Setup) -> auto.Facts:
+    """What automatic values are made from."""
+    hf = setup.model.hf
+    vocabulary, hidden = hf.get_input_embeddings().weight.shape
+    return auto.Facts(
+        family=hf.config.model_type,
+        hidden=int(hidden),
+        layers=int(hf.config.num_hidden_layers),
+        vocabulary=int(vocabulary),
+        weights=int(hf.num_parameters()),
+        fresh=setup.model.fresh,
+        rows=len(setup.train_rows),
+        validation_rows=len(setup.validation_rows),
+        memory=_memory(setup.model.device),
     )
-    workspace.save_config(path, Task.model_validate(values), reasons)
 
 
 def _memory(device: torch.device) -> int:

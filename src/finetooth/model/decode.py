@@ -228,7 +228,8 @@ class TreeDecoder:
         def grid(states_K: Tensor) -> Tensor:
             """[K, ...] -> [U, turns, ...]; places without a query hold zeros."""
             empty = states_K.new_zeros((rows * call.turns, *states_K.shape[1:]))
-            return empty.index_copy(0, flat_K, states_K).unflatten(0, (rows, call.turns))  # type: ignore[no-any-return]
+            filled: Tensor = empty.index_copy(0, flat_K, states_K).unflatten(0, (rows, call.turns))
+            return filled
 
         query_UHWD = grid(query[0].transpose(0, 1)).transpose(1, 2)
         seen_UWL = grid(torch.from_numpy(seen_KL).to(self._device))

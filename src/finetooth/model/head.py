@@ -14,9 +14,9 @@ from torch.utils.checkpoint import checkpoint
 
 from finetooth.tree import Ints
 
-# Logits of one chunk hold at most this many numbers (16 MiB in fp32): they stay in the processor's caches
-# better than larger ones, and memory does not depend on how many tokens are scored.
-CHUNK_NUMBERS = 1 << 22
+# Logits of one chunk hold at most this many numbers: memory does not grow with the number of scored tokens.
+# Logits of one chunk hold at most this many numbers: memory must not grow with the scored tokens.
+CHUNK_NUMBERS = {"cpu": 1 << 22, "cuda": 1 << 27}
 
 
 def logprobs(
@@ -34,7 +34,7 @@ def logprobs(
     sorted_M = read_M[order_M]
     with torch.no_grad():
         vocabulary = int(head(hidden_KD[:1]).shape[-1])
-    rows = max(16, CHUNK_NUMBERS // vocabulary)
+    rows = max(16, CHUNK_NUMBERS.get(hidden_ND.device.type, 1 << 22) // vocabulary)
     pieces = []
     for start in range(0, at_K.size, rows):
         low, high = np.searchsorted(sorted_M, [start, start + rows])

@@ -4,7 +4,7 @@ An objective never sums or averages: it returns one already weighted value per u
 alone divides by the number of units of the whole step. So neither micro-trees nor accumulation nor packing
 can change the loss.
 
-Axes: M scored tokens of all rows, R rows, U units of the objective (tokens, rows, or groups of rows).
+Axes: M scored tokens of all rows, R rows, U units of the objective (tokens or rows).
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ def _gather(rows: tuple[Row, ...], name: str) -> Tensor:
 
 @dataclass(frozen=True, slots=True)
 class Objective:
-    """A loss and the unit it is counted in: "token", "row" or "unit" (see PrefixTree.count).
+    """A loss and the unit it is counted in: "token" or "row" (see PrefixTree.count).
 
     loss: Signals -> (loss_U, {metric name: metric_U}), one value per unit, weighted, not reduced.
     """

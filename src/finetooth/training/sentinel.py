@@ -42,6 +42,7 @@ def save_model(model: Model, run_path: Path, chat_template: str | None) -> Path:
             shutil.rmtree(leftover)
         model.save(temporary, chat_template)
         for file in temporary.iterdir():
+            shutil.copymode(temporary / "generation_config.json", file)  # safetensors makes private files
             fsync_file(file)
         fsync_directory(temporary)
         if target.exists():

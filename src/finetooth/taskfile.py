@@ -1,0 +1,104 @@
+"""Reading a task: from a file, a mapping or a Task, with flags on top. Paths become absolute here."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from finetooth.config import Task, build_task, suggest
+from finetooth.errors import ConfigError
+
+
+def set_dotted(values: dict[str, Any], key: str, value: Any) -> None:
+    """Set `values["train"]["epochs"]` for the key "train.epochs", making sections on the way."""
+    *sections, leaf = key.split(".")
+    for section in sections:
+        inner = values.setdefault(section, {})
+        if not isinstance(inner, dict):
+            raise ConfigError(f"{key}: {section} is not a section of the task.{suggest(key)}")
+        values = inner
+    values[leaf] = value
+
+
+def load_task(
+    source: str | Path | Mapping[str, Any] | Task, overrides: Mapping[str, Any] | None = None
+) -> Task:
+    """Read a task from a .yaml, .yml or .toml file, a mapping or a Task, with dotted overrides applied.
+
+    Relative paths of data files, templates and local model directories mean: beside the task file. Raises
+    ConfigError when the file cannot be read or a key is unknown or wrong.
+    """
+    if isinstance(source, Task):
+        values: dict[str, Any] = source.model_dump(mode="json", exclude_unset=True)
+        where, folder = "the task", Path()
+    elif isinstance(source, Mapping):
+        values = {key: dict(value) if isinstance(value, Mapping) else value for key, value in source.items()}
+        where, folder = "the task", Path()
+    else:
+        path = Path(source)
+        values, where, folder = _read_file(path), str(path), path.parent
+        values.setdefault("name", path.resolve().parent.name if path.stem == "task" else path.stem)
+    given = dict((overrides or {}).items())
+    for key, value in given.items():
+        set_dotted(values, key, value)
+    task = build_task(values, where)
+    return _anchor(task, folder, set(given))
+
+
+def _read_file(path: Path) -> dict[str, Any]:
+    if not path.exists():
+        raise ConfigError(f"{path}: no such file. Expected a task file (.yaml or .toml).")
+    if not path.is_file():
+        raise ConfigError(f"{path}: not a file. Expected a task file (.yaml or .toml).")
+    try:
+        text = path.read_text(encoding="utf-8")
+        values = tomllib.loads(text) if path.suffix == ".toml" else yaml.load(text, _UniqueKeys)
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, yaml.YAMLError) as error:
+        raise ConfigError(f"{path}: cannot be read as a task file: {error}") from None
+    if not isinstance(values, dict):
+        raise ConfigError(
+            f"{path}: expected keys such as `model:` and `data:`, found {type(values).__name__}."
+        )
+    return values
+
+
+class _UniqueKeys(yaml.SafeLoader):
+    """SafeLoader that refuses a key given twice: the silent winner would be a coin toss for the reader."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        names = [key.value for key, _ in node.value]
+        twice = {name for name in names if names.count(name) > 1}
+        if twice:
+            raise yaml.constructor.ConstructorError(
+                None, None, f"the key {sorted(twice)[0]!r} is given twice", node.start_mark
+            )
+        return super().construct_mapping(node, deep)
+
+
+def _anchor(task: Task, folder: Path, from_flags: set[str]) -> Task:
+    """Make the task file's relative paths absolute. Flags keep meaning: relative to the working directory."""
+
+    def absolute(key: str, value: Any) -> Any:
+        if not isinstance(value, str):
+            return value
+        base = Path() if key in from_flags else folder
+        candidate = (base / Path(value).expanduser()).resolve()
+        is_path = key.startswith("data.") or candidate.exists() or value.startswith((".", "/", "~"))
+        return str(candidate) if is_path else value
+
+    data = task.data.model_copy(
+        update={
+            name: absolute(f"data.{name}", getattr(task.data, name))
+            for name in ("train", "validation", "test")
+        }
+    )
+    template = task.template
+    if template.endswith((".jinja", ".j2")):
+        template = str(((Path() if "template" in from_flags else folder) / template).resolve())
+    return task.model_copy(
+        update={"data": data, "model": absolute("model", task.model), "template": template}
+    )

@@ -1,0 +1,185 @@
+"""Law 6: kill training at any moment, continue it, and the weights equal the uninterrupted run's bit for bit.
+
+Children are real processes that get a real SIGKILL: at a step, at a chosen fsync inside a save, or whenever.
+"""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import random
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from rich.console import Console
+from safetensors.torch import save_file
+from training_for_tests import fit, load, settings
+
+from finetooth.errors import Interrupted
+from finetooth.training import loop
+from finetooth.training.checkpoint import steps
+from finetooth.training.signals import stop_on_signals
+
+TOTAL = 8  # of the settings: 13 rows in batches of 4, two epochs
+
+
+def _die() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def child(models: Path, adapter: str, run: Path, at_step: int, at_fsync: int, epochs: int) -> None:
+    """Train to the end and write the final weights, or die just after a step or just before an fsync."""
+    torch.set_num_threads(1)
+    calls = {"step": 0, "fsync": 0}
+    real = os.fsync
+
+    def fsync(handle: int) -> None:
+        calls["fsync"] += 1
+        if calls["fsync"] == at_fsync:
+            _die()
+        real(handle)
+
+    def stop() -> bool:
+        calls["step"] += 1
+        if calls["step"] == at_step:
+            _die()
+        return False
+
+    os.fsync = fsync
+    model = load(models, adapter)
+    fit(model, run, settings(adapter=adapter, epochs=epochs), stop=stop)
+    save_file(model.state(), run / "final.safetensors")
+
+
+def terminated(models: Path, run: Path) -> None:
+    """Train until SIGTERM, as the command does; the exit code is its own."""
+    torch.set_num_threads(1)
+    with stop_on_signals() as stop:
+        try:
+            fit(load(models), run, settings(epochs=500), stop=stop, console=Console(quiet=True))
+        except Interrupted as error:
+            (run / "said.txt").write_text(str(error))
+            os._exit(130)
+
+
+@pytest.fixture(scope="module")
+def server() -> Any:
+    """A process that has imported everything once, of which every child is a fork."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["training_for_tests", "finetooth.training.loop"])
+    return context
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory = tmp_path_factory.mktemp("model")
+    load(directory)
+    return directory
+
+
+def start(
+    server: Any, models: Path, adapter: str, run: Path, step: int = 0, fsync: int = 0, epochs: int = 2
+) -> Any:
+    process = server.Process(target=child, args=(models, adapter, run, step, fsync, epochs))
+    process.start()
+    return process
+
+
+def trained(run: Path) -> tuple[bytes, list[dict[str, Any]], str]:
+    """Final weights, metrics without the time, losses by row: all that must not differ."""
+    lines = [json.loads(line) for line in (run / "train" / "metrics.jsonl").read_text().splitlines()]
+    for line in lines:
+        line.pop("seconds", None)
+    losses = (run / "train" / "row_losses.jsonl").read_text()
+    return (run / "final.safetensors").read_bytes(), lines, losses
+
+
+@pytest.mark.parametrize("adapter", ["lora", "none"])
+def test_killed_at_steps_and_inside_saves(server: Any, models: Path, tmp_path: Path, adapter: str) -> None:
+    straight, broken = tmp_path / "straight", tmp_path / "broken"
+    start(server, models, adapter, straight).join()
+    # An empty run makes no fsync before its first save, of which 1-7 are: two tensor files, the state and its
+    # directory, the manifest and its directory, the parent after the rename.
+    kills = [{"step": 1}, {"fsync": 1}, {"fsync": 5}, {"fsync": 7}, {"step": 2}, {"fsync": 9}, {"step": 1}]
+    for kill in kills:
+        process = start(server, models, adapter, broken, **kill)
+        process.join()
+        assert process.exitcode == -signal.SIGKILL, kill
+    start(server, models, adapter, broken).join()
+    assert trained(broken) == trained(straight)
+    assert [line["step"] for line in trained(broken)[1] if "loss" in line] == list(range(1, TOTAL + 1))
+    assert not list(broken.rglob("*.tmp"))
+
+
+@pytest.mark.slow
+def test_killed_at_random_moments(server: Any, models: Path, tmp_path: Path) -> None:
+    draw = random.Random(0)
+    straight, broken = tmp_path / "straight", tmp_path / "broken"
+    start(server, models, "none", straight, epochs=100).join()
+    killed = 0
+    while True:
+        process = start(server, models, "none", broken, epochs=100)
+        process.join(draw.uniform(0.2, 0.8))
+        if process.exitcode is not None:
+            break
+        process.kill()
+        process.join()
+        killed += 1
+    assert killed >= 5
+    assert trained(broken) == trained(straight)
+
+
+def test_sigterm_saves_and_says_how_to_go_on(server: Any, models: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    process = server.Process(target=terminated, args=(models, run))
+    process.start()
+    deadline = time.monotonic() + 60
+    while not steps(run / "train" / "checkpoints") and time.monotonic() < deadline:
+        time.sleep(0.02)
+    os.kill(process.pid, signal.SIGTERM)
+    process.join(60)
+    assert process.exitcode == 130
+    assert f"ontinue with: finetooth train {run}" in (run / "said.txt").read_text()
+
+
+def interrupted_at(model_dir: Path, run: Path, step: int) -> None:
+    calls = iter(range(1, 100))
+    with pytest.raises(Interrupted):
+        fit(load(model_dir), run, stop=lambda: next(calls) == step)
+
+
+@pytest.mark.parametrize("step", range(1, TOTAL))
+def test_stopped_at_every_step(models: Path, tmp_path: Path, step: int) -> None:
+    straight, broken = load(models), load(models)
+    want = fit(straight, tmp_path / "straight")
+    interrupted_at(models, tmp_path / "broken", step)
+    assert fit(broken, tmp_path / "broken") == want
+    assert broken.digest() == straight.digest()
+
+
+def test_the_law_catches_a_lost_optimizer_state(
+    models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    straight, broken = load(models), load(models)
+    fit(straight, tmp_path / "straight")
+    interrupted_at(models, tmp_path / "broken", 5)
+    monkeypatch.setattr(loop.optimizers, "load_state", lambda *_: None)
+    fit(broken, tmp_path / "broken")
+    assert broken.digest() != straight.digest()
+
+
+def test_the_law_catches_an_epoch_that_is_replayed(
+    models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    straight, broken = load(models), load(models)
+    fit(straight, tmp_path / "straight")
+    interrupted_at(models, tmp_path / "broken", 5)
+    real = loop.batch
+    monkeypatch.setattr(loop, "batch", lambda seed, step, *sizes: real(seed, step - 5, *sizes))
+    fit(broken, tmp_path / "broken")
+    assert broken.digest() != straight.digest()
