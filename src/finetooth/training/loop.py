@@ -249,6 +249,8 @@ class Fit:
             self._say(f"resuming after step {found.step} of {self.total}")
         for name in ("metrics.jsonl", "row_losses.jsonl"):
             path = self.directory / name
+            for leftover in self.directory.glob(f".{name}.*.tmp"):
+                leftover.unlink()
             if path.exists():
                 lines = [line for line in read_jsonl(path) if found and line["step"] <= found.step]
                 write_jsonl(path, lines)

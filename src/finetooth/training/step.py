@@ -104,7 +104,7 @@ def train_step(
         loss = float(tally.loss) / units
         if not math.isfinite(loss) or not math.isfinite(float(norm)):
             optimizer.zero_grad()
-            raise _not_finite(model, objective, rows, loss, tally)
+            raise _not_finite(model, objective, rows, "gradient" if math.isfinite(loss) else "loss")
         clip_grads_with_norm_(model.trainable(), max_norm, norm)
         optimizer.step()
         optimizer.zero_grad()
@@ -167,14 +167,9 @@ def _names(rows: Sequence[Row]) -> str:
     return ", ".join(names[:8]) + more
 
 
-def _not_finite(
-    model: Model, objective: Objective, rows: Sequence[Row], loss: float, tally: _Tally
-) -> TrainError:
-    """The error that names the rows: by their own loss, else by taking each row's gradient alone."""
-    what = "gradient" if math.isfinite(loss) else "loss"
-    guilty = [row for row in tally.rows if not math.isfinite(tally.row_loss().get(row.id, 0.0))]
-    if not guilty:
-        guilty = [row for row in rows if not _finite_alone(model, objective, row)]
+def _not_finite(model: Model, objective: Objective, rows: Sequence[Row], what: str) -> TrainError:
+    """The error that names the rows: each is tried alone, since in a tree one row's NaN can reach others."""
+    guilty = [row for row in rows if not _finite_alone(model, objective, row)]
     found = f"from {_names(guilty)}" if guilty else f"from these rows together: {_names(rows)}"
     return TrainError(
         f"The {what} of this step is not finite ({found}). No weight was changed. Look at these rows; "
@@ -187,5 +182,7 @@ def _finite_alone(model: Model, objective: Objective, row: Row) -> bool:
     if tree.count(objective.unit) <= 0:
         return True
     loss_U, _ = objective.loss(Signals.of(tree, model.logprobs(tree)))
+    if not bool(torch.isfinite(loss_U).all()):
+        return False
     grads = torch.autograd.grad(loss_U.sum(), model.trainable(), allow_unused=True)
     return all(bool(torch.isfinite(grad).all()) for grad in grads if grad is not None)

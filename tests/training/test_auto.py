@@ -1,0 +1,113 @@
+"""What auto chooses, that it says why, and that a rate of the other method is noticed."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+
+from finetooth.config import TrainConfig
+from finetooth.training.auto import Facts, resolve
+
+SMALL = Facts(
+    family="llama",
+    hidden=256,
+    layers=6,
+    vocabulary=4096,
+    weights=6_000_000,
+    fresh=False,
+    rows=1200,
+    validation_rows=120,
+    memory=16 * 2**30,
+)
+LARGE = dataclasses.replace(SMALL, family="qwen2", hidden=896, layers=24, weights=494_000_000, rows=40_000)
+
+
+def facts(**changes: object) -> Facts:
+    return dataclasses.replace(SMALL, **changes)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("known", [SMALL, LARGE, facts(rows=1), facts(rows=7, validation_rows=0)])
+@pytest.mark.parametrize("adapter", ["lora", "none"])
+def test_nothing_stays_auto_and_every_value_has_a_reason(known: Facts, adapter: str) -> None:
+    config = TrainConfig.model_validate({"adapter": adapter})
+    autos = {key for key, value in config.model_dump().items() if value == "auto"}
+    resolved = resolve(config, known)
+    assert "auto" not in resolved.config.model_dump().values()
+    assert set(resolved.reasons) == autos
+    assert all(resolved.reasons.values())
+    assert resolve(resolved.config, known) == dataclasses.replace(resolved, reasons={})
+
+
+def test_a_value_that_was_set_stays() -> None:
+    resolved = resolve(TrainConfig(learning_rate=1e-3, batch_size=3, patience=None), SMALL)
+    assert (resolved.config.learning_rate, resolved.config.batch_size) == (1e-3, 3)
+    assert resolved.config.patience is None
+    assert not {"learning_rate", "batch_size", "patience"} & set(resolved.reasons)
+
+
+@pytest.mark.parametrize("known", [SMALL, LARGE])
+def test_lora_learns_ten_times_faster_than_full(known: Facts) -> None:
+    rates = [
+        float(resolve(TrainConfig.model_validate({"adapter": adapter}), known).config.learning_rate)
+        for adapter in ("lora", "none")
+    ]
+    assert rates[0] / rates[1] == pytest.approx(10, rel=0.05)
+
+
+def test_rates_of_known_sizes() -> None:
+    def rate(known: Facts, **keys: object) -> float:
+        return float(resolve(TrainConfig.model_validate(keys), known).config.learning_rate)
+
+    assert rate(facts(hidden=2000)) == 5e-4
+    assert rate(LARGE) == pytest.approx(5e-4 * (2000 / 896) ** 0.0775, rel=0.02)
+    assert rate(facts(hidden=64)) <= 5e-3
+    assert rate(facts(fresh=True), adapter="none") == 1e-3
+
+
+def test_few_rows_are_seen_more_often_in_smaller_batches() -> None:
+    few, many = (resolve(TrainConfig(), facts(rows=rows)).config for rows in (40, 40_000))
+    assert (few.epochs, many.epochs) == (10, 2)
+    assert (few.batch_size, many.batch_size) == (4, 16)
+    assert 10 * 40 / int(few.batch_size) >= 100
+
+
+def test_memory_decides_the_micro_tree() -> None:
+    budgets = [
+        int(resolve(TrainConfig(), dataclasses.replace(LARGE, memory=gib * 2**30)).config.micro_tokens)
+        for gib in (1, 16, 32, 1000)
+    ]
+    assert budgets[0] == 1024
+    assert budgets[-1] == 16384
+    assert budgets == sorted(budgets)
+
+
+def test_validation_comes_within_the_run() -> None:
+    config = resolve(TrainConfig(max_steps=3), SMALL).config
+    assert 1 <= int(config.validate_every) <= 3
+    assert resolve(TrainConfig(), facts(validation_rows=0)).config.patience is None
+
+
+@pytest.mark.parametrize(
+    ("keys", "word"),
+    [
+        ({"learning_rate": 2e-5}, "lower"),
+        ({"learning_rate": 0.2}, "higher"),
+        ({"adapter": "none", "learning_rate": 5e-3}, "higher"),
+    ],
+)
+def test_a_rate_of_the_other_method_is_noticed(keys: dict[str, object], word: str) -> None:
+    config = TrainConfig.model_validate(keys)
+    (warning,) = resolve(config, SMALL).warnings
+    assert f"times {word} than" in warning
+    assert "LoRA" in warning
+
+
+def test_no_warning_for_a_rate_in_the_range() -> None:
+    assert resolve(TrainConfig(), SMALL).warnings == ()
+    assert resolve(TrainConfig(learning_rate=1e-3), SMALL).warnings == ()
+
+
+def test_lora_on_random_weights_is_noticed() -> None:
+    (warning,) = resolve(TrainConfig(), facts(fresh=True)).warnings
+    assert "train.adapter none" in warning
