@@ -17,9 +17,10 @@ from finetooth.config import Task
 from finetooth.data.overlong import Fitted, fit_rows
 from finetooth.data.prepare import Prepared, prepare
 from finetooth.data.render import Renderer
-from finetooth.errors import DataError, FinetoothError
+from finetooth.errors import DataError, ModelError
 from finetooth.evaluation import graders, ledger
 from finetooth.model.api import Model
+from finetooth.rundir import read_json
 from finetooth.training import auto
 from finetooth.tree import Row
 from finetooth.types import Example
@@ -45,6 +46,15 @@ def set_up(task: Task, path: Path, console: Console, graded: bool) -> Setup:
     FinetoothError with one message when the data, the model or the configuration cannot be used.
     """
     stored = workspace.open_run(task, path)
+    try:
+        return _set_up(task, stored, path, console, graded)
+    except BaseException:
+        if stored is None and not (path / workspace.CONFIG).is_file():
+            workspace.discard(path)
+        raise
+
+
+def _set_up(task: Task, stored: Task | None, path: Path, console: Console, graded: bool) -> Setup:
     prepared = prepare(stored or task, path)
     if prepared.sealed_count:
         ledger.seal(path, time.time)
@@ -71,6 +81,7 @@ def set_up(task: Task, path: Path, console: Console, graded: bool) -> Setup:
     if stored is None:
         _resolve(setup, limit, console)
         setup.task = workspace.load_config(path)
+    _require_same_model(path, model)
     if setup.task.train.adapter == "lora":
         console.print(f"model: {model.add_lora(setup.task.train.rank, task.seed)}", highlight=False)
     model.add_stop(renderer.stop_id)
@@ -164,12 +175,10 @@ def _memory(device: torch.device) -> int:
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
-def require_same_model(path: Path, model: Model) -> None:
-    """The base model must be the one that the run began with. Raises FinetoothError."""
-    from finetooth.rundir import read_json
-
+def _require_same_model(path: Path, model: Model) -> None:
+    """The base model must be the one that the run began with. Raises ModelError."""
     known = read_json(path / "environment.json")["model"]["digest"]
     if model.digest() != known:
-        raise FinetoothError(
+        raise ModelError(
             f"{path}: the base model is not the one that this run began with (its digest differs)."
         )

@@ -12,7 +12,7 @@ from rich.console import Console
 
 from finetooth.commands import workspace
 from finetooth.commands.evaluate import trained_path
-from finetooth.commands.setup import require_same_model, set_up
+from finetooth.commands.setup import set_up
 from finetooth.config import Task
 from finetooth.rundir import read_json, write_json
 from finetooth.training.loop import Fit
@@ -59,7 +59,6 @@ def run(source: Task | Path, out: Path | None, console: Console, graded: bool = 
         return TrainReport(path, read_json(done))
     setup = set_up(task, path, console, graded)
     task = setup.task
-    require_same_model(path, setup.model)
     with stop_on_signals() as stop:
         fit = Fit(
             setup.model, setup.train_rows, setup.validation_rows, task.train, path, task.seed, console, stop

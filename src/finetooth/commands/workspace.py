@@ -16,7 +16,7 @@ import yaml
 
 from finetooth.config import Task, build_task
 from finetooth.errors import ConfigError
-from finetooth.rundir import write_json, write_text
+from finetooth.rundir import write_bytes, write_json, write_text
 
 CONFIG = "config.yaml"
 PACKAGES = ("finetooth", "torch", "transformers", "peft", "tokenizers", "numpy", "scikit-learn")
@@ -48,15 +48,27 @@ def open_run(task: Task, path: Path) -> Task | None:
     foreign = [name for name in there if name not in started and not name.startswith(".")]
     if foreign:
         raise ConfigError(f"{path} is not empty and not a run: it holds {foreign[0]}. Choose another --out.")
+    discard(path)
     try:
         path.mkdir(parents=True, exist_ok=True)
     except FileExistsError:
         raise ConfigError(f"{path}: a part of this path is a file. Choose another --out.") from None
     if not os.access(path, os.W_OK | os.X_OK):
         raise ConfigError(f"{path}: this directory cannot be written. Choose another --out.")
-    shutil.rmtree(path / "data", ignore_errors=True)
-    (path / "ledger.jsonl").unlink(missing_ok=True)
     return None
+
+
+def discard(path: Path) -> None:
+    """Take back what a run wrote that has no config.yaml yet; the list of rejected rows stays."""
+    rejected = path / "data" / "rejected.jsonl"
+    kept = rejected.read_bytes() if rejected.is_file() else b""
+    shutil.rmtree(path / "data", ignore_errors=True)
+    for name in ("ledger.jsonl", "environment.json"):
+        (path / name).unlink(missing_ok=True)
+    if kept:
+        write_bytes(rejected, kept)
+    elif path.is_dir() and not any(path.iterdir()):
+        path.rmdir()
 
 
 def _plain(task: Task) -> dict[str, Any]:

@@ -134,7 +134,7 @@ class ModelCandidate:
         if self.overlong != "cut" or head + tail >= limit:
             raise GradeError(
                 f"{self.name}: row {example.id} has a context of {len(row)} tokens; the model takes {limit} "
-                "and the answer. Set data.overlong to drop or cut, or choose a model with a longer context."
+                "and the answer. Set data.overlong: cut, or choose a model with a longer context."
             )
         kept = np.concatenate([row.tokens[:head], row.tokens[len(row) - (limit - head) :]])
         return Row(kept, np.zeros(kept.size))
