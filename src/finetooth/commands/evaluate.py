@@ -21,8 +21,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from finetooth.commands import report, workspace
 from finetooth.commands.setup import grader_names
 from finetooth.config import Task
+from finetooth.data.locate import model_directory
 from finetooth.data.prepare import Prepared, prepare
 from finetooth.data.render import Renderer
+from finetooth.data.tokens import Tokenizer
 from finetooth.errors import ConfigError
 from finetooth.evaluation import graders, ledger
 from finetooth.evaluation.baselines import BagOfWords, Majority
@@ -150,26 +152,33 @@ def _evaluate(
 
 def _candidates(task: Task, path: Path, prepared: Prepared, grader: str) -> Iterator[Candidate]:
     """Built one at a time, so that base and tuned model are not in memory together."""
-    labels = prepared.labels if grader == "label" else ()
     if prepared.labels:
         yield Majority(prepared.train)
         yield BagOfWords(prepared.train)
-    max_tokens = task.evaluate.max_tokens
-    assert max_tokens != "auto"
-    sampling = Sampling(task.evaluate.temperature, max_tokens, seed=task.seed)
+    yield from prompting_candidates(task, prepared, grader)
+    yield _candidate(task, prepared, grader, load_tuned(task, path), Prompt(TUNED))
+
+
+def prompting_candidates(task: Task, prepared: Prepared, grader: str) -> Iterator[Candidate]:
+    """The base model under each prompt that is asked for."""
     base = Model.load(task.model, seed=task.seed)
-    assert base.tokenizer is not None
-    renderer = Renderer(base.tokenizer, task.template, task.instruction)
-    base.add_stop(renderer.stop_id)
-
-    def candidate(name: str, model: Model, prompt: Prompt) -> ModelCandidate:
-        return ModelCandidate(name, model, renderer, prompt, sampling, labels or None, task.data.overlong)
-
     for shots in task.evaluate.shots:
         prompt = prompting(shots, prepared.train, prepared.labels, task.seed)
-        yield candidate(prompt.name, base, prompt)
-    del base
-    yield candidate(TUNED, load_tuned(task, path), Prompt(TUNED))
+        yield _candidate(task, prepared, grader, base, prompt)
+
+
+def _candidate(task: Task, prepared: Prepared, grader: str, model: Model, prompt: Prompt) -> ModelCandidate:
+    """A model under a prompt, asked through the one template of the task.
+
+    The tuned model's own tokenizer directory may hold another template than `auto` found: the base's counts.
+    """
+    labels = prepared.labels if grader == "label" else ()
+    max_tokens = task.evaluate.max_tokens
+    assert max_tokens != "auto", "the stored configuration is resolved"
+    sampling = Sampling(task.evaluate.temperature, max_tokens, seed=task.seed)
+    renderer = Renderer(Tokenizer.load(model_directory(task.model)), task.template, task.instruction)
+    model.add_stop(renderer.stop_id)
+    return ModelCandidate(prompt.name, model, renderer, prompt, sampling, labels or None, task.data.overlong)
 
 
 def load_tuned(task: Task, path: Path) -> Model:

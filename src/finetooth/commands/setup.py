@@ -73,8 +73,8 @@ def _set_up(task: Task, stored: Task | None, path: Path, console: Console, grade
         console.print(f"template: {note}", highlight=False)
     limit = model.max_tokens if wanted.data.max_tokens == "auto" else wanted.data.max_tokens
     limit = min(limit, model.tokenizer.model_max_length or limit, model.max_tokens)
-    train = _rows(prepared.train, renderer, limit, wanted, console, "training")
-    validation = _rows(prepared.validation, renderer, limit, wanted, console, "validation")
+    train = render_and_fit(prepared.train, renderer, limit, wanted, console, "training")
+    validation = render_and_fit(prepared.validation, renderer, limit, wanted, console, "validation")
     if not train:
         raise DataError("No training row is left. Look at them with: finetooth check TASK")
     setup = Setup(wanted, path, model, renderer, prepared, train, validation)
@@ -93,7 +93,7 @@ def grader_names(task: Task) -> list[str]:
     return task.evaluate.grader if isinstance(task.evaluate.grader, list) else [task.evaluate.grader]
 
 
-def _rows(
+def render_and_fit(
     examples: Sequence[Example], renderer: Renderer, limit: int, task: Task, console: Console, what: str
 ) -> list[Row]:
     """Rendered rows that fit; what was set aside, dropped or cut is counted and shown."""

@@ -1,0 +1,123 @@
+"""Known failure 18: a key that is ignored. Every documented key, changed, changes something.
+
+The keys of the train section are tried on real trainings in tests/training; here are all others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from models_for_tests import tiny_model_dir
+from rich.console import Console
+
+from finetooth.commands import evaluate, setup, workspace
+from finetooth.config import Task, keys
+from finetooth.data.examples import to_json
+from finetooth.data.locate import model_directory
+from finetooth.data.prepare import Prepared, assemble
+from finetooth.data.render import Renderer
+from finetooth.data.tokens import Tokenizer
+from finetooth.errors import FinetoothError
+from finetooth.evaluation import graders
+from finetooth.evaluation.candidates import ModelCandidate
+from finetooth.taskfile import load_task
+from finetooth.types import Message
+
+ROWS = [{"text": f"{n} of fruit {n % 7}", "label": "ab"[n % 2], "who": str(n % 9)} for n in range(80)]
+LONG = [{"text": f"{n} " + "fruit " * 60, "label": "ab"[n % 2]} for n in range(80)]
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_model_dir(tmp_path_factory.mktemp("model"))
+
+
+def sides(task: Task) -> Any:
+    """What stands where after reading and splitting, or the words of the refusal."""
+    try:
+        data = assemble(task)
+    except FinetoothError as error:
+        return str(error)
+    return data.format, {side: [to_json(example) for example in rows] for side, rows in data.sides.items()}
+
+
+def rendered(task: Task) -> Any:
+    renderer = Renderer(Tokenizer.load(task.model), task.template, task.instruction)
+    return renderer.context_row([Message("user", "which?")]).tokens.tolist()
+
+
+def fitted(task: Task) -> Any:
+    renderer = Renderer(Tokenizer.load(task.model))
+    limit = 256 if task.data.max_tokens == "auto" else task.data.max_tokens
+    try:
+        rows = setup.render_and_fit(
+            assemble(task).sides["train"], renderer, limit, task, Console(quiet=True), ""
+        )
+    except FinetoothError as error:
+        return str(error)
+    return [len(row) for row in rows]
+
+
+def asked(task: Task) -> Any:
+    """The prompting candidates and how they answer."""
+    data = assemble(task)
+    prepared = Prepared(data.sides["train"], [], 0, "labels", ("a", "b"), [])
+    resolved = task.evaluate.model_copy(
+        update={"max_tokens": 9 if task.evaluate.max_tokens == "auto" else task.evaluate.max_tokens}
+    )
+    resolved_task = task.model_copy(update={"evaluate": resolved})
+    found = []
+    candidates = evaluate.prompting_candidates(resolved_task, prepared, "label")
+    for candidate in candidates:
+        assert isinstance(candidate, ModelCandidate)
+        found.append((candidate.name, candidate.sampling, candidate.prompt.demos))
+    return found
+
+
+def graded(task: Task) -> Any:
+    return [graders.resolve(name, "labels")[0] for name in setup.grader_names(task)]
+
+
+CASES: dict[str, tuple[Callable[[Task], Any], dict[str, Any]]] = {
+    "name": (lambda task: workspace.run_path(task, None), {"name": "other"}),
+    "model": (lambda task: model_directory(task.model), {"model": "{other}"}),
+    "instruction": (rendered, {"instruction": "Answer in one word."}),
+    "template": (rendered, {"template": "plain"}),
+    "seed": (sides, {"seed": 2}),
+    "data.train": (sides, {"data.train": ROWS[:-1]}),
+    "data.validation": (sides, {"data.validation": 0.3}),
+    "data.test": (sides, {"data.test": 0.4}),
+    "data.format": (sides, {"data.format": "text"}),
+    "data.columns": (sides, {"data.columns": {"who": "label"}}),
+    "data.group": (sides, {"data.group": "who"}),
+    "data.max_tokens": (fitted, {"data.max_tokens": 12}),
+    "data.overlong": (fitted, {"data.overlong": "cut"}),
+    "evaluate.grader": (graded, {"evaluate.grader": "exact"}),
+    "evaluate.shots": (asked, {"evaluate.shots": [2]}),
+    "evaluate.max_tokens": (asked, {"evaluate.max_tokens": 3}),
+    "evaluate.temperature": (asked, {"evaluate.temperature": 0.5}),
+    "evaluate.limit": (
+        lambda task: len(evaluate.limited(assemble(task).sides["train"], task)),
+        {"evaluate.limit": 5},
+    ),
+}
+
+
+@pytest.mark.parametrize("key", CASES)
+def test_changing_a_key_changes_something(key: str, model: Path, tmp_path: Path) -> None:
+    look, change = CASES[key]
+    tiny_model_dir(tmp_path / "other")
+    change = {
+        name: str(tmp_path / "other") if value == "{other}" else value for name, value in change.items()
+    }
+    base = {"model": str(model), "data": {"train": LONG if look is fitted else ROWS}}
+    if key == "data.overlong":
+        base["data"]["max_tokens"] = 60  # type: ignore[index]
+    assert look(load_task(base)) != look(load_task(base, change))
+
+
+def test_every_key_is_tried() -> None:
+    assert {name for name, _ in keys() if not name.startswith("train.")} == set(CASES)
