@@ -47,6 +47,29 @@ LLAMA3 = """\
 {%- endif %}
 """
 
+# Asks whether there are tools by `is not none`, as Llama 3.1 and 3.2 do: an empty list counts as tools.
+LLAMA31 = """\
+{{- bos_token }}
+{%- if not tools is defined %}{%- set tools = none %}{%- endif %}
+{%- if messages[0]['role'] == 'system' %}
+    {%- set system = messages[0]['content'] | trim %}
+    {%- set messages = messages[1:] %}
+{%- else %}
+    {%- set system = '' %}
+{%- endif %}
+{{- '<|start_header_id|>system<|end_header_id|>\\n\\n' }}
+{%- if tools is not none %}{{- 'Environment: ipython\\n' }}{%- endif %}
+{%- if documents is not none %}{{- 'Documents:\\n' }}{%- endif %}
+{{- 'Cutting Knowledge Date: December 2023\\n\\n' + system + '<|eot_id|>' }}
+{%- for message in messages %}
+    {{- '<|start_header_id|>' + message['role'] + '<|end_header_id|>\\n\\n' }}
+    {{- message['content'] | trim + '<|eot_id|>' }}
+{%- endfor %}
+{%- if add_generation_prompt %}
+    {{- '<|start_header_id|>assistant<|end_header_id|>\\n\\n' }}
+{%- endif %}
+"""
+
 LLAMA2 = """\
 {% if messages[0]['role'] == 'system' %}
 {% set loop_messages = messages[1:] %}
@@ -140,6 +163,7 @@ FAMILIES: dict[str, tuple[str | None, str, bool]] = {
     "chatml-default-system": (CHATML_DEFAULT_SYSTEM, "chatml", False),
     "thinking": (THINKING, "chatml", False),
     "llama3": (LLAMA3, "llama3", True),
+    "llama3.1": (LLAMA31, "llama3", True),
     "llama2": (LLAMA2, "llama2", True),
     "llama2-metaspace": (LLAMA2, "llama2", True),
     "zephyr": (ZEPHYR, "llama2", True),

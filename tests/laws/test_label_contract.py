@@ -19,6 +19,7 @@ STOPS = {
     "chatml-default-system": "<|im_end|>",
     "thinking": "<|im_end|>",
     "llama3": "<|eot_id|>",
+    "llama3.1": "<|eot_id|>",
     "llama2": "</s>",
     "llama2-metaspace": "</s>",
     "zephyr": "</s>",

@@ -127,7 +127,7 @@ class ChatTemplate:
         try:
             for piece in self._template.generate(
                 messages=conversation,
-                tools=[],
+                tools=None,
                 documents=None,
                 add_generation_prompt=generation,
                 **self._variables,
