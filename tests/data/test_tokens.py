@@ -12,6 +12,7 @@ import tokenizers
 from tokenizers import models
 from tokenizers_for_tests import CHATML, byte_level, save_tokenizer
 
+from finetooth.data.render import Renderer
 from finetooth.data.tokens import Tokenizer
 from finetooth.errors import ModelError
 
@@ -52,6 +53,41 @@ def test_special_tokens_as_objects_and_from_the_old_map(tmp_path: Path) -> None:
     tokenizer = Tokenizer.load(tmp_path)
     assert (tokenizer.special_tokens["bos_token"], tokenizer.special_tokens["eos_token"]) == ("<s>", "</s>")
     assert tokenizer.eos_token_id == tokenizer.id_of("</s>")
+
+
+@pytest.mark.parametrize("config", [{}, {"model_max_length": 1024}, None])
+@pytest.mark.parametrize("file", ["config.json", "generation_config.json"])
+def test_a_directory_that_names_no_token_takes_the_ids_of_the_model(
+    file: str, config: dict[str, int] | None, tmp_path: Path
+) -> None:
+    """gpt2 and distilgpt2 as they are on the hub: their tokenizer_config.json names nothing."""
+    save_tokenizer(tmp_path, "gpt2")
+    (tmp_path / "tokenizer_config.json").unlink()
+    if config is not None:
+        (tmp_path / "tokenizer_config.json").write_text(json.dumps(config))
+    index = tokenizers.Tokenizer.from_file(str(tmp_path / "tokenizer.json")).token_to_id("<|endoftext|>")
+    ids = {"eos_token_id": [index, 7], "bos_token_id": index, "pad_token_id": 10**6}
+    (tmp_path / file).write_text(json.dumps({"model_type": "gpt2", **ids}))
+    tokenizer = Tokenizer.load(tmp_path)
+    assert tokenizer.special_tokens == {"eos_token": "<|endoftext|>", "bos_token": "<|endoftext|>"}
+    assert tokenizer.eos_token_id == index and tokenizer.pad_token_id is None
+    assert Renderer(tokenizer).stop_id == index
+
+
+def test_a_tokenizer_that_names_its_tokens_is_not_overruled_by_the_model(tmp_path: Path) -> None:
+    """Qwen names no BOS, though its config.json has a bos_token_id: transformers gives its template none."""
+    save_tokenizer(tmp_path, "chatml")
+    (tmp_path / "config.json").write_text(json.dumps({"eos_token_id": 5, "bos_token_id": 6}))
+    tokenizer = Tokenizer.load(tmp_path)
+    assert tokenizer.bos_token_id is None and tokenizer.special_tokens["eos_token"] == "<|im_end|>"
+
+
+def test_null_is_no_additional_token(tmp_path: Path) -> None:
+    nulls = {"additional_special_tokens": None, "extra_special_tokens": None, "added_tokens_decoder": None}
+    save_tokenizer(tmp_path)
+    path = tmp_path / "tokenizer_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | nulls))
+    assert Tokenizer.load(tmp_path).eos_token_id is not None
 
 
 @pytest.mark.parametrize(("value", "limit"), [(1e30, None), (2048, 2048), (None, None)])

@@ -51,6 +51,8 @@ class Tokenizer:
         backend.no_truncation()
         backend.no_padding()
         named = _named_tokens(config, _read(directory / "special_tokens_map.json"))
+        if "eos_token" not in {*named, *config}:  # the tokenizer's own files leave it to the model's
+            named = _tokens_of_model(backend, directory, config) | named
         _add_missing(backend, config, named)
         special = {
             index: token.content
@@ -202,6 +204,25 @@ def _named_tokens(config: Mapping[str, Any], special_map: Mapping[str, Any]) -> 
     return named
 
 
+def _tokens_of_model(
+    backend: tokenizers.Tokenizer, directory: Path, config: Mapping[str, Any]
+) -> dict[str, str]:
+    """eos, bos and pad from the ids of config.json, then generation_config.json, as the vocabulary spells them.
+
+    Of a list of ids the first one counts. What tokenizer_config.json sets to null stays without a token.
+    """
+    files = [_read(directory / name) for name in ("config.json", "generation_config.json")]
+    named = {}
+    for name in ("eos_token", "bos_token", "pad_token"):
+        for values in files:
+            index = values.get(f"{name}_id")
+            index = index[0] if isinstance(index, list) and index else index
+            text = backend.id_to_token(index) if isinstance(index, int) and index >= 0 else None
+            if text and name not in config:
+                named.setdefault(name, text)
+    return named
+
+
 def _add_missing(backend: tokenizers.Tokenizer, config: Mapping[str, Any], named: Mapping[str, str]) -> None:
     """Tokens that only tokenizer_config.json declares are made known, as transformers does at load."""
     known = {token.content for token in backend.get_added_tokens_decoder().values()}
@@ -218,7 +239,7 @@ def _add_missing(backend: tokenizers.Tokenizer, config: Mapping[str, Any], named
                 f"tokenizer_config.json gives {text!r} the id {index}, tokenizer.json makes it "
                 f"{backend.token_to_id(text)}. The two files are not of one model: copy both again."
             )
-    extra = [*config.get("additional_special_tokens", ()), *_extra(config)]
+    extra = [*(config.get("additional_special_tokens") or ()), *_extra(config)]
     wanted = [text for text in [*named.values(), *map(_text, extra)] if text]
     known = {token.content for token in backend.get_added_tokens_decoder().values() if token.special}
     fresh = [text for text in dict.fromkeys(wanted) if text not in known]
