@@ -9,6 +9,7 @@ from typing import Literal
 import numpy as np
 
 from finetooth.data.examples import place
+from finetooth.data.tokens import Tokenizer
 from finetooth.errors import DataError
 from finetooth.tree import Row
 from finetooth.types import Example
@@ -24,6 +25,12 @@ class Fitted:
     rows: list[Row]
     cut: list[str] = field(default_factory=list)
     dropped: list[str] = field(default_factory=list)
+
+
+def row_limit(wanted: int | Literal["auto"], positions: int | None, tokenizer: Tokenizer) -> int | None:
+    """The longest row in tokens: what is wanted, the model and its tokenizer allow; None without any limit."""
+    limits = [positions, tokenizer.model_max_length, None if wanted == "auto" else wanted]
+    return min((limit for limit in limits if limit is not None), default=None)
 
 
 def fit_rows(
