@@ -72,6 +72,8 @@ def test_a_directory_that_names_no_token_takes_the_ids_of_the_model(
     assert tokenizer.special_tokens == {"eos_token": "<|endoftext|>", "bos_token": "<|endoftext|>"}
     assert tokenizer.eos_token_id == index and tokenizer.pad_token_id is None
     assert Renderer(tokenizer).stop_id == index
+    tokenizer.save(tmp_path / "adapter")  # where the model's config.json does not go
+    assert Tokenizer.load(tmp_path / "adapter").special_tokens == tokenizer.special_tokens
 
 
 def test_a_tokenizer_that_names_its_tokens_is_not_overruled_by_the_model(tmp_path: Path) -> None:

@@ -132,12 +132,16 @@ class Tokenizer:
                     shutil.copyfile(self.directory / name, directory / name)
         if not (directory / "tokenizer.json").is_file():
             write_text(directory / "tokenizer.json", self.backend.to_str())
+        config = _read(directory / "tokenizer_config.json")
+        known = _named_tokens(config, _read(directory / "special_tokens_map.json"))
+        # What came from the model's config.json is written out: an adapter's directory has no such file.
+        wanted = config | {name: text for name, text in self.special_tokens.items() if name not in known}
         if chat_template is not None and chat_template != self.chat_template:
             write_text(directory / "chat_template.jinja", chat_template)
-            config = _read(directory / "tokenizer_config.json")
-            if config.pop("chat_template", None) is not None:
-                text = json.dumps(config, indent=2, ensure_ascii=False)
-                write_text(directory / "tokenizer_config.json", text + "\n")
+            wanted.pop("chat_template", None)
+        if wanted != config:
+            text = json.dumps(wanted, indent=2, ensure_ascii=False)
+            write_text(directory / "tokenizer_config.json", text + "\n")
 
 
 def convert(directory: Path) -> tokenizers.Tokenizer:
@@ -207,12 +211,12 @@ def _named_tokens(config: Mapping[str, Any], special_map: Mapping[str, Any]) -> 
 def _tokens_of_model(
     backend: tokenizers.Tokenizer, directory: Path, config: Mapping[str, Any]
 ) -> dict[str, str]:
-    """eos, bos and pad from the ids of config.json, then generation_config.json, as the vocabulary spells them.
+    """eos, bos and pad as the vocabulary spells the ids of config.json, then of generation_config.json.
 
     Of a list of ids the first one counts. What tokenizer_config.json sets to null stays without a token.
     """
     files = [_read(directory / name) for name in ("config.json", "generation_config.json")]
-    named = {}
+    named: dict[str, str] = {}
     for name in ("eos_token", "bos_token", "pad_token"):
         for values in files:
             index = values.get(f"{name}_id")
