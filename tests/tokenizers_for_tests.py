@@ -139,6 +139,48 @@ THINKING = """\
 EMPTY_THOUGHT = "('<think>\\n\\n</think>\\n\\n' if message['role'] == 'assistant' else '')"
 HIDDEN_THINK = CHATML.replace("message['content'] +", f"{EMPTY_THOUGHT} + message['content'] +")
 
+# The last answer is opened by its thought, an empty one where it has none; so is the generation prompt, but
+# only when thinking is switched off. As in Qwen3, without the parts for tools.
+QWEN3 = """\
+{%- if messages[0].role == 'system' %}
+    {{- '<|im_start|>system\\n' + messages[0].content + '<|im_end|>\\n' }}
+{%- endif %}
+{%- set ns = namespace(searching=true, last_query=messages|length - 1) %}
+{%- for message in messages[::-1] %}
+    {%- if ns.searching and message.role == 'user' %}
+        {%- set ns.searching = false %}
+        {%- set ns.last_query = (messages|length - 1) - loop.index0 %}
+    {%- endif %}
+{%- endfor %}
+{%- for message in messages %}
+    {%- set content = message.content %}
+    {%- if message.role == 'user' or (message.role == 'system' and not loop.first) %}
+        {{- '<|im_start|>' + message.role + '\\n' + content + '<|im_end|>\\n' }}
+    {%- elif message.role == 'assistant' %}
+        {%- set thought = '' %}
+        {%- if message.reasoning_content is string %}
+            {%- set thought = message.reasoning_content %}
+        {%- elif '</think>' in content %}
+            {%- set thought = content.split('</think>')[0].rstrip('\\n').split('<think>')[-1].lstrip('\\n') %}
+            {%- set content = content.split('</think>')[-1].lstrip('\\n') %}
+        {%- endif %}
+        {{- '<|im_start|>assistant\\n' }}
+        {%- if loop.index0 > ns.last_query and (loop.last or thought) %}
+            {{- '<think>\\n' + thought.strip('\\n') + '\\n</think>\\n\\n' + content.lstrip('\\n') }}
+        {%- else %}
+            {{- content }}
+        {%- endif %}
+        {{- '<|im_end|>\\n' }}
+    {%- endif %}
+{%- endfor %}
+{%- if add_generation_prompt %}
+    {{- '<|im_start|>assistant\\n' }}
+    {%- if enable_thinking is defined and enable_thinking is false %}
+        {{- '<think>\\n\\n</think>\\n\\n' }}
+    {%- endif %}
+{%- endif %}
+"""
+
 TOKENS: dict[str, dict[str, str]] = {
     "chatml": {"eos_token": "<|im_end|>", "pad_token": "<|endoftext|>", "open": "<|im_start|>"},
     "llama3": {
@@ -162,6 +204,7 @@ FAMILIES: dict[str, tuple[str | None, str, bool]] = {
     "chatml": (CHATML, "chatml", False),
     "chatml-default-system": (CHATML_DEFAULT_SYSTEM, "chatml", False),
     "thinking": (THINKING, "chatml", False),
+    "qwen3": (QWEN3, "chatml", False),
     "llama3": (LLAMA3, "llama3", True),
     "llama3.1": (LLAMA31, "llama3", True),
     "llama2": (LLAMA2, "llama2", True),

@@ -144,6 +144,14 @@ def test_4_a_hidden_thought_in_front_of_the_answer_is_refused(tmp_path: Path) ->
     assert "answer: " in message and "added:  '<think>" in message and "template: instruction" in message
 
 
+def test_4_a_switch_that_does_not_help_leaves_the_refusal_as_it_was(tmp_path: Path) -> None:
+    """Planted: the template knows enable_thinking, but opens contexts with another thought than answers."""
+    other = "{% if enable_thinking is false %}{{ '<think>none</think>' }}{% endif %}"
+    with pytest.raises(DataError, match=r"what it adds for an answer is not the answer") as caught:
+        Renderer(Tokenizer.load(save_tokenizer(tmp_path, template=HIDDEN_THINK.rstrip() + other)))
+    assert "added:  '<think>\\n\\n</think>" in str(caught.value)
+
+
 def test_4_a_generation_prompt_that_the_full_rendering_does_not_have_is_refused(tmp_path: Path) -> None:
     """Planted: training would see another opening of the answer than serving."""
     template = CHATML.replace("'<|im_start|>assistant\\n'", "'<|im_start|>assistant:\\n'")

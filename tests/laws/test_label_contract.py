@@ -18,6 +18,7 @@ STOPS = {
     "chatml": "<|im_end|>",
     "chatml-default-system": "<|im_end|>",
     "thinking": "<|im_end|>",
+    "qwen3": "<|im_end|>",
     "llama3": "<|eot_id|>",
     "llama3.1": "<|eot_id|>",
     "llama2": "</s>",
@@ -62,6 +63,8 @@ def test_scored_tokens_are_the_answers_and_their_stop(
 ) -> None:
     tokenizer = tokenizer_of[family]
     for template in templates(family):
+        if (family, shape, template) == ("qwen3", "thinking", "chat"):
+            continue  # refused: see below
         renderer = Renderer(tokenizer, template)
         # A base model ends with its EOS whatever the template; a chat template with its own stop token.
         stop = STOPS[family] if template == "chat" else tokenizer.special_tokens["eos_token"]
@@ -103,6 +106,18 @@ def test_earlier_thoughts_are_dropped_from_the_context_and_still_trained(tmp_pat
     decode = renderer.tokenizer.decode
     assert "<think>France?</think>" in decode(first.tokens[first.weight > 0])
     assert "<think>" not in decode(second.tokens)
+
+
+def test_an_empty_thought_is_in_the_context_and_not_scored(tokenizer_of: dict[str, Tokenizer]) -> None:
+    """Qwen3 opens the last answer with an empty thought, its generation prompt only with thinking off."""
+    renderer = Renderer(tokenizer_of["qwen3"])
+    assert any("enable_thinking=false" in note for note in renderer.notes)
+    for row in renderer.rows(Example("x", CONTEXTS["multi-turn"], (Answer("left"),))):
+        context = renderer.tokenizer.decode(row.tokens[row.weight == 0])
+        assert context.endswith("<|im_start|>assistant\n<think>\n\n</think>\n\n")
+        assert context.count("<think>") == 1
+    with pytest.raises(DataError, match="does not continue"):  # a thought after the empty one
+        renderer.rows(Example("x", CONTEXTS["thinking"], (Answer("left"),)))
 
 
 def test_plain_text_scores_all_but_its_first_token(tokenizer_of: dict[str, Tokenizer]) -> None:

@@ -27,6 +27,10 @@ def as_dicts(messages: list[Message]) -> list[dict[str, str]]:
     return [{"role": message.role, "content": message.content} for message in messages]
 
 
+# What transformers is told besides, for a template that is used with its own switch.
+SWITCHES: dict[str, dict[str, Any]] = {"qwen3": {"enable_thinking": False}}
+
+
 def reference(directory: Path) -> Any:
     return AutoTokenizer.from_pretrained(str(directory), local_files_only=True)
 
@@ -41,7 +45,9 @@ def test_contexts_are_those_of_apply_chat_template(family: str, tmp_path: Path) 
             asked = [Message("user", f"{system.content}\n\n{first.content}"), *rest]
         else:
             asked = messages
-        want = other.apply_chat_template(as_dicts(asked), add_generation_prompt=True, return_dict=False)
+        want = other.apply_chat_template(
+            as_dicts(asked), add_generation_prompt=True, return_dict=False, **SWITCHES.get(family, {})
+        )
         assert renderer.context_row(messages).tokens.tolist() == want
 
 
@@ -80,6 +86,27 @@ def test_the_template_that_travels_gives_other_tools_the_same_ids(
         )
         assert again.context_row(asked).tokens.tolist() == row
     assert again.kind == "chat" and again.stop_id == renderer.stop_id
+
+
+def test_a_template_that_needed_its_switch_travels_without_it(tmp_path: Path) -> None:
+    """What is saved beside a tuned Qwen3 renders contexts and whole conversations as in training, unasked."""
+    tokenizer = Tokenizer.load(save_tokenizer(tmp_path / "base", "qwen3"))
+    renderer, base = Renderer(tokenizer), reference(tmp_path / "base")
+    tokenizer.save(tmp_path / "tuned", renderer.chat_template)
+    tuned, again = reference(tmp_path / "tuned"), Renderer(Tokenizer.load(tmp_path / "tuned"))
+    for messages in CONVERSATIONS:
+        row = renderer.context_row(messages).tokens.tolist()
+        assert (
+            tuned.apply_chat_template(as_dicts(messages), add_generation_prompt=True, return_dict=False)
+            == row
+        )
+        assert again.context_row(messages).tokens.tolist() == row
+        whole = as_dicts([*messages, Message("assistant", "Paris")])
+        full = tuned.apply_chat_template(whole, return_dict=False)
+        assert full == base.apply_chat_template(whole, return_dict=False)
+        answer = [*renderer.answer_ids(messages, "Paris")]
+        assert full[: len(row) + len(answer)] == row + answer
+    assert again.notes == [] and again.chat_template == renderer.chat_template
 
 
 @pytest.mark.parametrize("family", [*FAMILIES, *BASE])

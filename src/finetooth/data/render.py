@@ -13,7 +13,7 @@ from datetime import datetime
 
 import numpy as np
 
-from finetooth.data.template import ChatTemplate, Clock, TemplateRefusal, choose
+from finetooth.data.template import THINKING_OFF, ChatTemplate, Clock, TemplateRefusal, choose
 from finetooth.data.tokens import Tokenizer
 from finetooth.errors import DataError
 from finetooth.tree import Row
@@ -57,7 +57,6 @@ class Renderer:
         self.notes: list[str] = []
         self.boundary_merges = 0
         self.kind, source, where = choose(tokenizer, template)
-        self.chat_template = source
         self._template = ChatTemplate(source, tokenizer.special_tokens, where, clock)
         self._where = where
         self._frames: dict[str, tuple[int, int]] = {}
@@ -65,7 +64,9 @@ class Renderer:
         self._folds_system = not self._takes_system()
         self.stop_id = self._find_stop()
         self._stop_text = tokenizer.text_of(self.stop_id)
-        self._split(self._merged([Message("user", PROBE_QUESTION)]), PROBE_ANSWER)
+        self._probe()
+        self.boundary_merges = 0
+        self.chat_template = self._template.source
         self._take_notes()
 
     def context_row(self, messages: Sequence[Message]) -> Row:
@@ -130,9 +131,8 @@ class Renderer:
         """BOS (else EOS), the text, EOS; all scored but the first."""
         tokenizer = self.tokenizer
         self._check_answer(example.target)
-        start = [*tokenizer.prefix_ids] or [i for i in (self._bos, tokenizer.eos_token_id) if i is not None][
-            :1
-        ]
+        ends = [index for index in (self._bos, tokenizer.eos_token_id) if index is not None]
+        start = [*tokenizer.prefix_ids] or ends[:1]
         if not start or tokenizer.eos_token_id is None:
             raise DataError(
                 "plain text needs an end-of-sequence token, and the tokenizer names no eos_token."
@@ -236,6 +236,23 @@ class Renderer:
         found = next((text for text in self.tokenizer.special_texts if text in answer), None)
         if found is not None:
             raise DataError(f"the answer contains the text of a special token, {found!r}.")
+
+    def _probe(self) -> None:
+        """Refuse a template that cannot be trained on; one with a switch for thinking is tried without first."""
+        question = self._merged([Message("user", PROBE_QUESTION)])
+        try:
+            self._split(question, PROBE_ANSWER)
+        except DataError as refusal:
+            switched = self._template.without_thinking()
+            if switched is None:
+                raise
+            self._template = switched
+            try:
+                for answer in (PROBE_ANSWER, PROBE_QUESTION):
+                    self._split(question, answer)
+            except DataError:
+                raise refusal from None
+            self.notes.append(f"{self._where} {THINKING_OFF}")
 
     def _takes_system(self) -> bool:
         """Whether the template accepts a system message and writes it."""

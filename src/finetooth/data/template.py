@@ -27,6 +27,13 @@ from finetooth.types import Message
 Clock = Callable[[], datetime]
 MAX_CHARACTERS = 20_000_000  # of one rendering: far beyond any model's context, well below the memory
 
+# In front of a template: what a caller's `enable_thinking=False` does. trim_blocks takes its line break.
+NO_THINKING = "{%- set enable_thinking = false %}\n"
+THINKING_OFF = (
+    "is used with enable_thinking=false, and saved so: only then do its contexts end with the empty thought "
+    "that it writes in front of an answer."
+)
+
 INSTRUCTION = """\
 {{ PREFIX }}
 {%- for message in messages %}
@@ -111,10 +118,17 @@ class ChatTemplate:
         self.source = source
         self.where = where
         self._variables = dict(variables)
+        self._clock = clock
         try:
             self._template = environment.from_string(source)
         except jinja2.TemplateError as error:
             raise DataError(f"{where}: not a valid jinja template ({error}).") from error
+
+    def without_thinking(self) -> ChatTemplate | None:
+        """The template with the switch of Qwen3 and others turned off; None where it has no such switch."""
+        if "enable_thinking" not in self.source:
+            return None
+        return ChatTemplate(NO_THINKING + self.source, self._variables, self.where, self._clock)
 
     def render(self, messages: Sequence[Message], generation: bool) -> str:
         """The conversation's text, with the opening of an answer at its end where `generation` is True.
