@@ -83,11 +83,18 @@ def test_overlong_rows_are_a_no_unless_the_user_chose(tokenizer_dir: Path) -> No
     assert chosen.ok and any("data.overlong: cut" in note for note in chosen.notes)
 
 
-def test_the_limit_is_that_of_the_model(tmp_path: Path) -> None:
-    save_tokenizer(tmp_path)
-    (tmp_path / "config.json").write_text(json.dumps({"max_position_embeddings": 12}))
-    report = run(build_task({"model": str(tmp_path), "data": {"train": ROWS}}))
-    assert report.tokens and report.tokens.limit == 12 and len(report.tokens.overlong) == 300
+@pytest.mark.parametrize(
+    ("wanted", "positions", "longest", "limit"),
+    [("auto", 12, 1e30, 12), (40, 12, None, 12), (5, 12, 9, 5), ("auto", 12, 9, 9), ("auto", None, 9, 9)],
+)
+def test_the_limit_is_the_least_of_task_model_and_tokenizer(
+    wanted: int | str, positions: int | None, longest: float | None, limit: int, tmp_path: Path
+) -> None:
+    """As in training: a larger data.max_tokens does not make the model longer."""
+    save_tokenizer(tmp_path, model_max_length=longest)
+    (tmp_path / "config.json").write_text(json.dumps({"max_position_embeddings": positions}))
+    report = run(build_task({"model": str(tmp_path), "data": {"train": ROWS, "max_tokens": wanted}}))
+    assert report.tokens and report.tokens.limit == limit and len(report.tokens.overlong) == 300
 
 
 def test_rows_that_cannot_be_rendered_are_named(tokenizer_dir: Path) -> None:

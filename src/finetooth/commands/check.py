@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from finetooth.config import Task
 from finetooth.data.locate import EMBEDDED, context_length, model_directory
+from finetooth.data.overlong import row_limit
 from finetooth.data.prepare import MOST_BROKEN, Assembled, assemble
 from finetooth.data.render import Renderer
 from finetooth.data.survey import Sample, Survey, plain_samples, survey
@@ -126,8 +127,7 @@ def _survey(config: Task, data: Assembled, tokenizer_dir: Path | None, notes: li
         notes.append(f"No tokens counted: {error}")
         return None
     tokenizer = Tokenizer.load(directory)
-    allowed = config.data.max_tokens
-    limit = context_length(directory) or tokenizer.model_max_length if allowed == "auto" else allowed
+    limit = row_limit(config.data.max_tokens, context_length(directory), tokenizer)
     return survey(Renderer(tokenizer, config.template, config.instruction), data.sides, limit)
 
 
