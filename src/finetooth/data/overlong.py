@@ -10,7 +10,6 @@ import numpy as np
 
 from finetooth.data.examples import place
 from finetooth.data.tokens import Tokenizer
-from finetooth.data.tokens import Tokenizer
 from finetooth.errors import DataError
 from finetooth.tree import Row
 from finetooth.types import Example
@@ -31,15 +30,6 @@ class Fitted:
 def row_limit(wanted: int | Literal["auto"], positions: int | None, tokenizer: Tokenizer) -> int | None:
     """The longest row in tokens that is wanted and that model and tokenizer allow; None without a limit."""
     limits = [positions, tokenizer.model_max_length, None if wanted == "auto" else wanted]
-    return min((limit for limit in limits if limit is not None), default=None)
-
-
-def row_limit(wanted: int | Literal["auto"], model_positions: int | None, tokenizer: Tokenizer) -> int | None:
-    """The longest row in tokens that training takes: the least of what is known, None when nothing is.
-
-    wanted: data.max_tokens. model_positions: the longest input of the model, None when it states none.
-    """
-    limits = (None if wanted == "auto" else wanted, model_positions, tokenizer.model_max_length)
     return min((limit for limit in limits if limit is not None), default=None)
 
 

@@ -238,7 +238,7 @@ class Renderer:
             raise DataError(f"the answer contains the text of a special token, {found!r}.")
 
     def _probe(self) -> None:
-        """Refuse a template that cannot be trained on, neither as it is nor with its thinking switched off."""
+        """Refuse a template that cannot be trained on, neither as it is nor with thinking switched off."""
         question = self._merged([Message("user", PROBE_QUESTION)])
         try:
             self._split(question, PROBE_ANSWER)
