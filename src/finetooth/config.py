@@ -8,14 +8,16 @@ names that other tools use for the same thing are recognised.
 from __future__ import annotations
 
 import difflib
+import os
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from finetooth.errors import ConfigError
 
 Auto = Literal["auto"]
+EMBEDDED = ("milktooth",)  # models that come with the package; such a name never means a folder
 
 
 def _yaml_number(value: Any) -> Any:
@@ -28,16 +30,37 @@ def _yaml_number(value: Any) -> Any:
     return value
 
 
-def _records(value: Any) -> Any:
-    """A DataFrame as a list of dicts, told by what it can do, so that pandas is not imported."""
-    return value.to_dict("records") if hasattr(value, "to_dict") and hasattr(value, "columns") else value
+def _scalar(value: Any) -> Any:
+    """A numpy scalar as Python's own; told by what it can do, so that numpy is not needed here."""
+    return value.item() if hasattr(value, "item") and getattr(value, "shape", None) == () else value
+
+
+def _source(value: Any) -> Any:
+    """A path as text; a DataFrame or a list of rows as dicts with names of text; all else as it is."""
+    if isinstance(value, os.PathLike):
+        return os.fsdecode(value)
+    if hasattr(value, "to_dict") and hasattr(value, "columns"):
+        value = value.to_dict("records")
+    if not isinstance(value, list | tuple):
+        return _scalar(value)
+    return [
+        {str(name): _scalar(entry) for name, entry in row.items()} if isinstance(row, Mapping) else row
+        for row in value
+    ]
+
+
+def _no_copies(shots: list[int]) -> list[int]:
+    twice = sorted({count for count in shots if shots.count(count) > 1})
+    if twice:
+        raise ValueError(f"{twice[0]} is given twice; name each number of examples once")
+    return shots
 
 
 Number = Annotated[float, BeforeValidator(_yaml_number)]
 Positive = Annotated[float, BeforeValidator(_yaml_number), Field(gt=0, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1)]
 Share = Annotated[float, BeforeValidator(_yaml_number), Field(ge=0, lt=1)]
-Rows = Annotated[list[dict[str, Any]], BeforeValidator(_records)]
+Rows = list[dict[str, Any]]
 
 
 class Section(BaseModel):
@@ -45,17 +68,27 @@ class Section(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    def __init__(self, **values: Any) -> None:
+        """Raises ConfigError that lists every problem, each with what to do."""
+        try:
+            super().__init__(**values)
+        except ValidationError as error:
+            raise ConfigError(_listed(error, "the task")) from None
+
+    # As pydantic's RootModel does: validation fills the fields itself; only callers come through __init__.
+    __init__.__pydantic_base_init__ = True  # type: ignore[attr-defined]
+
 
 class DataConfig(Section):
     """Where the rows come from, how they are read, and how they are split."""
 
-    train: str | Rows = Field(
+    train: Annotated[str | Rows, BeforeValidator(_source)] = Field(
         description="The examples: a .jsonl or .csv file (from Python also a list of dicts)."
     )
-    validation: Share | str | Rows = Field(
+    validation: Annotated[Share | str | Rows, BeforeValidator(_source)] = Field(
         0.1, description="Share of the training rows to iterate on, or a file."
     )
-    test: Share | str | Rows = Field(
+    test: Annotated[Share | str | Rows, BeforeValidator(_source)] = Field(
         0.2, description="Share of the rows sealed before anything looks at them, or a file."
     )
     format: Literal["auto", "text", "qa", "alpaca", "chat", "labels"] = Field(
@@ -111,7 +144,7 @@ class EvaluateConfig(Section):
     grader: str | list[str] = Field(
         "auto", description="exact, label, number or package.module:function; a list: the first is primary."
     )
-    shots: list[Annotated[int, Field(ge=0)]] = Field(
+    shots: Annotated[list[Annotated[int, Field(ge=0)]], AfterValidator(_no_copies)] = Field(
         default_factory=lambda: [0, 4],
         description="Prompting baselines of the base model: examples in the prompt.",
     )
@@ -193,7 +226,8 @@ def suggest(key: str) -> str:
     leaf = key.rsplit(".", 1)[-1]
     if leaf in OTHER_NAMES:
         return f" Here it is called {OTHER_NAMES[leaf]}."
-    near = difflib.get_close_matches(key, known, 1, 0.6)
+    sections = {name.partition(".")[0] for name in known}
+    near = difflib.get_close_matches(key, sorted({*known, *sections}), 1, 0.6)
     if not near:
         leaves = {name.rsplit(".", 1)[-1]: name for name in known}
         near = [leaves[name] for name in difflib.get_close_matches(leaf, list(leaves), 1, 0.6)]
@@ -205,7 +239,11 @@ def build_task(values: Mapping[str, Any], where: str = "the task") -> Task:
     try:
         return Task.model_validate(dict(values))
     except ValidationError as error:
-        raise ConfigError(f"{where}:\n" + "\n".join(dict.fromkeys(_explain(error)))) from None
+        raise ConfigError(_listed(error, where)) from None
+
+
+def _listed(error: ValidationError, where: str) -> str:
+    return f"{where}:\n" + "\n".join(dict.fromkeys(_explain(error)))
 
 
 def _explain(error: ValidationError) -> Iterator[str]:
@@ -222,7 +260,8 @@ def _explain(error: ValidationError) -> Iterator[str]:
             yield f"  {path} is missing."
         else:
             found = repr(problem["input"])
-            yield f"  {path}: {problem['msg'].lower()}, found {found[:80]}."
+            wrong = problem["msg"].lower().removeprefix("value error, ")
+            yield f"  {path}: {wrong}, found {found[:80]}."
 
 
 FORMATS: tuple[str, ...] = get_args(DataConfig.model_fields["format"].annotation)

@@ -9,8 +9,10 @@ from typing import Any
 
 import yaml
 
-from finetooth.config import Task, build_task, suggest
+from finetooth.config import EMBEDDED, Task, build_task, suggest
 from finetooth.errors import ConfigError
+
+SOURCES = ("train", "validation", "test")  # keys of data that are a file or rows
 
 
 def set_dotted(values: dict[str, Any], key: str, value: Any) -> None:
@@ -33,7 +35,7 @@ def load_task(
     ConfigError when the file cannot be read or a key is unknown or wrong.
     """
     if isinstance(source, Task):
-        values: dict[str, Any] = source.model_dump(mode="json", exclude_unset=True)
+        values: dict[str, Any] = _given(source)
         where, folder = "the task", Path()
     elif isinstance(source, Mapping):
         values = {key: dict(value) if isinstance(value, Mapping) else value for key, value in source.items()}
@@ -47,6 +49,13 @@ def load_task(
         set_dotted(values, key, value)
     task = build_task(values, where)
     return _anchor(task, folder, set(given))
+
+
+def _given(task: Task) -> dict[str, Any]:
+    """The keys that were set. Rows are handed on as they are: they may hold values without a plain form."""
+    values = task.model_dump(exclude_unset=True, exclude={"data": set(SOURCES)})
+    sources = {name: getattr(task.data, name) for name in SOURCES if name in task.data.model_fields_set}
+    return values | {"data": values.get("data", {}) | sources}
 
 
 def _read_file(path: Path) -> dict[str, Any]:
@@ -83,7 +92,7 @@ def _anchor(task: Task, folder: Path, from_flags: set[str]) -> Task:
     """Make the task file's relative paths absolute. Flags keep meaning: relative to the working directory."""
 
     def absolute(key: str, value: Any) -> Any:
-        if not isinstance(value, str):
+        if not isinstance(value, str) or (key == "model" and value in EMBEDDED):
             return value
         base = Path() if key in from_flags else folder
         candidate = (base / Path(value).expanduser()).resolve()
@@ -91,10 +100,7 @@ def _anchor(task: Task, folder: Path, from_flags: set[str]) -> Task:
         return str(candidate) if is_path else value
 
     data = task.data.model_copy(
-        update={
-            name: absolute(f"data.{name}", getattr(task.data, name))
-            for name in ("train", "validation", "test")
-        }
+        update={name: absolute(f"data.{name}", getattr(task.data, name)) for name in SOURCES}
     )
     template = task.template
     if template.endswith((".jinja", ".j2")):
