@@ -21,6 +21,17 @@ def test_a_local_directory(tmp_path: Path) -> None:
         locate.model_directory(str(tmp_path / "config.json"))
 
 
+def test_a_folder_of_that_name_does_not_hide_the_embedded_model(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / "milktooth"
+    folder.mkdir()
+    (folder / "config.json").write_text("{}")
+    assert locate.model_directory("milktooth").resolve() != folder.resolve()
+    assert locate.model_directory("./milktooth").resolve() == folder.resolve()
+
+
 @pytest.mark.parametrize("name", ["./nowhere", "/no/such/dir", "milktoth", "a/b/c"])
 def test_what_is_no_model(name: str) -> None:
     with pytest.raises(ModelError, match=r"no such directory\. Expected a local model directory, a hub id"):

@@ -11,8 +11,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from finetooth.config import Task
-from finetooth.data.locate import EMBEDDED, context_length, model_directory
+from finetooth.config import EMBEDDED, Task
+from finetooth.data.locate import context_length, model_directory
 from finetooth.data.overlong import row_limit
 from finetooth.data.prepare import MOST_BROKEN, Assembled, assemble
 from finetooth.data.render import Renderer
@@ -134,7 +134,8 @@ def _survey(config: Task, data: Assembled, tokenizer_dir: Path | None, notes: li
 def _directory(name: str) -> Path:
     """An adapter's directory brings the tokenizer along; else the model's own."""
     path = Path(name)
-    return path if (path / "adapter_config.json").is_file() else model_directory(name, weights=False)
+    adapter = name not in EMBEDDED and (path / "adapter_config.json").is_file()
+    return path if adapter else model_directory(name, weights=False)
 
 
 def _token_problems(config: Task, tokens: Survey, notes: list[str]) -> list[str]:

@@ -6,10 +6,10 @@ import re
 from importlib.resources import files
 from pathlib import Path
 
+from finetooth.config import EMBEDDED
 from finetooth.errors import ModelError
 from finetooth.rundir import read_json
 
-EMBEDDED = ("milktooth",)
 SMALL_FILES = ("*.json", "*.jinja", "*.model", "merges.txt", "vocab.txt")
 # Names for the longest input in config.json, the usual one first.
 LENGTH_KEYS = ("max_position_embeddings", "n_positions", "max_seq_len", "max_sequence_length", "n_ctx")
@@ -21,17 +21,17 @@ def model_directory(name: str, weights: bool = True) -> Path:
     A hub id is looked up in Hugging Face's cache first, then fetched; weights=False fetches no safetensors.
     Raises ModelError when there is no such model or it has no config.json.
     """
+    if name in EMBEDDED:  # a folder of that name is ./NAME
+        embedded = Path(str(files("finetooth"))) / "embedded" / name
+        if not (embedded / "config.json").is_file():
+            raise ModelError(f"The embedded model {name} is missing from this installation ({embedded}).")
+        return embedded
     path = Path(name).expanduser()
     if path.is_dir():
         if not (path / "config.json").is_file():
             found = ", ".join(sorted(item.name for item in path.iterdir())[:8]) or "nothing"
             raise ModelError(f"{path}: not a model directory. Expected a config.json, found {found}.")
         return path
-    if name in EMBEDDED:
-        embedded = Path(str(files("finetooth"))) / "embedded" / name
-        if not (embedded / "config.json").is_file():
-            raise ModelError(f"The embedded model {name} is missing from this installation ({embedded}).")
-        return embedded
     if path.is_file():
         raise ModelError(f"{path}: a file. Expected the directory that holds the model's config.json.")
     if not re.fullmatch(r"[\w.-]+/[\w.-]+", name) or name.startswith((".", "/", "~")):
