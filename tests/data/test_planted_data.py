@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tokenizers_for_tests import CHATML, FAMILIES, HIDDEN_THINK, save_tokenizer
+from templates_for_tests import CHATML, HIDDEN_THINK
+from tokenizers_for_tests import FAMILIES, save_tokenizer
 
 from finetooth.config import Task, build_task
 from finetooth.data.overlong import fit_rows

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tokenizers_for_tests import CHATML, save_tokenizer
+from templates_for_tests import CHATML
+from tokenizers_for_tests import save_tokenizer
 
 from finetooth.data.render import Renderer
 from finetooth.data.template import ChatTemplate

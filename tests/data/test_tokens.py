@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 import tokenizers
+from templates_for_tests import CHATML
 from tokenizers import models
-from tokenizers_for_tests import CHATML, byte_level, save_tokenizer
+from tokenizers_for_tests import byte_level, save_tokenizer
 
 from finetooth.data.render import Renderer
 from finetooth.data.tokens import Tokenizer

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tokenizers_for_tests import BASE, FAMILIES, THINKING, save_tokenizer
+from templates_for_tests import THINKING
+from tokenizers_for_tests import BASE, FAMILIES, save_tokenizer
 
 from finetooth.data.render import Renderer
 from finetooth.data.template import choose
