@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # before any test imports transformers: a test never downloads
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # tiny models: a second thread costs more than it helps
 
 ROOT = Path(__file__).resolve().parent.parent
 DATA = Path(os.environ.get("FINETOOTH_DATA") or ROOT.parent / "shared" / "data")

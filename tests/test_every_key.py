@@ -23,6 +23,7 @@ from finetooth.data.tokens import Tokenizer
 from finetooth.errors import FinetoothError
 from finetooth.evaluation import graders
 from finetooth.evaluation.candidates import ModelCandidate
+from finetooth.model.api import Model
 from finetooth.taskfile import load_task
 from finetooth.types import Message
 
@@ -32,7 +33,7 @@ LONG = [{"text": f"{n} " + "fruit " * 60, "label": "ab"[n % 2]} for n in range(8
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny_model_dir(tmp_path_factory.mktemp("model"))
+    return tiny_model_dir(tmp_path_factory.mktemp("place") / "model")
 
 
 def sides(task: Task) -> Any:
@@ -53,7 +54,7 @@ def fitted(task: Task) -> Any:
     renderer = Renderer(Tokenizer.load(task.model))
     limit = 256 if task.data.max_tokens == "auto" else task.data.max_tokens
     try:
-        rows = setup.render_and_fit(
+        rows, _ = setup.render_and_fit(
             assemble(task).sides["train"], renderer, limit, task, Console(quiet=True), ""
         )
     except FinetoothError as error:
@@ -63,6 +64,8 @@ def fitted(task: Task) -> Any:
 
 def asked(task: Task) -> Any:
     """The prompting candidates and how they answer."""
+    run = Path(task.model).parent / "run"
+    workspace.save_environment(run, {"model": {"digest": Model.load(task.model).digest()}})
     data = assemble(task)
     prepared = Prepared(data.sides["train"], [], 0, "labels", ("a", "b"), [])
     resolved = task.evaluate.model_copy(
@@ -70,7 +73,7 @@ def asked(task: Task) -> Any:
     )
     resolved_task = task.model_copy(update={"evaluate": resolved})
     found = []
-    candidates = evaluate.prompting_candidates(resolved_task, prepared, "label")
+    candidates = evaluate.prompting_candidates(resolved_task, run, prepared, "label")
     for candidate in candidates:
         assert isinstance(candidate, ModelCandidate)
         found.append((candidate.name, candidate.sampling, candidate.prompt.demos))

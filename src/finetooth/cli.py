@@ -154,7 +154,7 @@ def _console(quiet: bool) -> Console:
     """Where logs and bars go: stderr, so that stdout holds the result alone."""
     from rich.console import Console
 
-    return Console(stderr=True, quiet=quiet)
+    return Console(stderr=True, quiet=quiet, markup=False, highlight=False)
 
 
 def _finish(report: Report, as_json: bool) -> int:

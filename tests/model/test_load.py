@@ -40,7 +40,8 @@ def test_the_proof_catches_what_is_not_implemented(
     plain = attention.attention
     if name == "unknown_argument":
         monkeypatch.setattr(
-            "finetooth.model.api.attention", lambda *args, **kwargs: plain(*args, softcap=30.0, **kwargs)
+            "finetooth.model.attention.attention",
+            lambda *args, **kwargs: plain(*args, softcap=30.0, **kwargs),
         )
     elif name == "logit_scale":
         forward = torch.nn.Linear.forward
@@ -54,7 +55,7 @@ def test_the_proof_catches_what_is_not_implemented(
         monkeypatch.setattr(torch.nn.Linear, "forward", scaled)
     elif name == "ignored_window":
         monkeypatch.setattr(
-            "finetooth.model.api.attention",
+            "finetooth.model.attention.attention",
             lambda *args, sliding_window=None, **kwargs: plain(*args, **kwargs),
         )
     else:

@@ -19,13 +19,13 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from finetooth.commands import report, workspace
-from finetooth.commands.setup import grader_names
+from finetooth.commands.setup import grader_names, require_same_base
 from finetooth.config import Task
 from finetooth.data.locate import model_directory
 from finetooth.data.prepare import Prepared, prepare
 from finetooth.data.render import Renderer
 from finetooth.data.tokens import Tokenizer
-from finetooth.errors import ConfigError
+from finetooth.errors import ConfigError, DataError
 from finetooth.evaluation import graders, ledger
 from finetooth.evaluation.baselines import BagOfWords, Majority
 from finetooth.evaluation.candidates import Candidate, ModelCandidate
@@ -55,7 +55,9 @@ class EvaluateReport:
 
 
 def trained_path(path: Path) -> Path | None:
-    """Where the run's tuned adapter or model is, None before training has ended."""
+    """Where the run's tuned adapter or model is, None before training has ended and was verified."""
+    if not (path / "train" / "result.json").is_file():
+        return None
     return next((p for p in (path / "train" / "adapter", path / "train" / "model") if p.is_dir()), None)
 
 
@@ -126,6 +128,7 @@ def _evaluate(
     look: int | None,
     console: Console,
 ) -> Evaluation:
+    examples = _fitting(task, path, examples, console)
     loaded = [graders.resolve(name, prepared.format, Path.cwd()) for name in grader_names(task)]
     (name, primary), *others = loaded
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
@@ -155,30 +158,57 @@ def _candidates(task: Task, path: Path, prepared: Prepared, grader: str) -> Iter
     if prepared.labels:
         yield Majority(prepared.train)
         yield BagOfWords(prepared.train)
-    yield from prompting_candidates(task, prepared, grader)
-    yield _candidate(task, prepared, grader, load_tuned(task, path), Prompt(TUNED))
+    yield from prompting_candidates(task, path, prepared, grader)
+    yield _candidate(task, path, prepared, grader, load_tuned(task, path), Prompt(TUNED))
 
 
-def prompting_candidates(task: Task, prepared: Prepared, grader: str) -> Iterator[Candidate]:
-    """The base model under each prompt that is asked for."""
+def prompting_candidates(task: Task, path: Path, prepared: Prepared, grader: str) -> Iterator[Candidate]:
+    """The base model under each prompt that is asked for. ModelError when it is not the run's base."""
+    if not task.evaluate.shots:
+        return
     base = Model.load(task.model, seed=task.seed)
+    require_same_base(path, base)
     for shots in task.evaluate.shots:
         prompt = prompting(shots, prepared.train, prepared.labels, task.seed)
-        yield _candidate(task, prepared, grader, base, prompt)
+        yield _candidate(task, path, prepared, grader, base, prompt)
 
 
-def _candidate(task: Task, prepared: Prepared, grader: str, model: Model, prompt: Prompt) -> ModelCandidate:
-    """A model under a prompt, asked through the one template of the task.
-
-    The tuned model's own tokenizer directory may hold another template than `auto` found: the base's counts.
-    """
-    labels = prepared.labels if grader == "label" else ()
+def _candidate(
+    task: Task, path: Path, prepared: Prepared, grader: str, model: Model, prompt: Prompt
+) -> ModelCandidate:
+    """A model under a prompt, asked through the one template of the run."""
     max_tokens = task.evaluate.max_tokens
     assert max_tokens != "auto", "the stored configuration is resolved"
     sampling = Sampling(task.evaluate.temperature, max_tokens, seed=task.seed)
-    renderer = Renderer(Tokenizer.load(model_directory(task.model)), task.template, task.instruction)
+    renderer = run_renderer(task, path)
     model.add_stop(renderer.stop_id)
+    labels = [label for label in prepared.labels if grader == "label" and renderer.can_answer(label)]
     return ModelCandidate(prompt.name, model, renderer, prompt, sampling, labels or None, task.data.overlong)
+
+
+def run_renderer(task: Task, path: Path) -> Renderer:
+    """The rendering that the run was trained with: the base's tokenizer and the run's template."""
+    tokenizer = Tokenizer.load(model_directory(task.model))
+    return Renderer(tokenizer, workspace.template(task, path), task.instruction)
+
+
+def _fitting(task: Task, path: Path, examples: Sequence[Example], console: Console) -> list[Example]:
+    """With data.overlong: drop, the rows that are not too long; what is left out is counted."""
+    if task.data.overlong != "drop" or task.data.max_tokens == "auto":
+        return list(examples)
+    renderer, limit = run_renderer(task, path), task.data.max_tokens
+
+    def fits(example: Example) -> bool:
+        try:
+            return max(len(row) for row in renderer.rows(example)) <= limit
+        except DataError:
+            return True
+
+    kept = [example for example in examples if fits(example)]
+    if len(kept) < len(examples):
+        dropped = len(examples) - len(kept)
+        console.print(f"evaluate: {dropped} of {len(examples)} rows longer than {limit} tokens were dropped")
+    return kept
 
 
 def load_tuned(task: Task, path: Path) -> Model:
@@ -186,9 +216,10 @@ def load_tuned(task: Task, path: Path) -> Model:
     trained = trained_path(path)
     if trained is None:
         raise ConfigError(f"{path} has no tuned model yet. First: finetooth train {path}")
-    if trained.name == "adapter":
-        return Model.load(task.model, adapter=trained, seed=task.seed)
-    return Model.load(trained)
+    if trained.name == "model":
+        return Model.load(trained)
+    require_same_base(path, Model.load(task.model, seed=task.seed))
+    return Model.load(task.model, adapter=trained, seed=task.seed)
 
 
 def _digest(task: Task, path: Path) -> str:
@@ -198,6 +229,7 @@ def _digest(task: Task, path: Path) -> str:
         "base": Model.load(task.model, seed=task.seed).digest(),
         "evaluate": task.evaluate.model_dump(mode="json"),
         "instruction": task.instruction,
-        "template": task.template,
+        "template": run_renderer(task, path).chat_template,
+        "graders": [graders.source(name, Path.cwd()) for name in grader_names(task)],
     }
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()

@@ -15,6 +15,7 @@ from rich.console import Console
 from finetooth.commands import evaluate, report, train, workspace
 from finetooth.config import Task
 from finetooth.data.prepare import prepare
+from finetooth.errors import Interrupted
 from finetooth.rundir import read_json
 from finetooth.taskfile import load_task
 
@@ -34,13 +35,14 @@ class Run:
     def print(self, console: Console) -> None:
         """The table, the verdict, where the report is, and what to do next."""
         console.print(report.terminal_table(self.summary))
-        console.print(f"\nReport: {self.path / 'report.html'}", highlight=False, soft_wrap=True)
+        console.print(f"\nReport: {self.path / 'report.html'}", highlight=False, markup=False, soft_wrap=True)
         console.print(
             "Next:\n"
             f"  finetooth report {self.path}              show this table again\n"
             f"  finetooth evaluate {self.path}            compare again on the validation rows\n"
             f"  finetooth train TASK --train.epochs 20 --out {self.path}-longer    try other settings",
             highlight=False,
+            markup=False,
             soft_wrap=True,
         )
 
@@ -56,7 +58,7 @@ def run(
     out: the run directory, default runs/NAME. overrides: dotted keys, {"train.epochs": 2}. Raises
     FinetoothError with one message that says what to do.
     """
-    console = Console(stderr=True, quiet=quiet)
+    console = Console(stderr=True, quiet=quiet, markup=False, highlight=False)
     return run_task(load_task(task, overrides), Path(out) if out is not None else None, console)
 
 
@@ -65,10 +67,20 @@ def run_task(task: Task, out: Path | None, console: Console) -> Run:
     path = workspace.run_path(task, out)
     train.run(task, path, console, graded=True)
     prepared = prepare(workspace.load_config(path), path)
-    summaries = {split: path / "evaluate" / split / "summary.json" for split in ("validation", "test")}
-    if prepared.validation and not summaries["validation"].is_file():
-        evaluate.run(path, False, console)
-    if prepared.sealed_count and not summaries["test"].is_file():
-        evaluate.run(path, True, console)
+    try:
+        if prepared.validation and not (path / "evaluate" / "validation" / "summary.json").is_file():
+            evaluate.run(path, False, console)
+        if prepared.sealed_count and _split(path) != "test":
+            evaluate.run(path, True, console)
+    except KeyboardInterrupt:
+        raise Interrupted(
+            f"Stopped while evaluating; the trained model is saved. Continue with: finetooth evaluate {path}"
+        ) from None
     report.run(path)
     return Run(path, read_json(path / "evaluate" / "summary.json"))
+
+
+def _split(path: Path) -> str | None:
+    """Of which split the run's summary is, None without one. It is written last, so it is whole."""
+    summary = path / "evaluate" / "summary.json"
+    return read_json(summary)["split"] if summary.is_file() else None

@@ -14,13 +14,14 @@ from rich.console import Console
 
 from finetooth.commands import workspace
 from finetooth.config import Task
-from finetooth.data.overlong import Fitted, fit_rows
+from finetooth.data.examples import to_json
+from finetooth.data.overlong import Fitted, fit_rows, row_limit
 from finetooth.data.prepare import Prepared, prepare
 from finetooth.data.render import Renderer
-from finetooth.errors import DataError, ModelError
+from finetooth.errors import ConfigError, DataError, GradeError, ModelError
 from finetooth.evaluation import graders, ledger
 from finetooth.model.api import Model
-from finetooth.rundir import read_json
+from finetooth.rundir import append_jsonl, read_json, write_bytes
 from finetooth.training import auto
 from finetooth.tree import Row
 from finetooth.types import Example
@@ -59,33 +60,66 @@ def _set_up(task: Task, stored: Task | None, path: Path, console: Console, grade
     if prepared.sealed_count:
         ledger.seal(path, time.time)
     if graded:
-        for name in grader_names(task):
-            graders.resolve(name, prepared.format, Path.cwd())
+        _require_gradable(task, prepared)
     for note in prepared.notes:
-        console.print(f"data: {note}", highlight=False)
-    wanted = stored or task
-    model = Model.load(wanted.model, seed=task.seed)
-    for note in model.notes:
-        console.print(f"model: {note}", highlight=False)
+        console.print(f"data: {note}")
+    model = Model.load((stored or task).model, seed=task.seed)
+    if model.peft is not None:
+        raise ConfigError(f"model {task.model} is an adapter; name a base model, or merge the adapter first.")
     assert model.tokenizer is not None
-    renderer = Renderer(model.tokenizer, wanted.template, wanted.instruction)
-    for note in renderer.notes:
-        console.print(f"template: {note}", highlight=False)
-    limit = model.max_tokens if wanted.data.max_tokens == "auto" else wanted.data.max_tokens
-    limit = min(limit, model.tokenizer.model_max_length or limit, model.max_tokens)
-    train = render_and_fit(prepared.train, renderer, limit, wanted, console, "training")
-    validation = render_and_fit(prepared.validation, renderer, limit, wanted, console, "validation")
-    if not train:
+    if stored is None and task.template.endswith((".jinja", ".j2")) and Path(task.template).is_file():
+        write_bytes(path / "template.jinja", Path(task.template).read_bytes())
+    renderer = Renderer(model.tokenizer, workspace.template(stored or task, path), task.instruction)
+    for what, notes in (("model", model.notes), ("template", renderer.notes)):
+        for note in notes:
+            console.print(f"{what}: {note}")
+    limit = row_limit((stored or task).data.max_tokens, model.max_tokens, model.tokenizer) or model.max_tokens
+    setup = Setup(stored or task, path, model, renderer, prepared, [], [])
+    for name, examples, rows in (
+        ("training", prepared.train, setup.train_rows),
+        ("validation", prepared.validation, setup.validation_rows),
+    ):
+        fitted, unfit = render_and_fit(examples, renderer, limit, task, console, name)
+        rows += fitted
+        if stored is None:
+            for line in unfit:
+                append_jsonl(path / workspace.REJECTED, line)
+    if not setup.train_rows:
         raise DataError("No training row is left. Look at them with: finetooth check TASK")
-    setup = Setup(wanted, path, model, renderer, prepared, train, validation)
     if stored is None:
+        if prepared.sealed_count and graded and task.data.overlong == "raise":
+            _require_short(path, renderer, limit)
         _resolve(setup, limit, console)
         setup.task = workspace.load_config(path)
-    _require_same_model(path, model)
+    require_same_base(path, model)
     if setup.task.train.adapter == "lora":
-        console.print(f"model: {model.add_lora(setup.task.train.rank, task.seed)}", highlight=False)
+        console.print(f"model: {model.add_lora(setup.task.train.rank, task.seed)}")
     model.add_stop(renderer.stop_id)
     return setup
+
+
+def _require_gradable(task: Task, prepared: Prepared) -> None:
+    """Stop before training when the run could not be evaluated after it."""
+    if prepared.format == "text":
+        raise GradeError(
+            "Plain text has no questions to answer, so there is nothing to grade (no expected answer). "
+            "To train on it: finetooth train TASK"
+        )
+    if not prepared.validation and not prepared.sealed_count:
+        raise ConfigError("data.validation and data.test are both 0, so no row is left to evaluate on.")
+    for name in grader_names(task):
+        graders.resolve(name, prepared.format, Path.cwd())
+
+
+def _require_short(path: Path, renderer: Renderer, limit: int) -> None:
+    """The sealed rows must fit too; only the ledger reads them, and only their lengths come out."""
+    lengths = ledger.lengths(path, lambda example: max(len(row) for row in renderer.rows(example)))
+    long = [id for id, length in lengths.items() if length > limit]
+    if long:
+        raise DataError(
+            f"{len(long)} of {len(lengths)} test rows are longer than {limit} tokens (the longest: "
+            f"{max(lengths.values())}): {', '.join(long[:5])}. Set data.overlong: cut or drop."
+        )
 
 
 def grader_names(task: Task) -> list[str]:
@@ -95,19 +129,32 @@ def grader_names(task: Task) -> list[str]:
 
 def render_and_fit(
     examples: Sequence[Example], renderer: Renderer, limit: int, task: Task, console: Console, what: str
-) -> list[Row]:
-    """Rendered rows that fit; what was set aside, dropped or cut is counted and shown."""
+) -> tuple[list[Row], list[dict[str, object]]]:
+    """Rendered rows that fit, and lines for rejected.jsonl of those set aside or dropped; all are counted."""
     if not examples:
-        return []
+        return [], []
     rendered = renderer.render_all(examples)
-    for example, reason in rendered.rejected[:3]:
-        console.print(f"data: {what} row {example.id} is left out: {reason}", style="yellow", highlight=False)
     fitted: Fitted = fit_rows(rendered.rows, limit, task.data.overlong, examples)
+    reasons = {example.id: reason for example, reason in rendered.rejected}
+    reasons |= {id.partition("#")[0]: f"longer than {limit} tokens" for id in fitted.dropped}
+    if rendered.rejected:
+        example, reason = rendered.rejected[0]
+        console.print(f"data: {len(rendered.rejected)} {what} rows are left out; {example.id}: {reason}")
     for verb, ids in (("cut", fitted.cut), ("dropped", fitted.dropped)):
         if ids:
             shown = ", ".join(ids[:5])
             console.print(f"data: {len(ids)} {what} rows longer than {limit} tokens were {verb}: {shown}")
-    return fitted.rows
+    lines: list[dict[str, object]] = [
+        {
+            "file": example.tags.get("file"),
+            "line": example.tags.get("line"),
+            "reason": reasons[example.id],
+            "row": to_json(example),
+        }
+        for example in examples
+        if example.id in reasons
+    ]
+    return fitted.rows, lines
 
 
 def _resolve(setup: Setup, limit: int, console: Console) -> None:
@@ -128,16 +175,19 @@ def _resolve(setup: Setup, limit: int, console: Console) -> None:
         values["evaluate"]["grader"] = grader
         reasons["evaluate.grader"] = f"{grader}: the data format is {setup.prepared.format}"
     if task.data.max_tokens == "auto":
+        values["data"]["max_tokens"] = limit
         reasons["data.max_tokens"] = f"{limit}: what the model allows"
     if task.template == "auto":
         own = "the tokenizer's own" if setup.renderer.kind == "chat" else "the tokenizer has no chat template"
         values["template"] = setup.renderer.kind
         reasons["template"] = f"{setup.renderer.kind}: {own}"
-    values["data"] |= {"max_tokens": limit, "format": setup.prepared.format}
+    if setup.prepared.format == "text":
+        values["evaluate"]["grader"] = []  # plain text is not graded
+    values["data"]["format"] = setup.prepared.format
     for key, reason in reasons.items():
-        console.print(f"auto: {key} = {reason}", highlight=False)
+        console.print(f"auto: {key} = {reason}")
     for warning in resolved.warnings:
-        console.print(f"warning: {warning}", style="yellow", highlight=False)
+        console.print(f"warning: {warning}", style="yellow")
     about = {
         "name": task.model,
         "digest": model.digest(),
@@ -175,7 +225,7 @@ def _memory(device: torch.device) -> int:
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
-def _require_same_model(path: Path, model: Model) -> None:
+def require_same_base(path: Path, model: Model) -> None:
     """The base model must be the one that the run began with. Raises ModelError."""
     known = read_json(path / "environment.json")["model"]["digest"]
     if model.digest() != known:

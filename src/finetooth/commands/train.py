@@ -14,6 +14,7 @@ from finetooth.commands import workspace
 from finetooth.commands.evaluate import trained_path
 from finetooth.commands.setup import set_up
 from finetooth.config import Task
+from finetooth.errors import Interrupted
 from finetooth.rundir import read_json, write_json
 from finetooth.training.loop import Fit
 from finetooth.training.sentinel import save_model, verify_saved
@@ -40,9 +41,11 @@ class TrainReport:
         shown = f", validation loss {loss:.4f} at step {self.result['best_step']}" if loss is not None else ""
         early = " (stopped early)" if self.result["stopped_early"] else ""
         console.print(
-            f"Trained {self.result['steps']} steps{early}{shown}: {self.result['model']}", soft_wrap=True
+            f"Trained {self.result['steps']} steps{early}{shown}: {self.result['model']}",
+            markup=False,
+            soft_wrap=True,
         )
-        console.print(f"Next: finetooth evaluate {self.path}", soft_wrap=True)
+        console.print(f"Next: finetooth evaluate {self.path}", markup=False, soft_wrap=True)
 
 
 def run(source: Task | Path, out: Path | None, console: Console, graded: bool = False) -> TrainReport:
@@ -75,4 +78,8 @@ def run(source: Task | Path, out: Path | None, console: Console, graded: bool = 
             "model": str(saved),
         }
         write_json(done, facts)
+        if stop():
+            raise Interrupted(
+                f"Stopped; the training has ended and is saved. Next: finetooth evaluate {path}"
+            )
     return TrainReport(path, facts)

@@ -7,7 +7,6 @@ import importlib.metadata
 import json
 import os
 import platform
-import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ import yaml
 
 from finetooth.config import Task, build_task
 from finetooth.errors import ConfigError
-from finetooth.rundir import write_bytes, write_json, write_text
+from finetooth.rundir import write_json, write_text
 
 CONFIG = "config.yaml"
 PACKAGES = ("finetooth", "torch", "transformers", "peft", "tokenizers", "numpy", "scikit-learn")
@@ -43,9 +42,7 @@ def open_run(task: Task, path: Path) -> Task | None:
         return stored
     if path.exists() and not path.is_dir():
         raise ConfigError(f"{path} is a file; a run needs a directory. Choose another --out.")
-    started = ("data", "ledger.jsonl", "environment.json")  # of a run that stopped before it had a config
-    there = sorted(item.name for item in path.iterdir()) if path.exists() else []
-    foreign = [name for name in there if name not in started and not name.startswith(".")]
+    foreign = _foreign(path) if path.exists() else []
     if foreign:
         raise ConfigError(f"{path} is not empty and not a run: it holds {foreign[0]}. Choose another --out.")
     discard(path)
@@ -58,26 +55,48 @@ def open_run(task: Task, path: Path) -> Task | None:
     return None
 
 
+# What a run has written when it stopped before its config.yaml. Nothing else is ever deleted.
+STARTED = (
+    "data/train.jsonl",
+    "data/validation.jsonl",
+    "data/sealed.jsonl",
+    "data/split.json",
+    "ledger.jsonl",
+    "environment.json",
+    "template.jinja",
+)
+REJECTED = "data/rejected.jsonl"
+
+
+def _foreign(path: Path) -> list[str]:
+    """What stands in a directory without config.yaml that no unfinished run has put there."""
+    there = [item for item in path.rglob("*") if not item.is_dir() and not item.name.startswith(".")]
+    names = sorted(item.relative_to(path).as_posix() for item in there)
+    return [name for name in names if name not in STARTED and name != REJECTED]
+
+
 def discard(path: Path) -> None:
     """Take back what a run wrote that has no config.yaml yet; the list of rejected rows stays."""
-    rejected = path / "data" / "rejected.jsonl"
-    kept = rejected.read_bytes() if rejected.is_file() else b""
-    shutil.rmtree(path / "data", ignore_errors=True)
-    for name in ("ledger.jsonl", "environment.json"):
+    for name in STARTED:
         (path / name).unlink(missing_ok=True)
-    if kept:
-        write_bytes(rejected, kept)
-    elif path.is_dir() and not any(path.iterdir()):
-        path.rmdir()
+    rejected = path / REJECTED
+    if rejected.is_file() and not rejected.stat().st_size:
+        rejected.unlink()
+    for folder in (path / "data", path):
+        if folder.is_dir() and not any(folder.iterdir()):
+            folder.rmdir()
 
 
 def _plain(task: Task) -> dict[str, Any]:
     """The task as plain values; rows that were handed in from Python are named by their content."""
-    values = task.model_dump(mode="json")
+    values = task.model_dump(mode="json", exclude={"data": {"train", "validation", "test"}})
     for key in ("train", "validation", "test"):
-        rows = values["data"][key]
+        rows = getattr(task.data, key)
+        values["data"][key] = rows
         if isinstance(rows, list):
-            content = json.dumps(rows, sort_keys=True, ensure_ascii=False, default=str).encode()
+            content = json.dumps(rows, sort_keys=True, ensure_ascii=False, default=str).encode(
+                "utf-8", "surrogatepass"
+            )
             digest = hashlib.sha256(content).hexdigest()[:16]
             values["data"][key] = f"{len(rows)} rows from Python (sha256 {digest})"
     return values
@@ -101,6 +120,12 @@ def save_config(path: Path, task: Task, reasons: Mapping[str, str]) -> None:
         text += "\n# Chosen automatically:\n"
         text += "".join(f"#   {key}: {reason}\n" for key, reason in reasons.items())
     write_text(path / CONFIG, text)
+
+
+def template(task: Task, path: Path) -> str:
+    """The template that the run renders with: its own copy of a .jinja file, else the name in the task."""
+    copy = path / "template.jinja"
+    return str(copy) if copy.is_file() else task.template
 
 
 def load_config(path: Path) -> Task:

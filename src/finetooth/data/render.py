@@ -13,6 +13,7 @@ from datetime import datetime
 
 import numpy as np
 
+from finetooth.data.examples import place
 from finetooth.data.template import THINKING_OFF, ChatTemplate, Clock, TemplateRefusal, choose
 from finetooth.data.tokens import Tokenizer
 from finetooth.errors import DataError
@@ -79,6 +80,10 @@ class Renderer:
         self._check_answer(answer)
         return tuple(self._split(self._merged(messages), answer)[1])
 
+    def can_answer(self, answer: str) -> bool:
+        """Whether this text can be an answer: not empty, and without the text of a special token."""
+        return bool(answer.strip()) and not any(text in answer for text in self.tokenizer.special_texts)
+
     def rows(self, example: Example) -> list[Row]:
         """One row per assistant turn: earlier turns of the context are answers too. Plain text gives one row.
 
@@ -97,7 +102,7 @@ class Renderer:
                 self._row(messages[:at], messages[at].content, id) for at, id in zip(turns, ids, strict=True)
             ]
         except DataError as error:
-            raise DataError(f"Row {example.id}{_place(example)}: {error}") from error
+            raise DataError(f"Row {place(example)}: {error}") from error
 
     def render_all(self, examples: Sequence[Example]) -> Rendered:
         """Rows of many examples; one whose answer cannot be scored is set aside with its reason.
@@ -134,9 +139,7 @@ class Renderer:
         ends = [index for index in (self._bos, tokenizer.eos_token_id) if index is not None]
         start = [*tokenizer.prefix_ids] or ends[:1]
         if not start or tokenizer.eos_token_id is None:
-            raise DataError(
-                "plain text needs an end-of-sequence token, and the tokenizer names no eos_token."
-            )
+            raise DataError("plain text needs an end-of-sequence token; the tokenizer names no eos_token.")
         ids = [*start, *tokenizer.encode(example.target), tokenizer.eos_token_id]
         if start == [tokenizer.eos_token_id] != [self._bos] and NO_BOS not in self.notes:
             self.notes.append(NO_BOS)
@@ -292,9 +295,4 @@ class Renderer:
 
 
 def _end(text: str) -> str:
-    return repr(text if len(text) <= 160 else "..." + text[-160:])
-
-
-def _place(example: Example) -> str:
-    file, line = example.tags.get("file"), example.tags.get("line")
-    return f" ({file}, line {line})" if file else ""
+    return repr(text[-160:])

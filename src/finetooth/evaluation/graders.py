@@ -7,6 +7,7 @@ number in [0, 1].
 
 from __future__ import annotations
 
+import inspect
 import math
 import re
 import sys
@@ -18,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from finetooth.errors import GradeError
+from finetooth.rundir import sha256_file
 from finetooth.types import Example, Score
 
 Grader = Callable[[Example, str], Score]
@@ -95,6 +97,18 @@ def resolve(name: str, format: str, folder: Path | None = None) -> tuple[str, Gr
             "function as package.module:function."
         )
     return name, guarded(_load(name, folder))
+
+
+def source(name: str, folder: Path | None = None) -> str:
+    """What a user's own grader does, as the digest of its file; "" for a grader of finetooth.
+
+    A mended grader is another one: a result that the old one gave does not stand for it.
+    """
+    if ":" not in name:
+        return ""
+    module = inspect.getmodule(_load(name, folder))
+    file = getattr(module, "__file__", None)
+    return sha256_file(Path(file)) if file else ""
 
 
 def guarded(function: Callable[[Example, str], Any]) -> Grader:

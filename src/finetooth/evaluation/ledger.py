@@ -55,6 +55,22 @@ def open_sealed(run_path: Path, digest: str, clock: Clock) -> list[Example]:
     return [from_json(json.loads(line)) for line in content.decode("utf-8").split("\n") if line]
 
 
+def lengths(run_path: Path, measure: Callable[[Example], int]) -> dict[str, int]:
+    """How long each sealed row is by `measure`, by id: all that is told of the rows before the test is
+    opened.
+
+    A row that cannot be measured (DataError) counts as 0; it is asked and graded like the others.
+    """
+    found = {}
+    for line in _read(run_path).decode("utf-8").splitlines():
+        example = from_json(json.loads(line))
+        try:
+            found[example.id] = measure(example)
+        except DataError:
+            found[example.id] = 0
+    return found
+
+
 def store_result(run_path: Path, digest: str, summary: dict[str, Any], clock: Clock) -> None:
     """Keep the summary of the look with this digest; `stored_result` gives it back."""
     if look_number(run_path, digest) is None:

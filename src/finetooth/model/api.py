@@ -13,13 +13,13 @@ import numpy as np
 import torch
 from peft import PeftModel
 from torch import Tensor
-from transformers import AttentionInterface
 
+from finetooth.config import EMBEDDED
 from finetooth.data.locate import model_directory
 from finetooth.data.tokens import Tokenizer
 from finetooth.errors import ModelError
 from finetooth.model import adapters, generate, head, load, proof, saving
-from finetooth.model.attention import NAME, TreeAttention, attention
+from finetooth.model.attention import TreeAttention
 from finetooth.model.decode import Decoder, RowDecoder, TreeDecoder
 from finetooth.model.generate import Choice
 from finetooth.tree import Ints, PrefixTree, Row, microtrees
@@ -64,14 +64,17 @@ class Model:
         """
         if attention not in BACKENDS:
             raise ModelError(f"attention {attention!r} is not known; choose one of {', '.join(BACKENDS)}.")
-        if adapter is None and (Path(name) / "adapter_config.json").is_file():
+        if adapter is None and name not in EMBEDDED and (Path(name) / "adapter_config.json").is_file():
             name, adapter = adapters.base_of(Path(name)), name
         directory = model_directory(str(name))
         where = load.resolve_device(device)
         config = load.load_config(directory)
         tokenizer = Tokenizer.load(directory)
         hf, fresh = load.load_weights(directory, config, load.resolve_dtype(dtype), seed)
-        if tokenizer.vocab_size > hf.get_input_embeddings().weight.shape[0]:
+        if (
+            tokenizer.backend.get_vocab_size(with_added_tokens=False)
+            > hf.get_input_embeddings().weight.shape[0]
+        ):
             raise ModelError(
                 f"{directory}: the tokenizer has {tokenizer.vocab_size} tokens but the model embeds only "
                 f"{hf.get_input_embeddings().weight.shape[0]}; they do not belong together."
@@ -83,29 +86,11 @@ class Model:
         if fresh:
             model.notes.append(f"no weights in {directory}: initialised from seed {seed}")
         load.silence_dropout(hf)
-        model._prove(attention)
+        proof.choose_backend(model, attention)
         if adapter is not None:
             model.peft = adapters.load_adapter(hf, Path(adapter))
             model.stop_ids |= load.end_tokens(Path(adapter), config)
         return model.eval()
-
-    def _prove(self, wanted: str) -> None:
-        best = "segment" if self.device.type == "cpu" else "dense"
-        kind = best if wanted == "auto" else wanted
-        if kind == "segment" and self.device.type != "cpu":
-            raise ModelError("attention 'segment' runs on the CPU only; use dense or auto.")
-        if kind == "rows":
-            return
-        AttentionInterface.register(NAME, attention)
-        reason = proof.failure(self, kind)
-        if reason is None:
-            self.hf.set_attn_implementation(NAME)
-            self.attention = kind
-            self.notes.append(f"attention: {kind}, proven on a two-layer copy")
-        elif wanted == "auto":
-            self.notes.append(f"attention: rows, because {kind} was not proven: {reason}")
-        else:
-            raise ModelError(f"attention {kind!r} does not work for {self.hf.config.model_type}: {reason}.")
 
     def sibling(self, hf: Any, attention: str) -> Model:
         """Another network behind the same interface, without tokenizer: what the proof compares."""

@@ -15,7 +15,6 @@ from torch.utils.checkpoint import checkpoint
 from finetooth.tree import Ints
 
 # Logits of one chunk hold at most this many numbers: memory does not grow with the number of scored tokens.
-# Logits of one chunk hold at most this many numbers: memory must not grow with the scored tokens.
 CHUNK_NUMBERS = {"cpu": 1 << 22, "cuda": 1 << 27}
 
 

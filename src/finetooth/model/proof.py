@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from transformers import AutoModelForCausalLM
+from transformers import AttentionInterface, AutoModelForCausalLM
 
+from finetooth.errors import ModelError
+from finetooth.model import attention
 from finetooth.model.load import quiet, seeded, silence_dropout
 from finetooth.tree import PrefixTree, Row
 
@@ -80,8 +82,45 @@ def random_forest(vocabulary: int, seed: int = 0) -> list[Row]:
     return [Row(row, [0.0] + [1.0] * (len(row) - 1)) for row in lists]
 
 
+def choose_backend(model: Model, wanted: str) -> None:
+    """Set `model.attention` to the back-end that is wanted, or for auto to the fastest that is proven.
+
+    Raises ModelError when a back-end that was asked for by name does not work for the architecture or device.
+    """
+    best = "segment" if model.device.type == "cpu" else "dense"
+    kind = best if wanted == "auto" else wanted
+    if kind == "segment" and model.device.type != "cpu":
+        raise ModelError("attention 'segment' runs on the CPU only; use dense or auto.")
+    if kind == "rows":
+        return
+    AttentionInterface.register(attention.NAME, attention.attention)
+    reason = failure(model, kind)
+    if reason is None:
+        model.hf.set_attn_implementation(attention.NAME)
+        model.attention = kind
+        model.notes.append(f"attention: {kind}, proven on a two-layer copy")
+    elif wanted == "auto":
+        model.notes.append(f"attention: rows, because {kind} was not proven: {reason}")
+    else:
+        raise ModelError(f"attention {kind!r} does not work for {model.hf.config.model_type}: {reason}.")
+
+
+def _call_dependent_rope(config: Any) -> str | None:
+    """The kind of rotary scaling that looks at the longest position of the call; rows of the proof are short.
+
+    Such a model gives a row other log-probabilities when a long row is in the same call, so that only `rows`
+    is right. Sources: transformers' rope utilities, "dynamic" and "longrope".
+    """
+    found = getattr(config, "rope_parameters", None) or getattr(config, "rope_scaling", None) or {}
+    nested = [value for value in found.values() if isinstance(value, dict)]
+    kinds = {str(part.get("rope_type") or part.get("type")) for part in (found, *nested)}
+    return next((kind for kind in sorted(kinds) if kind in ("dynamic", "longrope", "su")), None)
+
+
 def failure(model: Model, kind: str) -> str | None:
     """Why this back-end cannot be used for the model's architecture, or None when it was proven right."""
+    if rope := _call_dependent_rope(model.hf.config):
+        return f"its rotary positions ({rope}) depend on the longest row of a call"
     try:
         small = random_model(small_config(model.hf.config))
         stock = model.sibling(small, "rows")
@@ -91,7 +130,7 @@ def failure(model: Model, kind: str) -> str | None:
         with torch.no_grad(), quiet():
             want_M = stock.logprobs(tree)
             want = [choice.logprob for choice in sorted(stock.choose(rows, options))]
-            small.set_attn_implementation("finetooth")
+            small.set_attn_implementation(attention.NAME)
             ours = model.sibling(small, kind)
             gap = float((ours.logprobs(tree) - want_M).abs().max())
             got = [choice.logprob for choice in sorted(ours.choose(rows, options))]
