@@ -14,7 +14,7 @@ from rich.console import Console
 from safetensors.torch import load_file, save_file
 
 import finetooth as ft
-from finetooth.commands import evaluate, train
+from finetooth.commands import check, evaluate, train
 from finetooth.errors import ConfigError, DataError, FinetoothError, ModelError
 from finetooth.rundir import read_json, read_jsonl, write_json
 from finetooth.taskfile import load_task
@@ -47,6 +47,12 @@ def test_the_users_own_files_are_never_deleted(model: Path, tmp_path: Path) -> N
     with pytest.raises(ConfigError, match=r"data/train\.csv"):
         run(model, tmp_path / "project", data__train=str(mine))
     assert mine.is_file()
+
+
+def test_a_checked_directory_can_be_run_in(model: Path, tmp_path: Path) -> None:
+    check.run(load_task({"model": str(model), "data": {"train": ROWS}}), tmp_path / "run")
+    assert run(model, tmp_path / "run").summary["split"] == "test"
+    assert (tmp_path / "run" / "data" / "check.json").is_file()
 
 
 def test_another_base_model_is_refused(model: Path, tmp_path: Path) -> None:
