@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Literal, get_args
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic.fields import FieldInfo
 
 from finetooth.errors import ConfigError
 
@@ -210,14 +211,19 @@ OTHER_NAMES: dict[str, str] = {
 }
 
 
-def keys(section: type[BaseModel] = Task, prefix: str = "") -> Iterator[tuple[str, str]]:
-    """Every dotted key with its description, in the order of the fields: ("train.rank", "Rank of ...")."""
+def fields(section: type[BaseModel] = Task, prefix: str = "") -> Iterator[tuple[str, FieldInfo]]:
+    """Every dotted key with its field, in order: ("train.rank", FieldInfo)."""
     for name, field in section.model_fields.items():
         kind = field.annotation
         if isinstance(kind, type) and issubclass(kind, BaseModel):
-            yield from keys(kind, f"{prefix}{name}.")
+            yield from fields(kind, f"{prefix}{name}.")
         else:
-            yield f"{prefix}{name}", field.description or ""
+            yield f"{prefix}{name}", field
+
+
+def keys() -> Iterator[tuple[str, str]]:
+    """Every dotted key with its description: ("train.rank", "Rank of the LoRA adapters.")."""
+    return ((key, field.description or "") for key, field in fields())
 
 
 def suggest(key: str) -> str:

@@ -3,27 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import click
 import yaml
-from pydantic import BaseModel, create_model
+from pydantic import create_model
 from pydantic.fields import FieldInfo
 
-from finetooth.config import Task
+from finetooth.config import fields
 
-
-def _fields(section: type[BaseModel] = Task, prefix: str = "") -> Iterator[tuple[str, FieldInfo]]:
-    for name, field in section.model_fields.items():
-        kind = field.annotation
-        if isinstance(kind, type) and issubclass(kind, BaseModel):
-            yield from _fields(kind, f"{prefix}{name}.")
-        else:
-            yield f"{prefix}{name}", field
-
-
-FIELDS: dict[str, FieldInfo] = dict(_fields())
+FIELDS: dict[str, FieldInfo] = dict(fields())
 _KEYS = {key.replace(".", "__"): key for key in FIELDS}  # the parameter's name in Python -> the key
 
 

@@ -87,7 +87,7 @@ def _set_up(task: Task, stored: Task | None, path: Path, console: Console, grade
     if not setup.train_rows:
         raise DataError("No training row is left. Look at them with: finetooth check TASK")
     if stored is None:
-        if prepared.sealed_count and graded and task.data.overlong == "raise":
+        if prepared.sealed_count and task.data.overlong == "raise":
             _require_short(path, renderer, limit)
         _resolve(setup, limit, console)
         setup.task = workspace.load_config(path)
