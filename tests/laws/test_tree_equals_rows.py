@@ -14,7 +14,7 @@ import torch
 from models_for_tests import CONFIGS, TREE_FAMILIES, VOCABULARY, forest, tiny
 from transformers import AttentionInterface
 
-from finetooth.model import attention
+from finetooth.model import attention, segments
 from finetooth.model.api import Model
 from finetooth.tree import PrefixTree, Row, microtrees
 
@@ -66,7 +66,7 @@ def assert_same_gradients(
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("family", TREE_FAMILIES)
 def test_logprobs_and_gradients(family: str, kind: str, bundle: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(attention, "BUNDLE", bundle)
+    monkeypatch.setattr(segments, "BUNDLE", bundle)
     for seed in range(2):
         hf, rows = tiny(family, seed), forest(seed, scale=2)
         want_M = stock_logprobs(hf, rows)
@@ -82,7 +82,7 @@ def test_logprobs_and_gradients(family: str, kind: str, bundle: int, monkeypatch
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("family", TREE_FAMILIES)
 def test_in_float64(family: str, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(attention, "BUNDLE", 4)
+    monkeypatch.setattr(segments, "BUNDLE", 4)
     hf, rows = tiny(family).double(), forest(3)
     want_M = stock_logprobs(hf, rows)
     want_M.sum().backward()
@@ -162,7 +162,7 @@ def test_temperature_and_hidden(kind: str) -> None:
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("family", TREE_FAMILIES)
 def test_isolation(family: str, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(attention, "BUNDLE", 4)
+    monkeypatch.setattr(segments, "BUNDLE", 4)
     hf = tiny(family)
     model = over_trees(hf, kind)
     rows = [Row(row.tokens, [0.0] + [1.0] * (len(row) - 1)) for row in forest(4)]
@@ -217,7 +217,8 @@ def test_a_planted_leak_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
     ) -> Any:
         return np.tril(np.ones((len(tree), len(tree)), bool))[start:stop, start:stop]
 
-    monkeypatch.setattr(attention, "visible", everything_before)
+    for module in (attention, segments):
+        monkeypatch.setattr(module, "visible", everything_before)
     hf, rows = tiny("llama"), forest(0)
     want_M = stock_logprobs(hf, rows)
     for kind in KINDS:

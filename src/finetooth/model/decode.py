@@ -20,7 +20,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from finetooth.model.attention import TreeAttention, merge, partial_attention
+from finetooth.model.attention import TreeAttention
+from finetooth.model.partial import merge, partial_attention
 from finetooth.tree import Ints, PrefixTree, Row
 
 Forward = Callable[[Tensor, Tensor, Any], Tensor]

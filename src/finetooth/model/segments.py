@@ -1,0 +1,133 @@
+"""Exact attention over a tree on the CPU, without a mask where there is no branch.
+
+A segment is a run of nodes without a branch. The queries that see its keys are exactly the contiguous block
+from its start to the end of its subtree, so PyTorch's flash kernel with its upper-left causal mask computes
+them without a mask; partial results are merged by log-sum-exp. Small subtrees that lie side by side are
+bundled under one masked call.
+
+Axes: N nodes, Q queries, H query heads, G key/value heads, D head dimension.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from finetooth.model.partial import flash, flash_backward, merge
+from finetooth.tree import PrefixTree
+
+# Subtrees up to this many nodes are computed under one mask: below, a kernel call costs more than its work.
+BUNDLE = 192
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """Queries start:query_end against keys start:key_end; causal when mask is None. fresh: nothing to
+    merge."""
+
+    start: int
+    key_end: int
+    query_end: int
+    fresh: bool
+    mask: Tensor | None
+
+
+def visible(tree: PrefixTree, window: int | None = None, start: int = 0, stop: int | None = None) -> Any:
+    """Boolean [Q, Q] for nodes start:stop: may row i see column j."""
+    node = np.arange(len(tree))[start:stop]
+    end, depth = tree.end_N[start:stop], tree.depth_N[start:stop]
+    mask = (node[None, :] <= node[:, None]) & (node[:, None] < end[None, :])
+    return mask if window is None else mask & (depth[:, None] - depth[None, :] < window)
+
+
+def plan(tree: PrefixTree, dtype: torch.dtype) -> list[Block]:
+    """Cover what each node may see by blocks: one per segment, or one masked block for small neighbours."""
+    parent_N, end_N = tree.parent_N, tree.end_N
+    children_N = np.bincount(parent_N[parent_N >= 0], minlength=len(tree))
+    starts = np.flatnonzero((parent_N < 0) | (children_N[parent_N] > 1))
+    blocks: list[Block] = []
+    at = 0
+    while at < starts.size:
+        start = int(starts[at])
+        stop = int(end_N[start])
+        key_end = int(starts[at + 1]) if at + 1 < starts.size else len(tree)
+        fresh = bool(parent_N[start] < 0)
+        if stop - start > BUNDLE:
+            blocks.append(Block(start, key_end, stop, fresh, None))
+            at += 1
+            continue
+        while stop < len(tree) and parent_N[stop] == parent_N[start] and end_N[stop] - start <= BUNDLE:
+            stop = int(end_N[stop])
+        if key_end >= stop:
+            blocks.append(Block(start, stop, stop, fresh, None))
+        else:
+            mask = torch.zeros(stop - start, stop - start, dtype=dtype)
+            mask.masked_fill_(~torch.from_numpy(visible(tree, None, start, stop)), float("-inf"))
+            blocks.append(Block(start, stop, stop, fresh, mask))
+        at = int(np.searchsorted(starts, stop))
+    return blocks
+
+
+def attend(query: Tensor, key: Tensor, value: Tensor, blocks: list[Block], scale: float) -> Tensor:
+    """query [1, H, N, D], key and value [1, G, N, D] -> [1, H, N, D], differentiable; blocks: of `plan`."""
+    merged: Tensor = _Segments.apply(query, key, value, blocks, scale)  # type: ignore[no-untyped-call]
+    return merged
+
+
+class _Segments(torch.autograd.Function):
+    """Exact attention by blocks; the backward calls the matching kernel with the merged output."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, query: Tensor, key: Tensor, value: Tensor, blocks: list[Block], scale: float
+    ) -> Tensor:
+        out = torch.zeros_like(query)
+        lse = query.new_full(query.shape[:-1], float("-inf"))
+        for block in blocks:
+            queries, keys = slice(block.start, block.query_end), slice(block.start, block.key_end)
+            part, part_lse = flash(
+                query[:, :, queries],
+                key[:, :, keys],
+                value[:, :, keys],
+                0.0,
+                block.mask is None,
+                attn_mask=block.mask,
+                scale=scale,
+            )
+            if block.fresh:
+                out[:, :, queries] = part
+                lse[:, :, queries] = part_lse
+            else:
+                merge(out[:, :, queries], lse[:, :, queries], part, part_lse)
+        ctx.save_for_backward(query, key, value, out, lse)
+        ctx.blocks, ctx.scale = blocks, scale
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Any) -> Any:
+        query, key, value, out, lse = ctx.saved_tensors
+        grad = grads[0].contiguous()
+        grad_query = torch.zeros_like(query)
+        grad_key, grad_value = torch.empty_like(key), torch.empty_like(value)
+        for block in ctx.blocks:
+            queries, keys = slice(block.start, block.query_end), slice(block.start, block.key_end)
+            part_query, part_key, part_value = flash_backward(
+                grad[:, :, queries],
+                query[:, :, queries],
+                key[:, :, keys],
+                value[:, :, keys],
+                out[:, :, queries],
+                lse[:, :, queries],
+                0.0,
+                block.mask is None,
+                attn_mask=block.mask,
+                scale=ctx.scale,
+            )
+            grad_query[:, :, queries] += part_query
+            grad_key[:, :, keys] = part_key
+            grad_value[:, :, keys] = part_value
+        return grad_query, grad_key, grad_value, None, None
