@@ -22,6 +22,7 @@ from finetooth.model import adapters, generate, head, load, proof, saving
 from finetooth.model.attention import TreeAttention
 from finetooth.model.decode import Decoder, RowDecoder, TreeDecoder
 from finetooth.model.generate import Choice
+from finetooth.model.head import Head
 from finetooth.tree import Ints, PrefixTree, Row, microtrees
 from finetooth.types import Completion, Sampling
 
@@ -115,15 +116,15 @@ class Model:
             return torch.zeros(0, device=self.device)
         if self.attention == "rows":
             return self._row_logprobs(tree, temperature)
-        hidden_ND = self._tree_hidden(tree)
-        at_M, token_M = tree.parent_N[tree.node_M], tree.token_N[tree.node_M]
-        return head.logprobs(self.hf.get_output_embeddings(), hidden_ND, at_M, token_M, temperature)
+        at_K, read_M = np.unique(tree.parent_N[tree.node_M], return_inverse=True)
+        hidden_KD = self._tree_hidden(tree, at_K)
+        return head.logprobs(Head.of(self.hf), hidden_KD, read_M, tree.token_N[tree.node_M], temperature)
 
     def hidden(self, tree: PrefixTree, nodes_K: Ints) -> Tensor:
         """Last hidden states at these nodes of the tree: [K, D], differentiable."""
         self._check(tree.token_N, int(tree.depth_N.max()))
         if self.attention != "rows":
-            return self._tree_hidden(tree).index_select(0, self._tensor(nodes_K))
+            return self._tree_hidden(tree, nodes_K)
         owner = {int(node): (row, at) for row, path in enumerate(tree.path_R) for at, node in enumerate(path)}
         pieces: dict[int, Tensor] = {}
         for row in sorted({owner[int(node)][0] for node in nodes_K}):
@@ -131,9 +132,10 @@ class Model:
             pieces[row] = self.hf.base_model(input_ids=ids, use_cache=False).last_hidden_state[0]
         return torch.stack([pieces[row][at] for row, at in (owner[int(node)] for node in nodes_K)])
 
-    def _tree_hidden(self, tree: PrefixTree) -> Tensor:
+    def _tree_hidden(self, tree: PrefixTree, nodes_K: Ints) -> Tensor:
         plan = TreeAttention(tree, self.attention, self.device, self.dtype)
-        return self._trunk(self._tensor(tree.token_N), self._tensor(tree.depth_N), plan)
+        hidden_ND = self._trunk(self._tensor(tree.token_N), self._tensor(tree.depth_N), plan)
+        return hidden_ND.index_select(0, self._tensor(nodes_K))
 
     def _trunk(self, token_N: Tensor, depth_N: Tensor, tree: Any) -> Tensor:
         out = self.hf.base_model(
@@ -204,7 +206,7 @@ class Model:
             return RowDecoder(self._logits, contexts)
         tree = PrefixTree.build(contexts)
         prefill = TreeAttention(tree, self.attention, self.device, self.dtype, keep=True)
-        return TreeDecoder(self._trunk, self.hf.get_output_embeddings(), tree, prefill)
+        return TreeDecoder(self._trunk, Head.of(self.hf), tree, prefill)
 
     # Weights -----------------------------------------------------------------------------------------------
 

@@ -1,13 +1,20 @@
 """Log-probabilities at scored tokens only, in chunks, so that N x V logits never exist.
 
-Axes: K distinct nodes at which a token is scored, M scored tokens, D hidden size, V vocabulary.
+A frozen head (LoRA) costs two matrix products: the gradient of log softmax by the hidden state is the
+picked token's embedding minus the mean embedding under the softmax, and that mean is taken while the
+logits are at hand. Chunks are stretches of the vocabulary, merged by their log-sum-exp, so that the large
+matrix is read once and not once a chunk. A trained head keeps its logits for the backward pass while they
+are few, and computes them again where they are not.
+
+Axes: K nodes at which a token is scored, M scored tokens, D hidden size, V vocabulary, C one chunk of it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
@@ -15,51 +22,150 @@ from torch.utils.checkpoint import checkpoint
 from finetooth.tree import Ints
 
 # Logits of one chunk hold at most this many numbers: memory does not grow with the number of scored tokens.
-CHUNK_NUMBERS = {"cpu": 1 << 22, "cuda": 1 << 27}
+CHUNK_NUMBERS = {"cpu": 1 << 20, "cuda": 1 << 27}
+# A trained head keeps up to this many logits for the backward pass, else it computes them again: 128 MiB in
+# float32 on the CPU.
+KEEP_NUMBERS = {"cpu": 1 << 25, "cuda": 1 << 28}
 
 
-def logprobs(
-    head: Callable[[Tensor], Tensor], hidden_ND: Tensor, at_M: Ints, token_M: Ints, temperature: float
-) -> Tensor:
-    """log softmax(head(hidden[at]) / temperature)[token] for each scored token: float32 (float64 for a
-    float64 model), nats, shape [M], differentiable with respect to hidden_ND and the head's weights.
+@dataclass(frozen=True, slots=True)
+class Head:
+    """Hidden states [K, D] -> logits [K, V] (at least float32), as the architecture's own forward makes them.
 
-    at_M: the node where each token is read (its parent). Nodes that are read for several tokens (the options
-    of a question) pay for their logits once. Chunks are recomputed in the backward pass.
+    linear: the output embeddings. scale: what logits are multiplied with (Granite, Cohere). softcap: the
+    bound c of c * tanh(logits / c) (Gemma 2). Whatever else an architecture does fails the capability proof.
     """
-    at_K, read_M = np.unique(at_M, return_inverse=True)
-    hidden_KD = hidden_ND.index_select(0, torch.from_numpy(at_K).to(hidden_ND.device))
-    order_M = np.argsort(read_M, kind="stable")
-    sorted_M = read_M[order_M]
-    with torch.no_grad():
-        vocabulary = int(head(hidden_KD[:1]).shape[-1])
-    rows = max(16, CHUNK_NUMBERS.get(hidden_ND.device.type, 1 << 22) // vocabulary)
-    pieces = []
-    for start in range(0, at_K.size, rows):
-        low, high = np.searchsorted(sorted_M, [start, start + rows])
-        chunk = (
-            head,
-            hidden_KD[start : start + rows],
-            torch.from_numpy(sorted_M[low:high] - start).to(hidden_ND.device),
-            torch.from_numpy(token_M[order_M[low:high]]).to(hidden_ND.device),
-            temperature,
+
+    linear: Any
+    scale: float = 1.0
+    softcap: float | None = None
+
+    @classmethod
+    def of(cls, hf: Any) -> Head:
+        """The head of a transformers causal language model."""
+        config = hf.config
+        scale = getattr(config, "logit_scale", None) or 1.0 / (getattr(config, "logits_scaling", None) or 1.0)
+        return cls(hf.get_output_embeddings(), scale, getattr(config, "final_logit_softcapping", None))
+
+    def __call__(self, hidden_KD: Tensor) -> Tensor:
+        logit_KV = at_least_float32(self.linear(hidden_KD)) * self.scale
+        return logit_KV if self.softcap is None else self.softcap * torch.tanh(logit_KV / self.softcap)
+
+    @property
+    def plain(self) -> bool:
+        """Nothing but a linear layer without bias, so that the gradient is known in closed form."""
+        return (
+            self.softcap is None
+            and type(self.linear) is torch.nn.Linear
+            and self.linear.bias is None
+            and not torch.is_autocast_enabled(self.linear.weight.device.type)
         )
-        if torch.is_grad_enabled() and at_K.size > rows:
-            pieces.append(checkpoint(_chunk, *chunk, use_reentrant=False, preserve_rng_state=False))
+
+
+def logprobs(head: Head, hidden_KD: Tensor, read_M: Ints, token_M: Ints, temperature: float) -> Tensor:
+    """log softmax(head(hidden[read]) / temperature)[token] for each scored token: float32 (float64 for a
+    float64 model), nats, shape [M], differentiable with respect to hidden_KD and the head's weights.
+
+    read_M: the row of hidden_KD at which each token is read (its parent's). Rows that are read for several
+    tokens (the options of a question) pay for their logits once.
+    """
+    read, token = (torch.from_numpy(at_M).to(hidden_KD.device) for at_M in (read_M, token_M))
+    if not head.plain:
+        return _general(head, hidden_KD, read, token, temperature)
+    weight_VD = head.linear.weight
+    return _Plain.apply(hidden_KD, weight_VD, read, token, head.scale / temperature)  # type: ignore
+
+
+def _chunks(count: int, other: int, device: torch.device) -> Iterator[slice]:
+    """Cut `count` so that a chunk times `other` stays within CHUNK_NUMBERS."""
+    step = max(16, CHUNK_NUMBERS.get(device.type, 1 << 20) // other)
+    return (slice(start, min(start + step, count)) for start in range(0, count, step))
+
+
+class _Plain(torch.autograd.Function):
+    """log softmax(scale * hidden @ weight.T)[read, token], with the backward pass written out."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, hidden_KD: Tensor, weight_VD: Tensor, read_M: Tensor, token_M: Tensor, scale: float
+    ) -> Tensor:
+        by_hidden, by_weight = ctx.needs_input_grad[:2]
+        keep = by_weight and hidden_KD.shape[0] * weight_VD.shape[0] <= KEEP_NUMBERS.get(
+            weight_VD.device.type, 0
+        )
+        # The picked logit first: a chunk then needs nothing but its sum and, for a frozen head, its mean.
+        picked_MD = hidden_KD.index_select(0, read_M) * weight_VD.index_select(0, token_M)
+        picked_M = at_least_float32(picked_MD).sum(-1) * scale
+        lse_K, top_K = picked_M.new_zeros(len(hidden_KD)), picked_M.new_full((len(hidden_KD),), float("-inf"))
+        mean_KD = torch.zeros_like(hidden_KD) if by_hidden and not by_weight else None
+        kept = []
+        for part in _chunks(len(weight_VD), len(hidden_KD), weight_VD.device):
+            logit_KC = _logits(hidden_KD, weight_VD[part], scale)
+            new_K = torch.maximum(top_K, logit_KC.amax(-1))
+            shrink_K = (top_K - new_K).exp_()
+            if keep:
+                kept.append(logit_KC)
+                exp_KC = (logit_KC - new_K.unsqueeze(-1)).exp_()
+            else:
+                exp_KC = logit_KC.sub_(new_K.unsqueeze(-1)).exp_()
+            lse_K, top_K = lse_K * shrink_K + exp_KC.sum(-1), new_K
+            if mean_KD is not None:
+                mean_KD.mul_(shrink_K.unsqueeze(-1)).addmm_(exp_KC.to(weight_VD.dtype), weight_VD[part])
+        if mean_KD is not None:
+            mean_KD.div_(lse_K.unsqueeze(-1))
+        lse_K = lse_K.log_().add_(top_K)
+        ctx.save_for_backward(hidden_KD, weight_VD, read_M, token_M, lse_K, mean_KD, *kept)
+        ctx.scale = scale
+        # Both terms are rounded apart from each other; a log-probability is never above 0.
+        return (picked_M - lse_K.index_select(0, read_M)).clamp_(max=0.0)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Any) -> Any:
+        hidden_KD, weight_VD, read_M, token_M, lse_K, mean_KD, *kept = ctx.saved_tensors
+        grad_M = grads[0] * ctx.scale
+        total_K = grad_M.new_zeros(len(hidden_KD)).index_add_(0, read_M, grad_M).neg_().unsqueeze(-1)
+        grad_M = grad_M.unsqueeze(-1).to(weight_VD.dtype)
+        picked_MD = weight_VD.index_select(0, token_M).mul_(grad_M)
+        if mean_KD is not None:
+            grad_KD = mean_KD * total_K.to(mean_KD.dtype)
+            return grad_KD.index_add_(0, read_M, picked_MD), None, None, None, None
+        grad_KD = torch.zeros_like(hidden_KD).index_add_(0, read_M, picked_MD)
+        grad_VD = torch.zeros_like(weight_VD)
+        grad_VD.index_add_(0, token_M, hidden_KD.index_select(0, read_M).mul_(grad_M))
+        for index, part in enumerate(_chunks(len(weight_VD), len(hidden_KD), weight_VD.device)):
+            logit_KC = kept[index] if kept else _logits(hidden_KD, weight_VD[part], ctx.scale)
+            grad_KC = (logit_KC - lse_K.unsqueeze(-1)).exp_().mul_(total_K).to(weight_VD.dtype)
+            grad_KD.addmm_(grad_KC, weight_VD[part])
+            grad_VD[part].addmm_(grad_KC.T, hidden_KD)
+        return grad_KD, grad_VD, None, None, None
+
+
+def _logits(hidden_KD: Tensor, weight_CD: Tensor, scale: float) -> Tensor:
+    logit_KC = at_least_float32(hidden_KD @ weight_CD.T)
+    return logit_KC if scale == 1.0 else logit_KC.mul_(scale)
+
+
+def _general(head: Head, hidden_KD: Tensor, read_M: Tensor, token_M: Tensor, temperature: float) -> Tensor:
+    """The same for any head: autograd through chunks of nodes, computed again in the backward pass."""
+
+    def chunk(hidden_CD: Tensor, read: Tensor, token: Tensor) -> Tensor:
+        logp_CV = torch.log_softmax(head(hidden_CD) / temperature, -1)
+        # index_select rather than indexing: its CPU backward is deterministic.
+        return logp_CV.flatten().index_select(0, read * logp_CV.shape[-1] + token)
+
+    order_M = read_M.argsort(stable=True)
+    read_M, token_M = read_M.index_select(0, order_M), token_M.index_select(0, order_M)
+    pieces = []
+    for rows in _chunks(len(hidden_KD), len(head.linear.weight), hidden_KD.device):
+        scored = slice(
+            *torch.searchsorted(read_M, torch.tensor([rows.start, rows.stop], device=read_M.device)).tolist()
+        )
+        given = (hidden_KD[rows], read_M[scored] - rows.start, token_M[scored])
+        if torch.is_grad_enabled():
+            pieces.append(checkpoint(chunk, *given, use_reentrant=False, preserve_rng_state=False))
         else:
-            pieces.append(_chunk(*chunk))
-    back_M = np.empty_like(order_M)
-    back_M[order_M] = np.arange(order_M.size)
-    return torch.cat(pieces).index_select(0, torch.from_numpy(back_M).to(hidden_ND.device))
-
-
-def _chunk(
-    head: Callable[[Tensor], Tensor], hidden_KD: Tensor, read_M: Tensor, token_M: Tensor, temperature: float
-) -> Tensor:
-    logit_KV = at_least_float32(head(hidden_KD)) / temperature
-    # index_select rather than indexing: its CPU backward is deterministic.
-    picked_M = logit_KV.flatten().index_select(0, read_M * logit_KV.shape[-1] + token_M)
-    return picked_M - logit_KV.logsumexp(-1).index_select(0, read_M)
+            pieces.append(chunk(*given))
+    return torch.cat(pieces).index_select(0, order_M.argsort())
 
 
 def at_least_float32(logits: Tensor) -> Tensor:
