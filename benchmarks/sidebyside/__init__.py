@@ -1,0 +1,1 @@
+"""What `speed.py` and `scaling.py` are made of: rows, statistics, environments, children, tables."""

@@ -1,0 +1,108 @@
+"""The harness's side of the line protocol: one child process for each system, one of them at work at a time."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import subprocess
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TextIO
+
+PEERS = Path(__file__).resolve().parents[1] / "peers"
+SOURCE = Path(__file__).resolve().parents[2] / "src"
+
+
+class ChildDied(RuntimeError):
+    """A child ended without an answer; the message has the last lines of its log."""
+
+
+def surroundings(threads: int, ours: bool) -> dict[str, str]:
+    """The environment of a child: the same threads for all, and waiting threads sleep instead of spinning."""
+    kept = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    fixed = {
+        "OMP_NUM_THREADS": str(threads),
+        "MKL_NUM_THREADS": str(threads),
+        "OMP_WAIT_POLICY": "PASSIVE",
+        "KMP_BLOCKTIME": "0",
+        "TOKENIZERS_PARALLELISM": "false",
+        "HF_HUB_OFFLINE": "1",
+        "HF_DATASETS_OFFLINE": "1",
+        "PYTHONWARNINGS": "ignore",
+    }
+    return kept | fixed | ({"PYTHONPATH": str(SOURCE)} if ours else {})
+
+
+class Child:
+    """One system in its own process. name: what the tables call it. versions: of what it loaded."""
+
+    def __init__(self, name: str, python: Path, script: str, spec: Mapping[str, Any], room: Path) -> None:
+        self.name = name
+        self.versions: dict[str, str] = {}
+        path, self._log_path = room / f"{name}.json", room / f"{name}.log"
+        path.write_text(json.dumps(spec), encoding="utf-8")
+        self._log: TextIO = self._log_path.open("w", encoding="utf-8")
+        self._process = subprocess.Popen(
+            [str(python), str(PEERS / script), str(path)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._log,
+            text=True,
+            env=surroundings(spec["threads"], ours=script == "run_finetooth.py"),
+        )
+
+    def ready(self) -> None:
+        """Block until everything is loaded."""
+        self.versions = self._read()["versions"]
+
+    def turn(self, **message: Any) -> dict[str, Any]:
+        """Let it compute once; what it found, with `seconds`."""
+        self._write({"do": "step"} | message)
+        return self._read()
+
+    def stop(self) -> int:
+        """End it; its peak memory in bytes."""
+        self._write({"do": "stop"})
+        peak = int(self._read()["peak"])
+        self._process.wait()
+        self._log.close()
+        return peak
+
+    def kill(self) -> None:
+        """End it at once, whatever it does."""
+        self._process.kill()
+        self._process.wait()
+
+    def _write(self, message: Mapping[str, Any]) -> None:
+        assert self._process.stdin is not None
+        try:
+            self._process.stdin.write(json.dumps(message) + "\n")
+            self._process.stdin.flush()
+        except BrokenPipeError:
+            raise self._died() from None
+
+    def _read(self) -> dict[str, Any]:
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        if not line:
+            raise self._died()
+        found: dict[str, Any] = json.loads(line)
+        return found
+
+    def _died(self) -> ChildDied:
+        self._log.flush()
+        tail = self._log_path.read_text(encoding="utf-8", errors="replace").splitlines()[-15:]
+        return ChildDied(f"{self.name} ended without an answer:\n" + "\n".join(tail))
+
+
+@contextmanager
+def alone(lock: Path | None) -> Iterator[None]:
+    """Hold an exclusive lock on a file inside, for machines on which other work waits for it; None: nothing."""
+    if lock is None:
+        yield
+        return
+    with lock.open("a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield

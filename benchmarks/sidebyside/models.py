@@ -1,0 +1,61 @@
+"""The one model that every system gets: a random Llama from a config, with a tokenizer of as many words."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+SHAPE = {
+    "hidden_size": 512,
+    "num_hidden_layers": 8,
+    "num_attention_heads": 8,
+    "num_key_value_heads": 8,
+    "intermediate_size": 1376,
+    "vocab_size": 32000,
+    "max_position_embeddings": 2048,
+}
+EPSILON = 1e-5  # of the RMS norms, given to every system
+# Three times the usual spread of random weights: probabilities then differ between tokens and depend on the
+# context, so a system that scores other tokens, or lets rows see each other, shows another loss.
+SPREAD = 0.06
+
+
+def make_model(directory: Path, shape: Mapping[str, int] = SHAPE, seed: int = 0) -> Path:
+    """Write config, fp32 safetensors and tokenizer into `directory`, unless they are there; returns it."""
+    if (directory / "model.safetensors").is_file():
+        return directory
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    config = LlamaConfig(
+        **shape,
+        rms_norm_eps=EPSILON,
+        initializer_range=SPREAD,
+        tie_word_embeddings=False,
+        pad_token_id=0,
+        bos_token_id=1,
+        eos_token_id=2,
+    )
+    torch.manual_seed(seed)
+    model = LlamaForCausalLM(config)
+    write_tokenizer(directory, shape["vocab_size"])
+    model.save_pretrained(directory)
+    return directory
+
+
+def write_tokenizer(directory: Path, vocabulary: int) -> None:
+    """A tokenizer in which id n is the word "wn"; three special tokens in front."""
+    import tokenizers
+
+    special = ["<pad>", "<s>", "</s>"]
+    words = {word: at for at, word in enumerate(special)}
+    words |= {f"w{at}": at for at in range(len(special), vocabulary)}
+    backend = tokenizers.Tokenizer(tokenizers.models.WordLevel(words, unk_token="<pad>"))
+    backend.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()
+    backend.add_special_tokens(special)
+    directory.mkdir(parents=True, exist_ok=True)
+    backend.save(str(directory / "tokenizer.json"))
+    names = dict(zip(("pad_token", "bos_token", "eos_token"), special, strict=True))
+    names["tokenizer_class"] = "PreTrainedTokenizerFast"
+    (directory / "tokenizer_config.json").write_text(json.dumps(names), encoding="utf-8")

@@ -1,0 +1,85 @@
+"""Tables of what was measured, as Markdown, so that a terminal and docs/benchmarks.md show the same."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sidebyside.statistics import Ratio, Spread
+from sidebyside.training import SAME_LOSS, same_loss
+
+Result = Mapping[str, Any]
+
+
+def table(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
+    """A Markdown table with its columns aligned."""
+    widths = [max(len(line[at]) for line in [head, *lines]) for at in range(len(head))]
+
+    def show(cells: Sequence[str]) -> str:
+        padded = [cell.ljust(width) for cell, width in zip(cells, widths, strict=True)]
+        return "| " + " | ".join(padded) + " |"
+
+    rule = "|" + "|".join("-" * (width + 2) for width in widths) + "|"
+    return "\n".join([show(head), rule, *(show(line) for line in lines)])
+
+
+def spread(values: Sequence[float], unit: str = "s") -> str:
+    """Median and range."""
+    found = Spread.of(values)
+    return f"{found.median:.2f} {unit} ({found.low:.2f}-{found.high:.2f})"
+
+
+def ratio(others: Sequence[float], ours: Sequence[float]) -> str:
+    """The paired ratio and its lower bound."""
+    found = Ratio.paired(others, ours)
+    return f"{found.median:.2f}x" + (f" (> {found.low:.2f})" if found.low is not None else "")
+
+
+def training_table(name: str, result: Result) -> str:
+    """One training case: times, ratios to finetooth, memory, losses, and the share of the floor."""
+    systems = result["systems"]
+    ours = systems["finetooth"]["seconds"]
+    void = same_loss(systems)
+    lines = []
+    for system, found in systems.items():
+        if not found["seconds"]:
+            lines.append([system, "did not run", "", "", ""])
+            continue
+        lines.append(
+            [
+                system,
+                spread(found["seconds"]),
+                ratio(found["seconds"], ours) if system != "finetooth" else "",
+                f"{found['peak'] / 2**30:.2f} GiB" if "peak" in found else "",
+                f"{found['losses'][0]:.4f} → {found['losses'][-1]:.4f}",
+            ]
+        )
+    head = ["system", "a step: median (range)", "times finetooth", "peak memory", "loss"]
+    return "\n\n".join(
+        [
+            f"**{name}**: {result['title']}",
+            floor_line(result, ours),
+            table(head, lines),
+            agreement(void),
+        ]
+    )
+
+
+def floor_line(result: Result, ours: Sequence[float]) -> str:
+    """The rows, the floor, and where finetooth stands."""
+    work, rate = result["work"], Spread.of(result["rates"])
+    seconds = result["gflop"] / rate.median
+    return (
+        f"{work['row_tokens']:,} tokens in the rows, {work['distinct']:,} distinct, {work['scored']:,} scored. "
+        f"Fewest operations: {result['gflop']:.0f} GFLOP; matrix rate {rate.median:.0f} GFLOP/s "
+        f"({rate.low:.0f}-{rate.high:.0f}), so {seconds:.2f} s: "
+        f"finetooth at {seconds / Spread.of(ours).median:.0%} of the floor."
+    )
+
+
+def agreement(void: Mapping[str, float]) -> str:
+    """Whether all systems trained the same thing."""
+    if not void:
+        return f"The first losses of all systems agree to {SAME_LOSS:g}."
+    named = ", ".join(f"{name} by {by:.4f}" for name, by in void.items())
+    return f"VOID for {named}: the first loss differs from finetooth's, so something else was trained."

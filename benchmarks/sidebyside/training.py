@@ -1,0 +1,186 @@
+"""Cases (a) and (b): training steps of all systems, interleaved step by step."""
+
+from __future__ import annotations
+
+import json
+import statistics
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from sidebyside.children import Child, ChildDied, alone
+from sidebyside.environments import python_of
+from sidebyside.floor import Work, step_gflop
+from sidebyside.models import EPSILON, SHAPE
+from sidebyside.rows import Tokens, classification_rows, instruction_rows
+
+ROWS_A_STEP, RANK, ALPHA, RATE = 16, 16, 32, 1e-4
+PACKED_TO = 1024  # tokens of a packed sequence: TRL's default
+SAME_LOSS = 1e-3
+
+
+@dataclass(frozen=True, slots=True)
+class System:
+    """One way to take a step. script, environment: what runs it and where. options: its own settings."""
+
+    name: str
+    script: str
+    environment: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+SYSTEMS = [
+    System("finetooth", "run_finetooth.py", ""),
+    System("trl-1", "run_trainer.py", "hf", {"micro": 1}),
+    System("trl-4", "run_trainer.py", "hf", {"micro": 4}),
+    System("trl-4-grouped", "run_trainer.py", "hf", {"micro": 4, "order": "group_by_length"}),
+    System("trl-16", "run_trainer.py", "hf", {"micro": 16}),
+    System("trl-packed", "run_trainer.py", "hf", {"micro": 1, "packing": PACKED_TO}),
+    System("trainer-1", "run_trainer.py", "hf", {"micro": 1}),
+    System("trainer-4", "run_trainer.py", "hf", {"micro": 4}),
+    System("litgpt-1", "run_litgpt.py", "litgpt", {"micro": 1}),
+    System("litgpt-4", "run_litgpt.py", "litgpt", {"micro": 4}),
+    System("torchtune-1", "run_torchtune.py", "torchtune", {"micro": 1}),
+    System("torchtune-4", "run_torchtune.py", "torchtune", {"micro": 4}),
+]
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingCase:
+    """Rows and what of the model is trained."""
+
+    title: str
+    rows: Sequence[Tokens]
+    adapter: str
+
+
+def training_cases() -> dict[str, TrainingCase]:
+    """The cases by name."""
+    vocabulary = SHAPE["vocab_size"]
+    instructions = instruction_rows(ROWS_A_STEP, vocabulary, seed=15)
+    labelled = classification_rows(ROWS_A_STEP, vocabulary)
+    return {
+        "a-lora": TrainingCase("instruction rows, LoRA", instructions, "lora"),
+        "a-full": TrainingCase("instruction rows, every weight", instructions, "none"),
+        "b-lora": TrainingCase("400-token system prompt, LoRA", labelled, "lora"),
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """What is the same for all cases of a run. lock: held while something is measured."""
+
+    model: Path
+    room: Path
+    environments: Path
+    threads: int
+    steps: int
+    warmup: int
+    lock: Path | None = None
+    shape: Mapping[str, int] = field(default_factory=lambda: SHAPE)
+
+    def child(self, system: System, spec: Mapping[str, Any]) -> Child:
+        """Start a system's process; raises CalledProcessError when its environment cannot be made."""
+        python = (
+            python_of(system.environment, self.environments) if system.environment else Path(sys.executable)
+        )
+        whole = {
+            "system": system.name,
+            "model": str(self.model),
+            "shape": {**self.shape, "rms_norm_eps": EPSILON},
+            "threads": self.threads,
+            **spec,
+            **system.options,
+        }
+        return Child(system.name, python, system.script, whole, self.room)
+
+    def probe(self) -> Child:
+        """The child that measures the machine."""
+        return self.child(System("probe", "run_probe.py", ""), {})
+
+
+def run_training(case: TrainingCase, systems: Sequence[System], setting: Setting) -> dict[str, Any]:
+    """All timings, losses and peaks of a case. A system that dies is reported with its error."""
+    path = setting.room / "rows.json"
+    path.write_text(json.dumps([row.as_json() for row in case.rows]), encoding="utf-8")
+    spec = {
+        "task": "train",
+        "rows": str(path),
+        "adapter": case.adapter,
+        "rank": RANK,
+        "alpha": ALPHA,
+        "rate": RATE,
+    }
+    found: dict[str, dict[str, Any]] = {}
+    children = start(systems, spec, setting, found)
+    probe = setting.probe()
+    probe.ready()
+    rates: list[float] = []
+    for at in range(setting.warmup + setting.steps):
+        with alone(setting.lock):
+            rates += probe.turn()["rates"]
+            for child in [*children[at % len(children) :], *children[: at % len(children)]]:
+                take(child, found[child.name], children, keep=at >= setting.warmup)
+        print(f"  round {at + 1} of {setting.warmup + setting.steps}", file=sys.stderr, flush=True)
+    for child in children:
+        found[child.name]["peak"] = child.stop()
+    probe.stop()
+    work = Work.of(case.rows)
+    return {
+        "title": case.title,
+        "work": asdict(work),
+        "gflop": step_gflop(work, setting.shape, case.adapter, RANK),
+        "rates": rates,
+        "rate": statistics.median(rates),
+        "systems": found,
+    }
+
+
+def start(
+    systems: Sequence[System], spec: Mapping[str, Any], setting: Setting, found: dict[str, dict[str, Any]]
+) -> list[Child]:
+    """The children that came up; the errors of the others are in `found`."""
+    children = []
+    for system in systems:
+        found[system.name] = {"seconds": [], "losses": []}
+        child = setting.child(system, spec)
+        try:
+            child.ready()
+            found[system.name]["versions"] = child.versions
+            children.append(child)
+        except ChildDied as error:
+            found[system.name]["error"] = str(error)
+            print(error, file=sys.stderr)
+    return children
+
+
+def take(child: Child, found: dict[str, Any], children: list[Child], keep: bool) -> None:
+    """One step of one system. Warm-up steps keep their loss but not their time."""
+    try:
+        done = child.turn()
+    except ChildDied as error:
+        found["error"] = str(error)
+        children.remove(child)
+        print(error, file=sys.stderr)
+        return
+    found["losses"].append(done.pop("loss"))
+    seconds = done.pop("seconds")
+    if keep:
+        found["seconds"].append(seconds)
+    found.setdefault("norms", []).append(done.pop("grad_norm", None))
+    found.update(done)
+
+
+def same_loss(systems: Mapping[str, Mapping[str, Any]], allowed: float = SAME_LOSS) -> dict[str, float]:
+    """The systems whose first loss differs from finetooth's by more than `allowed`, and by how much.
+
+    A system that is in here trains something else, and its times say nothing.
+    """
+    first = {name: system["losses"][0] for name, system in systems.items() if system["losses"]}
+    return {
+        name: abs(loss - first["finetooth"])
+        for name, loss in first.items()
+        if not abs(loss - first["finetooth"]) <= allowed
+    }

@@ -1,0 +1,77 @@
+"""Measure finetooth beside the trainers that people use, on this machine: python benchmarks/speed.py --help.
+
+Run it with the interpreter of an environment in which finetooth's requirements are installed; the code that is
+measured is this checkout's. Peers get virtual environments of their own. See docs/benchmarks.md for what is
+measured, and for what is fair about it and what not.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import json
+import os
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).resolve().parent
+sys.path[:0] = [str(HERE), str(HERE.parent / "src")]
+
+from sidebyside import environments, machine, report  # noqa: E402
+from sidebyside.models import make_model  # noqa: E402
+from sidebyside.training import SYSTEMS, Setting, run_training, training_cases  # noqa: E402
+
+CASES = {"a": ["a-lora", "a-full"], "b": ["b-lora"]}
+
+
+def arguments() -> argparse.Namespace:
+    """What the user asks for."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--cases", default="a,b", help="of a, a-lora, a-full, b; default: %(default)s")
+    parser.add_argument("--systems", help="training systems, by name or the start of one; default: all of\n"
+                        + ", ".join(system.name for system in SYSTEMS))  # fmt: skip
+    parser.add_argument("--steps", type=int, default=5, help="timed rounds, default %(default)s")
+    parser.add_argument("--warmup", type=int, default=2, help="rounds before them, default %(default)s")
+    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)), help="of every system")
+    parser.add_argument("--out", type=Path, default=Path("runs/speed"), help="for the results")
+    parser.add_argument("--envs", type=Path, default=environments.DEFAULT, help="for the peers' environments")
+    parser.add_argument("--lock", type=Path, help="a file to hold an exclusive lock on while measuring")
+    return parser.parse_args()
+
+
+def chosen(names: str | None) -> list[Any]:
+    """The systems that the user named, finetooth always among them."""
+    wanted = ["finetooth", *(names.split(",") if names else [system.name for system in SYSTEMS])]
+    return [system for system in SYSTEMS if any(system.name.startswith(name) for name in wanted)]
+
+
+def main() -> None:
+    """Run the cases one after the other; results are written after each."""
+    given = arguments()
+    given.out.mkdir(parents=True, exist_ok=True)
+    names = [case for name in given.cases.split(",") for case in CASES.get(name, [name])]
+    with tempfile.TemporaryDirectory() as folder:
+        setting = Setting(
+            model=make_model(given.envs / "model"),
+            room=Path(folder),
+            environments=given.envs,
+            threads=given.threads,
+            steps=given.steps,
+            warmup=given.warmup,
+            lock=given.lock,
+        )
+        for name in names:
+            print(f"case {name}", file=sys.stderr, flush=True)
+            result = run_training(training_cases()[name], chosen(given.systems), setting)
+            result |= {
+                "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="minutes"),
+                "machine": machine.describe(given.threads),
+            }
+            (given.out / f"{name}.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+            print(report.training_table(name, result), flush=True)
+
+
+if __name__ == "__main__":
+    main()
