@@ -1,8 +1,8 @@
 """Measure finetooth beside the trainers that people use, on this machine: python benchmarks/speed.py --help.
 
-Run it with the interpreter of an environment in which finetooth's requirements are installed; the code that is
-measured is this checkout's. Peers get virtual environments of their own. See docs/benchmarks.md for what is
-measured, and for what is fair about it and what not.
+Run it with the interpreter of an environment in which finetooth's requirements are installed; the code that
+is measured is this checkout's. Peers get virtual environments of their own. See docs/benchmarks.md for what
+is measured, and for what is fair about it and what not.
 """
 
 from __future__ import annotations

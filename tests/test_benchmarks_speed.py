@@ -166,8 +166,7 @@ def test_every_system_has_its_child_and_pins() -> None:
     assert "torch==2.13.0" in (ROOT / "constraints.txt").read_text().split()  # the same torch for all
 
 
-@pytest.mark.parametrize("adapter", ["lora", "none"])
-def test_finetooth_runs_in_a_child_and_learns(adapter: str, tmp_path: Path) -> None:
+def test_finetooth_runs_in_a_child_and_learns(tmp_path: Path) -> None:
     setting = Setting(
         model=make_model(tmp_path / "model", TINY),
         room=tmp_path,
@@ -177,7 +176,7 @@ def test_finetooth_runs_in_a_child_and_learns(adapter: str, tmp_path: Path) -> N
         warmup=1,
         shape=TINY,
     )
-    case = TrainingCase("tiny", rows_with_share(4, 20, 0.5, 5, 96), adapter)
+    case = TrainingCase("tiny", rows_with_share(4, 20, 0.5, 5, 96), "lora")
     result = json.loads(json.dumps(run_training(case, SYSTEMS[:1], setting)))
     found = result["systems"]["finetooth"]
     assert len(found["seconds"]) == 2 and len(found["losses"]) == 3

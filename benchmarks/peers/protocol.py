@@ -1,4 +1,4 @@
-"""The child's side of the line protocol: one JSON object a line, over stdin and stdout. No imports to install.
+"""The child's side of the line protocol: one JSON object a line, over stdin and stdout. Nothing to install.
 
 The harness starts `python run_X.py SPEC.json`, reads one line that says what was loaded, and then sends
 {"do": "step", ...} whenever it is this child's turn. The child answers each with what it found and the

@@ -1,4 +1,4 @@
-"""torchtune's modules: its Llama builders with LoRA and chunked loss, stepped as its single-device recipes do."""
+"""torchtune's modules: its Llama builders, LoRA and chunked loss, stepped as its recipes for one device do."""
 
 from __future__ import annotations
 

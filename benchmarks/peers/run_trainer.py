@@ -1,4 +1,4 @@
-"""transformers' Trainer and TRL's SFTTrainer. Their loops cannot be stepped from outside, so a callback waits.
+"""transformers' Trainer and TRL's SFTTrainer. Their loops cannot be stepped from outside: a callback waits.
 
 The wait is in on_log, which comes last in a step (loss logged, weights updated), so what is timed from one
 turn to the next is everything the trainer does for a step: collating, forward, backward, clipping, update.

@@ -1,4 +1,4 @@
-"""The harness's side of the line protocol: one child process for each system, one of them at work at a time."""
+"""The harness's side of the line protocol: one child process for each system, one at work at a time."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ class Child:
 
 @contextmanager
 def alone(lock: Path | None) -> Iterator[None]:
-    """Hold an exclusive lock on a file inside, for machines on which other work waits for it; None: nothing."""
+    """Hold an exclusive lock on a file inside, for machines where other work waits for it; None: nothing."""
     if lock is None:
         yield
         return

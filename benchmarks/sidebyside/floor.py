@@ -20,9 +20,9 @@ from sidebyside.rows import Tokens
 class Work:
     """What a step's rows hold.
 
-    row_tokens: in all rows. scored: scored tokens of them. distinct: nodes of their tree. read: distinct nodes
-    at which a scored token's probability is read. pairs, read_pairs: (query, key) pairs of the tree, of all
-    nodes and of the read ones.
+    row_tokens: in all rows. scored: scored tokens of them. distinct: nodes of their tree. read: distinct
+    nodes at which a scored token's probability is read. pairs, read_pairs: (query, key) pairs of the tree,
+    of all nodes and of the read ones.
     """
 
     row_tokens: int

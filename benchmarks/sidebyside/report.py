@@ -70,7 +70,8 @@ def floor_line(result: Result, ours: Sequence[float]) -> str:
     work, rate = result["work"], Spread.of(result["rates"])
     seconds = result["gflop"] / rate.median
     return (
-        f"{work['row_tokens']:,} tokens in the rows, {work['distinct']:,} distinct, {work['scored']:,} scored. "
+        f"{work['row_tokens']:,} tokens in the rows, {work['distinct']:,} distinct, "
+        f"{work['scored']:,} scored. "
         f"Fewest operations: {result['gflop']:.0f} GFLOP; matrix rate {rate.median:.0f} GFLOP/s "
         f"({rate.low:.0f}-{rate.high:.0f}), so {seconds:.2f} s: "
         f"finetooth at {seconds / Spread.of(ours).median:.0%} of the floor."

@@ -25,9 +25,9 @@ class Spread:
 def lower_rank(count: int, confidence: float = 0.95) -> int | None:
     """Which of `count` sorted values (1 = smallest) is a lower bound of the median with this confidence.
 
-    The k-th smallest lies above the median only if fewer than k values lie below it, which has the probability
-    P(Bin(count, 1/2) < k) whatever the distribution is (the sign test's interval). None when even the
-    smallest is not sure enough: fewer than 5 values for 95%.
+    The k-th smallest lies above the median only if fewer than k values lie below it, which has the
+    probability P(Bin(count, 1/2) < k) whatever the distribution is (the sign test's interval). None when
+    even the smallest is not sure enough: fewer than 5 values for 95%.
     """
     below, rank = 0.0, 0
     for k in range(count + 1):
