@@ -20,16 +20,20 @@ HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent / "src")]
 
 from sidebyside import environments, machine, report  # noqa: E402
+from sidebyside.answers import run_choosing, run_generation  # noqa: E402
 from sidebyside.models import make_model  # noqa: E402
 from sidebyside.training import SYSTEMS, Setting, run_training, training_cases  # noqa: E402
 
 CASES = {"a": ["a-lora", "a-full"], "b": ["b-lora"]}
+ANSWERS = {"c": run_generation, "d": run_choosing}
 
 
 def arguments() -> argparse.Namespace:
     """What the user asks for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--cases", default="a,b", help="of a, a-lora, a-full, b; default: %(default)s")
+    parser.add_argument(
+        "--cases", default="a,b,c,d", help="of a, a-lora, a-full, b, c, d; default: %(default)s"
+    )
     parser.add_argument("--systems", help="training systems, by name or the start of one; default: all of\n"
                         + ", ".join(system.name for system in SYSTEMS))  # fmt: skip
     parser.add_argument("--steps", type=int, default=5, help="timed rounds, default %(default)s")
@@ -64,13 +68,16 @@ def main() -> None:
         )
         for name in names:
             print(f"case {name}", file=sys.stderr, flush=True)
-            result = run_training(training_cases()[name], chosen(given.systems), setting)
+            if name in ANSWERS:
+                result = ANSWERS[name](setting)
+            else:
+                result = run_training(training_cases()[name], chosen(given.systems), setting)
             result |= {
                 "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="minutes"),
                 "machine": machine.describe(given.threads),
             }
             (given.out / f"{name}.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-            print(report.training_table(name, result), flush=True)
+            print(report.of(name, result), end="\n\n", flush=True)
 
 
 if __name__ == "__main__":

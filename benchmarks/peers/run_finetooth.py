@@ -33,7 +33,7 @@ def budget(model: ft.Model, rows: int) -> int:
 
 
 def training(spec: Facts) -> Any:
-    """A turn is one optimizer step over all rows."""
+    """A turn is one optimizer step over all rows, or those in the `range` of the message."""
     rows = [ft.Row(row["tokens"], row["scored"], id=str(at)) for at, row in enumerate(read_rows(spec))]
     model = ft.Model.load(spec["model"])
     if spec["adapter"] == "lora":
@@ -45,8 +45,9 @@ def training(spec: Facts) -> Any:
     micro = spec.get("micro_tokens") or budget(model, len(rows))
     model.train()
 
-    def turn(_: Facts) -> Facts:
-        done = train_step(model, supervised, rows, adamw, budget=micro, max_norm=config.max_grad_norm)
+    def turn(message: Facts) -> Facts:
+        part = rows[slice(*message.get("range", (None,)))]
+        done = train_step(model, supervised, part, adamw, budget=micro, max_norm=config.max_grad_norm)
         return {
             "loss": done.loss,
             "grad_norm": done.grad_norm,
@@ -64,7 +65,9 @@ def generating(spec: Facts) -> Any:
     rows = [ft.Row(row["tokens"], [0.0] * len(row["tokens"])) for row in read_rows(spec)]
     sampling = ft.types.Sampling(temperature=0.0, max_tokens=spec["max_tokens"])
 
-    def turn(_: Facts) -> Facts:
+    def turn(message: Facts) -> Facts:
+        if "compare" in message:
+            return {"gaps": gaps(model, rows, message["compare"])}
         answers = sorted(model.generate(rows, sampling), key=lambda answer: answer.row)
         return {
             "answers": [answer.tokens for answer in answers],
@@ -72,6 +75,18 @@ def generating(spec: Facts) -> Any:
         }
 
     return turn
+
+
+def gaps(model: ft.Model, contexts: list[ft.Row], parted: list[Any]) -> list[float]:
+    """How far apart two next tokens are, in nats, where our answer and another's part."""
+    found = []
+    for row, before, *both in parted:
+        told = [*contexts[row].tokens.tolist(), *before]
+        rows = [ft.Row([*told, token], [0.0] * len(told) + [1.0]) for token in both]
+        with torch.inference_mode():
+            own, other = model.logprobs(ft.PrefixTree.build(rows)).tolist()
+        found.append(abs(own - other))
+    return found
 
 
 def choosing(spec: Facts) -> Any:

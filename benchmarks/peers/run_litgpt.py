@@ -67,7 +67,7 @@ def load(spec: Facts) -> Any:
 
 
 def main() -> None:
-    """A turn is one optimizer step over all rows, accumulated over micro-batches."""
+    """A turn is one optimizer step over all rows, or those in the `range` of the message."""
     spec = read_spec()
     torch.set_num_threads(spec["threads"])
     torch.manual_seed(0)
@@ -82,8 +82,8 @@ def main() -> None:
     collate = get_sft_collate_fn(model.max_seq_length)
     model.train()
 
-    def turn(_: Facts) -> Facts:
-        parts = in_parts(rows, spec["micro"])
+    def turn(message: Facts) -> Facts:
+        parts = in_parts(rows[slice(*message.get("range", (None,)))], spec["micro"])
         total, count = 0.0, 0
         for at, part in enumerate(parts):
             batch = collate([sample(row) for row in part])

@@ -1,4 +1,4 @@
-"""torchtune's modules: its Llama builders, LoRA and chunked loss, stepped as its recipes for one device do."""
+"""torchtune's modules: its Llama builders, LoRA and chunked loss, stepped as its recipes do."""
 
 from __future__ import annotations
 

@@ -23,16 +23,21 @@ def table(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
     return "\n".join([show(head), rule, *(show(line) for line in lines)])
 
 
-def spread(values: Sequence[float], unit: str = "s") -> str:
-    """Median and range."""
+def spread(values: Sequence[float], digits: int = 2) -> str:
+    """Median and range of seconds."""
     found = Spread.of(values)
-    return f"{found.median:.2f} {unit} ({found.low:.2f}-{found.high:.2f})"
+    return f"{found.median:.{digits}f} s ({found.low:.{digits}f}-{found.high:.{digits}f})"
 
 
 def ratio(others: Sequence[float], ours: Sequence[float]) -> str:
     """The paired ratio and its lower bound."""
     found = Ratio.paired(others, ours)
     return f"{found.median:.2f}x" + (f" (> {found.low:.2f})" if found.low is not None else "")
+
+
+def of(name: str, result: Result) -> str:
+    """The table of any case."""
+    return training_table(name, result) if "work" in result else answers_table(name, result)
 
 
 def training_table(name: str, result: Result) -> str:
@@ -63,6 +68,27 @@ def training_table(name: str, result: Result) -> str:
             agreement(void),
         ]
     )
+
+
+def answers_table(name: str, result: Result) -> str:
+    """Cases (c) and (d): times, ratios, memory, best batch sizes, and whether the answers are the same."""
+    ours = result["systems"]["finetooth"]["seconds"]
+    batch = result["batch"] if isinstance(result["batch"], dict) else {"generate": result["batch"]}
+    lines = [
+        [
+            system,
+            spread(found["seconds"], digits=2 if min(ours) > 0.5 else 4),
+            ratio(found["seconds"], ours) if system != "finetooth" else "",
+            f"{found['peak'] / 2**30:.2f} GiB",
+            str(batch.get(system, "")),
+        ]
+        for system, found in result["systems"].items()
+    ]
+    head = ["system", "median (range)", "times finetooth", "peak memory", "best batch"]
+    same = "The answers agree" if result["agree"] else "VOID: the answers differ"
+    if result["gaps"] and result["agree"]:
+        same += f", but for {sum(gap > 0 for gap in result['gaps'])} where two were less than 1e-4 nats apart"
+    return "\n\n".join([f"**{name}**: {result['title']}", table(head, lines), same + "."])
 
 
 def floor_line(result: Result, ours: Sequence[float]) -> str:
