@@ -14,7 +14,7 @@ import torch
 from models_for_tests import CONFIGS, TREE_FAMILIES, VOCABULARY, forest, tiny
 from transformers import AttentionInterface
 
-from finetooth.model import attention, segments
+from finetooth.model import attention, fused, segments
 from finetooth.model.api import Model
 from finetooth.tree import PrefixTree, Row, microtrees
 
@@ -27,9 +27,13 @@ def _registered() -> None:
 
 
 def over_trees(hf: Any, kind: str) -> Model:
-    if kind != "rows":
-        hf.set_attn_implementation(attention.NAME)
-    return Model(hf, None, kind, frozenset())
+    """dense with transformers' and PEFT's own modules, segment with the fused ones."""
+    hf.set_attn_implementation(attention.NAME)
+    model = Model(hf, None, kind, frozenset())
+    if kind == "segment":
+        model.trimmed = fused.fuse(hf)
+        fused.fuse_lora(hf)
+    return model
 
 
 def stock_logprobs(hf: Any, rows: list[Row]) -> torch.Tensor:

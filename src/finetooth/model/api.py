@@ -18,7 +18,7 @@ from finetooth.config import EMBEDDED
 from finetooth.data.locate import model_directory
 from finetooth.data.tokens import Tokenizer
 from finetooth.errors import ModelError
-from finetooth.model import adapters, generate, head, load, proof, saving
+from finetooth.model import adapters, fused, generate, head, load, proof, saving
 from finetooth.model.attention import TreeAttention
 from finetooth.model.decode import Decoder, RowDecoder, TreeDecoder
 from finetooth.model.generate import Choice
@@ -44,6 +44,7 @@ class Model:
         self.peft: PeftModel | None = None
         self.name = ""
         self.fresh = False
+        self.trimmed = False  # the last layer computes only what is read (fused.py)
         self.notes: list[str] = []
         self.max_tokens = load.longest_row(hf.config)
 
@@ -90,6 +91,7 @@ class Model:
         proof.choose_backend(model, attention)
         if adapter is not None:
             model.peft = adapters.load_adapter(hf, Path(adapter))
+            model._fuse_lora()
             model.stop_ids |= load.end_tokens(Path(adapter), config)
         return model.eval()
 
@@ -133,9 +135,11 @@ class Model:
         return torch.stack([pieces[row][at] for row, at in (owner[int(node)] for node in nodes_K)])
 
     def _tree_hidden(self, tree: PrefixTree, nodes_K: Ints) -> Tensor:
+        read_K = self._tensor(nodes_K)
         plan = TreeAttention(tree, self.attention, self.device, self.dtype)
-        hidden_ND = self._trunk(self._tensor(tree.token_N), self._tensor(tree.depth_N), plan)
-        return hidden_ND.index_select(0, self._tensor(nodes_K))
+        plan.read_K = read_K if self.trimmed else None
+        hidden = self._trunk(self._tensor(tree.token_N), self._tensor(tree.depth_N), plan)
+        return hidden if self.trimmed else hidden.index_select(0, read_K)
 
     def _trunk(self, token_N: Tensor, depth_N: Tensor, tree: Any) -> Tensor:
         out = self.hf.base_model(
@@ -215,8 +219,13 @@ class Model:
         if self.peft is not None:
             raise ModelError("The model already has an adapter.")
         self.peft, coverage = adapters.add_lora(self.hf, rank, seed)
+        self._fuse_lora()
         self.notes.append(str(coverage))
         return coverage
+
+    def _fuse_lora(self) -> None:
+        if self.attention != "rows":  # rows is the specification: PEFT's own forward
+            fused.fuse_lora(self.hf)
 
     def named_trainable(self) -> dict[str, torch.nn.Parameter]:
         """The weights that training changes, by name; tied weights once."""

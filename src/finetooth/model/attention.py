@@ -68,6 +68,7 @@ class TreeAttention:
     ):
         self.tree, self.kind, self.device, self.dtype, self.keep = tree, kind, device, dtype, keep
         self.kept: dict[Any, tuple[Tensor, Tensor]] = {}
+        self.read_K: Tensor | None = None  # the nodes whose last hidden states are asked for; None: all
         self._masks: dict[int | None, Tensor] = {}
         self._blocks: list[segments.Block] | None = None
         self._longest = int(tree.depth_N.max()) + 1

@@ -16,7 +16,7 @@ import torch
 from transformers import AttentionInterface, AutoModelForCausalLM
 
 from finetooth.errors import ModelError
-from finetooth.model import attention
+from finetooth.model import attention, fused
 from finetooth.model.load import quiet, seeded, silence_dropout
 from finetooth.tree import PrefixTree, Row
 
@@ -94,10 +94,12 @@ def choose_backend(model: Model, wanted: str) -> None:
     if kind == "rows":
         return
     AttentionInterface.register(attention.NAME, attention.attention)
-    reason = failure(model, kind)
+    fast = failure(model, kind, fast=True) is None
+    reason = None if fast else failure(model, kind, fast=False)
     if reason is None:
         model.hf.set_attn_implementation(attention.NAME)
         model.attention = kind
+        model.trimmed = fast and fused.fuse(model.hf)
         model.notes.append(f"attention: {kind}, proven on a two-layer copy")
     elif wanted == "auto":
         model.notes.append(f"attention: rows, because {kind} was not proven: {reason}")
@@ -117,8 +119,10 @@ def _call_dependent_rope(config: Any) -> str | None:
     return next((kind for kind in sorted(kinds) if kind in ("dynamic", "longrope", "su")), None)
 
 
-def failure(model: Model, kind: str) -> str | None:
-    """Why this back-end cannot be used for the model's architecture, or None when it was proven right."""
+def failure(model: Model, kind: str, fast: bool) -> str | None:
+    """Why this back-end, with or without fused modules, cannot be used for the model's architecture; None
+    when it was just proven right.
+    """
     if rope := _call_dependent_rope(model.hf.config):
         return f"its rotary positions ({rope}) depend on the longest row of a call"
     try:
@@ -132,6 +136,7 @@ def failure(model: Model, kind: str) -> str | None:
             want = [choice.logprob for choice in sorted(stock.choose(rows, options))]
             small.set_attn_implementation(attention.NAME)
             ours = model.sibling(small, kind)
+            ours.trimmed = fast and fused.fuse(small)
             gap = float((ours.logprobs(tree) - want_M).abs().max())
             got = [choice.logprob for choice in sorted(ours.choose(rows, options))]
         gap = max(gap, float(np.abs(np.subtract(got, want)).max()))

@@ -1,0 +1,232 @@
+"""Faster equals of small modules, bound to the instances of a loaded model. For the CPU, float32 and float64.
+
+No class and no source is touched: an instance gets a `forward` of its own, and only after it was seen to give
+what its class gives on random input, whatever the class is called. The capability proof and the laws then
+hold the whole model to the stock one.
+
+Axes: N tokens, K tokens that are read, D inputs, O outputs, R rank, F width of the MLP.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from types import MethodType
+from typing import Any
+
+import torch
+from peft.tuners.lora import Linear as LoraLinear
+from torch import Tensor, nn
+from torch.nn import functional
+from transformers.pytorch_utils import Conv1D
+
+from finetooth.model.attention import TreeAttention
+
+Forward = Callable[[Any, Tensor], Tensor]
+TOLERANCE = 1e-5  # of an output on random input, relative to its largest value
+WIDE = (torch.float32, torch.float64)
+PRE_NORM = {"self_attn", "mlp", "input_layernorm", "post_attention_layernorm"}
+
+
+def fuse(hf: Any) -> bool:
+    """Bind a fused forward to every norm and gated MLP of a transformers model for which it is right.
+
+    Returns whether the last layer skips tokens that are not read (TreeAttention.read_K).
+    """
+    for module in hf.modules():
+        weight = next(module.parameters(), None)
+        if weight is None or weight.dtype not in WIDE or weight.device.type != "cpu":
+            continue
+        for forward in _candidates(module):
+            if _agrees(module, weight, forward):
+                object.__setattr__(module, "forward", MethodType(forward, module))
+                break
+    return _trim_last(hf)
+
+
+def fuse_lora(hf: Any) -> None:
+    """Bind the one-function LoRA to every adapted linear layer."""
+    for module in hf.modules():
+        if isinstance(module, LoraLinear) and isinstance(module.get_base_layer(), (nn.Linear, Conv1D)):
+            _bind(module, _lora_forward)
+
+
+def _bind(module: Any, forward: Callable[..., Tensor]) -> None:
+    module.forward = MethodType(forward, module)
+
+
+def _candidates(module: Any) -> list[Forward]:
+    """What might equal this module's forward."""
+    names = [name for name, _ in module.named_parameters()]
+    if names == ["weight"] and module.weight.ndim == 1 and not isinstance(module, nn.LayerNorm):
+        eps = getattr(module, "variance_epsilon", getattr(module, "eps", None))
+        return [partial(_norm_forward, eps=eps, offset=offset) for offset in (0.0, 1.0)] if eps else []
+    children = {name for name, _ in module.named_children()}
+    return [_gated_forward] if children == {"gate_proj", "up_proj", "down_proj", "act_fn"} else []
+
+
+def _agrees(module: Any, weight: Tensor, forward: Forward) -> bool:
+    """Same output as the module's own forward on random input."""
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        x_ND = torch.randn(3, weight.shape[-1], generator=generator, dtype=weight.dtype)
+        want, got = module(x_ND), forward(module, x_ND)
+    return bool((got - want).abs().max() <= TOLERANCE * want.abs().max())
+
+
+# RMSNorm ---------------------------------------------------------------------------------------------------
+
+
+def _norm_forward(module: Any, x: Tensor, *, eps: float, offset: float) -> Tensor:
+    normed: Tensor = _RmsNorm.apply(x, module.weight, eps, offset)  # type: ignore[no-untyped-call]
+    return normed
+
+
+class _RmsNorm(torch.autograd.Function):
+    """x / rms(x) * (weight + offset): Zhang & Sennrich 2019, equation 4; Gemma's offset is 1."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight_D: Tensor, eps: float, offset: float) -> Tensor:
+        scale = (torch.linalg.vector_norm(x, dim=-1, keepdim=True).square_().div_(x.shape[-1]) + eps).rsqrt_()
+        ctx.save_for_backward(x, weight_D, scale)
+        ctx.offset = offset
+        return (x * scale).mul_(weight_D + offset if offset else weight_D)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Any) -> Any:
+        x, weight_D, scale = ctx.saved_tensors
+        grad_x = grad_weight = None
+        if ctx.needs_input_grad[1]:
+            grad_weight = (grads[0] * x).mul_(scale).flatten(0, -2).sum(0)
+        if ctx.needs_input_grad[0]:
+            grad_x = grads[0] * (weight_D + ctx.offset if ctx.offset else weight_D)
+            along = (grad_x * x).sum(-1, keepdim=True).mul_(scale.pow(3)).div_(-x.shape[-1])
+            grad_x = grad_x.mul_(scale).addcmul_(x, along)
+        return grad_x, grad_weight, None, None
+
+
+# Gated MLP -------------------------------------------------------------------------------------------------
+
+
+def _gated_forward(module: Any, x: Tensor) -> Tensor:
+    gated: Tensor = _SwiGlu.apply(module.gate_proj(x), module.up_proj(x))  # type: ignore[no-untyped-call]
+    out: Tensor = module.down_proj(gated)
+    return out
+
+
+class _SwiGlu(torch.autograd.Function):
+    """silu(gate) * up (Shazeer 2020, equation 6), keeping only its two inputs."""
+
+    @staticmethod
+    def forward(ctx: Any, gate: Tensor, up: Tensor) -> Tensor:
+        ctx.save_for_backward(gate, up)
+        return functional.silu(gate).mul_(up)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Any) -> Any:
+        gate, up = ctx.saved_tensors
+        grad_gate = torch.ops.aten.silu_backward(grads[0] * up, gate)
+        return grad_gate, functional.silu(gate).mul_(grads[0])
+
+
+# LoRA ------------------------------------------------------------------------------------------------------
+
+
+def _lora_forward(module: Any, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+    """PEFT's adapted linear layer as one function over base + scale * B A, merged once a step.
+
+    Anything but one active plain adapter in full precision goes to PEFT's own forward.
+    """
+    active = module.active_adapters
+    name = active[0] if len(active) == 1 else None
+    base = module.get_base_layer()
+    plain = (
+        name in module.lora_A
+        and not (args or kwargs or module.disable_adapters or module.merged)
+        and not (base.weight.requires_grad or (base.bias is not None and base.bias.requires_grad))
+        and not (module.lora_variant or module.lora_bias.get(name))
+        and isinstance(module.lora_dropout[name], nn.Identity)
+        and x.dtype == base.weight.dtype == module.lora_A[name].weight.dtype
+        and x.dtype in WIDE
+        and not torch.is_autocast_enabled(x.device.type)
+    )
+    if not plain:
+        stock: Tensor = type(module).forward(module, x, *args, **kwargs)
+        return stock
+    lora_RD, lora_OR = module.lora_A[name].weight, module.lora_B[name].weight
+    scale = module.scaling[name]
+    merged_OD = _merged(module, base, lora_RD, lora_OR, scale)
+    out: Tensor = _Lora.apply(x, lora_RD, lora_OR, merged_OD, base.bias, scale)  # type: ignore
+    return out
+
+
+def _merged(module: Any, base: Any, lora_RD: Tensor, lora_OR: Tensor, scale: float) -> Tensor:
+    """base + scale * B A as [O, D], kept until A or B holds other numbers.
+
+    Their numbers are compared, not their version counters: the fused AdamW does not raise those.
+    """
+    kept = getattr(module, "_finetooth_merged", None)
+    if kept is not None:
+        merged_OD, base_version, kept_scale, kept_RD, kept_OR = kept
+        same = base_version == base.weight._version and kept_scale == scale
+        if same and torch.equal(kept_RD, lora_RD) and torch.equal(kept_OR, lora_OR):
+            return merged_OD  # type: ignore[no-any-return]
+    # Not under inference mode, whose tensors could not be kept for a later backward pass.
+    with torch.inference_mode(False), torch.no_grad():
+        weight_OD = base.weight.T if isinstance(base, Conv1D) else base.weight
+        merged_OD = torch.addmm(weight_OD, lora_OR, lora_RD, alpha=scale)
+        module._finetooth_merged = (merged_OD, base.weight._version, scale, lora_RD.clone(), lora_OR.clone())
+    return merged_OD
+
+
+class _Lora(torch.autograd.Function):
+    """x @ merged.T + bias; the gradient reaches x, A and B (Hu et al. 2021, equation 3)."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        x: Tensor,
+        lora_RD: Tensor,
+        lora_OR: Tensor,
+        merged_OD: Tensor,
+        bias_O: Tensor | None,
+        scale: float,
+    ) -> Tensor:
+        ctx.save_for_backward(x, lora_RD, lora_OR, merged_OD)
+        ctx.scale = scale
+        return functional.linear(x, merged_OD, bias_O)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Any) -> Any:
+        x, lora_RD, lora_OR, merged_OD = ctx.saved_tensors
+        grad_NO, x_ND = grads[0].flatten(0, -2), x.flatten(0, -2)
+        grad_x = (grad_NO @ merged_OD).view_as(x) if ctx.needs_input_grad[0] else None
+        grad_RD = (grad_NO @ lora_OR).mul_(ctx.scale).T @ x_ND
+        grad_OR = grad_NO.T @ (x_ND @ lora_RD.T).mul_(ctx.scale)
+        return grad_x, grad_RD, grad_OR, None, None, None
+
+
+# The last layer --------------------------------------------------------------------------------------------
+
+
+def _trim_last(hf: Any) -> bool:
+    """Let the last layer compute its MLP only at tokens that are read; whether its form allows it.
+
+    For decoder layers of the common form: norm, attention, residual, norm, MLP, residual. What else a layer
+    may do with these parts is for the capability proof to see.
+    """
+    layers = getattr(hf.base_model, "layers", None)
+    if layers is None or {name for name, _ in layers[-1].named_children()} != PRE_NORM:
+        return False
+    _bind(layers[-1], _trimmed_forward)
+    return True
+
+
+def _trimmed_forward(layer: Any, hidden_states: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+    tree = kwargs.get("tree")
+    if args or not isinstance(tree, TreeAttention) or tree.read_K is None:
+        return type(layer).forward(layer, hidden_states, *args, **kwargs)  # type: ignore[no-any-return]
+    mixed, _ = layer.self_attn(hidden_states=layer.input_layernorm(hidden_states), **kwargs)
+    hidden_K = hidden_states.index_select(1, tree.read_K) + mixed.index_select(1, tree.read_K)
+    out: Tensor = hidden_K + layer.mlp(layer.post_attention_layernorm(hidden_K))
+    return out
