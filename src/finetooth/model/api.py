@@ -21,6 +21,7 @@ from finetooth.errors import ModelError
 from finetooth.model import adapters, fused, generate, head, load, proof, saving
 from finetooth.model.attention import TreeAttention
 from finetooth.model.decode import Decoder, RowDecoder, TreeDecoder
+from finetooth.model.device import named, narrow, on_device, resolve_device, resolve_dtype
 from finetooth.model.generate import Choice
 from finetooth.model.head import Head
 from finetooth.tree import Ints, PrefixTree, Row, microtrees
@@ -28,20 +29,22 @@ from finetooth.types import Completion, Sampling
 
 # Distinct tokens prefilled at once when generating; bounds the memory of keys and values.
 PREFILL_TOKENS = 8192
-BACKENDS = ("auto", "dense", "segment", "rows")
+BACKENDS = ("auto", "dense", "segment", "flex", "rows")
 
 
 class Model:
     """A causal language model, its tokenizer, and optionally a LoRA adapter.
 
     hf: the stock transformers model. peft: its PEFT wrapper when it has an adapter. attention: the back-end
-    in use. stop_ids: tokens that end an answer. max_tokens: longest row. notes: what was decided at load,
-    in words.
+    in use. dtype: what matrix products are computed in; masters: base weights are wider (see load). stop_ids:
+    tokens that end an answer. max_tokens: longest row. notes: what was decided at load, in words.
     """
 
     def __init__(self, hf: Any, tokenizer: Tokenizer | None, attention: str, stop_ids: frozenset[int]):
         self.hf, self.tokenizer, self.attention, self.stop_ids = hf, tokenizer, attention, stop_ids
         self.peft: PeftModel | None = None
+        self.dtype: torch.dtype = next(hf.parameters()).dtype
+        self.masters = False
         self.name = ""
         self.fresh = False
         self.trimmed = False  # the last layer computes only what is read (fused.py)
@@ -57,34 +60,38 @@ class Model:
         dtype: str = "auto",
         attention: str = "auto",
         seed: int = 0,
+        masters: bool = False,
     ) -> Model:
         """Load a model by the embedded name, a local directory or a hub id.
 
         name: may also be a directory that holds a PEFT adapter; its base is then loaded first. A directory
-        with config and tokenizer but no weights is initialised from `seed`. attention: auto, dense, segment
-        or rows; auto takes the fastest that passes the capability proof. Raises ModelError.
+        with config and tokenizer but no weights is initialised from `seed`. device: auto, cpu or cuda[:N].
+        dtype: of matrix products: float32, float64 or bfloat16; auto is bfloat16 on CUDA and float32 on the
+        CPU. Base weights are stored in it too, unless masters asks for float32 ones: what training them
+        needs. Adapters are float32 always. attention: auto, dense, segment (CPU), flex (CUDA) or rows; auto
+        takes the fastest that passes the capability proof. Raises ModelError.
         """
         if attention not in BACKENDS:
             raise ModelError(f"attention {attention!r} is not known; choose one of {', '.join(BACKENDS)}.")
         if adapter is None and name not in EMBEDDED and (Path(name) / "adapter_config.json").is_file():
             name, adapter = adapters.base_of(Path(name)), name
         directory = model_directory(str(name))
-        where = load.resolve_device(device)
+        where = resolve_device(device)
+        computes = resolve_dtype(dtype, where)
         config = load.load_config(directory)
         tokenizer = Tokenizer.load(directory)
-        hf, fresh = load.load_weights(directory, config, load.resolve_dtype(dtype), seed)
-        if (
-            tokenizer.backend.get_vocab_size(with_added_tokens=False)
-            > hf.get_input_embeddings().weight.shape[0]
-        ):
+        stored = torch.float32 if masters and computes == torch.bfloat16 else computes
+        hf, fresh = load.load_weights(directory, config, stored, seed)
+        embedded = hf.get_input_embeddings().weight.shape[0]
+        if tokenizer.backend.get_vocab_size(with_added_tokens=False) > embedded:
             raise ModelError(
                 f"{directory}: the tokenizer has {tokenizer.vocab_size} tokens but the model embeds only "
-                f"{hf.get_input_embeddings().weight.shape[0]}; they do not belong together."
+                f"{embedded}; they do not belong together."
             )
         stops = load.end_tokens(directory, config) | {tokenizer.eos_token_id}
         model = cls(hf.to(where), tokenizer, "rows", frozenset(stop for stop in stops if stop is not None))
-        model.name, model.fresh = str(name), fresh
-        model.notes.append(f"{hf.num_parameters():,} parameters, {model.dtype} on {where.type}")
+        model.name, model.fresh, model.dtype, model.masters = str(name), fresh, computes, stored != computes
+        model.notes.append(f"{hf.num_parameters():,} parameters, {named(stored, computes)} on {where.type}")
         if fresh:
             model.notes.append(f"no weights in {directory}: initialised from seed {seed}")
         load.silence_dropout(hf)
@@ -104,15 +111,13 @@ class Model:
         """Where the weights are."""
         return next(self.hf.parameters()).device  # type: ignore[no-any-return]
 
-    @property
-    def dtype(self) -> torch.dtype:
-        """The type that the base weights compute in."""
-        return next(self.hf.parameters()).dtype  # type: ignore[no-any-return]
-
     # Scores ------------------------------------------------------------------------------------------------
 
     def logprobs(self, tree: PrefixTree, temperature: float = 1.0) -> Tensor:
-        """Log-probability of each scored token: [M], nats, float32, differentiable, in the rows' order."""
+        """Log-probability of each scored token: [M], nats, float32, differentiable, in the rows' order.
+
+        In a bfloat16 model logits are bfloat16 products, and their softmax is float32.
+        """
         self._check(tree.token_N, int(tree.depth_N.max()))
         if not tree.node_M.size:
             return torch.zeros(0, device=self.device)
@@ -120,7 +125,8 @@ class Model:
             return self._row_logprobs(tree, temperature)
         at_K, read_M = np.unique(tree.parent_N[tree.node_M], return_inverse=True)
         hidden_KD = self._tree_hidden(tree, at_K)
-        return head.logprobs(Head.of(self.hf), hidden_KD, read_M, tree.token_N[tree.node_M], temperature)
+        with narrow(self.device, self.dtype if self.masters else torch.float32):
+            return head.logprobs(Head.of(self.hf), hidden_KD, read_M, tree.token_N[tree.node_M], temperature)
 
     def hidden(self, tree: PrefixTree, nodes_K: Ints) -> Tensor:
         """Last hidden states at these nodes of the tree: [K, D], differentiable."""
@@ -131,7 +137,8 @@ class Model:
         pieces: dict[int, Tensor] = {}
         for row in sorted({owner[int(node)][0] for node in nodes_K}):
             ids = self._tensor(tree.rows[row].tokens)[None]
-            pieces[row] = self.hf.base_model(input_ids=ids, use_cache=False).last_hidden_state[0]
+            with narrow(self.device, self.dtype):
+                pieces[row] = self.hf.base_model(input_ids=ids, use_cache=False).last_hidden_state[0]
         return torch.stack([pieces[row][at] for row, at in (owner[int(node)] for node in nodes_K)])
 
     def _tree_hidden(self, tree: PrefixTree, nodes_K: Ints) -> Tensor:
@@ -142,14 +149,20 @@ class Model:
         return hidden if self.trimmed else hidden.index_select(0, read_K)
 
     def _trunk(self, token_N: Tensor, depth_N: Tensor, tree: Any) -> Tensor:
-        out = self.hf.base_model(
-            input_ids=token_N[None], position_ids=depth_N[None], use_cache=False, tree=tree
-        )
-        return out.last_hidden_state[0]  # type: ignore[no-any-return]
+        with narrow(self.device, self.dtype):
+            out = self.hf.base_model(
+                input_ids=token_N[None], position_ids=depth_N[None], use_cache=False, tree=tree
+            )
+        return out.last_hidden_state[0].to(self.dtype)  # type: ignore[no-any-return]
+
+    def _head(self, hidden_KD: Tensor) -> Tensor:
+        with narrow(self.device, self.dtype):
+            return Head.of(self.hf)(hidden_KD)
 
     def _logits(self, token_T: Ints) -> Tensor:
         """The stock forward of one row: [T, V]."""
-        logits: Tensor = self.hf(input_ids=self._tensor(token_T)[None], use_cache=False).logits[0]
+        with narrow(self.device, self.dtype):
+            logits: Tensor = self.hf(input_ids=self._tensor(token_T)[None], use_cache=False).logits[0]
         return head.at_least_float32(logits)
 
     def _row_logprobs(self, tree: PrefixTree, temperature: float) -> Tensor:
@@ -210,7 +223,7 @@ class Model:
             return RowDecoder(self._logits, contexts)
         tree = PrefixTree.build(contexts)
         prefill = TreeAttention(tree, self.attention, self.device, self.dtype, keep=True)
-        return TreeDecoder(self._trunk, Head.of(self.hf), tree, prefill)
+        return TreeDecoder(self._trunk, self._head, tree, prefill)
 
     # Weights -----------------------------------------------------------------------------------------------
 
@@ -282,7 +295,7 @@ class Model:
     # Helpers -----------------------------------------------------------------------------------------------
 
     def _tensor(self, values: Ints) -> Tensor:
-        return torch.from_numpy(np.ascontiguousarray(values)).to(self.device)
+        return on_device(values, self.device)
 
     def _check(self, token_N: Ints, depth: int) -> None:
         if depth >= self.max_tokens:

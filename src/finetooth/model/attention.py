@@ -5,6 +5,7 @@ and in a windowed layer when also depth_N[i] - depth_N[j] < window. The back-end
 
 * dense: one boolean mask. The reference, and the back-end of devices without a better one.
 * segment (CPU): stretches without a branch, one kernel call each (segments.py).
+* flex (CUDA): one fused kernel with a block mask (flex.py).
 
 Axes: N nodes, H query heads, G key/value heads, D head dimension.
 """
@@ -19,7 +20,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from finetooth.errors import ModelError
-from finetooth.model import segments
+from finetooth.model import flex, segments
+from finetooth.model.device import on_device
 from finetooth.model.segments import visible
 from finetooth.tree import PrefixTree
 
@@ -57,6 +59,8 @@ def attention(
     if tree is None:
         raise ModelError("This model computes over trees: call it through finetooth.Model.")
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
+    # Under autocast float32 rotary tables or norms leave queries and keys wider than values.
+    query, key = query.to(value.dtype), key.to(value.dtype)
     return tree.attend(module, query, key, value, scale, sliding_window).transpose(1, 2), None
 
 
@@ -71,6 +75,7 @@ class TreeAttention:
         self.read_K: Tensor | None = None  # the nodes whose last hidden states are asked for; None: all
         self._masks: dict[int | None, Tensor] = {}
         self._blocks: list[segments.Block] | None = None
+        self._forest: flex.Forest | None = None
         self._longest = int(tree.depth_N.max()) + 1
         self._chains = Chains(tree, device) if Chains.fit(tree, kind) else None
 
@@ -88,8 +93,11 @@ class TreeAttention:
             if self._blocks is None:
                 self._blocks = segments.plan(self.tree, self.dtype)
             return segments.attend(query, key, value, self._blocks, scale)
+        if self.kind == "flex":
+            self._forest = self._forest or flex.Forest(self.tree, self.device)
+            return flex.attend(query, key, value, self._forest, scale, window)
         if window not in self._masks:
-            self._masks[window] = torch.from_numpy(visible(self.tree, window)).to(self.device)
+            self._masks[window] = on_device(visible(self.tree, window), self.device)
         grouped = query.shape[1] != key.shape[1]
         return functional.scaled_dot_product_attention(
             query, key, value, attn_mask=self._masks[window], scale=scale, enable_gqa=grouped
@@ -109,8 +117,8 @@ class Chains:
         inside_RT = place_T < size_R[:, None]
         node_RT = np.where(inside_RT, start_R[:, None] + place_T, start_R[:, None])
         self.shape = node_RT.shape
-        self.gather = torch.from_numpy(node_RT.ravel()).to(device)
-        self.back = torch.from_numpy(np.flatnonzero(inside_RT)).to(device)
+        self.gather = on_device(node_RT.ravel(), device)
+        self.back = on_device(np.flatnonzero(inside_RT), device)
 
     @staticmethod
     def fit(tree: PrefixTree, kind: str) -> bool:

@@ -16,8 +16,6 @@ from transformers.utils import logging as transformers_logging
 
 from finetooth.errors import ModelError
 
-DTYPES = {"float32": torch.float32, "float64": torch.float64, "bfloat16": torch.bfloat16}
-
 
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:
@@ -39,24 +37,6 @@ def quiet() -> Iterator[None]:
         transformers_logging.set_verbosity(level)
         if bars:
             transformers_logging.enable_progress_bar()
-
-
-def resolve_device(device: str) -> torch.device:
-    """`auto` is the first CUDA device if there is one, else the CPU."""
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        return torch.empty(0, device=device).device
-    except (RuntimeError, AssertionError) as error:
-        raise ModelError(f"device {device!r} cannot be used here: {error}") from None
-
-
-def resolve_dtype(dtype: str) -> torch.dtype:
-    """`auto` is float32: trainable weights are always float32 masters, whatever the file stores."""
-    name = "float32" if dtype == "auto" else dtype
-    if name not in DTYPES:
-        raise ModelError(f"dtype {dtype!r} is not known; choose auto, {', '.join(DTYPES)}.")
-    return DTYPES[name]
 
 
 def load_config(directory: Path) -> Any:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 LAYERS = 2
 VOCABULARY = 96
 WINDOW = 7  # shorter than the longest row of the proof, so that a window that is ignored shows
+FASTEST = {"cpu": ("segment",), "cuda": ("flex", "dense")}  # what auto tries, by kind of device
 TOLERANCE = 1e-4  # nats; fp32 rounding of two layers stays under 1e-5
 
 
@@ -87,24 +88,25 @@ def choose_backend(model: Model, wanted: str) -> None:
 
     Raises ModelError when a back-end that was asked for by name does not work for the architecture or device.
     """
-    best = "segment" if model.device.type == "cpu" else "dense"
-    kind = best if wanted == "auto" else wanted
-    if kind == "segment" and model.device.type != "cpu":
-        raise ModelError("attention 'segment' runs on the CPU only; use dense or auto.")
-    if kind == "rows":
+    if wanted == "segment" and model.device.type != "cpu":
+        raise ModelError("attention 'segment' runs on the CPU only; use flex, dense or auto.")
+    if wanted == "rows":
         return
     AttentionInterface.register(attention.NAME, attention.attention)
-    fast = failure(model, kind, fast=True) is None
-    reason = None if fast else failure(model, kind, fast=False)
-    if reason is None:
-        model.hf.set_attn_implementation(attention.NAME)
-        model.attention = kind
-        model.trimmed = fast and fused.fuse(model.hf)
-        model.notes.append(f"attention: {kind}, proven on a two-layer copy")
-    elif wanted == "auto":
-        model.notes.append(f"attention: rows, because {kind} was not proven: {reason}")
-    else:
-        raise ModelError(f"attention {kind!r} does not work for {model.hf.config.model_type}: {reason}.")
+    refused = ""
+    for kind in FASTEST.get(model.device.type, ("dense",)) if wanted == "auto" else (wanted,):
+        fast = failure(model, kind, fast=True) is None
+        reason = None if fast else failure(model, kind, fast=False)
+        if reason is None:
+            model.hf.set_attn_implementation(attention.NAME)
+            model.attention = kind
+            model.trimmed = fast and fused.fuse(model.hf)
+            model.notes.append(f"attention: {kind}, proven on a two-layer copy{refused}")
+            return
+        if wanted != "auto":
+            raise ModelError(f"attention {kind!r} does not work for {model.hf.config.model_type}: {reason}.")
+        refused += f", because {kind} was not proven: {reason}"
+    model.notes.append(f"attention: rows{refused}")
 
 
 def _call_dependent_rope(config: Any) -> str | None:
@@ -126,7 +128,7 @@ def failure(model: Model, kind: str, fast: bool) -> str | None:
     if rope := _call_dependent_rope(model.hf.config):
         return f"its rotary positions ({rope}) depend on the longest row of a call"
     try:
-        small = random_model(small_config(model.hf.config))
+        small = random_model(small_config(model.hf.config)).to(model.device)
         stock = model.sibling(small, "rows")
         rows = random_forest(VOCABULARY)
         tree = PrefixTree.build(rows)
@@ -139,6 +141,8 @@ def failure(model: Model, kind: str, fast: bool) -> str | None:
             ours.trimmed = fast and fused.fuse(small)
             gap = float((ours.logprobs(tree) - want_M).abs().max())
             got = [choice.logprob for choice in sorted(ours.choose(rows, options))]
+        if kind == "flex" and model.device.type == "cuda":  # the kernels that training needs can be made
+            model.sibling(small.to(model.dtype), kind).logprobs(tree).sum().backward()
         gap = max(gap, float(np.abs(np.subtract(got, want)).max()))
     except Exception as error:  # whatever an architecture raises here means: not proven
         return f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"[:200]

@@ -13,10 +13,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
-import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from finetooth.errors import DataError
+from finetooth.model.device import on_device
 from finetooth.tree import PrefixTree, Row
 
 Loss = tuple[Tensor, Mapping[str, Tensor]]
@@ -45,13 +46,13 @@ class Signals:
         device = logp_M.device
         return cls(
             logp_M=logp_M,
-            weight_M=torch.as_tensor(tree.weight_M, dtype=torch.float32, device=device),
-            row_M=torch.as_tensor(tree.row_M, device=device),
-            by_name={name: _gather(tree.rows, name).to(device) for name in names},
+            weight_M=on_device(tree.weight_M.astype(np.float32), device),
+            row_M=on_device(tree.row_M, device),
+            by_name={name: on_device(_gather(tree.rows, name), device) for name in names},
         )
 
 
-def _gather(rows: tuple[Row, ...], name: str) -> Tensor:
+def _gather(rows: tuple[Row, ...], name: str) -> NDArray[np.float32]:
     pieces = []
     for row in rows:
         value = np.asarray(row.signals.get(name, ()), dtype=np.float32)
@@ -65,7 +66,7 @@ def _gather(rows: tuple[Row, ...], name: str) -> Tensor:
                 f"or one for each of the row's {len(row)} tokens."
             )
         pieces.append(value)
-    return torch.from_numpy(np.concatenate(pieces))
+    return np.concatenate(pieces)
 
 
 @dataclass(frozen=True, slots=True)

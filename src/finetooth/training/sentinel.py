@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import uuid
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -66,15 +67,22 @@ def verify_saved(model: Model, path: Path, base: str, rows: Sequence[Row], seed:
     are exactly the base's (an adapter that is saved inert, or reloads without effect).
     """
     tree = PrefixTree.build(rows)
-    where = {"device": str(model.device), "dtype": str(model.dtype).removeprefix("torch.")}
+    load = partial(
+        Model.load,
+        device=str(model.device),
+        dtype=str(model.dtype).removeprefix("torch."),
+        attention=model.attention,
+        seed=seed,
+        masters=model.masters,
+    )
     adapter = path if model.peft is not None else None
-    again = Model.load(base if adapter else path, adapter, attention=model.attention, seed=seed, **where)
+    again = load(base if adapter else path, adapter)
     want_M, saved_M = _logprobs(model, tree), _logprobs(again, tree)
     del again
     gap = float((saved_M - want_M).abs().max())
     if not gap <= TOLERANCE:
         raise TrainError(f"{path}: the saved model differs from the trained one by {gap:.1e} nats.")
-    base_M = _logprobs(Model.load(base, attention=model.attention, seed=seed, **where), tree)
+    base_M = _logprobs(load(base), tree)
     if torch.equal(saved_M, base_M):
         what = "adapter" if adapter else "model"
         raise TrainError(f"{path}: the saved {what} answers exactly as its base; training had no effect.")
