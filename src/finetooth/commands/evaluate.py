@@ -19,7 +19,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from finetooth.commands import report, workspace
-from finetooth.commands.setup import grader_names, require_same_base
+from finetooth.commands.setup import grader_names, loader, require_same_base
 from finetooth.config import Task
 from finetooth.data.locate import model_directory
 from finetooth.data.prepare import Prepared, prepare
@@ -166,7 +166,7 @@ def prompting_candidates(task: Task, path: Path, prepared: Prepared, grader: str
     """The base model under each prompt that is asked for. ModelError when it is not the run's base."""
     if not task.evaluate.shots:
         return
-    base = Model.load(task.model, seed=task.seed)
+    base = loader(task, path)(task.model)
     require_same_base(path, base)
     for shots in task.evaluate.shots:
         prompt = prompting(shots, prepared.train, prepared.labels, task.seed)
@@ -216,17 +216,18 @@ def load_tuned(task: Task, path: Path) -> Model:
     trained = trained_path(path)
     if trained is None:
         raise ConfigError(f"{path} has no tuned model yet. First: finetooth train {path}")
+    load = loader(task, path)
     if trained.name == "model":
-        return Model.load(trained)
-    require_same_base(path, Model.load(task.model, seed=task.seed))
-    return Model.load(task.model, adapter=trained, seed=task.seed)
+        return load(trained)
+    require_same_base(path, load(task.model))
+    return load(task.model, adapter=trained)
 
 
 def _digest(task: Task, path: Path) -> str:
     """Names everything that decides the test's result: the weights, and how they are asked and graded."""
     parts = {
         "tuned": load_tuned(task, path).digest(),
-        "base": Model.load(task.model, seed=task.seed).digest(),
+        "base": loader(task, path)(task.model).digest(),
         "evaluate": task.evaluate.model_dump(mode="json"),
         "instruction": task.instruction,
         "template": run_renderer(task, path).chat_template,

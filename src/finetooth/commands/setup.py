@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -63,7 +64,7 @@ def _set_up(task: Task, stored: Task | None, path: Path, console: Console, grade
         _require_gradable(task, prepared)
     for note in prepared.notes:
         console.print(f"data: {note}")
-    model = Model.load((stored or task).model, seed=task.seed)
+    model = loader(stored or task, path)((stored or task).model)
     if model.peft is not None:
         raise ConfigError(f"model {task.model} is an adapter; name a base model, or merge the adapter first.")
     assert model.tokenizer is not None
@@ -193,6 +194,7 @@ def _resolve(setup: Setup, limit: int, console: Console) -> None:
         "digest": model.digest(),
         "attention": model.attention,
         "dtype": str(model.dtype).removeprefix("torch."),
+        "masters": model.masters,
         "device": str(model.device),
         "notes": model.notes,
     }
@@ -223,6 +225,16 @@ def _memory(device: torch.device) -> int:
     if device.type == "cuda":
         return int(torch.cuda.get_device_properties(device).total_memory)
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def loader(task: Task, path: Path) -> Callable[..., Model]:
+    """`Model.load` in the types that the run began with, since they decide its numbers; for a new run, auto.
+
+    Where every weight is trained, weights are float32 whatever they compute in.
+    """
+    known = path / "environment.json"
+    dtype = read_json(known)["model"]["dtype"] if known.is_file() else "auto"
+    return partial(Model.load, seed=task.seed, dtype=dtype, masters=task.train.adapter == "none")
 
 
 def require_same_base(path: Path, model: Model) -> None:

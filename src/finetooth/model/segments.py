@@ -86,7 +86,8 @@ class _Segments(torch.autograd.Function):
         ctx: Any, query: Tensor, key: Tensor, value: Tensor, blocks: list[Block], scale: float
     ) -> Tensor:
         out = torch.zeros_like(query)
-        lse = query.new_full(query.shape[:-1], float("-inf"))
+        wide = torch.promote_types(query.dtype, torch.float32)  # in which the kernel gives its log-sum-exp
+        lse = query.new_full(query.shape[:-1], float("-inf"), dtype=wide)
         for block in blocks:
             queries, keys = slice(block.start, block.query_end), slice(block.start, block.key_end)
             part, part_lse = flash(

@@ -15,8 +15,9 @@ from finetooth.model.api import Model
 def build(model: Model, config: TrainConfig) -> torch.optim.AdamW:
     """Fused AdamW (Loshchilov & Hutter 2019) over the trainable weights; decay on matrices only.
 
-    Norms and biases are not decayed: pulling a scale towards 0 is not what weight decay is for. Raises
-    TrainError when nothing is trainable, or a weight is too narrow to take small updates.
+    One kernel for all weights, on the CPU and on CUDA, where its step count is on the device and nothing
+    waits for it. Norms and biases are not decayed: pulling a scale towards 0 is not what weight decay is for.
+    Raises TrainError when nothing is trainable, or a weight is too narrow to take small updates.
     """
     weights = model.trainable()
     if not weights:
@@ -25,7 +26,8 @@ def build(model: Model, config: TrainConfig) -> torch.optim.AdamW:
         if weight.dtype not in (torch.float32, torch.float64):
             raise TrainError(
                 f"The trainable weight {name} is {weight.dtype}, in which small updates are rounded away. "
-                "Load the model in float32; a frozen base under LoRA may be narrower."
+                "Load the model in float32, or with masters=True to compute in bfloat16 over float32 weights; "
+                "a frozen base under LoRA may be narrower."
             )
     groups = [
         {"params": [weight for weight in weights if weight.ndim >= 2], "weight_decay": config.weight_decay},

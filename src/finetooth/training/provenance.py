@@ -38,7 +38,7 @@ def made_of(
         "weights": _digest([model.hf.config.model_type, shapes]),
         "torch": torch.__version__,
         "attention": model.attention,
-        "dtype": str(model.dtype),
+        "dtype": f"{model.dtype}{' over wider weights' if model.masters else ''}",
         "device": str(model.device),
         "threads": torch.get_num_threads(),
     }

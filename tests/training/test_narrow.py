@@ -1,0 +1,137 @@
+"""Computing in bfloat16: what is trained stays float32, and no law but the exactness of numbers gives way.
+
+All of it runs on the CPU; on CUDA `auto` chooses the same types (test_on_gpu.py).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from models_for_tests import tiny_model_dir
+from safetensors.torch import load_file
+from training_for_tests import fit, load, rows, settings
+
+from finetooth.errors import Interrupted, TrainError
+from finetooth.model import device
+from finetooth.model.api import Model
+from finetooth.training import optimizer as optimizers
+from finetooth.training.objectives import supervised
+from finetooth.training.sentinel import save_model, verify_saved
+from finetooth.training.step import train_step
+from finetooth.tree import PrefixTree, Row
+from finetooth.types import Sampling
+
+BF16 = torch.bfloat16
+ROWS = rows(6)
+TREE = PrefixTree.build(ROWS)
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_model_dir(tmp_path_factory.mktemp("model"))
+
+
+def narrow(directory: Path, adapter: str, attention: str = "auto") -> Model:
+    """As `auto` loads on a GPU: a bfloat16 base under LoRA, or float32 masters."""
+    model = Model.load(directory, dtype="bfloat16", masters=adapter == "none", attention=attention)
+    if adapter == "lora":
+        model.add_lora(4, 0)
+    return model
+
+
+def dtypes(weights: list[torch.Tensor]) -> set[torch.dtype]:
+    return {weight.dtype for weight in weights}
+
+
+def test_what_auto_means() -> None:
+    cpu = torch.device("cpu")
+    assert device.resolve_dtype("auto", cpu) == torch.float32
+    assert device.resolve_dtype("bfloat16", cpu) == BF16
+    assert device.named(torch.float32, BF16) == "bfloat16 over float32 weights"
+    assert device.named(BF16, BF16) == "bfloat16"
+
+
+@pytest.mark.parametrize("adapter", ["lora", "none"])
+def test_only_trained_weights_are_wide(models: Path, adapter: str) -> None:
+    model = narrow(models, adapter)
+    assert model.dtype == BF16 and model.masters == (adapter == "none")
+    assert dtypes(model.trainable()) == {torch.float32}
+    frozen = [weight for weight in model.hf.parameters() if not weight.requires_grad]
+    assert dtypes(frozen) == ({BF16} if adapter == "lora" else set())
+    with torch.no_grad():
+        assert model.logprobs(TREE).dtype == torch.float32
+
+
+def test_narrow_weights_are_not_trained(models: Path) -> None:
+    model = Model.load(models, dtype="bfloat16")
+    with pytest.raises(TrainError, match="masters=True"):
+        optimizers.build(model, settings(adapter="none"))
+
+
+@pytest.mark.parametrize("attention", ["dense", "segment", "rows"])
+def test_every_gradient_arrives(models: Path, attention: str) -> None:
+    """Near the exact one, and float32; the head's weight has one too."""
+    exact, model = Model.load(models), narrow(models, "none", attention)
+    for each in (exact, model):
+        each.logprobs(TREE).sum().backward()
+    want, got = exact.named_trainable(), model.named_trainable()
+    for name, weight in want.items():
+        ours = got[name].grad
+        assert ours is not None and ours.dtype == torch.float32, name
+        alike = torch.nn.functional.cosine_similarity(ours.flatten(), weight.grad.flatten(), 0)
+        assert alike > 0.99, name
+        assert not torch.equal(ours, weight.grad), name  # it was computed in bfloat16
+
+
+@pytest.mark.parametrize("adapter", ["lora", "none"])
+def test_a_step_is_near_the_exact_one(models: Path, adapter: str) -> None:
+    results = []
+    for model in (load(models, adapter), narrow(models, adapter)):
+        optimizer = optimizers.build(model, settings(adapter=adapter))
+        results += [train_step(model, supervised, ROWS, optimizer, budget=64, max_norm=1.0) for _ in range(2)]
+        assert dtypes(model.trainable()) == {torch.float32}
+    exact, _, found, _ = results
+    assert found.loss == pytest.approx(exact.loss, rel=5e-3) and found.loss != exact.loss
+    assert found.grad_norm == pytest.approx(exact.grad_norm, rel=3e-2)
+
+
+@pytest.mark.parametrize("adapter", ["lora", "none"])
+def test_resume_is_exact(models: Path, tmp_path: Path, adapter: str) -> None:
+    config = settings(adapter=adapter)
+    straight, first, second = (narrow(models, adapter) for _ in range(3))
+    want = fit(straight, tmp_path / "straight", config)
+    calls = iter(range(1, 100))
+    with pytest.raises(Interrupted):
+        fit(first, tmp_path / "broken", config, stop=lambda: next(calls) == 3)
+    assert fit(second, tmp_path / "broken", config) == want
+    assert second.digest() == straight.digest()
+
+
+@pytest.mark.parametrize("adapter", ["lora", "none"])
+def test_what_is_saved_is_wide_and_loads_as_it_was(models: Path, tmp_path: Path, adapter: str) -> None:
+    model = narrow(models, adapter)
+    fit(model, tmp_path, settings(adapter=adapter))
+    path = save_model(model, tmp_path, None)
+    tensors = load_file(next(path.glob("*.safetensors")))
+    assert dtypes(list(tensors.values())) == {torch.float32}
+    verify_saved(model, path, str(models), ROWS, 0)
+    if adapter == "lora":
+        again = Model.load(models, adapter=path, dtype="bfloat16")
+        assert dtypes(again.trainable()) == {torch.float32}
+        with torch.no_grad():
+            assert torch.equal(again.logprobs(TREE), model.logprobs(TREE))
+
+
+@pytest.mark.parametrize("adapter", ["lora", "none"])
+def test_answers_are_those_of_rows(models: Path, adapter: str) -> None:
+    """The tree and rows round differently, so a near tie may fall otherwise; the first token must not."""
+    contexts = [Row(row.tokens, [0.0] * len(row)) for row in ROWS]
+    wide = sorted(Model.load(models).generate(contexts, Sampling(max_tokens=4)), key=lambda c: c.row)
+    for attention in ("segment", "dense", "rows"):
+        model = narrow(models, adapter, attention)
+        done = sorted(model.generate(contexts, Sampling(max_tokens=4)), key=lambda c: c.row)
+        for ours, exact in zip(done, wide, strict=True):
+            assert ours.logprobs[0] == pytest.approx(exact.logprobs[0], abs=0.05)
+        assert sorted(model.choose(contexts, [[3, 5], [7]]))
