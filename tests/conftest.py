@@ -1,7 +1,9 @@
 """What all tests share: no network, and the public data sets where they are present.
 
 Tests that need the data sets carry the marker `data`. FINETOOTH_DATA names their folder; the default is
-../shared/data beside the checkout. Without it they are skipped by name, and the summary counts them.
+../shared/data beside the checkout. Tests that need an NVIDIA GPU carry the marker `gpu`; `pytest -m gpu`
+runs them, and otherwise a GPU is hidden, since all other tests are about the CPU. What is not there is
+skipped by name, and the summary counts it.
 """
 
 from __future__ import annotations
@@ -16,24 +18,44 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # tiny models: a second thread co
 
 ROOT = Path(__file__).resolve().parent.parent
 DATA = Path(os.environ.get("FINETOOTH_DATA") or ROOT.parent / "shared" / "data")
-NO_DATA = "needs the public data sets: set FINETOOTH_DATA to their folder"
+NEEDS = {
+    "data": "needs the public data sets: set FINETOOTH_DATA to their folder",
+    "gpu": "needs an NVIDIA GPU and pytest -m gpu",
+}
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if "gpu" not in config.option.markexpr:
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
+
+
+def missing(marker: str) -> bool:
+    """Whether what tests of this marker need is not there. torch is asked only when there are such tests."""
+    if marker == "data":
+        return not DATA.is_dir()
+    import torch
+
+    return not torch.cuda.is_available()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    if not DATA.is_dir():
-        for item in items:
-            if item.get_closest_marker("data"):  # not item.keywords: that holds folder names too
-                item.add_marker(pytest.mark.skip(reason=NO_DATA))
+    for marker, reason in NEEDS.items():
+        # not item.keywords: that holds folder names too
+        needing = [item for item in items if item.get_closest_marker(marker)]
+        if needing and missing(marker):
+            for item in needing:
+                item.add_marker(pytest.mark.skip(reason=reason))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    skipped = [
-        report for report in terminalreporter.stats.get("skipped", []) if NO_DATA in str(report.longrepr)
-    ]
-    if skipped:
-        terminalreporter.write_line(f"{len(skipped)} skipped, they need FINETOOTH_DATA:")
-        for report in skipped:
-            terminalreporter.write_line(f"  {report.nodeid}")
+    for reason in NEEDS.values():
+        skipped = [
+            report for report in terminalreporter.stats.get("skipped", []) if reason in str(report.longrepr)
+        ]
+        if skipped:
+            terminalreporter.write_line(f"{len(skipped)} skipped, each {reason}:")
+            for report in skipped:
+                terminalreporter.write_line(f"  {report.nodeid}")
 
 
 @pytest.fixture(scope="session")
