@@ -26,8 +26,8 @@ def build(model: Model, config: TrainConfig) -> torch.optim.AdamW:
         if weight.dtype not in (torch.float32, torch.float64):
             raise TrainError(
                 f"The trainable weight {name} is {weight.dtype}, in which small updates are rounded away. "
-                "Load the model in float32, or with masters=True to compute in bfloat16 over float32 weights; "
-                "a frozen base under LoRA may be narrower."
+                "Load the model in float32, or with masters=True to compute in bfloat16 over float32 "
+                "weights; a frozen base under LoRA may be narrower."
             )
     groups = [
         {"params": [weight for weight in weights if weight.ndim >= 2], "weight_decay": config.weight_decay},
