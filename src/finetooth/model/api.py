@@ -18,7 +18,7 @@ from finetooth.config import EMBEDDED
 from finetooth.data.locate import model_directory
 from finetooth.data.tokens import Tokenizer
 from finetooth.errors import ModelError
-from finetooth.model import adapters, fused, generate, head, load, proof, saving
+from finetooth.model import adapters, fused, generate, head, load, proof, rows, saving
 from finetooth.model.attention import TreeAttention
 from finetooth.model.decode import Decoder, RowDecoder, TreeDecoder
 from finetooth.model.device import named, narrow, on_device, resolve_device, resolve_dtype
@@ -122,7 +122,7 @@ class Model:
         if not tree.node_M.size:
             return torch.zeros(0, device=self.device)
         if self.attention == "rows":
-            return self._row_logprobs(tree, temperature)
+            return rows.logprobs(self._logits, tree, temperature)
         at_K, read_M = np.unique(tree.parent_N[tree.node_M], return_inverse=True)
         hidden_KD = self._tree_hidden(tree, at_K)
         with narrow(self.device, self.dtype if self.masters else torch.float32):
@@ -131,15 +131,9 @@ class Model:
     def hidden(self, tree: PrefixTree, nodes_K: Ints) -> Tensor:
         """Last hidden states at these nodes of the tree: [K, D], differentiable."""
         self._check(tree.token_N, int(tree.depth_N.max()))
-        if self.attention != "rows":
-            return self._tree_hidden(tree, nodes_K)
-        owner = {int(node): (row, at) for row, path in enumerate(tree.path_R) for at, node in enumerate(path)}
-        pieces: dict[int, Tensor] = {}
-        for row in sorted({owner[int(node)][0] for node in nodes_K}):
-            ids = self._tensor(tree.rows[row].tokens)[None]
-            with narrow(self.device, self.dtype):
-                pieces[row] = self.hf.base_model(input_ids=ids, use_cache=False).last_hidden_state[0]
-        return torch.stack([pieces[row][at] for row, at in (owner[int(node)] for node in nodes_K)])
+        if self.attention == "rows":
+            return rows.hidden(self._states, tree, nodes_K)
+        return self._tree_hidden(tree, nodes_K)
 
     def _tree_hidden(self, tree: PrefixTree, nodes_K: Ints) -> Tensor:
         read_K = self._tensor(nodes_K)
@@ -165,15 +159,11 @@ class Model:
             logits: Tensor = self.hf(input_ids=self._tensor(token_T)[None], use_cache=False).logits[0]
         return head.at_least_float32(logits)
 
-    def _row_logprobs(self, tree: PrefixTree, temperature: float) -> Tensor:
-        pieces = []
-        for row in tree.rows:
-            at = np.flatnonzero(row.weight)
-            if at.size:
-                logit_KV = self._logits(row.tokens).index_select(0, self._tensor(at - 1)) / temperature
-                token_K = self._tensor(row.tokens[at])
-                pieces.append(-torch.nn.functional.cross_entropy(logit_KV, token_K, reduction="none"))
-        return torch.cat(pieces)
+    def _states(self, token_T: Ints) -> Tensor:
+        """The stock trunk of one row: [T, D]."""
+        with narrow(self.device, self.dtype):
+            out = self.hf.base_model(input_ids=self._tensor(token_T)[None], use_cache=False)
+        return out.last_hidden_state[0]  # type: ignore[no-any-return]
 
     # Answers -----------------------------------------------------------------------------------------------
 
