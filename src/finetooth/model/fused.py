@@ -90,7 +90,8 @@ class _RmsNorm(torch.autograd.Function):
         scale = (torch.linalg.vector_norm(x, dim=-1, keepdim=True).square_().div_(x.shape[-1]) + eps).rsqrt_()
         ctx.save_for_backward(x, weight_D, scale)
         ctx.offset = offset
-        return (x * scale).mul_(weight_D + offset if offset else weight_D)
+        normed: Tensor = (x * scale).mul_(weight_D + offset if offset else weight_D)
+        return normed
 
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> Any:
