@@ -42,6 +42,9 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--out", type=Path, default=Path("runs/speed"), help="for the results")
     parser.add_argument("--envs", type=Path, default=environments.DEFAULT, help="for the peers' environments")
     parser.add_argument("--lock", type=Path, help="a file to hold an exclusive lock on while measuring")
+    parser.add_argument(
+        "--at-once", type=int, default=4, help="peers in memory together, default %(default)s"
+    )
     return parser.parse_args()
 
 
@@ -65,6 +68,7 @@ def main() -> None:
             steps=given.steps,
             warmup=given.warmup,
             lock=given.lock,
+            at_once=given.at_once,
         )
         for name in names:
             print(f"case {name}", file=sys.stderr, flush=True)

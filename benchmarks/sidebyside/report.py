@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sidebyside.statistics import Ratio, Spread
+from sidebyside.statistics import Ratio, Spread, line_fit
 from sidebyside.training import SAME_LOSS, same_loss
 
 Result = Mapping[str, Any]
@@ -54,7 +54,7 @@ def training_table(name: str, result: Result) -> str:
             [
                 system,
                 spread(found["seconds"]),
-                ratio(found["seconds"], ours) if system != "finetooth" else "",
+                ratio(found["seconds"], found["ours"]) if system != "finetooth" else "",
                 f"{found['peak'] / 2**30:.2f} GiB" if "peak" in found else "",
                 f"{found['losses'][0]:.4f} → {found['losses'][-1]:.4f}",
             ]
@@ -110,3 +110,33 @@ def agreement(void: Mapping[str, float]) -> str:
         return f"The first losses of all systems agree to {SAME_LOSS:g}."
     named = ", ".join(f"{name} by {by:.4f}" for name, by in void.items())
     return f"VOID for {named}: the first loss differs from finetooth's, so something else was trained."
+
+
+def scaling_table(result: Result) -> str:
+    """The sweeps over shares and rows, and the line through finetooth's times."""
+    points = result["points"]
+    names = list(points[0]["seconds"])
+    lines = [
+        [
+            f"{point['value']:.0%} shared" if point["sweep"] == "share" else f"{point['value']} rows",
+            f"{point['work']['row_tokens']:,}",
+            f"{point['work']['distinct']:,}",
+            *(spread(point["seconds"][name]) for name in names),
+        ]
+        for point in points
+    ]
+    return table(["point", "tokens", "distinct", *names], lines) + "\n\n" + "\n".join(fits(points))
+
+
+def fits(points: Sequence[Any]) -> list[str]:
+    """For each sweep: seconds a step as a line in the distinct tokens, and how well it fits."""
+    found = []
+    for sweep in ("share", "rows"):
+        part = [point for point in points if point["sweep"] == sweep]
+        distinct = [point["work"]["distinct"] for point in part]
+        ours = [Spread.of(point["seconds"]["finetooth"]).median for point in part]
+        slope, start, square = line_fit(distinct, ours)
+        found.append(
+            f"Over {sweep}: {1000 * slope:.3f} ms a distinct token + {start:.2f} s, R² = {square:.4f}."
+        )
+    return found

@@ -31,19 +31,20 @@ class System:
     options: Mapping[str, Any] = field(default_factory=dict)
 
 
+# The likely best of each family first: they are then measured in the same rounds.
 SYSTEMS = [
     System("finetooth", "run_finetooth.py", ""),
     System("trl-1", "run_trainer.py", "hf", {"micro": 1}),
-    System("trl-4", "run_trainer.py", "hf", {"micro": 4}),
     System("trl-4-grouped", "run_trainer.py", "hf", {"micro": 4, "order": "group_by_length"}),
-    System("trl-16", "run_trainer.py", "hf", {"micro": 16}),
     System("trl-packed", "run_trainer.py", "hf", {"micro": 1, "packing": PACKED_TO}),
-    System("trainer-1", "run_trainer.py", "hf", {"micro": 1}),
-    System("trainer-4", "run_trainer.py", "hf", {"micro": 4}),
     System("litgpt-1", "run_litgpt.py", "litgpt", {"micro": 1}),
-    System("litgpt-4", "run_litgpt.py", "litgpt", {"micro": 4}),
+    System("trainer-1", "run_trainer.py", "hf", {"micro": 1}),
     System("torchtune-1", "run_torchtune.py", "torchtune", {"micro": 1}),
+    System("trl-4", "run_trainer.py", "hf", {"micro": 4}),
+    System("litgpt-4", "run_litgpt.py", "litgpt", {"micro": 4}),
+    System("trainer-4", "run_trainer.py", "hf", {"micro": 4}),
     System("torchtune-4", "run_torchtune.py", "torchtune", {"micro": 4}),
+    System("trl-16", "run_trainer.py", "hf", {"micro": 16}),
 ]
 
 
@@ -70,7 +71,10 @@ def training_cases() -> dict[str, TrainingCase]:
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """What is the same for all cases of a run. lock: held while something is measured."""
+    """What is the same for all cases of a run.
+
+    lock: held while something is measured. at_once: peers in memory together.
+    """
 
     model: Path
     room: Path
@@ -79,6 +83,7 @@ class Setting:
     steps: int
     warmup: int
     lock: Path | None = None
+    at_once: int = 4
     shape: Mapping[str, int] = field(default_factory=lambda: SHAPE)
 
     def child(self, system: System, spec: Mapping[str, Any]) -> Child:
@@ -102,31 +107,27 @@ class Setting:
 
 
 def run_training(case: TrainingCase, systems: Sequence[System], setting: Setting) -> dict[str, Any]:
-    """All timings, losses and peaks of a case. A system that dies is reported with its error."""
+    """All timings, losses and peaks of a case. A system that dies is reported with its error.
+
+    Waiting children keep their memory, so at most `at_once` peers are loaded together; finetooth runs beside
+    each such group, and a peer's `ours` are finetooth's seconds in its rounds.
+    """
     path = setting.room / "rows.json"
     path.write_text(json.dumps([row.as_json() for row in case.rows]), encoding="utf-8")
-    spec = {
-        "task": "train",
-        "rows": str(path),
-        "adapter": case.adapter,
-        "rank": RANK,
-        "alpha": ALPHA,
-        "rate": RATE,
-    }
+    spec = {"task": "train", "rows": str(path), "adapter": case.adapter}
+    spec |= {"rank": RANK, "alpha": ALPHA, "rate": RATE}
+    ours, peers = systems[0], systems[1:]
     found: dict[str, dict[str, Any]] = {}
-    children = start(systems, spec, setting, found)
-    probe = setting.probe()
-    probe.ready()
     rates: list[float] = []
-    for at in range(setting.warmup + setting.steps):
-        with alone(setting.lock):
-            rates += probe.turn()["rates"]
-            for child in [*children[at % len(children) :], *children[: at % len(children)]]:
-                take(child, found[child.name], children, keep=at >= setting.warmup)
-        print(f"  round {at + 1} of {setting.warmup + setting.steps}", file=sys.stderr, flush=True)
-    for child in children:
-        found[child.name]["peak"] = child.stop()
-    probe.stop()
+    for first in range(0, max(1, len(peers)), setting.at_once):
+        group = run_group([ours, *peers[first : first + setting.at_once]], spec, setting, rates)
+        mine = group.pop(ours.name)
+        for other in group.values():
+            other["ours"] = mine["seconds"]
+        total = found.setdefault(ours.name, mine | {"seconds": []})
+        total["seconds"] = total["seconds"] + mine["seconds"]
+        total["peak"] = max(total["peak"], mine["peak"])
+        found |= group
     work = Work.of(case.rows)
     return {
         "title": case.title,
@@ -136,6 +137,26 @@ def run_training(case: TrainingCase, systems: Sequence[System], setting: Setting
         "rate": statistics.median(rates),
         "systems": found,
     }
+
+
+def run_group(
+    systems: Sequence[System], spec: Mapping[str, Any], setting: Setting, rates: list[float]
+) -> dict[str, dict[str, Any]]:
+    """Warm-up and timed rounds of systems that are loaded together; each round begins with another one."""
+    found: dict[str, dict[str, Any]] = {}
+    children = start(systems, spec, setting, found)
+    probe = setting.probe()
+    probe.ready()
+    for at in range(setting.warmup + setting.steps):
+        with alone(setting.lock):
+            rates += probe.turn()["rates"]
+            for child in [*children[at % len(children) :], *children[: at % len(children)]]:
+                take(child, found[child.name], children, keep=at >= setting.warmup)
+        print(f"  round {at + 1} of {setting.warmup + setting.steps}", file=sys.stderr, flush=True)
+    for child in children:
+        found[child.name]["peak"] = child.stop()
+    probe.stop()
+    return found
 
 
 def start(

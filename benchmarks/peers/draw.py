@@ -1,0 +1,119 @@
+"""The picture of docs/benchmarks.md: cost against sharing and rows, and every system beside finetooth."""
+
+from __future__ import annotations
+
+import json
+import statistics
+import sys
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+
+matplotlib.use("agg")
+import matplotlib.pyplot as plt
+
+OURS, OTHER, FLOOR, INK = "#0b7285", "#e8590c", "#868e96", "#343a40"
+COLOURS = {"trl": "#c92a2a", "trainer": "#e8590c", "litgpt": "#5f3dc4", "torchtune": "#1864ab"}
+CASES = {
+    "a-lora": "instruction rows\nLoRA",
+    "a-full": "instruction rows\nevery weight",
+    "b-lora": "400-token prompt\nLoRA",
+    "c": "greedy answers",
+    "d": "best of 150 labels",
+}
+
+
+def main() -> None:
+    """Draw the results of a folder into a file."""
+    results, picture = Path(sys.argv[1]), Path(sys.argv[2])
+    found = {path.stem: json.loads(path.read_text()) for path in results.glob("*.json")}
+    plt.rcParams.update(
+        {
+            "font.size": 9,
+            "font.family": "DejaVu Sans",
+            "text.color": INK,
+            "axes.edgecolor": "#adb5bd",
+            "axes.labelcolor": INK,
+            "xtick.color": INK,
+            "ytick.color": INK,
+            "axes.spines.top": False,
+            "axes.spines.right": False,
+            "axes.titleweight": "bold",
+            "axes.titlesize": 10,
+            "axes.titlelocation": "left",
+        }
+    )
+    figure, axes = plt.subplots(1, 3, figsize=(12.5, 4.0), width_ratios=[1.0, 1.0, 1.25])
+    scaling = found["scaling"]
+    rate = statistics.median(scaling["rates"])
+    sweep(axes[0], scaling, "share", rate)
+    sweep(axes[1], scaling, "rows", rate)
+    ratios(axes[2], found)
+    figure.tight_layout(w_pad=2.5)
+    figure.savefig(picture, dpi=110)
+
+
+def sweep(axis: Any, scaling: dict[str, Any], name: str, rate: float) -> None:
+    """Seconds a step over one sweep: each system with its range, and the floor."""
+    points = [point for point in scaling["points"] if point["sweep"] == name]
+    across = [point["value"] * (100 if name == "share" else 1) for point in points]
+    looks = {"finetooth": (OURS, "finetooth", "o"), "litgpt-1": (OTHER, "LitGPT, row by row", "s")}
+    for system, (colour, title, marker) in looks.items():
+        taken = [point["seconds"][system] for point in points]
+        middle = [statistics.median(values) for values in taken]
+        axis.plot(across, middle, color=colour, marker=marker, markersize=4.5, label=title, zorder=3)
+        low, high = [min(values) for values in taken], [max(values) for values in taken]
+        axis.fill_between(across, low, high, color=colour, alpha=0.18, linewidth=0)
+    floor = [point["gflop"] / rate for point in points]
+    axis.plot(across, floor, color=FLOOR, linestyle="--", linewidth=1.2, label="fewest operations")
+    first = points[0]["work"]
+    if name == "share":
+        axis.set_title(f"16 rows of {first['row_tokens'] // 16} tokens")
+        axis.set_xlabel("tokens that all rows share, %")
+    else:
+        axis.set_title("rows that share half of their tokens")
+        axis.set_xlabel("rows in a step")
+        axis.set_xticks(across)
+    axis.set_ylabel("seconds a step")
+    axis.set_ylim(bottom=0)
+    axis.grid(axis="y", color="#e9ecef")
+    axis.legend(frameon=False, loc="lower left" if name == "share" else "upper left")
+
+
+def ratios(axis: Any, found: dict[str, Any]) -> None:
+    """How many times as long every other system took, on a logarithmic axis, case by case."""
+    names = [name for name in CASES if name in found]
+    for at, name in enumerate(reversed(names)):
+        systems = {key: value for key, value in found[name]["systems"].items() if value["seconds"]}
+        ours = systems.pop("finetooth")["seconds"]
+        for system, values in systems.items():
+            each = [
+                other / own for other, own in zip(values["seconds"], values.get("ours", ours), strict=True)
+            ]
+            family = system.split("-")[0]
+            colour = COLOURS.get(family, INK)
+            middle = statistics.median(each)
+            axis.plot([min(each), max(each)], [at, at], color=colour, linewidth=5, alpha=0.25, zorder=2)
+            axis.plot(middle, at, "o", color=colour, markersize=6, zorder=3)
+    axis.axvline(1, color=OURS, linewidth=1.5)
+    axis.set_xscale("log")
+    axis.set_yticks(range(len(names)), [CASES[name] for name in reversed(names)])
+    axis.set_ylim(-0.6, len(names) - 0.4)
+    axis.grid(axis="x", color="#e9ecef")
+    shown = [1, 2, 3, 5, 10, 20, 50, 100, 200, 500, 1000]
+    high = axis.get_xlim()[1]
+    axis.set_xticks([x for x in shown if x <= high], [f"{x}x" for x in shown if x <= high])
+    axis.minorticks_off()
+    axis.set_title("time of the others, finetooth = 1")
+    titles = {"trl": "TRL", "trainer": "Trainer", "litgpt": "LitGPT", "torchtune": "torchtune"}
+    handles = [
+        plt.Line2D([], [], color=COLOURS[key], marker="o", linestyle="", label=title)
+        for key, title in titles.items()
+    ]
+    handles.append(plt.Line2D([], [], color=INK, marker="o", linestyle="", label="stock transformers"))
+    axis.legend(handles=handles, frameon=False, fontsize=8, loc="lower right", bbox_to_anchor=(1.02, 0.42))
+
+
+if __name__ == "__main__":
+    main()
