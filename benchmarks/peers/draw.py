@@ -44,7 +44,7 @@ def main() -> None:
             "axes.titlelocation": "left",
         }
     )
-    figure, axes = plt.subplots(1, 3, figsize=(12.5, 4.0), width_ratios=[1.0, 1.0, 1.25])
+    figure, axes = plt.subplots(1, 3, figsize=(12.5, 4.2), width_ratios=[1.0, 1.0, 1.25])
     scaling = found["scaling"]
     rate = statistics.median(scaling["rates"])
     sweep(axes[0], scaling, "share", rate)
@@ -78,7 +78,8 @@ def sweep(axis: Any, scaling: dict[str, Any], name: str, rate: float) -> None:
     axis.set_ylabel("seconds a step")
     axis.set_ylim(bottom=0)
     axis.grid(axis="y", color="#e9ecef")
-    axis.legend(frameon=False, loc="lower left" if name == "share" else "upper left")
+    if name == "rows":
+        axis.legend(frameon=False, loc="upper left")
 
 
 def ratios(axis: Any, found: dict[str, Any]) -> None:
@@ -87,23 +88,23 @@ def ratios(axis: Any, found: dict[str, Any]) -> None:
     for at, name in enumerate(reversed(names)):
         systems = {key: value for key, value in found[name]["systems"].items() if value["seconds"]}
         ours = systems.pop("finetooth")["seconds"]
-        for system, values in systems.items():
+        for place, (system, values) in enumerate(sorted(systems.items())):
+            high = at + 0.32 - 0.64 * (place + 0.5) / len(systems)  # none hides another
             each = [
                 other / own for other, own in zip(values["seconds"], values.get("ours", ours), strict=True)
             ]
             family = system.split("-")[0]
             colour = COLOURS.get(family, INK)
             middle = statistics.median(each)
-            axis.plot([min(each), max(each)], [at, at], color=colour, linewidth=5, alpha=0.25, zorder=2)
-            axis.plot(middle, at, "o", color=colour, markersize=6, zorder=3)
+            axis.plot([min(each), max(each)], [high, high], color=colour, linewidth=3, alpha=0.3, zorder=2)
+            axis.plot(middle, high, "o", color=colour, markersize=4, zorder=3)
     axis.axvline(1, color=OURS, linewidth=1.5)
     axis.set_xscale("log")
     axis.set_yticks(range(len(names)), [CASES[name] for name in reversed(names)])
     axis.set_ylim(-0.6, len(names) - 0.4)
     axis.grid(axis="x", color="#e9ecef")
-    shown = [1, 2, 3, 5, 10, 20, 50, 100, 200, 500, 1000]
-    high = axis.get_xlim()[1]
-    axis.set_xticks([x for x in shown if x <= high], [f"{x}x" for x in shown if x <= high])
+    shown = [x for x in (1, 2, 5, 10, 30, 100, 300, 1000) if x <= axis.get_xlim()[1]]
+    axis.set_xticks(shown, [f"{x}x" for x in shown])
     axis.minorticks_off()
     axis.set_title("time of the others, finetooth = 1")
     titles = {"trl": "TRL", "trainer": "Trainer", "litgpt": "LitGPT", "torchtune": "torchtune"}
@@ -112,7 +113,7 @@ def ratios(axis: Any, found: dict[str, Any]) -> None:
         for key, title in titles.items()
     ]
     handles.append(plt.Line2D([], [], color=INK, marker="o", linestyle="", label="stock transformers"))
-    axis.legend(handles=handles, frameon=False, fontsize=8, loc="lower right", bbox_to_anchor=(1.02, 0.42))
+    axis.legend(handles=handles, frameon=False, fontsize=8, loc="lower right", bbox_to_anchor=(1.02, 0.4))
 
 
 if __name__ == "__main__":
