@@ -19,7 +19,7 @@ HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent / "src")]
 
 from sidebyside import environments, machine, report  # noqa: E402
-from sidebyside.children import alone  # noqa: E402
+from sidebyside.children import Quiet  # noqa: E402
 from sidebyside.floor import Work, step_gflop  # noqa: E402
 from sidebyside.models import make_model  # noqa: E402
 from sidebyside.rows import Tokens, rows_with_share  # noqa: E402
@@ -57,7 +57,7 @@ def measure(setting: Setting) -> dict[str, Any]:
     for at in range(setting.warmup + setting.steps):
         start = 0
         for point, (_, _, rows) in enumerate(found):
-            with alone(setting.lock):
+            with setting.quiet:
                 rates += probe.turn()["rates"]
                 for child in children:
                     done = child.turn(range=[start, start + len(rows)])
@@ -65,6 +65,7 @@ def measure(setting: Setting) -> dict[str, Any]:
                         seconds[child.name][point].append(done["seconds"])
             start += len(rows)
         print(f"  round {at + 1} of {setting.warmup + setting.steps}", file=sys.stderr, flush=True)
+    setting.quiet.release()
     peaks = {child.name: child.stop() for child in children}
     probe.stop()
     return {
@@ -101,7 +102,7 @@ def main() -> None:
     given.out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
         model = make_model(given.envs / "model")
-        common = (given.threads, given.steps, given.warmup, given.lock)
+        common = (given.threads, given.steps, given.warmup, Quiet(given.lock))
         result = measure(Setting(model, Path(folder), given.envs, *common))
     result["date"] = datetime.datetime.now(datetime.UTC).isoformat(timespec="minutes")
     result["machine"] = machine.describe(given.threads)

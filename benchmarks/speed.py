@@ -21,6 +21,7 @@ sys.path[:0] = [str(HERE), str(HERE.parent / "src")]
 
 from sidebyside import environments, machine, report  # noqa: E402
 from sidebyside.answers import run_choosing, run_generation  # noqa: E402
+from sidebyside.children import Quiet  # noqa: E402
 from sidebyside.models import make_model  # noqa: E402
 from sidebyside.training import SYSTEMS, Setting, run_training, training_cases  # noqa: E402
 
@@ -67,7 +68,7 @@ def main() -> None:
             threads=given.threads,
             steps=given.steps,
             warmup=given.warmup,
-            lock=given.lock,
+            quiet=Quiet(given.lock),
             at_once=given.at_once,
         )
         for name in names:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import itertools
 import json
 import math
@@ -13,9 +14,13 @@ import numpy as np
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path.append(str(ROOT / "benchmarks"))
+sys.path += [str(ROOT / "benchmarks"), str(ROOT / "benchmarks" / "peers")]
 
+import torch  # noqa: E402
+from run_stock import cached_scores, until_stop, whole_scores  # noqa: E402
 from sidebyside import report  # noqa: E402
+from sidebyside.answers import differences  # noqa: E402
+from sidebyside.children import Quiet  # noqa: E402
 from sidebyside.floor import Work, step_gflop  # noqa: E402
 from sidebyside.machine import vector_units  # noqa: E402
 from sidebyside.models import make_model  # noqa: E402
@@ -37,6 +42,9 @@ from sidebyside.training import (  # noqa: E402
     same_loss,
     training_cases,
 )
+from transformers import AutoModelForCausalLM  # noqa: E402
+
+import finetooth as ft  # noqa: E402
 
 TINY = {
     "hidden_size": 32,
@@ -185,3 +193,49 @@ def test_finetooth_runs_in_a_child_and_learns(tmp_path: Path) -> None:
     assert 50 * 2**20 < found["peak"] < 8 * 2**30
     assert result["rate"] > 0 and found["versions"]["torch"]
     assert "finetooth at" in report.training_table("tiny", result)
+
+
+def test_both_ways_of_scoring_labels_give_what_finetooth_chooses(tmp_path: Path) -> None:
+    folder = make_model(tmp_path / "model", TINY)
+    stock = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+    contexts = prompted_contexts(6, 96, seed=1, shared=30, own=8)
+    rows = [ft.Row(context, [0.0] * len(context)) for context in contexts]
+    options = [[*label, STOP] for label in label_set(20, 96)]
+    best = {found.row: found for found in ft.Model.load(folder).choose(rows, options)}
+    with torch.inference_mode():
+        for row, context in enumerate(contexts):
+            given = (stock, torch.tensor(context), torch.tensor(options))
+            whole, cached = whole_scores(*given, batch=7), cached_scores(*given, batch=20)
+            assert torch.allclose(whole, cached, atol=1e-4)
+            assert int(whole.argmax()) == best[row].option
+            assert float(whole.max()) == pytest.approx(best[row].logprob, abs=1e-4)
+
+
+def test_answers_are_compared_up_to_where_they_part() -> None:
+    assert until_stop([5, 6, STOP, 0, 0]) == [5, 6, STOP]
+    assert until_stop([5, 6]) == [5, 6]
+    assert differences([[5, 6], [7, 8, 9]], [[5, 6], [7, 3, 9]]) == [[1, [7], 8, 3]]
+
+
+def test_others_wait_only_while_something_is_measured(tmp_path: Path) -> None:
+    path = tmp_path / "lock"
+
+    def free() -> bool:
+        with path.open("a") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return False
+            return True
+
+    patient, short = Quiet(path, longest=60), Quiet(path, longest=0)
+    with patient:
+        assert not free()
+    assert not free()  # kept for the next round
+    patient.release()
+    assert free()
+    with short:
+        assert not free()
+    assert free()
+    with Quiet(None):
+        assert free()

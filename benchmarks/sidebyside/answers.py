@@ -8,7 +8,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sidebyside.children import Child, alone
+from sidebyside.children import Child
 from sidebyside.rows import STOP, label_set, prompted_contexts
 from sidebyside.training import Setting, System
 
@@ -43,7 +43,7 @@ def best_batch(child: Child, sizes: Sequence[int], setting: Setting, **message: 
     """Seconds of one turn by batch size."""
     found = {}
     for size in sizes:
-        with alone(setting.lock):
+        with setting.quiet:
             found[size] = child.turn(batch=size, **message)["seconds"]
         print(f"  {child.name}, batch {size}: {found[size]:.1f} s", file=sys.stderr, flush=True)
     return found
@@ -60,7 +60,7 @@ def run_generation(setting: Setting) -> dict[str, Any]:
     seconds: dict[str, list[float]] = {"finetooth": [], "generate": []}
     rates: list[float] = []
     for at in range(1 + setting.steps):
-        with alone(setting.lock):
+        with setting.quiet:
             rates += probe.turn()["rates"]
             mine, theirs = ours.turn(), stock.turn(batch=batch)
         if at:
@@ -68,6 +68,7 @@ def run_generation(setting: Setting) -> dict[str, Any]:
             seconds["generate"].append(theirs["seconds"])
         print(f"  round {at} of {setting.steps}", file=sys.stderr, flush=True)
     gaps = ours.turn(compare=differences(mine["answers"], theirs["answers"]))["gaps"]
+    setting.quiet.release()
     probe.stop()
     return {
         "title": f"{NEW_TOKENS} greedy tokens for {PROMPTS} prompts that share 400 tokens",
@@ -107,7 +108,7 @@ def run_choosing(setting: Setting) -> dict[str, Any]:
     rates: list[float] = []
     other_choice: list[float] = []
     for at in range(1 + setting.steps):
-        with alone(setting.lock):
+        with setting.quiet:
             rates += probe.turn()["rates"]
             mine = ours.turn()
             theirs = {child.name: child.turn(row=at, batch=batch[child.name]) for child in stock}
@@ -118,6 +119,7 @@ def run_choosing(setting: Setting) -> dict[str, Any]:
         if at:
             seconds["finetooth"].append(mine["seconds"] / QUESTIONS)
         print(f"  round {at} of {setting.steps}", file=sys.stderr, flush=True)
+    setting.quiet.release()
     probe.stop()
     return {
         "title": f"the best of {INTENTS} labels behind prompts that share 400 tokens, seconds a row",

@@ -6,8 +6,8 @@ import fcntl
 import json
 import os
 import subprocess
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -97,12 +97,30 @@ class Child:
         return ChildDied(f"{self.name} ended without an answer:\n" + "\n".join(tail))
 
 
-@contextmanager
-def alone(lock: Path | None) -> Iterator[None]:
-    """Hold an exclusive lock on a file inside, for machines where other work waits for it; None: nothing."""
-    if lock is None:
-        yield
-        return
-    with lock.open("a") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
+class Quiet:
+    """Keeps other work away while something is measured, by an exclusive lock on a file that it waits for.
+
+    `with quiet:` around every round. Between rounds the lock is given up only when it was held for `longest`
+    seconds, and at `release`. Without a file it does nothing.
+    """
+
+    def __init__(self, path: Path | None, longest: float = 120.0) -> None:
+        self._path, self._longest = path, longest
+        self._file: TextIO | None = None
+        self._since = 0.0
+
+    def __enter__(self) -> None:
+        if self._path is not None and self._file is None:
+            self._file = self._path.open("a")
+            fcntl.flock(self._file, fcntl.LOCK_EX)
+            self._since = time.monotonic()
+
+    def __exit__(self, *_: object) -> None:
+        if time.monotonic() - self._since > self._longest:
+            self.release()
+
+    def release(self) -> None:
+        """Let others work."""
+        if self._file is not None:
+            self._file.close()
+            self._file = None

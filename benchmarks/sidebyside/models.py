@@ -27,7 +27,9 @@ def make_model(directory: Path, shape: Mapping[str, int] = SHAPE, seed: int = 0)
         return directory
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
+    from transformers.utils.logging import disable_progress_bar
 
+    disable_progress_bar()
     config = LlamaConfig(
         **shape,
         rms_norm_eps=EPSILON,

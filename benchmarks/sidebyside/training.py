@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from sidebyside.children import Child, ChildDied, alone
+from sidebyside.children import Child, ChildDied, Quiet
 from sidebyside.environments import python_of
 from sidebyside.floor import Work, step_gflop
 from sidebyside.models import EPSILON, SHAPE
@@ -73,7 +73,7 @@ def training_cases() -> dict[str, TrainingCase]:
 class Setting:
     """What is the same for all cases of a run.
 
-    lock: held while something is measured. at_once: peers in memory together.
+    quiet: keeps other work away while something is measured. at_once: peers in memory together.
     """
 
     model: Path
@@ -82,7 +82,7 @@ class Setting:
     threads: int
     steps: int
     warmup: int
-    lock: Path | None = None
+    quiet: Quiet = field(default_factory=lambda: Quiet(None))
     at_once: int = 4
     shape: Mapping[str, int] = field(default_factory=lambda: SHAPE)
 
@@ -148,11 +148,12 @@ def run_group(
     probe = setting.probe()
     probe.ready()
     for at in range(setting.warmup + setting.steps):
-        with alone(setting.lock):
+        with setting.quiet:
             rates += probe.turn()["rates"]
             for child in [*children[at % len(children) :], *children[: at % len(children)]]:
                 take(child, found[child.name], children, keep=at >= setting.warmup)
         print(f"  round {at + 1} of {setting.warmup + setting.steps}", file=sys.stderr, flush=True)
+    setting.quiet.release()
     for child in children:
         found[child.name]["peak"] = child.stop()
     probe.stop()
