@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from models_for_tests import tiny_model_dir
@@ -14,7 +15,7 @@ from safetensors.torch import load_file
 from training_for_tests import fit, load, rows, settings
 
 from finetooth.errors import Interrupted, TrainError
-from finetooth.model import device
+from finetooth.model import device, head
 from finetooth.model.api import Model
 from finetooth.training import optimizer as optimizers
 from finetooth.training.objectives import supervised
@@ -68,6 +69,21 @@ def test_narrow_weights_are_not_trained(models: Path) -> None:
     model = Model.load(models, dtype="bfloat16")
     with pytest.raises(TrainError, match="masters=True"):
         optimizers.build(model, settings(adapter="none"))
+
+
+@pytest.mark.parametrize("chunk", [1 << 20, 1 << 11])
+def test_a_sure_token_is_sure(chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A logit of 40 is rounded by 0.1 in bfloat16. Log-probabilities near 0 must not have that error."""
+    monkeypatch.setitem(head.CHUNK_NUMBERS, "cpu", chunk)
+    generator = torch.Generator().manual_seed(0)
+    linear = torch.nn.Linear(64, 500, bias=False, dtype=BF16).requires_grad_(False)
+    linear.weight.normal_(0, 1, generator=generator)
+    token = torch.randint(500, (32,), generator=generator)
+    hidden_KD = linear.weight[token] * 0.6 + torch.randn(32, 64, generator=generator).to(BF16) * 0.1
+    exact_M = torch.log_softmax(hidden_KD.double() @ linear.weight.double().T, -1)[torch.arange(32), token]
+    assert exact_M.min() > -1e-4 and (linear(hidden_KD).amax(-1) > 20).all()
+    found_M = head.logprobs(head.Head(linear), hidden_KD, np.arange(32), token.numpy(), 1.0)
+    assert found_M.dtype == torch.float32 and -1e-4 < found_M.min() <= found_M.max() <= 0
 
 
 @pytest.mark.parametrize("attention", ["dense", "segment", "rows"])

@@ -15,10 +15,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
+from finetooth.model.device import on_device
 from finetooth.tree import Ints
 
 # Logits of one chunk hold at most this many numbers: memory does not grow with the number of scored tokens.
@@ -69,9 +71,9 @@ def logprobs(head: Head, hidden_KD: Tensor, read_M: Ints, token_M: Ints, tempera
     read_M: the row of hidden_KD at which each token is read (its parent's). Rows that are read for several
     tokens (the options of a question) pay for their logits once.
     """
-    read, token = (torch.from_numpy(at_M).to(hidden_KD.device) for at_M in (read_M, token_M))
     if not head.plain:
-        return _general(head, hidden_KD, read, token, temperature)
+        return _general(head, hidden_KD, read_M, token_M, temperature)
+    read, token = (on_device(at_M, hidden_KD.device) for at_M in (read_M, token_M))
     weight_VD = head.linear.weight
     return _Plain.apply(hidden_KD, weight_VD, read, token, head.scale / temperature)  # type: ignore
 
@@ -96,11 +98,16 @@ class _Plain(torch.autograd.Function):
         # The picked logit first: a chunk then needs nothing but its sum and, for a frozen head, its mean.
         picked_MD = hidden_KD.index_select(0, read_M) * weight_VD.index_select(0, token_M)
         picked_M = at_least_float32(picked_MD).sum(-1) * scale
+        narrow = hidden_KD.dtype == torch.bfloat16
         lse_K, top_K = picked_M.new_zeros(len(hidden_KD)), picked_M.new_full((len(hidden_KD),), float("-inf"))
         mean_KD = torch.zeros_like(hidden_KD) if by_hidden and not by_weight else None
         kept = []
         for part in _chunks(len(weight_VD), len(hidden_KD), weight_VD.device):
             logit_KC = _logits(hidden_KD, weight_VD[part], scale)
+            if narrow:  # rounded as the others are: next to a sum of rounded logits, no sure token is sure
+                inside_M = (token_M >= part.start) & (token_M < part.stop)
+                at_M = (token_M - part.start).clamp_(0, logit_KC.shape[-1] - 1)
+                picked_M = torch.where(inside_M, _pick(logit_KC, read_M, at_M), picked_M)
             new_K = torch.maximum(top_K, logit_KC.amax(-1))
             shrink_K = (top_K - new_K).exp_()
             if keep:
@@ -140,32 +147,36 @@ class _Plain(torch.autograd.Function):
         return grad_KD, grad_VD, None, None, None
 
 
+def _pick(matrix_KC: Tensor, read_M: Tensor, at_M: Tensor) -> Tensor:
+    """matrix[read, at]; index_select rather than indexing: its CPU backward is deterministic."""
+    return matrix_KC.flatten().index_select(0, read_M * matrix_KC.shape[-1] + at_M)
+
+
 def _logits(hidden_KD: Tensor, weight_CD: Tensor, scale: float) -> Tensor:
     logit_KC = at_least_float32(hidden_KD @ weight_CD.T)
     return logit_KC if scale == 1.0 else logit_KC.mul_(scale)
 
 
-def _general(head: Head, hidden_KD: Tensor, read_M: Tensor, token_M: Tensor, temperature: float) -> Tensor:
+def _general(head: Head, hidden_KD: Tensor, read_M: Ints, token_M: Ints, temperature: float) -> Tensor:
     """The same for any head: autograd through chunks of nodes, computed again in the backward pass."""
 
     def chunk(hidden_CD: Tensor, read: Tensor, token: Tensor) -> Tensor:
         logp_CV = torch.log_softmax(head(hidden_CD) / temperature, -1)
-        # index_select rather than indexing: its CPU backward is deterministic.
-        return logp_CV.flatten().index_select(0, read * logp_CV.shape[-1] + token)
+        return _pick(logp_CV, read, token)
 
-    order_M = read_M.argsort(stable=True)
-    read_M, token_M = read_M.index_select(0, order_M), token_M.index_select(0, order_M)
+    device = hidden_KD.device
+    order_M = np.argsort(read_M, kind="stable")
+    read_M, token_M = read_M[order_M], token_M[order_M]
     pieces = []
-    for rows in _chunks(len(hidden_KD), len(head.linear.weight), hidden_KD.device):
-        scored = slice(
-            *torch.searchsorted(read_M, torch.tensor([rows.start, rows.stop], device=read_M.device)).tolist()
-        )
-        given = (hidden_KD[rows], read_M[scored] - rows.start, token_M[scored])
+    for rows in _chunks(len(hidden_KD), len(head.linear.weight), device):
+        scored = slice(*np.searchsorted(read_M, [rows.start, rows.stop]))
+        read, token = on_device(read_M[scored] - rows.start, device), on_device(token_M[scored], device)
+        given = (hidden_KD[rows], read, token)
         if torch.is_grad_enabled():
             pieces.append(checkpoint(chunk, *given, use_reentrant=False, preserve_rng_state=False))
         else:
             pieces.append(chunk(*given))
-    return torch.cat(pieces).index_select(0, order_M.argsort())
+    return torch.cat(pieces).index_select(0, on_device(np.argsort(order_M), device))
 
 
 def at_least_float32(logits: Tensor) -> Tensor:
