@@ -7,69 +7,110 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from tokenizers_for_tests import save_tokenizer
 from transformers import (
+    BloomConfig,
+    FalconConfig,
+    Gemma2Config,
+    Gemma3TextConfig,
     GPT2Config,
     GPTNeoConfig,
+    GPTNeoXConfig,
+    GptOssConfig,
+    GraniteConfig,
     LlamaConfig,
     MistralConfig,
+    MixtralConfig,
+    Olmo2Config,
     OPTConfig,
+    Phi3Config,
     Qwen2Config,
+    Qwen3Config,
+    SmolLM3Config,
 )
 
-from finetooth.model.proof import random_forest, random_model
+from finetooth.model.proof import random_forest
+from finetooth.model.small import random_model
 from finetooth.tree import Row
 
 VOCABULARY = 96
 NO_IDS = {"bos_token_id": None, "eos_token_id": None, "pad_token_id": None}
+SHAPE = {
+    "vocab_size": VOCABULARY,
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 256,
+    "tie_word_embeddings": False,
+    **NO_IDS,
+}
+LLAMA3 = {
+    "rope_type": "llama3",
+    "rope_theta": 10000.0,
+    "factor": 8.0,
+    "low_freq_factor": 1.0,
+    "high_freq_factor": 4.0,
+    "original_max_position_embeddings": 32,
+}
+LONGROPE = {
+    "rope_type": "longrope",
+    "rope_theta": 10000.0,
+    "short_factor": [1.0, 1.1, 1.2, 1.3],
+    "long_factor": [1.0, 2.0, 4.0, 8.0],
+}
+GEMMA = {
+    "head_dim": 8,
+    "query_pre_attn_scalar": 8,
+    "sliding_window": 8,
+    "layer_types": ["sliding_attention", "full_attention"],
+    "tie_word_embeddings": True,
+}
+
+
+def _config(kind: Any, **changes: Any) -> Any:
+    return kind(**(SHAPE | changes))
+
 
 CONFIGS: dict[str, Any] = {
-    "llama": LlamaConfig(
-        vocab_size=VOCABULARY,
-        hidden_size=32,
-        intermediate_size=48,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=4,
-        max_position_embeddings=256,
-        tie_word_embeddings=False,
-        **NO_IDS,
-    ),
-    "qwen2": Qwen2Config(
-        vocab_size=VOCABULARY,
-        hidden_size=32,
-        intermediate_size=48,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        max_position_embeddings=256,
-        tie_word_embeddings=True,
-        **NO_IDS,
-    ),
-    "mistral": MistralConfig(
-        vocab_size=VOCABULARY,
-        hidden_size=32,
-        intermediate_size=48,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        sliding_window=8,
-        max_position_embeddings=256,
-        **NO_IDS,
+    "llama": _config(LlamaConfig, num_key_value_heads=4),
+    "llama3": _config(LlamaConfig, rope_parameters=LLAMA3),
+    "mistral": _config(MistralConfig, sliding_window=8),
+    "mixtral": _config(MixtralConfig, num_local_experts=4),
+    "qwen2": _config(Qwen2Config, tie_word_embeddings=True),
+    "qwen3": _config(Qwen3Config, head_dim=16),
+    "gemma2": _config(Gemma2Config, **GEMMA, attn_logit_softcapping=2.0, final_logit_softcapping=3.0),
+    "gemma3": _config(Gemma3TextConfig, **GEMMA),
+    "phi3": _config(Phi3Config),
+    "phi3-longrope": _config(Phi3Config, rope_parameters=LONGROPE, original_max_position_embeddings=128),
+    "gpt-oss": _config(
+        GptOssConfig, num_local_experts=4, num_experts_per_tok=2, head_dim=8, sliding_window=8
     ),
     "gpt2": GPT2Config(vocab_size=VOCABULARY, n_embd=32, n_layer=2, n_head=4, n_positions=256, **NO_IDS),
-    "opt": OPTConfig(
-        vocab_size=VOCABULARY,
-        hidden_size=32,
+    "gpt-neox": _config(GPTNeoXConfig),
+    "opt": _config(OPTConfig, ffn_dim=48, word_embed_proj_dim=32, tie_word_embeddings=True, pad_token_id=1),
+    "opt-projected": _config(
+        OPTConfig,
         ffn_dim=48,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        max_position_embeddings=256,
-        word_embed_proj_dim=32,
-        bos_token_id=None,
-        eos_token_id=None,
+        word_embed_proj_dim=16,
+        do_layer_norm_before=False,
+        tie_word_embeddings=True,
         pad_token_id=1,
     ),
+    "olmo2": _config(Olmo2Config),
+    "granite": _config(
+        GraniteConfig,
+        logits_scaling=4.0,
+        residual_multiplier=0.5,
+        attention_multiplier=0.2,
+        embedding_multiplier=3.0,
+    ),
+    "smollm3": _config(SmolLM3Config, no_rope_layers=[1, 0], no_rope_layer_interval=2),
+    "falcon": _config(FalconConfig, ffn_hidden_size=48),
+    "falcon-alibi": _config(FalconConfig, ffn_hidden_size=48, alibi=True),
+    "bloom": BloomConfig(vocab_size=VOCABULARY, hidden_size=32, n_layer=2, n_head=4, **NO_IDS),
     "gpt-neo": GPTNeoConfig(
         vocab_size=VOCABULARY,
         hidden_size=32,
@@ -82,7 +123,8 @@ CONFIGS: dict[str, Any] = {
         **NO_IDS,
     ),
 }
-TREE_FAMILIES = ("llama", "qwen2", "mistral", "gpt2", "opt")
+ROWS_FAMILIES = ("phi3-longrope", "falcon", "falcon-alibi", "bloom", "gpt-neo")
+TREE_FAMILIES = tuple(family for family in CONFIGS if family not in ROWS_FAMILIES)
 
 
 def tiny(family: str, seed: int = 0) -> Any:
@@ -103,6 +145,39 @@ def forest(seed: int = 0, scale: int = 1) -> list[Row]:
         weight[-1] = 1.0
         weighted.append(Row(row.tokens, weight, id=str(index)))
     return weighted
+
+
+def stock_logprobs(hf: Any, rows: list[Row]) -> torch.Tensor:
+    """The reference: one row per call through transformers alone, log_softmax, gather."""
+    pieces = []
+    for row in rows:
+        ids = torch.tensor(row.tokens)
+        logp_TV = hf(input_ids=ids[None]).logits[0].log_softmax(-1)
+        at = np.flatnonzero(row.weight)
+        pieces.append(logp_TV[at - 1, ids[at]])
+    return torch.cat(pieces)
+
+
+def gradients(hf: Any) -> dict[str, torch.Tensor]:
+    """Gradients by name, taken off the model."""
+    found = {n: w.grad.clone() for n, w in hf.named_parameters() if w.grad is not None}
+    hf.zero_grad()
+    return found
+
+
+def assert_same_gradients(
+    got: dict[str, torch.Tensor], want: dict[str, torch.Tensor], tolerance: float
+) -> None:
+    """The tolerance of all laws about gradients."""
+    assert got.keys() == want.keys()
+    largest = max(float(grad.abs().max()) for grad in want.values())
+    assert largest > 0
+    for name, grad in want.items():
+        # Without rotary positions a key bias shifts all scores of a query alike, so its true gradient is 0
+        # and both sides hold nothing but rounding (float64 below shows it); it gets ten times the floor.
+        floor = 1e-2 if "decoder.layers" in name and name.endswith("k_proj.bias") else 1e-3
+        bound = tolerance * max(float(grad.abs().max()), floor * largest)
+        assert float((got[name] - grad).abs().max()) <= bound, name
 
 
 def tiny_model_dir(

@@ -20,7 +20,7 @@ from transformers import AttentionInterface
 
 from finetooth.model import attention
 from finetooth.model.api import Model
-from finetooth.model.proof import random_model
+from finetooth.model.small import random_model
 from finetooth.training import optimizer as optimizers
 from finetooth.training.objectives import Signals, supervised
 from finetooth.training.step import deterministic, evaluate_loss, train_step

@@ -12,12 +12,11 @@ import pytest
 import torch
 from models_for_tests import CONFIGS, forest, tiny, tiny_model_dir
 from peft import PeftModel
-from transformers import AutoModelForCausalLM, AutoTokenizer, MixtralConfig
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from finetooth.errors import ModelError
 from finetooth.model import adapters
 from finetooth.model.api import Model
-from finetooth.model.proof import random_model
 from finetooth.tree import PrefixTree
 
 TREE = PrefixTree.build(forest(1))
@@ -94,9 +93,11 @@ def test_an_adapter_with_a_tensor_missing_is_refused(tmp_path: Path) -> None:
         Model.load(base, adapter=tmp_path / "saved")
 
 
-@pytest.mark.parametrize(
-    ("family", "count"), [("llama", 14), ("qwen2", 14), ("gpt2", 8), ("opt", 12), ("gpt-neo", 12)]
-)
+COUNTS = {"llama": 14, "qwen2": 14, "gpt2": 8, "opt": 12, "opt-projected": 14, "gpt-neo": 12, "bloom": 8}
+EXPERTS = {"mixtral": 24, "gpt-oss": 24}  # 8 of the attention, 2 tensors of 4 experts in each of 2 layers
+
+
+@pytest.mark.parametrize(("family", "count"), (COUNTS | EXPERTS).items())
 def test_lora_covers_every_linear_layer(family: str, count: int, tmp_path: Path) -> None:
     hf = tiny(family)
     names = {
@@ -104,44 +105,60 @@ def test_lora_covers_every_linear_layer(family: str, count: int, tmp_path: Path)
         for name, module in hf.named_modules()
         if type(module).__name__ in ("Linear", "Conv1D") and "lm_head" not in name
     }
+    experts = {name for name, weight in hf.named_parameters() if weight.ndim == 3}
     model = Model(hf, None, "rows", frozenset())
     coverage = model.add_lora(4, seed=0)
-    assert sum(coverage.layers.values()) == len(names) == count
+    assert sum(coverage.layers.values()) == len(names) + 4 * len(experts) == count
     assert f"all {count} linear layers" in str(coverage)
     trained = {name.split(".lora_")[0].removesuffix(".base_layer") for name in model.named_trainable()}
-    assert trained == names
+    assert trained == names | {name.rsplit(".", 1)[0] for name in experts}
+    assert coverage.kept == ({"mixtral": {"gate": 2}, "gpt-oss": {"router": 2}}.get(family, {}))
+    assert ("as they were: 2 " in str(coverage)) == bool(experts)
+    assert 0.5 < coverage.share < 1.0
     assert all(weight.dtype == torch.float32 for weight in model.trainable())
     with pytest.raises(ModelError, match="already has an adapter"):
         model.add_lora(4, seed=0)
 
 
+@pytest.mark.parametrize("family", EXPERTS)
+def test_each_expert_has_its_own_product(family: str) -> None:
+    """The reference adds scale * B_e A_e to each expert by hand, in the layout of PEFT's file."""
+    hf, plain = tiny(family), tiny(family)
+    model = Model(hf, None, "rows", frozenset())
+    model.add_lora(4, seed=0)
+    shake(model)
+    weights = dict(hf.named_parameters())
+    with torch.no_grad():
+        for name, weight in plain.named_parameters():
+            where, leaf = name.rsplit(".", 1)
+            where += ".base_layer" if leaf == "gate_up_proj" else ""  # the inner one of two wrappers
+            if leaf.endswith("bias") or f"{where}.lora_A.default.weight" not in weights:
+                continue
+            a, b = (weights[f"{where}.lora_{side}.default.weight"] for side in "AB")
+            if weight.ndim == 2:
+                weight += 32 / 4 * b @ a
+                continue
+            for expert in range(4):
+                delta = 32 / 4 * b[:, expert::4] @ a[4 * expert : 4 * expert + 4]
+                weight[expert] += delta if delta.shape == weight.shape[1:] else delta.T
+    assert torch.allclose(logprobs(model), stock_logprobs(plain), atol=1e-4)
+    assert not torch.allclose(logprobs(model), stock_logprobs(tiny(family)), atol=1e-2)
+
+
 def test_a_missed_projection_raises(monkeypatch: pytest.MonkeyPatch) -> None:
-    every = adapters.linear_layers
     monkeypatch.setattr(
         adapters, "get_peft_model", lambda model, config: adapters.PeftModel(model, fewer(config))
     )
 
     def fewer(config: Any) -> Any:
         config.target_modules = {name for name in config.target_modules if "down_proj" not in name}
+        tensors = config.target_parameters or []
+        config.target_parameters = [name for name in tensors if "down_proj" not in name] or None
         return config
 
-    with pytest.raises(ModelError, match=r"did not reach 2 linear layers.*down_proj"):
-        adapters.add_lora(tiny("llama"), 4, seed=0)
-    assert len(every(tiny("llama"))) == 14
-
-
-def test_expert_tensors_are_not_passed_over() -> None:
-    config = MixtralConfig(
-        vocab_size=96,
-        hidden_size=32,
-        intermediate_size=48,
-        num_hidden_layers=1,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        num_local_experts=2,
-    )
-    with pytest.raises(ModelError, match="expert"):
-        adapters.linear_layers(random_model(config))
+    for family in ("llama", "mixtral"):
+        with pytest.raises(ModelError, match=r"did not reach 2 linear layers.*down_proj"):
+            adapters.add_lora(tiny(family), 4, seed=0)
 
 
 def test_lora_starts_the_same_for_a_seed(tmp_path: Path) -> None:

@@ -11,10 +11,18 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from models_for_tests import CONFIGS, TREE_FAMILIES, VOCABULARY, forest, tiny
+from models_for_tests import (
+    TREE_FAMILIES,
+    VOCABULARY,
+    assert_same_gradients,
+    forest,
+    gradients,
+    stock_logprobs,
+    tiny,
+)
 from transformers import AttentionInterface
 
-from finetooth.model import attention, fused, segments
+from finetooth.model import attention, fused, proof, segments
 from finetooth.model.api import Model
 from finetooth.tree import PrefixTree, Row, microtrees
 
@@ -27,43 +35,13 @@ def _registered() -> None:
 
 
 def over_trees(hf: Any, kind: str) -> Model:
-    """dense with transformers' and PEFT's own modules, segment with the fused ones."""
-    hf.set_attn_implementation(attention.NAME)
+    """dense with transformers' and PEFT's own modules, segment with the fused ones where they are proven."""
     model = Model(hf, None, kind, frozenset())
     if kind == "segment":
-        model.trimmed = fused.fuse(hf)
+        model.trimmed = proof.failure(model, kind, fast=True) is None and fused.fuse(hf)
         fused.fuse_lora(hf)
+    hf.set_attn_implementation(attention.NAME)
     return model
-
-
-def stock_logprobs(hf: Any, rows: list[Row]) -> torch.Tensor:
-    pieces = []
-    for row in rows:
-        ids = torch.tensor(row.tokens)
-        logp_TV = hf(input_ids=ids[None]).logits[0].log_softmax(-1)
-        at = np.flatnonzero(row.weight)
-        pieces.append(logp_TV[at - 1, ids[at]])
-    return torch.cat(pieces)
-
-
-def gradients(hf: Any) -> dict[str, torch.Tensor]:
-    found = {n: w.grad.clone() for n, w in hf.named_parameters() if w.grad is not None}
-    hf.zero_grad()
-    return found
-
-
-def assert_same_gradients(
-    got: dict[str, torch.Tensor], want: dict[str, torch.Tensor], tolerance: float
-) -> None:
-    assert got.keys() == want.keys()
-    largest = max(float(grad.abs().max()) for grad in want.values())
-    assert largest > 0
-    for name, grad in want.items():
-        # Without rotary positions a key bias shifts all scores of a query alike, so its true gradient is 0
-        # and both sides hold nothing but rounding (float64 below shows it); it gets ten times the floor.
-        floor = 1e-2 if "decoder.layers" in name and name.endswith("k_proj.bias") else 1e-3
-        bound = tolerance * max(float(grad.abs().max()), floor * largest)
-        assert float((got[name] - grad).abs().max()) <= bound, name
 
 
 @pytest.mark.parametrize("bundle", [4, 192])
@@ -88,19 +66,21 @@ def test_logprobs_and_gradients(family: str, kind: str, bundle: int, monkeypatch
 def test_in_float64(family: str, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(segments, "BUNDLE", 4)
     hf, rows = tiny(family).double(), forest(3)
+    hf.config._experts_implementation = "eager"  # the grouped product of experts knows no float64
     want_M = stock_logprobs(hf, rows)
     want_M.sum().backward()
     want = gradients(hf)
     got_M = over_trees(hf, kind).logprobs(PrefixTree.build(rows))
     got_M.sum().backward()
-    # Rotary tables and some norms stay float32 inside transformers; OPT and GPT-2 have neither.
+    # Rotary tables and some norms stay float32 inside transformers; OPT and GPT-2 have neither. The fused
+    # norms do not, and Qwen3 has four a layer.
     tight = family in ("gpt2", "opt")
     assert torch.allclose(got_M, want_M, atol=1e-12 if tight else 1e-7)
-    assert_same_gradients(gradients(hf), want, 1e-10 if tight else 1e-6)
+    assert_same_gradients(gradients(hf), want, 1e-10 if tight else 3e-6 if family == "qwen3" else 1e-6)
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("family", ("llama", "qwen2", "gpt2", "opt"))
+@pytest.mark.parametrize("family", TREE_FAMILIES)
 def test_lora_gradients(family: str, kind: str) -> None:
     hf, rows = tiny(family), forest(5)
     model = Model(hf, None, "rows", frozenset())
@@ -108,7 +88,7 @@ def test_lora_gradients(family: str, kind: str) -> None:
     with torch.no_grad():
         for name, weight in hf.named_parameters():
             if "lora_B" in name:  # zero at the start, and then the gradient of A is zero everywhere
-                weight.normal_(0, 0.1)
+                weight.normal_(0, 0.1, generator=torch.Generator().manual_seed(0))
     want_M = stock_logprobs(hf, rows)
     want_M.sum().backward()
     want = gradients(hf)
@@ -117,13 +97,6 @@ def test_lora_gradients(family: str, kind: str) -> None:
     got_M.sum().backward()
     assert torch.allclose(got_M, want_M, atol=1e-5)
     assert_same_gradients(gradients(hf), want, 1e-5)
-
-
-@pytest.mark.parametrize("family", CONFIGS)
-def test_rows_backend_is_the_stock_model(family: str) -> None:
-    hf, rows = tiny(family), forest(1)
-    got_M = Model(hf, None, "rows", frozenset()).logprobs(PrefixTree.build(rows))
-    assert torch.allclose(got_M, stock_logprobs(hf, rows), atol=1e-6)
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from models_for_tests import CONFIGS, tiny, tiny_model_dir
+from models_for_tests import CONFIGS, TREE_FAMILIES, tiny, tiny_model_dir
 from safetensors.torch import load_file, save_file
 
 from finetooth.errors import ModelError
-from finetooth.model import attention, proof
+from finetooth.model import attention, small
 from finetooth.model.api import Model
 from finetooth.tree import PrefixTree, Row
 from finetooth.types import Sampling
@@ -20,10 +20,10 @@ from finetooth.types import Sampling
 @pytest.mark.parametrize("family", CONFIGS)
 def test_the_proof_chooses_the_back_end(family: str, tmp_path: Path) -> None:
     model = Model.load(tiny_model_dir(tmp_path, family))
-    assert model.attention == ("rows" if family == "gpt-neo" else "segment")
+    assert model.attention == ("segment" if family in TREE_FAMILIES else "rows"), model.notes
     assert any(note.startswith(f"attention: {model.attention}") for note in model.notes)
-    if family == "gpt-neo":
-        with pytest.raises(ModelError, match="does not work for gpt_neo"):
+    if family not in TREE_FAMILIES:
+        with pytest.raises(ModelError, match="does not work for"):
             Model.load(tmp_path, attention="dense")
     else:
         assert Model.load(tmp_path, attention="dense").attention == "dense"
@@ -41,7 +41,7 @@ def test_the_proof_catches_what_is_not_implemented(
     if name == "unknown_argument":
         monkeypatch.setattr(
             "finetooth.model.attention.attention",
-            lambda *args, **kwargs: plain(*args, softcap=30.0, **kwargs),
+            lambda *args, **kwargs: plain(*args, temperature=30.0, **kwargs),
         )
     elif name == "logit_scale":
         forward = torch.nn.Linear.forward
@@ -50,7 +50,7 @@ def test_the_proof_catches_what_is_not_implemented(
         def scaled(self: torch.nn.Linear, hidden: torch.Tensor) -> torch.Tensor:
             out = forward(self, hidden)
             head[0] += 1
-            return out * 1.01 if out.shape[-1] == proof.VOCABULARY and hidden.ndim == 3 else out
+            return out * 1.01 if out.shape[-1] == small.VOCABULARY and hidden.ndim == 3 else out
 
         monkeypatch.setattr(torch.nn.Linear, "forward", scaled)
     elif name == "ignored_window":

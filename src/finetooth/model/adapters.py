@@ -1,4 +1,4 @@
-"""LoRA on all linear layers, in PEFT's own modules and file format.
+"""LoRA on all linear layers, experts included, in PEFT's own modules and file format.
 
 Source: Hu et al. 2021, "LoRA: Low-Rank Adaptation of Large Language Models", equation 3. alpha is fixed at 32
 and the product is scaled by alpha / rank, so the best learning rate hardly depends on the rank (Schulman et
@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 from peft import LoraConfig, PeftConfig, PeftModel, get_peft_model, get_peft_model_state_dict
+from peft.tuners.lora.layer import ParamWrapper
 from safetensors import safe_open
 from transformers.pytorch_utils import Conv1D
 
@@ -25,58 +26,105 @@ ALPHA = 32
 
 @dataclass(frozen=True, slots=True)
 class Coverage:
-    """Which linear layers got an adapter: leaf name -> how many, and their share of the model's matrices."""
+    """Which projections got an adapter: leaf name -> how many, and their share of the model's matrices.
+
+    An expert tensor counts once for each expert. kept: matrices without an adapter that are neither head nor
+    embeddings (the routers of experts), by name.
+    """
 
     layers: dict[str, int]
     share: float
+    kept: dict[str, int]
 
     def __str__(self) -> str:
-        counted = ", ".join(f"{count} {name}" for name, count in sorted(self.layers.items()))
-        return f"LoRA on all {sum(self.layers.values())} linear layers ({counted})"
+        text = f"LoRA on all {sum(self.layers.values())} linear layers ({_listed(self.layers)})"
+        return f"{text}; as they were: {_listed(self.kept)}" if self.kept else text
 
 
-def linear_layers(model: Any) -> list[str]:
-    """Full names of every linear layer (Conv1D included) except the output head.
+def _listed(counts: dict[str, int]) -> str:
+    return ", ".join(f"{count} {name}" for name, count in sorted(counts.items()))
 
-    Raises ModelError when weights of three or more dimensions (expert tensors) would silently be left out.
+
+@dataclass(frozen=True, slots=True)
+class Projections:
+    """What LoRA can adapt, full name -> how many matrices: linear layers, tensors of several experts.
+
+    kept: matrices of other modules, which it leaves alone.
+    """
+
+    layers: dict[str, int]
+    experts: dict[str, int]
+    kept: dict[str, int]
+
+
+def projections(model: Any) -> Projections:
+    """Every linear layer (Conv1D included) except the output head, and every tensor of experts.
+
+    Raises ModelError when there is none, or a tensor of four or more dimensions.
     """
     head = model.get_output_embeddings()
-    names = []
+    found = Projections({}, {}, {})
     for name, module in model.named_modules():
-        if isinstance(module, (torch.nn.Linear, Conv1D)) and module is not head:
-            names.append(name)
+        if isinstance(module, (torch.nn.Linear, Conv1D)):
+            if module is not head:
+                found.layers[name] = 1
+            continue
+        if isinstance(module, torch.nn.Embedding):
+            continue
         for leaf, weight in module.named_parameters(recurse=False):
-            if weight.ndim >= 3:
+            if weight.ndim > 3:
                 raise ModelError(
-                    f"{name}.{leaf} is a tensor of several projections (experts), which LoRA does not cover "
-                    "yet. Use `train.adapter: none`."
+                    f"{name}.{leaf} has {weight.ndim} dimensions, and LoRA adapts two or three. "
+                    "Use `train.adapter: none`."
                 )
-    if not names:
+            if weight.ndim == 3 and not hasattr(module, "kernel_size"):
+                found.experts[f"{name}.{leaf}"] = weight.shape[0]
+            elif weight.ndim > 1 and not leaf.endswith("bias"):
+                found.kept[name] = 1
+    if not found.layers and not found.experts:
         raise ModelError("No linear layer was found, so there is nothing for LoRA to adapt.")
-    return names
+    return found
 
 
 def add_lora(model: Any, rank: int, seed: int) -> tuple[PeftModel, Coverage]:
-    """Wrap the model's linear layers; base weights are frozen, adapters are float32 and start as a no-op."""
-    names = linear_layers(model)
+    """Wrap the model's projections; base weights are frozen, adapters are float32 and start as a no-op.
+
+    Experts that are stored as one tensor get a product of rank `rank` each, by PEFT's `target_parameters`.
+    """
+    found = projections(model)
     config = LoraConfig(
-        r=rank, lora_alpha=ALPHA, target_modules=names, lora_dropout=0.0, task_type="CAUSAL_LM"
+        r=rank,
+        lora_alpha=ALPHA,
+        target_modules=list(found.layers),
+        target_parameters=list(found.experts) or None,
+        lora_dropout=0.0,
+        task_type="CAUSAL_LM",
     )
-    sizes = {name: model.get_submodule(name).weight.numel() for name in names}
+    sizes = {name: weight.numel() for name, weight in model.named_parameters() if weight.ndim >= 2}
+    adapted = sum(sizes.get(f"{name}.weight", 0) for name in found.layers)
+    adapted += sum(sizes[name] for name in found.experts)
     with seeded(seed), quiet():
         wrapped = get_peft_model(model, config)
-    _require_covered(wrapped, names)
-    matrices = sum(weight.numel() for _, weight in model.named_parameters() if weight.ndim == 2)
-    layers = Counter(name.rsplit(".", 1)[-1] for name in names)
-    return wrapped, Coverage(dict(layers), sum(sizes.values()) / max(1, matrices))
+    _require_covered(wrapped, [*found.layers, *found.experts])
+    covered = _by_leaf(found.layers | found.experts)
+    return wrapped, Coverage(covered, adapted / max(1, sum(sizes.values())), _by_leaf(found.kept))
+
+
+def _by_leaf(counts: dict[str, int]) -> dict[str, int]:
+    total: Counter[str] = Counter()
+    for name, count in counts.items():
+        total[name.rsplit(".", 1)[-1]] += count
+    return dict(total)
 
 
 def _require_covered(wrapped: PeftModel, names: list[str]) -> None:
-    adapted = {
-        name.removeprefix("base_model.model.")
-        for name, module in wrapped.named_modules()
-        if hasattr(module, "lora_A") and len(module.lora_A)
-    }
+    adapted = set()
+    for name, module in wrapped.named_modules():
+        if hasattr(module, "lora_A") and len(module.lora_A):
+            name = name.removeprefix("base_model.model.")
+            if isinstance(module, ParamWrapper):  # one wrapper a tensor, each around the one before
+                name = f"{name.replace('.base_layer', '')}.{module.parameter_name}"
+            adapted.add(name)
     missed = sorted(set(names) - adapted)
     if missed:
         raise ModelError(f"LoRA did not reach {len(missed)} linear layers, among them {missed[0]}.")

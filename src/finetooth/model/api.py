@@ -47,7 +47,8 @@ class Model:
         self.masters = False
         self.name = ""
         self.fresh = False
-        self.trimmed = False  # the last layer computes only what is read (fused.py)
+        # The last layer computes only what is read (fused.py); `rows` takes several rows a call (rows.py).
+        self.trimmed = self.padded = False
         self.notes: list[str] = []
         self.max_tokens = load.longest_row(hf.config)
 
@@ -122,7 +123,7 @@ class Model:
         if not tree.node_M.size:
             return torch.zeros(0, device=self.device)
         if self.attention == "rows":
-            return rows.logprobs(self._logits, tree, temperature)
+            return rows.logprobs(self._row_logits, tree, temperature, self.padded)
         at_K, read_M = np.unique(tree.parent_N[tree.node_M], return_inverse=True)
         hidden_KD = self._tree_hidden(tree, at_K)
         with narrow(self.device, self.dtype if self.masters else torch.float32):
@@ -154,10 +155,12 @@ class Model:
             return Head.of(self.hf)(hidden_KD)
 
     def _logits(self, token_T: Ints) -> Tensor:
-        """The stock forward of one row: [T, V]."""
+        return self._row_logits([token_T], np.arange(token_T.size))[0]
+
+    def _row_logits(self, rows_B: Sequence[Ints], at_K: Ints) -> Tensor:
+        """The stock forward of several rows, read at these positions: [B, K, V]."""
         with narrow(self.device, self.dtype):
-            logits: Tensor = self.hf(input_ids=self._tensor(token_T)[None], use_cache=False).logits[0]
-        return head.at_least_float32(logits)
+            return head.at_least_float32(rows.logits(self.hf, rows_B, at_K))
 
     def _states(self, token_T: Ints) -> Tensor:
         """The stock trunk of one row: [T, D]."""
@@ -289,11 +292,9 @@ class Model:
 
     def _check(self, token_N: Ints, depth: int) -> None:
         if depth >= self.max_tokens:
-            raise ModelError(
-                f"A row of {depth + 1} tokens is longer than the model's {self.max_tokens} positions."
-            )
+            row = f"A row of {depth + 1} tokens"
+            raise ModelError(f"{row} is longer than the model's {self.max_tokens} positions.")
         vocabulary = self.hf.get_input_embeddings().weight.shape[0]
         if int(token_N.max()) >= vocabulary:
-            raise ModelError(
-                f"Token id {int(token_N.max())} is outside the model's vocabulary of {vocabulary}."
-            )
+            found = f"Token id {int(token_N.max())}"
+            raise ModelError(f"{found} is outside the model's vocabulary of {vocabulary}.")

@@ -7,6 +7,8 @@ and in a windowed layer when also depth_N[i] - depth_N[j] < window. The back-end
 * segment (CPU): stretches without a branch, one kernel call each (segments.py).
 * flex (CUDA): one fused kernel with a block mask (flex.py).
 
+Layers that cap their scores or have sinks are computed score by score under the mask of dense.
+
 Axes: N nodes, H query heads, G key/value heads, D head dimension.
 """
 
@@ -18,6 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
 
 from finetooth.errors import ModelError
 from finetooth.model import flex, segments
@@ -34,9 +37,21 @@ class Attends(Protocol):
     """Something that computes one layer's attention; travels as the forward's keyword argument `tree`."""
 
     def attend(
-        self, module: Any, query: Tensor, key: Tensor, value: Tensor, scale: float, window: int | None
+        self,
+        module: Any,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        scale: float,
+        window: int | None,
+        softcap: float | None = None,
+        sink_H: Tensor | None = None,
     ) -> Tensor:
-        """query [1, H, Q, D], key and value [1, G, Q, D] of the tokens of this call -> [1, H, Q, D]."""
+        """query [1, H, Q, D], key and value [1, G, Q, D] of the tokens of this call -> [1, H, Q, D].
+
+        softcap: scores become softcap * tanh(score / softcap). sink_H: the score of one more key with value
+        0, seen by every query.
+        """
 
 
 def attention(
@@ -48,6 +63,8 @@ def attention(
     scaling: float | None = None,
     dropout: float = 0.0,
     sliding_window: int | None = None,
+    softcap: float | None = None,
+    s_aux: Tensor | None = None,
     tree: Attends | None = None,
     **kwargs: Any,
 ) -> tuple[Tensor, None]:
@@ -61,7 +78,37 @@ def attention(
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
     # Under autocast float32 rotary tables or norms leave queries and keys wider than values.
     query, key = query.to(value.dtype), key.to(value.dtype)
-    return tree.attend(module, query, key, value, scale, sliding_window).transpose(1, 2), None
+    attended = tree.attend(module, query, key, value, scale, sliding_window, softcap, s_aux)
+    return attended.transpose(1, 2), None
+
+
+def softmax_attention(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    scale: float,
+    mask: Tensor,
+    softcap: float | None,
+    sink_H: Tensor | None,
+) -> Tensor:
+    """Attention with what fused kernels leave out, score by score: query [B, H, Q, D], mask [Q, S] -> the
+    same shape.
+
+    Sources: soft-capping, Gemma Team 2024, "Gemma 2", section 2; sinks, Xiao et al. 2023, "Efficient
+    Streaming Language Models with Attention Sinks", in gpt-oss's form (one learned score a head).
+    """
+    grouped = query.unflatten(1, (key.shape[1], -1))
+    score = grouped @ key.unsqueeze(2).transpose(-1, -2) * scale  # [B, G, H / G, Q, S]
+    if softcap is not None:
+        score = softcap * torch.tanh(score / softcap)
+    score = score.masked_fill(~mask, float("-inf")).flatten(1, 2)
+    if sink_H is not None:
+        sink = sink_H.to(score.dtype).view(1, -1, 1, 1).expand(*score.shape[:-1], 1)
+        score = torch.cat([score, sink], -1)
+    weight = functional.softmax(score, -1, dtype=torch.promote_types(score.dtype, torch.float32))
+    weight = weight[..., : key.shape[-2]].to(value.dtype).unflatten(1, (key.shape[1], -1))
+    out: Tensor = (weight @ value.unsqueeze(2)).flatten(1, 2)
+    return out
 
 
 class TreeAttention:
@@ -80,24 +127,40 @@ class TreeAttention:
         self._chains = Chains(tree, device) if Chains.fit(tree, kind) else None
 
     def attend(
-        self, module: Any, query: Tensor, key: Tensor, value: Tensor, scale: float, window: int | None
+        self,
+        module: Any,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        scale: float,
+        window: int | None,
+        softcap: float | None = None,
+        sink_H: Tensor | None = None,
     ) -> Tensor:
         """See Attends."""
         if self.keep:
             self.kept[module] = (key.detach(), value.detach())
         if window is not None and self._longest <= window:
             window = None
-        if self._chains is not None and window is None:
+        plain = softcap is None and sink_H is None
+        if self._chains is not None and window is None and plain:
             return self._chains(query, key, value, scale)
-        if self.kind == "segment" and window is None:
+        if self.kind == "segment" and window is None and plain:
             if self._blocks is None:
                 self._blocks = segments.plan(self.tree, self.dtype)
             return segments.attend(query, key, value, self._blocks, scale)
-        if self.kind == "flex":
+        if self.kind == "flex" and plain:
             self._forest = self._forest or flex.Forest(self.tree, self.device)
             return flex.attend(query, key, value, self._forest, scale, window)
         if window not in self._masks:
             self._masks[window] = on_device(visible(self.tree, window), self.device)
+        if not plain:
+            # Its [H, N, N] scores are computed again in the backward pass: they would be kept for each layer.
+            how = (scale, self._masks[window], softcap, sink_H)
+            out: Tensor = checkpoint(
+                softmax_attention, query, key, value, *how, use_reentrant=False, preserve_rng_state=False
+            )
+            return out
         grouped = query.shape[1] != key.shape[1]
         return functional.scaled_dot_product_attention(
             query, key, value, attn_mask=self._masks[window], scale=scale, enable_gqa=grouped

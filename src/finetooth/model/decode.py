@@ -180,12 +180,20 @@ class TreeDecoder:
         )
 
     def attend(
-        self, module: Any, query: Tensor, key: Tensor, value: Tensor, scale: float, window: int | None
+        self,
+        module: Any,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        scale: float,
+        window: int | None,
+        softcap: float | None = None,
+        sink_H: Tensor | None = None,
     ) -> Tensor:
         """See attention.Attends: each row's own slots, then the stretches it shares, merged."""
         call = self._call
         self._store(module, key, value)
-        out, lse = self._own(module, query, scale, window)
+        out, lse = self._own(module, query, scale, window, softcap)
         kept_key, kept_value = self._kept[module]
         for stretch in self._shared:
             low, high = np.searchsorted(call.rank_K, [stretch.low, stretch.high])
@@ -202,8 +210,11 @@ class TreeDecoder:
                 kept_value[:, :, stretch.start : stretch.stop],
                 scale,
                 mask,
+                softcap,
             )
             merge(out[:, :, low:high], lse[:, :, low:high], part, part_lse)
+        if sink_H is not None:  # one more key, of value 0, takes its share of the softmax
+            out *= torch.sigmoid(lse - sink_H.to(lse.dtype)[None, :, None]).unsqueeze(-1).to(out.dtype)
         return out
 
     def _store(self, module: Any, key: Tensor, value: Tensor) -> None:
@@ -213,7 +224,9 @@ class TreeDecoder:
         for buffer, states in zip(self._slots[module], (key, value), strict=True):
             buffer[rank_K, :, slot_K] = states[0].transpose(0, 1)
 
-    def _own(self, module: Any, query: Tensor, scale: float, window: int | None) -> tuple[Tensor, Tensor]:
+    def _own(
+        self, module: Any, query: Tensor, scale: float, window: int | None, softcap: float | None
+    ) -> tuple[Tensor, Tensor]:
         """Attention to the slots of a query's own row: [1, H, K, D]; queries of one row share its keys."""
         call = self._call
         seen_KL, width = call.seen_KL, call.seen_KL.shape[1]
@@ -235,7 +248,7 @@ class TreeDecoder:
         query_UHWD = grid(query[0].transpose(0, 1)).transpose(1, 2)
         seen_UWL = grid(torch.from_numpy(seen_KL).to(self._device))
         out, lse = partial_attention(
-            query_UHWD, key_UGLD[:, :, :width], value_UGLD[:, :, :width], scale, seen_UWL[:, None]
+            query_UHWD, key_UGLD[:, :, :width], value_UGLD[:, :, :width], scale, seen_UWL[:, None], softcap
         )
         out_KHD = out.transpose(1, 2).flatten(0, 1).index_select(0, flat_K)
         lse_KH = lse.transpose(1, 2).flatten(0, 1).index_select(0, flat_K)

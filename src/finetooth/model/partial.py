@@ -20,19 +20,26 @@ def merge(out: Tensor, lse: Tensor, part: Tensor, part_lse: Tensor) -> None:
 
 
 def partial_attention(
-    query: Tensor, key: Tensor, value: Tensor, scale: float, mask: Tensor | None
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    scale: float,
+    mask: Tensor | None,
+    softcap: float | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Softmax over these keys and its log-sum-exp: query [B, H, Q, D], key and value [B, G, S, D].
 
     mask: boolean, broadcast to [B, H, Q, S]. A query that sees none of the keys gets zeros and -inf, which
-    merge to nothing. Without gradient.
+    merge to nothing. softcap: see attention.Attends. Without gradient.
     """
-    if query.device.type == "cpu" and mask is None:
+    if query.device.type == "cpu" and mask is None and softcap is None:
         out, lse = flash(query, key, value, 0.0, False, scale=scale)
         return out, lse
     heads = query.shape[1] // key.shape[1]
     grouped = query.unflatten(1, (-1, heads))
     score = grouped @ key.unsqueeze(2).transpose(-1, -2) * scale
+    if softcap is not None:
+        score = softcap * torch.tanh(score / softcap)
     if mask is not None:
         score = score.masked_fill(~mask.unsqueeze(2), float("-inf"))
     lse = score.logsumexp(-1)

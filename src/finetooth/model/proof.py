@@ -1,67 +1,29 @@
 """The capability proof: a back-end is used only for architectures on which it was just seen to be right.
 
-A random two-layer copy of the model's architecture computes a random forest through the back-end and, row
-by row, through the stock forward. What differs (soft-caps, sinks, logit scaling, unknown arguments,
-positions that cannot be given) is caught here, whatever its name, and the model runs through `rows`
-instead.
+A small random copy of the model's architecture (small.py) computes a random forest through the back-end
+and, row by row, through the stock forward. What differs (logit scaling, unknown arguments, positions that
+cannot be given) is caught here, whatever its name, and the model runs through `rows` instead.
 """
 
 from __future__ import annotations
 
-import copy
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from transformers import AttentionInterface, AutoModelForCausalLM
+from transformers import AttentionInterface
 
 from finetooth.errors import ModelError
 from finetooth.model import attention, fused
-from finetooth.model.load import quiet, seeded, silence_dropout
+from finetooth.model.load import quiet
+from finetooth.model.small import VOCABULARY, small_copy
 from finetooth.tree import PrefixTree, Row
 
 if TYPE_CHECKING:
     from finetooth.model.api import Model
 
-LAYERS = 2
-VOCABULARY = 96
-WINDOW = 7  # shorter than the longest row of the proof, so that a window that is ignored shows
 FASTEST = {"cpu": ("segment",), "cuda": ("flex", "dense")}  # what auto tries, by kind of device
 TOLERANCE = 1e-4  # nats; fp32 rounding of two layers stays under 1e-5
-
-
-def small_config(config: Any) -> Any:
-    """The same architecture with two layers, a small vocabulary and a short window."""
-    small = copy.deepcopy(config)
-    for name in ("num_hidden_layers", "n_layer", "num_layers"):
-        if isinstance(getattr(small, name, None), int):
-            setattr(small, name, LAYERS)
-    if getattr(small, "layer_types", None):
-        kinds = list(dict.fromkeys(config.layer_types))
-        small.layer_types = (kinds * LAYERS)[:LAYERS]
-    if getattr(small, "attention_types", None):  # GPT-Neo names its layers in groups
-        small.attention_types = [[["global", "local"], LAYERS // 2]]
-        small.attention_layers = ["global", "local"]
-    small.vocab_size = VOCABULARY
-    for name in ("pad_token_id", "bos_token_id", "eos_token_id"):
-        setattr(small, name, None)
-    if isinstance(getattr(small, "sliding_window", None), int):
-        small.sliding_window = WINDOW
-    return small
-
-
-def random_model(config: Any, seed: int = 0) -> Any:
-    """A float32 model of this configuration with every parameter random, norms and biases included."""
-    with seeded(seed), quiet():
-        model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
-        with torch.no_grad():
-            for weight in model.parameters():
-                if weight.ndim < 2:
-                    weight.add_(torch.randn_like(weight) * 0.1)
-                else:
-                    weight.normal_(0.0, weight.shape[-1] ** -0.5)
-    silence_dropout(model)
-    return model.eval()
 
 
 def random_forest(vocabulary: int, seed: int = 0) -> list[Row]:
@@ -91,6 +53,7 @@ def choose_backend(model: Model, wanted: str) -> None:
     if wanted == "segment" and model.device.type != "cpu":
         raise ModelError("attention 'segment' runs on the CPU only; use flex, dense or auto.")
     if wanted == "rows":
+        model.padded = rows_can_be_padded(model)
         return
     AttentionInterface.register(attention.NAME, attention.attention)
     refused = ""
@@ -101,12 +64,30 @@ def choose_backend(model: Model, wanted: str) -> None:
             model.hf.set_attn_implementation(attention.NAME)
             model.attention = kind
             model.trimmed = fast and fused.fuse(model.hf)
-            model.notes.append(f"attention: {kind}, proven on a two-layer copy{refused}")
+            model.notes.append(f"attention: {kind}, proven on a small random copy{refused}")
             return
         if wanted != "auto":
             raise ModelError(f"attention {kind!r} does not work for {model.hf.config.model_type}: {reason}.")
         refused += f", because {kind} was not proven: {reason}"
-    model.notes.append(f"attention: rows{refused}")
+    model.padded = rows_can_be_padded(model)
+    how = "padded batches" if model.padded else "one row a call"
+    model.notes.append(f"attention: rows, {how}{refused}")
+
+
+def rows_can_be_padded(model: Model) -> bool:
+    """Whether a padded batch of rows gives each row the log-probabilities that it has alone."""
+    if _call_dependent_rope(model.hf.config):
+        return False
+    tree = PrefixTree.build(random_forest(VOCABULARY))
+    try:
+        alone = model.sibling(small_copy(model.hf).to(model.device), "rows")
+        together = model.sibling(alone.hf, "rows")
+        together.padded = True
+        with torch.no_grad(), quiet():
+            gap = together.logprobs(tree) - alone.logprobs(tree)
+    except Exception:  # not every architecture takes a mask, or can be copied
+        return False
+    return float(gap.abs().max()) <= TOLERANCE
 
 
 def _call_dependent_rope(config: Any) -> str | None:
@@ -128,7 +109,7 @@ def failure(model: Model, kind: str, fast: bool) -> str | None:
     if rope := _call_dependent_rope(model.hf.config):
         return f"its rotary positions ({rope}) depend on the longest row of a call"
     try:
-        small = random_model(small_config(model.hf.config)).to(model.device)
+        small = small_copy(model.hf).to(model.device)
         stock = model.sibling(small, "rows")
         rows = random_forest(VOCABULARY)
         tree = PrefixTree.build(rows)
