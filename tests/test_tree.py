@@ -98,3 +98,10 @@ def test_counts() -> None:
     assert np.array_equal(tree.row_M, [0, 0, 2, 3])
     with pytest.raises(DataError, match="at least one row"):
         PrefixTree.build([])
+
+
+def test_microtrees_are_of_even_size() -> None:
+    """Memory goes by the largest tree, so a rest is not left for a small last one."""
+    rows = [Row([1, 2, 3, *range(100 * i, 100 * i + 10)], [0.0] * 13) for i in range(1, 12)]
+    trees = microtrees(rows, 83)  # 8 rows of 10 and the 3 that they share
+    assert [len(tree.rows) for tree in trees] == [6, 5]

@@ -210,25 +210,41 @@ class PrefixTree:
 def microtrees(rows: Sequence[Row], budget: int) -> list[PrefixTree]:
     """Cut rows into trees of at most `budget` distinct tokens, keeping neighbours in the tree together.
 
-    Rows of one unit stay in one tree; a row or unit that is larger than the budget gets a tree of its own.
-    Every row is in exactly one tree. The loss of a step does not depend on the budget (law 2), only memory
-    does.
+    As few trees as filling one after the other gives, then of even size: memory goes by the largest. Rows of
+    one unit stay in one tree; a row or unit larger than the budget gets a tree of its own. Every row is in
+    exactly one tree. The loss of a step does not depend on the budget (law 2), only memory does.
     """
     joint = PrefixTree.build(rows)
     groups: dict[Hashable, list[int]] = {}
     for index in sorted(range(len(rows)), key=lambda index: (int(joint.path_R[index][-1]), index)):
         unit = rows[index].unit
         groups.setdefault(("row", index) if unit is None else ("unit", unit), []).append(index)
-    owner_N = np.full(len(joint), -1)
+    members = list(groups.values())
+    nodes = [np.unique(np.concatenate([joint.path_R[index] for index in group])) for group in members]
+    bins = _fill(nodes, len(joint), budget)
+    low, high = -(-len(joint) // len(bins)), budget  # the smallest capacity that needs no further tree
+    while low < high:
+        middle = (low + high) // 2
+        tighter = _fill(nodes, len(joint), middle)
+        if len(tighter) > len(bins):
+            low = middle + 1
+        else:
+            bins, high = tighter, middle
+    chosen = [sorted(index for group in bin for index in members[group]) for bin in bins]
+    return [PrefixTree.build(rows[index] for index in bin) for bin in chosen]
+
+
+def _fill(nodes: Sequence[Ints], total: int, capacity: int) -> list[list[int]]:
+    """Groups into bins, in order, each of at most `capacity` distinct nodes (or of one group)."""
+    owner_N = np.full(total, -1)
     bins: list[list[int]] = [[]]
     used = 0
-    for group in groups.values():
-        nodes = np.unique(np.concatenate([joint.path_R[index] for index in group]))
-        fresh = int((owner_N[nodes] != len(bins)).sum())
-        if bins[-1] and used + fresh > budget:
+    for group, node in enumerate(nodes):
+        fresh = int((owner_N[node] != len(bins)).sum())
+        if bins[-1] and used + fresh > capacity:
             bins.append([])
-            used, fresh = 0, nodes.size
-        owner_N[nodes] = len(bins)
+            used, fresh = 0, node.size
+        owner_N[node] = len(bins)
         used += fresh
-        bins[-1].extend(group)
-    return [PrefixTree.build(rows[index] for index in sorted(group)) for group in bins]
+        bins[-1].append(group)
+    return bins

@@ -134,9 +134,8 @@ class _SwiGlu(torch.autograd.Function):
 
 
 def _lora_forward(module: Any, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-    """PEFT's adapted linear layer as one function over base + scale * B A, merged once a step.
-
-    Anything but one active plain adapter in full precision goes to PEFT's own forward.
+    """PEFT's adapted linear layer as one function. Anything but one active plain adapter in full precision
+    goes to PEFT's own forward.
     """
     active = module.active_adapters
     name = active[0] if len(active) == 1 else None
@@ -155,33 +154,17 @@ def _lora_forward(module: Any, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         stock: Tensor = type(module).forward(module, x, *args, **kwargs)
         return stock
     lora_RD, lora_OR = module.lora_A[name].weight, module.lora_B[name].weight
-    scale = module.scaling[name]
-    merged_OD = _merged(module, base, lora_RD, lora_OR, scale)
-    out: Tensor = _Lora.apply(x, lora_RD, lora_OR, merged_OD, base.bias, scale)  # type: ignore
+    weight_OD = base.weight.T if isinstance(base, Conv1D) else base.weight
+    out: Tensor = _Lora.apply(x, lora_RD, lora_OR, weight_OD, base.bias, module.scaling[name])  # type: ignore
     return out
 
 
-def _merged(module: Any, base: Any, lora_RD: Tensor, lora_OR: Tensor, scale: float) -> Tensor:
-    """base + scale * B A as [O, D], kept until A or B holds other numbers.
-
-    Their numbers are compared, not their version counters: the fused AdamW does not raise those.
-    """
-    kept = getattr(module, "_finetooth_merged", None)
-    if kept is not None:
-        merged_OD, base_version, kept_scale, kept_RD, kept_OR = kept
-        same = base_version == base.weight._version and kept_scale == scale
-        if same and torch.equal(kept_RD, lora_RD) and torch.equal(kept_OR, lora_OR):
-            return merged_OD  # type: ignore[no-any-return]
-    # Not under inference mode, whose tensors could not be kept for a later backward pass.
-    with torch.inference_mode(False), torch.no_grad():
-        weight_OD = base.weight.T if isinstance(base, Conv1D) else base.weight
-        merged_OD = torch.addmm(weight_OD, lora_OR, lora_RD, alpha=scale)
-        module._finetooth_merged = (merged_OD, base.weight._version, scale, lora_RD.clone(), lora_OR.clone())
-    return merged_OD
-
-
 class _Lora(torch.autograd.Function):
-    """x @ merged.T + bias; the gradient reaches x, A and B (Hu et al. 2021, equation 3)."""
+    """x @ (weight + scale * B A).T + bias (Hu et al. 2021, equation 3); the gradient reaches x, A and B.
+
+    For many tokens the sum in brackets is made, used and let go: that writes O x D numbers where the product
+    behind it writes N x (O + D) of them. For few tokens the factors are applied one after the other.
+    """
 
     @staticmethod
     def forward(
@@ -189,22 +172,38 @@ class _Lora(torch.autograd.Function):
         x: Tensor,
         lora_RD: Tensor,
         lora_OR: Tensor,
-        merged_OD: Tensor,
+        weight_OD: Tensor,
         bias_O: Tensor | None,
         scale: float,
     ) -> Tensor:
-        ctx.save_for_backward(x, lora_RD, lora_OR, merged_OD)
+        ctx.save_for_backward(x, lora_RD, lora_OR, weight_OD)
         ctx.scale = scale
-        return functional.linear(x, merged_OD, bias_O)
+        x_ND = x.flatten(0, -2)
+        if _many(x_ND, weight_OD):
+            out_NO = functional.linear(x_ND, torch.addmm(weight_OD, lora_OR, lora_RD, alpha=scale), bias_O)
+        else:
+            out_NO = functional.linear(x_ND, weight_OD, bias_O)
+            out_NO.addmm_(x_ND @ lora_RD.T, lora_OR.T, alpha=scale)
+        return out_NO.view(*x.shape[:-1], -1)
 
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> Any:
-        x, lora_RD, lora_OR, merged_OD = ctx.saved_tensors
+        x, lora_RD, lora_OR, weight_OD = ctx.saved_tensors
         grad_NO, x_ND = grads[0].flatten(0, -2), x.flatten(0, -2)
-        grad_x = (grad_NO @ merged_OD).view_as(x) if ctx.needs_input_grad[0] else None
-        grad_RD = (grad_NO @ lora_OR).mul_(ctx.scale).T @ x_ND
+        grad_NR = (grad_NO @ lora_OR).mul_(ctx.scale)
+        grad_RD = grad_NR.T @ x_ND
         grad_OR = grad_NO.T @ (x_ND @ lora_RD.T).mul_(ctx.scale)
-        return grad_x, grad_RD, grad_OR, None, None, None
+        if not ctx.needs_input_grad[0]:
+            return None, grad_RD, grad_OR, None, None, None
+        if _many(x_ND, weight_OD):
+            grad_ND = grad_NO @ torch.addmm(weight_OD, lora_OR, lora_RD, alpha=ctx.scale)
+        else:
+            grad_ND = (grad_NO @ weight_OD).addmm_(grad_NR, lora_RD)
+        return grad_ND.view_as(x), grad_RD, grad_OR, None, None, None
+
+
+def _many(x_ND: Tensor, weight_OD: Tensor) -> bool:
+    return len(x_ND) * sum(weight_OD.shape) > weight_OD.numel()
 
 
 # The last layer --------------------------------------------------------------------------------------------

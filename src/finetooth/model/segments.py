@@ -111,7 +111,7 @@ class _Segments(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> Any:
         query, key, value, out, lse = ctx.saved_tensors
-        grad = grads[0].contiguous()
+        grad = grads[0]
         grad_query = torch.zeros_like(query)
         grad_key, grad_value = torch.empty_like(key), torch.empty_like(value)
         for block in ctx.blocks:
