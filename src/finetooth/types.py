@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 AnswerRole = Literal["target", "chosen", "rejected", "option", "reference"]
-StopReason = Literal["stop", "length"]
+StopReason = Literal["stop", "string", "length"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,14 +50,21 @@ class Sampling:
     """How `Model.generate` chooses tokens. The same seed gives the same samples, whatever else is generated.
 
     temperature: 0 takes the most likely token; otherwise logits are divided by it and sampled from.
-    max_tokens: the longest answer, its stop token included.
-    samples: answers per context. seed: of the random stream, keyed by (seed, context, sample, position).
+    max_tokens: the longest answer, its stop token included. samples: answers per context.
+    seed: of the random stream, keyed by (seed, context, sample, position).
+    top_k: sample among the k most likely tokens; 0 or None: among all. top_p: sample among the fewest most
+    likely tokens that hold this share, in (0, 1], of the probability (of what top_k left).
+    stop: strings that end an answer: its text is cut before the first of them.
+    Raises DataError, when used, for values that cannot be.
     """
 
     temperature: float = 0.0
     max_tokens: int = 64
     samples: int = 1
     seed: int = 0
+    top_p: float = 1.0
+    top_k: int | None = None
+    stop: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,8 +72,9 @@ class Completion:
     """What a model answered to one context.
 
     row: index of the context in the caller's order. tokens: the sampled ids, the stop token included.
-    logprobs: one per token, nats, at the sampling temperature. text: decoded without the stop token.
-    stop: `stop` when a stop token ended it, `length` when max_tokens did. sample: index among the samples.
+    logprobs: one per token, nats, at the sampling temperature, before top_k and top_p. text: decoded without
+    the stop token, and cut before a stop string. stop: `stop` when a stop token ended it, `string` when a
+    stop string did, `length` when max_tokens did. sample: index among the samples.
     """
 
     row: int

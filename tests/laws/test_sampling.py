@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from models_for_tests import CONFIGS, TREE_FAMILIES, VOCABULARY, tiny
+from models_for_tests import CONFIGS, TREE_FAMILIES, VOCABULARY, tiny, tiny_model_dir
 from transformers import AttentionInterface
 
 from finetooth.errors import DataError, ModelError
 from finetooth.model import attention
+from finetooth.model import sampling as sampling_module
 from finetooth.model.api import Model
 from finetooth.tree import PrefixTree, Row
 from finetooth.types import Sampling
@@ -39,10 +43,11 @@ def model_of(family: str, kind: str) -> Model:
     ("family", "kind"),
     [(family, "segment") for family in TREE_FAMILIES] + [("llama", "dense"), ("gpt-neo", "rows")],
 )
-@pytest.mark.parametrize("temperature", [0.0, 0.8])
-def test_logprobs_of_completions(family: str, kind: str, temperature: float) -> None:
+@pytest.mark.parametrize(("temperature", "top_p"), [(0.0, 1.0), (0.8, 1.0), (0.8, 0.5)])
+def test_logprobs_of_completions(family: str, kind: str, temperature: float, top_p: float) -> None:
     model, rows = model_of(family, kind), contexts()
-    answers = list(model.generate(rows, Sampling(temperature=temperature, max_tokens=12, samples=2)))
+    sampling = Sampling(temperature=temperature, max_tokens=12, samples=2, top_p=top_p)
+    answers = list(model.generate(rows, sampling))
     assert Counter(answer.row for answer in answers) == dict.fromkeys(range(len(rows)), 2)
     for answer in answers:
         tokens = [*rows[answer.row].tokens, *answer.tokens]
@@ -118,7 +123,9 @@ def test_choose_is_the_exact_argmax(family: str) -> None:
     options = [list(option) for option in dict.fromkeys(map(tuple, options))]
     slow = Model(tiny(family), None, "rows", STOP)
     with torch.no_grad():
-        for choice in model.choose(rows, options):
+        choices = list(model.choose(rows, options))
+        assert sorted(choice.row for choice in choices) == list(range(len(rows)))
+        for choice in choices:
             context = rows[choice.row].tokens
             full = [Row([*context, *o], [0.0] * len(context) + [1.0] * len(o)) for o in options]
             tree = PrefixTree.build(full)
@@ -129,21 +136,96 @@ def test_choose_is_the_exact_argmax(family: str) -> None:
             assert float(total_R[choice.option]) > float(total_R.max()) - 1e-4
 
 
-def test_many_rounds_grow_the_slots() -> None:
-    model, rows = model_of("llama", "segment"), contexts()
-    long = {a.row: a.tokens for a in model.generate(rows, Sampling(max_tokens=90))}
-    slow = {a.row: a.tokens for a in model_of("llama", "rows").generate(rows, Sampling(max_tokens=90))}
-    assert max(map(len, slow.values())) > 40
-    assert sum(long[row] == slow[row] for row in slow) >= len(slow) - 1  # a tie within rounding may part ways
+def allowed(probability_V: np.ndarray, top_k: int | None, top_p: float) -> np.ndarray:
+    """What may be sampled, from the definitions: zero the rest and renormalise, top-k first."""
+    order = np.argsort(-probability_V)
+    kept_V = np.zeros(len(order))
+    likeliest = order[: top_k or None]
+    kept_V[likeliest] = probability_V[likeliest]
+    kept_V /= kept_V.sum()
+    total = 0.0
+    for token in order:
+        if total >= top_p:
+            kept_V[token] = 0.0
+        total += kept_V[token]
+    return np.asarray(kept_V / kept_V.sum())
+
+
+@pytest.mark.parametrize("likely", [4, 512])
+@pytest.mark.parametrize(
+    ("top_k", "top_p"), [(5, 1.0), (None, 0.6), (9, 0.5), (0, 0.97), (1, 1.0), (200, 0.1)]
+)
+def test_top_k_and_top_p(
+    top_k: int | None, top_p: float, likely: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sampling_module, "LIKELY", likely)
+    row = contexts()[0]
+    with torch.no_grad():
+        logits_V = tiny("llama")(torch.tensor(row.tokens)[None]).logits[0, -1].double()
+    want_V = allowed((logits_V / 1.5).softmax(-1).numpy(), top_k, top_p)
+    count = 3000
+    sampling = Sampling(1.5, 1, samples=count, top_k=top_k, top_p=top_p)
+    drawn = Counter(a.tokens[0] for a in model_of("llama", "segment").generate([row], sampling))
+    assert set(drawn) <= set(np.flatnonzero(want_V).tolist())
+    found_V = np.array([drawn[token] for token in range(VOCABULARY)]) / count
+    assert (np.abs(found_V - want_V) < 5 * np.sqrt(want_V * (1 - want_V) / count) + 1e-9).all()
+
+
+def test_rows_and_lanes_sample_the_same() -> None:
+    rows = contexts()
+    sampling = Sampling(1.0, 10, samples=2, seed=5, top_k=20, top_p=0.9)
+    for family in TREE_FAMILIES:
+        lanes, slow = (
+            {(a.row, a.sample): a.tokens for a in model_of(family, kind).generate(rows, sampling)}
+            for kind in ("segment", "rows")
+        )
+        assert sum(lanes[key] == slow[key] for key in slow) >= len(slow) - 1  # a draw may hit a boundary
+
+
+def test_stop_strings(tmp_path: Path) -> None:
+    model = Model.load(tiny_model_dir(tmp_path))
+    assert model.tokenizer is not None
+    row = Row([5, 9, 11], [0.0] * 3)
+    free = Sampling(1.3, 40, seed=2)
+    (whole,) = model.generate([row], free)
+    decode = model.tokenizer.decode
+    tried = spanning = inside = 0
+    for start in range(0, len(whole.text) - 8, 3):
+        string = whole.text[start : start + 1 + start % 6]
+        if "\ufffd" in string:
+            continue
+        (cut,) = model.generate([row], replace(free, stop=("never to be found", string)))
+        ends = [at for at in range(len(whole.tokens) + 1) if string in decode(whole.tokens[:at])]
+        assert cut.tokens == whole.tokens[: ends[0]]
+        assert cut.text == whole.text[: whole.text.find(string)]
+        assert cut.stop == "string"
+        assert len(cut.logprobs) == len(cut.tokens)
+        tried += 1
+        last = decode(cut.tokens[-1:])
+        spanning += string not in last
+        inside += string in last and string != last
+    assert tried > 8
+    assert spanning
+    assert inside
+    (same,) = model.generate([row], replace(free, stop=("never to be found",)))
+    assert (same.text, same.tokens, same.stop) == (whole.text, whole.tokens, whole.stop)
 
 
 def test_what_cannot_be_is_refused() -> None:
     model = model_of("llama", "segment")
     row = contexts()[0]
-    with pytest.raises(DataError, match="temperature"):
-        list(model.generate([row], Sampling(temperature=-1)))
+    wrong: list[tuple[str, Any]] = [("temperature", -1), ("top_p", 0.0), ("top_p", 1.5), ("top_k", -1)]
+    for name, value in [*wrong, ("stop", "text"), ("stop", ("",)), ("samples", 0), ("max_tokens", 0)]:
+        with pytest.raises(DataError, match=name):
+            model.generate([row], replace(Sampling(), **{name: value}))
+    with pytest.raises(ModelError, match="tokenizer"):
+        model.generate([row], Sampling(stop=("x",)))
     with pytest.raises(DataError, match="same as option"):
-        list(model.choose([row], [[1, 2], [1, 2]]))
+        model.choose([row], [[1, 2], [1, 2]])
+    with pytest.raises(DataError, match="no options"):
+        model.choose([row], [])
+    with pytest.raises(ModelError, match="longer than"):
+        model.choose([Row([1] * 256, [0.0] * 256)], [[1, 2], [2]])
     with pytest.raises(ModelError, match="longer than"):
         list(model.generate([Row([1] * 300, [0.0] * 300)], Sampling()))
     with pytest.raises(ModelError, match="vocabulary"):

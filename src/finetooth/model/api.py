@@ -18,17 +18,18 @@ from finetooth.config import EMBEDDED
 from finetooth.data.locate import model_directory
 from finetooth.data.tokens import Tokenizer
 from finetooth.errors import ModelError
-from finetooth.model import adapters, fused, generate, head, load, proof, rows, saving
-from finetooth.model.attention import TreeAttention
-from finetooth.model.decode import Decoder, RowDecoder, TreeDecoder
+from finetooth.model import adapters, choose, fused, generate, head, load, proof, rows, saving
+from finetooth.model.attention import Attends, TreeAttention
+from finetooth.model.choose import Choice
+from finetooth.model.decode import Decoder, Network, RowDecoder, TreeDecoder
 from finetooth.model.device import named, narrow, on_device, resolve_device, resolve_dtype
-from finetooth.model.generate import Choice
 from finetooth.model.head import Head
-from finetooth.tree import Ints, PrefixTree, Row, microtrees
+from finetooth.model.sampling import check_sampling, stream_keys
+from finetooth.tree import Ints, PrefixTree, Row
 from finetooth.types import Completion, Sampling
 
-# Distinct tokens prefilled at once when generating; bounds the memory of keys and values.
-PREFILL_TOKENS = 8192
+# Generation keeps keys and values of as many tokens as this memory holds, or half of the weights' if more.
+KEYS_BYTES = 1 << 30
 BACKENDS = ("auto", "dense", "segment", "flex", "rows")
 
 
@@ -126,8 +127,11 @@ class Model:
             return rows.logprobs(self._row_logits, tree, temperature, self.padded)
         at_K, read_M = np.unique(tree.parent_N[tree.node_M], return_inverse=True)
         hidden_KD = self._tree_hidden(tree, at_K)
+        return self._scores(hidden_KD, read_M, tree.token_N[tree.node_M], temperature)
+
+    def _scores(self, hidden_KD: Tensor, read_M: Ints, token_M: Ints, temperature: float = 1.0) -> Tensor:
         with narrow(self.device, self.dtype if self.masters else torch.float32):
-            return head.logprobs(Head.of(self.hf), hidden_KD, read_M, tree.token_N[tree.node_M], temperature)
+            return head.logprobs(Head.of(self.hf), hidden_KD, read_M, token_M, temperature)
 
     def hidden(self, tree: PrefixTree, nodes_K: Ints) -> Tensor:
         """Last hidden states at these nodes of the tree: [K, D], differentiable."""
@@ -137,18 +141,22 @@ class Model:
         return self._tree_hidden(tree, nodes_K)
 
     def _tree_hidden(self, tree: PrefixTree, nodes_K: Ints) -> Tensor:
-        read_K = self._tensor(nodes_K)
         plan = TreeAttention(tree, self.attention, self.device, self.dtype)
-        plan.read_K = read_K if self.trimmed else None
-        hidden = self._trunk(self._tensor(tree.token_N), self._tensor(tree.depth_N), plan)
-        return hidden if self.trimmed else hidden.index_select(0, read_K)
+        return self._trunk(tree.token_N, tree.depth_N, plan, nodes_K)
 
-    def _trunk(self, token_N: Tensor, depth_N: Tensor, tree: Any) -> Tensor:
+    def _trunk(self, token_N: Ints, depth_N: Ints, plan: Attends, nodes_K: Ints) -> Tensor:
+        """Last hidden states at these of N tokens, whose attention is `plan`: [K, D]."""
+        read_K = self._tensor(nodes_K)
+        plan.read_K = read_K if self.trimmed else None
         with narrow(self.device, self.dtype):
             out = self.hf.base_model(
-                input_ids=token_N[None], position_ids=depth_N[None], use_cache=False, tree=tree
+                input_ids=self._tensor(token_N)[None],
+                position_ids=self._tensor(depth_N)[None],
+                use_cache=False,
+                tree=plan,
             )
-        return out.last_hidden_state[0].to(self.dtype)  # type: ignore[no-any-return]
+        hidden: Tensor = out.last_hidden_state[0].to(self.dtype)
+        return hidden if self.trimmed else hidden.index_select(0, read_K)
 
     def _head(self, hidden_KD: Tensor) -> Tensor:
         with narrow(self.device, self.dtype):
@@ -175,48 +183,41 @@ class Model:
 
         Every completion carries the log-probabilities of its own tokens at the sampling temperature.
         """
-        generate.check_sampling(sampling)
-        keys = generate.stream_keys(contexts, sampling)
+        check_sampling(sampling)
+        if sampling.stop and self.tokenizer is None:
+            raise ModelError("Stop strings need the model's tokenizer, and this model has none.")
+        for row in contexts:
+            self._check(row.tokens, len(row) - 1)
+        tokens_R = [row.tokens for row in contexts]
+        keys = stream_keys(tokens_R, sampling.seed)
+        answers = [
+            generate.Answer(
+                row, sample, keys[row], max(1, min(sampling.max_tokens, self.max_tokens - tokens.size))
+            )
+            for row, tokens in enumerate(tokens_R)
+            for sample in range(sampling.samples)
+        ]
+        slots = max((answer.room for answer in answers), default=1) - 1  # the last token is not gone on from
+        decoder = self._decoder([tokens_R[answer.row] for answer in answers], slots)
         decode = self.tokenizer.decode if self.tokenizer else lambda tokens: ""
-        for batch in self._batches(contexts, sampling.samples):
-            wanted = [(row, sample) for row in batch for sample in range(sampling.samples)]
-            answers = [
-                generate.Answering(
-                    place,
-                    row,
-                    sample,
-                    keys[row],
-                    min(sampling.max_tokens, self.max_tokens - len(contexts[row])),
-                )
-                for place, (row, sample) in enumerate(wanted)
-            ]
-            with torch.inference_mode():
-                decoder = self._decoder([contexts[row] for row, _ in wanted])
-                yield from generate.generate(decoder, answers, sampling, self.stop_ids, decode)
+        return generate.generate(decoder, answers, sampling, self.stop_ids, decode)
 
     def choose(self, contexts: Sequence[Row], options: Sequence[Sequence[int]]) -> Iterator[Choice]:
         """The most likely of the same options behind each context: exact, by best-first search."""
-        for batch in self._batches(contexts, 1):
-            with torch.inference_mode():
-                decoder = self._decoder([contexts[row] for row in batch])
-                yield from generate.choose(decoder, batch, options)
-
-    def _batches(self, contexts: Sequence[Row], samples: int) -> Iterator[list[int]]:
+        trie = choose.build_trie(options)
         for row in contexts:
-            self._check(row.tokens, len(row))
-        tagged = [Row(row.tokens, np.zeros(len(row)), {"index": index}) for index, row in enumerate(contexts)]
-        for tree in microtrees(tagged, PREFILL_TOKENS) if tagged else []:
-            indices = [int(row.signals["index"]) for row in tree.rows]
-            step = max(1, 256 // samples)
-            for start in range(0, len(indices), step):
-                yield indices[start : start + step]
+            self._check(row.tokens, len(row) + max(map(len, options)) - 2)
+        decoder = self._decoder([row.tokens for row in contexts], choose.inner_nodes(trie), branching=True)
+        return choose.choose(decoder, trie)
 
-    def _decoder(self, contexts: Sequence[Row]) -> Decoder:
+    def _decoder(self, contexts_R: Sequence[Ints], slots: int, branching: bool = False) -> Decoder:
         if self.attention == "rows":
-            return RowDecoder(self._logits, contexts)
-        tree = PrefixTree.build(contexts)
-        prefill = TreeAttention(tree, self.attention, self.device, self.dtype, keep=True)
-        return TreeDecoder(self._trunk, self._head, tree, prefill)
+            return RowDecoder(self._logits, contexts_R)
+        weights = sum(weight.numel() * weight.element_size() for weight in self.hf.parameters())
+        memory = max(KEYS_BYTES, weights // 2)
+        vocabulary = self.hf.get_output_embeddings().weight.shape[0]
+        network = Network(self._trunk, self._head, self._scores, vocabulary, self.device)
+        return TreeDecoder(network, contexts_R, max(1, slots), memory, branching)
 
     # Weights -----------------------------------------------------------------------------------------------
 

@@ -34,7 +34,12 @@ HARMLESS = frozenset({"position_ids", "use_cache", "cache_position", "output_att
 
 
 class Attends(Protocol):
-    """Something that computes one layer's attention; travels as the forward's keyword argument `tree`."""
+    """Something that computes one layer's attention; travels as the forward's keyword argument `tree`.
+
+    read_K: the tokens whose last hidden states are asked for, when nothing else is to be computed.
+    """
+
+    read_K: Tensor | None
 
     def attend(
         self,

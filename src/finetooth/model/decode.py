@@ -1,277 +1,228 @@
-"""Going on from contexts one token at a time, with everything that contexts share computed and kept once.
+"""Going on from contexts one token at a time: rows come in, are continued, and leave.
 
-`TreeDecoder` prefills the tree of the contexts, keeps its keys and values, and then extends any set of rows
-by one token each. `RowDecoder` does the same by running every row from its start through the stock forward:
-slow, and the specification. Both give next-token logits, so greedy decoding, sampling and label search are
-written once.
+`TreeDecoder` computes what contexts share once, keeps its keys once, and continues any set of rows by one
+token each. `RowDecoder` does the same by running every row from its start through the stock forward: slow,
+and the specification. Both give next-token logits, so greedy decoding, sampling and label search are written
+once. A row is one answer to be written, or one search for a label; several rows may have the same context.
 
-Axes: B contexts, K tokens of one call, U contexts among them, W tokens of one context, V vocabulary, L
-slots of a row's own keys, S keys of a shared stretch, H query heads, G key/value heads, D head dimension.
+Axes: R rows of the whole call, K tokens of one call, W slots of a lane, V vocabulary.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from finetooth.model.attention import TreeAttention
-from finetooth.model.partial import merge, partial_attention
-from finetooth.tree import Ints, PrefixTree, Row
+from finetooth.model.calls import Step
+from finetooth.model.contexts import Contexts, Forward
+from finetooth.model.lanes import LanePart, Lanes, turns
+from finetooth.tree import Ints
 
-Forward = Callable[[Tensor, Tensor, Any], Tensor]
-
-
-class Path(NamedTuple):
-    """A continuation of one context: its tokens so far and the slots of the context's row that hold them."""
-
-    tokens: tuple[int, ...] = ()
-    slots: tuple[int, ...] = ()
+ROWS = {"cpu": 256, "cuda": 1024}  # rows that are continued side by side
+LOGIT_NUMBERS = 1 << 23  # logits that exist at a time
 
 
 class Decoder(Protocol):
-    """What generation needs: logits after each context, and after one more token of some of them."""
+    """What generation needs. Reads [K, ...] are what next-token logits are made of."""
 
-    def first(self) -> Tensor:
-        """Logits [B, V] after the contexts."""
+    def enter(self) -> tuple[list[int], Tensor | None]:
+        """Let waiting rows in while there is room (at least one when none is in): their numbers and reads."""
 
     def extend(
-        self, row_K: Sequence[int], paths: Sequence[Path], token_K: Sequence[int]
-    ) -> tuple[Tensor, list[Path]]:
-        """Append one token to a path of each row (also several of one row): logits [K, V] and the new
-        paths.
+        self, row_K: Sequence[int], after_K: Sequence[int], token_K: Sequence[int]
+    ) -> tuple[Tensor, list[int]]:
+        """Append tokens to rows: reads, and for each token the number by which it is gone on from.
+
+        after_K: the number of the token before it, -1 for the context. One row may get several tokens.
         """
+
+    def leave(self, row: int) -> None:
+        """A row is done; what it held is free for another."""
+
+    def logits(self, read_KD: Tensor) -> Iterator[Tensor]:
+        """Next-token logits [k, V] at least in float32, some rows of the reads at a time."""
+
+    def logprobs(self, read_KD: Tensor, read_M: Ints, token_M: Ints) -> Tensor:
+        """Log-probability [M] of tokens, each after one of the reads: nats."""
+
+
+@dataclass(frozen=True, slots=True)
+class Network:
+    """What TreeDecoder asks of a model: hidden states, and after them logits [K, V] or log-probabilities [M] of
+    some tokens. vocabulary: V.
+    """
+
+    forward: Forward
+    logits: Callable[[Tensor], Tensor]
+    logprobs: Callable[[Tensor, Ints, Ints], Tensor]
+    vocabulary: int
+    device: torch.device
 
 
 class RowDecoder:
-    """Every answer computed from the start of its row by the stock model."""
+    """Every row computed from its start by the stock model."""
 
-    def __init__(self, logits: Callable[[Ints], Tensor], contexts: Sequence[Row]):
-        self._logits, self._contexts = logits, contexts
+    def __init__(self, logits: Callable[[Ints], Tensor], contexts_R: Sequence[Ints]):
+        self._logits, self._contexts_R, self._next = logits, contexts_R, 0
+        self._written: dict[int, list[tuple[int, ...]]] = {}
 
-    def first(self) -> Tensor:
-        """See Decoder."""
-        return torch.stack([self._logits(row.tokens)[-1] for row in self._contexts])
+    @torch.inference_mode()
+    def enter(self) -> tuple[list[int], Tensor | None]:
+        """See Decoder. One row at a time."""
+        if self._written or self._next == len(self._contexts_R):
+            return [], None
+        row, self._next = self._next, self._next + 1
+        self._written[row] = []
+        return [row], self._logits(self._contexts_R[row])[-1:]
 
+    @torch.inference_mode()
     def extend(
-        self, row_K: Sequence[int], paths: Sequence[Path], token_K: Sequence[int]
-    ) -> tuple[Tensor, list[Path]]:
+        self, row_K: Sequence[int], after_K: Sequence[int], token_K: Sequence[int]
+    ) -> tuple[Tensor, list[int]]:
         """See Decoder."""
-        longer = [Path((*path.tokens, token)) for path, token in zip(paths, token_K, strict=True)]
-        logits = [
-            self._logits(np.append(self._contexts[row].tokens, path.tokens))[-1]
-            for row, path in zip(row_K, longer, strict=True)
-        ]
-        return torch.stack(logits), longer
+        reads, numbers = [], []
+        for row, after, token in zip(row_K, after_K, token_K, strict=True):
+            written = self._written[row]
+            numbers.append(len(written))
+            written.append((*(written[after] if after >= 0 else ()), token))
+            reads.append(self._logits(np.append(self._contexts_R[row], written[-1]))[-1])
+        return torch.stack(reads), numbers
 
+    def leave(self, row: int) -> None:
+        """See Decoder."""
+        del self._written[row]
 
-@dataclass(slots=True)
-class _Shared:
-    """Nodes start:stop, seen in full by the ranks low:high of the contexts (in the tree's order)."""
+    def logits(self, read_KD: Tensor) -> Iterator[Tensor]:
+        """See Decoder."""
+        yield read_KD
 
-    start: int
-    stop: int
-    low: int
-    high: int
-
-
-class _Call(NamedTuple):
-    """One call of `extend`, its K tokens sorted by rank: U rows with up to `turns` tokens each.
-
-    flat_K: where each token stands in a [U, turns] grid. slot_K, place_K: its slot and its position in the
-    row. seen_KL: which slots of its row it sees.
-    """
-
-    rank_K: Ints
-    rank_U: Ints
-    flat_K: Ints
-    turns: int
-    slot_K: Ints
-    place_K: Ints
-    seen_KL: Any
+    def logprobs(self, read_KD: Tensor, read_M: Ints, token_M: Ints) -> Tensor:
+        """See Decoder."""
+        return torch.log_softmax(read_KD, -1)[read_M, token_M]
 
 
 class TreeDecoder:
-    """Contexts as one tree: shared stretches are attended to where they are, a row's own tail in slots."""
+    """Rows continued side by side in lanes; the keys of their contexts are computed and kept once.
+
+    network: the model. contexts_R, slots: the context of each row, and the most tokens that are appended to
+    one. memory: bytes that all keys and values may take; a row that needs more than that runs alone.
+    branching: rows get alternatives (label search), not one line of tokens. rows: the most that are in at a
+    time.
+    """
 
     def __init__(
-        self, forward: Forward, head: Callable[[Tensor], Tensor], tree: PrefixTree, prefill: TreeAttention
-    ):
-        self._forward, self._head, self._tree = forward, head, tree
-        device = self._device = prefill.device
-        last_B = np.array([path[-1] for path in tree.path_R])
-        self._context_B = np.argsort(last_B, kind="stable")  # rank -> context
-        self._rank_B = np.argsort(self._context_B)  # context -> rank
-        users_N = np.zeros(len(tree), np.int64)
-        for path in tree.path_R:
-            users_N[path] += 1
-        self._shared = _shared_stretches(tree, users_N, last_B[self._context_B])
-        own = [tree.path_R[context][users_N[tree.path_R[context]] == 1] for context in self._context_B]
-        self._used_B = np.array([nodes.size for nodes in own])
-        self._length_B = np.array([len(tree.rows[context]) for context in self._context_B])
-        self._width = int(self._used_B.max()) + 16
-        node_BL = np.zeros((len(own), self._width), np.int64)
-        for rank, nodes in enumerate(own):
-            node_BL[rank, : nodes.size] = nodes
-        self._own_B = self._used_B.copy()
-        self._depth_BL = tree.depth_N[node_BL]
-        hidden_ND = forward(
-            torch.from_numpy(tree.token_N).to(device), torch.from_numpy(tree.depth_N).to(device), prefill
-        )
-        self._first = head(hidden_ND.index_select(0, torch.from_numpy(last_B).to(device)))
-        node_X = torch.from_numpy(node_BL.ravel()).to(device)
-        self._kept = prefill.kept
-        self._slots: dict[Any, list[Tensor]] = {}
-        for module, pair in prefill.kept.items():
-            # [1, G, N, D] -> [B, G, L, D]
-            self._slots[module] = [
-                states[0].index_select(1, node_X).unflatten(1, (-1, self._width)).transpose(0, 1).contiguous()
-                for states in pair
-            ]
-
-    def first(self) -> Tensor:
-        """See Decoder."""
-        return self._first
-
-    def extend(
-        self, row_K: Sequence[int], paths: Sequence[Path], token_K: Sequence[int]
-    ) -> tuple[Tensor, list[Path]]:
-        """See Decoder."""
-        rank_K = self._rank_B[np.asarray(row_K)]
-        order_K = np.argsort(rank_K, kind="stable")
-        self._call = call = self._plan(rank_K[order_K], [paths[index] for index in order_K])
-        token = torch.tensor([token_K[index] for index in order_K], device=self._device)
-        hidden_KD = self._forward(token, torch.from_numpy(call.place_K).to(self._device), self)
-        back_K = np.argsort(order_K)
-        longer = [
-            Path((*path.tokens, token), (*path.slots, int(slot)))
-            for path, token, slot in zip(paths, token_K, call.slot_K[back_K], strict=True)
-        ]
-        return self._head(hidden_KD.index_select(0, torch.from_numpy(back_K).to(self._device))), longer
-
-    def _plan(self, rank_K: Ints, paths: Sequence[Path]) -> _Call:
-        """Give each new token a slot in its row, and say what it sees there. rank_K is sorted."""
-        rank_U, first_U, count_U = np.unique(rank_K, return_index=True, return_counts=True)
-        turn_K = np.arange(rank_K.size) - np.repeat(first_U, count_U)
-        slot_K = self._used_B[rank_K] + turn_K
-        self._grow(int(slot_K.max()) + 1)
-        self._used_B[rank_U] += count_U
-        place_K = self._length_B[rank_K] + [len(path.tokens) for path in paths]
-        self._depth_BL[rank_K, slot_K] = place_K
-        width = int(slot_K.max()) + 1
-        seen_KL = np.arange(width)[None, :] < self._own_B[rank_K, None]
-        for index, path in enumerate(paths):
-            seen_KL[index, list(path.slots)] = True
-        seen_KL[np.arange(rank_K.size), slot_K] = True
-        turns = int(count_U.max())
-        return _Call(
-            rank_K,
-            rank_U,
-            np.repeat(np.arange(rank_U.size), count_U) * turns + turn_K,
-            turns,
-            slot_K,
-            place_K,
-            seen_KL,
-        )
-
-    def attend(
         self,
-        module: Any,
-        query: Tensor,
-        key: Tensor,
-        value: Tensor,
-        scale: float,
-        window: int | None,
-        softcap: float | None = None,
-        sink_H: Tensor | None = None,
-    ) -> Tensor:
-        """See attention.Attends: each row's own slots, then the stretches it shares, merged."""
-        call = self._call
-        self._store(module, key, value)
-        out, lse = self._own(module, query, scale, window, softcap)
-        kept_key, kept_value = self._kept[module]
-        for stretch in self._shared:
-            low, high = np.searchsorted(call.rank_K, [stretch.low, stretch.high])
-            if low == high:
-                continue
-            mask = None
-            if window is not None:
-                depth_S = self._tree.depth_N[stretch.start : stretch.stop]
-                near_KS = call.place_K[low:high, None] - depth_S[None, :] < window
-                mask = torch.from_numpy(near_KS[None, None]).to(self._device)
-            part, part_lse = partial_attention(
-                query[:, :, low:high],
-                kept_key[:, :, stretch.start : stretch.stop],
-                kept_value[:, :, stretch.start : stretch.stop],
-                scale,
-                mask,
-                softcap,
-            )
-            merge(out[:, :, low:high], lse[:, :, low:high], part, part_lse)
-        if sink_H is not None:  # one more key, of value 0, takes its share of the softmax
-            out *= torch.sigmoid(lse - sink_H.to(lse.dtype)[None, :, None]).unsqueeze(-1).to(out.dtype)
-        return out
+        network: Network,
+        contexts_R: Sequence[Ints],
+        slots: int,
+        memory: int,
+        branching: bool = False,
+        rows: int | None = None,
+    ):
+        self._network, self._memory = network, memory
+        self._rows = rows or ROWS.get(network.device.type, ROWS["cpu"])
+        self.contexts = Contexts(network.forward, contexts_R, network.device)
+        self._waiting = np.argsort(self.contexts.rank_R, kind="stable").tolist()[::-1]
+        self._own = Lanes(slots, network.device, branching)
+        self._lane_R: dict[int, int] = {}
+        self._budget: int | None = None
+        self._patience = 0
 
-    def _store(self, module: Any, key: Tensor, value: Tensor) -> None:
-        rank_K, slot_K = (
-            torch.from_numpy(at).to(self._device) for at in (self._call.rank_K, self._call.slot_K)
+    @torch.inference_mode()
+    def enter(self) -> tuple[list[int], Tensor | None]:
+        """See Decoder."""
+        if not self._waiting or (self._lane_R and self._patience > 0):
+            return [], None
+        ranks: list[int] = []
+        entered: list[int] = []
+        while self._waiting and len(self._lane_R) < self._rows and self._fits(self._waiting[-1]):
+            row = self._waiting.pop()
+            self._lane_R[row] = self._own.take()
+            entered.append(row)
+            ranks.append(int(self.contexts.rank_R[row]))
+            self.contexts.settle(ranks[-1])
+            if self._budget is None:  # what a slot takes is known after the first forward pass
+                self.contexts.fill(ranks)
+                self._budget = self._memory // self.contexts.slot_bytes()
+        # A few rows at a time would be computed at a bad rate: the next come when an eighth of these left.
+        self._patience = len(self._lane_R) // 8
+        self.contexts.fill(ranks)
+        return entered, torch.stack([self.contexts.read_C[rank] for rank in ranks]) if ranks else None
+
+    def leave(self, row: int) -> None:
+        """See Decoder."""
+        self._own.give(self._lane_R.pop(row))
+        self.contexts.leave(row)
+        self._patience -= 1
+
+    def slots(self) -> int:
+        """Slots for keys that are allocated, in use or not."""
+        return self._own.rows * self._own.width + self.contexts.slots()
+
+    def _fits(self, row: int) -> bool:
+        """Whether a row can come in; makes the lanes that it needs."""
+        stretches, tails = self.contexts.needs(int(self.contexts.rank_R[row]))
+        grow = [lanes for lanes in (None if self._own.free else self._own, tails) if lanes is not None]
+        if self._lane_R and self._left() < stretches + sum(lanes.width for lanes in grow):
+            return self.contexts.drop_idle() and self._fits(row)
+        for lanes in grow:
+            lanes.grow(1)
+        for lanes in grow:
+            # At once as many as can be of use, but no more than half of what is left: others want some too.
+            room = (self._left() - stretches) // 2 // lanes.width
+            lanes.grow(max(0, min(room, self._rows - lanes.rows, len(self._waiting) - 1)))
+        return True
+
+    def _left(self) -> int:
+        return (self._budget or 0) - self.slots()
+
+    @torch.inference_mode()
+    def extend(
+        self, row_K: Sequence[int], after_K: Sequence[int], token_K: Sequence[int]
+    ) -> tuple[Tensor, list[int]]:
+        """See Decoder."""
+        rank_K = self.contexts.rank_R[np.asarray(row_K)]
+        order_K = np.argsort(rank_K, kind="stable")
+        rank_K = rank_K[order_K]
+        lane_K = np.array([self._lane_R[row] for row in row_K])[order_K]
+        slot_K, place_K, seen_KW = self._append(lane_K, rank_K, np.asarray(after_K)[order_K])
+        call = Step(
+            self._own,
+            lane_K,
+            slot_K,
+            LanePart(self._own, None, lane_K, seen_KW, place_K),
+            self.contexts.tail_parts(rank_K, place_K),
+            self.contexts.above(rank_K, place_K),
         )
-        for buffer, states in zip(self._slots[module], (key, value), strict=True):
-            buffer[rank_K, :, slot_K] = states[0].transpose(0, 1)
+        back_K = np.argsort(order_K)
+        reads = self._network.forward(np.asarray(token_K)[order_K], place_K, call, back_K)
+        return reads, slot_K[back_K].tolist()
 
-    def _own(
-        self, module: Any, query: Tensor, scale: float, window: int | None, softcap: float | None
-    ) -> tuple[Tensor, Tensor]:
-        """Attention to the slots of a query's own row: [1, H, K, D]; queries of one row share its keys."""
-        call = self._call
-        seen_KL, width = call.seen_KL, call.seen_KL.shape[1]
-        if window is not None:
-            seen_KL = seen_KL & (call.place_K[:, None] - self._depth_BL[call.rank_K, :width] < window)
-        flat_K = torch.from_numpy(call.flat_K).to(self._device)
-        rows = call.rank_U.size
-        key_UGLD, value_UGLD = self._slots[module]
-        if rows < key_UGLD.shape[0]:
-            rank_U = torch.from_numpy(call.rank_U).to(self._device)
-            key_UGLD, value_UGLD = key_UGLD.index_select(0, rank_U), value_UGLD.index_select(0, rank_U)
+    def _append(self, lane_K: Ints, rank_K: Ints, after_K: Ints) -> tuple[Ints, Ints, Any]:
+        """A slot of its lane for each token, its position in its row, and which slots of the lane it sees."""
+        own = self._own
+        slot_K = own.used_B[lane_K] + turns(lane_K)
+        np.add.at(own.used_B, lane_K, 1)
+        first_K = after_K < 0
+        place_K = np.where(first_K, self.contexts.length_C[rank_K], own.depth_BW[lane_K, after_K] + 1)
+        own.depth_BW[lane_K, slot_K] = place_K
+        width = int(slot_K.max()) + 1
+        if own.seen_BWW is None:
+            return slot_K, place_K, np.arange(width) <= slot_K[:, None]
+        own.seen_BWW[lane_K, slot_K] = own.seen_BWW[lane_K, after_K] & ~first_K[:, None]
+        own.seen_BWW[lane_K, slot_K, slot_K] = True
+        return slot_K, place_K, own.seen_BWW[lane_K, slot_K, :width]
 
-        def grid(states_K: Tensor) -> Tensor:
-            """[K, ...] -> [U, turns, ...]; places without a query hold zeros."""
-            empty = states_K.new_zeros((rows * call.turns, *states_K.shape[1:]))
-            filled: Tensor = empty.index_copy(0, flat_K, states_K).unflatten(0, (rows, call.turns))
-            return filled
+    def logits(self, read_KD: Tensor) -> Iterator[Tensor]:
+        """See Decoder."""
+        for part in read_KD.split(max(16, LOGIT_NUMBERS // self._network.vocabulary)):
+            yield self._network.logits(part)
 
-        query_UHWD = grid(query[0].transpose(0, 1)).transpose(1, 2)
-        seen_UWL = grid(torch.from_numpy(seen_KL).to(self._device))
-        out, lse = partial_attention(
-            query_UHWD, key_UGLD[:, :, :width], value_UGLD[:, :, :width], scale, seen_UWL[:, None], softcap
-        )
-        out_KHD = out.transpose(1, 2).flatten(0, 1).index_select(0, flat_K)
-        lse_KH = lse.transpose(1, 2).flatten(0, 1).index_select(0, flat_K)
-        return out_KHD.transpose(0, 1).unsqueeze(0), lse_KH.transpose(0, 1).unsqueeze(0)
-
-    def _grow(self, width: int) -> None:
-        if width <= self._width:
-            return
-        more = max(width - self._width, self._width // 2)
-        for pair in self._slots.values():
-            for index, states in enumerate(pair):
-                pair[index] = torch.nn.functional.pad(states, (0, 0, 0, more))
-        self._depth_BL = np.pad(self._depth_BL, ((0, 0), (0, more)))
-        self._width += more
-
-
-def _shared_stretches(tree: PrefixTree, users_N: Ints, last_B: Ints) -> list[_Shared]:
-    """Maximal runs of nodes that the same two or more contexts contain. last_B: sorted last nodes."""
-    breaks_N = (tree.parent_N != np.arange(len(tree)) - 1) | (users_N != np.roll(users_N, 1))
-    breaks_N[0] = True
-    stretches = []
-    for start, stop in pairwise(np.append(np.flatnonzero(breaks_N), len(tree))):
-        if users_N[start] > 1:
-            low = int(np.searchsorted(last_B, stop - 1))
-            stretches.append(_Shared(int(start), int(stop), low, low + int(users_N[start])))
-    return stretches
+    def logprobs(self, read_KD: Tensor, read_M: Ints, token_M: Ints) -> Tensor:
+        """See Decoder."""
+        return self._network.logprobs(read_KD, read_M, token_M)

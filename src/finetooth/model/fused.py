@@ -20,8 +20,6 @@ from torch import Tensor, nn
 from torch.nn import functional
 from transformers.pytorch_utils import Conv1D
 
-from finetooth.model.attention import TreeAttention
-
 Forward = Callable[[Any, Tensor], Tensor]
 TOLERANCE = 1e-5  # of an output on random input, relative to its largest value
 WIDE = (torch.float32, torch.float64)
@@ -31,7 +29,7 @@ PRE_NORM = {"self_attn", "mlp", "input_layernorm", "post_attention_layernorm"}
 def fuse(hf: Any) -> bool:
     """Bind a fused forward to every norm and gated MLP of a transformers model for which it is right.
 
-    Returns whether the last layer skips tokens that are not read (TreeAttention.read_K).
+    Returns whether the last layer skips tokens that are not read (read_K of the tree's attention).
     """
     for module in hf.modules():
         weight = next(module.parameters(), None)
@@ -224,7 +222,7 @@ def _trim_last(hf: Any) -> bool:
 
 def _trimmed_forward(layer: Any, hidden_states: Tensor, *args: Any, **kwargs: Any) -> Tensor:
     tree = kwargs.get("tree")
-    if args or not isinstance(tree, TreeAttention) or tree.read_K is None:
+    if args or tree is None or tree.read_K is None:
         return type(layer).forward(layer, hidden_states, *args, **kwargs)  # type: ignore[no-any-return]
     mixed, _ = layer.self_attn(hidden_states=layer.input_layernorm(hidden_states), **kwargs)
     hidden_K = hidden_states.index_select(1, tree.read_K) + mixed.index_select(1, tree.read_K)

@@ -5,6 +5,8 @@ Axes: B batch, Q queries, S keys, H query heads, G key/value heads, D head dimen
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 
@@ -19,29 +21,50 @@ def merge(out: Tensor, lse: Tensor, part: Tensor, part_lse: Tensor) -> None:
     lse.copy_(total)
 
 
+class Scores(NamedTuple):
+    """How scores are made: scale * query . key, and softcap * tanh(score / softcap) of that if there is one."""
+
+    scale: float
+    softcap: float | None = None
+
+
 def partial_attention(
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    scale: float,
-    mask: Tensor | None,
-    softcap: float | None = None,
+    query: Tensor, key: Tensor, value: Tensor, scores: Scores, mask: Tensor | None = None, causal: bool = False
 ) -> tuple[Tensor, Tensor]:
     """Softmax over these keys and its log-sum-exp: query [B, H, Q, D], key and value [B, G, S, D].
 
-    mask: boolean, broadcast to [B, H, Q, S]. A query that sees none of the keys gets zeros and -inf, which
-    merge to nothing. softcap: see attention.Attends. Without gradient.
+    mask: of `additive`, [Q, S] or [B, 1, Q, S]. causal: query i sees the keys up to i. Without gradient.
     """
-    if query.device.type == "cpu" and mask is None and softcap is None:
-        out, lse = flash(query, key, value, 0.0, False, scale=scale)
+    if query.device.type == "cpu" and scores.softcap is None:
+        out, lse = flash(query, key, value, 0.0, causal, attn_mask=mask, scale=scores.scale)
         return out, lse
-    heads = query.shape[1] // key.shape[1]
-    grouped = query.unflatten(1, (-1, heads))
-    score = grouped @ key.unsqueeze(2).transpose(-1, -2) * scale
-    if softcap is not None:
-        score = softcap * torch.tanh(score / softcap)
+    if causal:
+        seen = torch.ones(query.shape[2], key.shape[2], dtype=torch.bool, device=query.device)
+        mask = additive(seen.tril(), query.dtype)
+    grouped = query.unflatten(1, (key.shape[1], -1))
+    score = grouped @ key.unsqueeze(2).transpose(-1, -2) * scores.scale  # [B, G, H / G, Q, S]
+    if scores.softcap is not None:
+        score = scores.softcap * torch.tanh(score / scores.softcap)
     if mask is not None:
-        score = score.masked_fill(~mask.unsqueeze(2), float("-inf"))
-    lse = score.logsumexp(-1)
-    weight = (score - lse.masked_fill(lse == float("-inf"), 0.0).unsqueeze(-1)).exp()
+        score = score + (mask if mask.ndim == 2 else mask.unsqueeze(2))
+    lse = score.to(torch.promote_types(score.dtype, torch.float32)).logsumexp(-1)
+    weight = (score - lse.unsqueeze(-1)).exp().to(value.dtype)
     return (weight @ value.unsqueeze(2)).flatten(1, 2), lse.flatten(1, 2)
+
+
+def additive(seen: Tensor, dtype: torch.dtype) -> Tensor:
+    """A boolean mask as numbers to add to scores.
+
+    What is not seen gets a finite number: a query that sees none of the keys has a tiny log-sum-exp then, and
+    no NaN, and its part vanishes when it is merged.
+    """
+    low = torch.finfo(dtype).min / 2
+    return torch.zeros(seen.shape, dtype=dtype, device=seen.device).masked_fill_(~seen, low)
+
+
+def add_sink(out: Tensor, lse: Tensor, sink_H: Tensor | None) -> Tensor:
+    """out [1, H, Q, D] when one more key, of value 0 and this score, takes its share of the softmax."""
+    if sink_H is None:
+        return out
+    share = torch.sigmoid(lse - sink_H.to(lse.dtype)[None, :, None])
+    return out * share.unsqueeze(-1).to(out.dtype)
