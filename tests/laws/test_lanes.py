@@ -16,7 +16,7 @@ from finetooth.model.decode import TreeDecoder
 from finetooth.tree import Row
 from finetooth.types import Completion, Sampling
 
-STOP = frozenset({7, 8, 9})
+STOP = frozenset(range(10))
 
 
 class Watched(Model):
@@ -27,6 +27,7 @@ class Watched(Model):
         self.computed: list[int] = []
         self.inside: list[int] = []
         self.held: list[int] = []
+        self.waiting: list[int] = []
         self.decoder: TreeDecoder | None = None
 
     def _decoder(self, *args: Any, **kwargs: Any) -> Any:
@@ -38,6 +39,7 @@ class Watched(Model):
         self.computed.append(len(token_N))
         self.inside.append(len(self.decoder._lane_R))
         self.held.append(self.decoder.slots())
+        self.waiting.append(len(self.decoder._waiting))
         return super()._trunk(token_N, *args)
 
 
@@ -70,10 +72,11 @@ def same(left: dict[Any, Any], right: dict[Any, Any], but: int = 1) -> bool:
     return left.keys() == right.keys() and sum(left[key] != right[key] for key in left) <= but
 
 
-@pytest.mark.parametrize("kind", ["segment", "dense"])
-@pytest.mark.parametrize("family", TREE_FAMILIES)
+@pytest.mark.parametrize(
+    ("family", "kind"), [("llama", "dense"), *((family, "segment") for family in TREE_FAMILIES)]
+)
 def test_rows_enter_and_leave(family: str, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    rows, sampling = prompts(14, 30), Sampling(1.0, 12, samples=2, seed=1)
+    rows, sampling = prompts(7, 30), Sampling(1.0, 10, samples=2, seed=1)
     want = by_key(list(watched(family, "rows").generate(rows, sampling)))
     monkeypatch.setitem(decode.ROWS, "cpu", 4)
     monkeypatch.setattr(prefixes, "PIECE", 16)
@@ -81,10 +84,10 @@ def test_rows_enter_and_leave(family: str, kind: str, monkeypatch: pytest.Monkey
     model = watched(family, kind)
     got = list(model.generate(rows, sampling))
     assert same(by_key(got), want)
-    assert len({len(answer.tokens) for answer in got}) > 3, "answers that end at different times"
-    steps = [inside for inside, size in zip(model.inside, model.computed, strict=True) if size == inside]
+    assert len({len(answer.tokens) for answer in got}) > 2, "answers that end at different times"
     assert max(model.inside) == 4
-    assert sum(inside == 4 for inside in steps) > 0.6 * len(steps), "the places are filled again"
+    places = list(zip(model.inside, model.waiting, strict=True))[model.inside.index(4) :]
+    assert np.mean([inside for inside, waiting in places if waiting]) > 2.5, "places are filled again"
 
 
 def test_what_is_shared_is_computed_once(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -190,11 +190,10 @@ class Model:
             self._check(row.tokens, len(row) - 1)
         tokens_R = [row.tokens for row in contexts]
         keys = stream_keys(tokens_R, sampling.seed)
+        room_R = [max(1, min(sampling.max_tokens, self.max_tokens - tokens.size)) for tokens in tokens_R]
         answers = [
-            generate.Answer(
-                row, sample, keys[row], max(1, min(sampling.max_tokens, self.max_tokens - tokens.size))
-            )
-            for row, tokens in enumerate(tokens_R)
+            generate.Answer(row, sample, keys[row], room)
+            for row, room in enumerate(room_R)
             for sample in range(sampling.samples)
         ]
         slots = max((answer.room for answer in answers), default=1) - 1  # the last token is not gone on from

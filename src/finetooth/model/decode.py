@@ -53,8 +53,8 @@ class Decoder(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Network:
-    """What TreeDecoder asks of a model: hidden states, and after them logits [K, V] or log-probabilities [M] of
-    some tokens. vocabulary: V.
+    """What TreeDecoder asks of a model: hidden states, and next-token logits [K, V] or log-probabilities [M]
+    of some tokens after them. vocabulary: V.
     """
 
     forward: Forward

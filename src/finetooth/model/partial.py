@@ -22,14 +22,19 @@ def merge(out: Tensor, lse: Tensor, part: Tensor, part_lse: Tensor) -> None:
 
 
 class Scores(NamedTuple):
-    """How scores are made: scale * query . key, and softcap * tanh(score / softcap) of that if there is one."""
+    """How scores are made: scale * query . key, and of that softcap * tanh(score / softcap) if it is set."""
 
     scale: float
     softcap: float | None = None
 
 
 def partial_attention(
-    query: Tensor, key: Tensor, value: Tensor, scores: Scores, mask: Tensor | None = None, causal: bool = False
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    scores: Scores,
+    mask: Tensor | None = None,
+    causal: bool = False,
 ) -> tuple[Tensor, Tensor]:
     """Softmax over these keys and its log-sum-exp: query [B, H, Q, D], key and value [B, G, S, D].
 
