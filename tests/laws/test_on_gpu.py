@@ -27,7 +27,7 @@ from finetooth.training.step import deterministic, evaluate_loss, train_step
 from finetooth.tree import PrefixTree, Row
 from finetooth.types import Sampling
 
-FAMILIES = ("llama", "qwen2", "mistral", "gpt2", "opt")
+FAMILIES = ("llama", "qwen2", "mistral", "gemma2", "gemma3", "gpt2", "opt")
 PLACES = [
     ("cpu", "dense"),
     ("cpu", "segment"),
@@ -45,9 +45,9 @@ def _registered() -> None:
 def wide(family: str) -> Any:
     """A random model with heads of 16 numbers, the fewest that CUDA kernels take."""
     config = copy.deepcopy(CONFIGS[family])
-    for name in ("hidden_size", "n_embd", "word_embed_proj_dim"):
-        if getattr(config, name, None) == 32:
-            setattr(config, name, 64)
+    for name in ("hidden_size", "n_embd", "word_embed_proj_dim", "head_dim"):
+        if getattr(config, name, None) in (8, 32):
+            setattr(config, name, 2 * getattr(config, name))
     return random_model(config)
 
 

@@ -72,6 +72,13 @@ def test_few_rows_are_seen_more_often_in_smaller_batches() -> None:
     assert 10 * 40 / int(few.batch_size) >= 100
 
 
+def test_a_frozen_base_leaves_room_for_tokens() -> None:
+    seven = dataclasses.replace(LARGE, hidden=4096, layers=32, weights=7_000_000_000, memory=141 * 2**30)
+    frozen = dataclasses.replace(seven, held=2 * seven.weights)
+    found = [int(resolve(TrainConfig(), known).config.micro_tokens) for known in (seven, frozen)]
+    assert found == [1024, 2048]
+
+
 def test_memory_decides_the_micro_tree() -> None:
     budgets = [
         int(resolve(TrainConfig(), dataclasses.replace(LARGE, memory=gib * 2**30)).config.micro_tokens)

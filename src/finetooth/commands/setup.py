@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from rich.console import Console
@@ -217,7 +218,17 @@ def _facts(setup: Setup) -> auto.Facts:
         rows=len(setup.train_rows),
         validation_rows=len(setup.validation_rows),
         memory=_memory(setup.model.device),
+        held=_held(hf, setup.task.train.adapter) if setup.model.device.type == "cuda" else None,
     )
+
+
+def _held(hf: Any, adapter: str) -> int:
+    """Bytes that weights take, and where all are trained also their float32 gradients and two moments.
+
+    A GPU's memory is this program's own; on the CPU, where it is not, the careful default counts.
+    """
+    weights = sum(weight.numel() * weight.element_size() for weight in hf.parameters())
+    return int(weights + (12 * hf.num_parameters() if adapter == "none" else 0))
 
 
 def _memory(device: torch.device) -> int:

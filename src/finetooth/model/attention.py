@@ -7,7 +7,8 @@ and in a windowed layer when also depth_N[i] - depth_N[j] < window. The back-end
 * segment (CPU): stretches without a branch, one kernel call each (segments.py).
 * flex (CUDA): one fused kernel with a block mask (flex.py).
 
-Layers that cap their scores or have sinks are computed score by score under the mask of dense.
+Layers that cap their scores or have sinks are computed score by score under the mask of dense; flex caps
+scores in its kernel.
 
 Axes: N nodes, H query heads, G key/value heads, D head dimension.
 """
@@ -154,9 +155,9 @@ class TreeAttention:
             if self._blocks is None:
                 self._blocks = segments.plan(self.tree, self.dtype)
             return segments.attend(query, key, value, self._blocks, scale)
-        if self.kind == "flex" and plain:
+        if self.kind == "flex" and sink_H is None:
             self._forest = self._forest or flex.Forest(self.tree, self.device)
-            return flex.attend(query, key, value, self._forest, scale, window)
+            return flex.attend(query, key, value, self._forest, scale, window, softcap)
         if window not in self._masks:
             self._masks[window] = on_device(visible(self.tree, window), self.device)
         if not plain:

@@ -161,7 +161,10 @@ def attend(
     nodes = query.shape[2]
     padding = (0, 0, 0, forest.size - nodes)
     padded = [torch.nn.functional.pad(states, padding).contiguous() for states in (query, key, value)]
-    with torch._dynamo.config.patch(recompile_limit=COMPILED, accumulated_recompile_limit=4 * COMPILED):
+    with (
+        torch._dynamo.config.patch(recompile_limit=COMPILED, accumulated_recompile_limit=4 * COMPILED),
+        torch.autocast(query.device.type, enabled=False),  # the types are settled; one kernel less to compile
+    ):
         out = _compiled("inductor" if cuda else "eager")(
             *padded,
             score_mod=None if softcap is None else capped(softcap),

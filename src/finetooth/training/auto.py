@@ -25,7 +25,8 @@ class Facts:
 
     family: the architecture's name (llama, qwen2). hidden, layers, vocabulary: its sizes. weights: number of
     parameters. fresh: started from random weights. rows: training rows. validation_rows. memory: bytes in all
-    of the device that trains.
+    of the device that trains. held: what weights, gradients and the optimizer's state take of them; None: as
+    if every weight were trained in float32.
     """
 
     family: str
@@ -37,6 +38,7 @@ class Facts:
     rows: int
     validation_rows: int
     memory: int
+    held: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,10 +116,12 @@ def micro_tokens(facts: Facts) -> tuple[int, str]:
     """Distinct tokens of a micro-tree: a quarter of the memory left by the weights, 1,024 to 16,384.
 
     A token of a layer holds about 24 vectors of the model's width for its backward pass (attention, gated
-    MLP of 8/3 of the width, norms), float32.
+    MLP of 8/3 of the width, norms), float32. In bfloat16 half of them stay float32 (norms) or are kept twice
+    (inputs of adapters), so the same is reckoned.
     """
     per_token = 4 * facts.layers * facts.hidden * 24
-    room = max(0, facts.memory - 16 * facts.weights) / 4  # 16: weight, gradient and two moments, float32
+    held = 16 * facts.weights if facts.held is None else facts.held  # weight, gradient, two moments, float32
+    room = max(0, facts.memory - held) / 4
     tokens = 2 ** int(math.log2(max(TOKENS_LOW, min(TOKENS_HIGH, room / per_token))))
     gib = facts.memory / 2**30
     return tokens, f"about {tokens * per_token / 2**20:.0f} MiB of activations, in {gib:.0f} GiB of memory"
