@@ -130,7 +130,9 @@ class TreeAttention:
         self._blocks: list[segments.Block] | None = None
         self._forest: flex.Forest | None = None
         self._longest = int(tree.depth_N.max()) + 1
-        self._chains = Chains(tree, device) if Chains.fit(tree, kind) else None
+        # On CUDA only the bfloat16 kernel shares keys between heads; another one would keep all scores.
+        batched = (kind != "flex" or dtype == torch.bfloat16) and Chains.fit(tree, kind)
+        self._chains = Chains(tree, device) if batched else None
 
     def attend(
         self,
@@ -167,9 +169,11 @@ class TreeAttention:
                 softmax_attention, query, key, value, *how, use_reentrant=False, preserve_rng_state=False
             )
             return out
-        grouped = query.shape[1] != key.shape[1]
+        shared = query.shape[1] // key.shape[1]
+        if shared > 1 and self.device.type == "cuda":  # the masked kernel that keeps no scores has no groups
+            key, value, shared = key.repeat_interleave(shared, 1), value.repeat_interleave(shared, 1), 1
         return functional.scaled_dot_product_attention(
-            query, key, value, attn_mask=self._masks[window], scale=scale, enable_gqa=grouped
+            query, key, value, attn_mask=self._masks[window], scale=scale, enable_gqa=shared > 1
         )
 
 
