@@ -124,7 +124,7 @@ def test_law_3_other_rows_do_not_reach_a_row(family: str, device: str, kind: str
     def keep(module: Any, args: Any, out: torch.Tensor) -> None:
         kept.append(out)
 
-    for index in (0, 2, 4):  # a forward pass for each: the graph of a compiled kernel is used up by a backward
+    for index in (0, 2, 4):  # a forward pass for each: a compiled graph allows one backward pass
         with hf.get_input_embeddings().register_forward_hook(keep):
             logp_M = model.logprobs(tree)
         own = torch.from_numpy(tree.row_M == index).to(device)
