@@ -45,7 +45,7 @@ def fuse(hf: Any) -> bool:
 def fuse_lora(hf: Any) -> None:
     """Bind the one-function LoRA to every adapted linear layer."""
     for module in hf.modules():
-        if isinstance(module, LoraLinear) and isinstance(module.get_base_layer(), (nn.Linear, Conv1D)):
+        if _is_lora(module):
             _bind(module, _lora_forward)
 
 
@@ -108,8 +108,13 @@ class _RmsNorm(torch.autograd.Function):
 
 
 def _gated_forward(module: Any, x: Tensor) -> Tensor:
-    gated: Tensor = _SwiGlu.apply(module.gate_proj(x), module.up_proj(x))  # type: ignore[no-untyped-call]
-    out: Tensor = module.down_proj(gated)
+    gate, up, down = module.gate_proj(x), module.up_proj(x), module.down_proj
+    adapted = _plain_lora(down, gate) if _is_lora(down) and not isinstance(down.base_layer, Conv1D) else None
+    if adapted is None:
+        gated: Tensor = _SwiGlu.apply(gate, up)  # type: ignore[no-untyped-call]
+        out: Tensor = down(gated)
+    else:
+        out = _GatedLora.apply(gate, up, *adapted)  # type: ignore[no-untyped-call]
     return out
 
 
@@ -131,16 +136,30 @@ class _SwiGlu(torch.autograd.Function):
 # LoRA ------------------------------------------------------------------------------------------------------
 
 
+def _is_lora(module: Any) -> bool:
+    return isinstance(module, LoraLinear) and isinstance(module.get_base_layer(), (nn.Linear, Conv1D))
+
+
 def _lora_forward(module: Any, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-    """PEFT's adapted linear layer as one function. Anything but one active plain adapter in full precision
-    goes to PEFT's own forward.
+    """PEFT's adapted linear layer as one function; what that does not cover goes to PEFT's own forward."""
+    adapted = None if args or kwargs else _plain_lora(module, x)
+    if adapted is None:
+        stock: Tensor = type(module).forward(module, x, *args, **kwargs)
+        return stock
+    out: Tensor = _Lora.apply(x, *adapted)  # type: ignore[no-untyped-call]
+    return out
+
+
+def _plain_lora(module: Any, x: Tensor) -> tuple[Any, ...] | None:
+    """A [R, D], B [O, R], weight [O, D], bias [O] and scale; None for anything but one active plain adapter
+    over a frozen layer in full precision.
     """
     active = module.active_adapters
     name = active[0] if len(active) == 1 else None
     base = module.get_base_layer()
     plain = (
         name in module.lora_A
-        and not (args or kwargs or module.disable_adapters or module.merged)
+        and not (module.disable_adapters or module.merged)
         and not (base.weight.requires_grad or (base.bias is not None and base.bias.requires_grad))
         and not (module.lora_variant or module.lora_bias.get(name))
         and isinstance(module.lora_dropout[name], nn.Identity)
@@ -148,21 +167,32 @@ def _lora_forward(module: Any, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         and x.dtype in WIDE
         and not torch.is_autocast_enabled(x.device.type)
     )
-    if not plain:
-        stock: Tensor = type(module).forward(module, x, *args, **kwargs)
-        return stock
-    lora_RD, lora_OR = module.lora_A[name].weight, module.lora_B[name].weight
     weight_OD = base.weight.T if isinstance(base, Conv1D) else base.weight
-    out: Tensor = _Lora.apply(x, lora_RD, lora_OR, weight_OD, base.bias, module.scaling[name])  # type: ignore
-    return out
+    factors = (module.lora_A[name].weight, module.lora_B[name].weight) if plain else ()
+    return (*factors, weight_OD, base.bias, module.scaling[name]) if plain else None
+
+
+def _adapted(x_ND: Tensor, lora_RD: Tensor, lora_OR: Tensor, weight_OD: Tensor, scale: float) -> Tensor:
+    """x @ (weight + scale * B A).T.
+
+    For many tokens the sum in brackets is made, used and let go: that writes O x D numbers where a product
+    behind the layer's writes N x O. For few tokens the factors are applied one after the other.
+    """
+    if len(x_ND) * sum(weight_OD.shape) > weight_OD.numel():
+        return x_ND @ torch.addmm(weight_OD, lora_OR, lora_RD, alpha=scale).T
+    return (x_ND @ weight_OD.T).addmm_(x_ND @ lora_RD.T, lora_OR.T, alpha=scale)
+
+
+def _lora_gradients(
+    grad_NO: Tensor, x_ND: Tensor, lora_RD: Tensor, lora_OR: Tensor, scale: float
+) -> tuple[Tensor, Tensor]:
+    """Of A [R, D] and B [O, R]."""
+    grad_RD = (grad_NO @ lora_OR).mul_(scale).T @ x_ND
+    return grad_RD, grad_NO.T @ (x_ND @ lora_RD.T).mul_(scale)
 
 
 class _Lora(torch.autograd.Function):
-    """x @ (weight + scale * B A).T + bias (Hu et al. 2021, equation 3); the gradient reaches x, A and B.
-
-    For many tokens the sum in brackets is made, used and let go: that writes O x D numbers where the product
-    behind it writes N x (O + D) of them. For few tokens the factors are applied one after the other.
-    """
+    """x @ (weight + scale * B A).T + bias (Hu et al. 2021, equation 3); the gradient reaches x, A and B."""
 
     @staticmethod
     def forward(
@@ -176,32 +206,47 @@ class _Lora(torch.autograd.Function):
     ) -> Tensor:
         ctx.save_for_backward(x, lora_RD, lora_OR, weight_OD)
         ctx.scale = scale
-        x_ND = x.flatten(0, -2)
-        if _many(x_ND, weight_OD):
-            out_NO = functional.linear(x_ND, torch.addmm(weight_OD, lora_OR, lora_RD, alpha=scale), bias_O)
-        else:
-            out_NO = functional.linear(x_ND, weight_OD, bias_O)
-            out_NO.addmm_(x_ND @ lora_RD.T, lora_OR.T, alpha=scale)
-        return out_NO.view(*x.shape[:-1], -1)
+        out_NO = _adapted(x.flatten(0, -2), lora_RD, lora_OR, weight_OD, scale)
+        return (out_NO if bias_O is None else out_NO.add_(bias_O)).view(*x.shape[:-1], -1)
 
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> Any:
         x, lora_RD, lora_OR, weight_OD = ctx.saved_tensors
-        grad_NO, x_ND = grads[0].flatten(0, -2), x.flatten(0, -2)
-        grad_NR = (grad_NO @ lora_OR).mul_(ctx.scale)
-        grad_RD = grad_NR.T @ x_ND
-        grad_OR = grad_NO.T @ (x_ND @ lora_RD.T).mul_(ctx.scale)
-        if not ctx.needs_input_grad[0]:
-            return None, grad_RD, grad_OR, None, None, None
-        if _many(x_ND, weight_OD):
-            grad_ND = grad_NO @ torch.addmm(weight_OD, lora_OR, lora_RD, alpha=ctx.scale)
-        else:
-            grad_ND = (grad_NO @ weight_OD).addmm_(grad_NR, lora_RD)
-        return grad_ND.view_as(x), grad_RD, grad_OR, None, None, None
+        grad_NO, grad_x = grads[0].flatten(0, -2), None
+        if ctx.needs_input_grad[0]:
+            grad_x = _adapted(grad_NO, lora_OR.T, lora_RD.T, weight_OD.T, ctx.scale).view_as(x)
+        return (
+            grad_x,
+            *_lora_gradients(grad_NO, x.flatten(0, -2), lora_RD, lora_OR, ctx.scale),
+            None,
+            None,
+            None,
+        )
 
 
-def _many(x_ND: Tensor, weight_OD: Tensor) -> bool:
-    return len(x_ND) * sum(weight_OD.shape) > weight_OD.numel()
+class _GatedLora(torch.autograd.Function):
+    """The adapted down projection of silu(gate) * up, which is computed again in the backward pass: a sixth
+    of what a layer keeps.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, gate: Tensor, up: Tensor, *adapted: Any) -> Tensor:
+        lora_RD, lora_OR, weight_OD, bias_O, scale = adapted
+        ctx.save_for_backward(gate, up, lora_RD, lora_OR, weight_OD)
+        ctx.scale = scale
+        gated_NF = functional.silu(gate).mul_(up).flatten(0, -2)
+        out_NO = _adapted(gated_NF, lora_RD, lora_OR, weight_OD, scale)
+        return (out_NO if bias_O is None else out_NO.add_(bias_O)).view(*gate.shape[:-1], -1)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Any) -> Any:
+        gate, up, lora_RD, lora_OR, weight_OD = ctx.saved_tensors
+        grad_NO, silu = grads[0].flatten(0, -2), functional.silu(gate)
+        grad_gated = _adapted(grad_NO, lora_OR.T, lora_RD.T, weight_OD.T, ctx.scale).view_as(gate)
+        grad_lora = _lora_gradients(grad_NO, (silu * up).flatten(0, -2), lora_RD, lora_OR, ctx.scale)
+        grad_up = silu.mul_(grad_gated)
+        grad_gate = torch.ops.aten.silu_backward(grad_gated.mul_(up), gate)
+        return grad_gate, grad_up, *grad_lora, None, None, None
 
 
 # The last layer --------------------------------------------------------------------------------------------
