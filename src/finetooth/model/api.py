@@ -160,10 +160,10 @@ class Model:
 
     def _head(self, hidden_KD: Tensor) -> Tensor:
         with narrow(self.device, self.dtype):
-            return Head.of(self.hf)(hidden_KD)
+            return Head.of(self.hf).without_gradient(hidden_KD)
 
-    def _logits(self, token_T: Ints) -> Tensor:
-        return self._row_logits([token_T], np.arange(token_T.size))[0]
+    def _next_logits(self, token_T: Ints) -> Tensor:
+        return self._row_logits([token_T], np.array([token_T.size - 1]))[0, 0]
 
     def _row_logits(self, rows_B: Sequence[Ints], at_K: Ints) -> Tensor:
         """The stock forward of several rows, read at these positions: [B, K, V]."""
@@ -211,7 +211,7 @@ class Model:
 
     def _decoder(self, contexts_R: Sequence[Ints], slots: int, branching: bool = False) -> Decoder:
         if self.attention == "rows":
-            return RowDecoder(self._logits, contexts_R)
+            return RowDecoder(self._next_logits, contexts_R)
         weights = sum(weight.numel() * weight.element_size() for weight in self.hf.parameters())
         memory = max(KEYS_BYTES, weights // 2)
         vocabulary = self.hf.get_output_embeddings().weight.shape[0]

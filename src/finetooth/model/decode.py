@@ -65,7 +65,7 @@ class Network:
 
 
 class RowDecoder:
-    """Every row computed from its start by the stock model."""
+    """Every row computed from its start by the stock model. logits: ids of a row -> [V] after it."""
 
     def __init__(self, logits: Callable[[Ints], Tensor], contexts_R: Sequence[Ints]):
         self._logits, self._contexts_R, self._next = logits, contexts_R, 0
@@ -78,7 +78,7 @@ class RowDecoder:
             return [], None
         row, self._next = self._next, self._next + 1
         self._written[row] = []
-        return [row], self._logits(self._contexts_R[row])[-1:]
+        return [row], self._logits(self._contexts_R[row])[None]
 
     @torch.inference_mode()
     def extend(
@@ -90,7 +90,7 @@ class RowDecoder:
             written = self._written[row]
             numbers.append(len(written))
             written.append((*(written[after] if after >= 0 else ()), token))
-            reads.append(self._logits(np.append(self._contexts_R[row], written[-1]))[-1])
+            reads.append(self._logits(np.append(self._contexts_R[row], written[-1])))
         return torch.stack(reads), numbers
 
     def leave(self, row: int) -> None:

