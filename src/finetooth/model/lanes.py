@@ -122,6 +122,9 @@ class LanePart:
         else:
             self._some, rows = on_device(lane_U, lanes.device), lane_U.size
         most = int(turn_k.max()) + 1
+        if most == 1 and 2 * seen_kW.shape[1] > lanes.width:
+            # Whole lanes lie one after the other in memory: see partial_attention.
+            self._seen_kW = np.pad(seen_kW, ((0, 0), (0, lanes.width - seen_kW.shape[1])))
         self._grid = Grid(row_k * most + turn_k, rows, most, lanes.device)
         self._masks: dict[int | None, Tensor] = {}
 
