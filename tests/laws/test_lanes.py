@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from models_for_tests import TREE_FAMILIES, VOCABULARY, tiny
+from models_for_tests import TREE_FAMILIES, VOCABULARY, tiny, tiny_model_dir
 from transformers import AttentionInterface
 
-from finetooth.model import api, attention, contexts, decode, prefixes
+from finetooth.model import api, attention, contexts, decode, fused, prefixes, proof
 from finetooth.model.api import Model
 from finetooth.model.decode import TreeDecoder
 from finetooth.tree import Row
@@ -48,7 +49,10 @@ def watched(family: str, kind: str = "segment") -> Watched:
     if kind != "rows":
         AttentionInterface.register(attention.NAME, attention.attention)
         hf.set_attn_implementation(attention.NAME)
-    return Watched(hf, None, kind, STOP)
+    model = Watched(hf, None, kind, STOP)
+    proven = kind == "segment" and proof.failure(model, kind, fast=True) is None
+    model.trimmed = proven and fused.fuse(hf)
+    return model
 
 
 def prompts(count: int, shared: int, own: tuple[int, int] = (1, 9), seed: int = 0) -> list[Row]:
@@ -128,6 +132,17 @@ def test_answers_come_as_they_end(monkeypatch: pytest.MonkeyPatch) -> None:
     assert torch.is_grad_enabled(), "between answers the caller's mode holds"
     assert not torch.is_inference_mode_enabled()
     assert len(list(answers)) == 11
+
+
+def test_with_an_adapter(tmp_path: Path) -> None:
+    models = [Model.load(tiny_model_dir(tmp_path / kind), attention=kind) for kind in ("segment", "rows")]
+    for model in models:
+        model.add_lora(4, seed=0)
+        for name, weight in model.named_trainable().items():
+            if "lora_B" in name:
+                torch.nn.init.normal_(weight, std=0.3, generator=torch.Generator().manual_seed(len(name)))
+    lanes, slow = (by_key(list(model.generate(prompts(8, 60), Sampling(max_tokens=8)))) for model in models)
+    assert same(lanes, slow)
 
 
 @pytest.mark.parametrize("kind", ["segment", "dense"])

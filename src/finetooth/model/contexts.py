@@ -147,8 +147,9 @@ class Contexts:
     def _compute(self, pack: Sequence[Stretch]) -> None:
         call = Fill(pack, self._token_CT, self._device)
         tail_k = [number for number, stretch in enumerate(pack) if stretch is self._tail_C[stretch.low]]
-        last_k = call.stop_U[tail_k] - 1
-        hidden_kD = self._forward(call.token_K, call.place_K, call, last_k)
+        # Where only keys are wanted one token is read all the same: not every module takes none.
+        last_k = call.stop_U[tail_k or [-1]] - 1
+        hidden_kD = self._forward(call.token_K, call.place_K, call, last_k)[: len(tail_k)]
         self.read_C |= {
             pack[number].low: hidden_D for number, hidden_D in zip(tail_k, hidden_kD, strict=True)
         }
