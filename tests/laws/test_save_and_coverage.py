@@ -190,3 +190,16 @@ def test_bf16_storage_trains_float32_masters(tmp_path: Path) -> None:
     assert half.dtype == torch.bfloat16
     assert {weight.dtype for weight in half.trainable()} == {torch.float32}
     assert torch.isfinite(logprobs(half)).all() and logprobs(half).dtype == torch.float32
+
+
+@pytest.mark.parametrize("family", ("qwen2", "gpt2", "mixtral"))
+def test_the_base_under_an_adapter_keeps_its_digest(family: str, tmp_path: Path) -> None:
+    model = Model.load(tiny_model_dir(tmp_path, family))
+    base = model.digest()
+    model.add_lora(4, seed=0)
+    shake(model)
+    logprobs(model)
+    assert model.digest(adapter=False) == base != model.digest()
+    with torch.no_grad():
+        next(w for n, w in model.hf.named_parameters() if "base_layer" in n and w.ndim == 2)[0, 0] += 1e-3
+    assert model.digest(adapter=False) != base

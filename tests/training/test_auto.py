@@ -5,9 +5,10 @@ from __future__ import annotations
 import dataclasses
 
 import pytest
+from models_for_tests import CONFIGS
 
 from finetooth.config import TrainConfig
-from finetooth.training.auto import Facts, resolve
+from finetooth.training.auto import Facts, inner_width, resolve
 
 SMALL = Facts(
     family="llama",
@@ -74,19 +75,39 @@ def test_few_rows_are_seen_more_often_in_smaller_batches() -> None:
 
 def test_a_frozen_base_leaves_room_for_tokens() -> None:
     seven = dataclasses.replace(LARGE, hidden=4096, layers=32, weights=7_000_000_000, memory=141 * 2**30)
-    frozen = dataclasses.replace(seven, held=2 * seven.weights)
-    found = [int(resolve(TrainConfig(), known).config.micro_tokens) for known in (seven, frozen)]
-    assert found == [1024, 2048]
+    budgets = [
+        int(resolve(TrainConfig(), dataclasses.replace(seven, held=bytes * seven.weights)).config.micro_tokens)
+        for bytes in (16, 2)
+    ]
+    assert budgets == [768, 2944]
+
+
+def budget(**changes: object) -> int:
+    known = dataclasses.replace(LARGE, **changes)  # type: ignore[arg-type]
+    return int(resolve(TrainConfig(), known).config.micro_tokens)
 
 
 def test_memory_decides_the_micro_tree() -> None:
-    budgets = [
-        int(resolve(TrainConfig(), dataclasses.replace(LARGE, memory=gib * 2**30)).config.micro_tokens)
-        for gib in (1, 16, 32, 1000)
-    ]
-    assert budgets[0] == 1024
+    budgets = [budget(memory=gib * 2**30, held=2 * LARGE.weights) for gib in (1, 16, 32, 1000)]
+    assert budgets[0] == 256
     assert budgets[-1] == 16384
     assert budgets == sorted(budgets)
+
+
+def test_on_the_cpu_activations_stay_small_beside_the_weights() -> None:
+    """The shape of Qwen2.5-0.5B: 2.2 MiB a token measured, so that 6 GiB hold weights, copies and these."""
+    tokens = budget(memory=24 * 2**30, inner=4864, weights=494_000_000)
+    assert 512 <= tokens <= 768
+    assert budget(memory=1000 * 2**30, inner=4864, weights=494_000_000) == tokens
+    assert budget(memory=24 * 2**30, inner=896, weights=494_000_000) > tokens
+    assert budget(memory=24 * 2**30, hidden=128, inner=512, layers=4) > 8192
+
+
+@pytest.mark.parametrize(
+    ("family", "width"), [("llama", 48), ("opt", 48), ("gpt2", 0), ("mixtral", 96), ("falcon", 48)]
+)
+def test_the_width_of_the_mlp_is_found(family: str, width: int) -> None:
+    assert inner_width(CONFIGS[family]) == width
 
 
 def test_validation_comes_within_the_run() -> None:

@@ -219,15 +219,21 @@ def load_tuned(task: Task, path: Path) -> Model:
     load = loader(task, path)
     if trained.name == "model":
         return load(trained)
-    require_same_base(path, load(task.model))
-    return load(task.model, adapter=trained)
+    tuned = load(task.model, adapter=trained)
+    require_same_base(path, tuned)
+    return tuned
 
 
 def _digest(task: Task, path: Path) -> str:
     """Names everything that decides the test's result: the weights, and how they are asked and graded."""
+    tuned = load_tuned(task, path)
+    digests = tuned.digest(), tuned.digest(adapter=False)
+    if tuned.peft is None:
+        del tuned
+        digests = digests[0], loader(task, path)(task.model).digest()
     parts = {
-        "tuned": load_tuned(task, path).digest(),
-        "base": loader(task, path)(task.model).digest(),
+        "tuned": digests[0],
+        "base": digests[1],
         "evaluate": task.evaluate.model_dump(mode="json"),
         "instruction": task.instruction,
         "template": run_renderer(task, path).chat_template,

@@ -219,6 +219,7 @@ def _facts(setup: Setup) -> auto.Facts:
         validation_rows=len(setup.validation_rows),
         memory=_memory(setup.model.device),
         held=_held(hf, setup.task.train.adapter) if setup.model.device.type == "cuda" else None,
+        inner=auto.inner_width(hf.config),
     )
 
 
@@ -251,7 +252,7 @@ def loader(task: Task, path: Path) -> Callable[..., Model]:
 def require_same_base(path: Path, model: Model) -> None:
     """The base model must be the one that the run began with. Raises ModelError."""
     known = read_json(path / "environment.json")["model"]["digest"]
-    if model.digest() != known:
+    if model.digest(adapter=False) != known:
         raise ModelError(
             f"{path}: the base model is not the one that this run began with (its digest differs)."
         )

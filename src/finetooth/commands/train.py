@@ -63,12 +63,12 @@ def run(source: Task | Path, out: Path | None, console: Console, graded: bool = 
     setup = set_up(task, path, console, graded)
     task = setup.task
     with stop_on_signals() as stop:
-        fit = Fit(
+        result = Fit(  # not kept: the optimizer's state is as large as two models
             setup.model, setup.train_rows, setup.validation_rows, task.train, path, task.seed, console, stop
-        )
-        result = fit.run()
+        ).run()
         saved = save_model(setup.model, path, setup.renderer.chat_template)
-        verify_saved(setup.model, saved, task.model, setup.train_rows[:CHECKED_ROWS], task.seed)
+        rows = setup.train_rows[:CHECKED_ROWS]
+        verify_saved(setup.model, saved, task.model, rows, task.seed, release=True)
         facts = {
             "steps": result.steps,
             "best_step": result.best_step,

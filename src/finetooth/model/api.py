@@ -254,9 +254,9 @@ class Model:
             for name, weight in weights.items():
                 weight.copy_(state[name])
 
-    def digest(self) -> str:
-        """Hex digest of all weights: equal exactly when the model computes the same function."""
-        return saving.digest(self.hf)
+    def digest(self, adapter: bool = True) -> str:
+        """Hex digest of all weights (without the adapter's): equal exactly for the same function."""
+        return saving.digest(self.hf, adapter)
 
     def add_stop(self, token: int) -> None:
         """Make a token end answers; saved with the model."""

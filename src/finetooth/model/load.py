@@ -5,6 +5,7 @@ What is loaded is transformers' own class with its own weights; only its attenti
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -54,6 +55,7 @@ def load_config(directory: Path) -> Any:
 
 def load_weights(directory: Path, config: Any, dtype: torch.dtype, seed: int) -> tuple[Any, bool]:
     """The model with its weights, and whether it is fresh: no weights found, initialised from `seed`."""
+    gc.collect()  # a model that is not used any more holds its memory by cycles; not both at once
     if list(directory.glob("*.safetensors")):
         return _pretrained(directory, config, dtype), False
     pickled = [*directory.glob("*.bin"), *directory.glob("*.pt"), *directory.glob("*.pth")]

@@ -29,10 +29,14 @@ def save(model: Any, peft: PeftModel | None, stop_ids: frozenset[int], path: Pat
         config.save_pretrained(path)
 
 
-def digest(model: Any) -> str:
-    """Hex sha256 over names, types, shapes and bytes of all weights."""
+def digest(model: Any, adapter: bool = True) -> str:
+    """Hex sha256 over names, types, shapes and bytes of all weights, or of those without the adapter's."""
+    weights = dict(model.state_dict())
+    if not adapter:
+        weights = {name.replace(".base_layer", ""): w for name, w in weights.items() if ".lora_" not in name}
     result = hashlib.sha256(str(model.config.model_type).encode())
-    for name, weight in sorted(model.state_dict().items()):
+    for name, weight in sorted(weights.items()):
         result.update(f"{name} {weight.dtype} {tuple(weight.shape)}".encode())
-        result.update(weight.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
+        flat = weight.detach().cpu().contiguous().flatten()
+        result.update(flat.view(torch.uint8).numpy().data)  # where it is: an embedding can be half a GiB
     return result.hexdigest()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from finetooth.config import TrainConfig
 
@@ -16,7 +17,8 @@ LORA_OVER_FULL = (
     10.0  # "LoRA without regret" (Thinking Machines 2025): the best rate is about 10x that of full
 )
 FEW_STEPS = 100  # fewer optimizer steps than this rarely teach a format and a task
-TOKENS_LOW, TOKENS_HIGH = 1024, 16384
+TOKENS_LOW, TOKENS_HIGH = 256, 16384
+LOGITS = 2**27  # bytes: the chunk of logits at hand and what its backward pass needs (model/head.py)
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,8 +27,9 @@ class Facts:
 
     family: the architecture's name (llama, qwen2). hidden, layers, vocabulary: its sizes. weights: number of
     parameters. fresh: started from random weights. rows: training rows. validation_rows. memory: bytes in all
-    of the device that trains. held: what weights, gradients and the optimizer's state take of them; None: as
-    if every weight were trained in float32.
+    of the device that trains. held: what weights, gradients and the optimizer's state take of a GPU's memory;
+    None: on the CPU, whose memory other programs need too. inner: width of the MLP (of all experts that a
+    token goes to), 0 for four times hidden.
     """
 
     family: str
@@ -39,6 +42,7 @@ class Facts:
     validation_rows: int
     memory: int
     held: int | None = None
+    inner: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +67,7 @@ def resolve(config: TrainConfig, facts: Facts) -> Resolved:
     fill("learning_rate", rate, why)
     fill("epochs", *epochs(facts))
     fill("batch_size", *batch_size(facts, float(values["epochs"])))
-    fill("micro_tokens", *micro_tokens(facts))
+    fill("micro_tokens", *micro_tokens(facts, config.adapter))
     per_epoch = math.ceil(facts.rows / values["batch_size"])
     steps = max(1, round(values["epochs"] * per_epoch))
     if config.max_steps is not None:
@@ -112,19 +116,31 @@ def batch_size(facts: Facts, passes: float) -> tuple[int, str]:
     return size, f"{facts.rows} rows, {passes:g} epochs: less than 16, for about {FEW_STEPS} steps or more"
 
 
-def micro_tokens(facts: Facts) -> tuple[int, str]:
-    """Distinct tokens of a micro-tree: a quarter of the memory left by the weights, 1,024 to 16,384.
+def micro_tokens(facts: Facts, adapter: str = "lora") -> tuple[int, str]:
+    """Distinct tokens of a micro-tree: what fits into a share of the memory, 256 to 16,384.
 
-    A token of a layer holds about 24 vectors of the model's width for its backward pass (attention, gated
-    MLP of 8/3 of the width, norms), float32. In bfloat16 half of them stay float32 (norms) or are kept twice
-    (inputs of adapters), so the same is reckoned.
+    The share is a quarter of what the weights leave; on the CPU also at most three quarters of what float32
+    weights take, or 1 GiB. A token of a layer holds at most about 10 vectors of the model's width for its
+    backward pass and 3 of the MLP's, float32: 2.1 MiB a token for the shape of Qwen2.5-0.5B, where 2.2 were
+    measured before the gated product was computed again (benchmarks/memory.py). In bfloat16 half of them stay
+    float32 (norms) or are kept twice (inputs of adapters), so the same is reckoned.
     """
-    per_token = 4 * facts.layers * facts.hidden * 24
-    held = 16 * facts.weights if facts.held is None else facts.held  # weight, gradient, two moments, float32
-    room = max(0, facts.memory - held) / 4
-    tokens = 2 ** int(math.log2(max(TOKENS_LOW, min(TOKENS_HIGH, room / per_token))))
+    vectors = 10 * facts.hidden + 3 * (facts.inner or 4 * facts.hidden)
+    per_token = 4 * facts.layers * vectors
+    trained = 16 if adapter == "none" else 4  # bytes: weight; gradient and two moments besides
+    room = max(0, facts.memory - (trained * facts.weights if facts.held is None else facts.held)) / 4
+    if facts.held is None:
+        room = min(room, max(2**30, 3 * facts.weights))
+    tokens = 128 * int(max(TOKENS_LOW, min(TOKENS_HIGH, (room - LOGITS) / per_token)) / 128)
     gib = facts.memory / 2**30
     return tokens, f"about {tokens * per_token / 2**20:.0f} MiB of activations, in {gib:.0f} GiB of memory"
+
+
+def inner_width(config: Any) -> int:
+    """Width of the MLP by a transformers configuration, of all experts that a token goes to; 0: not named."""
+    names = ("moe_intermediate_size", "intermediate_size", "ffn_dim", "ffn_hidden_size", "n_inner")
+    width = next((value for name in names if isinstance(value := getattr(config, name, None), int)), 0)
+    return int(width * (getattr(config, "num_experts_per_tok", None) or 1))
 
 
 def validate_every(facts: Facts, steps: int, per_epoch: int, batch: int) -> tuple[int, str]:

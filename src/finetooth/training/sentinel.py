@@ -60,11 +60,14 @@ def save_model(model: Model, run_path: Path, chat_template: str | None) -> Path:
     return target
 
 
-def verify_saved(model: Model, path: Path, base: str, rows: Sequence[Row], seed: int) -> None:
+def verify_saved(
+    model: Model, path: Path, base: str, rows: Sequence[Row], seed: int, release: bool = False
+) -> None:
     """Load what was saved as evaluation will, and compare log-probabilities on real rows.
 
-    seed: of a base without weights. Raises TrainError when they are not the trained model's, or when they
-    are exactly the base's (an adapter that is saved inert, or reloads without effect).
+    seed: of a base without weights. release: give the model's memory back before another is loaded; it
+    cannot be used any more. Raises TrainError when they are not the trained model's, or when they are
+    exactly the base's (an adapter that is saved inert, or reloads without effect).
     """
     tree = PrefixTree.build(rows)
     load = partial(
@@ -76,8 +79,11 @@ def verify_saved(model: Model, path: Path, base: str, rows: Sequence[Row], seed:
         masters=model.masters,
     )
     adapter = path if model.peft is not None else None
+    want_M = _logprobs(model, tree)
+    if release:
+        model.hf = model.peft = None
     again = load(base if adapter else path, adapter)
-    want_M, saved_M = _logprobs(model, tree), _logprobs(again, tree)
+    saved_M = _logprobs(again, tree)
     del again
     gap = float((saved_M - want_M).abs().max())
     if not gap <= TOLERANCE:
