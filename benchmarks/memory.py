@@ -11,6 +11,7 @@ import argparse
 import json
 import os
 import random
+import re
 import resource
 import shutil
 import subprocess
@@ -56,23 +57,11 @@ def make_model(directory: Path) -> None:
 def make_rows(path: Path, count: int, seed: int) -> None:
     """Questions and answers of about 100 tokens each, half of which are scored."""
     draw = random.Random(seed)
-    words = "water bread river little house garden summer winter people light paper night".split(" ")
-        "water",
-        "bread",
-        "river",
-        "little",
-        "house",
-        "garden",
-        "summer",
-        "winter",
-        "people",
-        "light",
-        "paper",
-        "night",
-    ]
+    texts = (TOKENIZER.parent / "triage" / "train.jsonl").read_text(encoding="utf-8")
+    words = re.findall("[a-z]+", texts.lower())
     with path.open("w", encoding="utf-8") as file:
         for index in range(count):
-            text = [" ".join(draw.choices(words, k=draw.randint(80, 100))) for _ in range(2)]
+            text = [" ".join(draw.choices(words, k=draw.randint(65, 85))) for _ in range(2)]
             file.write(json.dumps({"question": f"{index}: {text[0]}", "answer": text[1]}) + "\n")
 
 

@@ -94,8 +94,8 @@ class Model:
         model = cls(hf.to(where), tokenizer, "rows", frozenset(stop for stop in stops if stop is not None))
         model.name, model.fresh, model.dtype, model.masters = str(name), fresh, computes, stored != computes
         model.notes.append(f"{hf.num_parameters():,} parameters, {named(stored, computes)} on {where.type}")
-        if fresh:
-            model.notes.append(f"no weights in {directory}: initialised from seed {seed}")
+        model.notes += [f"no weights in {directory}: initialised from seed {seed}"] * fresh
+        model.notes += load.routing_note(config)
         load.silence_dropout(hf)
         proof.choose_backend(model, attention)
         if adapter is not None:

@@ -6,12 +6,14 @@ What is loaded is transformers' own class with its own weights; only its attenti
 from __future__ import annotations
 
 import gc
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError, safe_open
 from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig
 from transformers.utils import logging as transformers_logging
 
@@ -72,7 +74,33 @@ def load_weights(directory: Path, config: Any, dtype: torch.dtype, seed: int) ->
     return model.to(dtype), True
 
 
+def _require_whole(directory: Path) -> None:
+    """Every file that the index names is there, and none is cut off. ModelError names what is not."""
+    files = {path.name for path in directory.glob("*.safetensors")}
+    index = directory / "model.safetensors.index.json"
+    if index.is_file():
+        try:
+            named = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+        except (ValueError, KeyError, AttributeError) as error:
+            raise ModelError(f"{index} cannot be read: {error}") from None
+        if missing := sorted(named - files):
+            raise ModelError(
+                f"{directory}: {len(missing)} of {len(named)} files of weights are missing, among them "
+                f"{missing[0]}. Copy them next to the others."
+            )
+    for name in sorted(files):
+        try:
+            with safe_open(directory / name, "pt"):
+                pass
+        except (SafetensorError, OSError) as error:
+            raise ModelError(
+                f"{directory / name}: the file is damaged or cut off, so the model cannot be loaded "
+                f"({error}). Copy or download it again."
+            ) from None
+
+
 def _pretrained(directory: Path, config: Any, dtype: torch.dtype) -> Any:
+    _require_whole(directory)
     loader: Any = AutoModelForCausalLM
     with quiet():
         try:
@@ -106,6 +134,14 @@ def silence_dropout(model: Any) -> int:
                 setattr(module, name, 0.0)
                 found += 1
     return found
+
+
+def routing_note(config: Any) -> list[str]:
+    """What is said at load of a model with experts; nothing for others."""
+    names = ("num_local_experts", "num_experts", "n_routed_experts")
+    if not any(getattr(config, name, None) for name in names):
+        return []
+    return ["experts: the router's load-balancing loss is not part of the loss (see docs/models.md)"]
 
 
 def longest_row(config: Any) -> int:
