@@ -15,7 +15,7 @@ from finetooth.training.objectives import supervised
 from finetooth.training.step import train_step
 
 
-def budget(model: ft.Model, rows: int) -> int:
+def budget(model: ft.Model, rows: list[ft.Row]) -> int:
     """Distinct tokens of a micro-tree, as the auto rule of a run resolves it."""
     config = model.hf.config
     facts = auto.Facts(
@@ -25,11 +25,13 @@ def budget(model: ft.Model, rows: int) -> int:
         vocabulary=config.vocab_size,
         weights=model.hf.num_parameters(),
         fresh=False,
-        rows=rows,
+        rows=len(rows),
         validation_rows=0,
         memory=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
+        inner=auto.inner_width(config),
+        sample=tuple(rows[:16]),
     )
-    return auto.micro_tokens(facts)[0]
+    return auto.micro_tokens(facts, "lora" if model.peft else "none")[0]
 
 
 def training(spec: Facts) -> Any:
@@ -42,7 +44,7 @@ def training(spec: Facts) -> Any:
     adamw = optimizer.build(model, config)
     for group in adamw.param_groups:
         group["lr"] = spec["rate"]
-    micro = spec.get("micro_tokens") or budget(model, len(rows))
+    micro = spec.get("micro_tokens") or budget(model, rows)
     model.train()
 
     def turn(message: Facts) -> Facts:

@@ -9,6 +9,7 @@ from models_for_tests import CONFIGS
 
 from finetooth.config import TrainConfig
 from finetooth.training.auto import Facts, inner_width, resolve
+from finetooth.tree import Row
 
 SMALL = Facts(
     family="llama",
@@ -135,3 +136,12 @@ def test_no_warning_for_a_rate_in_the_range() -> None:
 def test_lora_on_random_weights_is_noticed() -> None:
     (warning,) = resolve(TrainConfig(), facts(fresh=True)).warnings
     assert "train.adapter none" in warning
+
+
+def test_small_trees_where_little_is_shared() -> None:
+    """Rows of 150 tokens that share 25 take trees of 1,024; behind 400 shared tokens one tree is cheaper."""
+    alone = [Row([*range(25), *range(1000 * i, 1000 * i + 125)], [0.0] * 150) for i in range(1, 17)]
+    shared = [Row([*range(400), *range(1000 * i, 1000 * i + 44)], [0.0] * 444) for i in range(1, 17)]
+    for rows, tokens in ((alone, 1024), (shared, 2048)):
+        known = facts(sample=tuple(rows))
+        assert resolve(TrainConfig(), known).config.micro_tokens == tokens

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from finetooth.config import TrainConfig
+from finetooth.tree import PrefixTree, Row, microtrees
 
 LORA_OVER_FULL = (
     10.0  # "LoRA without regret" (Thinking Machines 2025): the best rate is about 10x that of full
@@ -29,7 +30,7 @@ class Facts:
     parameters. fresh: started from random weights. rows: training rows. validation_rows. memory: bytes in all
     of the device that trains. held: what weights, gradients and the optimizer's state take of a GPU's memory;
     None: on the CPU, whose memory other programs need too. inner: width of the MLP (of all experts that a
-    token goes to), 0 for four times hidden.
+    token goes to), 0 for four times hidden. sample: training rows, as many as a step has.
     """
 
     family: str
@@ -43,6 +44,7 @@ class Facts:
     memory: int
     held: int | None = None
     inner: int = 0
+    sample: tuple[Row, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +119,8 @@ def batch_size(facts: Facts, passes: float) -> tuple[int, str]:
 
 
 def micro_tokens(facts: Facts, adapter: str = "lora") -> tuple[int, str]:
-    """Distinct tokens of a micro-tree: what fits into a share of the memory, 256 to 16,384.
+    """Distinct tokens of a micro-tree: what fits into a share of the memory, 256 to 16,384, and on the CPU no
+    more than what shared prefixes ask for.
 
     The share is a quarter of what the weights leave; on the CPU also at most three quarters of what float32
     weights take, or 1 GiB. A token of a layer holds at most about 10 vectors of the model's width for its
@@ -132,8 +135,22 @@ def micro_tokens(facts: Facts, adapter: str = "lora") -> tuple[int, str]:
     if facts.held is None:
         room = min(room, max(2**30, 3 * facts.weights))
     tokens = 128 * int(max(TOKENS_LOW, min(TOKENS_HIGH, (room - LOGITS) / per_token)) / 128)
+    if facts.held is None and facts.sample:
+        tokens = _small_trees(facts.sample, tokens)
     gib = facts.memory / 2**30
     return tokens, f"about {tokens * per_token / 2**20:.0f} MiB of activations, in {gib:.0f} GiB of memory"
+
+
+def _small_trees(rows: tuple[Row, ...], most: int) -> int:
+    """The smallest size of micro-trees, of 1,024 tokens and its doubles, that computes at most a tenth more.
+
+    A CPU is no faster with more tokens at once (log.md); only prefixes would be computed again in each tree.
+    """
+    whole = len(PrefixTree.build(rows))
+    for tokens in (1024, 2048, 4096, 8192):
+        if tokens < most and sum(len(tree) for tree in microtrees(rows, tokens)) <= 1.1 * whole:
+            return tokens
+    return most
 
 
 def inner_width(config: Any) -> int:
