@@ -222,15 +222,14 @@ def microtrees(rows: Sequence[Row], budget: int) -> list[PrefixTree]:
     members = list(groups.values())
     nodes = [np.unique(np.concatenate([joint.path_R[index] for index in group])) for group in members]
     bins = _fill(nodes, len(joint), budget)
-    low, high = -(-len(joint) // len(bins)), budget  # the smallest capacity that needs no further tree
-    while low < high:
-        middle = (low + high) // 2
-        tighter = _fill(nodes, len(joint), middle)
+    low, high = -(-len(joint) // len(bins)), budget
+    while low < high:  # the smallest capacity that needs no further tree
+        tighter = _fill(nodes, len(joint), middle := (low + high) // 2)
         if len(tighter) > len(bins):
             low = middle + 1
         else:
             bins, high = tighter, middle
-    chosen = [sorted(index for group in bin for index in members[group]) for bin in bins]
+    chosen = (sorted(index for group in bin for index in members[group]) for bin in bins)
     return [PrefixTree.build(rows[index] for index in bin) for bin in chosen]
 
 
