@@ -9,7 +9,6 @@ Axes: M scored tokens, R rows of one tree, U units of the objective.
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -51,13 +50,13 @@ class StepResult:
 class _Tally:
     """Sums over the micro-trees of a step, kept on the device so that the step waits for it once."""
 
-    loss: Tensor | float = 0.0
+    losses: list[Tensor] = field(default_factory=list)
     metrics: dict[str, Tensor] = field(default_factory=dict)
     nll_R: list[Tensor] = field(default_factory=list)
     rows: list[Row] = field(default_factory=list)
 
     def add(self, tree: PrefixTree, signals: Signals, loss_U: Tensor, metrics: Mapping[str, Tensor]) -> None:
-        self.loss = self.loss + loss_U.detach().double().sum()
+        self.losses.append(loss_U.detach().double().sum())
         for name, value_U in metrics.items():
             self.metrics[name] = self.metrics.get(name, 0.0) + value_U.detach().double().sum()
         nll_M = -(signals.weight_M * signals.logp_M.detach()).double()
@@ -65,11 +64,18 @@ class _Tally:
         self.nll_R.append(nll_R.index_add(0, signals.row_M, nll_M))
         self.rows.extend(tree.rows)
 
-    def row_loss(self) -> dict[str, float]:
+    def read(self, norm: Tensor) -> tuple[float, float, dict[str, float], list[float]]:
+        """The loss, the gradient's norm, the metrics and the loss of each row, in the step's one transfer."""
+        loss = torch.stack(self.losses).sum()
+        sums = [loss, norm.double().to(loss.device), *self.metrics.values()]
+        found = torch.cat([torch.stack(sums), *self.nll_R]).tolist()
+        return found[0], found[1], dict(zip(self.metrics, found[2:], strict=False)), found[len(sums) :]
+
+    def row_loss(self, nll_R: Sequence[float]) -> dict[str, float]:
         """Mean by id: an example with several rows (the turns of a conversation) has one entry."""
         nll: dict[str, float] = {}
         weight: dict[str, float] = {}
-        for row, value in zip(self.rows, torch.cat(self.nll_R).tolist(), strict=True):
+        for row, value in zip(self.rows, nll_R, strict=True):
             nll[row.id] = nll.get(row.id, 0.0) + value
             weight[row.id] = weight.get(row.id, 0.0) + float(row.weight.sum())
         return {name: nll[name] / weight[name] for name in nll if weight[name] > 0}
@@ -102,8 +108,9 @@ def train_step(
             tally.add(tree, signals, loss_U, metrics)
         grads = [weight.grad for weight in model.trainable() if weight.grad is not None]
         norm = get_total_norm(grads) if grads else torch.zeros(())
-        loss = float(tally.loss) / units
-        if not math.isfinite(loss) or not math.isfinite(float(norm)):
+        total, grad_norm, sums, nll_R = tally.read(norm)  # before the update, which then runs unwatched
+        loss = total / units
+        if not math.isfinite(loss) or not math.isfinite(grad_norm):
             optimizer.zero_grad()
             raise _not_finite(model, objective, rows, "gradient" if math.isfinite(loss) else "loss")
         clip_grads_with_norm_(model.trainable(), max_norm, norm)
@@ -112,13 +119,13 @@ def train_step(
     return StepResult(
         loss=loss,
         units=units,
-        grad_norm=float(norm),
+        grad_norm=grad_norm,
         rows=len(rows),
         scored_tokens=sum(len(tree.node_M) for tree in trees),
         row_tokens=sum(len(row) for row in rows),
         computed_tokens=sum(len(tree) for tree in trees),
-        row_loss=tally.row_loss(),
-        metrics={name: float(value) / units for name, value in tally.metrics.items()},
+        row_loss=tally.row_loss(nll_R),
+        metrics={name: value / units for name, value in sums.items()},
     )
 
 
@@ -153,8 +160,6 @@ def deterministic(device: torch.device) -> Iterator[None]:
     """
     before = torch.are_deterministic_algorithms_enabled()
     warned = torch.is_deterministic_algorithms_warn_only_enabled()
-    if device.type == "cuda":
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # what cuBLAS needs to be deterministic
     memory: Any = torch.utils.deterministic
     filled = memory.fill_uninitialized_memory
     torch.use_deterministic_algorithms(True, warn_only=device.type != "cpu")
