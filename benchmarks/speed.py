@@ -51,8 +51,15 @@ def arguments() -> argparse.Namespace:
 
 def chosen(names: str | None) -> list[Any]:
     """The systems that the user named, finetooth always among them."""
-    wanted = ["finetooth", *(names.split(",") if names else [system.name for system in SYSTEMS])]
-    return [system for system in SYSTEMS if any(system.name.startswith(name) for name in wanted)]
+    if names is None:
+        return SYSTEMS
+    exact = {system.name for system in SYSTEMS}
+    wanted = ["finetooth", *names.split(",")]
+    return [
+        system
+        for system in SYSTEMS
+        if system.name in wanted or any(system.name.startswith(name) for name in wanted if name not in exact)
+    ]
 
 
 def main() -> None:
