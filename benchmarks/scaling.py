@@ -25,9 +25,9 @@ from sidebyside.models import make_model  # noqa: E402
 from sidebyside.rows import Tokens, rows_with_share  # noqa: E402
 from sidebyside.training import ALPHA, RANK, RATE, Setting, System  # noqa: E402
 
-LENGTH, SCORED, ROWS = 256, 16, 16
+LENGTH, SCORED, ROWS = 160, 16, 16
 SHARES = (0.0, 0.25, 0.5, 0.75, 0.9, 0.95)
-COUNTS = (4, 8, 16, 32, 64)
+COUNTS = (4, 8, 16, 32)
 SYSTEMS = (
     System("finetooth", "run_finetooth.py", ""),
     System("litgpt-1", "run_litgpt.py", "litgpt", {"micro": 1}),

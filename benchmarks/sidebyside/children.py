@@ -104,7 +104,7 @@ class Quiet:
     seconds, and at `release`. Without a file it does nothing.
     """
 
-    def __init__(self, path: Path | None, longest: float = 120.0) -> None:
+    def __init__(self, path: Path | None, longest: float = 160.0) -> None:
         self._path, self._longest = path, longest
         self._file: TextIO | None = None
         self._since = 0.0
