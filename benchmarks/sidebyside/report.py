@@ -86,8 +86,9 @@ def answers_table(name: str, result: Result) -> str:
     ]
     head = ["system", "median (range)", "times finetooth", "peak memory", "best batch"]
     same = "The answers agree" if result["agree"] else "VOID: the answers differ"
-    if result["gaps"] and result["agree"]:
-        same += f", but for {sum(gap > 0 for gap in result['gaps'])} where two were less than 1e-4 nats apart"
+    ties = sum(gap > 0 for gap in result["gaps"])
+    if ties and result["agree"]:
+        same += f", but for {ties} where two were less than 1e-4 nats apart"
     return "\n\n".join([f"**{name}**: {result['title']}", table(head, lines), same + "."])
 
 
