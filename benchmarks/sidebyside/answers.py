@@ -13,9 +13,9 @@ from sidebyside.rows import STOP, label_set, prompted_contexts
 from sidebyside.training import Setting, System
 
 NEW_TOKENS, PROMPTS = 16, 200
-BATCHES = (8, 16, 32, 64, 100, 200)
+BATCHES = (8, 32, 100, 200)
 INTENTS, QUESTIONS = 150, 500
-OPTION_BATCHES = (10, 50, 150)
+OPTION_BATCHES = (10, 25, 75)
 TIE = 1e-4  # nats; two tokens or labels that are closer than this may come out in either order
 
 OURS = System("finetooth", "run_finetooth.py", "")
