@@ -55,16 +55,19 @@ def main() -> None:
 
 
 def sweep(axis: Any, scaling: dict[str, Any], name: str, rate: float) -> None:
-    """Seconds a step over one sweep: each system with its range, and the floor."""
+    """Seconds a step over one sweep: medians with the middle half of the rounds, and the floor."""
     points = [point for point in scaling["points"] if point["sweep"] == name]
     across = [point["value"] * (100 if name == "share" else 1) for point in points]
     looks = {"finetooth": (OURS, "finetooth", "o"), "litgpt-1": (OTHER, "LitGPT, row by row", "s")}
+    top = 0.0
     for system, (colour, title, marker) in looks.items():
         taken = [point["seconds"][system] for point in points]
         middle = [statistics.median(values) for values in taken]
         axis.plot(across, middle, color=colour, marker=marker, markersize=4.5, label=title, zorder=3)
-        low, high = [min(values) for values in taken], [max(values) for values in taken]
+        quarters = [statistics.quantiles(values, n=4, method="inclusive") for values in taken]
+        low, high = [part[0] for part in quarters], [part[2] for part in quarters]
         axis.fill_between(across, low, high, color=colour, alpha=0.18, linewidth=0)
+        top = max(top, 1.12 * max(middle))
     floor = [point["gflop"] / rate for point in points]
     axis.plot(across, floor, color=FLOOR, linestyle="--", linewidth=1.2, label="fewest operations")
     first = points[0]["work"]
@@ -76,7 +79,7 @@ def sweep(axis: Any, scaling: dict[str, Any], name: str, rate: float) -> None:
         axis.set_xlabel("rows in a step")
         axis.set_xticks(across)
     axis.set_ylabel("seconds a step")
-    axis.set_ylim(bottom=0)
+    axis.set_ylim(0, top)
     axis.grid(axis="y", color="#e9ecef")
     if name == "rows":
         axis.legend(frameon=False, loc="upper left")
@@ -85,6 +88,7 @@ def sweep(axis: Any, scaling: dict[str, Any], name: str, rate: float) -> None:
 def ratios(axis: Any, found: dict[str, Any]) -> None:
     """How many times as long every other system took, on a logarithmic axis, case by case."""
     names = [name for name in CASES if name in found]
+    families: set[str] = set()
     for at, name in enumerate(reversed(names)):
         systems = {key: value for key, value in found[name]["systems"].items() if value["seconds"]}
         ours = systems.pop("finetooth")["seconds"]
@@ -93,7 +97,8 @@ def ratios(axis: Any, found: dict[str, Any]) -> None:
             each = [
                 other / own for other, own in zip(values["seconds"], values.get("ours", ours), strict=True)
             ]
-            family = system.split("-")[0]
+            family = system.split("-")[0] if system.split("-")[0] in COLOURS else ""
+            families.add(family)
             colour = COLOURS.get(family, INK)
             middle = statistics.median(each)
             axis.plot([min(each), max(each)], [high, high], color=colour, linewidth=3, alpha=0.3, zorder=2)
@@ -109,10 +114,10 @@ def ratios(axis: Any, found: dict[str, Any]) -> None:
     axis.set_title("time of the others, finetooth = 1")
     titles = {"trl": "TRL", "trainer": "Trainer", "litgpt": "LitGPT", "torchtune": "torchtune"}
     handles = [
-        plt.Line2D([], [], color=COLOURS[key], marker="o", linestyle="", label=title)
-        for key, title in titles.items()
+        plt.Line2D([], [], color=COLOURS.get(key, INK), marker="o", linestyle="", label=title)
+        for key, title in {**titles, "": "stock transformers"}.items()
+        if key in families
     ]
-    handles.append(plt.Line2D([], [], color=INK, marker="o", linestyle="", label="stock transformers"))
     axis.legend(handles=handles, frameon=False, fontsize=8, loc="lower right", bbox_to_anchor=(1.02, 0.4))
 
 
