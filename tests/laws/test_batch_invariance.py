@@ -113,3 +113,13 @@ def test_the_loss_is_the_weighted_mean_over_single_rows(model: Model) -> None:
         assert gradient(model, supervised, ROWS, budget)[0].loss == pytest.approx(want, rel=1e-6)
         assert evaluate_loss(model, ROWS, budget=budget) == pytest.approx(want, rel=1e-6)
         assert evaluate_loss(model, ROWS[::-1], budget=budget) == pytest.approx(want, rel=1e-6)
+
+
+def test_rows_without_scored_tokens_change_nothing(model: Model) -> None:
+    """Cut off by themselves they make a tree that has no loss."""
+    silent = Row([50, 6, 7, 8], [0.0] * 4, id="silent")
+    want, want_grads = gradient(model, supervised, ROWS, 10**6)
+    for budget in BUDGETS:
+        found, grads = gradient(model, supervised, [*ROWS, silent], budget)
+        assert found.loss == pytest.approx(want.loss, rel=1e-6)
+        require_equal(grads, want_grads)

@@ -234,3 +234,29 @@ def test_what_cannot_be_is_refused() -> None:
     (answer,) = model.generate([full], Sampling(max_tokens=50, temperature=1.0, seed=1))
     assert len(answer.tokens) <= 6  # the model has 256 positions
     assert list(model.generate([], Sampling())) == []
+
+
+@pytest.mark.parametrize(("top_k", "top_p"), [(None, 0.9), (None, 0.5), (150, 1.0)])
+def test_ties_are_not_decided_by_other_rows(top_k: int | None, top_p: float) -> None:
+    """Rounded logits tie; a flat row in the call, which needs all tokens sorted, changes no other's draw."""
+    generator = torch.Generator().manual_seed(0)
+    sharp_V = torch.full((151936,), -30.0)
+    sharp_V[torch.randperm(151936, generator=generator)[:200]] = torch.randn(200, generator=generator)
+    sharp_V = sharp_V.bfloat16().float()
+    sampling = Sampling(1.0, 1, top_k=top_k, top_p=top_p)
+    for drawn in np.linspace(0.01, 0.99, 12):
+        alone, _ = sampling_module.pick(sharp_V[None], [drawn], sampling)
+        both, _ = sampling_module.pick(
+            torch.stack([sharp_V, torch.zeros_like(sharp_V)]), [drawn, 0.3], sampling
+        )
+        assert alone[0] == both[0]
+
+
+def test_damaged_weights_give_no_answer() -> None:
+    model = model_of("llama", "segment")
+    with torch.no_grad():
+        model.hf.lm_head.weight[3, 0] = float("nan")
+    with pytest.raises(ModelError, match="NaN"):
+        list(model.generate(contexts(), Sampling(max_tokens=2)))
+    with pytest.raises(ModelError, match="NaN"):
+        list(model.choose(contexts(), [[3, 7], [5, 7]]))

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from finetooth.errors import DataError
 from finetooth.model import head
 from finetooth.model.head import Head
 
@@ -82,3 +83,19 @@ def test_memory_does_not_grow_with_scored_tokens(monkeypatch: pytest.MonkeyPatch
         logp_M = head.logprobs(Head(linear), hidden_KD, read_M, token_M, 1.0)
         logp_M.sum().backward()
     assert max(sizes) <= max(700, V * D, (K + 3) * D) < K * V
+
+
+def test_no_second_derivative() -> None:
+    """The closed form knows only the first; a second one must not be wrong in silence."""
+    hidden_KD, linear, read_M, token_M = inputs(trained=False)
+    logp_M = head.logprobs(Head(linear), hidden_KD, read_M, token_M, 1.0)
+    (grad_KD,) = torch.autograd.grad(logp_M.pow(2).sum(), hidden_KD, create_graph=True)
+    with pytest.raises(RuntimeError, match="differentiate twice"):
+        grad_KD.pow(2).sum().backward()
+
+
+@pytest.mark.parametrize("temperature", [0.0, -1.0])
+def test_a_temperature_without_log_probabilities(temperature: float) -> None:
+    hidden_KD, linear, read_M, token_M = inputs(trained=False)
+    with pytest.raises(DataError, match="temperature"):
+        head.logprobs(Head(linear), hidden_KD, read_M, token_M, temperature)

@@ -220,7 +220,7 @@ def _facts(setup: Setup) -> auto.Facts:
         memory=_memory(setup.model.device),
         held=_held(hf, setup.task.train.adapter) if setup.model.device.type == "cuda" else None,
         inner=auto.inner_width(hf.config),
-        sample=tuple(setup.train_rows[:: max(1, len(setup.train_rows) // 16)][:16]),
+        sample=tuple(setup.train_rows[:: max(1, len(setup.train_rows) // 64)][:64]),
     )
 
 

@@ -118,13 +118,10 @@ def softmax_attention(
 
 
 class TreeAttention:
-    """The attention of one forward pass over a tree; keeps keys and values per layer when asked to."""
+    """The attention of one forward pass over a tree."""
 
-    def __init__(
-        self, tree: PrefixTree, kind: str, device: torch.device, dtype: torch.dtype, keep: bool = False
-    ):
-        self.tree, self.kind, self.device, self.dtype, self.keep = tree, kind, device, dtype, keep
-        self.kept: dict[Any, tuple[Tensor, Tensor]] = {}
+    def __init__(self, tree: PrefixTree, kind: str, device: torch.device, dtype: torch.dtype):
+        self.tree, self.kind, self.device, self.dtype = tree, kind, device, dtype
         self.read_K: Tensor | None = None  # the nodes whose last hidden states are asked for; None: all
         self._masks: dict[int | None, Tensor] = {}
         self._blocks: list[segments.Block] | None = None
@@ -146,8 +143,6 @@ class TreeAttention:
         sink_H: Tensor | None = None,
     ) -> Tensor:
         """See Attends."""
-        if self.keep:
-            self.kept[module] = (key.detach(), value.detach())
         if window is not None and self._longest <= window:
             window = None
         plain = softcap is None and sink_H is None

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from finetooth.errors import DataError
+from finetooth.errors import DataError, ModelError
 from finetooth.model.decode import Decoder
 
 WIDEST = 64  # partial options of one context that are expanded in one round, at most
@@ -80,9 +80,9 @@ def choose(decoder: Decoder, trie: Node) -> Iterator[Choice]:
     """The most likely option of each of the decoder's rows, by the sum of its tokens' log-probs.
 
     A partial option's sum is an upper bound of every completion of it, so the first complete option that
-    comes off the heap cannot be beaten. Ties go to the option that was given first. Each round of a row
-    expands twice as many partial options as the one before: a model that is sure needs one or two, and one
-    that knows nothing still needs few rounds.
+    comes off the heap cannot be beaten. Ties go to the option that was given first, but an option with which
+    another begins goes before that. Each round of a row expands twice as many partial options as the one
+    before: a model that is sure needs one or two, and one that knows nothing still needs few rounds.
     """
     heaps: dict[int, list[_Entry]] = {}
     width: dict[int, int] = {}
@@ -132,6 +132,8 @@ def _push(
     children = [(k, token) for k, (_, entry) in enumerate(expanded) for token in entry.node.children]
     read_M, token_M = np.array(children).T
     logp_M = decoder.logprobs(reads, read_M, token_M)
+    if bool(logp_M.isnan().any()):
+        raise ModelError("The model's log-probabilities are not numbers (NaN); its weights are damaged.")
     for (k, token), logp in zip(children, logp_M.double().tolist(), strict=True):
         row, parent = expanded[k]
         node, cost = parent.node.children[token], parent.cost - logp

@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from peft.tuners.lora import Linear as LoraLinear
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 from torch.nn import functional
 from transformers.pytorch_utils import Conv1D
 
@@ -37,7 +38,7 @@ def fuse(hf: Any) -> bool:
             continue
         for forward in _candidates(module):
             if _agrees(module, weight, forward):
-                object.__setattr__(module, "forward", MethodType(forward, module))
+                _bind(module, forward)
                 break
     return _trim_last(hf)
 
@@ -76,6 +77,9 @@ def _agrees(module: Any, weight: Tensor, forward: Forward) -> bool:
 
 
 def _norm_forward(module: Any, x: Tensor, *, eps: float, offset: float) -> Tensor:
+    if x.dtype != module.weight.dtype:  # bfloat16 products over float32 masters
+        stock: Tensor = type(module).forward(module, x)
+        return stock
     normed: Tensor = _RmsNorm.apply(x, module.weight, eps, offset)  # type: ignore[no-untyped-call]
     return normed
 
@@ -92,6 +96,7 @@ class _RmsNorm(torch.autograd.Function):
         return normed
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *grads: Any) -> Any:
         x, weight_D, scale = ctx.saved_tensors
         grad_x = grad_weight = None
@@ -127,6 +132,7 @@ class _SwiGlu(torch.autograd.Function):
         return functional.silu(gate).mul_(up)
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *grads: Any) -> Any:
         gate, up = ctx.saved_tensors
         grad_gate = torch.ops.aten.silu_backward(grads[0] * up, gate)
@@ -207,9 +213,10 @@ class _Lora(torch.autograd.Function):
         ctx.save_for_backward(x, lora_RD, lora_OR, weight_OD)
         ctx.scale = scale
         out_NO = _adapted(x.flatten(0, -2), lora_RD, lora_OR, weight_OD, scale)
-        return (out_NO if bias_O is None else out_NO.add_(bias_O)).view(*x.shape[:-1], -1)
+        return (out_NO if bias_O is None else out_NO.add_(bias_O)).view(*x.shape[:-1], len(weight_OD))
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *grads: Any) -> Any:
         x, lora_RD, lora_OR, weight_OD = ctx.saved_tensors
         grad_NO, grad_x = grads[0].flatten(0, -2), None
@@ -236,9 +243,10 @@ class _GatedLora(torch.autograd.Function):
         ctx.scale = scale
         gated_NF = functional.silu(gate).mul_(up).flatten(0, -2)
         out_NO = _adapted(gated_NF, lora_RD, lora_OR, weight_OD, scale)
-        return (out_NO if bias_O is None else out_NO.add_(bias_O)).view(*gate.shape[:-1], -1)
+        return (out_NO if bias_O is None else out_NO.add_(bias_O)).view(*gate.shape[:-1], len(weight_OD))
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *grads: Any) -> Any:
         gate, up, lora_RD, lora_OR, weight_OD = ctx.saved_tensors
         grad_NO, silu = grads[0].flatten(0, -2), functional.silu(gate)

@@ -18,8 +18,10 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 from torch.utils.checkpoint import checkpoint
 
+from finetooth.errors import DataError
 from finetooth.model.device import on_device
 from finetooth.tree import Ints
 
@@ -84,11 +86,16 @@ def logprobs(head: Head, hidden_KD: Tensor, read_M: Ints, token_M: Ints, tempera
     read_M: the row of hidden_KD at which each token is read (its parent's). Rows that are read for several
     tokens (the options of a question) pay for their logits once.
     """
+    if not temperature > 0:
+        raise DataError(
+            f"A temperature of {temperature} has no log-probabilities; greedy answers have those of 1."
+        )
     if not head.plain:
         return _general(head, hidden_KD, read_M, token_M, temperature)
     read, token = (on_device(at_M, hidden_KD.device) for at_M in (read_M, token_M))
     weight_VD = head.linear.weight
-    return _Plain.apply(hidden_KD, weight_VD, read, token, head.scale / temperature)  # type: ignore
+    train = torch.is_grad_enabled()  # which is off inside a function's own forward
+    return _Plain.apply(hidden_KD, weight_VD, read, token, head.scale / temperature, train)  # type: ignore
 
 
 def _chunks(count: int, other: int, device: torch.device) -> Iterator[slice]:
@@ -102,18 +109,28 @@ class _Plain(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, hidden_KD: Tensor, weight_VD: Tensor, read_M: Tensor, token_M: Tensor, scale: float
+        ctx: Any,
+        hidden_KD: Tensor,
+        weight_VD: Tensor,
+        read_M: Tensor,
+        token_M: Tensor,
+        scale: float,
+        train: bool,
     ) -> Tensor:
         by_hidden, by_weight = ctx.needs_input_grad[:2]
-        keep = by_weight and hidden_KD.shape[0] * weight_VD.shape[0] <= KEEP_NUMBERS.get(
-            weight_VD.device.type, 0
+        keep = (
+            by_weight
+            and train
+            and len(hidden_KD) * len(weight_VD) <= KEEP_NUMBERS.get(weight_VD.device.type, 0)
         )
         # The picked logit first: a chunk then needs nothing but its sum and, for a frozen head, its mean.
         picked_MD = hidden_KD.index_select(0, read_M) * weight_VD.index_select(0, token_M)
         picked_M = at_least_float32(picked_MD).sum(-1) * scale
         narrow = hidden_KD.dtype == torch.bfloat16
         lse_K, top_K = picked_M.new_zeros(len(hidden_KD)), picked_M.new_full((len(hidden_KD),), float("-inf"))
-        mean_KD = torch.zeros_like(hidden_KD) if by_hidden and not by_weight else None
+        # At least float32: it is added up over many chunks.
+        wanted = by_hidden and not by_weight
+        mean_KD = torch.zeros_like(hidden_KD, dtype=picked_M.dtype) if wanted else None
         kept = []
         for part in _chunks(len(weight_VD), len(hidden_KD), weight_VD.device):
             logit_KC = _logits(hidden_KD, weight_VD[part], scale)
@@ -130,7 +147,8 @@ class _Plain(torch.autograd.Function):
                 exp_KC = logit_KC.sub_(new_K.unsqueeze(-1)).exp_()
             lse_K, top_K = lse_K * shrink_K + exp_KC.sum(-1), new_K
             if mean_KD is not None:
-                mean_KD.mul_(shrink_K.unsqueeze(-1)).addmm_(exp_KC.to(weight_VD.dtype), weight_VD[part])
+                product_KD = exp_KC.to(weight_VD.dtype) @ weight_VD[part]
+                mean_KD.mul_(shrink_K.unsqueeze(-1)).add_(product_KD)
         if mean_KD is not None:
             mean_KD.div_(lse_K.unsqueeze(-1))
         lse_K = lse_K.log_().add_(top_K)
@@ -140,6 +158,7 @@ class _Plain(torch.autograd.Function):
         return (picked_M - lse_K.index_select(0, read_M)).clamp_(max=0.0)
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *grads: Any) -> Any:
         hidden_KD, weight_VD, read_M, token_M, lse_K, mean_KD, *kept = ctx.saved_tensors
         grad_M = grads[0] * ctx.scale
@@ -147,8 +166,8 @@ class _Plain(torch.autograd.Function):
         grad_M = grad_M.unsqueeze(-1).to(weight_VD.dtype)
         picked_MD = weight_VD.index_select(0, token_M).mul_(grad_M)
         if mean_KD is not None:
-            grad_KD = mean_KD * total_K.to(mean_KD.dtype)
-            return grad_KD.index_add_(0, read_M, picked_MD), None, None, None, None
+            grad_KD = (mean_KD * total_K).index_add_(0, read_M, picked_MD.to(mean_KD.dtype))
+            return grad_KD.to(hidden_KD.dtype), None, None, None, None, None
         grad_KD = torch.zeros_like(hidden_KD).index_add_(0, read_M, picked_MD)
         grad_VD = torch.zeros_like(weight_VD)
         grad_VD.index_add_(0, token_M, hidden_KD.index_select(0, read_M).mul_(grad_M))
@@ -157,7 +176,7 @@ class _Plain(torch.autograd.Function):
             grad_KC = (logit_KC - lse_K.unsqueeze(-1)).exp_().mul_(total_K).to(weight_VD.dtype)
             grad_KD.addmm_(grad_KC, weight_VD[part])
             grad_VD[part].addmm_(grad_KC.T, hidden_KD)
-        return grad_KD, grad_VD, None, None, None
+        return grad_KD, grad_VD, None, None, None, None
 
 
 def _pick(matrix_KC: Tensor, read_M: Tensor, at_M: Tensor) -> Tensor:

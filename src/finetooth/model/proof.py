@@ -58,13 +58,16 @@ def choose_backend(model: Model, wanted: str) -> None:
     AttentionInterface.register(attention.NAME, attention.attention)
     refused = ""
     for kind in FASTEST.get(model.device.type, ("dense",)) if wanted == "auto" else (wanted,):
-        fast = failure(model, kind, fast=True) is None
+        slower = failure(model, kind, fast=True)
+        fast = slower is None
         reason = None if fast else failure(model, kind, fast=False)
         if reason is None:
             model.hf.set_attn_implementation(attention.NAME)
             model.attention = kind
             model.trimmed = fast and fused.fuse(model.hf)
             model.notes.append(f"attention: {kind}, proven on a small random copy{refused}")
+            if slower:
+                model.notes.append(f"stock norms and MLPs: with fused ones {slower}")
             return
         if wanted != "auto":
             raise ModelError(f"attention {kind!r} does not work for {model.hf.config.model_type}: {reason}.")

@@ -10,6 +10,7 @@ Axes: K answers still going, V vocabulary, P tokens of it in descending order of
 from __future__ import annotations
 
 import hashlib
+import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 
@@ -17,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from finetooth.errors import DataError
+from finetooth.errors import DataError, ModelError
 from finetooth.tree import Ints
 from finetooth.types import Sampling
 
@@ -27,8 +28,8 @@ LIKELY = 512
 
 def check_sampling(sampling: Sampling) -> None:
     """DataError when the numbers cannot be."""
-    if not (np.isfinite(sampling.temperature) and sampling.temperature >= 0):
-        raise DataError(f"temperature must be a number >= 0, found {sampling.temperature}.")
+    if not (sampling.temperature == 0 or 1e-4 <= sampling.temperature < np.inf):
+        raise DataError(f"temperature must be 0 (greedy) or at least 0.0001, found {sampling.temperature}.")
     if sampling.max_tokens < 1 or sampling.samples < 1:
         raise DataError("max_tokens and samples must be at least 1.")
     if not 0 < sampling.top_p <= 1:
@@ -53,7 +54,7 @@ def stream_keys(contexts: Iterable[Ints], seed: int) -> list[bytes]:
 def uniform(key: bytes, sample: int, position: int) -> float:
     """A number in [0, 1) that depends on nothing but its arguments."""
     digest = hashlib.sha256(key + b"%d|%d" % (sample, position)).digest()
-    return int.from_bytes(digest[:7], "big") / (1 << 56)
+    return (int.from_bytes(digest[:7], "big") >> 3) / (1 << 53)
 
 
 def pick(logits_KV: Tensor, drawn: Sequence[float], sampling: Sampling) -> tuple[list[int], list[float]]:
@@ -67,7 +68,10 @@ def pick(logits_KV: Tensor, drawn: Sequence[float], sampling: Sampling) -> tuple
     else:
         drawn_K1 = torch.tensor(drawn, dtype=torch.float64, device=logp_KV.device)[:, None]
         token_K1 = _draw(logp_KV, drawn_K1, sampling)
-    return token_K1[:, 0].tolist(), logp_KV.gather(-1, token_K1)[:, 0].tolist()
+    logp_K = logp_KV.gather(-1, token_K1)[:, 0].tolist()
+    if any(math.isnan(logp) for logp in logp_K):
+        raise ModelError("The model's log-probabilities are not numbers (NaN); its weights are damaged.")
+    return token_K1[:, 0].tolist(), logp_K
 
 
 def _argmax(logits_KV: Tensor) -> Tensor:
@@ -87,13 +91,33 @@ def _draw(logp_KV: Tensor, drawn_K1: Tensor, sampling: Sampling) -> Tensor:
     if sampling.top_p == 1 and not top_k:
         chance_KV = logp_KV.double().exp()
         return _invert(chance_KV, drawn_K1).clamp_(max=size - 1)
-    value_KP, token_KP = logp_KV.topk(min(top_k or LIKELY, size), -1)
+    few = min(top_k + 1 if top_k else LIKELY, size)
+    value_KP, token_KP = _ranked(*logp_KV.topk(few, -1))
+    token_K1 = _restricted(value_KP, token_KP, drawn_K1, sampling)
+    # Where equal tokens stand at the cut, or too little above it, all are sorted: for that answer alone, so
+    # that no other one in the call decides about it.
+    above_KP = value_KP > value_KP[:, -1:]
+    held_K = (value_KP.double().exp() * above_KP).sum(-1)
+    settled_K = above_KP.sum(-1) >= top_k if top_k else held_K >= sampling.top_p
+    for row in (~settled_K).nonzero()[:, 0].tolist() if few < size else ():
+        every = logp_KV[row : row + 1].sort(dim=-1, descending=True, stable=True)
+        token_K1[row] = _restricted(*every, drawn_K1[row : row + 1], sampling)[0]
+    return token_K1
+
+
+def _ranked(value_KP: Tensor, token_KP: Tensor) -> tuple[Tensor, Tensor]:
+    """In descending order, equal ones by their ids: topk leaves those in any order."""
+    token_KP, order_KP = token_KP.sort(-1)
+    value_KP, again_KP = value_KP.gather(-1, order_KP).sort(dim=-1, descending=True, stable=True)
+    return value_KP, token_KP.gather(-1, again_KP)
+
+
+def _restricted(value_KP: Tensor, token_KP: Tensor, drawn_K1: Tensor, sampling: Sampling) -> Tensor:
+    """[K, 1]: one of the first top_k that together hold top_p; value_KP: log-probs in descending order."""
     chance_KP = value_KP.double().exp()
-    if top_k:
+    if sampling.top_k:
+        chance_KP[:, sampling.top_k :] = 0
         chance_KP = chance_KP / chance_KP.sum(-1, keepdim=True)
-    elif bool((chance_KP.sum(-1) < sampling.top_p).any()):
-        value_KP, token_KP = logp_KV.sort(dim=-1, descending=True)
-        chance_KP = value_KP.double().exp()
     # The fewest of the likeliest that hold top_p are those before which there is less than that.
     kept_KP = chance_KP.cumsum(-1) - chance_KP < sampling.top_p
     last_K1 = kept_KP.sum(-1, keepdim=True) - 1

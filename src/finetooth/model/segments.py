@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from finetooth.model.partial import flash, flash_backward, merge
 from finetooth.tree import PrefixTree
@@ -109,6 +110,7 @@ class _Segments(torch.autograd.Function):
         return out
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *grads: Any) -> Any:
         query, key, value, out, lse = ctx.saved_tensors
         grad = grads[0]

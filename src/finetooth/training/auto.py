@@ -30,7 +30,7 @@ class Facts:
     parameters. fresh: started from random weights. rows: training rows. validation_rows. memory: bytes in all
     of the device that trains. held: what weights, gradients and the optimizer's state take of a GPU's memory;
     None: on the CPU, whose memory other programs need too. inner: width of the MLP (of all experts that a
-    token goes to), 0 for four times hidden. sample: training rows, as many as a step has.
+    token goes to), 0 for four times hidden. sample: training rows, a step's or more.
     """
 
     family: str
@@ -69,7 +69,7 @@ def resolve(config: TrainConfig, facts: Facts) -> Resolved:
     fill("learning_rate", rate, why)
     fill("epochs", *epochs(facts))
     fill("batch_size", *batch_size(facts, float(values["epochs"])))
-    fill("micro_tokens", *micro_tokens(facts, config.adapter))
+    fill("micro_tokens", *micro_tokens(facts, config.adapter, values["batch_size"]))
     per_epoch = math.ceil(facts.rows / values["batch_size"])
     steps = max(1, round(values["epochs"] * per_epoch))
     if config.max_steps is not None:
@@ -118,7 +118,7 @@ def batch_size(facts: Facts, passes: float) -> tuple[int, str]:
     return size, f"{facts.rows} rows, {passes:g} epochs: less than 16, for about {FEW_STEPS} steps or more"
 
 
-def micro_tokens(facts: Facts, adapter: str = "lora") -> tuple[int, str]:
+def micro_tokens(facts: Facts, adapter: str = "lora", batch: int = 16) -> tuple[int, str]:
     """Distinct tokens of a micro-tree: what fits into a share of the memory, 256 to 16,384, and on the CPU no
     more than what shared prefixes ask for.
 
@@ -135,10 +135,12 @@ def micro_tokens(facts: Facts, adapter: str = "lora") -> tuple[int, str]:
     if facts.held is None:
         room = min(room, max(2**30, 3 * facts.weights))
     tokens = 128 * int(max(TOKENS_LOW, min(TOKENS_HIGH, (room - LOGITS) / per_token)) / 128)
+    most = tokens
     if facts.held is None and facts.sample:
-        tokens = _small_trees(facts.sample, tokens)
+        tokens = _small_trees(facts.sample[:batch], most)
     gib = facts.memory / 2**30
-    return tokens, f"about {tokens * per_token / 2**20:.0f} MiB of activations, in {gib:.0f} GiB of memory"
+    why = f"about {tokens * per_token / 2**20:.0f} MiB of activations, in {gib:.0f} GiB of memory"
+    return tokens, why if tokens == most else f"{why}; more would save no time, so little do these rows share"
 
 
 def _small_trees(rows: tuple[Row, ...], most: int) -> int:

@@ -104,7 +104,8 @@ def train_step(
         for tree in trees:
             signals = Signals.of(tree, model.logprobs(tree))
             loss_U, metrics = objective.loss(signals)
-            (loss_U.sum() / units).backward()
+            if loss_U.requires_grad:  # a tree in which nothing is scored has no gradient
+                (loss_U.sum() / units).backward()
             tally.add(tree, signals, loss_U, metrics)
         grads = [weight.grad for weight in model.trainable() if weight.grad is not None]
         norm = get_total_norm(grads) if grads else torch.zeros(())
@@ -194,5 +195,7 @@ def _finite_alone(model: Model, objective: Objective, row: Row) -> bool:
     loss_U, _ = objective.loss(Signals.of(tree, model.logprobs(tree)))
     if not bool(torch.isfinite(loss_U).all()):
         return False
+    if not loss_U.requires_grad:
+        return True
     grads = torch.autograd.grad(loss_U.sum(), model.trainable(), allow_unused=True)
     return all(bool(torch.isfinite(grad).all()) for grad in grads if grad is not None)
