@@ -92,12 +92,14 @@ def gaps(model: ft.Model, contexts: list[ft.Row], parted: list[Any]) -> list[flo
 
 
 def choosing(spec: Facts) -> Any:
-    """A turn takes the best of all labels for every context; `rows` of the message may narrow them."""
+    """A turn takes the best of all labels for the contexts in the `range` of the message."""
     model = ft.Model.load(spec["model"])
     rows = [ft.Row(row["tokens"], [0.0] * len(row["tokens"])) for row in read_rows(spec)]
 
-    def turn(_: Facts) -> Facts:
-        best = sorted(model.choose(rows, spec["options"]), key=lambda choice: choice.row)
+    def turn(message: Facts) -> Facts:
+        best = sorted(
+            model.choose(rows[slice(*message["range"])], spec["options"]), key=lambda choice: choice.row
+        )
         return {
             "choices": [choice.option for choice in best],
             "logprobs": [choice.logprob for choice in best],
