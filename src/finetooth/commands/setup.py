@@ -246,7 +246,7 @@ def loader(task: Task, path: Path) -> Callable[..., Model]:
     Where every weight is trained, weights are float32 whatever they compute in.
     """
     known = path / "environment.json"
-    dtype = read_json(known)["model"]["dtype"] if known.is_file() else "auto"
+    dtype = read_json(known)["model"].get("dtype", "auto") if known.is_file() else "auto"
     return partial(Model.load, seed=task.seed, dtype=dtype, masters=task.train.adapter == "none")
 
 
