@@ -30,6 +30,8 @@ from transformers import (
     SmolLM3Config,
 )
 
+from finetooth.model import proof
+from finetooth.model.api import Model
 from finetooth.model.proof import random_forest
 from finetooth.model.small import random_model
 from finetooth.tree import Row
@@ -193,3 +195,8 @@ def tiny_model_dir(
         config.architectures = [type(random_model(copy.deepcopy(config))).__name__]
         config.save_pretrained(directory)
     return directory
+
+
+def fastest(model: Model, kind: str) -> str:
+    """The fastest modules with which this back-end is proven for the model; stock ones if none are."""
+    return next((speed for speed in proof.SPEEDS if proof.failure(model, kind, speed) is None), "stock")

@@ -49,7 +49,7 @@ class Example:
 class Sampling:
     """How `Model.generate` chooses tokens. The same seed gives the same samples, whatever else is generated.
 
-    temperature: 0 takes the most likely token; otherwise logits are divided by it and sampled from.
+    temperature: 0 takes the most likely token; from 0.0001 on, logits are divided by it before sampling.
     max_tokens: the longest answer, its stop token included. samples: answers per context.
     seed: of the random stream, keyed by (seed, context, sample, position).
     top_k: sample among the k most likely tokens; 0 or None: among all. top_p: sample among the fewest most

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from models_for_tests import TREE_FAMILIES, VOCABULARY, tiny, tiny_model_dir
+from models_for_tests import TREE_FAMILIES, VOCABULARY, fastest, tiny, tiny_model_dir
 from transformers import AttentionInterface
 
-from finetooth.model import api, attention, contexts, decode, fused, prefixes, proof
+from finetooth.model import api, attention, contexts, decode, prefixes, proof
 from finetooth.model.api import Model
 from finetooth.model.decode import TreeDecoder
 from finetooth.tree import Row
@@ -46,12 +46,10 @@ class Watched(Model):
 
 def watched(family: str, kind: str = "segment") -> Watched:
     hf = tiny(family)
+    model = Watched(hf, None, kind, STOP)
     if kind != "rows":
         AttentionInterface.register(attention.NAME, attention.attention)
-        hf.set_attn_implementation(attention.NAME)
-    model = Watched(hf, None, kind, STOP)
-    proven = kind == "segment" and proof.failure(model, kind, fast=True) is None
-    model.trimmed = proven and fused.fuse(hf)
+        proof.prepare(model, fastest(model, kind) if kind == "segment" else "stock")
     return model
 
 

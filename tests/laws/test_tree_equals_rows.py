@@ -15,6 +15,7 @@ from models_for_tests import (
     TREE_FAMILIES,
     VOCABULARY,
     assert_same_gradients,
+    fastest,
     forest,
     gradients,
     stock_logprobs,
@@ -38,9 +39,10 @@ def over_trees(hf: Any, kind: str) -> Model:
     """dense with transformers' and PEFT's own modules, segment with the fused ones where they are proven."""
     model = Model(hf, None, kind, frozenset())
     if kind == "segment":
-        model.trimmed = proof.failure(model, kind, fast=True) is None and fused.fuse(hf)
+        proof.prepare(model, fastest(model, kind))
         fused.fuse_lora(hf)
-    hf.set_attn_implementation(attention.NAME)
+    else:
+        proof.prepare(model, "stock")
     return model
 
 

@@ -10,7 +10,7 @@ import torch
 from models_for_tests import tiny
 from torch import nn
 
-from finetooth.model import fused
+from finetooth.model import fused, proof
 from finetooth.model.api import Model
 
 
@@ -70,6 +70,20 @@ def test_bound_only_where_right(module: nn.Module, right: bool) -> None:
         strict=True,
     ):
         assert torch.allclose(ours, theirs, atol=1e-10)
+
+
+def test_what_fits_is_kept_where_one_part_does_not() -> None:
+    """Granite scales its residuals, so the trimmed last layer is not right; its norms and MLPs are."""
+    hf = tiny("granite")
+    model = Model(hf, None, "rows", frozenset())
+    proof.choose_backend(model, "segment")
+    assert not model.trimmed
+    assert not bound(hf.model.layers[-1])
+    assert bound(hf.model.norm) and bound(hf.model.layers[-1].mlp)
+    assert "computes all tokens" in model.notes[-1]
+    model = Model(tiny("llama"), None, "rows", frozenset())
+    proof.choose_backend(model, "segment")
+    assert model.trimmed and "computes all tokens" not in model.notes[-1]
 
 
 def test_a_copy_of_a_fused_model_is_its_own() -> None:

@@ -26,6 +26,7 @@ from torch.utils.checkpoint import checkpoint
 from finetooth.errors import ModelError
 from finetooth.model import flex, segments
 from finetooth.model.device import on_device
+from finetooth.model.partial import Scores
 from finetooth.model.segments import visible
 from finetooth.tree import PrefixTree
 
@@ -42,22 +43,8 @@ class Attends(Protocol):
 
     read_K: Tensor | None
 
-    def attend(
-        self,
-        module: Any,
-        query: Tensor,
-        key: Tensor,
-        value: Tensor,
-        scale: float,
-        window: int | None,
-        softcap: float | None = None,
-        sink_H: Tensor | None = None,
-    ) -> Tensor:
-        """query [1, H, Q, D], key and value [1, G, Q, D] of the tokens of this call -> [1, H, Q, D].
-
-        softcap: scores become softcap * tanh(score / softcap). sink_H: the score of one more key with value
-        0, seen by every query.
-        """
+    def attend(self, module: Any, query: Tensor, key: Tensor, value: Tensor, scores: Scores) -> Tensor:
+        """query [1, H, Q, D], key and value [1, G, Q, D] of the tokens of this call -> [1, H, Q, D]."""
 
 
 def attention(
@@ -84,19 +71,11 @@ def attention(
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
     # Under autocast float32 rotary tables or norms leave queries and keys wider than values.
     query, key = query.to(value.dtype), key.to(value.dtype)
-    attended = tree.attend(module, query, key, value, scale, sliding_window, softcap, s_aux)
-    return attended.transpose(1, 2), None
+    scores = Scores(scale, softcap, sliding_window, s_aux)
+    return tree.attend(module, query, key, value, scores).transpose(1, 2), None
 
 
-def softmax_attention(
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    scale: float,
-    mask: Tensor,
-    softcap: float | None,
-    sink_H: Tensor | None,
-) -> Tensor:
+def softmax_attention(query: Tensor, key: Tensor, value: Tensor, scores: Scores, mask: Tensor) -> Tensor:
     """Attention with what fused kernels leave out, score by score: query [B, H, Q, D], mask [Q, S] -> the
     same shape.
 
@@ -104,12 +83,12 @@ def softmax_attention(
     Streaming Language Models with Attention Sinks", in gpt-oss's form (one learned score a head).
     """
     grouped = query.unflatten(1, (key.shape[1], -1))
-    score = grouped @ key.unsqueeze(2).transpose(-1, -2) * scale  # [B, G, H / G, Q, S]
-    if softcap is not None:
-        score = softcap * torch.tanh(score / softcap)
+    score = grouped @ key.unsqueeze(2).transpose(-1, -2) * scores.scale  # [B, G, H / G, Q, S]
+    if scores.softcap is not None:
+        score = scores.softcap * torch.tanh(score / scores.softcap)
     score = score.masked_fill(~mask, float("-inf")).flatten(1, 2)
-    if sink_H is not None:
-        sink = sink_H.to(score.dtype).view(1, -1, 1, 1).expand(*score.shape[:-1], 1)
+    if scores.sink_H is not None:
+        sink = scores.sink_H.to(score.dtype).view(1, -1, 1, 1).expand(*score.shape[:-1], 1)
         score = torch.cat([score, sink], -1)
     weight = functional.softmax(score, -1, dtype=torch.promote_types(score.dtype, torch.float32))
     weight = weight[..., : key.shape[-2]].to(value.dtype).unflatten(1, (key.shape[1], -1))
@@ -131,44 +110,34 @@ class TreeAttention:
         batched = (kind != "flex" or dtype == torch.bfloat16) and Chains.fit(tree, kind)
         self._chains = Chains(tree, device) if batched else None
 
-    def attend(
-        self,
-        module: Any,
-        query: Tensor,
-        key: Tensor,
-        value: Tensor,
-        scale: float,
-        window: int | None,
-        softcap: float | None = None,
-        sink_H: Tensor | None = None,
-    ) -> Tensor:
+    def attend(self, module: Any, query: Tensor, key: Tensor, value: Tensor, scores: Scores) -> Tensor:
         """See Attends."""
-        if window is not None and self._longest <= window:
-            window = None
-        plain = softcap is None and sink_H is None
+        window = None if scores.window is None or self._longest <= scores.window else scores.window
+        plain = scores.softcap is None and scores.sink_H is None
         if self._chains is not None and window is None and plain:
-            return self._chains(query, key, value, scale)
+            return self._chains(query, key, value, scores.scale)
         if self.kind == "segment" and window is None and plain:
             if self._blocks is None:
                 self._blocks = segments.plan(self.tree, self.dtype)
-            return segments.attend(query, key, value, self._blocks, scale)
-        if self.kind == "flex" and sink_H is None:
+            return segments.attend(query, key, value, self._blocks, scores.scale)
+        if self.kind == "flex" and scores.sink_H is None:
             self._forest = self._forest or flex.Forest(self.tree, self.device)
-            return flex.attend(query, key, value, self._forest, scale, window, softcap)
+            return flex.attend(query, key, value, self._forest, scores.scale, window, scores.softcap)
         if window not in self._masks:
             self._masks[window] = on_device(visible(self.tree, window), self.device)
+        mask = self._masks[window]
         if not plain:
             # Its [H, N, N] scores are computed again in the backward pass: they would be kept for each layer.
-            how = (scale, self._masks[window], softcap, sink_H)
             out: Tensor = checkpoint(
-                softmax_attention, query, key, value, *how, use_reentrant=False, preserve_rng_state=False
-            )
+                softmax_attention, query, key, value, scores, mask,
+                use_reentrant=False, preserve_rng_state=False,
+            )  # fmt: skip
             return out
         shared = query.shape[1] // key.shape[1]
         if shared > 1 and self.device.type == "cuda":  # the masked kernel that keeps no scores has no groups
             key, value, shared = key.repeat_interleave(shared, 1), value.repeat_interleave(shared, 1), 1
         return functional.scaled_dot_product_attention(
-            query, key, value, attn_mask=self._masks[window], scale=scale, enable_gqa=shared > 1
+            query, key, value, attn_mask=mask, scale=scores.scale, enable_gqa=shared > 1
         )
 
 

@@ -32,10 +32,9 @@ class Above:
                 self._spans.append((stretch, int(low), int(high)))
         self._masks: dict[tuple[int, int], Tensor | None] = {}
 
-    def merge(
-        self, module: Any, query: Tensor, out: Tensor, lse: Tensor, scores: Scores, window: int | None
-    ) -> None:
+    def merge(self, module: Any, query: Tensor, out: Tensor, lse: Tensor, scores: Scores) -> None:
         """Fold attention to the stretches into out [1, H, K, D] and its log-sum-exp [1, H, K]."""
+        window = scores.window
         for number, (stretch, low, high) in enumerate(self._spans):
             place_k = self._place_K[low:high]
             mask = None
@@ -81,26 +80,16 @@ class Fill:
         self.kept: dict[Any, tuple[Tensor, Tensor]] = {}
         self.read_K: Tensor | None = None
 
-    def attend(
-        self,
-        module: Any,
-        query: Tensor,
-        key: Tensor,
-        value: Tensor,
-        scale: float,
-        window: int | None,
-        softcap: float | None = None,
-        sink_H: Tensor | None = None,
-    ) -> Tensor:
+    def attend(self, module: Any, query: Tensor, key: Tensor, value: Tensor, scores: Scores) -> Tensor:
         """See attention.Attends."""
-        scores = Scores(scale, softcap)
         self.kept[module] = (key, value)
+        window = scores.window
         band = None if window is None or window >= self.turns else self._band(window, query)
         query_grid, key_grid, value_grid = (self._grid.spread(states) for states in (query, key, value))
         own, own_lse = partial_attention(query_grid, key_grid, value_grid, scores, band, band is None)
         out, lse = self._grid.gather(own), self._grid.gather(own_lse)
-        self._above.merge(module, query, out, lse, scores, window)
-        return add_sink(out, lse, sink_H)
+        self._above.merge(module, query, out, lse, scores)
+        return add_sink(out, lse, scores.sink_H)
 
     def _band(self, window: int, query: Tensor) -> Tensor:
         if window not in self._bands:
@@ -124,23 +113,12 @@ class Step:
         self._lane_K, self._slot_K = (on_device(at, lanes.device) for at in (lane_K, slot_K))
         self.read_K: Tensor | None = None
 
-    def attend(
-        self,
-        module: Any,
-        query: Tensor,
-        key: Tensor,
-        value: Tensor,
-        scale: float,
-        window: int | None,
-        softcap: float | None = None,
-        sink_H: Tensor | None = None,
-    ) -> Tensor:
+    def attend(self, module: Any, query: Tensor, key: Tensor, value: Tensor, scores: Scores) -> Tensor:
         """See attention.Attends."""
-        scores = Scores(scale, softcap)
         self._lanes.store(module, self._lane_K, self._slot_K, key, value)
-        out, lse = self._own.attend(module, query, scores, window)
+        out, lse = self._own.attend(module, query, scores)
         for tail in self._tails:
-            part, part_lse = tail.attend(module, query, scores, window)
+            part, part_lse = tail.attend(module, query, scores)
             if tail.at is None:
                 merge(out, lse, part, part_lse)
             else:
@@ -148,5 +126,5 @@ class Step:
                 merge(some, some_lse, part, part_lse)
                 out.index_copy_(2, tail.at, some)
                 lse.index_copy_(2, tail.at, some_lse)
-        self._above.merge(module, query, out, lse, scores, window)
-        return add_sink(out, lse, sink_H)
+        self._above.merge(module, query, out, lse, scores)
+        return add_sink(out, lse, scores.sink_H)

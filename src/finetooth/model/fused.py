@@ -27,11 +27,8 @@ WIDE = (torch.float32, torch.float64)
 PRE_NORM = {"self_attn", "mlp", "input_layernorm", "post_attention_layernorm"}
 
 
-def fuse(hf: Any) -> bool:
-    """Bind a fused forward to every norm and gated MLP of a transformers model for which it is right.
-
-    Returns whether the last layer skips tokens that are not read (read_K of the tree's attention).
-    """
+def fuse(hf: Any) -> None:
+    """Bind a fused forward to every norm and gated MLP of a transformers model for which it is right."""
     for module in hf.modules():
         weight = next(module.parameters(), None)
         if weight is None or weight.dtype not in WIDE or weight.device.type != "cpu":
@@ -40,7 +37,6 @@ def fuse(hf: Any) -> bool:
             if _agrees(module, weight, forward):
                 _bind(module, forward)
                 break
-    return _trim_last(hf)
 
 
 def fuse_lora(hf: Any) -> None:
@@ -114,7 +110,7 @@ class _RmsNorm(torch.autograd.Function):
 
 def _gated_forward(module: Any, x: Tensor) -> Tensor:
     gate, up, down = module.gate_proj(x), module.up_proj(x), module.down_proj
-    adapted = _plain_lora(down, gate) if _is_lora(down) and not isinstance(down.base_layer, Conv1D) else None
+    adapted = _plain_lora(down, gate) if _is_lora(down) else None
     if adapted is None:
         gated: Tensor = _SwiGlu.apply(gate, up)  # type: ignore[no-untyped-call]
         out: Tensor = down(gated)
@@ -173,9 +169,10 @@ def _plain_lora(module: Any, x: Tensor) -> tuple[Any, ...] | None:
         and x.dtype in WIDE
         and not torch.is_autocast_enabled(x.device.type)
     )
+    if not plain:
+        return None
     weight_OD = base.weight.T if isinstance(base, Conv1D) else base.weight
-    factors = (module.lora_A[name].weight, module.lora_B[name].weight) if plain else ()
-    return (*factors, weight_OD, base.bias, module.scaling[name]) if plain else None
+    return module.lora_A[name].weight, module.lora_B[name].weight, weight_OD, base.bias, module.scaling[name]
 
 
 def _adapted(x_ND: Tensor, lora_RD: Tensor, lora_OR: Tensor, weight_OD: Tensor, scale: float) -> Tensor:
@@ -222,13 +219,8 @@ class _Lora(torch.autograd.Function):
         grad_NO, grad_x = grads[0].flatten(0, -2), None
         if ctx.needs_input_grad[0]:
             grad_x = _adapted(grad_NO, lora_OR.T, lora_RD.T, weight_OD.T, ctx.scale).view_as(x)
-        return (
-            grad_x,
-            *_lora_gradients(grad_NO, x.flatten(0, -2), lora_RD, lora_OR, ctx.scale),
-            None,
-            None,
-            None,
-        )
+        grad_lora = _lora_gradients(grad_NO, x.flatten(0, -2), lora_RD, lora_OR, ctx.scale)
+        return grad_x, *grad_lora, None, None, None
 
 
 class _GatedLora(torch.autograd.Function):
@@ -260,8 +252,9 @@ class _GatedLora(torch.autograd.Function):
 # The last layer --------------------------------------------------------------------------------------------
 
 
-def _trim_last(hf: Any) -> bool:
-    """Let the last layer compute its MLP only at tokens that are read; whether its form allows it.
+def trim_last(hf: Any) -> bool:
+    """Let the last layer compute its MLP only at tokens that are read (read_K of the tree's attention);
+    whether its form allows it.
 
     For decoder layers of the common form: norm, attention, residual, norm, MLP, residual. What else a layer
     may do with these parts is for the capability proof to see.

@@ -128,8 +128,9 @@ class LanePart:
         self._grid = Grid(row_k * most + turn_k, rows, most, lanes.device)
         self._masks: dict[int | None, Tensor] = {}
 
-    def attend(self, module: Any, query: Tensor, scores: Scores, window: int | None) -> tuple[Tensor, Tensor]:
+    def attend(self, module: Any, query: Tensor, scores: Scores) -> tuple[Tensor, Tensor]:
         """The queries' partial softmax over their lanes: [1, H, k, D] and [1, H, k]."""
+        window = scores.window
         if window not in self._masks:
             self._masks[window] = self._grid.mask(self._visible(window), query.dtype)
         if self.at is not None:

@@ -22,10 +22,16 @@ def merge(out: Tensor, lse: Tensor, part: Tensor, part_lse: Tensor) -> None:
 
 
 class Scores(NamedTuple):
-    """How scores are made: scale * query . key, and of that softcap * tanh(score / softcap) if it is set."""
+    """What a layer asks of attention: scores are scale * query . key.
+
+    softcap: they become softcap * tanh(score / softcap). window: only the keys of so many last positions are
+    seen. sink_H: the score of one more key with value 0, seen by every query.
+    """
 
     scale: float
     softcap: float | None = None
+    window: int | None = None
+    sink_H: Tensor | None = None
 
 
 def partial_attention(
@@ -38,7 +44,8 @@ def partial_attention(
 ) -> tuple[Tensor, Tensor]:
     """Softmax over these keys and its log-sum-exp: query [B, H, Q, D], key and value [B, G, S, D].
 
-    mask: of `additive`, [Q, S] or [B, 1, Q, S]. causal: query i sees the keys up to i. Without gradient.
+    mask: of `additive`, [Q, S] or [B, 1, Q, S]. causal: query i sees the keys up to i. Window and sink are
+    the caller's. Without gradient.
     """
     single = query.shape[2] == 1 and key.is_contiguous()  # batched products then take half as long
     if query.device.type == "cpu" and scores.softcap is None and not single:

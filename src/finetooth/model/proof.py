@@ -23,6 +23,12 @@ if TYPE_CHECKING:
     from finetooth.model.api import Model
 
 FASTEST = {"cpu": ("segment",), "cuda": ("flex", "dense")}  # what auto tries, by kind of device
+# What is tried with each back-end, and what the log says where the faster way was not right.
+SPEEDS = {
+    "trimmed": "",
+    "fused": "; the last layer computes all tokens, since skipping those that are not read was not proven",
+    "stock": "; with stock norms and MLPs, since fused ones were not proven",
+}
 TOLERANCE = 1e-4  # nats; fp32 rounding of two layers stays under 1e-5
 
 
@@ -58,23 +64,27 @@ def choose_backend(model: Model, wanted: str) -> None:
     AttentionInterface.register(attention.NAME, attention.attention)
     refused = ""
     for kind in FASTEST.get(model.device.type, ("dense",)) if wanted == "auto" else (wanted,):
-        slower = failure(model, kind, fast=True)
-        fast = slower is None
-        reason = None if fast else failure(model, kind, fast=False)
-        if reason is None:
-            model.hf.set_attn_implementation(attention.NAME)
-            model.attention = kind
-            model.trimmed = fast and fused.fuse(model.hf)
-            model.notes.append(f"attention: {kind}, proven on a small random copy{refused}")
-            if slower:
-                model.notes.append(f"stock norms and MLPs: with fused ones {slower}")
-            return
+        for speed, lost in SPEEDS.items():
+            reason = failure(model, kind, speed)
+            if reason is None:
+                model.attention = kind
+                prepare(model, speed)
+                model.notes.append(f"attention: {kind}, proven on a small random copy{refused}{lost}")
+                return
         if wanted != "auto":
             raise ModelError(f"attention {kind!r} does not work for {model.hf.config.model_type}: {reason}.")
         refused += f", because {kind} was not proven: {reason}"
     model.padded = rows_can_be_padded(model)
     how = "padded batches" if model.padded else "one row a call"
     model.notes.append(f"attention: rows, {how}{refused}")
+
+
+def prepare(model: Model, speed: str) -> None:
+    """Let the network compute over trees, with the modules of this speed (a key of SPEEDS)."""
+    model.hf.set_attn_implementation(attention.NAME)
+    if speed != "stock":
+        fused.fuse(model.hf)
+    model.trimmed = speed == "trimmed" and fused.trim_last(model.hf)
 
 
 def rows_can_be_padded(model: Model) -> bool:
@@ -105,9 +115,9 @@ def _call_dependent_rope(config: Any) -> str | None:
     return next((kind for kind in sorted(kinds) if kind in ("dynamic", "longrope", "su")), None)
 
 
-def failure(model: Model, kind: str, fast: bool) -> str | None:
-    """Why this back-end, with or without fused modules, cannot be used for the model's architecture; None
-    when it was just proven right.
+def failure(model: Model, kind: str, speed: str = "stock") -> str | None:
+    """Why this back-end, with modules of this speed (a key of SPEEDS), cannot be used for the model's
+    architecture; None when it was just proven right.
     """
     if rope := _call_dependent_rope(model.hf.config):
         return f"its rotary positions ({rope}) depend on the longest row of a call"
@@ -120,9 +130,8 @@ def failure(model: Model, kind: str, fast: bool) -> str | None:
         with torch.no_grad(), quiet():
             want_M = stock.logprobs(tree)
             want = [choice.logprob for choice in sorted(stock.choose(rows, options))]
-            small.set_attn_implementation(attention.NAME)
             ours = model.sibling(small, kind)
-            ours.trimmed = fast and fused.fuse(small)
+            prepare(ours, speed)
             gap = float((ours.logprobs(tree) - want_M).abs().max())
             got = [choice.logprob for choice in sorted(ours.choose(rows, options))]
         if kind == "flex" and model.device.type == "cuda":  # the kernels that training needs can be made
