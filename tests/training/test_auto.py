@@ -142,6 +142,6 @@ def test_small_trees_where_little_is_shared() -> None:
     """Rows of 150 tokens that share 25 take small trees; behind 400 shared tokens one tree is cheaper."""
     alone = [Row([*range(25), *range(1000 * i, 1000 * i + 125)], [0.0] * 150) for i in range(1, 17)]
     shared = [Row([*range(400), *range(1000 * i, 1000 * i + 44)], [0.0] * 444) for i in range(1, 17)]
-    for rows, tokens in ((alone, 1024), (shared, 2048)):
+    for rows, tokens in ((alone, 768), (shared, 1536)):
         known = facts(sample=tuple(rows))
         assert resolve(TrainConfig(), known).config.micro_tokens == tokens

@@ -111,28 +111,35 @@ class _RmsNorm(torch.autograd.Function):
 def _gated_forward(module: Any, x: Tensor) -> Tensor:
     gate, up, down = module.gate_proj(x), module.up_proj(x), module.down_proj
     adapted = _plain_lora(down, gate) if _is_lora(down) else None
-    if adapted is None:
-        gated: Tensor = _SwiGlu.apply(gate, up)  # type: ignore[no-untyped-call]
-        out: Tensor = down(gated)
+    if adapted is not None:
+        out: Tensor = _GatedLora.apply(gate, up, *adapted)  # type: ignore[no-untyped-call]
+    elif type(down) is nn.Linear and down.bias is None and down.weight.dtype == gate.dtype:
+        out = _GatedLinear.apply(gate, up, down.weight)
     else:
-        out = _GatedLora.apply(gate, up, *adapted)  # type: ignore[no-untyped-call]
+        out = down(functional.silu(gate) * up)
     return out
 
 
-class _SwiGlu(torch.autograd.Function):
-    """silu(gate) * up (Shazeer 2020, equation 6), keeping only its two inputs."""
+class _GatedLinear(torch.autograd.Function):
+    """(silu(gate) * up) @ weight.T (Shazeer 2020, equation 6). The left factor is computed again in the
+    backward pass.
+    """
 
     @staticmethod
-    def forward(ctx: Any, gate: Tensor, up: Tensor) -> Tensor:
-        ctx.save_for_backward(gate, up)
-        return functional.silu(gate).mul_(up)
+    def forward(ctx: Any, gate: Tensor, up: Tensor, weight_OF: Tensor) -> Tensor:
+        ctx.save_for_backward(gate, up, weight_OF)
+        return functional.silu(gate).mul_(up) @ weight_OF.T
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *grads: Any) -> Any:
-        gate, up = ctx.saved_tensors
-        grad_gate = torch.ops.aten.silu_backward(grads[0] * up, gate)
-        return grad_gate, functional.silu(gate).mul_(grads[0])
+        gate, up, weight_OF = ctx.saved_tensors
+        silu, grad_weight = functional.silu(gate), None
+        if ctx.needs_input_grad[2]:
+            grad_weight = grads[0].flatten(0, -2).T @ (silu * up).flatten(0, -2)
+        grad_gated = grads[0] @ weight_OF
+        grad_up = silu.mul_(grad_gated)
+        return torch.ops.aten.silu_backward(grad_gated.mul_(up), gate), grad_up, grad_weight
 
 
 # LoRA ------------------------------------------------------------------------------------------------------
@@ -176,13 +183,7 @@ def _plain_lora(module: Any, x: Tensor) -> tuple[Any, ...] | None:
 
 
 def _adapted(x_ND: Tensor, lora_RD: Tensor, lora_OR: Tensor, weight_OD: Tensor, scale: float) -> Tensor:
-    """x @ (weight + scale * B A).T.
-
-    For many tokens the sum in brackets is made, used and let go: that writes O x D numbers where a product
-    behind the layer's writes N x O. For few tokens the factors are applied one after the other.
-    """
-    if len(x_ND) * sum(weight_OD.shape) > weight_OD.numel():
-        return x_ND @ torch.addmm(weight_OD, lora_OR, lora_RD, alpha=scale).T
+    """x @ (weight + scale * B A).T, the factors applied one after the other."""
     return (x_ND @ weight_OD.T).addmm_(x_ND @ lora_RD.T, lora_OR.T, alpha=scale)
 
 

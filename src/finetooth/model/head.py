@@ -152,15 +152,15 @@ class _Plain(torch.autograd.Function):
         if mean_KD is not None:
             mean_KD.div_(lse_K.unsqueeze(-1))
         lse_K = lse_K.log_().add_(top_K)
-        ctx.save_for_backward(hidden_KD, weight_VD, read_M, token_M, lse_K, mean_KD, *kept)
-        ctx.scale = scale
+        ctx.save_for_backward(hidden_KD, weight_VD, read_M, token_M, lse_K, mean_KD)
+        ctx.kept, ctx.scale = kept, scale
         # Both terms are rounded apart from each other; a log-probability is never above 0.
         return (picked_M - lse_K.index_select(0, read_M)).clamp_(max=0.0)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *grads: Any) -> Any:
-        hidden_KD, weight_VD, read_M, token_M, lse_K, mean_KD, *kept = ctx.saved_tensors
+        hidden_KD, weight_VD, read_M, token_M, lse_K, mean_KD = ctx.saved_tensors
         grad_M = grads[0] * ctx.scale
         total_K = grad_M.new_zeros(len(hidden_KD)).index_add_(0, read_M, grad_M).neg_().unsqueeze(-1)
         grad_M = grad_M.unsqueeze(-1).to(weight_VD.dtype)
@@ -169,13 +169,16 @@ class _Plain(torch.autograd.Function):
             grad_KD = (mean_KD * total_K).index_add_(0, read_M, picked_MD.to(mean_KD.dtype))
             return grad_KD.to(hidden_KD.dtype), None, None, None, None, None
         grad_KD = torch.zeros_like(hidden_KD).index_add_(0, read_M, picked_MD)
-        grad_VD = torch.zeros_like(weight_VD)
-        grad_VD.index_add_(0, token_M, hidden_KD.index_select(0, read_M).mul_(grad_M))
-        for index, part in enumerate(_chunks(len(weight_VD), len(hidden_KD), weight_VD.device)):
-            logit_KC = kept[index] if kept else _logits(hidden_KD, weight_VD[part], ctx.scale)
-            grad_KC = (logit_KC - lse_K.unsqueeze(-1)).exp_().mul_(total_K).to(weight_VD.dtype)
+        grad_VD = torch.empty_like(weight_VD)
+        # A chunk of kept logits is let go for the chunk of the gradient that comes from it.
+        kept = ctx.kept[::-1]
+        ctx.kept = []
+        for part in _chunks(len(weight_VD), len(hidden_KD), weight_VD.device):
+            logit_KC = kept.pop() if kept else _logits(hidden_KD, weight_VD[part], ctx.scale)
+            grad_KC = logit_KC.sub_(lse_K.unsqueeze(-1)).exp_().mul_(total_K).to(weight_VD.dtype)
             grad_KD.addmm_(grad_KC, weight_VD[part])
-            grad_VD[part].addmm_(grad_KC.T, hidden_KD)
+            torch.mm(grad_KC.T, hidden_KD, out=grad_VD[part])
+        grad_VD.index_add_(0, token_M, hidden_KD.index_select(0, read_M).mul_(grad_M))
         return grad_KD, grad_VD, None, None, None, None
 
 
