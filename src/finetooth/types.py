@@ -12,18 +12,29 @@ StopReason = Literal["stop", "string", "length"]
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One turn of a conversation. `role` is system, user or assistant."""
+    """One turn of a conversation. `role` is system, user, assistant or tool.
+
+    weight: of an assistant's turn in training; 0 is context that is not learned. more: what else a chat
+    template may read of a turn, under the field's names: tool_calls, tool_call_id, name, reasoning_content.
+    """
 
     role: str
     content: str
+    weight: float = 1.0
+    more: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A possible continuation of a context, and what it is for. `target` is what training imitates."""
+    """A possible continuation of a context, and what it is for. `target` is what training imitates.
+
+    weight, more: as of a Message.
+    """
 
     text: str
     role: AnswerRole = "target"
+    weight: float = 1.0
+    more: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,12 +43,14 @@ class Example:
 
     `context` is empty for plain text, whose `answers[0]` is the whole document. `tags` carries what the row
     came with and is not trained on: `label`, `group`, `file`, `line`, and the user's own columns.
+    tools: JSON schemas of the functions that the assistant may call, as chat templates take them.
     """
 
     id: str
     context: tuple[Message, ...]
     answers: tuple[Answer, ...]
     tags: Mapping[str, Any] = field(default_factory=dict)
+    tools: tuple[Mapping[str, Any], ...] = ()
 
     @property
     def target(self) -> str:
