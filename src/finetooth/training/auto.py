@@ -137,20 +137,21 @@ def micro_tokens(facts: Facts, adapter: str = "lora", batch: int = 16) -> tuple[
     tokens = 128 * int(max(TOKENS_LOW, min(TOKENS_HIGH, (room - LOGITS) / per_token)) / 128)
     most = tokens
     if facts.held is None and facts.sample:
-        tokens = _small_trees(facts.sample[:batch], most)
+        tokens = _small_trees(facts.sample[:batch], most, 512 if adapter == "none" else 768)
     gib = facts.memory / 2**30
     why = f"about {tokens * per_token / 2**20:.0f} MiB of activations, in {gib:.0f} GiB of memory"
     return tokens, why if tokens == most else f"{why}; more would save little time: these rows share little"
 
 
-def _small_trees(rows: tuple[Row, ...], most: int) -> int:
-    """The smallest size of micro-trees, of 768 tokens and its doubles, that computes at most a tenth more.
+def _small_trees(rows: tuple[Row, ...], most: int, least: int) -> int:
+    """The smallest of `least` and its doubles at which micro-trees compute at most a tenth more.
 
-    A CPU is a twentieth faster with 1,024 tokens at once, a tenth slower with 512, and memory goes with them
-    (log.md); what counts beyond is that prefixes are not computed again in each tree.
+    A CPU is a few percent faster with larger trees, and memory goes with them (log.md); what counts beyond
+    is that prefixes are not computed again in each tree. Trained weights need memory of their own, so those
+    trees are the smaller ones.
     """
     whole = len(PrefixTree.build(rows))
-    for tokens in (768, 1536, 3072, 6144):
+    for tokens in (least, 2 * least, 4 * least, 8 * least):
         if tokens < most and sum(len(tree) for tree in microtrees(rows, tokens)) <= 1.1 * whole:
             return tokens
     return most

@@ -140,7 +140,13 @@ def _backward(model: Model, objective: Objective, tree: PrefixTree, units: float
 
 
 def _gradients(model: Model) -> list[Tensor]:
-    """The gradient of each trained weight. They stay from step to step, for the same reason."""
+    """The gradient of each trained weight. They stay from step to step, for the same reason.
+
+    So those of embeddings may come as the few rows that a tree holds, and are added to what is there.
+    """
+    for module in model.hf.modules():
+        if isinstance(module, torch.nn.Embedding):
+            module.sparse = module.weight.is_leaf and model.device.type == "cpu"
     for weight in model.trainable():
         if weight.grad is None:
             weight.grad = torch.zeros_like(weight)
@@ -215,4 +221,4 @@ def _finite_alone(model: Model, objective: Objective, row: Row) -> bool:
     if not loss_U.requires_grad:
         return True
     grads = torch.autograd.grad(loss_U.sum(), model.trainable(), allow_unused=True)
-    return all(bool(torch.isfinite(grad).all()) for grad in grads if grad is not None)
+    return all(bool(torch.isfinite(grad.to_dense()).all()) for grad in grads if grad is not None)
