@@ -142,7 +142,11 @@ def run_training(case: TrainingCase, systems: Sequence[System], setting: Setting
 def run_group(
     systems: Sequence[System], spec: Mapping[str, Any], setting: Setting, rates: list[float]
 ) -> dict[str, dict[str, Any]]:
-    """Warm-up and timed rounds of systems that are loaded together; each round begins with another one."""
+    """Warm-up and timed rounds of systems that are loaded together; each round begins with another one.
+
+    In a round each system takes two steps and the second is timed: some kernels page out what a process that
+    sleeps for a minute has mapped, weights among it, which no training that runs on would see.
+    """
     found: dict[str, dict[str, Any]] = {}
     children = start(systems, spec, setting, found)
     probe = setting.probe()
@@ -151,7 +155,9 @@ def run_group(
         with setting.quiet:
             rates += probe.turn()["rates"]
             for child in [*children[at % len(children) :], *children[: at % len(children)]]:
-                take(child, found[child.name], children, keep=at >= setting.warmup)
+                take(child, found[child.name], children, keep=False)  # wakes: idle memory may be paged out
+                if child in children:
+                    take(child, found[child.name], children, keep=at >= setting.warmup)
         print(f"  round {at + 1} of {setting.warmup + setting.steps}", file=sys.stderr, flush=True)
     setting.quiet.release()
     for child in children:
