@@ -56,15 +56,31 @@ def test_a_text_of_two_splits_stays_in_the_test_and_conflicts_are_counted() -> N
     assert report.conflicts == 2
 
 
-@pytest.mark.parametrize("name", ["clinc150", "sms_spam", "snips"])
+SPLITS = {
+    "clinc150": ["train", "validation", "test"],
+    "sms_spam": ["train"],
+    "snips": ["train", "test"],
+    "e2e_cleaned": ["train"],
+    "gsm8k": ["train"],
+    "wikisql_text2sql": ["train", "test"],
+}
+
+
+def test_several_answers_to_one_text_may_stay() -> None:
+    splits = {"train": [("facts", "One way."), ("facts", "Another."), ("Facts", "one way")]}
+    kept, report = convert.without_copies(splits, several=True)
+    assert kept == {"train": splits["train"][:2]}
+    assert report.within == {"train": 1} and report.conflicts == 0
+
+
+@pytest.mark.parametrize("name", SPLITS)
 def test_the_task_file_is_valid_and_reads_what_the_converter_writes(name: str) -> None:
     task = load_task(TASKS / f"{name}.yaml")
     folder = TASKS / "data" / name
     files = {
         part for part in (task.data.train, task.data.validation, task.data.test) if isinstance(part, str)
     }
-    splits = {"clinc150": ["train", "validation", "test"], "sms_spam": ["train"], "snips": ["train", "test"]}
-    assert files == {str(folder / f"{split}.jsonl") for split in splits[name]}
+    assert files == {str(folder / f"{split}.jsonl") for split in SPLITS[name]}
     assert name in convert.READERS
 
 
@@ -75,9 +91,14 @@ def test_the_task_file_is_valid_and_reads_what_the_converter_writes(name: str) -
         ("clinc150", {"train": 7485, "validation": 2999, "test": 4500}, 150),
         ("sms_spam", {"train": 5137}, 2),
         ("snips", {"train": 13518, "test": 695}, 7),
+        ("e2e_cleaned", {"train": 4131}, None),
+        ("gsm8k", {"train": 7473}, None),
+        ("wikisql_text2sql", {"train": 4420, "test": 469}, None),
     ],
 )
-def test_converting_the_published_files(name: str, rows: dict[str, int], labels: int, tmp_path: Path) -> None:
+def test_converting_the_published_files(
+    name: str, rows: dict[str, int], labels: int | None, tmp_path: Path
+) -> None:
     source = convert.data_directory()
     if not (source / name).is_dir():
         pytest.skip(f"{name} is not under FINETOOTH_DATA")
@@ -88,7 +109,11 @@ def test_converting_the_published_files(name: str, rows: dict[str, int], labels:
     for split, count in rows.items():
         written = list(read_jsonl(tmp_path / name / f"{split}.jsonl"))
         assert len(written) == count
-        assert len({row["label"] for row in written}) == labels, split
         assert not any("�" in json.dumps(row, ensure_ascii=False) for row in written)
-        texts += [normalise(row["text"]) for row in written]
+        if labels is None:
+            assert all(set(row) == {"question", "answer"} for row in written)
+            texts += [f"{normalise(row['question'])}\0{normalise(row['answer'])}" for row in written]
+        else:
+            assert len({row["label"] for row in written}) == labels, split
+            texts += [normalise(row["text"]) for row in written]
     assert len(set(texts)) == len(texts)

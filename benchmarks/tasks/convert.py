@@ -1,6 +1,6 @@
-"""Convert the public data sets of the benchmark tasks to finetooth's `text, label` rows.
+"""Convert the public data sets of the benchmark tasks to rows of `text, label` or `question, answer`.
 
-    python benchmarks/tasks/convert.py [clinc150] [sms_spam] [snips]
+    python benchmarks/tasks/convert.py [clinc150] [sms_spam] [snips] [e2e_cleaned] [gsm8k] [wikisql_text2sql]
 
 reads $FINETOOTH_DATA (default: ../shared/data beside the checkout) and writes benchmarks/tasks/data/, which
 git ignores. A text that occurs twice, by finetooth's own normalisation, is kept once: in the test file
@@ -10,6 +10,9 @@ before the validation file before the training file. What was left out is counte
 from __future__ import annotations
 
 import argparse
+import bz2
+import csv
+import io
 import json
 import os
 import re
@@ -93,15 +96,48 @@ def read_snips(folder: Path) -> tuple[dict[str, Rows], int]:
     return splits, total
 
 
+def read_e2e_cleaned(folder: Path) -> tuple[dict[str, Rows], int]:
+    """Facts about a restaurant and sentences that tell them, several for the same facts; finetooth splits."""
+    text, repaired = decode((folder / "devel-fixed.no-ol.csv").read_bytes())
+    return {"train": [(row["mr"], row["ref"]) for row in csv.DictReader(io.StringIO(text))]}, repaired
+
+
+def read_gsm8k(folder: Path) -> tuple[dict[str, Rows], int]:
+    """Word problems and their solutions, without the calculator's marks; the published training part."""
+    text, repaired = decode((folder / "train.jsonl").read_bytes())
+    rows = [json.loads(line) for line in text.splitlines()]
+    return {"train": [(row["question"], re.sub(r"<<.*?>>", "", row["answer"])) for row in rows]}, repaired
+
+
+def read_wikisql(folder: Path) -> tuple[dict[str, Rows], int]:
+    """A part of the questions, with values replaced by var0, var1, ..., and their query in short."""
+    sizes = {"train": 5000, "test": 500}
+    splits: dict[str, Rows] = {split: [] for split in sizes}
+    for query in json.loads(bz2.decompress((folder / "wikisql.json.bz2").read_bytes())):
+        sql = query["sql"][0].replace(" FROM TABLE AS TABLEalias0", "").replace("TABLEalias0.", "")
+        for sentence in query["sentences"]:
+            split = sentence["question-split"]
+            if split in sizes and len(splits[split]) < sizes[split]:
+                splits[split].append((sentence["text"], sql.removesuffix(" ;").replace("_FIELD", "")))
+    return splits, 0
+
+
 READERS: dict[str, Callable[[Path], tuple[dict[str, Rows], int]]] = {
     "clinc150": read_clinc150,
     "sms_spam": read_sms_spam,
     "snips": read_snips,
+    "e2e_cleaned": read_e2e_cleaned,
+    "gsm8k": read_gsm8k,
+    "wikisql_text2sql": read_wikisql,
 }
+QUESTIONS = {"e2e_cleaned", "gsm8k", "wikisql_text2sql"}  # written as question, answer
+SEVERAL = {"e2e_cleaned"}  # the same text has several right answers, all of which stay
 
 
-def without_copies(splits: Mapping[str, Rows]) -> tuple[dict[str, Rows], Report]:
-    """The splits with every normalised text once, and the report of what was left out."""
+def without_copies(splits: Mapping[str, Rows], several: bool = False) -> tuple[dict[str, Rows], Report]:
+    """The splits with every normalised text once, and the report of what was left out. several: every pair
+    of text and label once.
+    """
     first: dict[str, tuple[str, str]] = {}  # normalised text -> (split, label) of the row that stays
     kept: dict[str, Rows] = {split: [] for split in splits}
     within = dict.fromkeys(splits, 0)
@@ -109,14 +145,15 @@ def without_copies(splits: Mapping[str, Rows]) -> tuple[dict[str, Rows], Report]
     conflicts = 0
     for split in (name for name in PRECEDENCE if name in splits):
         for text, label in splits[split]:
-            where, known = first.setdefault(normalise(text), (split, ""))
+            key = normalise(text) + (f"\0{normalise(label)}" if several else "")
+            where, known = first.setdefault(key, (split, ""))
             if not known:
-                first[normalise(text)] = (split, label)
+                first[key] = (split, label)
                 kept[split].append((text, label))
                 continue
             within[split] += where == split
             across[split] += where != split
-            conflicts += known != label
+            conflicts += not several and known != label
     written = {split: len(rows) for split, rows in kept.items()}
     return kept, Report(written, within, across, conflicts)
 
@@ -124,9 +161,10 @@ def without_copies(splits: Mapping[str, Rows]) -> tuple[dict[str, Rows], Report]
 def convert(name: str, source: Path, out: Path) -> Report:
     """Write out/NAME/{train,validation,test}.jsonl of one data set, as far as it has these splits."""
     splits, repaired = READERS[name](source / name)
-    kept, report = without_copies(splits)
+    kept, report = without_copies(splits, name in SEVERAL)
+    keys = ("question", "answer") if name in QUESTIONS else ("text", "label")
     for split, rows in kept.items():
-        write_jsonl(out / name / f"{split}.jsonl", ({"text": text, "label": label} for text, label in rows))
+        write_jsonl(out / name / f"{split}.jsonl", (dict(zip(keys, row, strict=True)) for row in rows))
     return Report(report.written, report.within, report.across, report.conflicts, repaired)
 
 
