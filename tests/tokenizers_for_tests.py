@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -74,7 +75,12 @@ LLAMA3_PIECES = (
 )
 
 
-def byte_level(special: list[str], vocab_size: int = 400, pieces: str | None = None) -> tokenizers.Tokenizer:
+def byte_level(
+    special: list[str],
+    vocab_size: int = 400,
+    pieces: str | None = None,
+    texts: Sequence[str] = SENTENCES,
+) -> tokenizers.Tokenizer:
     """A byte-level BPE, cut into pieces as in GPT-2, or by another pattern."""
     backend = tokenizers.Tokenizer(models.BPE())
     backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -92,7 +98,7 @@ def byte_level(special: list[str], vocab_size: int = 400, pieces: str | None = N
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
-    backend.train_from_iterator(SENTENCES, trainer)
+    backend.train_from_iterator(texts, trainer)
     return backend
 
 

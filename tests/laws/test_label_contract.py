@@ -65,7 +65,7 @@ def test_scored_tokens_are_the_answers_and_their_stop(
     tokenizer = tokenizer_of[family]
     for template in templates(family):
         if (family, shape, template) == ("qwen3", "thinking", "chat"):
-            continue  # refused: see below
+            continue  # the template sets a thought's line breaks: see below
         renderer = Renderer(tokenizer, template)
         # A base model ends with its EOS whatever the template; a chat template with its own stop token.
         stop = STOPS[family] if template == "chat" else tokenizer.special_tokens["eos_token"]
@@ -117,8 +117,17 @@ def test_an_empty_thought_is_in_the_context_and_not_scored(tokenizer_of: dict[st
         context = renderer.tokenizer.decode(row.tokens[row.weight == 0])
         assert context.endswith("<|im_start|>assistant\n<think>\n\n</think>\n\n")
         assert context.count("<think>") == 1
-    with pytest.raises(DataError, match="does not continue"):  # a thought after the empty one
-        renderer.rows(Example("x", CONTEXTS["thinking"], (Answer("left"),)))
+
+
+def test_rows_with_a_thought_are_asked_with_thinking_on(tokenizer_of: dict[str, Tokenizer]) -> None:
+    """One conversation: its first answer has a thought, its second has none."""
+    renderer = Renderer(tokenizer_of["qwen3"])
+    first, second = renderer.rows(Example("x", CONTEXTS["thinking"], (Answer("left"),)))
+    decode = renderer.tokenizer.decode
+    assert decode(first.tokens[first.weight > 0]) == "<think>\nFrance?\n</think>\n\nParis<|im_end|>"
+    assert decode(first.tokens[first.weight == 0]).endswith("<|im_start|>assistant\n")
+    assert decode(second.tokens[second.weight > 0]) == "left<|im_end|>"
+    assert decode(second.tokens[second.weight == 0]).endswith("assistant\n<think>\n\n</think>\n\n")
 
 
 def test_plain_text_scores_all_but_its_first_token(tokenizer_of: dict[str, Tokenizer]) -> None:

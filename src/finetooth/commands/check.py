@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +16,8 @@ from finetooth.data.locate import context_length, model_directory
 from finetooth.data.overlong import row_limit
 from finetooth.data.prepare import MOST_BROKEN, Assembled, assemble
 from finetooth.data.render import Renderer
-from finetooth.data.survey import Sample, Survey, plain_samples, survey
+from finetooth.data.show import row_text
+from finetooth.data.survey import Sample, Survey, embedded_tokens, plain_samples, survey
 from finetooth.data.tokens import Tokenizer
 from finetooth.errors import ModelError
 from finetooth.rundir import write_json, write_jsonl
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
 
 SHOWN_LABELS = 20
 SHOWN_ROWS = 5
-SHOWN_CHARACTERS = 700
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,8 +58,8 @@ class CheckReport:
             "sides": {side: len(rows) for side, rows in self.data.sides.items()},
             "rejected": [row.to_json() for row in self.data.rejected],
             "labels": self.labels,
-            "tokens": asdict(self.tokens) if self.tokens else None,
-            "samples": [asdict(sample) for sample in self.samples],
+            "tokens": _counts(self.tokens) if self.tokens else None,
+            "samples": [sample.to_json() for sample in self.samples],
             "problems": self.problems,
             "notes": self.notes,
         }
@@ -75,7 +75,7 @@ class CheckReport:
             parts.append(_tokens_table(self.tokens))
         if self.labels:
             parts.append(_labels_table(self.labels))
-        parts += [_sample_text(sample) for sample in self.samples]
+        parts += [row_text(sample) for sample in self.samples]
         parts.append(_verdict(self))
         for part in parts:
             console.print()
@@ -128,7 +128,13 @@ def _survey(config: Task, data: Assembled, tokenizer_dir: Path | None, notes: li
         return None
     tokenizer = Tokenizer.load(directory)
     limit = row_limit(config.data.max_tokens, context_length(directory), tokenizer)
-    return survey(Renderer(tokenizer, config.template, config.instruction), data.sides, limit)
+    renderer = Renderer(tokenizer, config.template, config.instruction)
+    return survey(renderer, data.sides, limit, embedded_tokens(directory))
+
+
+def _counts(tokens: Survey) -> dict[str, Any]:
+    """The survey without its samples, which the report has itself."""
+    return {name: value for name, value in asdict(replace(tokens, samples=[])).items() if name != "samples"}
 
 
 def _directory(name: str) -> Path:
@@ -146,6 +152,12 @@ def _token_problems(config: Task, tokens: Survey, notes: list[str]) -> list[str]
         reasons = "\n".join(f"  {reason}" for _, reason in tokens.unusable[:3])
         text = f"{len(tokens.unusable)} rows cannot be rendered and are set aside:\n{reasons}"
         (problems if len(tokens.unusable) > MOST_BROKEN * total else notes).append(text)
+    if tokens.unembedded:
+        listed = ", ".join(map(repr, tokens.unembedded[:SHOWN_ROWS]))
+        problems.append(
+            f"The model has no embedding for {len(tokens.unembedded)} tokens of these rows: {listed}. They "
+            "were added to the tokenizer alone. Use a template without them: `template: instruction`."
+        )
     if tokens.overlong:
         listed = ", ".join(tokens.overlong[:SHOWN_ROWS])
         more = f" and {len(tokens.overlong) - SHOWN_ROWS} more" if len(tokens.overlong) > SHOWN_ROWS else ""
@@ -236,25 +248,6 @@ def _labels_table(labels: dict[str, dict[str, int]]) -> Table:
     for label, counts in list(labels.items())[:SHOWN_LABELS]:
         table.add_row(Text(label), *(f"{counts[side]:,}" for side in sides))
     return table
-
-
-def _sample_text(sample: Sample) -> Text:
-    """A row with its scored part between ⟦ and ⟧, underlined and green; ↵ shows its line breaks."""
-    from rich.text import Text
-
-    context = sample.context
-    if len(context) > SHOWN_CHARACTERS:
-        context = f"{context[: SHOWN_CHARACTERS // 2]} [...] {context[-SHOWN_CHARACTERS // 2 :]}"
-    scored = sample.scored
-    if len(scored) > SHOWN_CHARACTERS:
-        scored = f"{scored[: SHOWN_CHARACTERS // 2]} [...] {scored[-SHOWN_CHARACTERS // 2 :]}"
-    return Text.assemble(
-        (f"Row {sample.where}, scored between ⟦ ⟧\n", "bold"),
-        (context, "dim"),
-        ("⟦", "bold green"),
-        (scored.replace("\n", "↵\n"), "green underline"),
-        ("⟧", "bold green"),
-    )
 
 
 def _verdict(report: CheckReport) -> Table:

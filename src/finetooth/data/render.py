@@ -7,23 +7,26 @@ two renderings, with and without the answer; nothing is searched for in text tha
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 import numpy as np
 
+from finetooth.data import turns
+from finetooth.data.boundary import shared
 from finetooth.data.examples import place
-from finetooth.data.template import THINKING_OFF, ChatTemplate, Clock, TemplateRefusal, choose
+from finetooth.data.template import ChatTemplate, Clock, choose
 from finetooth.data.tokens import Tokenizer
+from finetooth.data.writer import PROBE_ANSWER, PROBE_QUESTION, Tools, Writer
 from finetooth.errors import DataError
 from finetooth.tree import Row
 from finetooth.types import Example, Message
 
 NO_BOS = "The tokenizer has no BOS: rows of plain text start with its EOS."
-PROBE_SYSTEM = "Reply briefly to finetooth."
-PROBE_QUESTION = "Which way?"
-PROBE_ANSWER = "Left, then right."
+MARKUP = re.compile(r"<[|｜][^<>|｜\s]+[|｜]>|<(?:start|end)_of_turn>|\[/?INST\]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,9 +44,11 @@ class Renderer:
     file. instruction: a system prompt for every context; an example's own system message follows it.
     clock: read by templates that write the date. Raises DataError when a template cannot be trained on.
 
-    kind: chat, instruction, plain or file. chat_template: the jinja text in use, to be saved with the model.
-    stop_id: the token that ends an answer. notes: what the user should know. boundary_merges: rows so far in
-    which the tokenizer joins the end of the context with the start of the answer.
+    kind: chat, instruction, plain or file. stop_id: the token that ends an answer. notes: what the user
+    should know, complete after the rows are made.
+
+    Answers that begin with a thought are asked with the template's switch for thinking on, others with it as
+    the template has it, or off where only then the context ends as the template writes such an answer.
     """
 
     def __init__(
@@ -55,51 +60,81 @@ class Renderer:
     ) -> None:
         self.tokenizer = tokenizer
         self.instruction = instruction
-        self.notes: list[str] = []
-        self.boundary_merges = 0
         self.kind, source, where = choose(tokenizer, template)
-        self._template = ChatTemplate(source, tokenizer.special_tokens, where, clock)
         self._where = where
-        self._frames: dict[str, tuple[int, int]] = {}
-        self._bos = tokenizer.bos_token_id
-        self._folds_system = not self._takes_system()
-        self.stop_id = self._find_stop()
-        self._stop_text = tokenizer.text_of(self.stop_id)
-        self._probe()
-        self.boundary_merges = 0
-        self.chat_template = self._template.source
+        self._writer = Writer(tokenizer, ChatTemplate(source, tokenizer.special_tokens, where, clock))
+        self.notes = self._writer.notes
+        self.stop_id = self._writer.stop_id
+        self._frames: dict[str, list[list[int]]] = {}
+        self._thoughts = self._answers = 0
+        self._writer.prove(self._merged([Message("user", PROBE_QUESTION)]))
         self._take_notes()
 
-    def context_row(self, messages: Sequence[Message]) -> Row:
-        """What evaluation and serving send for these messages: ids with the answer's opening, no weights."""
-        ids = self._context(self._merged(messages))[1]
+    @property
+    def boundary_merges(self) -> int:
+        """Answers so far whose start the tokenizer joins with the end of the context."""
+        return self._writer.merges
+
+    @property
+    def chat_template(self) -> str:
+        """The jinja text to save with the model: its switch for thinking is on if all rows so far think."""
+        return self._writer.saved(0 < self._thoughts == self._answers)
+
+    def context_row(self, messages: Sequence[Message], tools: Tools = (), thinking: bool = False) -> Row:
+        """What evaluation and serving send for these messages: ids with the answer's opening, no weights.
+
+        thinking: ask for an answer that begins with a thought; `thinks(example)` says what its row asks for.
+        """
+        ids = self._writer.context(self._merged(messages), tools, self._writer.mode(thinking))[1]
         return Row(ids, np.zeros(len(ids)))
 
-    def answer_ids(self, messages: Sequence[Message], answer: str) -> tuple[int, ...]:
-        """The ids that continue `context_row(messages)` for this answer, its stop token included."""
-        self._check_answer(answer)
-        return tuple(self._split(self._merged(messages), answer)[1])
+    def answer_ids(
+        self, messages: Sequence[Message], answer: str | Message, tools: Tools = ()
+    ) -> tuple[int, ...]:
+        """The ids that continue `context_row(messages)` for this answer, its stop token included.
+
+        answer: a text, or a turn with all that it came with: `turns.answer_turn(example)`.
+        """
+        turn = Message("assistant", answer) if isinstance(answer, str) else answer
+        return tuple(self._writer.split(self._merged(messages), turn, tools)[1])
+
+    def answer_text(self, example: Example) -> str:
+        """The example's answer as a model generates it: calls and thoughts as the template writes them.
+
+        Of an answer without these, and of plain text, the text itself. Raises DataError as `rows` does.
+        """
+        turn = turns.answer_turn(example)
+        if not example.context or not (turns.calls(turn) or turns.thought(turn)):
+            return turn.content
+        ids = self._writer.split(self._merged(example.context), turn, example.tools)[1]
+        return self.tokenizer.decode(ids[:-1]).strip()
+
+    def thinks(self, example: Example) -> bool:
+        """Whether the example's answer begins with a thought, so that its context asks for one."""
+        return bool(turns.thought(turns.answer_turn(example)))
 
     def can_answer(self, answer: str) -> bool:
         """Whether this text can be an answer: not empty, and without the text of a special token."""
         return bool(answer.strip()) and not any(text in answer for text in self.tokenizer.special_texts)
 
     def rows(self, example: Example) -> list[Row]:
-        """One row per assistant turn: earlier turns of the context are answers too. Plain text gives one row.
+        """One row per assistant turn of a weight above 0, which scales the row's. Plain text gives one row.
 
         The signals `head` and `tail` say how many tokens in front (BOS, system) and behind (the answer's
-        opening) every context of this kind has: what `fit_rows` never cuts.
+        opening) every context of this kind has: what `fit_rows` never cuts. Where there are several rows,
+        `#k` after the id is the number of the turn.
 
-        Raises DataError, naming the example, when an answer cannot be scored as it stands.
+        Raises DataError, naming the example, when an answer cannot be scored as it stands, or when the
+        template leaves out a part of it, its tools or their calls.
         """
         try:
+            scored = turns.scored_turns(example)
             if not example.context:
-                return [self._text_row(example)]
-            messages = [*example.context, Message("assistant", example.target)]
-            turns = [index for index, message in enumerate(messages) if message.role == "assistant"]
-            ids = [example.id] if len(turns) == 1 else [f"{example.id}#{k}" for k in range(1, len(turns) + 1)]
+                return [self._text_row(example, scored[0][2])]
+            ids = [example.id] if len(scored) == 1 else [f"{example.id}#{k}" for k, *_ in scored]
             return [
-                self._row(messages[:at], messages[at].content, id) for at, id in zip(turns, ids, strict=True)
+                self._row(context, turn, example.tools, id)
+                for (_, context, turn), id in zip(scored, ids, strict=True)
             ]
         except DataError as error:
             raise DataError(f"Row {place(example)}: {error}") from error
@@ -116,6 +151,8 @@ class Renderer:
                 rows.extend(self.rows(example))
             except DataError as error:
                 rejected.append((example, str(error)))
+                continue
+            self.count_thoughts(example)
         if len(rejected) > 0.01 * len(examples):
             reasons = "\n".join(f"  {reason}" for _, reason in rejected[:3])
             raise DataError(
@@ -124,41 +161,65 @@ class Renderer:
             )
         return Rendered(rows, rejected)
 
-    def _row(self, context: Sequence[Message], answer: str, id: str) -> Row:
-        self._check_answer(answer)
-        context_ids, answer_ids = self._split(self._merged(context), answer)
+    def count_thoughts(self, example: Example) -> None:
+        """Note how many scored answers begin with a thought, where only some do; `chat_template` follows."""
+        last = self._mixture()
+        for _, _, turn in turns.scored_turns(example):
+            self._thoughts += bool(turns.thought(turn))
+            self._answers += 1
+        if last in self.notes:
+            self.notes.remove(last)
+        if 0 < self._thoughts < self._answers:
+            self.notes.append(self._mixture())
+
+    def _mixture(self) -> str:
+        asked = "the template has no switch, so the model itself decides whether it thinks."
+        if self._writer.template.has_switch:
+            asked = (
+                "they are asked with enable_thinking=true, the others not. To get a thought from a server, "
+                "ask it so too."
+            )
+        return f"{self._thoughts} of {self._answers} answers begin with a thought: {asked}"
+
+    def _row(self, context: Sequence[Message], turn: Message, tools: Tools, id: str) -> Row:
+        context_ids, answer_ids = self._writer.split(self._merged(context), turn, tools)
         weight = np.zeros(len(context_ids) + len(answer_ids))
-        weight[len(context_ids) :] = 1.0
-        head, tail = self._frame([message for message in context if message.role == "system"])
+        weight[len(context_ids) :] = turn.weight
+        mode = self._writer.mode(bool(turns.thought(turn)))
+        head, tail = self._frame(context, tools, mode, context_ids)
         return Row([*context_ids, *answer_ids], weight, {"head": head, "tail": tail}, id=id)
 
-    def _text_row(self, example: Example) -> Row:
+    def _text_row(self, example: Example, turn: Message) -> Row:
         """BOS (else EOS), the text, EOS; all scored but the first."""
         tokenizer = self.tokenizer
-        self._check_answer(example.target)
-        ends = [index for index in (self._bos, tokenizer.eos_token_id) if index is not None]
+        if example.tools or turn.more:
+            raise DataError("plain text has no place for tools, calls or a thought; use messages.")
+        self._writer.check_answer(turn)
+        ends = [index for index in (tokenizer.bos_token_id, tokenizer.eos_token_id) if index is not None]
         start = [*tokenizer.prefix_ids] or ends[:1]
         if not start or tokenizer.eos_token_id is None:
             raise DataError("plain text needs an end-of-sequence token; the tokenizer names no eos_token.")
-        ids = [*start, *tokenizer.encode(example.target), tokenizer.eos_token_id]
-        if start == [tokenizer.eos_token_id] != [self._bos] and NO_BOS not in self.notes:
+        ids = [*start, *tokenizer.encode(turn.content), tokenizer.eos_token_id]
+        if start == [tokenizer.eos_token_id] != [tokenizer.bos_token_id] and NO_BOS not in self.notes:
             self.notes.append(NO_BOS)
-        weight = [0.0] * len(start) + [1.0] * (len(ids) - len(start))
+        weight = [0.0] * len(start) + [turn.weight] * (len(ids) - len(start))
         return Row(ids, weight, {"head": len(start), "tail": 0}, id=example.id)
 
-    def _frame(self, system: list[Message]) -> tuple[int, int]:
-        """How many tokens any question has in front (BOS, system) and behind it (the answer's opening)."""
-        key = "\0".join(message.content for message in system)
+    def _frame(
+        self, context: Sequence[Message], tools: Tools, mode: bool | None, ids: list[int]
+    ) -> tuple[int, int]:
+        """How many tokens of this context any question has in front (BOS, system, tools) and behind it."""
+        system = [message for message in context if message.role == "system"]
+        key = json.dumps([mode, [message.content for message in system], [*tools]], default=str)
         if key not in self._frames:
-            one, two = (
-                np.array(self._context(self._merged([*system, Message("user", probe)]))[1])
+            self._frames[key] = [
+                self._writer.context(self._merged([*system, Message("user", probe)]), tools, mode)[1]
                 for probe in (PROBE_QUESTION, PROBE_ANSWER)
-            )
-            size = min(one.size, two.size)
-            head = int((one[:size] == two[:size]).cumprod().sum())
-            tail = int((one[::-1][:size] == two[::-1][:size]).cumprod().sum())
-            self._frames[key] = (head, tail)
-        return self._frames[key]
+            ]
+        one, two = self._frames[key]
+        head = min(shared(one, two), shared(one, ids))
+        tail = min(shared(one[::-1], two[::-1]), shared(one[::-1], ids[::-1]))
+        return head, tail
 
     def _merged(self, messages: Sequence[Message]) -> list[Message]:
         """The messages with the instruction in the system message, or all of it in the first user message."""
@@ -167,132 +228,30 @@ class Renderer:
         system = "\n\n".join(text for text in [self.instruction, *own] if text)
         if not system:
             return rest
-        if not self._folds_system:
+        if self._writer.takes_system:
             return [Message("system", system), *rest]
         if rest and rest[0].role == "user":
-            return [Message("user", f"{system}\n\n{rest[0].content}"), *rest[1:]]
+            return [replace(rest[0], content=f"{system}\n\n{rest[0].content}"), *rest[1:]]
         return [Message("user", system), *rest]
 
-    def _context(self, messages: Sequence[Message]) -> tuple[str, list[int]]:
-        """The rendered context with the opening of the answer, and its ids, encoded in one piece."""
-        text = self._template.render(messages, generation=True)
-        ids = self.tokenizer.encode(text)
-        if self._bos is not None and ids[:2] == [self._bos, self._bos]:
-            raise DataError(
-                f"{self._where}: the context starts with {self.tokenizer.text_of(self._bos)!r} twice. "
-                "Take it out of the text or of the template."
-            )
-        if not ids:
-            raise DataError(f"{self._where}: the context is empty, so nothing predicts the answer.")
-        return text, ids
-
-    def _split(self, messages: Sequence[Message], answer: str) -> tuple[list[int], list[int]]:
-        """Ids of the context, and ids of the continuation up to and including the first stop token."""
-        context, context_ids = self._context(messages)
-        full = self._template.render([*messages, Message("assistant", answer)], generation=False)
-        if not full.startswith(context):
-            raise DataError(
-                f"{self._where}: with the answer it does not continue what it renders without.\n"
-                f"  without: {_end(context)}\n  with:    {_end(full)}\n"
-                "Use `template: instruction`, or a corrected copy of the template: `template: file.jinja`."
-            )
-        written, stop, _ = full[len(context) :].partition(self._stop_text)
-        if not stop:
-            raise DataError(f"{self._where}: no stop token {self._stop_text!r} after the answer.")
-        if written.strip() != answer.strip():
-            raise DataError(
-                f"{self._where}: what it adds for an answer is not the answer.\n"
-                f"  answer: {_end(answer)}\n  added:  {_end(written)}\n"
-                "Use `template: instruction`, or a copy that opens the answer with that text: "
-                "`template: file.jinja`."
-            )
-        added = self._continuation(context, context_ids, full)
-        if self.stop_id not in added[1:]:
-            raise DataError(f"{self._where}: the answer has no tokens, or no stop token {self._stop_text!r}.")
-        return context_ids, added[: added.index(self.stop_id) + 1]
-
-    def _continuation(self, context: str, context_ids: list[int], full: str) -> list[int]:
-        """The ids that `full` adds to its beginning `context`; where a token straddles the two, it is cut."""
-        ids = self.tokenizer.encode(full)
-        if ids[: len(context_ids)] == context_ids:
-            return ids[len(context_ids) :]
-        self.boundary_merges += 1
-        ids, offsets = self.tokenizer.encode_with_offsets(full)
-        boundary = len(context)
-        # Ends are compared, not starts: byte-level tokenizers leave the leading space out of a token's start.
-        first = next(index for index, (_, end) in enumerate(offsets) if end > boundary)
-        end = offsets[first][1]
-        if first and offsets[first - 1][1] >= boundary:
-            added = ids[first:]
-        else:
-            after = next((index for index, pair in enumerate(offsets) if pair[1] > end), len(ids))
-            added = self.tokenizer.encode(full[boundary:end]) + ids[after:]
-        if self.tokenizer.decode([*context_ids, *added]) != self.tokenizer.decode(ids):
-            raise DataError(
-                "the tokenizer joins the end of the context with the start of the answer, inseparably."
-            )
-        return added
-
-    def _check_answer(self, answer: str) -> None:
-        if not answer.strip():
-            raise DataError("the answer is empty: there is nothing to score.")
-        found = next((text for text in self.tokenizer.special_texts if text in answer), None)
-        if found is not None:
-            raise DataError(f"the answer contains the text of a special token, {found!r}.")
-
-    def _probe(self) -> None:
-        """Refuse a template that cannot be trained on, neither as it is nor with thinking switched off."""
-        question = self._merged([Message("user", PROBE_QUESTION)])
-        try:
-            self._split(question, PROBE_ANSWER)
-        except DataError as refusal:
-            switched = self._template.without_thinking()
-            if switched is None:
-                raise
-            self._template = switched
-            try:
-                for answer in (PROBE_ANSWER, PROBE_QUESTION):
-                    self._split(question, answer)
-            except DataError:
-                raise refusal from None
-            self.notes.append(f"{self._where} {THINKING_OFF}")
-
-    def _takes_system(self) -> bool:
-        """Whether the template accepts a system message and writes it."""
-        system, user = Message("system", PROBE_SYSTEM), Message("user", PROBE_QUESTION)
-        try:
-            return PROBE_SYSTEM in self._template.render([system, user], generation=True)
-        except TemplateRefusal:
-            return False
-
-    def _find_stop(self) -> int:
-        """The first special token that the template writes after an answer."""
-        probe = [Message("user", PROBE_QUESTION), Message("assistant", PROBE_ANSWER)]
-        after = self._template.render(probe, generation=False).rpartition(PROBE_ANSWER)[2]
-        for index in self.tokenizer.encode(after):
-            if index in self.tokenizer.special_ids:
-                return index
-        raise DataError(
-            f"{self._where}: writes no special token after an answer ({after!r}), so a model could never "
-            "learn to stop. Use `template: instruction`, or a copy that ends an answer with {{ eos_token }}: "
-            "`template: file.jinja`."
-        )
-
     def _take_notes(self) -> None:
-        if self._folds_system:
+        if not self._writer.takes_system:
             self.notes.append(
                 f"{self._where} takes no system message: its text goes in front of the first question."
             )
         if "strftime_now" in self.chat_template and self.kind in ("chat", "file"):
             self.notes.append(f"{self._where} may write today's date: contexts can differ from day to day.")
         prefix = list(self.tokenizer.prefix_ids)
-        probe = self._context(self._merged([Message("user", PROBE_QUESTION)]))[1]
+        probe = self.context_row([Message("user", PROBE_QUESTION)]).tokens.tolist()
+        text = self.tokenizer.decode(probe)
+        unknown = sorted({mark for mark in MARKUP.findall(text) if self.tokenizer.id_of(mark) is None})
+        if unknown and self.kind == "file":
+            self.notes.append(
+                f"{self._where} writes {', '.join(unknown)}, and this tokenizer has no such token: the model "
+                "reads it as text."
+            )
         if prefix and probe[: len(prefix)] != prefix:
             self.notes.append(
                 f"{self._where} writes no BOS, though the tokenizer puts one in front of text: contexts have "
                 "none, as other servers render them."
             )
-
-
-def _end(text: str) -> str:
-    return repr(text[-160:])

@@ -2,26 +2,49 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
 from finetooth.data.examples import place
 from finetooth.data.render import Renderer
+from finetooth.data.tokens import Tokenizer
+from finetooth.data.turns import answer_turn
 from finetooth.errors import DataError
+from finetooth.rundir import read_json
 from finetooth.tree import Row
-from finetooth.types import Example
+from finetooth.types import Example, Message
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """The text that one token adds to a row. A token that ends within a character adds none, the next all."""
+
+    text: str
+    scored: bool
+    special: bool
 
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One row as text: what the model is given, and what it has to write, its stop token last."""
+    """One row as text: what the model is given, and what it has to write, its stop token last.
+
+    pieces: the same row token by token, as far as a tokenizer is known. about: what else there is to say.
+    """
 
     id: str
     where: str
     context: str
     scored: str
+    pieces: tuple[Piece, ...] = ()
+    about: str = ""
+
+    def to_json(self) -> dict[str, str]:
+        """The row without its single tokens."""
+        return {"id": self.id, "where": self.where, "context": self.context, "scored": self.scored}
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +64,10 @@ class Lengths:
 
 @dataclass(frozen=True, slots=True)
 class Survey:
-    """Rows in tokens. overlong: places of examples longer than `limit`; unusable: (place, reason)."""
+    """Rows in tokens. overlong: places of examples longer than `limit`; unusable: (place, reason).
+
+    unembedded: tokens of the rows that the model has no embedding for.
+    """
 
     template: str
     stop: str
@@ -54,13 +80,17 @@ class Survey:
     limit: int | None
     overlong: list[str]
     unusable: list[tuple[str, str]]
+    unembedded: list[str]
     samples: list[Sample]
     notes: list[str]
 
 
-def survey(renderer: Renderer, sides: Mapping[str, Sequence[Example]], limit: int | None) -> Survey:
+def survey(
+    renderer: Renderer, sides: Mapping[str, Sequence[Example]], limit: int | None, embedded: int | None = None
+) -> Survey:
     """Render every example and count; the samples are of the training rows.
 
+    limit: the longest row. embedded: how many tokens the model embeds. None: not known.
     Raises DataError when not a single example can be rendered.
     """
     rows: list[Row] = []
@@ -75,10 +105,11 @@ def survey(renderer: Renderer, sides: Mapping[str, Sequence[Example]], limit: in
             unusable.append((place(example), str(error)))
             continue
         rows.extend(own)
+        renderer.count_thoughts(example)
         if limit is not None and max(map(len, own)) > limit:
             overlong.append(place(example))
         if example.id in shown:
-            samples.append(_sample(renderer, example, own[-1]))
+            samples.append(sample(renderer, example, own))
     if not rows:
         raise DataError(f"No row can be rendered. The first: {unusable[0][1]}")
     scored = [int(np.count_nonzero(row.weight)) for row in rows]
@@ -94,9 +125,27 @@ def survey(renderer: Renderer, sides: Mapping[str, Sequence[Example]], limit: in
         limit=limit,
         overlong=overlong,
         unusable=unusable,
+        unembedded=_unembedded(renderer, rows, embedded),
         samples=samples,
         notes=list(renderer.notes),
     )
+
+
+def _unembedded(renderer: Renderer, rows: Sequence[Row], embedded: int | None) -> list[str]:
+    """Texts of tokens beyond those that the model embeds."""
+    if embedded is None:
+        return []
+    found = {int(index) for row in rows for index in row.tokens[row.tokens >= embedded]}
+    return [renderer.tokenizer.text_of(index) for index in sorted(found)]
+
+
+def embedded_tokens(directory: Path) -> int | None:
+    """How many tokens the model in a directory embeds, as its config.json says; None when it does not."""
+    path = directory / "config.json"
+    config = read_json(path) if path.is_file() else {}
+    values = [config, config.get("text_config")] if isinstance(config, dict) else []
+    sizes = [value.get("vocab_size") for value in values if isinstance(value, dict)]
+    return next((size for size in sizes if isinstance(size, int) and size > 0), None)
 
 
 def plain_samples(examples: Sequence[Example]) -> list[Sample]:
@@ -106,8 +155,8 @@ def plain_samples(examples: Sequence[Example]) -> list[Sample]:
         Sample(
             example.id,
             place(example),
-            "".join(f"{message.role}: {message.content}\n" for message in example.context),
-            example.target,
+            "".join(f"{message.role}: {_plain(message)}\n" for message in example.context),
+            _plain(answer_turn(example)),
         )
         for example in examples
         if example.id in shown
@@ -120,7 +169,39 @@ def _spread(examples: Sequence[Example]) -> set[str]:
     return {examples[index].id for index in (0, last // 2, last)} if examples else set()
 
 
-def _sample(renderer: Renderer, example: Example, row: Row) -> Sample:
-    decode = renderer.tokenizer.decode
+def _plain(message: Message) -> str:
+    """A turn without a template: its text, and what else it came with as JSON."""
+    more = json.dumps(dict(message.more), ensure_ascii=False, default=str) if message.more else ""
+    return " ".join(text for text in (message.content, more) if text)
+
+
+def sample(renderer: Renderer, example: Example, rows: Sequence[Row]) -> Sample:
+    """The last row of an example, as text and token by token."""
+    row, decode = rows[-1], renderer.tokenizer.decode
     scored = row.weight > 0
-    return Sample(example.id, place(example), decode(row.tokens[~scored]), decode(row.tokens[scored]))
+    count = int(np.count_nonzero(scored))
+    about = f"{len(row) - count:,} tokens of context, {count:,} scored"
+    if len(rows) > 1:
+        about += f"; the last of {len(rows)} answers, each a row of its own"
+    return Sample(
+        example.id,
+        place(example),
+        decode(row.tokens[~scored]),
+        decode(row.tokens[scored]),
+        _pieces(renderer.tokenizer, row),
+        about,
+    )
+
+
+def _pieces(tokenizer: Tokenizer, row: Row) -> tuple[Piece, ...]:
+    """Each token's text, decoded behind the tokens of the last text that was whole: spaces depend on them."""
+    ids = row.tokens.tolist()
+    found: list[Piece] = []
+    start = done = 0
+    for end in range(1, len(ids) + 1):
+        before, after = tokenizer.decode(ids[start:done]), tokenizer.decode(ids[start:end])
+        text = "" if after.endswith("\ufffd") and end < len(ids) else after[len(before) :]
+        if text:
+            start, done = done, end
+        found.append(Piece(text, bool(row.weight[end - 1] > 0), ids[end - 1] in tokenizer.special_ids))
+    return tuple(found)

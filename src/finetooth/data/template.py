@@ -21,18 +21,18 @@ from jinja2.parser import Parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from finetooth.data.tokens import Tokenizer
+from finetooth.data.turns import as_dicts
 from finetooth.errors import DataError
 from finetooth.types import Message
 
 Clock = Callable[[], datetime]
 MAX_CHARACTERS = 20_000_000  # of one rendering: far beyond any model's context, well below the memory
 
-# In front of a template: what a caller's `enable_thinking=False` does. trim_blocks takes its line break.
-NO_THINKING = "{%- set enable_thinking = false %}\n"
-THINKING_OFF = (
-    "is used with enable_thinking=false, and saved so: only then do its contexts end with the empty thought "
-    "that it writes in front of an answer."
-)
+# In front of a template: the mode of its switch where a caller gives none. trim_blocks takes the line break.
+THINKING = {
+    mode: f"{{%- if enable_thinking is not defined %}}{{%- set enable_thinking = {text} %}}{{%- endif %}}\n"
+    for mode, text in ((True, "true"), (False, "false"))
+}
 
 INSTRUCTION = """\
 {{ PREFIX }}
@@ -118,32 +118,44 @@ class ChatTemplate:
         self.source = source
         self.where = where
         self._variables = dict(variables)
-        self._clock = clock
         try:
             self._template = environment.from_string(source)
         except jinja2.TemplateError as error:
             raise DataError(f"{where}: not a valid jinja template ({error}).") from error
 
-    def without_thinking(self) -> ChatTemplate | None:
-        """The template with the switch of Qwen3 and others turned off; None where it has no such switch."""
-        if "enable_thinking" not in self.source:
-            return None
-        return ChatTemplate(NO_THINKING + self.source, self._variables, self.where, self._clock)
+    @property
+    def has_switch(self) -> bool:
+        """Whether the template reads enable_thinking, the switch of Qwen3 and others."""
+        return "enable_thinking" in self.source
 
-    def render(self, messages: Sequence[Message], generation: bool) -> str:
+    def by_default(self, thinking: bool) -> str:
+        """The jinja text whose switch is set so unless a caller says otherwise."""
+        bare = self.source.removeprefix(THINKING[True]).removeprefix(THINKING[False])
+        return THINKING[thinking] + bare
+
+    def render(
+        self,
+        messages: Sequence[Message],
+        generation: bool,
+        tools: Sequence[Mapping[str, Any]] = (),
+        thinking: bool | None = None,
+    ) -> str:
         """The conversation's text, with the opening of an answer at its end where `generation` is True.
 
+        tools: what the template is given as `tools`. thinking: its switch, enable_thinking; None leaves it.
         Raises TemplateRefusal when the template refuses the conversation, DataError when it does not end.
         """
-        conversation = [{"role": message.role, "content": message.content} for message in messages]
+        switch = {} if thinking is None else {"enable_thinking": thinking}
+        conversation = as_dicts(messages)
         pieces: list[str] = []
         size = 0
         try:
             for piece in self._template.generate(
                 messages=conversation,
-                tools=None,
+                tools=[dict(tool) for tool in tools] or None,  # none: templates tell None from []
                 documents=None,
                 add_generation_prompt=generation,
+                **switch,
                 **self._variables,
             ):
                 pieces.append(piece)

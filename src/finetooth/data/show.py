@@ -1,0 +1,95 @@
+"""A row as a person reads it: what is scored, which tokens are markup, and the whitespace that matters."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from finetooth.data.survey import Piece, Sample
+
+if TYPE_CHECKING:
+    from rich.text import Text
+
+SHOWN_CHARACTERS = 700  # of a context, and of an answer; the middle of a longer one is folded
+MARKS = {"\n": "↵\n", "\t": "⇥", "\u00a0": "⍽", "\x7f": "␡"}
+INVISIBLE = "\u200b\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2060\u2066\u2067\u2068\u2069\ufeff"
+SCORED = ("black on green", "black on bright_green")  # token by token in turn
+
+Run = tuple[str, str]  # a text and its style
+
+
+def row_text(sample: Sample) -> Text:
+    """A row whose scored tokens are green, in turn lighter, and between ⟦ and ⟧ for eyes without colour.
+
+    Line breaks are ↵, tabs ⇥, and a space is · where it could be overlooked: at the end of a line or of the
+    context, or beside other whitespace. Special tokens are magenta; scored ones are bold.
+    """
+    from rich.text import Text
+
+    about = f": {sample.about}" if sample.about else ""
+    text = Text(f"Row {sample.where}, scored between ⟦ ⟧{about}\n", style="bold")
+    unit = "tokens" if sample.pieces else "words"
+    pieces = sample.pieces or (*_words(sample.context, False), *_words(sample.scored, True))
+    context = [piece for piece in pieces if not piece.scored]
+    scored = [piece for piece in pieces if piece.scored]
+    line = Text()
+    for shown, style in _visible(_folded(context, unit)):
+        line.append(shown, style)
+    line.append("⟦", "bold green")
+    for shown, style in _visible(_folded(scored, unit)):
+        line.append(shown, style)
+    line.append("⟧", "bold green")
+    return Text.assemble(text, line)
+
+
+def _words(text: str, scored: bool) -> list[Piece]:
+    return [Piece(word, scored, False) for word in re.findall(r"\s*\S+|\s+", text)]
+
+
+def _folded(pieces: Sequence[Piece], unit: str) -> list[Run]:
+    """The pieces with their styles; of a long text only the beginning and the end."""
+    runs = [(piece.text, _style(piece, number)) for number, piece in enumerate(pieces)]
+    if sum(len(text) for text, _ in runs) <= SHOWN_CHARACTERS:
+        return runs
+    first, last = _count(runs), _count(runs[::-1])
+    gap = (f"[… {len(runs) - first - last:,} {unit} …]", "italic yellow")
+    return [*runs[:first], gap, *runs[len(runs) - last :]]
+
+
+def _count(runs: Sequence[Run]) -> int:
+    """How many runs from the start make half of what is shown."""
+    size = 0
+    for count, (text, _) in enumerate(runs):
+        size += len(text)
+        if size > SHOWN_CHARACTERS // 2:
+            return count
+    return len(runs)
+
+
+def _style(piece: Piece, number: int) -> str:
+    if piece.scored:
+        return f"bold {SCORED[number % 2]}" if piece.special else SCORED[number % 2]
+    return "magenta" if piece.special else "dim"
+
+
+def _visible(runs: Sequence[Run]) -> list[Run]:
+    """The runs with marks in place of characters that one does not see."""
+    whole = "".join(text for text, _ in runs)
+    found, at = [], 0
+    for text, style in runs:
+        found.append(("".join(_mark(whole, at + index) for index in range(len(text))), style))
+        at += len(text)
+    return found
+
+
+def _mark(text: str, at: int) -> str:
+    character = text[at]
+    if character == " ":
+        before, after = text[at - 1 : at] or "\n", text[at + 1 : at + 2] or "\n"
+        return "·" if before.isspace() or after.isspace() else " "
+    if character in MARKS:
+        return MARKS[character]
+    if character < " ":
+        return chr(0x2400 + ord(character))
+    return f"‹{ord(character):04x}›" if character in INVISIBLE else character
