@@ -45,6 +45,13 @@ def sides(task: Task) -> Any:
     return data.format, {side: [to_json(example) for example in rows] for side, rows in data.sides.items()}
 
 
+def decoded(task: Task) -> Any:
+    """The sides of a file in which one letter is not UTF-8."""
+    path = Path(task.model).parent / "cafe.csv"
+    path.write_bytes("text,label\n".encode() + b"".join(b"caf\xe9 %d,%d\n" % (n, n % 2) for n in range(80)))
+    return sides(task.model_copy(update={"data": task.data.model_copy(update={"train": str(path)})}))
+
+
 def rendered(task: Task) -> Any:
     renderer = Renderer(Tokenizer.load(task.model), task.template, task.instruction)
     return renderer.context_row([Message("user", "which?")]).tokens.tolist()
@@ -98,6 +105,7 @@ CASES: dict[str, tuple[Callable[[Task], Any], dict[str, Any]]] = {
     "data.group": (sides, {"data.group": "who"}),
     "data.max_tokens": (fitted, {"data.max_tokens": 12}),
     "data.overlong": (fitted, {"data.overlong": "cut"}),
+    "data.encoding": (decoded, {"data.encoding": "cp1252"}),
     "evaluate.grader": (graded, {"evaluate.grader": "exact"}),
     "evaluate.shots": (asked, {"evaluate.shots": [2]}),
     "evaluate.max_tokens": (asked, {"evaluate.max_tokens": 3}),

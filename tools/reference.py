@@ -41,7 +41,8 @@ def _words(part: dict[str, Any]) -> str:
     kind = part.get("type", "value")
     if kind == "array":
         inner = part["items"]
-        return "rows" if inner.get("type") == "object" else f"list of {_words(inner)}"
+        rows = any(kind.get("type") == "object" for kind in inner.get("anyOf", []))
+        return "files or rows" if rows else f"list of {_words(inner)}"
     names = {"string": "text", "integer": "whole number", "object": "mapping"}
     bounds = {"minimum": "≥", "exclusiveMinimum": ">", "maximum": "≤", "exclusiveMaximum": "<"}
     limits = [f"{sign} {part[name]:g}" for name, sign in bounds.items() if name in part]

@@ -8,7 +8,6 @@ names that other tools use for the same thing are recognised.
 from __future__ import annotations
 
 import difflib
-import os
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Literal, get_args
 
@@ -16,38 +15,13 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from pydantic.fields import FieldInfo
 
 from finetooth.errors import ConfigError
+from finetooth.foreign import OTHER_NAMES as OTHER_NAMES
+from finetooth.values import encoding as _encoding
+from finetooth.values import source as _source
+from finetooth.values import yaml_number as _yaml_number
 
 Auto = Literal["auto"]
 EMBEDDED = ("milktooth",)  # models that come with the package; such a name never means a folder
-
-
-def _yaml_number(value: Any) -> Any:
-    """YAML 1.1 reads `2e-4` as text: turn what is plainly a number into one. Leaves everything else alone."""
-    if isinstance(value, str) and value != "auto":
-        try:
-            return float(value)
-        except ValueError:
-            return value
-    return value
-
-
-def _scalar(value: Any) -> Any:
-    """A numpy scalar as Python's own; told by what it can do, so that numpy is not needed here."""
-    return value.item() if hasattr(value, "item") and getattr(value, "shape", None) == () else value
-
-
-def _source(value: Any) -> Any:
-    """A path as text; a DataFrame or a list of rows as dicts with names of text; all else as it is."""
-    if isinstance(value, os.PathLike):
-        return os.fsdecode(value)
-    if hasattr(value, "to_dict") and hasattr(value, "columns"):
-        value = value.to_dict("records")
-    if not isinstance(value, list | tuple):
-        return _scalar(value)
-    return [
-        {str(name): _scalar(entry) for name, entry in row.items()} if isinstance(row, Mapping) else row
-        for row in value
-    ]
 
 
 def _no_copies(shots: list[int]) -> list[int]:
@@ -61,7 +35,7 @@ Number = Annotated[float, BeforeValidator(_yaml_number)]
 Positive = Annotated[float, BeforeValidator(_yaml_number), Field(gt=0, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1)]
 Share = Annotated[float, BeforeValidator(_yaml_number), Field(ge=0, lt=1)]
-Rows = list[dict[str, Any]]
+Rows = list[str | dict[str, Any]]  # rows; or files, as values.is_files says
 
 
 class Section(BaseModel):
@@ -84,20 +58,26 @@ class DataConfig(Section):
     """Where the rows come from, how they are read, and how they are split."""
 
     train: Annotated[str | Rows, BeforeValidator(_source)] = Field(
-        description="The examples: a .jsonl or .csv file (from Python also a list of dicts)."
+        description="The examples: a file (.jsonl .json .csv .tsv .parquet .txt, also .gz), a directory, a "
+        "glob, a hub id, or a list of these and of {path, weight} (from Python also a list of dicts)."
     )
     validation: Annotated[Share | str | Rows, BeforeValidator(_source)] = Field(
-        0.1, description="Share of the training rows to iterate on, or a file."
+        0.1, description="Share of the training rows to iterate on, or files as in train."
     )
     test: Annotated[Share | str | Rows, BeforeValidator(_source)] = Field(
-        0.2, description="Share of the rows sealed before anything looks at them, or a file."
+        0.2, description="Share of the rows sealed before anything looks at them, or files as in train."
     )
-    format: Literal["auto", "text", "qa", "alpaca", "chat", "labels"] = Field(
-        "auto", description="Shape of a row; auto finds it from the column names."
+    format: Literal[
+        "auto", "text", "qa", "prompt", "alpaca", "chat", "sharegpt", "labels", "preference"
+    ] = Field("auto", description="Shape of a row; auto finds it from the column names.")
+    encoding: Annotated[str, AfterValidator(_encoding)] = Field(
+        "auto",
+        description="Encoding of text files, such as cp1252; auto is UTF-8, or what a byte-order mark says.",
     )
     columns: dict[str, str] = Field(
         default_factory=dict,
-        description="Names in this file -> id, system, context, answer, label, text, messages, group.",
+        description="Names in this file -> id, system, context, answer, label (also of many columns), text, "
+        "messages, prompt, completion, conversations, chosen, rejected, tools, group, weight.",
     )
     group: str | None = Field(None, description="Column whose rows must stay on one side of a split.")
     max_tokens: Auto | Count = Field(
@@ -179,38 +159,6 @@ class Task(Section):
     seed: int = Field(1, description="Decides splits, order, initialisation and samples.")
 
 
-# What other tools call our keys. The right-hand side is what the error message suggests.
-OTHER_NAMES: dict[str, str] = {
-    "num_train_epochs": "train.epochs",
-    "num_epochs": "train.epochs",
-    "lr": "train.learning_rate",
-    "per_device_train_batch_size": "train.batch_size",
-    "gradient_accumulation_steps": "train.batch_size (rows per optimizer step; micro-batches are automatic)",
-    "lora_r": "train.rank",
-    "lora_rank": "train.rank",
-    "r": "train.rank",
-    "warmup_ratio": "train.warmup",
-    "warmup_steps": "train.warmup (a share of the steps)",
-    "lr_scheduler_type": "train.schedule",
-    "max_seq_length": "data.max_tokens",
-    "max_length": "data.max_tokens",
-    "cutoff_len": "data.max_tokens",
-    "sequence_len": "data.max_tokens",
-    "model_name_or_path": "model",
-    "base_model": "model",
-    "dataset": "data.train",
-    "datasets": "data.train",
-    "system_prompt": "instruction",
-    "max_new_tokens": "evaluate.max_tokens",
-    "eval_steps": "train.validate_every",
-    "save_steps": "train.save_every",
-    "logging_steps": "train.log_every",
-    "finetuning_type": "train.adapter",
-    "early_stopping_patience": "train.patience",
-    "max_norm": "train.max_grad_norm",
-}
-
-
 def fields(section: type[BaseModel] = Task, prefix: str = "") -> Iterator[tuple[str, FieldInfo]]:
     """Every dotted key with its field, in order: ("train.rank", FieldInfo)."""
     for name, field in section.model_fields.items():
@@ -231,7 +179,7 @@ def suggest(key: str) -> str:
     known = [name for name, _ in keys()]
     leaf = key.rsplit(".", 1)[-1]
     if leaf in OTHER_NAMES:
-        return f" Here it is called {OTHER_NAMES[leaf]}."
+        return f" {OTHER_NAMES[leaf]}"
     sections = {name.partition(".")[0] for name in known}
     near = difflib.get_close_matches(key, sorted({*known, *sections}), 1, 0.6)
     if not near:

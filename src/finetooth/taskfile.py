@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,6 +12,7 @@ import yaml
 
 from finetooth.config import EMBEDDED, Task, build_task, suggest
 from finetooth.errors import ConfigError
+from finetooth.values import is_files, is_hub_id
 
 SOURCES = ("train", "validation", "test")  # keys of data that are a file or rows
 
@@ -95,12 +97,22 @@ def _anchor(task: Task, folder: Path, from_flags: set[str]) -> Task:
         if not isinstance(value, str) or (key == "model" and value in EMBEDDED):
             return value
         base = Path() if key in from_flags else folder
-        candidate = (base / Path(value).expanduser()).resolve()
+        candidate = (base / os.path.expanduser(value)).resolve()  # Path.expanduser raises for ~nobody
+        if key.startswith("data.") and is_hub_id(value, base):
+            return value
         is_path = key.startswith("data.") or candidate.exists() or value.startswith((".", "/", "~"))
         return str(candidate) if is_path else value
 
+    def source(key: str, value: Any) -> Any:
+        if not is_files(value):
+            return absolute(key, value)
+        return [
+            absolute(key, file) if isinstance(file, str) else {**file, "path": absolute(key, file["path"])}
+            for file in value
+        ]
+
     data = task.data.model_copy(
-        update={name: absolute(f"data.{name}", getattr(task.data, name)) for name in SOURCES}
+        update={name: source(f"data.{name}", getattr(task.data, name)) for name in SOURCES}
     )
     template = task.template
     if template.endswith((".jinja", ".j2")):

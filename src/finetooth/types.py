@@ -54,8 +54,9 @@ class Example:
 
     @property
     def target(self) -> str:
-        """The text of the first target answer, or an empty string when there is none."""
-        return next((answer.text for answer in self.answers if answer.role == "target"), "")
+        """The text of the first target answer, else of the chosen one, else an empty string."""
+        texts = {answer.role: answer.text for answer in reversed(self.answers)}
+        return texts.get("target", texts.get("chosen", ""))
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,8 @@ from finetooth.types import Message
 
 
 def parsed(rows: list[dict[str, Any]], format: str = "auto", **config: Any) -> Parsed:
-    return parse(read(rows), DataConfig(train=rows, **config), format)
+    (table,) = read(rows)
+    return parse(table, DataConfig(train=rows, **config), format)
 
 
 def only(rows: list[dict[str, Any]], format: str = "auto", **config: Any) -> tuple[str, list[Message], str]:
@@ -42,7 +43,8 @@ def system(text: str) -> Message:
         ({"question": "a", "answer": "b"}, "qa", [user("a")], "b"),
         ({"question": "a", "answer": 42}, "qa", [user("a")], "42"),
         ({"query": "a", "response": "b"}, "qa", [user("a")], "b"),
-        ({"prompt": "a", "completion": "b"}, "qa", [user("a")], "b"),
+        ({"prompt": "a", "completion": "b"}, "prompt", [user("a")], "b"),
+        ({"prompt": "a", "completion": "b", "system": "s"}, "prompt", [system("s"), user("a")], "b"),
         ({"input": "a", "output": "b"}, "qa", [user("a")], "b"),
         ({"context": "a", "answer": "b", "system": "s"}, "qa", [system("s"), user("a")], "b"),
         ({"instruction": "i", "output": "b"}, "alpaca", [user("i")], "b"),
@@ -86,7 +88,8 @@ def test_chat() -> None:
         (chat(("user", "a"), ("user", "a"), ("assistant", "b")), "message 2 is of user, expected assistant"),
         (chat(("system", "s"), ("assistant", "b")), "message 2 is of assistant, expected user"),
         (chat(("user", "a"), ("system", "s"), ("assistant", "b")), "message 2 is of system"),
-        (chat(("user", "a"), ("tool", "x"), ("assistant", "b")), "role 'tool'"),
+        (chat(("user", "a"), ("tool", "x"), ("assistant", "b")), "message 2 is of tool, expected assistant"),
+        (chat(("user", "a"), ("critic", "x"), ("assistant", "b")), "message 2 has the role 'critic'"),
         (chat(("user", ""), ("assistant", "b")), "message 1 has no text"),
         (chat(("user", [{"type": "text"}]), ("assistant", "b")), "message 1 has no text"),
         ({"messages": []}, "not a list"),
@@ -96,10 +99,10 @@ def test_chat() -> None:
             {
                 "messages": [
                     {"role": "user", "content": "a"},
-                    {"role": "assistant", "content": "b", "tool_calls": [1]},
+                    {"role": "assistant", "content": "b", "audio": {"id": 1}},
                 ]
             },
-            "the key 'tool_calls', which would be dropped",
+            "the key 'audio', which would be dropped",
         ),
     ],
 )
@@ -183,10 +186,65 @@ def test_a_mapping_onto_a_column_that_is_there_is_refused() -> None:
 
 
 def test_tags_carry_label_group_place_and_the_other_columns() -> None:
-    row = {"text": "a", "label": "b", "thread": 9, "n": 7, "file": "theirs", "empty": None}
+    row = {"text": "a", "label": "b", "thread": 9, "n": 7, "file": "theirs", "empty": None, "group": "g"}
     result = parsed([row], group="thread")
     (example,) = result.examples
-    assert example.tags == {"n": 7, "file_": "theirs", "label": "b", "group": "9", "file": "rows", "line": 1}
-    assert result.notes == ["rows: not trained on, kept as tags: n, file, empty."]
+    place = {"file": "rows", "line": 1}
+    assert example.tags == {"n": 7, "file_": "theirs", "label": "b", "group": "9", "group_": "g", **place}
+    assert result.notes == ["rows: not trained on, kept as tags: n, file, empty, group."]
     with pytest.raises(DataError, match=r"data\.group: rows has no column 'nothing'"):
         parsed([row], group="nothing")
+
+
+def flags(**values: Any) -> dict[str, Any]:
+    return {"text": "t", **values}
+
+
+MANY = {"toxic": "label", "rude": "label", "threat": "label"}
+
+
+@pytest.mark.parametrize(
+    ("row", "label"),
+    [
+        (flags(toxic=0, rude=0, threat=0), "none"),
+        (flags(toxic="1", rude="0", threat="1"), "toxic, threat"),
+        (flags(toxic=True, rude=False, threat=False), "toxic"),
+        (flags(threat=1.0, rude=1.0, toxic=0.0), "rude, threat"),
+        (flags(toxic="FALSE", rude="TRUE", threat="false"), "rude"),
+        (flags(toxic="spam", rude="", threat="de"), "spam, de"),
+        (flags(toxic=2, rude=0, threat=None), "2, 0"),
+    ],
+)
+def test_labels_in_many_columns(row: dict[str, Any], label: str) -> None:
+    assert only([row], columns=MANY) == ("labels", [user("t")], label)
+
+
+def test_many_labels_are_read_alike_in_all_rows_and_never_half() -> None:
+    rows = [flags(toxic=1, rude=0, threat=threat) for threat in (0, None, 1)]
+    result = parsed(rows, columns=MANY)
+    assert [example.target for example in result.examples] == ["toxic", "toxic, threat"]
+    assert [(row.line, row.reason) for row in result.rejected] == [(2, "label is empty")]
+    rows[1]["threat"] = 5  # no longer flags: then in no row
+    targets = [example.target for example in parsed(rows, columns=MANY).examples]
+    assert targets == ["1, 0, 0", "1, 0, 5", "1, 0, 1"]
+    assert "expected text" in parsed([flags(toxic=[1], rude=0, threat=0)], columns=MANY).rejected[0].reason
+
+
+def test_a_weight_of_a_row_goes_to_its_answers() -> None:
+    weights = (2, "0.5", None, 0, -1, "x", float("nan"))
+    rows = [{"text": "a", "label": "b", "weight": weight} for weight in weights]
+    result = parsed(rows)
+    assert [example.answers[0].weight for example in result.examples] == [2.0, 0.5, 1.0, 1.0]
+    assert [(row.line, row.reason) for row in result.rejected] == [
+        (4, "weight is 0, so there is nothing to learn"),
+        (5, "weight is '-1', expected a number of at least 0"),
+        (6, "weight is 'x', expected a number of at least 0"),
+    ]
+    assert "the column weight is the loss weight" in result.notes[0]
+    assert "weight" not in result.examples[0].tags
+
+
+def test_a_completion_marked_as_bad_is_not_imitated() -> None:
+    rows = [{"prompt": "a", "completion": "b", "label": good} for good in (True, False)]
+    result = parsed(rows)
+    assert len(result.examples) == 1 and "label is false" in result.rejected[0].reason

@@ -181,11 +181,11 @@ def test_4_an_answer_that_the_template_shortens_is_refused(tmp_path: Path) -> No
 
 
 def test_4_keys_of_a_message_that_would_be_dropped_are_named() -> None:
-    """Planted: a tool call beside the content, which this shape of an example cannot hold."""
-    message = {"role": "assistant", "content": "left", "tool_calls": [{"name": "f"}]}
+    """Planted: sound beside the content, which this shape of an example cannot hold."""
+    message = {"role": "assistant", "content": "left", "audio": {"id": "1"}}
     source = [{"messages": [{"role": "user", "content": "a"}, message]}]
     data = assemble(task(source))
-    assert "tool_calls" in data.rejected[0].reason and data.problems
+    assert "audio" in data.rejected[0].reason and data.problems
 
 
 # Known failure 10: rows are cut silently.

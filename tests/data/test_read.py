@@ -11,8 +11,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from finetooth.data.read import Table, read
+from finetooth.data.read import read as read_all
+from finetooth.data.table import Table
 from finetooth.errors import DataError
+
+
+def read(source: Any) -> Table:
+    (table,) = read_all(source)
+    return table
 
 
 def write(path: Path, content: str | bytes) -> Path:
@@ -31,14 +37,13 @@ def texts(table: Table) -> list[Any]:
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("missing.jsonl", None, r"missing\.jsonl: no such file\. Expected a \.jsonl or \.csv file"),
-        ("folder.csv", "directory", "a directory"),
+        ("missing.jsonl", None, r"missing\.jsonl: no such file\. Expected a \.jsonl, \.json, .* or \.txt file"),
+        ("folder.csv", "directory", r"folder\.csv: no data file in this directory\. It is empty"),
         ("empty.jsonl", "", r"empty\.jsonl: the file is empty\. Expected one JSON object a line"),
         ("blank.csv", " \n\n", "the file is empty"),
         ("header.csv", "text,label\n", "no rows"),
-        ("data.parquet", "x", r"the extension \.parquet is not known"),
+        ("data.xml", "x", r"the extension \.xml is not known"),
         ("data", "x", r"the extension \(none\) is not known"),
-        ("wide.csv", "text,label\n".encode("utf-16"), "UTF-16"),
         ("semicolons.csv", "text;label\na;b\n", "separated by ';'"),
         ("twice.csv", "text,text\na,b\n", "'text' is there twice"),
         ("quoted.csv", '"te"xt,label\na,b\n', "line 1: the header cannot be read"),

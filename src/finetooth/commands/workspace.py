@@ -16,6 +16,7 @@ import yaml
 from finetooth.config import Task, build_task
 from finetooth.errors import ConfigError
 from finetooth.rundir import write_json, write_text
+from finetooth.values import is_files
 
 CONFIG = "config.yaml"
 PACKAGES = ("finetooth", "torch", "transformers", "peft", "tokenizers", "numpy", "scikit-learn")
@@ -94,7 +95,7 @@ def _plain(task: Task) -> dict[str, Any]:
     for key in ("train", "validation", "test"):
         rows = getattr(task.data, key)
         values["data"][key] = rows
-        if isinstance(rows, list):
+        if isinstance(rows, list) and not is_files(rows):
             content = json.dumps(rows, sort_keys=True, ensure_ascii=False, default=str).encode(
                 "utf-8", "surrogatepass"
             )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import string
 import unicodedata
 from collections.abc import Mapping
@@ -13,13 +14,24 @@ from finetooth.types import Answer, Example, Message
 
 
 def to_json(example: Example) -> dict[str, Any]:
-    """The line of data/*.jsonl: id, context [{role, content}], answers [{text, role}], tags."""
-    return {
+    """The line of data/*.jsonl: id, context [{role, content}], answers [{text, role}], tags.
+
+    Messages and answers have `weight` and `more`, the line `tools`, only where they are not the defaults.
+    """
+    line: dict[str, Any] = {
         "id": example.id,
-        "context": [{"role": message.role, "content": message.content} for message in example.context],
-        "answers": [{"text": answer.text, "role": answer.role} for answer in example.answers],
+        "context": [
+            {"role": turn.role, "content": turn.content, **_further(turn)} for turn in example.context
+        ],
+        "answers": [{"text": turn.text, "role": turn.role, **_further(turn)} for turn in example.answers],
         "tags": dict(example.tags),
     }
+    return line | ({"tools": list(example.tools)} if example.tools else {})
+
+
+def _further(turn: Message | Answer) -> dict[str, Any]:
+    weight = {"weight": turn.weight} if turn.weight != 1.0 else {}
+    return weight | ({"more": dict(turn.more)} if turn.more else {})
 
 
 def from_json(value: Mapping[str, Any]) -> Example:
@@ -27,11 +39,18 @@ def from_json(value: Mapping[str, Any]) -> Example:
     try:
         return Example(
             id=value["id"],
-            context=tuple(Message(entry["role"], entry["content"]) for entry in value["context"]),
-            answers=tuple(Answer(entry["text"], entry["role"]) for entry in value["answers"]),
+            context=tuple(
+                Message(turn["role"], turn["content"], turn.get("weight", 1.0), turn.get("more", {}))
+                for turn in value["context"]
+            ),
+            answers=tuple(
+                Answer(turn["text"], turn["role"], turn.get("weight", 1.0), turn.get("more", {}))
+                for turn in value["answers"]
+            ),
             tags=value["tags"],
+            tools=tuple(value.get("tools", ())),
         )
-    except (KeyError, TypeError) as error:
+    except (KeyError, TypeError, AttributeError) as error:
         raise DataError(f"Not an example of a run directory ({error!r}): {str(value)[:120]}") from None
 
 
@@ -45,15 +64,26 @@ def normalise(text: str) -> str:
 
 
 def normalised_context(example: Example) -> str:
-    """What makes two examples the same question: every message, normalised; of plain text, the text."""
+    """What makes two examples the same question: every message, normalised; of plain text, the text.
+
+    Calls of tools count as well; which tools there are, weights and thoughts do not.
+    """
     if not example.context:
         return f"text\0{normalise(example.target)}"
-    return "\0".join(f"{message.role}\0{normalise(message.content)}" for message in example.context)
+    return "\0".join(
+        f"{message.role}\0{normalise(message.content)}{_calls(message)}" for message in example.context
+    )
+
+
+def _calls(turn: Message | Answer) -> str:
+    calls = turn.more.get("tool_calls")
+    return f"\0{json.dumps(calls, sort_keys=True)}" if calls else ""
 
 
 def content_id(example: Example) -> str:
     """First 12 hex digits of the sha256 of the normalised context and answers."""
-    parts = [normalised_context(example), *(normalise(answer.text) for answer in example.answers)]
+    answers = (f"{normalise(answer.text)}{_calls(answer)}" for answer in example.answers)
+    parts = [normalised_context(example), *answers]
     return hashlib.sha256("\1".join(parts).encode("utf-8")).hexdigest()[:12]
 
 

@@ -1,59 +1,73 @@
 """The shapes in which people keep examples, found from the column names or named, each read into an Example.
 
-    format   columns                                    becomes
-    text     text                                       plain text, all of it trained on
-    qa       question, answer (or another pair below)   user -> assistant; `system` in front if there is one
-    alpaca   instruction, output, input if any          system + user (instruction alone: user) -> assistant
-    labels   text, label                                user -> the label
-    chat     messages: [{role, content}, ...]           system?, user, assistant, ..., assistant
+    format      columns                                    becomes
+    text        text                                       plain text, all of it trained on
+    qa          question, answer (or another pair)         user -> assistant
+    prompt      prompt, completion: text or messages       the prompt's messages -> the completion's
+    alpaca      instruction, output, input if any          system + user (no input: user) -> assistant
+    labels      text, label (or several label columns)     user -> the label
+    chat        messages: [{role, content}, ...]           system?, user, assistant, ..., assistant
+    sharegpt    conversations: [{from, value}, ...]        the same
+    preference  prompt, chosen, rejected                   the prompt -> a chosen and a rejected answer
 
-To add a format: one function that reads a row, one line in `_READERS` and one in `_matches`.
+A column `system` is in front of any but plain text, `tools` come with conversations, and `weight` is the loss
+weight of the row. To add a format: a function that reads a row, a line in `_READERS` and one in `_matches`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from finetooth.config import DataConfig
-from finetooth.data.read import RawRow, Rejected, Table
-from finetooth.errors import ConfigError, DataError
-from finetooth.types import Answer, Example, Message
-
-CANONICAL = ("id", "system", "context", "answer", "label", "text", "messages", "group")
-PAIRS = (
-    ("context", "answer"),
-    ("question", "answer"),
-    ("prompt", "response"),
-    ("prompt", "completion"),
-    ("query", "response"),
-    ("input", "output"),
+from finetooth.data.conversations import QUESTIONS, read_chat, read_preference, read_prompt, read_sharegpt
+from finetooth.data.readers import (
+    PAIRS,
+    Broken,
+    Reading,
+    factor,
+    read_alpaca,
+    read_labels,
+    read_qa,
+    read_text,
+    string,
 )
+from finetooth.data.table import RawRow, Rejected, Table
+from finetooth.errors import ConfigError, DataError
+from finetooth.types import Example, Message
+
+CANONICAL = (
+    *("id", "system", "context", "answer", "label", "text", "messages", "prompt", "completion"),
+    *("conversations", "chosen", "rejected", "tools", "group", "weight"),
+)
+COMPLETION = ("prompt", "completion")
 NEEDS = {
     "text": "text",
-    "qa": ", or ".join(" + ".join(pair) for pair in PAIRS),
+    "qa": ", or ".join(" + ".join(pair) for pair in PAIRS if pair != COMPLETION),
+    "prompt": "prompt + completion",
     "alpaca": "instruction + output (and input)",
     "labels": "text + label",
     "chat": "messages",
+    "sharegpt": "conversations",
+    "preference": "chosen + rejected (and prompt)",
 }
-RESERVED = {"file": "file_", "line": "line_"}  # tags of our own; the user's columns of that name move
-MESSAGE_KEYS = {"role", "content"}
-
-
-class Broken(ValueError):
-    """Why one row cannot be an example."""
+TALKS = ("chat", "sharegpt", "prompt", "preference")  # formats that may come with tools
+# Tags of our own: further columns of the user that have such a name move.
+RESERVED = {name: f"{name}_" for name in ("file", "line", "label", "group")}
+FLAGS = {"0": False, "1": True, "0.0": False, "1.0": True, "false": False, "true": True}
 
 
 @dataclass(frozen=True, slots=True)
 class Parsed:
-    """Examples of one source, without ids where the file gave none, and the rows that were set aside."""
+    """Examples of one table, without ids where the file gave none, and the rows that were set aside."""
 
     format: str
     examples: list[Example]
     rejected: list[Rejected]
     notes: list[str]
     total: int
+    name: str = "rows"
 
 
 def parse(table: Table, config: DataConfig, format: str = "auto") -> Parsed:
@@ -63,31 +77,60 @@ def parse(table: Table, config: DataConfig, format: str = "auto") -> Parsed:
     """
     rows, columns = _rename(table, config.columns)
     if not rows:
-        return Parsed("unknown", [], list(table.rejected), list(table.notes), len(table))
+        return Parsed("unknown", [], list(table.rejected), list(table.notes), len(table), table.name)
     name, read = _choose(table.name, rows, columns, format)
     group = _group_column(table.name, config, columns)
-    used = read | ({"id", group or "id"} if name in ("text", "chat") else {"id", "system", group or "id"})
+    used = read | {"id", "weight", group or "id"} | ({"system"} if name != "text" else set())
+    used |= {"tools"} if name in TALKS else set()
     extra = [column for column in columns if column not in used]
     examples: list[Example] = []
     rejected = list(table.rejected)
     for row in rows:
-        values = {column: value for column, value in row.values.items() if column in used}
-        tags = {RESERVED.get(name, name): value for name, value in row.values.items() if name in extra}
         try:
-            id = _string(values.pop("id", None), "id")
-            tags["group"] = _string(row.values.get(group), group) if group else ""
-            context, answer = _READERS[name](values)
+            examples.append(_example(row, table, name, used, group))
         except Broken as problem:
-            rejected.append(Rejected(table.name, row.line, str(problem), dict(row.values)))
-            continue
-        tags |= {"file": table.name, "line": row.line, "label": answer if name == "labels" else ""}
-        tags = {name: value for name, value in tags.items() if value not in (None, "")}
-        examples.append(Example(id, tuple(context), (Answer(answer),), tags))
+            rejected.append(Rejected(row.file or table.name, row.line, str(problem), dict(row.values)))
     notes = list(table.notes)
     if extra:
         notes.append(f"{table.name}: not trained on, kept as tags: {', '.join(extra)}.")
+    if "weight" in columns:
+        notes.append(f"{table.name}: the column weight is the loss weight of a row.")
     rejected.sort(key=lambda item: item.line)
-    return Parsed(name, examples, rejected, notes, len(table))
+    return Parsed(name, examples, rejected, notes, len(table), table.name)
+
+
+def _example(row: RawRow, table: Table, name: str, used: set[str], group: str | None) -> Example:
+    """The example of a row; its place and the columns not `used` are tags. Broken when it is none."""
+    values = {column: value for column, value in row.values.items() if column in used}
+    tags = {RESERVED.get(key, key): value for key, value in row.values.items() if key not in used}
+    id = string(values.pop("id", None), "id")
+    weight = factor(values.pop("weight", None), "weight") * table.weight
+    if not weight:
+        raise Broken("weight is 0, so there is nothing to learn")
+    tags["group"] = string(row.values.get(group), group) if group else ""
+    if name == "prompt" and tags.get("label_") is False:
+        raise Broken("label is false: the completion is one that should not be learned")
+    reading = _READERS[name](values)
+    label = reading.answers[0].text if name == "labels" else ""
+    tags |= {"file": row.file or table.name, "line": row.line, "label": label}
+    tags = {key: value for key, value in tags.items() if value not in (None, "")}
+    return _weighted(Example(id, tuple(reading.context), tuple(reading.answers), tags, reading.tools), weight)
+
+
+def _weighted(example: Example, weight: float) -> Example:
+    """The example with the weights of all its turns of the assistant multiplied."""
+    if weight == 1.0:
+        return example
+
+    def times(message: Message) -> Message:
+        learned = message.role == "assistant"
+        return replace(message, weight=message.weight * weight) if learned else message
+
+    return replace(
+        example,
+        context=tuple(map(times, example.context)),
+        answers=tuple(replace(answer, weight=answer.weight * weight) for answer in example.answers),
+    )
 
 
 def _rename(table: Table, mapping: Mapping[str, str]) -> tuple[list[RawRow], list[str]]:
@@ -109,16 +152,46 @@ def _rename(table: Table, mapping: Mapping[str, str]) -> tuple[list[RawRow], lis
                 "Map that one too, or rename it."
             )
     targets = list(mapping.values())
-    twice = next((name for name in targets if targets.count(name) > 1), None)
+    twice = next((name for name in targets if targets.count(name) > 1 and name != "label"), None)
     if twice:
-        raise ConfigError(f"data.columns: two columns are mapped to {twice}. Keep one.")
+        raise ConfigError(f"data.columns: two columns are mapped to {twice}. Only label takes many.")
     if not mapping:
         return table.rows, table.columns
+    labels = [column for column, canonical in mapping.items() if canonical == "label"]
+    rows = _one_label(table.rows, labels) if len(labels) > 1 else table.rows
     rows = [
-        RawRow(row.line, {mapping.get(name, name): value for name, value in row.values.items()})
-        for row in table.rows
+        replace(row, values={mapping.get(name, name): value for name, value in row.values.items()})
+        for row in rows
     ]
-    return rows, [mapping.get(name, name) for name in table.columns]
+    return rows, list(dict.fromkeys(mapping.get(name, name) for name in table.columns))
+
+
+def _one_label(rows: Sequence[RawRow], columns: Sequence[str]) -> list[RawRow]:
+    """The rows with many columns of labels joined in the first of them, in the order of data.columns.
+
+    Where every value of all of them is 0, 1, true or false: the names of the columns that are set, else
+    `none`; a missing value leaves the label empty. Otherwise the values that are there.
+    """
+    cells = [[str(row.values.get(name, "") or 0).strip().casefold() for name in columns] for row in rows]
+    present = [[row.values.get(name) not in (None, "") for name in columns] for row in rows]
+    flags = all(cell in FLAGS for line in cells for cell in line)
+    joined = []
+    for row, line, there in zip(rows, cells, present, strict=True):
+        if flags:
+            names = [name for name, cell in zip(columns, line, strict=True) if FLAGS[cell]]
+            label: Any = (", ".join(names) or "none") if all(there) else ""
+        else:
+            label = _joined([row.values[name] for name, yes in zip(columns, there, strict=True) if yes])
+        others = {name: value for name, value in row.values.items() if name not in columns}
+        joined.append(replace(row, values=others | {columns[0]: label}))
+    return joined
+
+
+def _joined(values: list[Any]) -> Any:
+    try:
+        return ", ".join(string(value, "label") for value in values)
+    except Broken:
+        return values  # what reads the row says what is wrong with it
 
 
 def _group_column(where: str, config: DataConfig, columns: Sequence[str]) -> str | None:
@@ -130,13 +203,19 @@ def _group_column(where: str, config: DataConfig, columns: Sequence[str]) -> str
     return name
 
 
-def _matches(columns: set[str]) -> dict[str, list[set[str]]]:
+def _matches(columns: set[str], format: str) -> dict[str, list[set[str]]]:
     """Formats whose columns are there, each with the columns that it would read."""
-    pairs = [set(pair) for pair in PAIRS if set(pair) <= columns]
+    pairs = [set(pair) for pair in PAIRS if set(pair) <= columns and (pair != COMPLETION or format == "qa")]
     if "instruction" in columns:
         pairs = [pair for pair in pairs if pair != {"input", "output"}]
+    talk = next((name for name in ("conversations", "messages") if name in columns), None)
+    talk = talk if format == "sharegpt" or talk == "conversations" else None
+    question = next((name for name in QUESTIONS if name in columns), "prompt")
     found = {
         "chat": [{"messages"}] if "messages" in columns else [],
+        "sharegpt": [{talk}] if talk else [],
+        "preference": [{"chosen", "rejected", question}] if {"chosen", "rejected"} <= columns else [],
+        "prompt": [set(COMPLETION)] if set(COMPLETION) <= columns else [],
         "alpaca": [{"instruction", "input", "output"}] if {"instruction", "output"} <= columns else [],
         "labels": [{"text", "label"}] if {"text", "label"} <= columns else [],
         "qa": pairs,
@@ -150,7 +229,7 @@ def _choose(where: str, rows: Sequence[RawRow], columns: Sequence[str], format: 
     common = {name for name in columns if 2 * sum(name in row.values for row in rows) >= len(rows)} or set(
         columns
     )
-    found = _matches(common)
+    found = _matches(common, format)
     if format != "auto":
         found = {name: sets for name, sets in found.items() if name == format}
         if not found:
@@ -180,99 +259,13 @@ def _listed(columns: Sequence[str]) -> str:
     return ", ".join(repr(column) for column in columns) or "(none)"
 
 
-def _string(value: Any, column: str) -> str:
-    """The text of a cell: numbers are written out, missing is ''. Broken for anything else."""
-    if value is None:
-        return ""
-    if isinstance(value, str):
-        return value
-    if isinstance(value, float) and value.is_integer():
-        return str(int(value))
-    if isinstance(value, int | float):
-        return str(value)
-    raise Broken(f"{column} is a {type(value).__name__}, expected text")
-
-
-def _required(values: Mapping[str, Any], column: str) -> str:
-    if column not in values:
-        raise Broken(f"{column} is missing")
-    text = _string(values[column], column)
-    if not text.strip():
-        raise Broken(f"{column} is empty")
-    return text
-
-
-def _conversation(system: str, question: str) -> list[Message]:
-    """System and user message; the one that is not empty alone is the user's."""
-    if system.strip() and question.strip():
-        return [Message("system", system), Message("user", question)]
-    return [Message("user", system if system.strip() else question)]
-
-
-def _read_text(values: Mapping[str, Any]) -> tuple[list[Message], str]:
-    return [], _required(values, "text")
-
-
-def _read_qa(values: Mapping[str, Any]) -> tuple[list[Message], str]:
-    pair = next((pair for pair in PAIRS if set(pair) <= set(values)), None)
-    if pair is None:
-        raise Broken("the question or the answer is missing")
-    system = _string(values.get("system"), "system")
-    question = _string(values[pair[0]], pair[0])
-    if not (system + question).strip():
-        raise Broken(f"{pair[0]} is empty")
-    return _conversation(system, question), _required(values, pair[1])
-
-
-def _read_alpaca(values: Mapping[str, Any]) -> tuple[list[Message], str]:
-    instruction = _required(values, "instruction")
-    given = _string(values.get("input"), "input")
-    answer = _required(values, "output")
-    system = _string(values.get("system"), "system")
-    if system.strip():
-        question = "\n\n".join(text for text in (instruction, given) if text.strip())
-        return [Message("system", system), Message("user", question)], answer
-    return _conversation(instruction, given), answer
-
-
-def _read_labels(values: Mapping[str, Any]) -> tuple[list[Message], str]:
-    text = _required(values, "text")
-    system = _string(values.get("system"), "system")
-    return _conversation(system, text), _required(values, "label").strip()
-
-
-def _read_chat(values: Mapping[str, Any]) -> tuple[list[Message], str]:
-    entries = values.get("messages")
-    if not isinstance(entries, list) or not entries:
-        raise Broken("messages is not a list of {role, content}")
-    messages = [_message(number, entry) for number, entry in enumerate(entries, 1)]
-    turns = messages[1:] if messages[0].role == "system" else messages
-    for number, message in enumerate(turns, len(messages) - len(turns) + 1):
-        expected = ("user", "assistant")[(number - 1 - (len(messages) - len(turns))) % 2]
-        if message.role != expected:
-            raise Broken(f"message {number} is of {message.role}, expected {expected}")
-    if not turns or turns[-1].role != "assistant":
-        raise Broken("the last message is not of the assistant, so there is nothing to learn")
-    return messages[:-1], messages[-1].content
-
-
-def _message(number: int, entry: Any) -> Message:
-    if not isinstance(entry, Mapping) or not set(entry) >= MESSAGE_KEYS:
-        raise Broken(f"message {number} is not an object with role and content")
-    if entry["role"] not in ("system", "user", "assistant"):
-        raise Broken(f"message {number} has the role {entry['role']!r}, expected system, user or assistant")
-    if not isinstance(entry["content"], str) or not entry["content"].strip():
-        raise Broken(f"message {number} has no text as its content")
-    more = sorted(key for key, value in entry.items() if key not in MESSAGE_KEYS and value)
-    if more:
-        raise Broken(f"message {number} has the key {more[0]!r}, which would be dropped; remove it")
-    return Message(entry["role"], entry["content"])
-
-
-_READERS: dict[str, Callable[[Mapping[str, Any]], tuple[list[Message], str]]] = {
-    "text": _read_text,
-    "qa": _read_qa,
-    "alpaca": _read_alpaca,
-    "labels": _read_labels,
-    "chat": _read_chat,
+_READERS: dict[str, Callable[[Mapping[str, Any]], Reading]] = {
+    "text": read_text,
+    "qa": read_qa,
+    "prompt": read_prompt,
+    "alpaca": read_alpaca,
+    "labels": read_labels,
+    "chat": read_chat,
+    "sharegpt": read_sharegpt,
+    "preference": read_preference,
 }

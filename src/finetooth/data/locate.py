@@ -1,4 +1,4 @@
-"""Where a model's files are: the embedded model, a local directory, or a snapshot from the hub. No torch."""
+"""Where a model's files are (embedded, a local directory, the hub), and a data set's on the hub. No torch."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from importlib.resources import files
 from pathlib import Path
 
 from finetooth.config import EMBEDDED
-from finetooth.errors import ModelError
+from finetooth.errors import DataError, ModelError
 from finetooth.rundir import read_json
+from finetooth.values import DATA_FILES
 
 SMALL_FILES = ("*.json", "*.jinja", "*.model", "merges.txt", "vocab.txt")
 # Names for the longest input in config.json, the usual one first.
@@ -81,3 +82,27 @@ def context_length(directory: Path) -> int | None:
     config = read_json(path) if path.is_file() else {}
     values = [config.get(key) for key in LENGTH_KEYS] if isinstance(config, dict) else []
     return next((value for value in values if isinstance(value, int) and value > 0), None)
+
+
+def dataset_directory(name: str) -> Path:
+    """A snapshot of the hub's data set "org/name": Hugging Face's cache first, then fetched.
+
+    Only files that can be read and the card are fetched. Raises DataError when it can be had from neither.
+    """
+    from huggingface_hub import snapshot_download
+
+    patterns = ["README.md", *(f"*{ending}{packed}" for ending in DATA_FILES for packed in ("", ".gz"))]
+    try:
+        try:
+            found = snapshot_download(
+                name, repo_type="dataset", allow_patterns=patterns, local_files_only=True
+            )
+        except OSError:  # not in the cache, or not all of it
+            found = snapshot_download(name, repo_type="dataset", allow_patterns=patterns)
+    except Exception as error:  # also what the network raises, whichever library carries it
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise DataError(
+            f"{name}: no such file or directory, no data set in Hugging Face's cache, and it cannot be "
+            f"fetched ({reason[:160]}). Check the name and the network, or give a local file or directory."
+        ) from error
+    return Path(found)

@@ -13,8 +13,9 @@ from pathlib import Path
 from finetooth.config import DataConfig, Task
 from finetooth.data.examples import content_id, from_json, to_json
 from finetooth.data.formats import Parsed, parse
-from finetooth.data.read import Rejected, read
+from finetooth.data.read import read
 from finetooth.data.split import SIDES, label_notes, leak_message, leaks, split
+from finetooth.data.table import Rejected
 from finetooth.errors import ConfigError, DataError
 from finetooth.rundir import read_json, read_jsonl, write_json, write_jsonl
 from finetooth.types import Example
@@ -107,34 +108,48 @@ def assemble(task: Task) -> Assembled:
             "on: their sum must be below 1."
         )
     parsed = dict(_parse_all(config))
-    names = {side: part.format for side, part in parsed.items() if part.examples}
-    if len(set(names.values())) > 1:
-        found = ", ".join(f"{side} is {name}" for side, name in names.items())
-        raise DataError(f"The files are of different formats: {found}. Use one, or name it with data.format.")
-    examples = dict(zip(parsed, _with_ids([part.examples for part in parsed.values()]), strict=True))
+    parts = [part for found in parsed.values() for part in found]
+    format = _one_format(parsed)
+    found = [[row for part in parsed[side] for row in part.examples] for side in parsed]
+    examples = dict(zip(parsed, _with_ids(found), strict=True))
     sides = split(examples["train"], task.seed, shares["test"], shares["validation"])
     sides |= {side: rows for side, rows in examples.items() if side != "train"}
-    problems = [message for part in parsed.values() if (message := _broken(part))]
+    problems = [message for part in parts if (message := _broken(part))]
     pairs = leaks(sides, groups=config.group is not None)
     problems += [leak_message(pairs)] if pairs else []
     if not problems:
         _require_rows(config, sides)
     return Assembled(
-        format=parsed["train"].format,
+        format=format,
         sides=sides,
-        rejected=[row for part in parsed.values() for row in part.rejected],
-        total=sum(part.total for part in parsed.values()),
+        rejected=[row for part in parts for row in part.rejected],
+        total=sum(part.total for part in parts),
         problems=problems,
-        notes=[note for part in parsed.values() for note in part.notes] + label_notes(sides),
+        notes=[note for part in parts for note in part.notes] + label_notes(sides),
     )
 
 
-def _parse_all(config: DataConfig) -> Iterator[tuple[str, Parsed]]:
+def _parse_all(config: DataConfig) -> Iterator[tuple[str, list[Parsed]]]:
     """The training source, then what the user brought for the other sides."""
     for side in SIDES:
         source = getattr(config, side)
         if not isinstance(source, float):
-            yield side, parse(read(source), config, config.format)
+            tables = read(source, config.encoding, side)
+            yield side, [parse(table, config, config.format) for table in tables]
+
+
+def _one_format(parsed: dict[str, list[Parsed]]) -> str:
+    """The format of all files. DataError when they differ, as rows of one kind are graded in one way."""
+    names = [
+        (side if len(parts) == 1 else f"{side} {part.name}", part.format)
+        for side, parts in parsed.items()
+        for part in parts
+        if part.examples
+    ]
+    if len({name for _, name in names}) > 1:
+        found = ", ".join(f"{where} is {name}" for where, name in names[:10])
+        raise DataError(f"The files are of different formats: {found}. Use one, or name it with data.format.")
+    return names[0][1] if names else "unknown"
 
 
 def _with_ids(parts: Sequence[Sequence[Example]]) -> list[list[Example]]:
@@ -162,9 +177,11 @@ def _broken(part: Parsed) -> str:
     if len(part.rejected) <= MOST_BROKEN * part.total:
         return ""
     first = "\n".join(f"  {row.file}, line {row.line}: {row.reason}" for row in part.rejected[:3])
+    bytes = any(row.reason.startswith("not UTF-8") for row in part.rejected)
+    hint = ", or name the file's encoding, for example `data.encoding: cp1252`" if bytes else ""
     return (
         f"{part.rejected[0].file}: {len(part.rejected)} of {part.total} rows are broken, more than "
-        f"{MOST_BROKEN:.0%}. The first:\n{first}\nRepair or remove them."
+        f"{MOST_BROKEN:.0%}. The first:\n{first}\nRepair or remove them{hint}."
     )
 
 

@@ -1,0 +1,281 @@
+"""One row into messages and answers: the formats that hold conversations, and their tools and weights."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any, Literal
+
+from finetooth.data.readers import Broken, Reading, factor, opening, string
+from finetooth.types import Answer, Message
+
+ROLES = {
+    "system": "system",
+    "developer": "system",
+    "user": "user",
+    "assistant": "assistant",
+    "tool": "tool",
+    "function": "tool",
+}
+# ShareGPT's names; `function_call` is a turn of the assistant whose text is the call.
+SHAREGPT = {
+    **ROLES,
+    "human": "user",
+    "gpt": "assistant",
+    "chatgpt": "assistant",
+    "bot": "assistant",
+    "model": "assistant",
+    "observation": "tool",
+    "function_response": "tool",
+    "tool_response": "tool",
+    "function_call": "assistant",
+    "tool_call": "assistant",
+}
+CALLS = ("function_call", "tool_call")
+MORE = ("tool_calls", "tool_call_id", "name", "reasoning_content", "thinking")
+KEYS = {"role", "content", "weight", "train", *MORE}
+QUESTIONS = ("prompt", "question", "context", "query", "instruction")  # what a preference pair answers
+
+
+def read_chat(values: Mapping[str, Any]) -> Reading:
+    """messages: [{role, content}]; columns `system` and `tools` where they are there."""
+    messages = _messages(values, "messages", "messages is not a list of {role, content}")
+    return _scored(_with_system(messages, values), _tools(values.get("tools")))
+
+
+def read_sharegpt(values: Mapping[str, Any]) -> Reading:
+    """conversations: [{from, value}]."""
+    column = "conversations" if "conversations" in values else "messages"
+    entries = _list(values.get(column))
+    if not entries:
+        raise Broken(f"{column} is not a list of {{from, value}}")
+    messages = [_message(number, _from_sharegpt(number, entry)) for number, entry in enumerate(entries, 1)]
+    return _scored(_with_system(messages, values), _tools(values.get("tools")))
+
+
+def read_prompt(values: Mapping[str, Any]) -> Reading:
+    """prompt and completion, each text or a list of messages. Answers in the prompt are not learned."""
+    closing = values.get("completion")
+    if isinstance(closing, list):
+        messages = _messages(values, "completion", "completion is empty")
+    else:
+        messages = [_assistant(closing, "completion")]
+    return _scored([*_question(values, "prompt"), *messages], _tools(values.get("tools")))
+
+
+def read_preference(values: Mapping[str, Any]) -> Reading:
+    """chosen and rejected, text or lists of messages, and what both answer. Only the last turns differ."""
+    column = next((name for name in QUESTIONS if name in values), None)
+    context = _question(values, column) if column else []
+    ends: dict[Literal["chosen", "rejected"], list[Message]] = {}
+    for role in ("chosen", "rejected"):
+        is_list = isinstance(values.get(role), list)
+        text = f"{role} is empty"
+        ends[role] = _messages(values, role, text) if is_list else [_assistant(values.get(role), role)]
+    shared = _unlearned(ends["chosen"][:-1])
+    if _same(shared) != _same(ends["rejected"][:-1]):
+        raise Broken("chosen and rejected differ before their last message")
+    if _same(shared) != _same(context):
+        context = [*context, *shared]
+    last = {role: messages[-1] for role, messages in ends.items()}
+    for role, message in last.items():
+        _check_order([*context, message], role)
+    answers = [Answer(message.content, role, message.weight, message.more) for role, message in last.items()]
+    if (answers[0].text, answers[0].more) == (answers[1].text, answers[1].more):
+        raise Broken("chosen and rejected are the same")
+    return Reading(context, answers, _tools(values.get("tools")))
+
+
+def _scored(messages: list[Message], tools: tuple[Mapping[str, Any], ...]) -> Reading:
+    """The last turn is the answer. Broken when the turns are out of order or none of them is learned."""
+    _check_order(messages)
+    if not any(message.weight for message in messages if message.role == "assistant"):
+        raise Broken("no turn of the assistant has a weight above 0, so there is nothing to learn")
+    last = messages[-1]
+    return Reading(messages[:-1], [Answer(last.content, "target", last.weight, last.more)], tools)
+
+
+def _check_order(messages: Sequence[Message], what: str = "") -> None:
+    """system?, then user and assistant in turn; a call of tools is answered by tools before the assistant."""
+    first = 1 if messages and messages[0].role == "system" else 0
+    prefix = f"{what}: " if what else ""
+    expected: tuple[str, ...] = ("user",)
+    asked: set[str] = set()
+    for number, message in enumerate(messages[first:], first + 1):
+        if message.role not in expected:
+            raise Broken(f"{prefix}message {number} is of {message.role}, expected {' or '.join(expected)}")
+        calls = message.more.get("tool_calls", ())
+        if message.role == "tool":
+            id = message.more.get("tool_call_id")
+            if asked and id is not None and id not in asked:
+                raise Broken(f"{prefix}message {number} answers the call {id!r}, which was not made")
+            expected = ("tool", "assistant")
+        elif message.role == "assistant":
+            asked = {call["id"] for call in calls if "id" in call}
+            expected = ("tool",) if calls else ("user",)
+        else:
+            expected = ("assistant",)
+    if len(messages) == first or messages[-1].role != "assistant":
+        raise Broken(f"{prefix}the last message is not of the assistant, so there is nothing to learn")
+
+
+def _messages(values: Mapping[str, Any], column: str, wrong: str) -> list[Message]:
+    entries = _list(values.get(column))
+    if not entries:
+        raise Broken(wrong)
+    return [_message(number, entry) for number, entry in enumerate(entries, 1)]
+
+
+def _list(value: Any) -> list[Any] | None:
+    """A list, or the JSON text of one, as cells of a table hold it; None for anything else."""
+    if isinstance(value, str) and value.lstrip().startswith("["):
+        try:
+            value = json.loads(value)
+        except (ValueError, RecursionError):
+            return None
+    return value if isinstance(value, list) else None
+
+
+def _message(number: int, entry: Any) -> Message:
+    if not isinstance(entry, Mapping) or "role" not in entry or not {"content", "tool_calls"} & set(entry):
+        raise Broken(f"message {number} is not an object with role and content")
+    role = ROLES.get(str(entry["role"]))
+    if role is None:
+        known = ", ".join(ROLES)
+        raise Broken(f"message {number} has the role {str(entry['role'])[:40]!r}, expected one of {known}")
+    dropped = sorted(key for key, value in entry.items() if key not in KEYS and value)
+    if dropped:
+        raise Broken(f"message {number} has the key {dropped[0]!r}, which would be dropped; remove it")
+    more = {key: entry[key] for key in MORE if entry.get(key) not in (None, "", [])}
+    if "tool_calls" in more:
+        if role != "assistant":
+            raise Broken(f"message {number} has tool_calls, but is of {role}")
+        more["tool_calls"] = _calls(number, more["tool_calls"])
+    if "tool_call_id" in more:
+        more["tool_call_id"] = str(more["tool_call_id"])
+    content = _content(entry.get("content"), role)
+    if content is None or not (content.strip() or role == "tool" or "tool_calls" in more):
+        raise Broken(f"message {number} has no text as its content")
+    return Message(role, content, _turn_weight(number, role, entry), more)
+
+
+def _content(value: Any, role: str) -> str | None:
+    """The text of a message; of a list of parts, their texts. None where there is something else in it."""
+    if value is None or isinstance(value, str):
+        return value or ""
+    if role == "tool":
+        return json.dumps(value, ensure_ascii=False)
+    if not isinstance(value, list):
+        return None
+    texts = [
+        part.get("text") if isinstance(part, Mapping) and part.get("type") == "text" else None
+        for part in value
+    ]
+    return "".join(str(text) for text in texts) if all(isinstance(text, str) for text in texts) else None
+
+
+def _turn_weight(number: int, role: str, entry: Mapping[str, Any]) -> float:
+    """`weight`, or `train` true or false. Only turns of the assistant are learned."""
+    given = [key for key in ("weight", "train") if entry.get(key) is not None]
+    if len(given) > 1:
+        raise Broken(f"message {number} has both weight and train; keep one")
+    if not given:
+        return 1.0
+    weight = factor(entry[given[0]], f"{given[0]} of message {number}")
+    if role != "assistant":
+        if weight:
+            raise Broken(f"message {number} is of {role} and has {given[0]}; only the assistant is learned")
+        return 1.0
+    return weight
+
+
+def _calls(number: int, calls: Any) -> list[dict[str, Any]]:
+    """Calls in the one shape that templates read: {type, id?, function: {name, arguments: object}}."""
+    if not isinstance(calls, list) or not all(isinstance(call, Mapping) for call in calls):
+        raise Broken(f"tool_calls of message {number} is not a list of objects")
+    made = []
+    for call in calls:
+        function = call.get("function", call)
+        name = function.get("name") if isinstance(function, Mapping) else None
+        if not isinstance(name, str) or not name:
+            raise Broken(f"a tool call of message {number} has no function with a name")
+        arguments = function.get("arguments")
+        if isinstance(arguments, str) and arguments.strip():
+            try:
+                arguments = json.loads(arguments)
+            except (ValueError, RecursionError):
+                raise Broken(f"the arguments of {name} in message {number} are not valid JSON") from None
+        arguments = arguments or {}
+        if not isinstance(arguments, Mapping):
+            raise Broken(f"the arguments of {name} in message {number} are not an object")
+        id = {"id": str(call["id"])} if call.get("id") is not None else {}
+        made.append({"type": "function", **id, "function": {"name": name, "arguments": dict(arguments)}})
+    return made
+
+
+def _tools(value: Any) -> tuple[Mapping[str, Any], ...]:
+    """Schemas of functions, a list or the JSON text of one; a bare schema is put under `function`."""
+    if value is None or value == "" or value == []:
+        return ()
+    tools = _list(value)
+    if tools is None or not all(isinstance(tool, Mapping) for tool in tools):
+        raise Broken("tools is not a list of function schemas")
+    for number, tool in enumerate(tools, 1):
+        function = tool.get("function", tool)
+        if not isinstance(function, Mapping) or not isinstance(function.get("name"), str):
+            raise Broken(f"tool {number} has no function with a name")
+    return tuple(tool if "function" in tool else {"type": "function", "function": tool} for tool in tools)
+
+
+def _from_sharegpt(number: int, entry: Any) -> Any:
+    """The entry with role and content. Broken for a speaker that is not known."""
+    if not isinstance(entry, Mapping) or not ({"from", "value"} <= set(entry) or "role" in entry):
+        raise Broken(f"message {number} is not an object with from and value")
+    speaker = str(entry["from"] if "from" in entry else entry["role"])
+    role = SHAREGPT.get(speaker)
+    if role is None:
+        raise Broken(f"message {number} is from {speaker[:40]!r}, expected one of {', '.join(SHAREGPT)}")
+    content = entry["value"] if "value" in entry else entry.get("content")
+    rest = {key: value for key, value in entry.items() if key not in ("from", "value", "role", "content")}
+    if speaker not in CALLS:
+        return {**rest, "role": role, "content": content}
+    try:
+        calls = json.loads(content) if isinstance(content, str) else content
+    except (ValueError, RecursionError):
+        raise Broken(f"message {number} is a {speaker} that is not valid JSON") from None
+    return {**rest, "role": role, "content": "", "tool_calls": calls if isinstance(calls, list) else [calls]}
+
+
+def _with_system(messages: list[Message], values: Mapping[str, Any]) -> list[Message]:
+    system = string(values.get("system"), "system")
+    if not system.strip():
+        return messages
+    if messages[0].role == "system" and messages[0].content != system:
+        raise Broken("there are two system messages, one of them in the column system")
+    return messages if messages[0].role == "system" else [Message("system", system), *messages]
+
+
+def _question(values: Mapping[str, Any], column: str) -> list[Message]:
+    """The messages of a prompt: a list as it is, without learning from it, or text of the user."""
+    if isinstance(values.get(column), list):
+        return _with_system(_unlearned(_messages(values, column, f"{column} is empty")), values)
+    system, question = (string(values.get(name), name) for name in ("system", column))
+    if not (system + question).strip():
+        raise Broken(f"{column} is empty")
+    return opening(system, question)
+
+
+def _assistant(value: Any, column: str) -> Message:
+    text = string(value, column)
+    if not text.strip():
+        raise Broken(f"{column} is empty")
+    return Message("assistant", text)
+
+
+def _unlearned(messages: Sequence[Message]) -> list[Message]:
+    return [replace(message, weight=0.0) if message.role == "assistant" else message for message in messages]
+
+
+def _same(messages: Sequence[Message]) -> list[tuple[str, str]]:
+    return [(message.role, message.content) for message in messages]

@@ -1,0 +1,205 @@
+"""Which files a source names: a file, a glob, a directory, a data set of the hub, or a list of them.
+
+A directory, and a data set of the hub, may hold the files of several splits. They are told by the data set's
+card (the `configs` at the head of README.md), else by their names, as in `train.jsonl` or
+`data/test-00000-of-00002.parquet`.
+"""
+
+from __future__ import annotations
+
+import glob
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from finetooth.values import DATA_FILES
+from finetooth.data.files import EXPECTED, kind_of
+from finetooth.data.locate import dataset_directory
+from finetooth.errors import DataError
+from finetooth.values import is_hub_id
+
+SPLIT_NAMES = {
+    "train": ("train", "training"),
+    "validation": ("validation", "valid", "val", "dev"),
+    "test": ("test", "testing", "eval", "evaluation"),
+}
+ANY_SPLIT = "|".join(name for names in SPLIT_NAMES.values() for name in names)
+SPLIT = re.compile(rf"(?<![a-z0-9])({ANY_SPLIT})(?![a-z0-9])")
+CARD = re.compile(r"---\n(.*?)\n---", re.DOTALL)
+# What describes a directory of data and is none.
+ABOUT = ("dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json")
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """One file to read. name: what it is called; document: a text file that is one document."""
+
+    path: Path
+    name: str
+    weight: float = 1.0
+    document: bool = False
+
+
+def find_files(source: str | Path | Sequence[Any], side: str = "train") -> tuple[list[Source], list[str]]:
+    """The files of a source, in order, and notes on what was left out.
+
+    source: a path, glob, directory or hub id, or a list of those and of {path, weight}. side: train,
+    validation or test: which files of a directory are meant. Raises DataError when there are none.
+    """
+    entries = [source] if isinstance(source, str | Path) else source
+    found: list[tuple[Path, float, bool]] = []
+    notes: list[str] = []
+    for entry in entries:
+        file = entry if isinstance(entry, Mapping) else {"path": entry}
+        name, weight = str(file["path"]), float(file.get("weight", 1.0))
+        chosen, folder, left_out = _files(name, side)
+        found += [(path, weight, folder) for path in chosen]
+        if left_out:
+            listed = ", ".join(str(path) for path in left_out[:5])
+            notes.append(f"{name}: {len(left_out)} files are not read for {side}: {listed}.")
+    paths = [Path(os.path.abspath(path)) for path, _, _ in found]
+    if len(set(paths)) < len(paths):
+        twice = next(path for path in paths if paths.count(path) > 1)
+        raise DataError(
+            f"{twice}: named twice. To count its rows double: {{path: {twice.name}, weight: 2}}."
+        )
+    texts = sum(kind_of(path) == ".txt" for path in paths)
+    names = _names([path for path, _, _ in found])
+    return [
+        Source(path, name, weight, kind_of(path) == ".txt" and (folder or texts > 1))
+        for (path, weight, folder), name in zip(found, names, strict=True)
+    ], notes
+
+
+def _names(paths: Sequence[Path]) -> list[str]:
+    """The file names where they differ, else the paths below the directory that all share."""
+    names = [path.name for path in paths]
+    if len(set(names)) == len(names):
+        return names
+    shared = os.path.commonpath([path.absolute().parent for path in paths])
+    return [path.absolute().relative_to(shared).as_posix() for path in paths]
+
+
+def _files(name: str, side: str) -> tuple[list[Path], bool, list[Path]]:
+    """The files that a name stands for, whether it is a directory, and what was left out there."""
+    path = Path(os.path.expanduser(name))  # leaves ~nobody as it is, where Path raises
+    try:
+        if path.is_dir():
+            chosen, left_out = _in_directory(path, side, None, name)
+            return chosen, True, left_out
+        there = path.exists()
+    except (OSError, ValueError) as error:
+        raise DataError(f"{name[:200]}: cannot be opened: {getattr(error, 'strerror', error)}.") from None
+    if there:
+        return [path], False, []
+    if glob.has_magic(name):
+        matched = sorted(Path(item) for item in glob.glob(str(path), recursive=True))
+        chosen = [item for item in matched if item.is_file() and kind_of(item)]
+        if not chosen:
+            what = f"only {', '.join(item.name for item in matched[:5])}" if matched else "nothing"
+            raise DataError(f"{name}: matches {what}. {EXPECTED}")
+        return chosen, False, [item for item in matched if item not in chosen]
+    if is_hub_id(name):
+        owner, repository, *rest = name.split("/")
+        folder = dataset_directory(f"{owner}/{repository}")
+        chosen, left_out = _in_directory(folder, side, "/".join(rest) or None, name)
+        return chosen, True, left_out
+    near = sorted(item.name for item in path.parent.glob("*") if kind_of(item))
+    others = f" In {path.parent} there are: {', '.join(near[:5])}." if near else ""
+    raise DataError(f"{path}: no such file. {EXPECTED}{others}")
+
+
+def _in_directory(folder: Path, side: str, part: str | None, name: str) -> tuple[list[Path], list[Path]]:
+    """The files of a side in a directory, sorted, and the other files that could have been read.
+
+    part: a configuration of the data set's card, or a folder in it.
+    """
+    every = sorted(path for path in _walk(folder) if kind_of(path) and path.name not in ABOUT)
+    configured = _configured(folder, every, side, part, name)
+    if configured is None and part:
+        if not (folder / part).is_dir():
+            raise DataError(f"{name}: the data set has neither a configuration nor a folder {part!r}.")
+        folder = folder / part
+        every = [path for path in every if path.is_relative_to(folder)]
+    if not every:
+        others = sorted(item.name for item in folder.iterdir())
+        found = f" Found: {', '.join(others[:5])}." if others else " It is empty."
+        raise DataError(f"{name}: no data file in this directory.{found} {EXPECTED}")
+    chosen = _of_side(folder, every, side) if configured is None else configured
+    if not chosen:
+        listed = ", ".join(path.relative_to(folder).as_posix() for path in every[:5])
+        raise DataError(f"{name}: no file for {side}; its files are of other splits: {listed}. Name one.")
+    kept = set(chosen)
+    return chosen, [path.relative_to(folder) for path in every if path not in kept]
+
+
+def _walk(folder: Path) -> Iterator[Path]:
+    """Regular files below a directory but hidden ones. DataError for a directory that cannot be read."""
+
+    def refuse(error: OSError) -> None:
+        raise DataError(f"{error.filename}: cannot be opened: {error.strerror}.") from None
+
+    for place, folders, names in os.walk(folder, onerror=refuse):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        paths = (Path(place) / name for name in names if not name.startswith("."))
+        yield from (path for path in paths if path.is_file())
+
+
+def _of_side(folder: Path, files: Sequence[Path], side: str) -> list[Path]:
+    """Files named for the side if there are any, else those named for none. Documents have no such names."""
+    sides: dict[Path, str | None] = {}
+    for path in files:
+        found = SPLIT.findall(path.relative_to(folder).as_posix().lower()) if kind_of(path) != ".txt" else []
+        sides[path] = next((key for key, names in SPLIT_NAMES.items() if found and found[-1] in names), None)
+    wanted = side if side in sides.values() else None
+    return [path for path in files if sides[path] == wanted]
+
+
+def _configured(
+    folder: Path, files: Sequence[Path], side: str, part: str | None, name: str
+) -> list[Path] | None:
+    """The side's files by the card's `configs`; None when the card has none that says."""
+    configs = _configs(folder)
+    if not configs:
+        return None
+    names = [str(config.get("config_name", "default")) for config in configs]
+    if part is not None and part not in names:
+        return None
+    marked = [key for key, config in zip(names, configs, strict=True) if config.get("default")]
+    wanted = part or next((key for key in (*marked, "default") if key in names), None)
+    if wanted is None and len(names) > 1:
+        listed = ", ".join(names[:10])
+        how = f"Say which: {name}/{names[0]}" if is_hub_id(name) else "Name the files of one"
+        raise DataError(f"{name}: has several configurations: {listed}. {how}.")
+    patterns = _patterns(configs[names.index(wanted or names[0])].get("data_files"), side)
+    matched = {folder / item for one in patterns for item in glob.glob(one, root_dir=folder, recursive=True)}
+    return [path for path in files if path in matched]
+
+
+def _configs(folder: Path) -> list[dict[str, Any]]:
+    """The configurations that name their files, in the head of the card; [] without one that can be read."""
+    card = folder / "README.md"
+    try:
+        head = CARD.match(card.read_text(encoding="utf-8"))
+        values = yaml.safe_load(head[1]) if head else None
+    except (OSError, UnicodeDecodeError, yaml.YAMLError):
+        return []
+    configs = values.get("configs") if isinstance(values, dict) else None
+    items = configs if isinstance(configs, list) else []
+    return [item for item in items if isinstance(item, dict) and item.get("data_files")]
+
+
+def _patterns(data_files: Any, side: str) -> list[str]:
+    """The globs of a configuration for a side; files without a split are for training."""
+    found: list[str] = []
+    for item in data_files if isinstance(data_files, list) else [data_files]:
+        entry = item if isinstance(item, dict) else {"path": item}
+        split, paths = entry.get("split", "train"), entry.get("path")
+        if split == side or split in SPLIT_NAMES[side]:
+            found += [str(path) for path in (paths if isinstance(paths, list) else [paths]) if path]
+    return found

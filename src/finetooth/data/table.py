@@ -1,0 +1,96 @@
+"""What reading makes: rows with their place, rows that were set aside, and the table that holds both."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+SHOWN = 500  # characters of a broken line that rejected.jsonl keeps
+
+
+@dataclass(frozen=True, slots=True)
+class RawRow:
+    """Named values of one row. line: where it starts in its file, from 1 (of a list: index + 1).
+
+    file: where it is not the table's name, in a table of several documents.
+    """
+
+    line: int
+    values: Mapping[str, Any]
+    file: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """A row that was set aside: a line of rejected.jsonl."""
+
+    file: str
+    line: int
+    reason: str
+    row: Any
+
+    def to_json(self) -> dict[str, Any]:
+        """The line of rejected.jsonl."""
+        return {"file": self.file, "line": self.line, "reason": self.reason, "row": self.row}
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """What one file holds. columns: in order of appearance; notes: what the user should know.
+
+    weight: loss weight of all its rows.
+    """
+
+    name: str
+    rows: list[RawRow]
+    columns: list[str]
+    rejected: list[Rejected] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    weight: float = 1.0
+
+    def __len__(self) -> int:
+        return len(self.rows) + len(self.rejected)
+
+
+def columns_of(rows: Sequence[RawRow]) -> list[str]:
+    """The names of all rows, in order of appearance."""
+    return list(dict.fromkeys(name for row in rows for name in row.values))
+
+
+def trouble(values: Any) -> str:
+    """Why a row cannot be written as JSON again ('' when it can): NaN, infinity, half a surrogate pair."""
+    try:
+        json.dumps(values, ensure_ascii=False, allow_nan=False).encode("utf-8")
+    except UnicodeEncodeError:
+        return "holds half of a surrogate pair, which is not text"
+    except RecursionError:
+        return "nested too deep"
+    except ValueError:
+        return "holds NaN or an infinite number"
+    except TypeError:
+        return "holds binary data, which is not text"
+    return ""
+
+
+def plain(value: Any) -> Any:
+    """Plain JSON values of what Python hands over: numpy scalars and arrays, NaN, dates, text in bytes."""
+    if value is None or isinstance(value, str | bool | int):
+        return value
+    if isinstance(value, float):
+        return None if math.isnan(value) else value
+    if isinstance(value, bytes):
+        try:
+            return value.decode("utf-8")
+        except UnicodeDecodeError:
+            return value  # `trouble` names it
+    if isinstance(value, Mapping):
+        return {str(name): plain(inner) for name, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(inner) for inner in value]
+    if hasattr(value, "tolist"):
+        return plain(value.tolist())
+    text = str(value)
+    return None if text in ("NaT", "<NA>") else text

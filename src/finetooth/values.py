@@ -1,0 +1,88 @@
+"""What people write for a value in a task, turned into what the task stores. Nothing here knows the keys."""
+
+from __future__ import annotations
+
+import codecs
+import math
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+DATA_FILES = (".jsonl", ".json", ".csv", ".tsv", ".parquet", ".txt")  # each also with .gz behind it
+HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(?:/[A-Za-z0-9_][\w.-]*)+")
+
+
+def yaml_number(value: Any) -> Any:
+    """YAML 1.1 reads `2e-4` as text: turn what is plainly a number into one. Leaves everything else alone."""
+    if isinstance(value, str) and value != "auto":
+        try:
+            return float(value)
+        except ValueError:
+            return value
+    return value
+
+
+def scalar(value: Any) -> Any:
+    """A numpy scalar as Python's own; told by what it can do, so that numpy is not needed here."""
+    return value.item() if hasattr(value, "item") and getattr(value, "shape", None) == () else value
+
+
+def source(value: Any) -> Any:
+    """A path as text; a DataFrame or rows as dicts with names of text; files as text and {path, weight}.
+
+    Everything else as it is. Raises ValueError for a list of files with something else in it.
+    """
+    if isinstance(value, os.PathLike):
+        return os.fsdecode(value)
+    if hasattr(value, "to_dict") and hasattr(value, "columns"):
+        value = value.to_dict("records")
+    if not isinstance(value, list | tuple):
+        return scalar(value)
+    if any(isinstance(entry, str | os.PathLike) or _is_path(entry) for entry in value):
+        return [_file(number, entry) for number, entry in enumerate(value, 1)]
+    return [
+        {str(name): scalar(entry) for name, entry in row.items()} if isinstance(row, Mapping) else row
+        for row in value
+    ]
+
+
+def is_files(value: Any) -> bool:
+    """Whether a list names files, each as text or {path, weight}, and does not hold rows."""
+    files = isinstance(value, list) and all(isinstance(entry, str) or _is_path(entry) for entry in value)
+    return files and bool(value)
+
+
+def _is_path(entry: Any) -> bool:
+    return isinstance(entry, Mapping) and "path" in entry and set(entry) <= {"path", "weight"}
+
+
+def _file(number: int, entry: Any) -> Any:
+    if isinstance(entry, str | os.PathLike):
+        return os.fsdecode(entry)
+    path, weight = (entry["path"], yaml_number(entry.get("weight", 1.0))) if _is_path(entry) else (None, None)
+    is_number = isinstance(weight, int | float) and not isinstance(weight, bool)
+    if not isinstance(path, str | os.PathLike) or not is_number or not 0 < weight < math.inf:
+        raise ValueError(f"file {number} is neither a path nor {{path: ..., weight: a number above 0}}")
+    return {"path": os.fsdecode(path), "weight": float(weight)}
+
+
+def is_hub_id(value: str, folder: Path = Path()) -> bool:
+    """Whether this names a data set of the hub: owner/name, and more parts for a configuration or a folder.
+
+    Not when it ends like a data file, or its first part is a directory in `folder`: then it is a path.
+    """
+    known = value.lower().removesuffix(".gz").endswith(DATA_FILES)
+    return bool(HUB_ID.fullmatch(value)) and not known and not (folder / value.split("/")[0]).exists()
+
+
+def encoding(value: str) -> str:
+    """The usual name of a text encoding; auto stays. Raises ValueError when there is none of this name."""
+    if value == "auto":
+        return value
+    try:
+        "".encode(value)  # refuses codecs that are not of text
+        return codecs.lookup(value).name
+    except (LookupError, ValueError):
+        raise ValueError("expected auto or the name of an encoding, such as utf-16 or cp1252") from None
