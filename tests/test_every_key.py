@@ -48,7 +48,7 @@ def sides(task: Task) -> Any:
 def decoded(task: Task) -> Any:
     """The sides of a file in which one letter is not UTF-8."""
     path = Path(task.model).parent / "cafe.csv"
-    path.write_bytes("text,label\n".encode() + b"".join(b"caf\xe9 %d,%d\n" % (n, n % 2) for n in range(80)))
+    path.write_bytes(b"text,label\n" + b"".join(b"caf\xe9 %d,%d\n" % (n, n % 2) for n in range(80)))
     return sides(task.model_copy(update={"data": task.data.model_copy(update={"train": str(path)})}))
 
 

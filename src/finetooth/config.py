@@ -67,9 +67,9 @@ class DataConfig(Section):
     test: Annotated[Share | str | Rows, BeforeValidator(_source)] = Field(
         0.2, description="Share of the rows sealed before anything looks at them, or files as in train."
     )
-    format: Literal[
-        "auto", "text", "qa", "prompt", "alpaca", "chat", "sharegpt", "labels", "preference"
-    ] = Field("auto", description="Shape of a row; auto finds it from the column names.")
+    format: Literal["auto", "text", "qa", "prompt", "alpaca", "chat", "sharegpt", "labels", "preference"] = (
+        Field("auto", description="Shape of a row; auto finds it from the column names.")
+    )
     encoding: Annotated[str, AfterValidator(_encoding)] = Field(
         "auto",
         description="Encoding of text files, such as cp1252; auto is UTF-8, or what a byte-order mark says.",

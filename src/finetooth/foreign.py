@@ -189,7 +189,10 @@ def _hint(name: str) -> str:
     return f"Here it is called {key}." + (f" {note[0].upper()}{note[1:]}." if note else "")
 
 
-OTHER_NAMES: dict[str, str] = {name: _hint(name) for name in MEANINGS}  # what the error message says
+# What the error message says. Of a key with the same name in a section, the nearest name is enough.
+OTHER_NAMES: dict[str, str] = {
+    name: _hint(name) for name, (key, _) in MEANINGS.items() if key.rsplit(".", 1)[-1] != name
+}
 
 
 def tables() -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,7 +11,7 @@ import yaml
 
 from finetooth.config import EMBEDDED, Task, build_task, suggest
 from finetooth.errors import ConfigError
-from finetooth.values import is_files, is_hub_id
+from finetooth.values import is_files, is_hub_id, path_of
 
 SOURCES = ("train", "validation", "test")  # keys of data that are a file or rows
 
@@ -97,7 +96,7 @@ def _anchor(task: Task, folder: Path, from_flags: set[str]) -> Task:
         if not isinstance(value, str) or (key == "model" and value in EMBEDDED):
             return value
         base = Path() if key in from_flags else folder
-        candidate = (base / os.path.expanduser(value)).resolve()  # Path.expanduser raises for ~nobody
+        candidate = (base / path_of(value)).resolve()
         if key.startswith("data.") and is_hub_id(value, base):
             return value
         is_path = key.startswith("data.") or candidate.exists() or value.startswith((".", "/", "~"))

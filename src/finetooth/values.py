@@ -61,11 +61,20 @@ def _is_path(entry: Any) -> bool:
 def _file(number: int, entry: Any) -> Any:
     if isinstance(entry, str | os.PathLike):
         return os.fsdecode(entry)
-    path, weight = (entry["path"], yaml_number(entry.get("weight", 1.0))) if _is_path(entry) else (None, None)
+    file = entry if _is_path(entry) else {"path": None}
+    path, weight = file["path"], yaml_number(file.get("weight", 1.0))
     is_number = isinstance(weight, int | float) and not isinstance(weight, bool)
     if not isinstance(path, str | os.PathLike) or not is_number or not 0 < weight < math.inf:
         raise ValueError(f"file {number} is neither a path nor {{path: ..., weight: a number above 0}}")
     return {"path": os.fsdecode(path), "weight": float(weight)}
+
+
+def path_of(text: str) -> Path:
+    """The path with ~ resolved; ~nobody stays as it is, which no file has as its name."""
+    try:
+        return Path(text).expanduser()
+    except RuntimeError:
+        return Path(text)
 
 
 def is_hub_id(value: str, folder: Path = Path()) -> bool:

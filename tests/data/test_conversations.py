@@ -20,9 +20,9 @@ def parsed(row: dict[str, Any], **config: Any) -> Parsed:
     return parse(table, DataConfig(train=[row], **config), config.get("format", "auto"))
 
 
-def only(row: dict[str, Any], format: str, **config: Any) -> Example:
+def only(row: dict[str, Any], wanted: str, **config: Any) -> Example:
     result = parsed(row, **config)
-    assert result.format == format and not result.rejected, result.rejected
+    assert result.format == wanted and not result.rejected, result.rejected
     return result.examples[0]
 
 
@@ -74,7 +74,10 @@ def test_sharegpt_with_a_function() -> None:
     [
         (said(("human", "a"), ("narrator", "b")), "message 2 is from 'narrator', expected one of"),
         (said(("human", "a")), "the last message is not of the assistant"),
-        (said(("human", "a"), ("function_call", "{x"), ("tool", "1"), ("gpt", "b")), "function_call that is not"),
+        (
+            said(("human", "a"), ("function_call", "{x"), ("tool", "1"), ("gpt", "b")),
+            "function_call that is not",
+        ),
         ({"conversations": ["a"]}, "message 1 is not an object with from and value"),
         ({"conversations": "a"}, "not a list of {from, value}"),
         ({**said(("system", "s"), ("human", "a"), ("gpt", "b")), "system": "t"}, "two system messages"),
@@ -151,7 +154,9 @@ def test_broken_preferences(row: dict[str, Any], words: str) -> None:
 def test_a_target_comes_before_a_chosen_answer() -> None:
     answers = (Answer("no", "rejected"), Answer("yes", "chosen"), Answer("this"), Answer("that"))
     assert Example("x", (USER,), answers).target == "this"
-    assert Example("x", (USER,), answers[:2]).target == "yes" and Example("x", (USER,), answers[:1]).target == ""
+    assert (
+        Example("x", (USER,), answers[:2]).target == "yes" and Example("x", (USER,), answers[:1]).target == ""
+    )
 
 
 # ---- tools
@@ -181,19 +186,29 @@ def test_tools_of_a_chat(arguments: Any, wrapped: bool) -> None:
 
 def test_a_call_may_be_the_answer_and_two_tools_may_reply() -> None:
     calls = turn("assistant", "", tool_calls=[CALL, CALL])
-    assert only({"messages": [turn("user", "a"), calls]}, "chat").answers[0].more == {"tool_calls": [CALL, CALL]}
-    row = {"messages": [turn("user", "a"), calls, turn("tool", "1"), turn("tool", ""), turn("assistant", "b")]}
+    assert only({"messages": [turn("user", "a"), calls]}, "chat").answers[0].more == {
+        "tool_calls": [CALL, CALL]
+    }
+    row = {
+        "messages": [turn("user", "a"), calls, turn("tool", "1"), turn("tool", ""), turn("assistant", "b")]
+    }
     assert [message.role for message in only(row, "chat").context] == ["user", "assistant", "tool", "tool"]
 
 
 @pytest.mark.parametrize(
     ("turns", "words"),
     [
-        ([turn("assistant", "", tool_calls=[CALL]), turn("user", "c")], "message 3 is of user, expected tool"),
+        (
+            [turn("assistant", "", tool_calls=[CALL]), turn("user", "c")],
+            "message 3 is of user, expected tool",
+        ),
         ([turn("assistant", "b"), turn("tool", "c")], "message 3 is of tool, expected user"),
         ([turn("assistant", "", tool_calls=[{}])], "a tool call of message 2 has no function with a name"),
         ([turn("assistant", "", tool_calls=[1])], "tool_calls of message 2 is not a list of objects"),
-        ([turn("assistant", "", tool_calls=[{"name": "f", "arguments": "{x"}])], "arguments of f in message 2"),
+        (
+            [turn("assistant", "", tool_calls=[{"name": "f", "arguments": "{x"}])],
+            "arguments of f in message 2",
+        ),
         ([turn("assistant", "", tool_calls=[{"name": "f", "arguments": "[1]"}])], "are not an object"),
         (
             [turn("assistant", "", tool_calls=[{**CALL, "id": "1"}]), turn("tool", "c", tool_call_id="2")],
@@ -233,7 +248,10 @@ def test_weights_of_messages() -> None:
 @pytest.mark.parametrize(
     ("messages", "words"),
     [
-        ([turn("user", "a"), turn("assistant", "b", weight=0)], "no turn of the assistant has a weight above 0"),
+        (
+            [turn("user", "a"), turn("assistant", "b", weight=0)],
+            "no turn of the assistant has a weight above 0",
+        ),
         ([turn("user", "a", weight=1), turn("assistant", "b")], "message 1 is of user and has weight"),
         ([turn("user", "a"), turn("assistant", "b", weight=-1)], "weight of message 2 is '-1'"),
         ([turn("user", "a"), turn("assistant", "b", weight=1, train=True)], "both weight and train"),

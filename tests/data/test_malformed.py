@@ -76,16 +76,36 @@ REFUSED: dict[str, tuple[str, Made, str]] = {
         "data.encoding: utf-16-le",
     ),
     "UTF-16, the other way": ("a.jsonl", GOOD.encode("utf-16-be"), "data.encoding: utf-16-be"),
-    "half of UTF-16": ("a.csv", "text,label\na,b\n".encode("utf-16")[:-1], "not utf-16, though its byte-order"),
+    "half of UTF-16": (
+        "a.csv",
+        "text,label\na,b\n".encode("utf-16")[:-1],
+        "not utf-16, though its byte-order",
+    ),
     "a list nested 10,000 deep": ("a.json", '[{"text": ' + "[" * 10_000, "line 1: nested too deep"),
-    "a list that breaks off": ("a.json", '[{"text": "a"},\n{"text": "b"', r"a\.json: not valid JSON: .*line 2"),
-    "a list without a comma": ("a.json", '[{"text": "a"}\n{"text": "b"}]', r"line 2: not valid JSON: expected `,`"),
+    "a list that breaks off": (
+        "a.json",
+        '[{"text": "a"},\n{"text": "b"',
+        r"a\.json: not valid JSON: .*line 2",
+    ),
+    "a list without a comma": (
+        "a.json",
+        '[{"text": "a"}\n{"text": "b"}]',
+        r"line 2: not valid JSON: expected `,`",
+    ),
     "something after the list": ("a.json", '[{"text": "a"}]\n[]', "line 2: .*nothing after the list"),
-    "an object of columns": ("a.json", '{"text": {"0": "a"}, "label": {"0": "b"}}', "the keys 'text', 'label'"),
+    "an object of columns": (
+        "a.json",
+        '{"text": {"0": "a"}, "label": {"0": "b"}}',
+        "the keys 'text', 'label'",
+    ),
     "a number": ("a.json", "17", "expected a list of objects"),
     "an empty list": ("a.json", "[]", "no rows"),
     "a list called lines": ("a.jsonl", '[\n{"text": "a"}\n]\n', r"Give it a name that ends with \.json"),
-    "a directory without data": ("a", lambda path: (path.mkdir(), (path / "x.md").touch()), "no data file .*x.md"),
+    "a directory without data": (
+        "a",
+        lambda path: (path.mkdir(), (path / "x.md").touch()),
+        "no data file .*x.md",
+    ),
     "an empty directory": ("a", lambda path: path.mkdir(), "no data file in this directory. It is empty"),
     "a pipe": ("a.jsonl", os.mkfifo, "a pipe, socket or device"),
     "a link to nowhere": ("a.jsonl", lambda path: path.symlink_to("nowhere.jsonl"), "no such file"),
@@ -95,13 +115,25 @@ REFUSED: dict[str, tuple[str, Made, str]] = {
     "an old spreadsheet": ("a.csv", b"\xd0\xcf\x11\xe0" + noise(500), "a spreadsheet; save it as CSV"),
     "a database": ("a.csv", database, "a SQLite database"),
     "a web page": ("a.csv", "<!DOCTYPE html>\n<html><body>404</body></html>", "a web page, not data"),
-    "a pointer of Git LFS": ("a.jsonl", "version https:" + "//example.com/spec/v1\noid sha256:0\n", "git lfs pull"),
-    "binary called csv": ("a.csv", noise(4000), r"line 1: the header cannot be read: (not UTF-8|holds a NUL)"),
+    "a pointer of Git LFS": (
+        "a.jsonl",
+        "version https:" + "//example.com/spec/v1\noid sha256:0\n",
+        "git lfs pull",
+    ),
+    "binary called csv": (
+        "a.csv",
+        noise(4000),
+        r"line 1: the header cannot be read: (not UTF-8|holds a NUL)",
+    ),
     "empty": ("a.jsonl", "", "the file is empty"),
     "only white space": ("a.csv", " \r\n\t\n", "the file is empty"),
     "only a byte-order mark": ("a.txt", b"\xef\xbb\xbf", "the file is empty"),
     "only a header": ("a.csv", "text,label\n", "no rows"),
-    "a header with NUL": ("a.csv", b"te\x00xt,label\na,b\n", "line 1: the header cannot be read: holds a NUL byte"),
+    "a header with NUL": (
+        "a.csv",
+        b"te\x00xt,label\na,b\n",
+        "line 1: the header cannot be read: holds a NUL byte",
+    ),
     "semicolons": ("a.csv", "text;label\na;b\n", "separated by ';'"),
     "tabs called csv": ("a.csv", "text\tlabel\na\tb\n", r"separated by '\\t'.* or name it a\.tsv"),
     "commas called tsv": ("a.tsv", "text,label\na,b\n", "separated by ','.* separated by tabs"),
@@ -133,19 +165,49 @@ def test_a_file_that_cannot_be_read_has_one_message(case: str, tmp_path: Path) -
 SET_ASIDE: dict[str, tuple[str, str | bytes, list[int], list[tuple[int, str]]]] = {
     "NUL": ("a.jsonl", GOOD + '{"text": "a\0"}\n' + GOOD, [1, 3], [(2, "holds a NUL byte")]),
     "half a line": ("a.jsonl", GOOD + GOOD[:9], [1], [(2, "not valid JSON")]),
-    "nested 10,000 deep": ("a.jsonl", GOOD + '{"text": ' + "[" * 10_000 + "\n", [1], [(2, "nested too deep")]),
+    "nested 10,000 deep": (
+        "a.jsonl",
+        GOOD + '{"text": ' + "[" * 10_000 + "\n",
+        [1],
+        [(2, "nested too deep")],
+    ),
     "NaN": ("a.jsonl", '{"text": NaN}\n' + GOOD, [2], [(1, "holds NaN or an infinite number")]),
     "NaN in a list": ("a.json", f'[{GOOD},\n{{"text": -Infinity}}]', [1], [(3, "holds NaN or an infinite")]),
-    "a key given twice": ("a.jsonl", '{"text": "a", "text": "b"}\n' + GOOD, [2], [(1, "the key 'text' is given twice")]),
-    "a key given twice, inside": ("a.jsonl", '{"a": [{"b": 1, "b": 1}]}\n' + GOOD, [2], [(1, "the key 'b' is")]),
+    "a key given twice": (
+        "a.jsonl",
+        '{"text": "a", "text": "b"}\n' + GOOD,
+        [2],
+        [(1, "the key 'text' is given twice")],
+    ),
+    "a key given twice, inside": (
+        "a.jsonl",
+        '{"a": [{"b": 1, "b": 1}]}\n' + GOOD,
+        [2],
+        [(1, "the key 'b' is")],
+    ),
     "a key given twice, in a list": ("a.json", '[{"a": 1, "a": 2},\n{"a": 3}]', [2], [(1, "the key 'a' is")]),
-    "a number of 5,000 digits": ("a.jsonl", f'{{"text": {"1" * 5000}}}\n' + GOOD, [2], [(1, "not valid JSON")]),
-    "values that are no objects": ("a.json", '[1, "a", [], {"text": "a"}]', [1], [(1, "a JSON int; expected an")] ),
+    "a number of 5,000 digits": (
+        "a.jsonl",
+        f'{{"text": {"1" * 5000}}}\n' + GOOD,
+        [2],
+        [(1, "not valid JSON")],
+    ),
+    "values that are no objects": (
+        "a.json",
+        '[1, "a", [], {"text": "a"}]',
+        [1],
+        [(1, "a JSON int; expected an")],
+    ),
     "Latin-1": ("a.csv", b"text,label\ncaf\xe9,a\nb,c\n", [3], [(2, "not UTF-8 (0xe9 at byte 4)")]),
     "ragged": ("a.csv", "a,b\n1\n1,2\n1,2,3\n", [3], [(2, "1 fields where"), (4, "3 fields where")]),
     "ragged tabs": ("a.tsv", "a\tb\n1\n1\t2\n", [3], [(2, "1 fields where the header has 2")]),
     "a stray quote": ("a.csv", 'a,b\n"1,2\n3,4\n', [3], [(2, "a stray quote")]),
-    "binary called jsonl": ("a.jsonl", GOOD.encode() + noise(900).replace(b"\n", b" "), [1], [(2, "not UTF-8")]),
+    "binary called jsonl": (
+        "a.jsonl",
+        GOOD.encode() + noise(900).replace(b"\n", b" "),
+        [1],
+        [(2, "not UTF-8")],
+    ),
 }
 
 
@@ -170,10 +232,20 @@ READ: dict[str, tuple[str, bytes, list[str], str]] = {
     "UTF-32 with its mark": ("a.jsonl", '{"text": "ä"}'.encode("utf-32"), ["ä"], ""),
     "a line of 10 MB": ("a.jsonl", b'{"text": "%s"}\n' % (b"x" * 10_000_000), ["x" * 10_000_000], ""),
     "a field of 10 MB": ("a.csv", b"text,label\n%s,b\n" % (b"x" * 10_000_000), ["x" * 10_000_000], ""),
-    "a formula": ("a.csv", b"text,label\n=SUM(A1:A9),b\n#REF!,b\n", ["=SUM(A1:A9)", "#REF!"], "2 cells look like form"),
+    "a formula": (
+        "a.csv",
+        b"text,label\n=SUM(A1:A9),b\n#REF!,b\n",
+        ["=SUM(A1:A9)", "#REF!"],
+        "2 cells look like form",
+    ),
     "line ends of old": ("a.csv", b"text,label\ra,b\rc,d\r", ["a", "c"], ""),
     "JSON lines called json": ("a.json", b'{"text": "a"}\n{"text": "b"}\n', ["a", "b"], ""),
-    "quotes between tabs": ("a.tsv", b'text\tlabel\n"Oh" he said\ta\n5" x\tb\n"c\td\n', ['"Oh" he said', '5" x', '"c'], ""),
+    "quotes between tabs": (
+        "a.tsv",
+        b'text\tlabel\n"Oh" he said\ta\n5" x\tb\n"c\td\n',
+        ['"Oh" he said', '5" x', '"c'],
+        "",
+    ),
 }
 
 
@@ -196,22 +268,6 @@ def test_rows_of_different_formats_are_set_aside_and_stop_the_run(tmp_path: Path
     path = make(tmp_path / "a.jsonl", GOOD * 60 + '{"question": "a", "answer": "b"}\n' * 40)
     (problem,) = assemble(build_task({"data": {"train": str(path)}})).problems
     assert "40 of 100 rows are broken" in problem and "a.jsonl, line 61: text is missing" in problem
-
-
-def test_bytes_of_another_encoding_say_how_to_name_it(tmp_path: Path) -> None:
-    rows = "".join(f"café {k},{'ab'[k % 2]}\n" for k in range(90))
-    path = make(tmp_path / "a.csv", f"text,label\n{rows}".encode("cp1252"))
-    (problem,) = assemble(build_task({"data": {"train": str(path)}})).problems
-    assert "data.encoding: cp1252" in problem
-    assert not assemble(build_task({"data": {"train": str(path), "encoding": "cp1252"}})).problems
-
-
-def test_a_wrong_encoding_has_one_message(tmp_path: Path) -> None:
-    path = make(tmp_path / "a.csv", "text,label\nä,b\n")
-    with pytest.raises(DataError, match=r"a\.csv: not ascii, though data\.encoding says so"):
-        read(path, "ascii")
-    (table,) = read(make(tmp_path / "b.csv", "text,label\nä,b\n".encode("utf-16-le")), "utf-16-le")
-    assert table.rows[0].values == {"text": "ä", "label": "b"}
 
 
 @pytest.mark.parametrize("what", ["file", "directory"])
@@ -237,5 +293,5 @@ def test_no_permission(what: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["a\0.jsonl", "x" * 5000 + ".jsonl", "~nobody-of-this-name/a.jsonl"])
 def test_names_that_no_file_can_have(name: str) -> None:
-    with pytest.raises(DataError, match="no such file|cannot be opened"):
+    with pytest.raises(DataError, match=r"no such file|cannot be opened"):
         read(name)

@@ -37,7 +37,11 @@ def texts(table: Table) -> list[Any]:
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("missing.jsonl", None, r"missing\.jsonl: no such file\. Expected a \.jsonl, \.json, .* or \.txt file"),
+        (
+            "missing.jsonl",
+            None,
+            r"missing\.jsonl: no such file\. Expected a \.jsonl, \.json, .* or \.txt file",
+        ),
         ("folder.csv", "directory", r"folder\.csv: no data file in this directory\. It is empty"),
         ("empty.jsonl", "", r"empty\.jsonl: the file is empty\. Expected one JSON object a line"),
         ("blank.csv", " \n\n", "the file is empty"),

@@ -115,7 +115,14 @@ def test_a_directory_a_glob_and_a_list_keep_file_and_line(tmp_path: Path) -> Non
     for name in ("b.jsonl", "a.csv", "deep/c.parquet", ".hidden.jsonl"):
         write(tmp_path / name, ROWS[:2])
     (tmp_path / "notes.md").write_text("x")
-    expected = [("a.csv", 2), ("a.csv", 3), ("b.jsonl", 1), ("b.jsonl", 2), ("c.parquet", 1), ("c.parquet", 2)]
+    expected = [
+        ("a.csv", 2),
+        ("a.csv", 3),
+        ("b.jsonl", 1),
+        ("b.jsonl", 2),
+        ("c.parquet", 1),
+        ("c.parquet", 2),
+    ]
     assert places(tmp_path) == places(str(tmp_path)) == expected
     assert places(str(tmp_path / "*")) == expected[:4]
     assert places(str(tmp_path / "**" / "*.parquet")) == expected[4:]
@@ -130,7 +137,9 @@ def test_a_directory_a_glob_and_a_list_keep_file_and_line(tmp_path: Path) -> Non
 
 def test_weights_of_files_and_rows_multiply(tmp_path: Path) -> None:
     one = write(tmp_path / "a.jsonl", ROWS[:20])
-    two = write(tmp_path / "b.jsonl", [{**row, "text": f"other {row['text']}", "weight": 0.5} for row in ROWS])
+    two = write(
+        tmp_path / "b.jsonl", [{**row, "text": f"other {row['text']}", "weight": 0.5} for row in ROWS]
+    )
     sources = ["a.jsonl", {"path": "b.jsonl", "weight": "3e0"}]
     (tmp_path / "task.yaml").write_text(f"data: {{train: {json.dumps(sources)}, validation: 0, test: 0}}")
     task = load_task(tmp_path / "task.yaml")
@@ -139,7 +148,9 @@ def test_weights_of_files_and_rows_multiply(tmp_path: Path) -> None:
     assert found == {("a.jsonl", 1.0), ("b.jsonl", 1.5)}
 
 
-@pytest.mark.parametrize("entry", [{"path": "b", "weight": 0}, {"path": "b", "weight": "x"}, {"path": 3}, 7, {}])
+@pytest.mark.parametrize(
+    "entry", [{"path": "b", "weight": 0}, {"path": "b", "weight": "x"}, {"path": 3}, 7, {}]
+)
 def test_a_list_of_files_with_something_else_in_it_is_refused(entry: Any) -> None:
     with pytest.raises(ConfigError, match="file 2 is neither a path nor"):
         build_task({"data": {"train": ["a.jsonl", entry]}})
@@ -198,7 +209,7 @@ def test_a_data_set_of_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert files("org/name/main") == ["part-0.parquet", "part-1.parquet"]
     assert files("org/name/main", "validation") == ["x.jsonl"]
     assert files("org/name/other") == ["train.jsonl"]
-    with pytest.raises(DataError, match="several configurations: main, other. Say which: org/name/main"):
+    with pytest.raises(DataError, match=r"several configurations: main, other\. Say which: org/name/main"):
         read("org/name")
     with pytest.raises(DataError, match="neither a configuration nor a folder 'nothing'"):
         read("org/name/nothing")
@@ -206,14 +217,16 @@ def test_a_data_set_of_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert files("org/name") == ["train.jsonl"]
     (snapshot / "README.md").write_text("---\nconfigs: {broken\n---\n")  # says nothing
     assert files("org/name") == ["train.jsonl"]
-    with pytest.raises(DataError, match="several configurations: main, other. Name the files of one"):
+    with pytest.raises(DataError, match=r"several configurations: main, other\. Name the files of one"):
         (snapshot / "README.md").write_text(CARD)
         read(snapshot)
 
 
 def test_a_data_set_that_is_not_there_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     hub(tmp_path / "cache", monkeypatch)
-    with pytest.raises(DataError, match=r"org/absent: no such file or directory, no data set in .* cannot be fetched"):
+    with pytest.raises(
+        DataError, match=r"org/absent: no such file or directory, no data set in .* cannot be fetched"
+    ):
         read("org/absent")
 
 

@@ -29,7 +29,7 @@ def test_the_page_is_what_the_generator_makes() -> None:
     module = generator()
     page = module.PAGE.read_text(encoding="utf-8")
     assert page == module.render(page), "out of date: python tools/migration.py"
-    assert module.render(page.replace("`num_train_epochs`", "planted")) == page
+    assert module.render(page.replace("| `num_train_epochs` |", "| planted |")) == page
 
 
 def test_every_name_means_a_key_that_exists_or_says_why_not() -> None:
@@ -49,7 +49,10 @@ def test_a_name_in_a_task_file_is_answered_with_ours(name: str, tmp_path: Path) 
         path.write_text(text)
         with pytest.raises(ConfigError) as caught:
             load_task(path)
-        words = f"Here it is called {key}." if key else f"There is no such key here: {note}."
+        if key.endswith(f".{name}"):
+            words = f"Did you mean {key}?"
+        else:
+            words = f"Here it is called {key}." if key else f"There is no such key here: {note}."
         assert words in str(caught.value)
 
 
@@ -59,7 +62,7 @@ def test_a_name_in_a_task_file_is_answered_with_ours(name: str, tmp_path: Path) 
         ("--num_train_epochs", "Here it is called train.epochs."),
         ("--per-device-train-batch-size", "Here it is called train.batch_size. Rows per optimizer step"),
         ("--micro_batch_size", "Here it is called train.batch_size."),
-        ("--learning_rate", "Here it is called train.learning_rate."),
+        ("--learning_rate", "Did you mean --train.learning_rate?"),
         ("--val_set_size", "Here it is called data.validation."),
         ("--lora_alpha", "There is no such key here: it is 32"),
     ],

@@ -10,11 +10,11 @@ import zlib
 from pathlib import Path
 from typing import Any
 
-from finetooth.values import DATA_FILES
 from finetooth.data.delimited import decode, delimited
 from finetooth.data.json_files import LIST, json_lines, json_list
 from finetooth.data.table import SHOWN, RawRow, Rejected, Table, columns_of, plain, trouble
 from finetooth.errors import DataError
+from finetooth.values import DATA_FILES
 
 EXPECTED = f"Expected a {', '.join(DATA_FILES[:-1])} or {DATA_FILES[-1]} file, or one of them with .gz."
 EXAMPLES = {

@@ -211,7 +211,7 @@ def _matches(columns: set[str], format: str) -> dict[str, list[set[str]]]:
     talk = next((name for name in ("conversations", "messages") if name in columns), None)
     talk = talk if format == "sharegpt" or talk == "conversations" else None
     question = next((name for name in QUESTIONS if name in columns), "prompt")
-    found = {
+    found: dict[str, list[set[str]]] = {
         "chat": [{"messages"}] if "messages" in columns else [],
         "sharegpt": [{talk}] if talk else [],
         "preference": [{"chosen", "rejected", question}] if {"chosen", "rejected"} <= columns else [],

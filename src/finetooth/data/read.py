@@ -11,11 +11,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from finetooth.values import is_files
 from finetooth.data.files import read_file
 from finetooth.data.sources import Source, find_files
 from finetooth.data.table import RawRow, Rejected, Table, columns_of, plain, trouble
 from finetooth.errors import DataError
+from finetooth.values import is_files
 
 
 def read(source: Any, encoding: str = "auto", side: str = "train") -> list[Table]:
@@ -37,7 +37,7 @@ def read(source: Any, encoding: str = "auto", side: str = "train") -> list[Table
         tables += _documents([file for file in files if file.document], encoding)
         tables[0].notes[:0] = notes
     empty = next((table for table in tables if not len(table)), None)
-    if empty:
+    if empty is not None:
         raise DataError(f"{empty.name}: no rows.")
     return tables
 

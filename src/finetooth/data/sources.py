@@ -17,11 +17,10 @@ from typing import Any
 
 import yaml
 
-from finetooth.values import DATA_FILES
 from finetooth.data.files import EXPECTED, kind_of
 from finetooth.data.locate import dataset_directory
 from finetooth.errors import DataError
-from finetooth.values import is_hub_id
+from finetooth.values import is_hub_id, path_of
 
 SPLIT_NAMES = {
     "train": ("train", "training"),
@@ -55,19 +54,17 @@ def find_files(source: str | Path | Sequence[Any], side: str = "train") -> tuple
     found: list[tuple[Path, float, bool]] = []
     notes: list[str] = []
     for entry in entries:
-        file = entry if isinstance(entry, Mapping) else {"path": entry}
+        file: Mapping[str, Any] = entry if isinstance(entry, Mapping) else {"path": entry}
         name, weight = str(file["path"]), float(file.get("weight", 1.0))
         chosen, folder, left_out = _files(name, side)
         found += [(path, weight, folder) for path in chosen]
         if left_out:
             listed = ", ".join(str(path) for path in left_out[:5])
             notes.append(f"{name}: {len(left_out)} files are not read for {side}: {listed}.")
-    paths = [Path(os.path.abspath(path)) for path, _, _ in found]
+    paths = [path.absolute() for path, _, _ in found]
     if len(set(paths)) < len(paths):
         twice = next(path for path in paths if paths.count(path) > 1)
-        raise DataError(
-            f"{twice}: named twice. To count its rows double: {{path: {twice.name}, weight: 2}}."
-        )
+        raise DataError(f"{twice}: named twice. To count its rows double: {{path: {twice.name}, weight: 2}}.")
     texts = sum(kind_of(path) == ".txt" for path in paths)
     names = _names([path for path, _, _ in found])
     return [
@@ -87,7 +84,7 @@ def _names(paths: Sequence[Path]) -> list[str]:
 
 def _files(name: str, side: str) -> tuple[list[Path], bool, list[Path]]:
     """The files that a name stands for, whether it is a directory, and what was left out there."""
-    path = Path(os.path.expanduser(name))  # leaves ~nobody as it is, where Path raises
+    path = path_of(name)
     try:
         if path.is_dir():
             chosen, left_out = _in_directory(path, side, None, name)
@@ -98,7 +95,8 @@ def _files(name: str, side: str) -> tuple[list[Path], bool, list[Path]]:
     if there:
         return [path], False, []
     if glob.has_magic(name):
-        matched = sorted(Path(item) for item in glob.glob(str(path), recursive=True))
+        items = glob.glob(str(path), recursive=True)  # noqa: PTH207 (Path.glob takes no absolute pattern)
+        matched = sorted(map(Path, items))
         chosen = [item for item in matched if item.is_file() and kind_of(item)]
         if not chosen:
             what = f"only {', '.join(item.name for item in matched[:5])}" if matched else "nothing"
@@ -177,7 +175,8 @@ def _configured(
         how = f"Say which: {name}/{names[0]}" if is_hub_id(name) else "Name the files of one"
         raise DataError(f"{name}: has several configurations: {listed}. {how}.")
     patterns = _patterns(configs[names.index(wanted or names[0])].get("data_files"), side)
-    matched = {folder / item for one in patterns for item in glob.glob(one, root_dir=folder, recursive=True)}
+    found = (glob.glob(one, root_dir=folder, recursive=True) for one in patterns)  # noqa: PTH207 (as above)
+    matched = {folder / item for items in found for item in items}
     return [path for path in files if path in matched]
 
 
