@@ -71,8 +71,8 @@ class DataConfig(Section):
         Field("auto", description="Shape of a row; auto finds it from the column names.")
     )
     encoding: Annotated[str, AfterValidator(_encoding)] = Field(
-        "auto",
-        description="Encoding of text files, such as cp1252; auto is UTF-8, or what a byte-order mark says.",
+        "utf-8",
+        description="Encoding of text files, such as cp1252; a byte-order mark in a file comes first.",
     )
     columns: dict[str, str] = Field(
         default_factory=dict,

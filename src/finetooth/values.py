@@ -87,11 +87,9 @@ def is_hub_id(value: str, folder: Path = Path()) -> bool:
 
 
 def encoding(value: str) -> str:
-    """The usual name of a text encoding; auto stays. Raises ValueError when there is none of this name."""
-    if value == "auto":
-        return value
+    """The usual name of a text encoding. Raises ValueError when there is none of this name."""
     try:
         "".encode(value)  # refuses codecs that are not of text
         return codecs.lookup(value).name
     except (LookupError, ValueError):
-        raise ValueError("expected auto or the name of an encoding, such as utf-16 or cp1252") from None
+        raise ValueError("expected the name of an encoding, such as utf-16 or cp1252") from None

@@ -59,7 +59,7 @@ def kind_of(path: Path) -> str:
     return next((ending for ending in DATA_FILES if name.endswith(ending)), "")
 
 
-def read_file(path: Path, name: str, encoding: str = "auto", document: bool = False) -> Table:
+def read_file(path: Path, name: str, encoding: str = "utf-8", document: bool = False) -> Table:
     """The rows of one file. name: what it is called in messages and tags.
 
     document: a .txt file is one document; else its documents are what blank lines separate, or without a
@@ -104,15 +104,14 @@ def _bytes(path: Path) -> bytes:
 
 
 def _utf8(path: Path, content: bytes, encoding: str) -> bytes:
-    """The content as UTF-8 with line feeds. A byte-order mark decides; else `encoding`; else UTF-8.
+    """The content as UTF-8 with line feeds. A byte-order mark decides, else `encoding`.
 
     Bytes that are not UTF-8 stay: they cost their own line, which `decode` names.
     """
     mark, found = next(((mark, name) for mark, name in MARKS if content.startswith(mark)), (b"", encoding))
-    if found in ("auto", "utf-8"):
+    if found == "utf-8":
         content = content.removeprefix(mark)
-        if found == "auto":
-            _refuse_wide(path, content)
+        _refuse_wide(path, content)
     else:
         try:
             content = content.decode(found).removeprefix("\ufeff").encode("utf-8", "surrogatepass")

@@ -18,7 +18,7 @@ from finetooth.errors import DataError
 from finetooth.values import is_files
 
 
-def read(source: Any, encoding: str = "auto", side: str = "train") -> list[Table]:
+def read(source: Any, encoding: str = "utf-8", side: str = "train") -> list[Table]:
     """The rows of a source: a table for each file, one for a list of dicts or a pandas DataFrame.
 
     source: as `data.train`. side: which files of a directory are meant. Text files that are a document each
