@@ -53,7 +53,7 @@ def test_every_scored_token_is_coloured_and_nothing_else(renderer: Renderer) -> 
     one = made(renderer, "Which way? Grüße 😀", "Grüße 😀, then right.")
     text = row_text(one)
     parts = [(text.plain[span.start : span.end], str(span.style)) for span in text.spans]
-    green = [(part, style) for part, style in parts if "on" in style]
+    green = [(part, style) for part, style in parts if "underline" in style]
     assert "".join(part for part, _ in green) == "Grüße 😀, then right.<|im_end|>" == one.scored
     assert green[-1][0] == "<|im_end|>" and green[-1][1].startswith("bold")
     assert len({style for _, style in green[:-1]}) == 2, "tokens are told apart"

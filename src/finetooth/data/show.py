@@ -14,13 +14,13 @@ if TYPE_CHECKING:
 SHOWN_CHARACTERS = 700  # of a context, and of an answer; the middle of a longer one is folded
 MARKS = {"\n": "↵\n", "\t": "⇥", "\u00a0": "⍽", "\x7f": "␡"}
 INVISIBLE = "\u200b\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2060\u2066\u2067\u2068\u2069\ufeff"
-SCORED = ("black on green", "black on bright_green")  # token by token in turn
+SCORED = ("green underline", "cyan underline")  # token by token in turn
 
 Run = tuple[str, str]  # a text and its style
 
 
 def row_text(sample: Sample) -> Text:
-    """A row whose scored tokens are green, in turn lighter, and between ⟦ and ⟧ for eyes without colour.
+    """A row whose scored tokens are underlined, green and cyan in turn, and between ⟦ and ⟧.
 
     Line breaks are ↵, tabs ⇥, and a space is · where it could be overlooked: at the end of a line or of the
     context, or beside other whitespace. Special tokens are magenta; scored ones are bold.

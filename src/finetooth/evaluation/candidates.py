@@ -122,14 +122,14 @@ class ModelCandidate:
 
     def _row(self, example: Example, messages: tuple[Message, ...]) -> Row:
         try:
-            return self.renderer.context_row(messages)
+            return self.renderer.context_row(messages, example.tools, self.renderer.thinks(example))
         except DataError as error:
             raise GradeError(f"{self.name}: row {example.id} cannot be asked: {error}") from error
 
     def _cut(self, example: Example, prompt: Prompt, row: Row, limit: int) -> Row:
         answer = self.labels[0] if self.labels else "."
         context = prompt.messages(example)
-        whole = self.renderer.rows(Example(example.id, context, (Answer(answer),)))[-1]
+        whole = self.renderer.rows(Example(example.id, context, (Answer(answer),), tools=example.tools))[-1]
         head, tail = int(whole.signals["head"]), int(whole.signals["tail"])
         if self.overlong != "cut" or head + tail >= limit:
             raise GradeError(
