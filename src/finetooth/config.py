@@ -72,7 +72,7 @@ class DataConfig(Section):
     )
     encoding: Annotated[str, AfterValidator(_encoding)] = Field(
         "utf-8",
-        description="Encoding of text files, such as cp1252; a byte-order mark in a file comes first.",
+        description="Encoding of text files, such as cp1252; a mark at the start of a file comes first.",
     )
     columns: dict[str, str] = Field(
         default_factory=dict,

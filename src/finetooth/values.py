@@ -54,6 +54,14 @@ def is_files(value: Any) -> bool:
     return files and bool(value)
 
 
+def source_name(value: Any) -> str:
+    """What to call a source in a title: its files, or that it is rows."""
+    if isinstance(value, str):
+        return value
+    names = [entry if isinstance(entry, str) else entry["path"] for entry in value] if is_files(value) else []
+    return ", ".join(names) or "rows from Python"
+
+
 def _is_path(entry: Any) -> bool:
     return isinstance(entry, Mapping) and "path" in entry and set(entry) <= {"path", "weight"}
 

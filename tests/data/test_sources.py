@@ -16,6 +16,7 @@ from finetooth.data.prepare import assemble
 from finetooth.data.read import read
 from finetooth.errors import ConfigError, DataError
 from finetooth.taskfile import load_task
+from finetooth.values import source_name
 
 ROWS = [{"text": f"message {k}", "label": "ab"[k % 2]} for k in range(30)]
 
@@ -144,6 +145,7 @@ def test_weights_of_files_and_rows_multiply(tmp_path: Path) -> None:
     (tmp_path / "task.yaml").write_text(f"data: {{train: {json.dumps(sources)}, validation: 0, test: 0}}")
     task = load_task(tmp_path / "task.yaml")
     assert task.data.train == [str(one), {"path": str(two), "weight": 3.0}]
+    assert source_name(task.data.train) == f"{one}, {two}" and source_name(ROWS) == "rows from Python"
     found = {(row.tags["file"], row.answers[0].weight) for row in assemble(task).sides["train"]}
     assert found == {("a.jsonl", 1.0), ("b.jsonl", 1.5)}
 

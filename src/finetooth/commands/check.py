@@ -21,6 +21,7 @@ from finetooth.data.survey import Sample, Survey, embedded_tokens, plain_samples
 from finetooth.data.tokens import Tokenizer
 from finetooth.errors import ModelError
 from finetooth.rundir import write_json, write_jsonl
+from finetooth.values import source_name
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -95,7 +96,7 @@ def run(config: Task, out: Path | None = None, tokenizer_dir: Path | None = None
         notes += tokens.notes
         problems += _token_problems(config, tokens, notes)
     report = CheckReport(
-        source=config.data.train if isinstance(config.data.train, str) else "rows from Python",
+        source=source_name(config.data.train),
         data=data,
         tokens=tokens,
         labels=_labels(data),
