@@ -118,7 +118,8 @@ def ratios(axis: Any, found: dict[str, Any]) -> None:
         for key, title in {**titles, "": "stock transformers"}.items()
         if key in families
     ]
-    axis.legend(handles=handles, frameon=False, fontsize=8, loc="lower right", bbox_to_anchor=(1.02, 0.4))
+    below = {"loc": "upper center", "bbox_to_anchor": (0.45, -0.09), "ncols": len(handles)}
+    axis.legend(handles=handles, frameon=False, fontsize=8, columnspacing=1.0, handletextpad=0.2, **below)
 
 
 if __name__ == "__main__":
