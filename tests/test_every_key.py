@@ -88,7 +88,7 @@ def asked(task: Task) -> Any:
 
 
 def graded(task: Task) -> Any:
-    return [graders.resolve(name, "labels")[0] for name in setup.grader_names(task)]
+    return [name for name, _ in graders.resolve_all(task.evaluate.grader, "labels")]
 
 
 CASES: dict[str, tuple[Callable[[Task], Any], dict[str, Any]]] = {

@@ -30,10 +30,12 @@ def kind_of(key: str) -> str:
         name = (reference.get("$ref") or reference["allOf"][0]["$ref"]).rsplit("/", 1)[-1]
         node = schema["$defs"][name]
     field = node["properties"][leaf]
-    return " or ".join(_words(part) for part in field.get("anyOf", [field]))
+    return _words(field)
 
 
 def _words(part: dict[str, Any]) -> str:
+    if "anyOf" in part:
+        return " or ".join(_words(inner) for inner in part["anyOf"])
     if "const" in part:
         return f"`{part['const']}`"
     if "enum" in part:

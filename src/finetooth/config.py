@@ -36,6 +36,7 @@ Positive = Annotated[float, BeforeValidator(_yaml_number), Field(gt=0, allow_inf
 Count = Annotated[int, Field(ge=1)]
 Share = Annotated[float, BeforeValidator(_yaml_number), Field(ge=0, lt=1)]
 Rows = list[str | dict[str, Any]]  # rows; or files, as values.is_files says
+Grader = str | dict[str, Any]  # a name, or its name and an option
 
 
 class Section(BaseModel):
@@ -122,8 +123,11 @@ class TrainConfig(Section):
 class EvaluateConfig(Section):
     """How answers are produced and graded."""
 
-    grader: str | list[str] = Field(
-        "auto", description="exact, label, number or package.module:function; a list: the first is primary."
+    grader: Grader | list[Grader] = Field(
+        "auto",
+        description="exact, label, labels, number, contains, json, f1, rouge, rouge1, rouge2, bleu, chrf, "
+        "perplexity or package.module:function; {name: number, tolerance: 0.01}, {name: json, schema: FILE} "
+        "or {name: regex, pattern: ...}; a list: the first is primary.",
     )
     shots: Annotated[list[Annotated[int, Field(ge=0)]], AfterValidator(_no_copies)] = Field(
         default_factory=lambda: [0, 4],

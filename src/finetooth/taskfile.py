@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -116,6 +117,23 @@ def _anchor(task: Task, folder: Path, from_flags: set[str]) -> Task:
     template = task.template
     if template.endswith((".jinja", ".j2")):
         template = str(((Path() if "template" in from_flags else folder) / template).resolve())
+    grader_folder = Path() if "evaluate.grader" in from_flags else folder
+    grader = _with_schemas(task.evaluate.grader, grader_folder)
+    if grader != task.evaluate.grader:
+        task = task.model_copy(update={"evaluate": task.evaluate.model_copy(update={"grader": grader})})
     return task.model_copy(
         update={"data": data, "model": absolute("model", task.model), "template": template}
     )
+
+
+def _with_schemas(grader: Any, folder: Path) -> Any:
+    """Graders whose schema is a file's name get what the file holds, so that a run keeps its own copy."""
+    if isinstance(grader, list):
+        return [_with_schemas(entry, folder) for entry in grader]
+    if not isinstance(grader, dict) or not isinstance(grader.get("schema"), str):
+        return grader
+    path = (folder / Path(grader["schema"]).expanduser()).resolve()
+    try:
+        return {**grader, "schema": json.loads(path.read_text(encoding="utf-8"))}
+    except (OSError, ValueError, RecursionError) as error:
+        raise ConfigError(f"evaluate.grader: {path} cannot be read as a JSON Schema: {error}") from None

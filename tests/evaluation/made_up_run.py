@@ -9,7 +9,7 @@ from pathlib import Path
 
 from finetooth.data.examples import to_json
 from finetooth.evaluation.candidates import Answered
-from finetooth.evaluation.graders import BUILT_IN
+from finetooth.evaluation.graders import BUILT_IN, Grader
 from finetooth.evaluation.ledger import open_sealed, seal, store_result
 from finetooth.evaluation.runner import evaluate
 from finetooth.rundir import append_jsonl, write_json, write_jsonl, write_text
@@ -92,7 +92,12 @@ def rows(n: int, name: str) -> list[Example]:
 
 
 def made_up_run(
-    path: Path, name: str = "support-triage", tuned: float = 0.86, test: bool = True, evaluated: bool = True
+    path: Path,
+    name: str = "support-triage",
+    tuned: float = 0.86,
+    test: bool = True,
+    evaluated: bool = True,
+    others: dict[str, Grader] | None = None,
 ) -> Path:
     """Write the files of a run whose tuned model is right at this rate, and return its directory."""
     validation, sealed = rows(240, "validation"), rows(520, "test")
@@ -124,7 +129,7 @@ def made_up_run(
             Invented("few-shot-4", 0.58, 213, [note]),
             Invented("tuned", tuned, 23),
         ]
-        result = evaluate(examples, candidates, BUILT_IN["label"], "label", split)
+        result = evaluate(examples, candidates, BUILT_IN["label"], "label", split, others=others)
         result.write(path / "evaluate" / split)
         write_json(path / "evaluate" / "summary.json", result.summary)
         if split == "test":

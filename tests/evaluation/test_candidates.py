@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from models_for_tests import tiny_model_dir
+from transformers import AutoModelForCausalLM
 
 from finetooth.data.render import Renderer
 from finetooth.errors import GradeError
@@ -157,3 +158,31 @@ def test_a_question_longer_than_the_model_is_refused_or_cut_from_the_left(model:
     kept = cut._ask(examples)[2][1].tokens
     assert kept[:2].tolist() == whole[:2].tolist()
     assert kept[-40:].tolist() == whole[-40:].tolist()
+
+
+def test_likelihoods_are_those_of_the_stock_model_row_by_row(model: Model, monkeypatch) -> None:
+    train = rows(6)
+    asked = candidate(model, few_shot(2, train, (), 1))
+    examples = [*rows(5), Example("none", (Message("user", "which?"),), (Answer("a <|im_end|> b"),))]
+    monkeypatch.setattr("finetooth.evaluation.candidates.BATCH", 300)  # several trees
+    stock = AutoModelForCausalLM.from_pretrained(model.name)
+    found = list(asked.likelihoods(examples))
+    assert isinstance(found[5], str)
+    for example, logp in zip(examples[:5], found[:5], strict=True):
+        messages = asked.prompt.messages(example)
+        context = asked.renderer.context_row(messages).tokens.tolist()
+        ids = list(asked.renderer.answer_ids(messages, example.target))
+        with torch.no_grad():
+            logits = stock(input_ids=torch.tensor([[*context, *ids]])).logits[0].log_softmax(-1)
+        alone = [float(logits[len(context) + at - 1, token]) for at, token in enumerate(ids)]
+        assert logp == pytest.approx(alone, abs=1e-4)
+        assert ids[-1] in model.stop_ids  # the end of the answer is part of how likely it is
+    assert asked.notes == []
+
+
+def test_a_row_that_the_model_cannot_take_has_no_likelihood(model: Model) -> None:
+    asked = candidate(model, zero_shot())
+    long = Example("long", (Message("user", "which?"),), (Answer("left " * 400),))
+    first, second = asked.likelihoods([long, rows(1)[0]])
+    assert "more than the model takes" in first
+    assert len(second) > 1

@@ -8,7 +8,14 @@ import numpy as np
 import pytest
 
 from finetooth.errors import GradeError
-from finetooth.evaluation.graders import exact, guarded, label, last_number, number, resolve
+from finetooth.evaluation.graders import (
+    exact,
+    guarded,
+    label,
+    last_number,
+    number,
+    resolve,
+)
 from finetooth.types import Answer, Example, Message, Score
 
 
@@ -85,7 +92,10 @@ def test_number_compares_by_value() -> None:
 
 def test_auto_knows_what_a_format_is_graded_by() -> None:
     assert resolve("auto", "labels")[0] == "label"
-    assert [resolve("auto", name)[0] for name in ("qa", "alpaca", "chat")] == ["exact"] * 3
+    same = ("qa", "alpaca", "chat", "prompt", "sharegpt")
+    assert [resolve("auto", name)[0] for name in same] == ["exact"] * 5
+    assert resolve("auto", "preference")[0] == "chrf"
+    assert resolve("auto", "several labels")[0] == "labels"
     with pytest.raises(GradeError, match=r"auto finds no grader .*'text'"):
         resolve("auto", "text")
     with pytest.raises(GradeError, match=r"'exakt' is unknown. Expected auto, exact, label, number"):

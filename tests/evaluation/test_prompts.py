@@ -1,10 +1,12 @@
 """The prompting candidates: what stands in the context, and where it comes from."""
 
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 
 from finetooth.errors import GradeError
+from finetooth.evaluation.graders.basic import label_names
 from finetooth.evaluation.prompts import Prompt, few_shot, fitted, prompting, zero_shot
 from finetooth.types import Answer, Example, Message
 
@@ -79,3 +81,10 @@ def test_demonstrations_are_dropped_from_the_front_then_the_labels() -> None:
     assert fitted(prompt, question, size, 8).demos == ()
     assert fitted(prompt, question, size, 8).labels == LABELS
     assert fitted(prompt, question, size, 7) == Prompt("few-shot-4")
+
+
+def test_several_labels_are_asked_for_where_several_may_be_right() -> None:
+    example = Example("a", (Message("user", "q"),), (Answer("red, big"),))
+    first = replace(zero_shot(("big", "red")), several=True).messages(example)[0]
+    assert first.content == "Answer with all that fit, separated by commas, of: big, red."
+    assert label_names(["red, big", "big", "none"]) == ("big", "none", "red")

@@ -5,11 +5,11 @@ import pytest
 from scipy import stats
 
 from finetooth.errors import GradeError
+from finetooth.evaluation.resampling import sign_flip
 from finetooth.evaluation.statistics import (
     compare,
     mean_interval,
     midp_mcnemar,
-    sign_flip,
     smallest_gain,
     tango,
     wilson,
@@ -188,7 +188,7 @@ def test_sign_flip_keeps_its_level_under_the_null() -> None:
     assert np.mean(rejected) <= 0.08
 
 
-def test_mean_interval_of_graded_values_is_students() -> None:
+def test_mean_interval_of_few_graded_values_is_students() -> None:
     scores = [0.2, 0.4, 0.9, 0.5]
     reference = stats.t.interval(0.95, 3, np.mean(scores), stats.sem(scores))
     assert mean_interval(scores) == pytest.approx((max(0, reference[0]), min(1, reference[1])))

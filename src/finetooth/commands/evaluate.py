@@ -11,7 +11,7 @@ import json
 import random
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from finetooth.commands import report, workspace
-from finetooth.commands.setup import grader_names, loader, require_same_base
+from finetooth.commands.setup import loader, require_same_base
 from finetooth.config import Task
 from finetooth.data.locate import model_directory
 from finetooth.data.prepare import Prepared, prepare
@@ -29,6 +29,7 @@ from finetooth.errors import ConfigError, DataError
 from finetooth.evaluation import graders, ledger
 from finetooth.evaluation.baselines import BagOfWords, Majority
 from finetooth.evaluation.candidates import Candidate, ModelCandidate
+from finetooth.evaluation.graders.basic import label_names
 from finetooth.evaluation.prompts import Prompt, prompting
 from finetooth.evaluation.runner import Evaluation, evaluate
 from finetooth.evaluation.summary import TUNED, best_prompting
@@ -129,7 +130,7 @@ def _evaluate(
     console: Console,
 ) -> Evaluation:
     examples = _fitting(task, path, examples, console)
-    loaded = [graders.resolve(name, prepared.format, Path.cwd()) for name in grader_names(task)]
+    loaded = graders.resolve_all(task.evaluate.grader, prepared.format, Path.cwd())
     (name, primary), *others = loaded
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True, disable=console.quiet) as bar:
@@ -155,7 +156,7 @@ def _evaluate(
 
 def _candidates(task: Task, path: Path, prepared: Prepared, grader: str) -> Iterator[Candidate]:
     """Built one at a time, so that base and tuned model are not in memory together."""
-    if prepared.labels:
+    if prepared.labels and grader != graders.PERPLEXITY:  # those two have no likelihoods
         yield Majority(prepared.train)
         yield BagOfWords(prepared.train)
     yield from prompting_candidates(task, path, prepared, grader)
@@ -168,8 +169,10 @@ def prompting_candidates(task: Task, path: Path, prepared: Prepared, grader: str
         return
     base = loader(task, path)(task.model)
     require_same_base(path, base)
+    several = grader == "labels"
+    labels = label_names(prepared.labels) if several else prepared.labels
     for shots in task.evaluate.shots:
-        prompt = prompting(shots, prepared.train, prepared.labels, task.seed)
+        prompt = replace(prompting(shots, prepared.train, labels, task.seed), several=several)
         yield _candidate(task, path, prepared, grader, base, prompt)
 
 
@@ -237,6 +240,6 @@ def _digest(task: Task, path: Path) -> str:
         "evaluate": task.evaluate.model_dump(mode="json"),
         "instruction": task.instruction,
         "template": run_renderer(task, path).chat_template,
-        "graders": [graders.source(name, Path.cwd()) for name in grader_names(task)],
+        "graders": [graders.source(spec, Path.cwd()) for spec in graders.specs(task.evaluate.grader)],
     }
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()

@@ -14,10 +14,11 @@ from rich.table import Table
 from rich.text import Text
 
 from finetooth.evaluation.page import gather
-from finetooth.evaluation.summary import TUNED, percent, points
+from finetooth.evaluation.summary import CORPUS, TUNED, percent, points
 from finetooth.rundir import read_json, write_text
 
 COLOURS = {"better": "bold green", "not proven": "bold yellow", "worse": "bold red"}
+EXTRA = {"truncated": "cut off", "errors": "grader errors"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +55,7 @@ def render(page: Mapping[str, Any]) -> str:
     environment = Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters.update(percent=percent, points=points, p_value=p_value)
+    environment.filters.update(percent=percent, points=points, p_value=p_value, whole=whole)
     source = files("finetooth.commands").joinpath("report.html.jinja").read_text(encoding="utf-8")
     return environment.from_string(source).render(**page)
 
@@ -64,38 +65,69 @@ def p_value(p: float) -> str:
     return "p < 0.001" if p < 0.001 else f"p = {p:.3f}" if p < 0.1 else f"p = {p:.2f}"
 
 
+def whole(value: float | None) -> str:
+    """A corpus score on its own scale: 34.2 of BLEU or chrF, a perplexity of 2.93."""
+    return "–" if value is None else f"{value:,.1f}" if value >= 10 else f"{value:.2f}"
+
+
 def terminal_table(summary: Mapping[str, Any]) -> Group:
-    """The candidates with their intervals, and the verdict in words, for rich."""
-    split = "sealed test" if summary["split"] == "test" else summary["split"]
+    """The candidates with their intervals by every grader, and the verdict in words, for rich."""
+    split = "the sealed test" if summary["split"] == "test" else f"the {summary['split']} split"
+    groups = f" in {summary['groups']:,} groups" if "groups" in summary else ""
     entries = summary["candidates"]
-    table = Table(
-        title=Text(
-            f"{summary['n']:,} rows of the {split} split, graded by {summary['grader']}".replace(
-                "sealed test split", "sealed test"
-            )
-        ),
-        title_justify="left",
-        box=None,
-        pad_edge=False,
-        padding=(0, 2, 0, 0),
-    )
-    table.add_column("candidate")
-    table.add_column("score", justify="right")
-    table.add_column("95% interval", justify="right")
-    table.add_column("prompt tokens", justify="right")
-    table.add_column("answer tokens", justify="right")
+    shown = _table(f"{summary['n']:,} rows of {split}{groups}, graded by {summary['grader']}")
+    corpus = CORPUS.get(summary["grader"], "") if any("corpus" in entry for entry in entries) else ""
     extra = [key for key in ("truncated", "errors") if any(entry.get(key) for entry in entries)]
-    for key in extra:
-        table.add_column({"truncated": "cut off", "errors": "grader errors"}[key], justify="right")
+    for name in ["score", "95% interval", *([f"{corpus} of all"] if corpus else [])]:
+        shown.add_column(name, justify="right")
+    for name in ["prompt tokens", "answer tokens", *(EXTRA[key] for key in extra)]:
+        shown.add_column(name, justify="right")
     for entry in entries:
-        interval = f"{percent(entry['low'])} – {percent(entry['high'])}"
-        cells = [entry["name"], percent(entry["score"]), interval]
+        cells = [entry["name"], *_score(entry)]
+        cells += [whole(entry.get("corpus", {}).get("value"))] if corpus else []
         cells += [f"{entry['prompt_tokens']:,.1f}", f"{entry['completion_tokens']:,.1f}"]
         cells += [str(entry.get(key, 0)) for key in extra]
-        table.add_row(*map(Text, cells), style="bold" if entry["name"] == TUNED else None)
+        shown.add_row(*map(Text, cells), style="bold" if entry["name"] == TUNED else None)
     notes = [Text(f"{entry['name']}: {note}", "dim") for entry in entries for note in entry.get("notes", [])]
     verdict = (summary.get("comparison") or {}).get("verdict", "")
     words = summary.get("words", "")
     said = Text(words)
     said.stylize(COLOURS.get(verdict, "bold"), 0, words.find(":") + 1)
-    return Group(table, *notes, Text(), said)
+    return Group(shown, *notes, *_further(summary), Text(), said)
+
+
+def _further(summary: Mapping[str, Any]) -> list[Table]:
+    """A table for each further grader; the difference stands below its candidates."""
+    entries = [entry for entry in summary["candidates"] if entry.get("also")]
+    comparison = summary.get("comparison") or {}
+    tables = []
+    for grader in dict.fromkeys(name for entry in entries for name in entry["also"]):
+        shown = _table(f"\nalso graded by {grader}")
+        scored = [(entry["name"], entry["also"][grader]) for entry in entries if grader in entry["also"]]
+        corpus = CORPUS.get(grader, "") if any("corpus" in entry for _, entry in scored) else ""
+        errors = any(entry["errors"] for _, entry in scored)
+        extra = [f"{corpus} of all"] * bool(corpus) + [EXTRA["errors"]] * errors
+        for name in ["score", "95% interval", *extra]:
+            shown.add_column(name, justify="right")
+        for name, entry in scored:
+            cells = [name, *_score(entry)]
+            cells += [whole(entry.get("corpus", {}).get("value"))] if corpus else []
+            cells += [str(entry["errors"])] if errors else []
+            shown.add_row(*map(Text, cells), style="bold" if name == TUNED else None)
+        if difference := comparison.get("also", {}).get(grader):
+            bounds = f"{points(difference['low'])} – {points(difference['high'])}"
+            shown.add_row("difference", points(difference["difference"]), bounds, style="dim")
+        tables.append(shown)
+    return tables
+
+
+def _table(title: str) -> Table:
+    shown = Table(title=Text(title), title_justify="left", box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    shown.add_column("candidate")
+    return shown
+
+
+def _score(entry: Mapping[str, Any]) -> tuple[str, str]:
+    if entry["score"] is None:
+        return "–", "–"
+    return percent(entry["score"]), f"{percent(entry['low'])} – {percent(entry['high'])}"

@@ -109,8 +109,7 @@ def _require_gradable(task: Task, prepared: Prepared) -> None:
         )
     if not prepared.validation and not prepared.sealed_count:
         raise ConfigError("data.validation and data.test are both 0, so no row is left to evaluate on.")
-    for name in grader_names(task):
-        graders.resolve(name, prepared.format, Path.cwd())
+    graders.resolve_all(task.evaluate.grader, prepared.format, Path.cwd())
 
 
 def _require_short(path: Path, renderer: Renderer, limit: int) -> None:
@@ -124,9 +123,9 @@ def _require_short(path: Path, renderer: Renderer, limit: int) -> None:
         )
 
 
-def grader_names(task: Task) -> list[str]:
-    """The graders of a task, the primary one first."""
-    return task.evaluate.grader if isinstance(task.evaluate.grader, list) else [task.evaluate.grader]
+def grader_names(task: Task) -> list[graders.Spec]:
+    """The graders of a task, by name or with options, the primary one first."""
+    return graders.specs(task.evaluate.grader)
 
 
 def render_and_fit(
@@ -173,9 +172,11 @@ def _resolve(setup: Setup, limit: int, console: Console) -> None:
         values["evaluate"]["max_tokens"] = answer
         reasons["evaluate.max_tokens"] = f"{answer}: the longest training answer has {longest} tokens"
     if task.evaluate.grader == "auto" and setup.prepared.format != "text":
-        grader = graders.resolve("auto", setup.prepared.format)[0]
+        several = list(task.data.columns.values()).count("label") > 1
+        kind = "several labels" if several else setup.prepared.format
+        grader = graders.resolve("auto", kind)[0]
         values["evaluate"]["grader"] = grader
-        reasons["evaluate.grader"] = f"{grader}: the data format is {setup.prepared.format}"
+        reasons["evaluate.grader"] = f"{grader}: the data format is {kind}"
     if task.data.max_tokens == "auto":
         values["data"]["max_tokens"] = limit
         reasons["data.max_tokens"] = f"{limit}: what the model allows"

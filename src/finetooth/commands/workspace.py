@@ -19,6 +19,7 @@ from finetooth.rundir import write_json, write_text
 from finetooth.values import is_files
 
 CONFIG = "config.yaml"
+WHOLE = ("columns", "grader")  # mappings that are one value: what is left out of them is a difference too
 PACKAGES = ("finetooth", "torch", "transformers", "peft", "tokenizers", "numpy", "scikit-learn")
 
 
@@ -109,7 +110,7 @@ def _differences(
 ) -> Iterator[tuple[str, Any, Any]]:
     """Keys whose stored value is not what is asked for now; auto asks for whatever was chosen."""
     for key, value in wanted.items():
-        if isinstance(value, dict) and isinstance(found.get(key), dict) and key != "columns":
+        if isinstance(value, dict) and isinstance(found.get(key), dict) and key not in WHOLE:
             yield from _differences(value, found[key], f"{prefix}{key}.")
         elif value != "auto" and value != found.get(key):
             yield f"{prefix}{key}", value, found.get(key)

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import numpy as np
 
 from finetooth.errors import DataError, GradeError
 from finetooth.evaluation.prompts import Prompt, fitted
-from finetooth.tree import Row
+from finetooth.tree import PrefixTree, Row
 from finetooth.types import Answer, Example, Message, Sampling
 
 if TYPE_CHECKING:
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from finetooth.model.api import Model
 
 BOUNDARY = 3  # what a tokenizer makes of an answer's beginning depends on no more tokens in front of it
+BATCH = 4_096  # tokens whose likelihoods are computed together
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +41,16 @@ class Candidate(Protocol):
 
     def answers(self, examples: Sequence[Example]) -> Iterator[Answered]:
         """One answer to each example, in any order."""
+
+
+@runtime_checkable
+class Likely(Protocol):
+    """A candidate that can say how likely the expected answers are."""
+
+    name: str
+
+    def likelihoods(self, examples: Sequence[Example]) -> Iterator[np.ndarray | str]:
+        """For each example, in order: log-probabilities of the answer's tokens, or why there are none."""
 
 
 @dataclass
@@ -74,6 +85,46 @@ class ModelCandidate:
             else:
                 yield from self._choose(asked, self.labels)
 
+    def likelihoods(self, examples: Sequence[Example]) -> Iterator[np.ndarray | str]:
+        """For each example: log-probabilities (nats) of its answer's tokens, the stop token included.
+
+        The row is asked as `answers` asks it. A row without an answer to score yields why. Raises GradeError.
+        """
+        with evaluating(self.model):
+            found: list[Row | str] = []
+            for example, (messages, row) in zip(examples, self._ask(examples, noted=False), strict=True):
+                found.append(self._answered_row(example, messages, row))
+            scored = self._scored([row for row in found if isinstance(row, Row)])
+            for entry in found:
+                yield entry if isinstance(entry, str) else next(scored)
+
+    def _answered_row(self, example: Example, messages: tuple[Message, ...], row: Row) -> Row | str:
+        """The context with the expected answer, which is scored; or why it cannot be."""
+        try:
+            ids = self.renderer.answer_ids(messages, example.target)
+        except DataError as error:
+            return str(error)
+        if len(row) + len(ids) > self.model.max_tokens:
+            return f"the expected answer has {len(ids)} tokens, more than the model takes behind its context"
+        return Row([*row.tokens, *ids], [0.0] * len(row) + [1.0] * len(ids))
+
+    def _scored(self, rows: Sequence[Row]) -> Iterator[np.ndarray]:
+        """Log-probabilities of each row's answer; rows are computed together as far as memory allows."""
+        import torch  # here: the report reads this module and computes nothing
+
+        start = 0
+        while start < len(rows):
+            end, tokens = start + 1, len(rows[start])
+            while end < len(rows) and tokens + len(rows[end]) <= BATCH:
+                tokens += len(rows[end])
+                end += 1
+            tree = PrefixTree.build(rows[start:end])
+            with torch.inference_mode():
+                logp_M = self.model.logprobs(tree).double().cpu().numpy()
+            for index in range(end - start):
+                yield logp_M[tree.row_M == index]
+            start = end
+
     def _choose(
         self, asked: Sequence[tuple[tuple[Message, ...], Row]], labels: Sequence[str]
     ) -> Iterator[Answered]:
@@ -87,7 +138,7 @@ class ModelCandidate:
                 length = len(asked[index][1])
                 yield Answered(index, labels[choice.option], length, len(options[choice.option]))
 
-    def _ask(self, examples: Sequence[Example]) -> list[tuple[tuple[Message, ...], Row]]:
+    def _ask(self, examples: Sequence[Example], noted: bool = True) -> list[tuple[tuple[Message, ...], Row]]:
         """The messages and the context row of each example, all made to fit before the first answer."""
         room = self._room(examples)
         asked: list[tuple[tuple[Message, ...], Row]] = []
@@ -110,7 +161,8 @@ class ModelCandidate:
                 row = self._cut(example, prompt, row, longest)
                 cut += 1
             asked.append((prompt.messages(example), row))
-        self._note(len(examples), fewer, unlisted, cut)
+        if noted:
+            self._note(len(examples), fewer, unlisted, cut)
         return asked
 
     def _room(self, examples: Sequence[Example]) -> int:

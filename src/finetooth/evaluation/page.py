@@ -13,8 +13,9 @@ import yaml
 from finetooth.data.examples import from_json
 from finetooth.errors import ConfigError
 from finetooth.evaluation import ledger
-from finetooth.evaluation.charts import difference_bar, loss_chart, score_bar, smooth
-from finetooth.evaluation.summary import TUNED, best_prompting, is_prompting
+from finetooth.evaluation.charts import difference_bar, loss_chart, smooth
+from finetooth.evaluation.summary import TUNED, best_prompting
+from finetooth.evaluation.tables import table
 from finetooth.rundir import read_json, read_jsonl
 from finetooth.types import Example
 
@@ -38,7 +39,7 @@ def gather(run_path: Path) -> dict[str, Any]:
         "name": config.get("name", run_path.name),
         "model": config.get("model", ""),
         "verdict": _verdict(shown[0]) if shown else None,
-        "tables": [_table(summary) for summary in shown],
+        "tables": [table(summary) for summary in shown],
         "loss": _loss(run_path / "train" / "metrics.jsonl"),
         "rows": _rows(run_path, summaries["validation"]),
         "data": _data(run_path),
@@ -68,29 +69,9 @@ def _verdict(summary: Mapping[str, Any]) -> dict[str, Any]:
         "headline": HEADLINES[result["verdict"]],
         "where": where,
         "n": summary["n"],
+        "groups": summary.get("groups"),
         "words": words,
         "chart": difference_bar(result["difference"], result["low"], result["high"], result["verdict"]),
-    }
-
-
-def _table(summary: Mapping[str, Any]) -> dict[str, Any]:
-    rows = []
-    for entry in summary["candidates"]:
-        kind = "tuned" if entry["name"] == TUNED else "prompting" if is_prompting(entry["name"]) else "cheap"
-        scored = entry["score"] is not None
-        bar = score_bar(entry["score"], entry["low"], entry["high"], kind) if scored else ""
-        rows.append({**entry, "kind": kind, "bar": bar})
-    comparison = summary.get("comparison") or {}
-    return {
-        "split": summary["split"],
-        "n": summary["n"],
-        "grader": summary["grader"],
-        "rows": rows,
-        "baseline": comparison.get("baseline"),
-        "errors": any(row["errors"] for row in rows),
-        "truncated": any(row.get("truncated") for row in rows),
-        "notes": [(row["name"], note) for row in rows for note in row.get("notes", [])],
-        "also": [(row["name"], name, also) for row in rows for name, also in row.get("also", {}).items()],
     }
 
 
@@ -147,17 +128,28 @@ def _rows(run_path: Path, summary: Mapping[str, Any] | None) -> dict[str, Any] |
     return {
         "baseline": base_name if base else None,
         "groups": [
-            (name, len(group), sorted(group, key=lambda row: not row["changed"])[:ROWS_SHOWN])
-            for name, group in groups
+            (name, len(group), sorted(group, key=_first_shown)[:ROWS_SHOWN]) for name, group in groups
         ],
         "confusions": _confusions(tuned.values()) if summary["grader"] == "label" else [],
+        "partly": any(row["tuned"]["mark"] == "partly" for row in wrong),
     }
+
+
+def _first_shown(row: Mapping[str, Any]) -> tuple[bool, float]:
+    """Rows on which tuned and base differ come first, then the lowest scores."""
+    return not row["changed"], row["tuned"]["score"]
 
 
 def _answer(record: Mapping[str, Any]) -> dict[str, Any]:
     score = record["score"]
     mark = "error" if score is None else "right" if score == 1 else "wrong" if score == 0 else "partly"
-    return {"text": clip(record["text"]), "mark": mark, "cut": record["stop"] == "length", "score": score}
+    return {
+        "text": clip(record["text"]),
+        "mark": mark,
+        "cut": record["stop"] == "length",
+        "score": score,
+        "reason": clip(record["reason"]) if score != 1 else "",
+    }
 
 
 def _confusions(records: Any) -> list[tuple[str, str, int]]:

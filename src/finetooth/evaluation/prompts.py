@@ -18,18 +18,22 @@ from finetooth.types import Example, Message
 class Prompt:
     """How a row becomes the messages that are sent to the model.
 
-    labels: listed in the system message. demos: solved rows of the train split, in the order shown.
+    labels: listed in the system message, of which `several` may be right. demos: solved rows of the train
+    split, in the order shown.
     """
 
     name: str
     labels: tuple[str, ...] = ()
     demos: tuple[Example, ...] = ()
+    several: bool = False
 
     def messages(self, example: Example) -> tuple[Message, ...]:
         """The row's system message and the labels, the demonstrations as turns, then the row's question."""
         own = [message for message in example.context if message.role == "system"]
         turns = [message for message in example.context if message.role != "system"]
-        listing = [Message("system", f"Answer with one of: {', '.join(self.labels)}.")] if self.labels else []
+        ask = "all that fit, separated by commas," if self.several else "one"
+        choices = f"Answer with {ask} of: {', '.join(self.labels)}."
+        listing = [Message("system", choices)] if self.labels else []
         return (*own, *listing, *(turn for demo in self.demos for turn in _solved(demo)), *turns)
 
 

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from finetooth.errors import GradeError
-from finetooth.evaluation.candidates import Answered, Candidate
-from finetooth.evaluation.graders import Grader, guarded
-from finetooth.evaluation.summary import Graded, summarise
+from finetooth.evaluation.candidates import Answered, Candidate, Likely
+from finetooth.evaluation.graders import PERPLEXITY, Grader, corpus_score, guarded
+from finetooth.evaluation.summary import Graded, Marks, summarise
 from finetooth.rundir import write_json, write_jsonl
 from finetooth.types import Example, Record, Score
 
@@ -46,8 +47,8 @@ def evaluate(
     candidates: taken one at a time, so each may be built when its turn comes. grader decides; others are
     shown beside it. baseline_name: the candidate to compare with (chosen on validation); None takes the best
     prompting candidate on these rows. look: how often the sealed test has been opened, this time included.
-    progress: called with (candidate, rows done, rows). GradeError for zero rows, or where nothing could be
-    graded.
+    progress: called with (candidate, rows done, rows). Perplexity is measured of candidates that can say how
+    likely an answer is. GradeError for zero rows, or where nothing could be graded.
     """
     if not examples:
         raise GradeError(f"The {split} split has no rows: there is nothing to evaluate.")
@@ -55,17 +56,36 @@ def evaluate(
     records = []
     for candidate in candidates:
         answered = _answers(candidate, examples, progress)
-        score_R = _scores(examples, answered, grader)
-        other_R = {name: _scores(examples, answered, other) for name, other in (others or {}).items()}
-        graded.append(Graded(candidate.name, answered, score_R, other_R, list(candidate.notes)))
-        if all(score.value is None for score in score_R):
+        marks = _marks(grader_name, grader, candidate, examples, answered)
+        if marks is None:
+            raise GradeError(f"{grader_name} needs a language model, and {candidate.name} has none.")
+        found = {
+            name: _marks(name, other, candidate, examples, answered) for name, other in (others or {}).items()
+        }
+        other_marks = {name: other for name, other in found.items() if other is not None}
+        graded.append(Graded(candidate.name, answered, marks, other_marks, list(candidate.notes)))
+        if all(score.value is None for score in marks.score_R):
             raise GradeError(
                 f"The grader {grader_name} failed on every one of {len(examples)} answers of "
-                f"{candidate.name}: no score is left. The first error: {score_R[0].error}"
+                f"{candidate.name}: no score is left. The first error: {marks.score_R[0].error}"
             )
-        for example, answer, score in zip(examples, answered, score_R, strict=True):
+        for example, answer, score in zip(examples, answered, marks.score_R, strict=True):
             records.append(_record(example.id, candidate.name, answer, score))
-    return Evaluation(records, summarise(graded, grader_name, split, baseline_name, look))
+    groups = groups_of(examples)
+    return Evaluation(records, summarise(graded, grader_name, split, baseline_name, look, groups))
+
+
+def groups_of(examples: Sequence[Example]) -> list[str] | None:
+    """The group of each row, which a row without one is itself; None when no two rows share one.
+
+    Rows of a group (tags.group: a conversation, a customer) resemble each other: as evidence they count
+    together.
+    """
+    groups = [
+        f"group {example.tags['group']}" if example.tags.get("group") else f"row {index}"
+        for index, example in enumerate(examples)
+    ]
+    return groups if len(set(groups)) < len(groups) else None
 
 
 def _answers(candidate: Candidate, examples: Sequence[Example], progress: Progress | None) -> list[Answered]:
@@ -81,9 +101,37 @@ def _answers(candidate: Candidate, examples: Sequence[Example], progress: Progre
     return [answered[index] for index in range(len(examples))]
 
 
-def _scores(examples: Sequence[Example], answered: Sequence[Answered], grader: Grader) -> list[Score]:
+def _marks(
+    name: str, grader: Grader, candidate: Candidate, examples: Sequence[Example], answered: Sequence[Answered]
+) -> Marks | None:
+    """What one grader says of one candidate; None when it cannot be asked of this kind of candidate."""
+    if name == PERPLEXITY:
+        return _perplexity(candidate, examples) if isinstance(candidate, Likely) else None
     safe = guarded(grader)
-    return [safe(example, answer.text) for example, answer in zip(examples, answered, strict=True)]
+    texts = [answer.text for answer in answered]
+    score_R = [safe(example, text) for example, text in zip(examples, texts, strict=True)]
+    return Marks(score_R, corpus_score(name, examples, texts))
+
+
+def _perplexity(candidate: Likely, examples: Sequence[Example]) -> Marks:
+    """A row's score is 1/perplexity of its expected answer, so that higher is better as everywhere.
+
+    1/perplexity is the geometric mean of the probabilities of its tokens, the stop token included. For all
+    rows together: exp of the negative log-likelihood per token, as the field has it.
+    """
+    score_R = []
+    total, tokens = 0.0, 0
+    for example, found in zip(examples, candidate.likelihoods(examples), strict=True):
+        if isinstance(found, str):
+            score_R.append(Score(None, error=found, want=example.target))
+            continue
+        nats = float(found.sum())
+        total, tokens = total + nats, tokens + len(found)
+        mean = nats / len(found)
+        said = f"perplexity {math.exp(min(-mean, 700)):.4g} over {len(found)} tokens"
+        score_R.append(Score(min(1.0, math.exp(mean)), said, "", example.target))
+    value = math.exp(min(-total / tokens, 700)) if tokens else None
+    return Marks(score_R, None if value is None else {"value": value, "signature": f"{tokens} tokens"})
 
 
 def _record(id: str, candidate: str, answer: Answered, score: Score) -> Record:

@@ -4,7 +4,8 @@ Two candidates answer the same n rows, so only rows on which they disagree carry
 `gained` rows are right only with the candidate, `lost` rows only with the baseline.
 
 Chosen by simulation (tests/evaluation/test_statistics.py): Wilson and Tango intervals keep their coverage
-from n = 30 on, where normal-approximation and bootstrap intervals do not; mid-p McNemar decides.
+from n = 30 on, where normal-approximation and bootstrap intervals do not; mid-p McNemar decides. For scores
+between right and wrong, and for rows in groups, see resampling.py.
 """
 
 from __future__ import annotations
@@ -18,19 +19,18 @@ import numpy as np
 from scipy import optimize, stats
 
 from finetooth.errors import GradeError
+from finetooth.evaluation import resampling
 
 Verdict = Literal["better", "not proven", "worse"]
 ALPHA = 0.05
 POWER = 0.8
-FEWEST_ROWS = (
-    30  # below this, coverage of the intervals is not assured: nothing is ever called better or worse
-)
-FLIPS = 9_999
+# Below this, coverage of the intervals is not assured: nothing is ever called better or worse.
+FEWEST_ROWS = resampling.FEWEST_UNITS
 
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """Candidate minus baseline, over n rows that both answered.
+    """Candidate minus baseline, over n rows that both answered, in `units` that were drawn independently.
 
     difference, low, high: of the mean scores, with the bounds of the 95% interval. p: two-sided. gained,
     lost: rows that the candidate scores higher, or lower. mde: the smallest true difference that this test
@@ -38,6 +38,7 @@ class Comparison:
     """
 
     n: int
+    units: int
     difference: float
     low: float
     high: float
@@ -118,23 +119,31 @@ def smallest_gain(n: int, discordant: float) -> float:
     return max(math.sqrt(z2 * discordant / (n + z2)), z2 / (n + z2))
 
 
-def mean_interval(values: Sequence[float], level: float = 0.95) -> tuple[float, float]:
-    """Interval of a mean score within [0, 1]: Wilson for right or wrong, Student's t for graded values."""
+def mean_interval(
+    values: Sequence[float], level: float = 0.95, clusters: Sequence[str] | None = None
+) -> tuple[float, float]:
+    """Interval of a mean score within [0, 1]: Wilson for right or wrong, else as resampling.interval.
+
+    clusters: the group of each row; rows of one group count together. GradeError for no rows.
+    """
     value_R = np.asarray(values, dtype=np.float64)
     if value_R.size == 0:
         raise GradeError("A mean over zero rows has no value: nothing was graded.")
-    if _binary(value_R):
+    if _binary(value_R) and clusters is None:
         return wilson(int(value_R.sum()), value_R.size, level)
-    low, high = _t_interval(value_R, level)
+    low, high = resampling.interval(*resampling.units(value_R, clusters), level)
     return max(0.0, low), min(1.0, high)
 
 
-def compare(baseline: Sequence[float], candidate: Sequence[float]) -> Comparison:
+def compare(
+    baseline: Sequence[float], candidate: Sequence[float], clusters: Sequence[str] | None = None
+) -> Comparison:
     """Compare two candidates' scores in [0, 1], row by row in the same order.
 
-    Right or wrong: mid-p McNemar and the Tango interval. Graded values: a sign-flip permutation test with a
-    fixed seed and Student's t interval. `better` or `worse` needs p < .05, an interval beyond 0 and at least
-    30 rows. GradeError when there are no rows, or not one score for each.
+    Right or wrong: mid-p McNemar and the Tango interval. Graded values, and rows in clusters (the group of
+    each row): a sign-flip permutation test and the interval of resampling.interval. `better` or `worse` needs
+    p < .05, an interval beyond 0 and at least 30 rows, or clusters. GradeError when there are no rows, or not
+    one score for each.
     """
     base_R = np.asarray(baseline, dtype=np.float64)
     candidate_R = np.asarray(candidate, dtype=np.float64)
@@ -147,46 +156,29 @@ def compare(baseline: Sequence[float], candidate: Sequence[float]) -> Comparison
         raise GradeError("A score to compare is not a number.")
     gained = int((candidate_R > base_R).sum())
     lost = int((candidate_R < base_R).sum())
-    if _binary(base_R) and _binary(candidate_R):
+    sum_U, size_U = resampling.units(candidate_R - base_R, clusters)
+    if _binary(base_R) and _binary(candidate_R) and clusters is None:
         p = midp_mcnemar(gained, lost)
         low, high = tango(gained, lost, n)
         mde = smallest_gain(n, (gained + lost) / n)
     else:
-        difference_R = candidate_R - base_R
-        p = sign_flip(difference_R)
-        low, high = _t_interval(difference_R, 1 - ALPHA)
-        deviation = float(difference_R.std(ddof=1)) if n > 1 else 1.0
-        mde = min(1.0, (_quantile(1 - ALPHA) + float(stats.norm.ppf(POWER))) * deviation / math.sqrt(n))
-    verdict = _verdict(n, p, low, high)
-    return Comparison(n, float((candidate_R - base_R).mean()), low, high, p, verdict, mde, gained, lost)
+        p = resampling.sign_flip(sum_U)
+        low, high = resampling.interval(sum_U, size_U, 1 - ALPHA)
+        error = resampling.standard_error(sum_U, size_U)
+        reach = (_quantile(1 - ALPHA) + float(stats.norm.ppf(POWER))) * error
+        mde = min(1.0, reach if error > 1e-12 else smallest_gain(sum_U.size, 0.0))
+    low, high = max(-1.0, low), min(1.0, high)
+    verdict = _verdict(sum_U.size, p, low, high)
+    difference = float((candidate_R - base_R).mean())
+    return Comparison(n, sum_U.size, difference, low, high, p, verdict, mde, gained, lost)
 
 
-def sign_flip(difference_R: np.ndarray, seed: int = 0) -> float:
-    """Two-sided permutation p: the differences' signs are flipped at random, 9,999 times."""
-    observed = abs(difference_R.sum())
-    random = np.random.default_rng(seed)
-    reached = 0
-    for size in (FLIPS // 9,) * 9:  # in pieces: memory stays at size x n bytes
-        sign_FR = random.integers(0, 2, (size, difference_R.size), dtype=np.int8) * 2 - 1
-        reached += int((np.abs(sign_FR @ difference_R) >= observed - 1e-12).sum())
-    return (reached + 1) / (FLIPS + 1)
-
-
-def _verdict(n: int, p: float, low: float, high: float) -> Verdict:
-    if n < FEWEST_ROWS or p >= ALPHA:
+def _verdict(units: int, p: float, low: float, high: float) -> Verdict:
+    if units < FEWEST_ROWS or p >= ALPHA:
         return "not proven"
     if low > 0:
         return "better"
     return "worse" if high < 0 else "not proven"
-
-
-def _t_interval(value_R: np.ndarray, level: float) -> tuple[float, float]:
-    n = value_R.size
-    if n == 1:
-        return -1.0, 1.0
-    half = stats.t.ppf(0.5 + level / 2, n - 1) * value_R.std(ddof=1) / math.sqrt(n)
-    mean = value_R.mean()
-    return float(max(-1.0, mean - half)), float(min(1.0, mean + half))
 
 
 def _binary(value_R: np.ndarray) -> bool:

@@ -14,16 +14,29 @@ from finetooth.types import Score
 
 TUNED = "tuned"
 BAG_OF_WORDS = "bag-of-words"
+CORPUS = {"bleu": "BLEU", "chrf": "chrF", "perplexity": "Perplexity"}  # of all rows together, by grader
+OFTEN_CUT = 0.05  # from this share of cut-off answers on, the words under the verdict say so
+
+
+@dataclass(frozen=True, slots=True)
+class Marks:
+    """What one grader says of one candidate: a score a row, and what the field reports of all together.
+
+    corpus: {value, signature} (BLEU and chrF from 0 to 100, perplexity), None where that is the mean.
+    """
+
+    score_R: Sequence[Score]
+    corpus: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Graded:
-    """One candidate's answers and scores, in the examples' order. other_R: scores of further graders."""
+    """One candidate's answers, in the examples' order, and its marks by the first and by further graders."""
 
     name: str
     answered: Sequence[Answered]
-    score_R: Sequence[Score]
-    other_R: Mapping[str, Sequence[Score]] = field(default_factory=dict)
+    marks: Marks
+    others: Mapping[str, Marks] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
 
@@ -44,8 +57,12 @@ def summarise(
     split: str,
     baseline_name: str | None = None,
     look: int | None = None,
+    groups: Sequence[str] | None = None,
 ) -> dict[str, Any]:
-    """The summary of the contract, with `words`: the verdict as a person would say it."""
+    """The summary of the contract, with `words`: the verdict as a person would say it.
+
+    groups: of each row, where rows share one: they then count together in every interval and test.
+    """
     names = [entry.name for entry in graded]
     if len(set(names)) < len(names) or not names:
         raise GradeError(f"Candidates need different names, found {names}.")
@@ -53,8 +70,10 @@ def summarise(
         "n": len(graded[0].answered),
         "grader": grader,
         "split": split,
-        "candidates": [_entry(candidate) for candidate in graded],
+        "candidates": [_entry(candidate, groups) for candidate in graded],
     }
+    if groups is not None:
+        summary["groups"] = len(set(groups))
     if look is not None:
         summary["look"] = look
     by_name = {entry.name: entry for entry in graded}
@@ -64,60 +83,81 @@ def summarise(
     if baseline is None or TUNED not in by_name:
         return {**summary, "comparison": None, "words": _words_alone(summary)}
     errors = sum(entry["errors"] for entry in summary["candidates"])
-    summary["comparison"] = _comparison(by_name[baseline], by_name[TUNED], errors)
+    summary["comparison"] = _comparison(by_name[baseline], by_name[TUNED], errors, groups)
     words = _words(summary, errors)
-    if BAG_OF_WORDS in by_name and (hint := _bag_of_words(by_name[BAG_OF_WORDS], by_name[TUNED])):
+    if BAG_OF_WORDS in by_name and (hint := _bag_of_words(by_name[BAG_OF_WORDS], by_name[TUNED], groups)):
         words += f" {hint}"
     return {**summary, "words": words}
 
 
-def _entry(candidate: Graded) -> dict[str, Any]:
+def _entry(candidate: Graded, groups: Sequence[str] | None) -> dict[str, Any]:
     entry = {
         "name": candidate.name,
-        **_mean(candidate.score_R),
+        **_mean(candidate.marks, groups),
         "prompt_tokens": fmean(answer.prompt_tokens for answer in candidate.answered),
         "completion_tokens": fmean(answer.completion_tokens for answer in candidate.answered),
         "truncated": sum(answer.stop == "length" for answer in candidate.answered),
         "notes": candidate.notes,
     }
-    if candidate.other_R:
-        entry["also"] = {name: _mean(score_R) for name, score_R in candidate.other_R.items()}
+    if candidate.others:
+        entry["also"] = {name: _mean(marks, groups) for name, marks in candidate.others.items()}
     return entry
 
 
-def _mean(score_R: Sequence[Score]) -> dict[str, Any]:
+def _mean(marks: Marks, groups: Sequence[str] | None) -> dict[str, Any]:
     """Mean over the rows that could be graded; a crash of the grader is counted beside it."""
-    values = [score.value for score in score_R if score.value is not None]
-    errors = len(score_R) - len(values)
-    if not values:
-        return {"score": None, "low": None, "high": None, "errors": errors}
-    low, high = mean_interval(values)
-    return {"score": fmean(values), "low": low, "high": high, "errors": errors}
+    graded = [row for row, score in enumerate(marks.score_R) if score.value is not None]
+    values = [marks.score_R[row].value or 0.0 for row in graded]
+    found: dict[str, Any] = {"score": None, "low": None, "high": None}
+    if values:
+        low, high = mean_interval(values, clusters=_at(groups, graded))
+        found = {"score": fmean(values), "low": low, "high": high}
+    found["errors"] = len(marks.score_R) - len(values)
+    return found if marks.corpus is None else {**found, "corpus": dict(marks.corpus)}
 
 
-def _pairs(baseline: Graded, candidate: Graded) -> tuple[list[float], list[float]]:
-    pairs = [
-        (base.value, other.value)
-        for base, other in zip(baseline.score_R, candidate.score_R, strict=True)
-        if base.value is not None and other.value is not None
-    ]
-    return [base for base, _ in pairs], [other for _, other in pairs]
+def _at(groups: Sequence[str] | None, rows: Sequence[int]) -> list[str] | None:
+    return None if groups is None else [groups[row] for row in rows]
 
 
-def _comparison(baseline: Graded, candidate: Graded, errors: int) -> dict[str, Any]:
-    result = asdict(compare(*_pairs(baseline, candidate)))
+def _paired(baseline: Marks, candidate: Marks, groups: Sequence[str] | None) -> dict[str, Any] | None:
+    """The comparison over the rows on which both have a score; None without one."""
+    pairs = list(zip(baseline.score_R, candidate.score_R, strict=True))
+    both = [row for row, (base, other) in enumerate(pairs) if None not in (base.value, other.value)]
+    if not both:
+        return None
+    base_R = [pairs[row][0].value or 0.0 for row in both]
+    other_R = [pairs[row][1].value or 0.0 for row in both]
+    return asdict(compare(base_R, other_R, _at(groups, both)))
+
+
+def _comparison(
+    baseline: Graded, candidate: Graded, errors: int, groups: Sequence[str] | None
+) -> dict[str, Any]:
+    """The first grader's comparison, which alone has a verdict; `also` holds the others' differences."""
+    result = _paired(baseline.marks, candidate.marks, groups)
+    if result is None:
+        raise GradeError(f"No row has a score of both {baseline.name} and {candidate.name}.")
     if errors:
         result["verdict"] = "not proven"
-    return {"baseline": baseline.name, "candidate": candidate.name, **result}
+    found = {"baseline": baseline.name, "candidate": candidate.name, **result}
+    also = {}
+    for name in candidate.others:
+        if name in baseline.others and (
+            other := _paired(baseline.others[name], candidate.others[name], groups)
+        ):
+            also[name] = {key: other[key] for key in ("difference", "low", "high", "p")}
+    return {**found, "also": also} if also else found
 
 
 def _words(summary: Mapping[str, Any], errors: int) -> str:
     result = summary["comparison"]
-    score = {entry["name"]: entry["score"] for entry in summary["candidates"]}
-    base, tuned, n = score[result["baseline"]], score[result["candidate"]], summary["n"]
+    entry = {entry["name"]: entry for entry in summary["candidates"]}
+    base, tuned = entry[result["baseline"]], entry[result["candidate"]]
+    counted = f"{result['units']} groups" if "groups" in summary else f"{summary['n']} rows"
     both = (
-        f"the tuned model scores {percent(tuned)}, the best prompt ({result['baseline']}) {percent(base)}; "
-        f"the difference is {points(result['difference'])} points, "
+        f"the tuned model scores {percent(tuned['score'])}, the best prompt ({result['baseline']}) "
+        f"{percent(base['score'])}; the difference is {points(result['difference'])} points, "
         f"95% interval {points(result['low'])} to {points(result['high'])}"
     )
     if errors:
@@ -129,12 +169,27 @@ def _words(summary: Mapping[str, Any], errors: int) -> str:
         words = f"Better than the best prompt: {both}."
     elif result["verdict"] == "worse":
         words = f"Worse than the best prompt: {both}."
-    elif n < FEWEST_ROWS:
-        words = f"Not proven: {n} rows are too few for a verdict, which takes {FEWEST_ROWS}. Here {both}."
+    elif result["units"] < FEWEST_ROWS:
+        words = f"Not proven: {counted} are too few for a verdict, which takes {FEWEST_ROWS}. Here {both}."
     else:
         words = (
-            f"Not proven: {both}. With {n} rows this test finds a true gain of {100 * result['mde']:.1f} "
-            "points four times in five; a smaller gain needs more rows."
+            f"Not proven: {both}. With {counted} this test finds a true gain of {100 * result['mde']:.1f} "
+            "points four times in five; a smaller gain needs more of them."
+        )
+    return words + _cautions(summary, base, tuned)
+
+
+def _cautions(summary: Mapping[str, Any], base: Mapping[str, Any], tuned: Mapping[str, Any]) -> str:
+    """What to bear in mind beside the verdict: groups, answers that were cut off, repeated looks."""
+    n, words = summary["n"], ""
+    if "groups" in summary:
+        words += f" The {n} rows are in {summary['groups']} groups; rows of one group count together."
+    cut = [f"{entry['truncated']} of {entry['name']}" for entry in (tuned, base)
+           if entry["truncated"] > OFTEN_CUT * n]  # fmt: skip
+    if cut:
+        words += (
+            f" Of {n} answers each, {' and '.join(cut)} were cut off and graded as they stand: a larger "
+            "evaluate.max_tokens may change this."
         )
     look = summary.get("look") or 1
     if look > 1:
@@ -142,16 +197,13 @@ def _words(summary: Mapping[str, Any], errors: int) -> str:
     return words
 
 
-def _bag_of_words(bag: Graded, tuned: Graded) -> str:
+def _bag_of_words(bag: Graded, tuned: Graded, groups: Sequence[str] | None) -> str:
     """What to say when a classifier without a language model does as well; nothing when it does not."""
-    bag_R, tuned_R = _pairs(bag, tuned)
-    if not bag_R:
+    result = _paired(bag.marks, tuned.marks, groups)
+    if result is None or result["verdict"] == "better":
         return ""
-    result = compare(bag_R, tuned_R)
-    if result.verdict == "better":
-        return ""
-    mean = percent(fmean(bag_R))
-    if result.verdict == "worse":
+    mean = percent(_mean(bag.marks, None)["score"])
+    if result["verdict"] == "worse":
         return f"A bag of words with logistic regression is better still ({mean}), and far cheaper."
     return (
         f"The tuned model is not proven better than a bag of words with logistic regression ({mean}), "

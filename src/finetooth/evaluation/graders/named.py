@@ -1,0 +1,208 @@
+"""The names and options of graders, users' own functions, and the guard around every one of them.
+
+A user's own grader is named "package.module:function" and may return a Score, a bool or a number in [0, 1].
+"""
+
+from __future__ import annotations
+
+import inspect
+import math
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from importlib import import_module
+from numbers import Real
+from pathlib import Path
+from typing import Any
+
+from finetooth.errors import GradeError
+from finetooth.evaluation.graders import basic, overlap, structured
+from finetooth.rundir import sha256_file
+from finetooth.types import Example, Score
+
+Grader = Callable[[Example, str], Score]
+Spec = str | Mapping[str, Any]  # a name, or {name: ..., option: ...}
+
+BUILT_IN: dict[str, Grader] = {
+    "exact": basic.exact,
+    "label": basic.label,
+    "number": basic.number,
+    "labels": basic.labels,
+    "contains": basic.contains,
+    "json": structured.json_fields,
+    "f1": overlap.f1,
+    "rouge": overlap.rouge_l,
+    "rouge1": overlap.rouge1,
+    "rouge2": overlap.rouge2,
+    "bleu": overlap.bleu,
+    "chrf": overlap.chrf,
+}
+PERPLEXITY = "perplexity"  # asks the model for likelihoods and reads no answer: evaluation/runner.py
+# Graders that take an option, which one, and the grader that its value makes.
+OPTIONS: dict[str, tuple[str, Callable[[Any], Grader]]] = {
+    "number": (
+        "tolerance",
+        lambda value: partial(basic.number, tolerance=basic.Tolerance.of(value)),
+    ),
+    "json": ("schema", lambda value: partial(structured.json_fields, problem=structured.by_schema(value))),
+    "regex": ("pattern", basic.matching),
+}
+DEFAULTS = {
+    "labels": "label",
+    "several labels": "labels",
+    "preference": "chrf",
+    **dict.fromkeys(("qa", "alpaca", "chat", "prompt", "sharegpt"), "exact"),
+}
+
+
+def specs(given: Spec | Sequence[Spec]) -> list[Spec]:
+    """The graders of evaluate.grader, the primary one first."""
+    return [given] if isinstance(given, str | Mapping) else list(given)
+
+
+def resolve(spec: Spec, format: str, folder: Path | None = None) -> tuple[str, Grader]:
+    """The grader of this name, and what to call it: its name and options, `auto` by the data format.
+
+    folder: where a user's own module may lie (the command line passes the working directory). Every returned
+    grader turns its own crash into Score(error). GradeError when the name or an option means nothing.
+    """
+    name, options = _parts(spec)
+    if name == "auto":
+        name = _default(format)
+    if name in OPTIONS and (options or name not in BUILT_IN):
+        return _with_option(name, options)
+    if options:
+        takes = ", ".join(f"{key} takes {option}" for key, (option, _) in OPTIONS.items())
+        raise GradeError(
+            f"evaluate.grader: {name} takes no option, found {', '.join(options)}. Of all graders {takes}."
+        )
+    if name == PERPLEXITY:
+        return name, lambda example, text: Score(None, error="perplexity is of a model, not of a text")
+    if name in BUILT_IN:
+        return name, guarded(BUILT_IN[name])
+    if ":" not in name:
+        known = ", ".join([*BUILT_IN, "regex", PERPLEXITY])
+        raise GradeError(
+            f"evaluate.grader: {name!r} is unknown. Expected auto, {known} or your own function as "
+            "package.module:function."
+        )
+    return name, guarded(_load(name, folder))
+
+
+def resolve_all(
+    given: Spec | Sequence[Spec], format: str, folder: Path | None = None
+) -> list[tuple[str, Grader]]:
+    """The graders of evaluate.grader by their names, the primary one first; see resolve. GradeError."""
+    found = [resolve(spec, format, folder) for spec in specs(given)]
+    names = [name for name, _ in found]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice or not found:
+        said = f"{twice[0]} is given twice" if twice else "no grader is given"
+        raise GradeError(f"evaluate.grader: {said}. Expected a grader, or a list of different ones.")
+    return found
+
+
+def _parts(spec: Spec) -> tuple[str, dict[str, Any]]:
+    if isinstance(spec, str):
+        return spec, {}
+    options = dict(spec)
+    name = options.pop("name", None)
+    if not isinstance(name, str):
+        raise GradeError(f"evaluate.grader: expected a name, as in {{name: json}}, found {dict(spec)}.")
+    return name, options
+
+
+def _with_option(name: str, options: Mapping[str, Any]) -> tuple[str, Grader]:
+    option, make = OPTIONS[name]
+    if set(options) != {option}:
+        found = ", ".join(map(str, options)) or "no option"
+        raise GradeError(
+            f"evaluate.grader: {name} is written {{name: {name}, {option}: ...}}, found {found}."
+        )
+    value = options[option]
+    shown = option if isinstance(value, Mapping | bool) else f"{option} {value}"
+    return f"{name} ({shown})", guarded(make(value))
+
+
+def corpus_score(name: str, examples: Sequence[Example], texts: Sequence[str]) -> dict[str, Any] | None:
+    """What the field reports of all answers together, {value, signature}; None where that is the mean."""
+    if name not in ("bleu", "chrf") or not all(map(basic.wanted, examples)):
+        return None
+    return overlap.corpus(name, examples, texts)
+
+
+def source(spec: Spec, folder: Path | None = None) -> str:
+    """What a user's own grader does, as the digest of its file; "" for a grader of finetooth.
+
+    A mended grader is another one: a result that the old one gave does not stand for it.
+    """
+    name, _ = _parts(spec)
+    if ":" not in name:
+        return ""
+    module = inspect.getmodule(_load(name, folder))
+    file = getattr(module, "__file__", None)
+    return sha256_file(Path(file)) if file else ""
+
+
+def guarded(function: Callable[[Example, str], Any]) -> Grader:
+    """The same grader, whose crash, or result that is no score, becomes Score(error)."""
+
+    def grade(example: Example, text: str) -> Score:
+        try:
+            result = function(example, text)
+        except (Exception, SystemExit) as error:
+            return Score(None, error=f"{type(error).__name__}: {error}")
+        return _checked(result, example)
+
+    return grade
+
+
+def _checked(result: Any, example: Example) -> Score:
+    score = result if isinstance(result, Score) else Score(None, want=example.target)
+    if isinstance(result, Score):
+        if result.error is not None:
+            return Score(None, result.reason, result.got, result.want, result.error)
+        result = result.value
+    # NumPy's bool is not a Real
+    if type(result).__name__ in ("bool", "bool_"):
+        result = float(result)
+    if not isinstance(result, Real):
+        found = type(result).__name__
+        return Score(None, error=f"returned {found}, expected a Score, a bool or a number from 0 to 1")
+    value = float(result)
+    if math.isnan(value) or not 0 <= value <= 1:
+        return Score(None, error=f"returned {value}, expected a number from 0 to 1")
+    return Score(value, score.reason, score.got, score.want)
+
+
+def _default(format: str) -> str:
+    if format in DEFAULTS:
+        return DEFAULTS[format]
+    raise GradeError(
+        f"evaluate.grader: auto finds no grader for rows of the format {format!r}: they have no expected "
+        "answer to compare with. Give one: `--evaluate.grader package.module:function`."
+    )
+
+
+def _load(name: str, folder: Path | None) -> Callable[[Example, str], Any]:
+    module_name, _, attribute = name.partition(":")
+    if folder is not None and str(folder.resolve()) not in sys.path:
+        sys.path.append(str(folder.resolve()))  # last: a user's file never hides an installed package
+    where = f" (looked in {folder.resolve()} and the installed packages)" if folder else ""
+    try:
+        module = import_module(module_name)
+    except ModuleNotFoundError as error:
+        missing = f"there is no module {error.name!r}{where}"
+        raise GradeError(f"evaluate.grader: {name!r} cannot be loaded: {missing}.") from None
+    except Exception as error:
+        crash = f"importing {module_name} failed with {type(error).__name__}: {error}"
+        raise GradeError(f"evaluate.grader: {name!r} cannot be loaded: {crash}.") from error
+    function = getattr(module, attribute, None)
+    if not callable(function):
+        found = "no such name" if function is None else type(function).__name__
+        raise GradeError(
+            f"evaluate.grader: {name!r} cannot be loaded: expected a function {attribute!r} in "
+            f"{module.__file__ or module_name}, found {found}."
+        )
+    checked: Callable[[Example, str], Any] = function
+    return checked

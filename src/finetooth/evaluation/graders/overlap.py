@@ -1,0 +1,143 @@
+"""Graders that say how much of an expected text an answer has: token F1, ROUGE, BLEU, chrF.
+
+All take the best of several expected answers (BLEU and chrF use them jointly, as they are defined), and give
+1 to an answer that equals one of them but for white space.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+import string
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from finetooth.evaluation.graders.basic import difference, nothing_expected, squeezed, wanted
+from finetooth.types import Example, Score
+
+ARTICLES = re.compile(r"\b(a|an|the)\b")
+PUNCTUATION = str.maketrans("", "", string.punctuation)
+WORDS = re.compile(r"[^\W_]+")  # for ASCII text the tokens of rouge-score; other letters count too
+Similarity = Callable[[str, str], tuple[float, str]]  # (answer, expected) -> (value, reason)
+
+
+def _best(example: Example, text: str, similarity: Similarity) -> Score:
+    expected = wanted(example)
+    if not expected:
+        return nothing_expected()
+    got = squeezed(text)
+    scores = []
+    for answer in expected:
+        want = squeezed(answer)
+        value, reason = (1.0, "") if got == want else similarity(text, answer)
+        scores.append(Score(min(value, 1.0), reason, got, want))
+    return max(scores, key=lambda score: score.value or 0.0)
+
+
+def f1(example: Example, text: str) -> Score:
+    """F1 of words, without case, ASCII punctuation and the articles a, an, the (SQuAD: Rajpurkar 2016)."""
+    return _best(example, text, _word_f1)
+
+
+def _word_f1(text: str, answer: str) -> tuple[float, str]:
+    got, want = Counter(_squad_words(text)), Counter(_squad_words(answer))
+    reason = difference([*(want - got).elements()], [*(got - want).elements()], "not expected")
+    if not got or not want:
+        return float(got == want), reason
+    return 2 * (got & want).total() / (got.total() + want.total()), reason
+
+
+def _squad_words(text: str) -> list[str]:
+    return ARTICLES.sub(" ", text.lower().translate(PUNCTUATION)).split()
+
+
+def rouge1(example: Example, text: str) -> Score:
+    """F of shared words: ROUGE-1 (Lin 2004, section 2), without stemming."""
+    return _best(example, text, functools.partial(_rouge_n, n=1))
+
+
+def rouge2(example: Example, text: str) -> Score:
+    """F of shared pairs of words: ROUGE-2. One expected word has none: then equal words are 1."""
+    return _best(example, text, functools.partial(_rouge_n, n=2))
+
+
+def rouge_l(example: Example, text: str) -> Score:
+    """F of the longest common subsequence of words: ROUGE-L (Lin 2004, section 3.1), without stemming."""
+    return _best(example, text, _rouge_l)
+
+
+def _rouge_n(text: str, answer: str, n: int) -> tuple[float, str]:
+    got, want = _words(text), _words(answer)
+    if len(want) < n:
+        return float(got == want), ""
+    grams = [Counter(zip(*(words[at:] for at in range(n)), strict=False)) for words in (got, want)]
+    return _f_measure((grams[0] & grams[1]).total(), grams[0].total(), grams[1].total())
+
+
+def _rouge_l(text: str, answer: str) -> tuple[float, str]:
+    got, want = _words(text), _words(answer)
+    if not want:
+        return float(not got), ""
+    return _f_measure(common_subsequence(want, got), len(got), len(want))
+
+
+def _words(text: str) -> list[str]:
+    return WORDS.findall(text.lower())
+
+
+def _f_measure(shared: int, got: int, want: int) -> tuple[float, str]:
+    precision, recall = (shared / got if got else 0.0), shared / want
+    value = 2 * precision * recall / (precision + recall) if shared else 0.0
+    return value, f"precision {precision:.2f}, recall {recall:.2f}"
+
+
+def common_subsequence(left: Sequence[str], right: Sequence[str]) -> int:
+    """Length of the longest common subsequence, by Hyyrö's bit-parallel recurrence (2004)."""
+    places: dict[str, int] = {}
+    for at, token in enumerate(left):
+        places[token] = places.get(token, 0) | 1 << at
+    full = (1 << len(left)) - 1
+    row = full  # a cleared bit at `at`: the common subsequence grows by left[at]
+    for token in right:
+        match = row & places.get(token, 0)
+        row = (row + match | row - match) & full
+    return len(left) - row.bit_count()
+
+
+def bleu(example: Example, text: str) -> Score:
+    """Sentence BLEU by sacrebleu, over 100: exponential smoothing, effective order, its 13a tokens."""
+    return _by_sacrebleu("bleu", example, text)
+
+
+def chrf(example: Example, text: str) -> Score:
+    """Sentence chrF2 by sacrebleu, over 100: letters in groups of 1 to 6, for languages of any script."""
+    return _by_sacrebleu("chrf", example, text)
+
+
+def _by_sacrebleu(name: str, example: Example, text: str) -> Score:
+    def similarity(text: str, answer: str) -> tuple[float, str]:
+        found = _metric(name, True).sentence_score(text, wanted(example))
+        return found.score / 100, f"{name} {found.score:.1f}"
+
+    return _best(example, text, similarity)
+
+
+def corpus(name: str, examples: Sequence[Example], texts: Sequence[str]) -> dict[str, Any]:
+    """BLEU or chrF of all answers together, from 0 to 100, and the signature that says how it was counted.
+
+    It is not the mean of the rows' scores: n-grams are counted over the whole set.
+    """
+    rows = [wanted(example) for example in examples]
+    most = max(map(len, rows))
+    streams = [[row[at] if at < len(row) else None for row in rows] for at in range(most)]
+    metric = _metric(name, False)
+    value = metric.corpus_score(list(texts), streams).score
+    return {"value": value, "signature": str(metric.get_signature())}
+
+
+@functools.cache
+def _metric(name: str, sentence: bool) -> Any:
+    from sacrebleu import BLEU, CHRF  # here: it is slow to import, and few need it
+
+    return CHRF() if name == "chrf" else BLEU(effective_order=sentence)
