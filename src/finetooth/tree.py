@@ -62,7 +62,7 @@ class Row:
             raise DataError(
                 f"{where}weight[0] must be 0: nothing comes before the first token to predict it."
             )
-        values = (token_T.astype(np.int64), weight_T, signals or {}, unit, id)
+        values: tuple[object, ...] = (token_T.astype(np.int64), weight_T, signals or {}, unit, id)
         for name, value in zip(("tokens", "weight", "signals", "unit", "id"), values, strict=True):
             object.__setattr__(self, name, value)
 
