@@ -30,7 +30,8 @@ def kind_of(key: str) -> str:
         name = (reference.get("$ref") or reference["allOf"][0]["$ref"]).rsplit("/", 1)[-1]
         node = schema["$defs"][name]
     field = node["properties"][leaf]
-    return _words(field)
+    words = _words(field)
+    return words.replace("list of text or mapping", "files or rows") if key.startswith("data.") else words
 
 
 def _words(part: dict[str, Any]) -> str:
@@ -42,9 +43,7 @@ def _words(part: dict[str, Any]) -> str:
         return ", ".join(f"`{value}`" for value in part["enum"])
     kind = part.get("type", "value")
     if kind == "array":
-        inner = part["items"]
-        rows = any(kind.get("type") == "object" for kind in inner.get("anyOf", []))
-        return "files or rows" if rows else f"list of {_words(inner)}"
+        return f"list of {_words(part['items'])}"
     names = {"string": "text", "integer": "whole number", "object": "mapping"}
     bounds = {"minimum": "≥", "exclusiveMinimum": ">", "maximum": "≤", "exclusiveMaximum": "<"}
     limits = [f"{sign} {part[name]:g}" for name, sign in bounds.items() if name in part]
