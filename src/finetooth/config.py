@@ -31,6 +31,11 @@ def _no_copies(shots: list[int]) -> list[int]:
     return shots
 
 
+def _switch(value: Any) -> Any:
+    """YAML 1.1 reads on and off as truth values."""
+    return ("on" if value else "off") if isinstance(value, bool) else value
+
+
 Number = Annotated[float, BeforeValidator(_yaml_number)]
 Positive = Annotated[float, BeforeValidator(_yaml_number), Field(gt=0, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1)]
@@ -117,6 +122,21 @@ class TrainConfig(Section):
     log_every: Count = Field(1, description="Steps between lines of train/metrics.jsonl.")
     patience: Auto | Count | None = Field(
         "auto", description="Validations without improvement before stopping; null is never."
+    )
+    select: Literal["auto", "score", "loss"] = Field(
+        "auto",
+        description="What chooses the best weights: score (graded answers to up to 64 validation rows, then "
+        "the loss) or loss; auto is score where a built-in grader applies and is cheap.",
+    )
+    sentinel: Annotated[Literal["on", "off"], BeforeValidator(_switch)] = Field(
+        "on",
+        description="on: before training, up to 8 rows are learned, saved, loaded, answered and forgotten.",
+    )
+    checkpointing: bool = Field(
+        False, description="Compute layers again in the backward pass: less memory, the same gradients."
+    )
+    track: list[Literal["tensorboard", "mlflow", "wandb", "trackio"]] = Field(
+        default_factory=list, description="Log to these too; each has to be installed."
     )
 
 

@@ -25,6 +25,7 @@ from finetooth.evaluation import graders, ledger
 from finetooth.model.api import Model
 from finetooth.rundir import append_jsonl, read_json, write_bytes
 from finetooth.training import auto
+from finetooth.training.recompute import recompute_layers
 from finetooth.tree import Row
 from finetooth.types import Example
 
@@ -96,6 +97,8 @@ def _set_up(task: Task, stored: Task | None, path: Path, console: Console, grade
     require_same_base(path, model)
     if setup.task.train.adapter == "lora":
         console.print(f"model: {model.add_lora(setup.task.train.rank, task.seed)}")
+    if setup.task.train.checkpointing:
+        console.print(f"model: {recompute_layers(model)} layers are computed again in the backward pass")
     model.add_stop(renderer.stop_id)
     return setup
 
@@ -218,11 +221,24 @@ def _facts(setup: Setup) -> auto.Facts:
         fresh=setup.model.fresh,
         rows=len(setup.train_rows),
         validation_rows=len(setup.validation_rows),
-        memory=_memory(setup.model.device),
+        memory=memory(setup.model.device),
         held=_held(hf, setup.task.train.adapter) if setup.model.device.type == "cuda" else None,
         inner=auto.inner_width(hf.config),
         sample=tuple(setup.train_rows[:: max(1, len(setup.train_rows) // 64)][:64]),
+        ungraded=ungraded(setup),
     )
+
+
+def ungraded(setup: Setup) -> str:
+    """Why answers cannot be graded at every validation without being asked for; "" when they can."""
+    if setup.prepared.format == "text":
+        return "plain text is not graded"
+    name = grader_names(setup.task)[0]
+    try:
+        name, _ = graders.resolve(name, setup.prepared.format, Path.cwd())
+    except GradeError:
+        return "there is no grader for these rows"
+    return "" if ":" not in name else f"{name} may be slow; `train.select: score` takes it"
 
 
 def _held(hf: Any, adapter: str) -> int:
@@ -234,7 +250,7 @@ def _held(hf: Any, adapter: str) -> int:
     return int(weights + (12 * hf.num_parameters() if adapter == "none" else 0))
 
 
-def _memory(device: torch.device) -> int:
+def memory(device: torch.device) -> int:
     """Bytes of memory in all on the device that trains."""
     if device.type == "cuda":
         return int(torch.cuda.get_device_properties(device).total_memory)

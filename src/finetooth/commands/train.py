@@ -4,6 +4,7 @@ weights.
 
 from __future__ import annotations
 
+import random
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,13 +13,21 @@ from rich.console import Console
 
 from finetooth.commands import workspace
 from finetooth.commands.evaluate import trained_path
-from finetooth.commands.setup import set_up
+from finetooth.commands.sentinel import watch_over
+from finetooth.commands.setup import Setup, grader_names, set_up
 from finetooth.config import Task
-from finetooth.errors import Interrupted
+from finetooth.errors import ConfigError, GradeError, Interrupted
+from finetooth.evaluation import graders
+from finetooth.evaluation.candidates import ModelCandidate
+from finetooth.evaluation.prompts import Prompt
+from finetooth.evaluation.summary import TUNED
 from finetooth.rundir import read_json, write_json
+from finetooth.training import choose_best, track
+from finetooth.training.choose_best import Answers
 from finetooth.training.loop import Fit
 from finetooth.training.sentinel import save_model, verify_saved
 from finetooth.training.signals import stop_on_signals
+from finetooth.types import Sampling
 
 CHECKED_ROWS = 8  # on which the saved model is compared with the trained one
 
@@ -39,6 +48,8 @@ class TrainReport:
         """Two lines: what was trained, and what to do next."""
         loss = self.result["best_loss"]
         shown = f", validation loss {loss:.4f} at step {self.result['best_step']}" if loss is not None else ""
+        score = self.result.get("best_score")
+        shown += f", score {score:.3f}" if score is not None else ""
         early = " (stopped early)" if self.result["stopped_early"] else ""
         console.print(
             f"Trained {self.result['steps']} steps{early}{shown}: {self.result['model']}",
@@ -60,11 +71,21 @@ def run(source: Task | Path, out: Path | None, console: Console, graded: bool = 
     if done.is_file() and trained_path(path) is not None and workspace.open_run(task, path) is not None:
         console.print(f"{path} is trained already.", highlight=False)
         return TrainReport(path, read_json(done))
+    track.require_installed(task.train.track)
     setup = set_up(task, path, console, graded)
-    task = setup.task
+    task, answers = setup.task, _answers(setup, console)
     with stop_on_signals() as stop:
+        sentinel = watch_over(setup, console, stop)
         result = Fit(  # not kept: the optimizer's state is as large as two models
-            setup.model, setup.train_rows, setup.validation_rows, task.train, path, task.seed, console, stop
+            setup.model,
+            setup.train_rows,
+            setup.validation_rows,
+            task.train,
+            path,
+            task.seed,
+            console,
+            stop,
+            answers=answers,
         ).run()
         saved = save_model(setup.model, path, setup.renderer.chat_template)
         rows = setup.train_rows[:CHECKED_ROWS]
@@ -73,9 +94,12 @@ def run(source: Task | Path, out: Path | None, console: Console, graded: bool = 
             "steps": result.steps,
             "best_step": result.best_step,
             "best_loss": result.best_loss,
+            "best_score": result.best_score,
+            "selected_by": task.train.select if setup.validation_rows else None,
             "stopped_early": result.stopped_early,
             "rows": len(setup.train_rows),
             "model": str(saved),
+            "sentinel": sentinel,
         }
         write_json(done, facts)
         if stop():
@@ -83,3 +107,39 @@ def run(source: Task | Path, out: Path | None, console: Console, graded: bool = 
                 f"Stopped; the training has ended and is saved. Next: finetooth evaluate {path}"
             )
     return TrainReport(path, facts)
+
+
+def _answers(setup: Setup, console: Console) -> Answers | None:
+    """What the model is asked at each validation, as evaluation asks it; None where it cannot be graded.
+
+    At most 64 validation rows, drawn by the seed, that leave room for the longest answer. Raises ConfigError
+    or GradeError where the score is to choose the weights and rows cannot be graded.
+    """
+    task, prepared, model = setup.task, setup.prepared, setup.model
+    wanted = task.train.select == "score"
+    length = task.evaluate.max_tokens
+    assert isinstance(length, int), "the configuration is resolved"
+    fits: dict[str, bool] = {}
+    for row in setup.validation_rows:
+        for id in {row.id, row.id.rpartition("#")[0]}:  # turns of a conversation are id#1, id#2
+            fits[id] = fits.get(id, True) and len(row) + length <= model.max_tokens
+    usable = [example for example in prepared.validation if fits.get(example.id)]
+    if wanted and (prepared.format == "text" or not prepared.validation):
+        raise ConfigError("train.select is score, but there are no validation rows with an expected answer.")
+    if prepared.format == "text" or not usable:
+        if wanted:
+            console.print("warning: no validation row leaves room for an answer: the loss chooses.")
+        return None
+    try:
+        name, grader = graders.resolve(grader_names(task)[0], prepared.format, Path.cwd())
+    except GradeError:
+        if wanted:
+            raise
+        return None
+    if len(usable) > choose_best.MOST:
+        drawn = random.Random(f"select {task.seed}").sample(range(len(usable)), choose_best.MOST)
+        usable = [usable[at] for at in sorted(drawn)]
+    labels = [label for label in prepared.labels if name == "label" and setup.renderer.can_answer(label)]
+    sampling = Sampling(task.evaluate.temperature, length, seed=task.seed)
+    candidate = ModelCandidate(TUNED, model, setup.renderer, Prompt(TUNED), sampling, labels or None, "cut")
+    return Answers(candidate, usable, grader, wanted)

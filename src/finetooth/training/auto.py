@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from finetooth.config import TrainConfig
+from finetooth.training.choose_best import MOST
 from finetooth.tree import PrefixTree, Row, microtrees
 
 LORA_OVER_FULL = (
@@ -30,7 +31,8 @@ class Facts:
     parameters. fresh: started from random weights. rows: training rows. validation_rows. memory: bytes in all
     of the device that trains. held: what weights, gradients and the optimizer's state take of a GPU's memory;
     None: on the CPU, whose memory other programs need too. inner: width of the MLP (of all experts that a
-    token goes to), 0 for four times hidden. sample: training rows, a step's or more.
+    token goes to), 0 for four times hidden. sample: training rows, a step's or more. ungraded: why answers to
+    validation rows cannot be graded during training, in words; "" when they can.
     """
 
     family: str
@@ -45,6 +47,7 @@ class Facts:
     held: int | None = None
     inner: int = 0
     sample: tuple[Row, ...] = ()
+    ungraded: str = "there is nothing to grade"
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +64,7 @@ def resolve(config: TrainConfig, facts: Facts) -> Resolved:
     values = config.model_dump()
     reasons: dict[str, str] = {}
 
-    def fill(key: str, value: float | int | None, reason: str) -> None:
+    def fill(key: str, value: float | str | None, reason: str) -> None:
         if values[key] == "auto":
             values[key], reasons[key] = value, reason
 
@@ -78,6 +81,7 @@ def resolve(config: TrainConfig, facts: Facts) -> Resolved:
     every = values["validate_every"]
     fill("save_every", every, "as often as the validation loss is taken")
     fill("patience", *patience(facts))
+    fill("select", *select(facts, int(every), int(values["batch_size"])))
     warnings = tuple(_warnings(config, facts, rate, why))
     return Resolved(TrainConfig.model_validate(values), reasons, warnings)
 
@@ -179,6 +183,24 @@ def patience(facts: Facts) -> tuple[int | None, str]:
     if facts.validation_rows == 0:
         return None, "never: there are no validation rows"
     return 4, "four validations without a better loss; the best weights are kept"
+
+
+def select(facts: Facts, every: int, batch: int) -> tuple[str, str]:
+    """What chooses the best weights: the score where answering costs less than half of the training.
+
+    A token in training counts three (forward and twice that backward), one of an answer five: it is computed
+    alone, after the one before it. Between two validations are `every` steps of `batch` rows.
+    """
+    if facts.ungraded or not facts.validation_rows:
+        return "loss", facts.ungraded or "there are no validation rows"
+    rows = len(facts.sample) or 1
+    scored = sum(int((row.weight > 0).sum()) for row in facts.sample) / rows
+    length = sum(map(len, facts.sample)) / rows
+    answering = min(facts.validation_rows, MOST) * (length - scored + 5 * scored)
+    share = answering / max(1.0, 3 * every * batch * length)
+    if share > 0.5:
+        return "loss", f"grading answers would take {share:.1f} times as long as training"
+    return "score", f"of answers to {min(facts.validation_rows, MOST)} validation rows, then the loss"
 
 
 def _two_digits(value: float) -> float:

@@ -7,12 +7,10 @@ random generator, so there is none to save.
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from rich.console import Console
@@ -20,9 +18,10 @@ from rich.console import Console
 from finetooth.config import TrainConfig
 from finetooth.errors import Interrupted, TrainError
 from finetooth.model.api import Model
-from finetooth.rundir import append_jsonl, read_jsonl, write_jsonl
 from finetooth.training import checkpoint as checkpoints
 from finetooth.training import optimizer as optimizers
+from finetooth.training.choose_best import Answers, better
+from finetooth.training.journal import Journal
 from finetooth.training.objectives import supervised
 from finetooth.training.order import batch, steps_per_epoch, total_steps
 from finetooth.training.progress import Bar
@@ -30,20 +29,23 @@ from finetooth.training.provenance import made_of, require_same
 from finetooth.training.schedule import multiplier
 from finetooth.training.sentinel import require_gradient
 from finetooth.training.step import StepResult, evaluate_loss, train_step
+from finetooth.training.watch import Watch
 from finetooth.tree import Row
 
 
 @dataclass(frozen=True, slots=True)
 class FitResult:
-    """steps: optimizer steps taken in all. best_step, best_loss: of the weights that the model now has.
+    """steps: optimizer steps taken in all. best_step, best_loss, best_score: of the weights that are kept.
 
-    best_loss is None without validation rows. stopped_early: patience ran out before the last step.
+    best_loss is None without validation rows, best_score where answers are not graded. stopped_early:
+    patience ran out before the last step.
     """
 
     steps: int
     best_step: int
     best_loss: float | None
     stopped_early: bool
+    best_score: float | None = None
 
 
 @dataclass(slots=True)
@@ -52,9 +54,11 @@ class _State:
 
     step: int = 0
     best_loss: float | None = None
+    best_score: float | None = None
     best_step: int = 0
     stale: int = 0  # validations since the best one
     first_loss: float | None = None  # before the first step; not a candidate for the best weights
+    first_score: float | None = None
     finished: bool = False
 
 
@@ -72,19 +76,24 @@ class Fit:
         console: Console,
         stop: Callable[[], bool] = lambda: False,
         clock: Callable[[], float] = time.perf_counter,
+        answers: Answers | None = None,
     ) -> None:
-        """config: without any auto. stop: asked after every step. console: of the progress bar, on stderr."""
+        """config: without any auto. stop: asked after every step. console: of the progress bar, on stderr.
+
+        answers: what the model is asked at each validation; None: nothing.
+        """
         if not train_rows:
             raise TrainError("There are no training rows.")
         self.model, self.rows, self.validation_rows = model, train_rows, validation_rows
         self.config, self.seed, self.console, self.stop, self.clock = config, seed, console, stop, clock
+        self.answers = answers
         self.run_path, self.directory = run_path, run_path / "train"
         self.batch_size, self.budget = _number(config.batch_size), _number(config.micro_tokens)
         self.total = total_steps(len(train_rows), self.batch_size, float(config.epochs), config.max_steps)
         self.optimizer = optimizers.build(model, config)
         self.state = _State()
         self.made_of = made_of(model, train_rows, validation_rows, config, seed)
-        self._row_losses: list[dict[str, Any]] = []
+        self.journal = Journal(self.directory, console, config, self.total)
 
     def run(self) -> FitResult:
         """Train to the end; the model then has the best weights.
@@ -107,9 +116,9 @@ class Fit:
     def _run(self) -> FitResult:
         state = self.state
         self.model.train()
-        with Bar(self.console, self.total, state.step) as bar:
+        with self.journal.trackers(state.step), Bar(self.console, self.total, state.step) as bar:
             if state.step == 0:
-                state.first_loss = self._validation_loss()
+                state.first_loss, state.first_score = self._look()
             while state.step < self.total and not state.finished:
                 self._step(bar)
         if not state.finished:
@@ -119,15 +128,9 @@ class Fit:
             self.model.load_state(dict(self._load(state.best_step).weights))
         self.model.eval()
         checkpoints.prune(self._checkpoints, {state.best_step, state.step})
-        if (
-            state.best_loss is not None
-            and state.first_loss is not None
-            and state.best_loss >= state.first_loss
-        ):
-            self._say(
-                f"warning: the validation loss never fell below the {state.first_loss:.4f} before training."
-            )
-        return FitResult(state.step, state.best_step, state.best_loss, state.step < self.total)
+        self._warn_of_harm()
+        early = state.step < self.total
+        return FitResult(state.step, state.best_step, state.best_loss, early, state.best_score)
 
     def _step(self, bar: Bar) -> None:
         """One optimizer step and what is due after it."""
@@ -171,45 +174,51 @@ class Fit:
     def _log(self, result: StepResult, rate: float, seconds: float) -> None:
         step = self.state.step
         epoch = step / steps_per_epoch(len(self.rows), self.batch_size)
-        self._row_losses += [{"step": step, "id": id, "loss": loss} for id, loss in result.row_loss.items()]
-        if step % self.config.log_every == 0 or step == self.total:
-            line = {
-                "step": step,
-                "epoch": round(epoch, 4),
-                "loss": result.loss,
-                "learning_rate": rate,
-                "grad_norm": result.grad_norm,
-                "rows": result.rows,
-                "scored_tokens": result.scored_tokens,
-                "row_tokens": result.row_tokens,
-                "computed_tokens": result.computed_tokens,
-                "seconds": round(seconds, 4),
-            }
-            append_jsonl(self.directory / "metrics.jsonl", line)
+        line = {
+            "step": step,
+            "epoch": round(epoch, 4),
+            "loss": result.loss,
+            "learning_rate": rate,
+            "grad_norm": result.grad_norm,
+            "rows": result.rows,
+            "scored_tokens": result.scored_tokens,
+            "row_tokens": result.row_tokens,
+            "computed_tokens": result.computed_tokens,
+            "seconds": round(seconds, 4),
+        }
+        self.journal.step(line, result.row_loss)
 
-    def _validation_loss(self) -> float | None:
-        """Take, log and show it; None without validation rows."""
+    def _look(self) -> tuple[float | None, float | None]:
+        """Validation loss and score, logged and shown; each None where there is none."""
         if not self.validation_rows:
-            return None
+            return None, None
         loss = evaluate_loss(self.model, self.validation_rows, budget=self.budget)
-        append_jsonl(self.directory / "metrics.jsonl", {"step": self.state.step, "valid_loss": loss})
-        self._say(f"step {self.state.step} of {self.total}: validation loss {loss:.4f}")
-        return loss
+        look = self.answers.look() if self.answers else None
+        self.journal.validation(self.state.step, loss, look)
+        return loss, look.score if look else None
 
     def _validate(self) -> bool:
-        """Take the validation loss; whether it is the best so far."""
-        loss = self._validation_loss()
+        """Take a look; whether the weights are the best so far."""
+        state = self.state
+        loss, score = self._look()
         if loss is None:
             return False
-        if self.state.best_loss is None or loss < self.state.best_loss:
-            self.state.best_loss, self.state.best_step, self.state.stale = loss, self.state.step, 0
+        if better(score, loss, state.best_score, state.best_loss):
+            state.best_loss, state.best_score, state.best_step, state.stale = loss, score, state.step, 0
             return True
-        self.state.stale += 1
+        state.stale += 1
         return False
 
-    def _say(self, text: str) -> None:
-        style = "yellow" if text.startswith("warning") else None
-        self.console.print(text, style=style, highlight=False, soft_wrap=True)
+    def _warn_of_harm(self) -> None:
+        """Say so when no validation was better than the one before the first step."""
+        state = self.state
+        if state.best_loss is None or state.first_loss is None:
+            return
+        if not better(state.best_score, state.best_loss, state.first_score, state.first_loss):
+            what = f"loss never fell below the {state.first_loss:.4f}"
+            if state.best_score is not None and state.first_score is not None:
+                what = f"score never rose above the {state.first_score:.3f}"
+            self.journal.say(f"warning: the validation {what} before training.")
 
     # Checkpoints -------------------------------------------------------------------------------------------
 
@@ -221,11 +230,14 @@ class Fit:
         state = self.state
         if state.best_loss is None:
             state.best_step = state.step  # without validation the last weights are the best
-        with (self.directory / "row_losses.jsonl").open("a", encoding="utf-8") as file:
-            file.writelines(json.dumps(line) + "\n" for line in self._row_losses)
-        self._row_losses.clear()
+        self.journal.write_rows()
         epoch = state.step // steps_per_epoch(len(self.rows), self.batch_size)
-        facts = {"epoch": epoch, "loop": asdict(state), "made_of": self.made_of}
+        facts = {
+            "epoch": epoch,
+            "loop": asdict(state),
+            "watch": self.journal.watch.state(),
+            "made_of": self.made_of,
+        }
         tensors = optimizers.state(self.model, self.optimizer)
         checkpoints.save(
             self._checkpoints, checkpoints.Checkpoint(state.step, self.model.state(), tensors, facts)
@@ -237,23 +249,17 @@ class Fit:
 
     def _resume(self) -> None:
         """Take up the newest whole checkpoint, and cut from the logs what it does not know of."""
-        self.directory.mkdir(parents=True, exist_ok=True)
-        found = checkpoints.latest(self._checkpoints, lambda text: self._say(f"warning: {text}"))
+        found = checkpoints.latest(self._checkpoints, lambda text: self.journal.say(f"warning: {text}"))
         if found is not None:
-            require_same(found.state["made_of"], self.made_of, self._checkpoints, self._say)
+            require_same(found.state["made_of"], self.made_of, self._checkpoints, self.journal.say)
             self.made_of["threads"] = found.state["made_of"]["threads"]
             self.model.load_state(dict(found.weights))
             optimizers.load_state(self.model, self.optimizer, found.optimizer)
             self.state = _State(**found.state["loop"])
+            self.journal.watch = Watch(**found.state["watch"])
             self._require_best()
-            self._say(f"resuming after step {found.step} of {self.total}")
-        for name in ("metrics.jsonl", "row_losses.jsonl"):
-            path = self.directory / name
-            for leftover in self.directory.glob(f".{name}.*.tmp"):
-                leftover.unlink()
-            if path.exists():
-                lines = [line for line in read_jsonl(path) if found and line["step"] <= found.step]
-                write_jsonl(path, lines)
+            self.journal.say(f"resuming after step {found.step} of {self.total}")
+        self.journal.cut(found.step if found else None)
 
     def _require_best(self) -> None:
         """Where the best checkpoint is damaged, the best of what follows counts, and the log says so."""
@@ -261,8 +267,10 @@ class Fit:
         path = checkpoints.place(self._checkpoints, state.best_step)
         found = checkpoints.problem(path) if state.best_step != state.step else None
         if found:
-            self._say(f"warning: {path}: the best weights so far are damaged ({found}); later ones are used.")
-            state.best_loss, state.best_step, state.finished = None, state.step, False
+            damage = f"the best weights so far are damaged ({found}); later ones are used."
+            self.journal.say(f"warning: {path}: {damage}")
+            state.best_loss = state.best_score = None
+            state.best_step, state.finished = state.step, False
 
 
 def _number(value: object) -> int:

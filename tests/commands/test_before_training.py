@@ -1,0 +1,169 @@
+"""The sentinel in a real run, early stopping by score, and what the command line says of both."""
+
+from __future__ import annotations
+
+import io
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from models_for_tests import tiny_model_dir
+from rich.console import Console
+
+import finetooth as ft
+from finetooth.cli import invoke
+from finetooth.commands import sentinel, train
+from finetooth.config import Task
+from finetooth.errors import ConfigError, Interrupted
+from finetooth.model.api import Model
+from finetooth.rundir import read_json
+from finetooth.taskfile import load_task
+from finetooth.training import track
+
+ROWS = [{"text": f"{n} of {fruit}", "label": fruit[:2]} for n in range(40) for fruit in ("apple", "plum")]
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_model_dir(tmp_path_factory.mktemp("model"))
+
+
+def task(model: Path, **changes: Any) -> Task:
+    keys = {"train.max_steps": 6, "train.validate_every": 3, "train.rank": 4}
+    given = {key.replace("__", "."): value for key, value in changes.items()}
+    return load_task({"model": str(model), "data": {"train": ROWS}}, keys | given)
+
+
+def trained(task: Task, out: Path) -> tuple[dict[str, Any], str]:
+    said = io.StringIO()
+    report = train.run(task, out, Console(file=said, width=400, markup=False, highlight=False))
+    return report.result, said.getvalue()
+
+
+def numbers(run: Path) -> list[dict[str, Any]]:
+    lines = [json.loads(line) for line in (run / "train" / "metrics.jsonl").read_text().splitlines()]
+    return [{key: value for key, value in line.items() if key != "seconds"} for line in lines]
+
+
+@pytest.mark.parametrize("adapter", ["lora", "none"])
+def test_a_run_is_the_same_with_the_sentinel_and_without(model: Path, tmp_path: Path, adapter: str) -> None:
+    results = []
+    for switch in ("on", "off"):
+        run = tmp_path / switch
+        result, said = trained(task(model, train__sentinel=switch, train__adapter=adapter), run)
+        weights = {path.name: path.read_bytes() for path in run.glob("train/*/*.safetensors")}
+        results.append((numbers(run), weights))
+        assert result["sentinel"] == {"on": "passed", "off": "off"}[switch]
+        assert ("warning: train.sentinel is off" in said) == (switch == "off")
+        assert said.count("sentinel: ") == {"on": 4, "off": 0}[switch]  # three rows, and what was found
+        assert (run / "train" / "sentinel.json").exists() == (switch == "on")
+    assert results[0] == results[1]
+    found = read_json(tmp_path / "on" / "train" / "sentinel.json")
+    assert found["passed"] and found["answered"] == 8 and found["grad_norm"] > 0
+
+
+def test_yaml_reads_off_as_it_is_meant(tmp_path: Path, model: Path) -> None:
+    (tmp_path / "task.yaml").write_text(
+        f"model: {model}\ndata: {{train: x.jsonl}}\ntrain: {{sentinel: off}}\n"
+    )
+    assert load_task(tmp_path / "task.yaml").train.sentinel == "off"
+    assert load_task(tmp_path / "task.yaml", {"train.sentinel": True}).train.sentinel == "on"
+
+
+def test_an_alarm_stops_the_command_with_its_name(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Evaluation would render without the instruction that training has."""
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in ROWS))
+    command = ["train", str(tmp_path / "task.yaml"), "--out", str(tmp_path / "run"), "--quiet"]
+    (tmp_path / "task.yaml").write_text(
+        f"model: {model}\ninstruction: Be brief.\ndata: {{train: rows.jsonl}}\ntrain: {{max_steps: 2}}\n"
+    )
+    real = sentinel.run_renderer
+    monkeypatch.setattr(
+        sentinel, "run_renderer", lambda task, path: real(task.model_copy(update={"instruction": ""}), path)
+    )
+    assert invoke(command) == 1
+    assert "sentinel:template: row " in capsys.readouterr().err
+    record = read_json(tmp_path / "run" / "train" / "sentinel.json")
+    assert (record["passed"], record["name"]) == (False, "template")
+    monkeypatch.setattr(sentinel, "run_renderer", real)
+    assert invoke(command) == 0  # mended: the same command goes on, and tries again
+    assert read_json(tmp_path / "run" / "train" / "sentinel.json")["passed"]
+
+
+def test_a_run_that_goes_on_is_not_tried_again(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from finetooth.training import loop
+
+    real = loop.Fit.run
+
+    def stopped(self: Any) -> Any:
+        calls = iter(range(1, 99))
+        self.stop = lambda: next(calls) == 2
+        return real(self)
+
+    monkeypatch.setattr(loop.Fit, "run", stopped)
+    with pytest.raises(Interrupted):
+        trained(task(model), tmp_path / "run")
+    monkeypatch.setattr(loop.Fit, "run", real)
+    before = (tmp_path / "run" / "train" / "sentinel.json").read_bytes()
+    result, said = trained(task(model), tmp_path / "run")
+    assert "sentinel" not in said and result["sentinel"] == "passed"
+    assert (tmp_path / "run" / "train" / "sentinel.json").read_bytes() == before
+
+
+def test_labels_choose_the_weights_by_their_score(model: Path, tmp_path: Path) -> None:
+    result, said = trained(task(model), tmp_path / "run")
+    valid = [line for line in numbers(tmp_path / "run") if "valid_loss" in line]
+    assert [line["step"] for line in valid] == [0, 3, 6]
+    assert result["best_score"] == max(line["valid_score"] for line in valid[1:])
+    assert result["selected_by"] == "score"
+    assert "auto: train.select = score: of answers to " in said
+    assert said.count("(wanted '") == 9
+    assert ft.Model.load(model, adapter=tmp_path / "run" / "train" / "adapter").peft is not None
+
+
+def test_the_loss_chooses_when_it_is_asked_to(model: Path, tmp_path: Path) -> None:
+    result, _ = trained(task(model, train__select="loss"), tmp_path / "run")
+    assert result["selected_by"] == "loss" and result["best_score"] is None
+    assert all("valid_score" not in line for line in numbers(tmp_path / "run"))
+
+
+def test_a_score_that_cannot_be_had_is_an_error(model: Path, tmp_path: Path) -> None:
+    rows = [{"text": f"{n} words of plain text"} for n in range(60)]
+    with pytest.raises(ConfigError, match=r"train\.select is score, but there are no validation rows with"):
+        trained(task(model, data__train=rows, train__select="score", data__test=0), tmp_path / "run")
+
+
+def test_checkpointing_gives_the_same_weights(model: Path, tmp_path: Path) -> None:
+    said = {}
+    for on in (False, True):
+        _, said[on] = trained(task(model, train__checkpointing=on), tmp_path / str(on))
+    assert numbers(tmp_path / "True") == numbers(tmp_path / "False")
+    assert "2 layers are computed again" in said[True] and "computed again" not in said[False]
+
+
+def test_a_tracker_that_is_missing_is_said_before_anything_is_done(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(track, "find_spec", lambda name: None)
+    with pytest.raises(ConfigError, match=r"train\.track: mlflow is not installed"):
+        trained(task(model, train__track=["mlflow"]), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_embedded_model_is_tried_in_seconds(tmp_path: Path) -> None:
+    said = io.StringIO()
+    given = load_task({"data": {"train": ROWS}}, {"train.max_steps": 1})
+    train.run(given, tmp_path / "run", Console(file=said, width=400))
+    found = read_json(tmp_path / "run" / "train" / "sentinel.json")
+    assert found["answered"] == 8 and found["seconds"] < 30
+    assert (
+        Model.load(given.model).digest()
+        == read_json(tmp_path / "run" / "environment.json")["model"]["digest"]
+    )
+    shutil.rmtree(tmp_path / "run")

@@ -1,0 +1,126 @@
+"""The sentinel leaves the model as it found it, says what it saw, and knows what it has no time for."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from rehearsals_for_tests import question, trial
+from training_for_tests import load, rows
+
+from finetooth.errors import Interrupted
+from finetooth.training import rehearsal
+from finetooth.training.alarms import Alarm
+from finetooth.training.rehearsal import rehearse
+from finetooth.training.rehearsed import floor, pick, shown
+from finetooth.tree import Row
+from finetooth.types import Answer, Example, Message
+
+
+@pytest.mark.parametrize("adapter", ["lora", "none"])
+def test_model_and_generator_are_as_they_were(tmp_path: Path, adapter: str) -> None:
+    clean = trial(tmp_path, adapter=adapter)
+    model = clean.model
+    before, state = model.digest(), torch.get_rng_state()
+    model.train()
+    found = rehearse(clean)
+    assert model.digest() == before and model.training
+    assert torch.equal(torch.get_rng_state(), state)
+    assert all(weight.grad is None for weight in model.trainable())
+    assert found.answered == 8 and found.loss[1] < 0.3 * found.loss[0] and found.grad_norm > 0
+
+
+def test_also_after_an_alarm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clean = trial(tmp_path)
+    before = clean.model.digest()
+    monkeypatch.setattr(rehearsal, "RATES", (1e-9,))
+    with pytest.raises(Alarm, match="sentinel:not-learning: the loss of 8 rows went from"):
+        rehearse(clean)
+    assert clean.model.digest() == before
+
+
+def test_half_precision_is_named(tmp_path: Path) -> None:
+    clean = trial(tmp_path, adapter="none")
+    clean.model.hf.to(torch.bfloat16)
+    with pytest.raises(Alarm, match=r"sentinel:dtype: .* is trained in torch.bfloat16"):
+        rehearse(clean)
+
+
+def test_frozen_weights_that_change_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clean = trial(tmp_path)
+    real = rehearsal.train_step
+
+    def step(model, *args, **kwargs):  # type: ignore[no-untyped-def]
+        with torch.no_grad():
+            model.hf.get_input_embeddings().weight[5] += 1e-3
+        return real(model, *args, **kwargs)
+
+    monkeypatch.setattr(rehearsal, "train_step", step)
+    with pytest.raises(Alarm, match="sentinel:base-changed"):
+        rehearse(clean)
+
+
+def test_a_slow_machine_is_no_alarm(tmp_path: Path) -> None:
+    ticks = iter(range(0, 10**6, 15))  # every look at the clock takes 15 seconds
+    found = rehearse(replace(trial(tmp_path), clock=lambda: float(next(ticks))))
+    assert found.answered is None and found.steps < 8
+    assert any("the time was up" in note for note in found.notes)
+
+
+def test_a_large_model_gets_fewer_rows_and_no_second_copy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(rehearsal.WORK, "cpu", 3e9)
+    found = rehearse(replace(trial(tmp_path), memory=1))
+    assert 2 <= len(found.ids) < 8
+    assert any(f"{len(found.ids)} rows instead of 8" in note for note in found.notes)
+    assert any("do not fit into the memory" in note for note in found.notes)
+
+
+def test_a_signal_stops_it(tmp_path: Path) -> None:
+    with pytest.raises(Interrupted, match="Stopped before training"):
+        rehearse(replace(trial(tmp_path), stop=lambda: True))
+
+
+def test_rows_are_short_and_ask_different_things() -> None:
+    examples = [question(n % 5) for n in range(10)]
+    examples = [Example(f"{n}", one.context, (Answer(f"{n}"),)) for n, one in enumerate(examples)]
+    made = [Row([1, *range(5, 25 - n)], [0.0] * (19 - n) + [1.0] * 2, id=f"{n}") for n in range(10)]
+    picked = pick(made, examples, 10**9, None)
+    assert [one.row.id for one in picked] == ["9", "8", "7", "6", "5"]  # of each question the shortest row
+    assert len(pick(made, examples, 30, None)) == 2
+    assert [one.example for one in pick(made, examples, 10**9, uncut=13)] == [examples[9]]
+    assert pick(made, examples, 10**9, uncut=5)[0].example is None
+
+
+def test_of_a_conversation_the_last_turn() -> None:
+    turns = (Message("user", "a"), Message("assistant", "b"), Message("user", "c"))
+    example = Example("x#y", turns, (Answer("d"),))
+    made = [Row([1, 2, 3], [0.0, 0.0, 1.0], id=f"x#y#{k}") for k in (1, 2)]
+    assert [one.row.id for one in pick(made, [example], 99, None)] == ["x#y#2"]
+
+
+def test_the_least_loss_of_rows_that_part(tmp_path: Path) -> None:
+    """Three rows begin alike; one parts at once: ln 3/2 for two, ln 3 for one, then ln 2 for two."""
+    parting = [Row([1, *tail], [0.0, 1.0, 1.0]) for tail in ([2, 3], [2, 4], [5, 6])]
+    want = 2 * torch.log(torch.tensor(1.5)) + torch.log(torch.tensor(3.0)) + 2 * torch.log(torch.tensor(2.0))
+    assert floor(parting) == pytest.approx(float(want) / 6)
+    assert floor(rows(4)) < 0.5
+
+
+def test_what_is_shown_marks_what_is_scored(tmp_path: Path) -> None:
+    clean = trial(tmp_path)
+    (one,) = pick(clean.rows[:1], clean.examples, 999, None)
+    line = shown(one, clean.asks.tokenizer)
+    assert line.plain.endswith("assistant\\n[In Rome, 0.<|im_end|>]")
+    green = [line.plain[span.start : span.end] for span in line.spans if span.style == "green"]
+    assert green == ["[In Rome, 0.<|im_end|>]"]
+
+
+def test_another_model_is_not_taken_for_the_saved_one(tmp_path: Path) -> None:
+    clean = trial(tmp_path)
+    other = load(tmp_path / "other", "lora", "mistral")
+    with pytest.raises(Alarm, match="sentinel:saved-differs"):
+        rehearse(replace(clean, load=lambda path: other))
