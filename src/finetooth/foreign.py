@@ -143,7 +143,10 @@ MEANINGS: dict[str, Here] = {
     "save_total_limit": Here("", "only the last checkpoint and the best weights are kept"),
     "logging_steps": Here("train.log_every"),
     "load_best_model_at_end": Here("", BEST),
-    "metric_for_best_model": Here("", BEST),
+    "metric_for_best_model": Here("train.select"),
+    "report_to": Here("train.track"),
+    "wandb_project": Here("train.track", "`[wandb]`; the project is called finetooth"),
+    "gradient_checkpointing": Here("train.checkpointing"),
     "early_stopping_patience": Here("train.patience"),
     "plot_loss": Here("", "every run has a page with its curves"),
     "do_train": Here("", "the verb says it: finetooth train"),
@@ -160,6 +163,7 @@ TOOLS: dict[str, str] = {
         warmup_steps weight_decay max_grad_norm optim adam_beta1 adam_beta2 adam_epsilon
         label_smoothing_factor neftune_noise_alpha eval_strategy eval_steps save_strategy save_steps
         save_total_limit logging_steps load_best_model_at_end metric_for_best_model
+        report_to gradient_checkpointing
         seed data_seed bf16 fp16 tf32 torch_compile deepspeed fsdp group_by_length
         dataloader_num_workers remove_unused_columns run_name resume_from_checkpoint push_to_hub do_train
         do_eval""",
@@ -178,7 +182,7 @@ TOOLS: dict[str, str] = {
         optimizer warmup_ratio warmup_steps weight_decay max_grad_norm train_on_inputs roles_to_train
         train_on_eos chat_template special_tokens bf16 fp16 tf32 flash_attention xformers_attention
         evals_per_epoch saves_per_epoch logging_steps early_stopping_patience resume_from_checkpoint rl
-        hub_model_id""",
+        hub_model_id wandb_project gradient_checkpointing""",
 }
 
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import numpy as np
 
+from finetooth.data.turns import answer_turn
 from finetooth.errors import DataError, GradeError
 from finetooth.evaluation.prompts import Prompt, fitted
 from finetooth.tree import PrefixTree, Row
@@ -101,12 +103,15 @@ class ModelCandidate:
     def _answered_row(self, example: Example, messages: tuple[Message, ...], row: Row) -> Row | str:
         """The context with the expected answer, which is scored; or why it cannot be."""
         try:
-            ids = self.renderer.answer_ids(messages, example.target)
+            ids = self.renderer.answer_ids(messages, answer_turn(example), example.tools)
         except DataError as error:
             return str(error)
         if len(row) + len(ids) > self.model.max_tokens:
             return f"the expected answer has {len(ids)} tokens, more than the model takes behind its context"
         return Row([*row.tokens, *ids], [0.0] * len(row) + [1.0] * len(ids))
+
+    def _length(self, example: Example, messages: tuple[Message, ...]) -> int:
+        return len(self._row(example, messages))
 
     def _scored(self, rows: Sequence[Row]) -> Iterator[np.ndarray]:
         """Log-probabilities of each row's answer; rows are computed together as far as memory allows."""
@@ -149,9 +154,7 @@ class ModelCandidate:
             row = self._row(example, prompt.messages(example))
             limit = self.model.max_tokens - room
             if len(row) > limit and (prompt.labels or prompt.demos):
-                prompt = fitted(
-                    prompt, example, lambda messages: len(self.renderer.context_row(messages)), limit
-                )
+                prompt = fitted(prompt, example, partial(self._length, example), limit)
                 row = self._row(example, prompt.messages(example))
                 unlisted += bool(self.prompt.labels and not prompt.labels)
                 if len(prompt.demos) < len(self.prompt.demos):

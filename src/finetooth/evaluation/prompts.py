@@ -10,6 +10,7 @@ import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
+from finetooth.data.turns import answer_turn
 from finetooth.errors import GradeError
 from finetooth.types import Example, Message
 
@@ -91,4 +92,4 @@ def _balanced(examples: Sequence[Example], draw: random.Random) -> list[Example]
 
 def _solved(demo: Example) -> tuple[Message, ...]:
     turns = tuple(message for message in demo.context if message.role != "system")
-    return (*turns, Message("assistant", demo.target))
+    return (*turns, answer_turn(demo))
