@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 import errno
 import json
+import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -16,6 +19,7 @@ from finetooth.cli import explain, group, invoke
 from finetooth.config import keys
 from finetooth.errors import DataError, GradeError, Interrupted, TrainError
 
+SOURCE = Path(__file__).resolve().parents[1] / "src" / "finetooth"
 ROWS = "".join(
     json.dumps({"text": f"{word} number {number}", "label": word}) + "\n"
     for number in range(20)
@@ -49,15 +53,58 @@ def test_help_lists_the_verbs_in_the_order_of_use(capsys) -> None:
     assert invoke(["--help"]) == 0
     text = capsys.readouterr().out
     listed = [line.split()[0] for line in text.split("Commands:")[1].splitlines() if line.strip()]
-    assert listed == ["check", "train", "evaluate", "run", "report"]
+    assert listed == ["check", "train", "evaluate", "run", "report", "chat", "compare", "completion"]
 
 
 @pytest.mark.parametrize("verb", list(group.commands))
 def test_every_help_ends_with_an_example_that_parses(verb: str, capsys) -> None:
     assert invoke([verb, "--help"]) == 0
     last = capsys.readouterr().out.strip().splitlines()[-1].strip()
-    assert last.startswith(f"Example: finetooth {verb} ")
-    group.commands[verb].make_context(verb, last.split()[3:])  # raises when a flag does not exist
+    assert last.startswith("Example: ")
+    words = shlex.split(last.removeprefix("Example: ").rpartition(" | ")[2])
+    assert words[:2] == ["finetooth", verb] and len(words) > 2
+    group.commands[verb].make_context(verb, words[2:])  # raises when a flag does not exist
+
+
+def commands_in(text: str) -> list[list[str]]:
+    """The words behind `finetooth` wherever a text says what to type: up to the end of the command."""
+    return [found.split() for found in re.findall(r"finetooth ((?:[a-z]+ )?[^`\n,;:()]*)", text)]
+
+
+def messages() -> list[tuple[str, list[str]]]:
+    """Every command that a text of the source names, with placeholders for what is filled in."""
+    found = []
+    for path in sorted(SOURCE.rglob("*.py")):
+        tree = ast.parse(path.read_text())
+        for node in ast.walk(tree):
+            if isinstance(node, ast.JoinedStr):
+                parts = (part.value if isinstance(part, ast.Constant) else "X" for part in node.values)
+                text = "".join(map(str, parts))
+            elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+                text = node.value
+            else:
+                continue
+            found += [(f"{path.name}:{node.lineno}", words) for words in commands_in(text)]
+    return found
+
+
+def test_what_a_message_says_to_type_can_be_typed() -> None:
+    """Verbs and flags in all texts of the source exist; prose about finetooth itself is told by its word."""
+    prose = {"stopped", "itself", "cannot", "asks", "chooses", "takes", "turns", "is", "has", "VERB", "X"}
+    checked = 0
+    for where, words in messages():
+        if not words or words[0].strip(".") in prose or not words[0].isalpha():
+            continue
+        assert words[0] in group.commands, f"{where}: finetooth {' '.join(words)}"
+        flags = {flag for param in group.commands[words[0]].params for flag in param.opts} | {"--help"}
+        given = [word.rstrip(".") for word in words if word.startswith("--")]
+        assert not [flag for flag in given if flag.strip(".") not in flags], f"{where}: {words}"
+        checked += 1
+    assert checked > 15
+
+
+def test_a_message_with_a_wrong_command_would_be_seen() -> None:
+    assert commands_in("First: finetooth trian X --fast\nthen") == [["trian", "X", "--fast"]]
 
 
 @pytest.mark.parametrize("verb", ["check", "train", "run"])
@@ -145,6 +192,35 @@ def test_a_wrong_path_is_one_message_and_exit_code_2(arguments, words, tmp_path,
     assert words in printed.err
     assert printed.out == ""
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_task_in_place_of_a_run_is_told_apart(task: Path, capsys) -> None:
+    for verb in ("evaluate", "report"):
+        assert invoke([verb, str(task)]) == 2
+        assert f"not a run directory but a task. First: finetooth run {task}" in capsys.readouterr().err
+
+
+def test_runs_that_are_there_are_named(tmp_path: Path, monkeypatch, capsys) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs" / "first").mkdir(parents=True)
+    (tmp_path / "runs" / "first" / "config.yaml").write_text("{}")
+    assert invoke(["report", "runs/frist"]) == 2
+    assert "Runs here: runs/first." in capsys.readouterr().err
+
+
+def test_check_ends_with_what_to_type_next(rows: Path, task: Path, capsys) -> None:
+    assert invoke(["check", str(task)]) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == f"Next: finetooth run {task}"
+    assert invoke(["check", str(rows)]) == 0
+    assert f"data: {{train: {rows}}}" in capsys.readouterr().out.splitlines()[-1]
+    assert invoke(["check", str(task), "--quiet"]) == 0
+    assert "Next:" not in capsys.readouterr().out
+    rows.write_text(ROWS.replace("label", "lable"))
+    assert invoke(["check", str(task)]) != 0
+    broken = task.with_name("broken.csv")
+    broken.write_text("text,label\n" + "fine,yes\n" * 20 + ",no\n" * 9)
+    assert invoke(["check", str(broken)]) == 1
+    assert f"then: finetooth check {broken}" in capsys.readouterr().out
 
 
 def test_a_run_is_not_changed_by_flags(tmp_path: Path, capsys) -> None:

@@ -9,7 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from finetooth.config import Task
-from finetooth.types import Completion, Example, Message, Sampling, Score
+from finetooth.types import Completion, Example, Message, Piece, Sampling, Score
 
 if TYPE_CHECKING:
     from finetooth.commands.run import run
@@ -22,6 +22,7 @@ __all__ = [
     "Example",
     "Message",
     "Model",
+    "Piece",
     "PrefixTree",
     "Row",
     "Sampling",

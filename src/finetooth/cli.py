@@ -9,30 +9,27 @@ A verb imports its command when it is called, so that `--help` and `check` never
 
 from __future__ import annotations
 
-import difflib
-import errno
 import json
 import os
-import re
 import sys
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Any, Protocol
 
 import click
 
 from finetooth import __version__
-from finetooth.config import OTHER_NAMES, keys, suggest
-from finetooth.errors import ConfigError, FinetoothError, Interrupted, TrainError
+from finetooth.completion import SHELLS, TASK_FILES, Place, script
+from finetooth.errors import ConfigError
+from finetooth.failures import DONE, REFUSED, explain
 from finetooth.flags import Verb, given_keys, takes_keys
 from finetooth.taskfile import load_task
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-DONE, REFUSED, WRONG_INPUT, BUG, INTERRUPTED = 0, 1, 2, 70, 130
-TASK_FILES = (".yaml", ".yml", ".toml")
 
 
 class Report(Protocol):
@@ -66,76 +63,6 @@ def invoke(arguments: Sequence[str]) -> int:
         return code
 
 
-def explain(error: Exception) -> tuple[int, str]:
-    """The exit code and the one message for whatever ended a command."""
-    if isinstance(error, click.exceptions.NoSuchOption):
-        return WRONG_INPUT, _unknown_flag(error)
-    if isinstance(error, click.UsageError):
-        where = error.ctx.command_path if error.ctx else "finetooth"
-        return WRONG_INPUT, f"{where}: {error.format_message()}\n`{where} --help` shows how it is called."
-    if isinstance(error, click.Abort):
-        cause = error.__cause__ or error.__context__
-        return INTERRUPTED, str(cause or "") or "Interrupted."
-    if isinstance(error, Interrupted):
-        return INTERRUPTED, str(error)
-    if isinstance(error, FinetoothError):
-        stopped = isinstance(error, TrainError) and not _from_file_system(error)
-        return REFUSED if stopped else WRONG_INPUT, str(error)
-    if _disk_is_full(error):
-        return (
-            WRONG_INPUT,
-            "The disk is full. Make room or choose another --out, then run the same command again.",
-        )
-    if isinstance(error, OSError):
-        return WRONG_INPUT, _file_trouble(error)
-    return BUG, (
-        f"finetooth stopped on an error that it did not expect: {type(error).__name__}: {error}\n"
-        "This is a bug. Set FINETOOTH_DEBUG=1 and run the command again to see the traceback for a report."
-    )
-
-
-def _from_file_system(error: BaseException) -> bool:
-    cause = error.__cause__ or error.__context__
-    return cause is not None and (isinstance(cause, OSError) or _disk_is_full(cause))
-
-
-def _disk_is_full(error: BaseException) -> bool:
-    """True also where a library has put the operating system's error into words of its own."""
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return True
-    return bool(re.search(r"\bos error 28\b|No space left on device|StorageFull", str(error)))
-
-
-def _file_trouble(error: OSError) -> str:
-    where = error.filename if error.filename is not None else "A file"
-    reason = error.strerror or str(error) or type(error).__name__
-    hints = {
-        errno.EACCES: "Check the permissions, or choose another --out.",
-        errno.EPERM: "Check the permissions, or choose another --out.",
-        errno.EROFS: "The file system is read-only: choose another --out.",
-        errno.ENOENT: "Check the path.",
-        errno.ENOTDIR: "A part of this path is a file, not a directory: check the path.",
-    }
-    return f"{where}: {reason}. {hints.get(error.errno or 0, '')}".rstrip()
-
-
-def _unknown_flag(error: click.exceptions.NoSuchOption) -> str:
-    command = error.ctx.command_path if error.ctx else "finetooth"
-    key = error.option_name.lstrip("-").replace("-", "_")
-    flags = [flag for param in error.ctx.command.params for flag in param.opts] if error.ctx else []
-    has_keys = any(flag.startswith("--train.") for flag in flags)
-    near = difflib.get_close_matches(error.option_name, flags, 1, 0.75)
-    if near and not (has_keys and key.rsplit(".", 1)[-1] in OTHER_NAMES):
-        hint = f" Did you mean {near[0]}?"
-    elif has_keys:
-        hint = suggest(key).replace("`finetooth train --help`", f"`{command} --help`")
-    elif any(key == name for name, _ in keys()):
-        hint = " Keys of the task are given to `train` and `run`; a run directory has its own in config.yaml."
-    else:
-        hint = f" `{command} --help` lists all flags."
-    return f"{command}: unknown flag {error.option_name}.{hint}"
-
-
 def _takes_output(command: Callable[..., Any]) -> Callable[..., Any]:
     """Give a verb the flags that say how its result is shown."""
     command = click.option("--quiet", is_flag=True, help="Show the result and nothing else.")(command)
@@ -147,7 +74,6 @@ def _takes_output(command: Callable[..., Any]) -> Callable[..., Any]:
 _out = click.option(
     "--out", type=click.Path(path_type=Path), metavar="DIR", help="The run directory [runs/NAME]."
 )
-_path = click.Path(path_type=Path)
 
 
 def _console(quiet: bool) -> Console:
@@ -157,23 +83,37 @@ def _console(quiet: bool) -> Console:
     return Console(stderr=True, quiet=quiet, markup=False, highlight=False)
 
 
-def _finish(report: Report, as_json: bool) -> int:
-    """Show the result and turn it into an exit code."""
+def _finish(report: Report, as_json: bool, *follow: str) -> int:
+    """Show the result and what to type next, and turn it into an exit code."""
     from rich.console import Console
 
     if as_json:
         click.echo(json.dumps(report.to_json(), ensure_ascii=False, allow_nan=False))
     else:
         report.print(Console())
+        for number, line in enumerate(follow):
+            click.echo(f"{'      ' if number else 'Next: '}{line}")
     return DONE if report.ok else REFUSED
+
+
+def _follow(quiet: bool, *lines: str) -> tuple[str, ...]:
+    return () if quiet else lines
 
 
 def _run_directory(path: Path) -> Path:
     """The path, when it is a run; ConfigError says what it is instead."""
     if (path / "config.yaml").is_file():
         return path
+    from finetooth.commands.workspace import known_runs
+
+    if path.is_file() and path.suffix in TASK_FILES:
+        raise ConfigError(f"{path}: not a run directory but a task. First: finetooth run {path}")
     found = "no such directory" if not path.exists() else "no config.yaml in it"
-    raise ConfigError(f"{path}: not a run directory ({found}). `finetooth run TASK --out {path}` makes one.")
+    runs = ", ".join(known_runs()[:8])
+    there = f" Runs here: {runs}." if runs else ""
+    raise ConfigError(
+        f"{path}: not a run directory ({found}).{there} `finetooth run TASK --out {path}` makes one."
+    )
 
 
 class _Verbs(click.Group):
@@ -198,28 +138,34 @@ def group(context: click.Context) -> None:
 
 
 @group.command(cls=Verb, epilog="Example: finetooth check tickets.csv")
-@click.argument("path", metavar="DATA|TASK", type=_path)
-@click.option("--out", type=_path, metavar="DIR", help="Write data/check.json and data/rejected.jsonl there.")
+@click.argument("path", metavar="DATA|TASK", type=Place())
+@click.option("--out", type=Place(), metavar="DIR", help="Write data/check.json and rejected.jsonl there.")
 @_takes_output
 @takes_keys
 def check(path: Path, out: Path | None, as_json: bool, quiet: bool, **flags: str | None) -> int:
     """Show what is in the data and what would be trained on.
 
-    Counts, lengths in tokens, and three rows with the scored tokens marked. DATA is a .jsonl or .csv file,
-    TASK a .yaml or .toml file. The exit code is 1 when the data is not fit to train on.
+    Counts, lengths in tokens, and three rows with the scored tokens marked. DATA is a file of examples, TASK
+    a .yaml or .toml file. The exit code is 1 when the data is not fit to train on.
     """
     from finetooth.commands import check as command
 
     overrides = given_keys(flags)
     if path.suffix in TASK_FILES:
-        return _finish(command.run(load_task(path, overrides), out), as_json)
-    if out or overrides:
-        return _finish(command.run(load_task({"data": {"train": str(path)}}, overrides), out), as_json)
-    return _finish(command.check_path(path), as_json)
+        report = command.run(load_task(path, overrides), out)
+        then = f"finetooth run {quote(str(path))}"
+    elif out or overrides:
+        report = command.run(load_task({"data": {"train": str(path)}}, overrides), out)
+        then = f"finetooth run TASK, where TASK is a .yaml file with the line\n      data: {{train: {path}}}"
+    else:
+        report = command.check_path(path)
+        then = f"finetooth run TASK, where TASK is a .yaml file with the line\n      data: {{train: {path}}}"
+    again = f"mend it, then: finetooth check {quote(str(path))}"
+    return _finish(report, as_json, *_follow(quiet, then if report.ok else again))
 
 
 @group.command(cls=Verb, epilog="Example: finetooth train task.yaml --train.epochs 3 --out runs/first")
-@click.argument("path", metavar="TASK|RUN", type=_path)
+@click.argument("path", metavar="TASK|RUN", type=Place("task", "run"))
 @_out
 @_takes_output
 @takes_keys
@@ -242,7 +188,7 @@ def train(path: Path, out: Path | None, as_json: bool, quiet: bool, **flags: str
 
 
 @group.command(cls=Verb, epilog="Example: finetooth evaluate runs/first")
-@click.argument("path", metavar="RUN", type=_path)
+@click.argument("path", metavar="RUN", type=Place("run"))
 @click.option("--sealed", is_flag=True, help="Open the sealed test instead of the validation rows. Logged.")
 @_takes_output
 def evaluate(path: Path, sealed: bool, as_json: bool, quiet: bool) -> int:
@@ -254,11 +200,12 @@ def evaluate(path: Path, sealed: bool, as_json: bool, quiet: bool) -> int:
     directory = _run_directory(path)
     from finetooth.commands import evaluate as command
 
-    return _finish(command.run(directory, sealed, _console(quiet)), as_json)
+    then = (f"finetooth report {quote(str(path))}", f"finetooth chat {quote(str(path))}")
+    return _finish(command.run(directory, sealed, _console(quiet)), as_json, *_follow(quiet, *then))
 
 
 @group.command(cls=Verb, epilog="Example: finetooth run task.yaml --out runs/first")
-@click.argument("path", metavar="TASK", type=_path)
+@click.argument("path", metavar="TASK", type=Place("task"))
 @_out
 @_takes_output
 @takes_keys
@@ -275,7 +222,7 @@ def run(path: Path, out: Path | None, as_json: bool, quiet: bool, **flags: str |
 
 
 @group.command(cls=Verb, epilog="Example: finetooth report runs/first")
-@click.argument("path", metavar="RUN", type=_path)
+@click.argument("path", metavar="RUN", type=Place("run"))
 @_takes_output
 def report(path: Path, as_json: bool, quiet: bool) -> int:
     """Show a run's result again, and write report.html."""
@@ -283,3 +230,60 @@ def report(path: Path, as_json: bool, quiet: bool) -> int:
     from finetooth.commands import report as command
 
     return _finish(command.run(directory), as_json)
+
+
+@group.command(cls=Verb, epilog='Example: echo "I was charged twice" | finetooth chat runs/first --both')
+@click.argument("target", metavar="RUN|MODEL", type=Place("run", "model"))
+@click.option("--both", is_flag=True, help="The base model answers too, beside the tuned one.")
+@click.option("--temperature", default=0.0, metavar="NUMBER", help="0 takes the most likely token [0].")
+@click.option("--max-tokens", default=256, metavar="NUMBER", help="Longest answer in tokens [256].")
+@click.option("--top-p", default=1.0, metavar="SHARE", help="Sample among the likeliest of this share [1].")
+@click.option("--seed", default=1, metavar="NUMBER", help="Decides the samples [1].")
+@_takes_output
+def chat(
+    target: str,
+    both: bool,
+    temperature: float,
+    max_tokens: int,
+    top_p: float,
+    seed: int,
+    as_json: bool,
+    quiet: bool,
+) -> int:
+    """Ask a model, turn by turn; answers appear while they are written.
+
+    RUN is a run directory: its tuned model is asked as in training, with the run's instruction and template.
+    MODEL is milktooth, a model's or adapter's directory, or a hub id. At a terminal, /help lists commands,
+    Ctrl-C stops an answer, Ctrl-D ends. Questions can come through a pipe, one a line: one conversation.
+    """
+    from finetooth.commands import chat as command
+    from finetooth.types import Sampling
+
+    sampling = Sampling(temperature, max_tokens, seed=seed, top_p=top_p)
+    return _finish(command.run(target, both, sampling, as_json, _console(quiet)), as_json)
+
+
+@group.command(cls=Verb, epilog="Example: finetooth compare runs/first runs/second")
+@click.argument("paths", metavar="RUN RUN...", nargs=-1, required=True, type=Place("run"))
+@click.option("--sealed", is_flag=True, help="Records of the sealed test, where every run has opened it.")
+@_takes_output
+def compare(paths: tuple[Path, ...], sealed: bool, as_json: bool, quiet: bool) -> int:
+    """Compare runs: scores, the paired difference, and the settings that differ.
+
+    Every later run is compared with the first, on the validation rows that both answered. Nothing is
+    generated and no test is opened.
+    """
+    from finetooth.commands import compare as command
+
+    return _finish(command.run([_run_directory(path) for path in paths], sealed), as_json)
+
+
+@group.command(cls=Verb, epilog="Example: finetooth completion bash")
+@click.argument("shell", metavar="SHELL", type=click.Choice(list(SHELLS)))
+def completion(shell: str) -> int:
+    """Print a script for bash, zsh or fish that completes verbs, flags, keys and runs.
+
+    Its last line says where to put it.
+    """
+    click.echo(script(group, shell), nl=False)
+    return DONE

@@ -8,9 +8,11 @@ from typing import Any
 
 import click
 import yaml
+from click.shell_completion import CompletionItem
 from pydantic import create_model
 from pydantic.fields import FieldInfo
 
+from finetooth.completion import complete_value
 from finetooth.config import fields
 
 FIELDS: dict[str, FieldInfo] = dict(fields())
@@ -44,8 +46,14 @@ def takes_keys(command: Callable[..., Any]) -> Callable[..., Any]:
     for name, key in reversed(_KEYS.items()):
         shown = "" if FIELDS[key].is_required() else f" [{default_of(key)}]"
         text = f"{FIELDS[key].description}{shown}"
-        command = click.option(name, f"--{key}", metavar="VALUE", default=None, help=text)(command)
+        command = click.option(
+            name, f"--{key}", metavar="VALUE", default=None, help=text, shell_complete=_offer(key)
+        )(command)
     return command
+
+
+def _offer(key: str) -> Callable[..., list[CompletionItem[Any]]]:
+    return lambda context, param, incomplete: complete_value(key, FIELDS[key], incomplete)
 
 
 def default_of(key: str) -> str:

@@ -100,6 +100,19 @@ class Completion:
 
 
 @dataclass(frozen=True, slots=True)
+class Piece:
+    """Some text of an answer that is being written: an answer's pieces, joined, are its completion's text.
+
+    row, sample: as of a Completion. completion: the whole answer, with its last piece; else None.
+    """
+
+    row: int
+    text: str
+    sample: int = 0
+    completion: Completion | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Score:
     """What a grader says of one answer: a value in [0, 1], or an error and then no value.
 

@@ -8,6 +8,8 @@ import sys
 
 import pytest
 
+from finetooth.cli import group
+
 # Third-party packages that `import finetooth` and every --help may load. A new name here is a decision.
 LIGHT = {"annotated_types", "click", "pydantic", "pydantic_core", "yaml", "_yaml"}
 LIGHT |= {"typing_extensions", "typing_inspection"}
@@ -39,7 +41,22 @@ def test_importing_the_package_is_light() -> None:
     assert packages_after("import finetooth; finetooth.Task; finetooth.Sampling") <= LIGHT
 
 
-@pytest.mark.parametrize("verb", [[], ["check"], ["train"], ["evaluate"], ["run"], ["report"]])
-def test_help_is_light(verb: list[str]) -> None:
-    code = f"from finetooth.cli import invoke; assert invoke({[*verb, '--help']!r}) == 0"
+@pytest.mark.parametrize("verb", ["", *group.commands])
+def test_help_is_light(verb: str) -> None:
+    code = f"from finetooth.cli import invoke; assert invoke({[*verb.split(), '--help']!r}) == 0"
     assert packages_after(code) <= LIGHT
+
+
+def test_completing_a_word_is_light() -> None:
+    """A shell waits for it at every Tab."""
+    code = (
+        "import os; os.environ |= {'_FINETOOTH_COMPLETE': 'bash_complete', 'COMP_CWORD': '2', "
+        "'COMP_WORDS': 'finetooth chat '}\n"
+        "from finetooth.cli import invoke\n"
+        "try: invoke([])\nexcept SystemExit as end: assert end.code == 0"
+    )
+    assert packages_after(code) <= LIGHT
+
+
+def test_comparing_runs_loads_no_torch() -> None:
+    assert not packages_after("import finetooth.commands.compare") & {"torch", "transformers", "peft"}

@@ -27,7 +27,7 @@ LAYERS = [
     {"evaluation"},
     {"training"},
     {"commands"},
-    {"flags", "cli"},
+    {"failures", "completion", "flags", "cli"},
     {"__main__"},
 ]
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}

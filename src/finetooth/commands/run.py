@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 from rich.console import Console
@@ -36,11 +37,13 @@ class Run:
         """The table, the verdict, where the report is, and what to do next."""
         console.print(report.terminal_table(self.summary))
         console.print(f"\nReport: {self.path / 'report.html'}", highlight=False, markup=False, soft_wrap=True)
+        run = quote(str(self.path))
         console.print(
             "Next:\n"
-            f"  finetooth report {self.path}              show this table again\n"
-            f"  finetooth evaluate {self.path}            compare again on the validation rows\n"
-            f"  finetooth train TASK --train.epochs 20 --out {self.path}-longer    try other settings",
+            f"  finetooth chat {run}              ask the tuned model yourself\n"
+            f"  finetooth evaluate {run}          compare again on the validation rows\n"
+            f"  finetooth train TASK --train.epochs 20 --out {run}-longer    try other settings\n"
+            f"  finetooth compare {run} {run}-longer    and see which run is better, once it is evaluated",
             highlight=False,
             markup=False,
             soft_wrap=True,

@@ -57,6 +57,13 @@ def open_run(task: Task, path: Path) -> Task | None:
     return None
 
 
+def known_runs(start: str = "runs/") -> list[str]:
+    """Run directories whose path begins like this, or that stand in the directory of this path."""
+    folder, name = os.path.split(start)
+    found = Path(folder).glob(f"*/{CONFIG}")
+    return sorted(str(config.parent) for config in found if config.parent.name.startswith(name))
+
+
 # What a run has written when it stopped before its config.yaml. Nothing else is ever deleted.
 STARTED = (
     "data/train.jsonl",

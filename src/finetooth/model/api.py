@@ -18,15 +18,15 @@ from finetooth.config import EMBEDDED
 from finetooth.data.locate import model_directory
 from finetooth.data.tokens import Tokenizer
 from finetooth.errors import ModelError
-from finetooth.model import adapters, choose, fused, generate, head, load, proof, rows, saving
+from finetooth.model import adapters, choose, fused, generate, head, load, proof, rows, saving, streaming
 from finetooth.model.attention import Attends, TreeAttention
 from finetooth.model.choose import Choice
 from finetooth.model.decode import Decoder, Network, RowDecoder, TreeDecoder
 from finetooth.model.device import named, narrow, on_device, resolve_device, resolve_dtype
 from finetooth.model.head import Head
-from finetooth.model.sampling import check_sampling, stream_keys
+from finetooth.model.sampling import check_sampling
 from finetooth.tree import Ints, PrefixTree, Row
-from finetooth.types import Completion, Sampling
+from finetooth.types import Completion, Piece, Sampling
 
 # Generation keeps keys and values of as many tokens as this memory holds, or half of the weights' if more.
 KEYS_BYTES = 1 << 30
@@ -183,21 +183,21 @@ class Model:
 
         Every completion carries the log-probabilities of its own tokens at the sampling temperature.
         """
-        check_sampling(sampling)
-        if sampling.stop and self.tokenizer is None:
-            raise ModelError("Stop strings need the model's tokenizer, and this model has none.")
+        return (done for _, done in self._written(contexts, sampling) if done is not None)
+
+    def stream(self, contexts: Sequence[Row], sampling: Sampling) -> Iterator[Piece]:
+        """The same answers while they are written: pieces of text that no later token changes."""
+        if self.tokenizer is None:
+            raise ModelError("Streaming text needs the model's tokenizer, and this model has none.")
+        return streaming.stream(self._written(contexts, sampling), self.tokenizer, sampling.stop)
+
+    def _written(self, contexts: Sequence[Row], sampling: Sampling) -> generate.Written:
+        check_sampling(sampling, self.tokenizer is not None)
         for row in contexts:
             self._check(row.tokens, len(row) - 1)
-        tokens_R = [row.tokens for row in contexts]
-        keys = stream_keys(tokens_R, sampling.seed)
-        room_R = [max(1, min(sampling.max_tokens, self.max_tokens - tokens.size)) for tokens in tokens_R]
-        answers = [
-            generate.Answer(row, sample, keys[row], room)
-            for row, room in enumerate(room_R)
-            for sample in range(sampling.samples)
-        ]
+        answers = generate.waiting([row.tokens for row in contexts], sampling, self.max_tokens)
         slots = max((answer.room for answer in answers), default=1) - 1  # the last token is not gone on from
-        decoder = self._decoder([tokens_R[answer.row] for answer in answers], slots)
+        decoder = self._decoder([contexts[answer.row].tokens for answer in answers], slots)
         decode = self.tokenizer.decode if self.tokenizer else lambda tokens: ""
         return generate.generate(decoder, answers, sampling, self.stop_ids, decode)
 

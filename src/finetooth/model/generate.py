@@ -11,8 +11,12 @@ from dataclasses import dataclass, field
 import torch
 
 from finetooth.model.decode import Decoder
-from finetooth.model.sampling import StopStrings, pick, uniform
+from finetooth.model.sampling import StopStrings, pick, stream_keys, uniform
+from finetooth.tree import Ints
 from finetooth.types import Completion, Sampling, StopReason
+
+# An answer after one of its tokens, and its completion when that was the last.
+Written = Iterator[tuple["Answer", Completion | None]]
 
 
 @dataclass(slots=True)
@@ -46,14 +50,25 @@ class Answer:
         return Completion(self.row, tuple(self.tokens), tuple(self.logprobs), text, stop, self.sample)
 
 
+def waiting(contexts_R: Sequence[Ints], sampling: Sampling, longest: int) -> list[Answer]:
+    """The answers to be written, all samples of a context side by side. longest: row, in tokens."""
+    return [
+        Answer(row, sample, key, max(1, min(sampling.max_tokens, longest - tokens.size)))
+        for row, (tokens, key) in enumerate(
+            zip(contexts_R, stream_keys(contexts_R, sampling.seed), strict=True)
+        )
+        for sample in range(sampling.samples)
+    ]
+
+
 def generate(
     decoder: Decoder,
     answers: Sequence[Answer],
     sampling: Sampling,
     stop_ids: frozenset[int],
     decode: Callable[[Sequence[int]], str],
-) -> Iterator[Completion]:
-    """Write the answers, one for each of the decoder's rows; yields each as it ends.
+) -> Written:
+    """Write the answers, one for each of the decoder's rows; yields each after each of its tokens.
 
     decode turns tokens into text.
     """
@@ -72,9 +87,9 @@ def generate(
             done = answers[row].completed(stop_ids, strings, decode)
             if done is None:
                 longer.append(row)
-                continue
-            decoder.leave(row)
-            yield done
+            else:
+                decoder.leave(row)
+            yield answers[row], done
         going, reads = longer, None
         if going:
             last = [answers[row] for row in going]

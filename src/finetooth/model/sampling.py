@@ -26,8 +26,8 @@ from finetooth.types import Sampling
 LIKELY = 512
 
 
-def check_sampling(sampling: Sampling) -> None:
-    """DataError when the numbers cannot be."""
+def check_sampling(sampling: Sampling, decodes: bool = True) -> None:
+    """DataError when the numbers cannot be; ModelError for stop strings where nothing decodes tokens."""
     if not (sampling.temperature == 0 or 1e-4 <= sampling.temperature < np.inf):
         raise DataError(f"temperature must be 0 (greedy) or at least 0.0001, found {sampling.temperature}.")
     if sampling.max_tokens < 1 or sampling.samples < 1:
@@ -38,6 +38,8 @@ def check_sampling(sampling: Sampling) -> None:
         raise DataError(f"top_k must be at least 1, or 0 or None for all tokens; found {sampling.top_k}.")
     if isinstance(sampling.stop, str) or not all(isinstance(text, str) and text for text in sampling.stop):
         raise DataError(f"stop must be a tuple of non-empty strings, found {sampling.stop!r}.")
+    if sampling.stop and not decodes:
+        raise ModelError("Stop strings need the model's tokenizer, and this model has none.")
 
 
 def stream_keys(contexts: Iterable[Ints], seed: int) -> list[bytes]:

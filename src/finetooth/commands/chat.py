@@ -1,0 +1,222 @@
+"""`finetooth chat RUN|MODEL`: ask a model, turn by turn, through the rendering it was trained with.
+
+A person types at a terminal. Through a pipe come questions one a line, as if they were typed.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import closing, suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from finetooth.commands.conversation import Conversation, Reply, speakers, to_json
+from finetooth.errors import ConfigError, DataError, FinetoothError
+from finetooth.model.sampling import check_sampling
+from finetooth.types import Sampling
+
+HELP = """\
+/reset         forget the conversation
+/system TEXT   a system message for this conversation, behind the run's instruction; without TEXT, none
+/quit          end; so does Ctrl-D. Ctrl-C stops an answer.
+A question that begins with / is typed with a space in front."""
+NARROW = 60  # columns of a terminal below which two answers stand one under the other
+# A model may write anything; a terminal would obey its control characters.
+VISIBLE = {code: 0x2400 + code for code in range(32) if chr(code) not in "\n\t"}
+VISIBLE |= {127: 0x2421} | dict.fromkeys(range(0x80, 0xA0), 0xFFFD)
+
+
+@dataclass(frozen=True, slots=True)
+class ChatReport:
+    """What was asked and answered. It has been shown already, unless it is printed as JSON."""
+
+    target: str
+    turns: list[dict[str, Any]] = field(default_factory=list)
+    ok: bool = True
+
+    def to_json(self) -> dict[str, Any]:
+        """The model, and for each turn the question and the answers."""
+        return {"model": self.target, "turns": self.turns}
+
+    def print(self, console: Console) -> None:
+        """Nothing: every answer was shown while it was written."""
+
+
+def run(target: str, both: bool, sampling: Sampling, as_json: bool, console: Console) -> ChatReport:
+    """Talk until the input ends. console: for all that is not an answer.
+
+    Raises FinetoothError for a model, a number or (through a pipe) a line that cannot be used.
+    """
+    check_sampling(sampling)
+    conversation = Conversation(speakers(target, both), sampling)
+    for speaker in conversation.speakers[-1:]:
+        for note in (*speaker.model.notes, *speaker.renderer.notes):
+            console.print(f"model: {note}", style="dim")
+    report = ChatReport(target)
+    typed = sys.stdin.isatty()
+    screen = Screen(conversation, console, typed, silent=as_json)
+    if typed:
+        screen.greet(target)
+    for line in screen.typed() if typed else _piped():
+        try:
+            replies = screen.take(line)
+        except EOFError:
+            break
+        except FinetoothError as error:
+            if not typed:
+                raise
+            _tell(str(error))
+            continue
+        if replies is not None:
+            report.turns.append(to_json(line.strip(), replies))
+    if not typed and not report.turns:
+        raise ConfigError(f'No question came through the pipe. Try: echo "..." | finetooth chat {target}')
+    return report
+
+
+def _piped() -> Iterator[str]:
+    """The lines of stdin. DataError for bytes that are not UTF-8."""
+    for number, line in enumerate(sys.stdin.buffer, 1):
+        try:
+            yield line.decode("utf-8-sig" if number == 1 else "utf-8")
+        except UnicodeDecodeError as error:
+            raise DataError(f"Line {number} of the questions is not UTF-8: {error.reason}.") from None
+
+
+def _tell(text: str) -> None:
+    """What must be read even where logs are not wanted."""
+    print(text, file=sys.stderr, flush=True)
+
+
+class Screen:
+    """Where questions come from and answers go. typed: by a person; silent: answers are not shown."""
+
+    def __init__(self, conversation: Conversation, console: Console, typed: bool, silent: bool):
+        self._conversation, self._log, self._typed, self._silent = conversation, console, typed, silent
+        self._out = Console(markup=False, highlight=False)
+        self._names = [speaker.name for speaker in conversation.speakers]
+        wide = self._out.is_terminal and not self._out.is_dumb_terminal and self._out.width >= NARROW
+        self._columns = len(self._names) > 1 and wide
+
+    def greet(self, target: str) -> None:
+        """Who is there, and how to leave."""
+        instruction = self._conversation.speakers[0].renderer.instruction
+        self._log.print(f"{' and '.join(self._names)}: {target}. /help lists commands, Ctrl-D ends.")
+        if instruction:
+            self._log.print(f"Instruction: {instruction}", style="dim")
+
+    def typed(self) -> Iterator[str]:
+        """Lines that a person types, until Ctrl-D."""
+        with suppress(ImportError):
+            import readline  # noqa: F401  # line editing and history for input()
+        while True:
+            try:
+                yield self._line()
+            except KeyboardInterrupt:
+                self._log.print("\nCtrl-D or /quit ends.", style="dim")
+            except EOFError:
+                self._log.print()
+                return
+
+    def _line(self) -> str:
+        if sys.stdout.isatty() and not self._silent:
+            self._out.print()
+            return input("you: ")
+        self._log.print("\nyou: ", end="")
+        if not (line := sys.stdin.readline()):
+            raise EOFError
+        return line
+
+    def take(self, line: str) -> list[Reply] | None:
+        """A line from the user: the replies to a question, None for a command or an empty line."""
+        question = line.strip()
+        if line.startswith("/"):
+            self._obey(question)
+            return None
+        return self._ask(question) if question else None
+
+    def _obey(self, line: str) -> None:
+        word, _, text = line.partition(" ")
+        if word == "/quit":
+            raise EOFError
+        if word == "/help":
+            _tell(HELP)
+        elif word == "/reset":
+            self._conversation.reset()
+            self._log.print("A new conversation.", style="dim")
+        elif word == "/system":
+            self._conversation.system = text.strip()
+            now = f"now: {text.strip()}" if text.strip() else "taken away."
+            self._log.print(f"System message {now}", style="dim")
+        else:
+            raise ConfigError(f"{word} is not a command.\n{HELP}")
+
+    def _ask(self, question: str) -> list[Reply]:
+        replies: list[Reply] = []
+        stopped = False
+        with closing(self._conversation.ask(question)) as said:
+            try:
+                if self._columns and not self._silent:
+                    self._side_by_side(said, replies)
+                else:
+                    self._one_by_one(said, replies)
+            except KeyboardInterrupt:
+                if not self._typed:
+                    raise
+                stopped = True
+        if stopped:
+            kept = "; what stands above stays in the conversation" if replies else ""
+            self._log.print(f"\n(stopped{kept})", style="dim")
+        for reply in replies:
+            self._remark(reply)
+        return replies
+
+    def _one_by_one(self, said: Iterator[tuple[Reply, str]], replies: list[Reply]) -> None:
+        for reply, text in said:
+            if not replies or replies[-1] is not reply:
+                replies.append(reply)
+                self._write(f"{reply.name}: " if self._typed or len(self._names) > 1 else "")
+            self._write(text)
+            if reply.stop != "interrupted":
+                self._write("\n")
+
+    def _side_by_side(self, said: Iterator[tuple[Reply, str]], replies: list[Reply]) -> None:
+        try:
+            with Live(console=self._out, transient=True, refresh_per_second=12) as live:
+                for reply, _ in said:
+                    if not replies or replies[-1] is not reply:
+                        replies.append(reply)
+                    live.update(self._table(replies))
+        finally:
+            self._out.print(self._table(replies))
+
+    def _table(self, replies: Sequence[Reply]) -> Table:
+        table = Table(box=None, expand=True, padding=(0, 2, 0, 0), header_style="bold")
+        for name in self._names:
+            table.add_column(Text(name), ratio=1, overflow="fold")
+        texts = [reply.text.translate(VISIBLE) for reply in replies]
+        table.add_row(*map(Text, texts + [""] * (len(self._names) - len(texts))))
+        return table
+
+    def _write(self, text: str) -> None:
+        if text and not self._silent:
+            self._out.out(text.translate(VISIBLE) if self._out.is_terminal else text, end="")
+
+    def _remark(self, reply: Reply) -> None:
+        """Why an answer ended early, and what to do."""
+        if reply.stop != "length":
+            return
+        limit = self._conversation.speakers[0].model.max_tokens
+        full = reply.prompt_tokens + reply.completion_tokens >= limit
+        why = (
+            f"the model's {limit:,} tokens are full; /reset starts a new conversation"
+            if full
+            else f"after {reply.completion_tokens} tokens; --max-tokens allows more"
+        )
+        self._log.print(f"({reply.name} was cut off: {why})", style="dim")

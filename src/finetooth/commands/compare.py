@@ -1,0 +1,252 @@
+"""`finetooth compare RUN RUN...`: what their candidates score, which tuned model is better, and what differs.
+
+Runs are compared on the rows that they share: the same id and the same content. These are validation rows;
+records of the sealed test only where every run has opened it, and then nothing is opened again.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console, Group
+from rich.table import Table
+from rich.text import Text
+
+from finetooth.commands import workspace
+from finetooth.data.examples import from_json
+from finetooth.errors import ConfigError, GradeError
+from finetooth.evaluation import ledger
+from finetooth.evaluation.statistics import ALPHA, compare
+from finetooth.evaluation.summary import TUNED, percent, points
+from finetooth.rundir import read_json, read_jsonl
+from finetooth.types import Example
+
+ORDER = ("majority", "bag-of-words", "zero-shot")  # then the rest as they come, the tuned model last
+COLOURS = {"better": "bold green", "not proven": "bold yellow", "worse": "bold red"}
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluated:
+    """A run's result on one split. score_I: of the tuned model, by id. content_I: what was asked, by id."""
+
+    path: Path
+    summary: dict[str, Any]
+    score_I: dict[str, float | None]
+    content_I: dict[str, Any]
+    settings: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class CompareReport:
+    """The runs in the order given; comparisons of every later run with the first one."""
+
+    split: str
+    runs: list[dict[str, Any]]
+    comparisons: list[dict[str, Any]]
+    differences: dict[str, list[Any]]
+    ok: bool = True
+
+    def to_json(self) -> dict[str, Any]:
+        """The report as plain JSON values."""
+        return {
+            "split": self.split,
+            "runs": self.runs,
+            "comparisons": self.comparisons,
+            "differences": self.differences,
+        }
+
+    def print(self, console: Console) -> None:
+        """Scores, comparisons in words, and the settings that differ."""
+        console.print(Group(_scores(self), Text()))
+        for comparison in self.comparisons:
+            words = comparison["words"]
+            said = Text(words)
+            said.stylize(COLOURS[comparison["verdict"]], 0, words.find(":") + 1)
+            console.print(said)
+        if len(self.comparisons) > 1:
+            console.print(f"{len(self.comparisons)} comparisons: their p are adjusted (Holm).", style="dim")
+        if self.split == "test":
+            console.print("Choosing among runs by the sealed test uses it up: a new test is needed after.")
+        console.print()
+        console.print(_settings(self))
+
+
+def run(paths: Sequence[Path], sealed: bool) -> CompareReport:
+    """Compare the tuned models of evaluated runs, every later one with the first.
+
+    Raises ConfigError for a run that was not evaluated, or has not opened its sealed test; GradeError where
+    two runs share no row.
+    """
+    if len({path.resolve() for path in paths}) < len(paths) or len(paths) < 2:
+        raise ConfigError("compare takes two or more different runs: finetooth compare RUN RUN")
+    split = "test" if sealed else "validation"
+    missing = [path for path in paths if not (path / "evaluate" / split / "summary.json").is_file()]
+    if missing:
+        flag = " --sealed" if sealed else ""
+        todo = "\n".join(f"  finetooth evaluate {path}{flag}" for path in missing)
+        what = "The sealed test was not opened" if sealed else "Not evaluated yet"
+        raise ConfigError(f"{what} in {', '.join(map(str, missing))}. First:\n{todo}")
+    runs = [_read(path, split) for path in paths]
+    pairs = [_paired(runs[0], other) for other in runs[1:]]
+    _adjust(pairs)
+    listed = [{"run": str(each.path), **each.summary} for each in runs]
+    return CompareReport(split, listed, pairs, _differences(runs))
+
+
+def _read(path: Path, split: str) -> Evaluated:
+    folder = path / "evaluate" / split
+    summary = read_json(folder / "summary.json")
+    records = [line for line in read_jsonl(folder / "records.jsonl") if line["candidate"] == TUNED]
+    if not records:
+        raise ConfigError(f"{path}: no {split} records of a tuned model. First: finetooth evaluate {path}")
+    examples = _opened(path, summary) if split == "test" else _validation(path)
+    content = {example.id: (example.context, example.answers) for example in examples}
+    score = {line["id"]: line["score"] for line in records}
+    if unknown := score.keys() - content.keys():
+        raise GradeError(f"{path}: records of rows that its data does not hold, such as {min(unknown)}.")
+    return Evaluated(path, summary, score, content, _flat(path))
+
+
+def _validation(path: Path) -> list[Example]:
+    return [from_json(line) for line in read_jsonl(path / "data" / "validation.jsonl")]
+
+
+def _opened(path: Path, summary: Mapping[str, Any]) -> list[Example]:
+    """The test rows of the look that this summary is of. The ledger knows that look, so it is no new one."""
+    for event in reversed(list(read_jsonl(path / "ledger.jsonl"))):
+        if event["event"] == "result" and event["summary"] == summary:
+            return ledger.open_sealed(path, event["digest"], time.time)
+    raise ConfigError(
+        f"{path}: its ledger holds no look with the result in evaluate/test. "
+        f"First: finetooth evaluate {path} --sealed"
+    )
+
+
+def _paired(base: Evaluated, other: Evaluated) -> dict[str, Any]:
+    """The candidate minus the base over the rows that both answered, with the words for it."""
+    both = [id for id in base.score_I if id in other.score_I]
+    same = [id for id in both if base.content_I[id] == other.content_I[id]]
+    graders = {base.summary["grader"], other.summary["grader"]}
+    names = f"{base.path} and {other.path}"
+    if len(graders) > 1:
+        raise GradeError(f"{names} were graded by {' and '.join(sorted(graders))}: scores of two kinds.")
+    if not same:
+        changed = f"; {len(both)} ids are in both, with other content" if both else ""
+        raise GradeError(
+            f"{names} share no row of the {base.summary['split']} split{changed}. "
+            "Runs share rows when their data files, data.validation, data.test and seed agree."
+        )
+    pairs = [(base.score_I[id], other.score_I[id]) for id in same]
+    graded = [(one, two) for one, two in pairs if one is not None and two is not None]
+    if not graded:
+        raise GradeError(f"{names}: the grader failed on every row that they share.")
+    result = asdict(compare([one for one, _ in graded], [two for _, two in graded]))
+    scores = [sum(column) / len(graded) for column in zip(*graded, strict=True)]
+    left_out = {
+        "only_in_baseline": len(base.score_I.keys() - other.score_I.keys()),
+        "only_in_candidate": len(other.score_I.keys() - base.score_I.keys()),
+        "other_content": len(both) - len(same),
+        "not_graded": len(same) - len(graded),
+    }
+    if left_out["not_graded"]:
+        result["verdict"] = "not proven"
+    about = {"baseline": str(base.path), "candidate": str(other.path), "scores": scores}
+    return {**about, **result, "left_out": left_out}
+
+
+def _adjust(pairs: list[dict[str, Any]]) -> None:
+    """Holm's step-down over the comparisons (Holm 1979): `p` stays, `p_adjusted` decides; then the words."""
+    largest = 0.0
+    for rank, pair in enumerate(sorted(pairs, key=lambda pair: float(pair["p"]))):
+        largest = max(largest, min(1.0, (len(pairs) - rank) * pair["p"]))
+        pair["p_adjusted"] = largest
+        if largest >= ALPHA:
+            pair["verdict"] = "not proven"
+    for pair in pairs:
+        pair["words"] = _words(pair)
+
+
+def _words(pair: Mapping[str, Any]) -> str:
+    base, other = map(percent, pair["scores"])
+    p = "p < 0.001" if pair["p_adjusted"] < 0.001 else f"p = {pair['p_adjusted']:.3f}"
+    words = (
+        f"{pair['verdict'].capitalize()}: {pair['candidate']} scores {other}, {pair['baseline']} {base} on "
+        f"the {pair['n']:,} rows that they share; the difference is {points(pair['difference'])} points, 95% "
+        f"interval {points(pair['low'])} to {points(pair['high'])} ({p})."
+    )
+    if pair["verdict"] == "not proven":
+        words += f" So many rows find a true difference of {100 * pair['mde']:.1f} points four times in five."
+    names = {
+        "only_in_baseline": f"only in {pair['baseline']}",
+        "only_in_candidate": f"only in {pair['candidate']}",
+        "other_content": "with the same id and other content",
+        "not_graded": "that a grader failed on, so the verdict is open",
+    }
+    left = [f"{count:,} {names[key]}" for key, count in pair["left_out"].items() if count]
+    return f"{words} Left out are rows: {'; '.join(left)}." if left else words
+
+
+def _flat(path: Path) -> dict[str, Any]:
+    """Every setting of a run by its dotted key, with what the settings do not say: the base's weights."""
+
+    def walk(values: Mapping[str, Any], prefix: str) -> dict[str, Any]:
+        flat: dict[str, Any] = {}
+        for key, value in values.items():
+            nested = isinstance(value, dict) and key != "columns"
+            flat |= walk(value, f"{prefix}{key}.") if nested else {f"{prefix}{key}": value}
+        return flat
+
+    settings = walk(workspace.load_config(path).model_dump(mode="json"), "")
+    settings["training rows"] = read_json(path / "data" / "split.json")["train"]
+    environment = path / "environment.json"
+    digest = (read_json(environment).get("model") or {}).get("digest") if environment.is_file() else None
+    return settings | {"weights of the base (sha256)": digest and digest[:12]}
+
+
+def _differences(runs: Sequence[Evaluated]) -> dict[str, list[Any]]:
+    keys = dict.fromkeys(key for each in runs for key in each.settings)
+    values = {key: [each.settings.get(key) for each in runs] for key in keys if key != "name"}
+    return {key: found for key, found in values.items() if any(value != found[0] for value in found)}
+
+
+def _scores(report: CompareReport) -> Table:
+    """One row a candidate, one column a run: the score and its interval."""
+    by_run = [{entry["name"]: entry for entry in each["candidates"]} for each in report.runs]
+    names = dict.fromkeys([*ORDER, *(name for entries in by_run for name in entries if name != TUNED), TUNED])
+    where = "the sealed test" if report.split == "test" else "the validation rows"
+    table = _table(f"Scores on {where}, with 95% intervals")
+    table.add_column("candidate")
+    for each in report.runs:
+        heading = f"{each['run']}\n{each['n']:,} rows, graded by {each['grader']}"
+        table.add_column(Text(heading), justify="right", overflow="fold")
+    for name in names:
+        entries = [entries.get(name) for entries in by_run]
+        if any(entries):
+            table.add_row(Text(name), *map(_cell, entries), style="bold" if name == TUNED else None)
+    return table
+
+
+def _cell(entry: Mapping[str, Any] | None) -> Text:
+    if entry is None or entry["score"] is None:
+        return Text("–")
+    return Text(f"{percent(entry['score'])}  {percent(entry['low'])} – {percent(entry['high'])}")
+
+
+def _settings(report: CompareReport) -> Table | Text:
+    if not report.differences:
+        return Text("Their settings are the same.")
+    table = _table("What differs in their settings")
+    table.add_column("key")
+    for each in report.runs:
+        table.add_column(Text(each["run"]), overflow="fold")
+    for key, values in report.differences.items():
+        table.add_row(Text(key), *(Text("–" if value is None else str(value)) for value in values))
+    return table
+
+
+def _table(title: str) -> Table:
+    return Table(title=Text(title, "bold"), title_justify="left", box=None, padding=(0, 2, 0, 0))

@@ -1,0 +1,232 @@
+"""`finetooth compare`: which rows two runs share, what is computed on them, and what is refused."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from made_up_run import made_up_run
+
+from finetooth.cli import invoke
+from finetooth.commands.compare import CompareReport, _adjust, run
+from finetooth.errors import ConfigError, DataError, GradeError
+from finetooth.evaluation.statistics import compare
+from finetooth.rundir import read_json, read_jsonl, write_json, write_jsonl
+
+
+def made(folder: Path, name: str, tuned: float, test: bool = True) -> Path:
+    path = made_up_run(folder / name, name, tuned, test)
+    write_json(path / "data" / "split.json", {"train": 2_100})
+    return path
+
+
+@pytest.fixture
+def runs(tmp_path: Path) -> tuple[Path, Path]:
+    return made(tmp_path, "first", 0.7), made(tmp_path, "second", 0.86)
+
+
+def tuned_scores(path: Path, split: str = "validation") -> dict[str, float]:
+    records = read_jsonl(path / "evaluate" / split / "records.jsonl")
+    return {line["id"]: line["score"] for line in records if line["candidate"] == "tuned"}
+
+
+def rewritten(path: Path, change: Any) -> None:
+    """Put every line of a .jsonl file through `change`; None takes it out."""
+    lines = [change(index, line) for index, line in enumerate(read_jsonl(path))]
+    write_jsonl(path, [line for line in lines if line is not None])
+
+
+def expected(first: Path, second: Path, ids: list[str], split: str = "validation") -> Any:
+    one, two = tuned_scores(first, split), tuned_scores(second, split)
+    return compare([one[id] for id in ids], [two[id] for id in ids])
+
+
+def assert_is(found: dict[str, Any], want: Any) -> None:
+    for name in ("n", "difference", "low", "high", "p", "gained", "lost"):
+        assert found[name] == getattr(want, name), name
+
+
+def test_runs_of_the_same_rows_are_compared_row_by_row(runs: tuple[Path, Path]) -> None:
+    report = run(runs, False)
+    (found,) = report.comparisons
+    assert_is(found, expected(*runs, sorted(tuned_scores(runs[0]))))
+    assert found["verdict"] == "better" and found["n"] == 240
+    assert not any(found["left_out"].values())
+    assert found["words"].startswith(f"Better: {runs[1]} scores ")
+    assert report.split == "validation"
+    back = run(runs[::-1], False).comparisons[0]
+    assert (back["difference"], back["verdict"]) == (-found["difference"], "worse")
+
+
+def test_only_rows_with_the_same_content_count(runs: tuple[Path, Path]) -> None:
+    """Planted: three questions were changed under the same ids, five rows are in one run only."""
+    first, second = runs
+
+    def planted(index: int, line: dict[str, Any]) -> dict[str, Any]:
+        if index < 3:
+            line["context"][0]["content"] += " Please."
+        return line
+
+    rewritten(second / "data" / "validation.jsonl", planted)
+    gone = {f"validation-{index:04}" for index in range(10, 15)}
+    for name in ("data/validation.jsonl", "evaluate/validation/records.jsonl"):
+        rewritten(second / name, lambda index, line: None if line["id"] in gone else line)
+    (found,) = run(runs, False).comparisons
+    ids = [id for id in tuned_scores(first) if id not in gone][3:]
+    assert_is(found, expected(first, second, ids))
+    assert found["n"] == 240 - 3 - 5
+    assert found["left_out"] == {
+        "only_in_baseline": 5,
+        "only_in_candidate": 0,
+        "other_content": 3,
+        "not_graded": 0,
+    }
+    assert "5 only in" in found["words"] and "3 with the same id and other content" in found["words"]
+
+
+def test_an_answer_that_changed_is_another_row(runs: tuple[Path, Path]) -> None:
+    def changed(index: int, line: dict[str, Any]) -> dict[str, Any]:
+        return {**line, "answers": [{"text": "other", "role": "target"}]} if index == 0 else line
+
+    rewritten(runs[1] / "data" / "validation.jsonl", changed)
+    assert run(runs, False).comparisons[0]["left_out"]["other_content"] == 1
+
+
+def test_a_failed_grader_leaves_the_verdict_open(runs: tuple[Path, Path]) -> None:
+    records = runs[1] / "evaluate" / "validation" / "records.jsonl"
+    first = next(line["id"] for line in read_jsonl(records) if line["candidate"] == "tuned")
+    rewritten(
+        records,
+        lambda index, line: {**line, "score": None}
+        if (line["id"], line["candidate"]) == (first, "tuned")
+        else line,
+    )
+    (found,) = run(runs, False).comparisons
+    assert found["n"] == 239 and found["left_out"]["not_graded"] == 1
+    assert found["verdict"] == "not proven"
+
+
+def test_runs_without_a_common_row_are_refused(runs: tuple[Path, Path]) -> None:
+    for name in ("data/validation.jsonl", "evaluate/validation/records.jsonl"):
+        rewritten(runs[1] / name, lambda index, line: {**line, "id": f"other-{line['id']}"})
+    with pytest.raises(GradeError, match="share no row of the validation split"):
+        run(runs, False)
+
+
+def test_scores_of_two_kinds_are_refused(runs: tuple[Path, Path]) -> None:
+    summary = runs[1] / "evaluate" / "validation" / "summary.json"
+    write_json(summary, {**read_json(summary), "grader": "f1"})
+    with pytest.raises(GradeError, match="graded by f1 and label"):
+        run(runs, False)
+
+
+def test_the_sealed_test_is_compared_only_where_every_run_opened_it(
+    tmp_path: Path, runs: tuple[Path, Path]
+) -> None:
+    before = [(path / "ledger.jsonl").read_bytes() for path in runs]
+    report = run(runs, True)
+    assert report.split == "test"
+    assert_is(report.comparisons[0], expected(*runs, sorted(tuned_scores(runs[0], "test")), "test"))
+    assert [(path / "ledger.jsonl").read_bytes() for path in runs] == before, "no look was added"
+    closed = made(tmp_path, "closed", 0.9, test=False)
+    with pytest.raises(ConfigError, match=f"finetooth evaluate {closed} --sealed"):
+        run([runs[0], closed], True)
+    assert not any(event["event"] == "opened" for event in read_jsonl(closed / "ledger.jsonl"))
+
+
+def test_a_result_that_the_ledger_does_not_know_is_refused(runs: tuple[Path, Path]) -> None:
+    summary = runs[1] / "evaluate" / "test" / "summary.json"
+    write_json(summary, {**read_json(summary), "n": 521})
+    with pytest.raises(ConfigError, match="ledger holds no look"):
+        run(runs, True)
+
+
+def test_a_changed_test_is_refused(runs: tuple[Path, Path]) -> None:
+    sealed = runs[1] / "data" / "sealed.jsonl"
+    sealed.write_text(sealed.read_text().replace("PIN", "pin"))
+    with pytest.raises(DataError, match="not the file that was sealed"):
+        run(runs, True)
+
+
+def test_several_comparisons_are_adjusted() -> None:
+    """Holm 1979: (0.01, 0.03, 0.04) become 3 x 0.01, 2 x 0.03, and 0.06 again, not below the one before."""
+    base = {"scores": [0.5, 0.6], "n": 50, "difference": 0.1, "low": 0.01, "high": 0.2, "mde": 0.1}
+    base |= {"left_out": {}, "baseline": "a", "candidate": "b", "verdict": "better"}
+    pairs: list[dict[str, Any]] = [{**base, "p": p} for p in (0.03, 0.04, 0.01)]
+    _adjust(pairs)
+    assert [pair["p_adjusted"] for pair in pairs] == pytest.approx([0.06, 0.06, 0.03])
+    assert [pair["verdict"] for pair in pairs] == ["not proven", "not proven", "better"]
+    alone = [{**base, "p": 0.04}]
+    _adjust(alone)
+    assert alone[0]["verdict"] == "better"
+
+
+def test_what_differs_in_the_settings_is_listed(runs: tuple[Path, Path]) -> None:
+    config = runs[1] / "config.yaml"
+    config.write_text(config.read_text().replace("rank: 16", "rank: 32").replace("seed: 1", "seed: 2"))
+    write_json(runs[1] / "data" / "split.json", {"train": 2_000})
+    write_json(runs[0] / "environment.json", {"model": {"digest": "a" * 64}})
+    write_json(runs[1] / "environment.json", {"model": {"digest": "b" * 64}})
+    assert run(runs, False).differences == {
+        "train.rank": [16, 32],
+        "seed": [1, 2],
+        "training rows": [2_100, 2_000],
+        "weights of the base (sha256)": ["a" * 12, "b" * 12],
+    }
+
+
+def test_the_command_prints_one_table_or_one_object(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "110")
+    for name, tuned in (("first", 0.7), ("second", 0.86), ("third", 0.71)):
+        made(Path("runs"), name, tuned)
+    names = ["runs/first", "runs/second", "runs/third"]
+    assert invoke(["compare", *names, "--json"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert [each["run"] for each in result["runs"]] == names
+    assert [(each["baseline"], each["candidate"]) for each in result["comparisons"]] == [
+        ("runs/first", "runs/second"),
+        ("runs/first", "runs/third"),
+    ]
+    assert invoke(["compare", *names]) == 0
+    shown = capsys.readouterr().out
+    (tuned,) = [line for line in shown.splitlines() if line.startswith("  tuned")]
+    for each in result["runs"]:
+        entry = next(entry for entry in each["candidates"] if entry["name"] == "tuned")
+        assert f"{100 * entry['score']:.1f}%" in tuned and f"{100 * entry['low']:.1f}%" in tuned
+    assert "Better: runs/second" in shown and "Not proven: runs/third" in shown
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["runs/first"], "takes two or more different runs"),
+        (["runs/first", "runs/first"], "takes two or more different runs"),
+        (["runs/first", "nowhere"], "Runs here: runs/fresh, runs/first."),
+        (["runs/first", "runs/fresh"], "finetooth evaluate runs/fresh"),
+        ([], "Missing argument"),
+    ],
+)
+def test_a_mistake_is_one_message(
+    arguments: list[str],
+    words: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    made(Path("runs"), "first", 0.7)
+    made_up_run(Path("runs/fresh"), evaluated=False)
+    assert invoke(["compare", *arguments]) == 2
+    printed = capsys.readouterr()
+    assert words in printed.err and printed.out == ""
+
+
+def test_the_report_says_what_it_holds(runs: tuple[Path, Path]) -> None:
+    report = run(runs, False)
+    assert isinstance(report, CompareReport) and report.ok
+    assert json.loads(json.dumps(report.to_json(), allow_nan=False)) == report.to_json()

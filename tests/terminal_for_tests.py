@@ -1,0 +1,83 @@
+"""A real pseudo-terminal with a program in it, typed at and read like a person would."""
+
+from __future__ import annotations
+
+import os
+import pty
+import select
+import subprocess
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+
+class Terminal:
+    """A program at a terminal of 100 columns. NO_COLOR and TERM=dumb, unless `environment` says otherwise."""
+
+    def __init__(
+        self, command: Sequence[object], folder: Path, environment: Mapping[str, str] | None = None
+    ) -> None:
+        ours, theirs = pty.openpty()
+        self._handle = ours
+        self.text = ""
+        self._read_to = 0
+        given = {**os.environ, "COLUMNS": "100", "LINES": "40", "TERM": "dumb", "NO_COLOR": "1"}
+        self.process = subprocess.Popen(
+            [str(word) for word in command],
+            stdin=theirs,
+            stdout=theirs,
+            stderr=theirs,
+            cwd=folder,
+            env={**given, **(environment or {})},
+            start_new_session=True,
+            preexec_fn=_take_terminal,
+        )
+        os.close(theirs)
+
+    def type(self, text: str) -> None:
+        """Press keys: \\n is Enter, \\x03 Ctrl-C, \\x04 Ctrl-D, \\t Tab."""
+        os.write(self._handle, text.encode())
+
+    def wait_for(self, words: str, seconds: float = 60.0) -> str:
+        """Read on until these words appear behind what was waited for before; all text between."""
+        deadline = time.monotonic() + seconds
+        while words not in self.text[self._read_to :]:
+            if not self._read(deadline):
+                raise AssertionError(f"{words!r} did not come. Shown:\n{self.text}")
+        start, end = self._read_to, self.text.index(words, self._read_to) + len(words)
+        self._read_to = end
+        return self.text[start:end]
+
+    def wait_for_more(self, characters: int, seconds: float = 60.0) -> None:
+        """Read until so many more characters have been shown."""
+        deadline, enough = time.monotonic() + seconds, len(self.text) + characters
+        while len(self.text) < enough:
+            assert self._read(deadline), f"Nothing more came. Shown:\n{self.text}"
+
+    def end(self, seconds: float = 60.0) -> int:
+        """Read until the program ends, and its exit code."""
+        deadline = time.monotonic() + seconds
+        while self._read(deadline):
+            pass
+        code = self.process.wait(max(1.0, deadline - time.monotonic()))
+        os.close(self._handle)
+        return code
+
+    def _read(self, deadline: float) -> bool:
+        """Whether there was something to read before the deadline."""
+        if not select.select([self._handle], [], [], max(0.0, deadline - time.monotonic()))[0]:
+            return False
+        try:
+            found = os.read(self._handle, 1 << 16)
+        except OSError:  # the other end is closed
+            return False
+        self.text += found.decode("utf-8", "replace").replace("\r\n", "\n")
+        return bool(found)
+
+
+def _take_terminal() -> None:
+    """Make the terminal the session's own, so that Ctrl-C is a signal."""
+    import fcntl
+    import termios
+
+    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
