@@ -90,7 +90,7 @@ def messages() -> list[tuple[str, list[str]]]:
 
 def test_what_a_message_says_to_type_can_be_typed() -> None:
     """Verbs and flags in all texts of the source exist; prose about finetooth itself is told by its word."""
-    prose = {"stopped", "itself", "cannot", "asks", "chooses", "takes", "turns", "is", "has", "VERB", "X"}
+    prose = {"as", "raises", "stopped", "uses", "with", "X"}
     checked = 0
     for where, words in messages():
         if not words or words[0].strip(".") in prose or not words[0].isalpha():
@@ -215,8 +215,6 @@ def test_check_ends_with_what_to_type_next(rows: Path, task: Path, capsys) -> No
     assert f"data: {{train: {rows}}}" in capsys.readouterr().out.splitlines()[-1]
     assert invoke(["check", str(task), "--quiet"]) == 0
     assert "Next:" not in capsys.readouterr().out
-    rows.write_text(ROWS.replace("label", "lable"))
-    assert invoke(["check", str(task)]) != 0
     broken = task.with_name("broken.csv")
     broken.write_text("text,label\n" + "fine,yes\n" * 20 + ",no\n" * 9)
     assert invoke(["check", str(broken)]) == 1

@@ -106,6 +106,6 @@ def test_bash_completes_at_a_terminal(here: Path) -> None:
     ):
         terminal.type(f"finetooth {typed}")
         terminal.wait_for(f"finetooth {completed}")
-        terminal.type("\x03")
+        terminal.type("\x15")  # Ctrl-U: an empty line again
     terminal.type("exit\n")
     terminal.end()

@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 
-
 class Report(Protocol):
     """What every command returns."""
 

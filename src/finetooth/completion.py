@@ -18,8 +18,8 @@ from pydantic.fields import FieldInfo
 from finetooth.config import EMBEDDED
 
 SHELLS = {
-    "bash": 'echo \'eval "$(finetooth completion bash)"\' >> ~/.bashrc',
-    "zsh": 'echo \'eval "$(finetooth completion zsh)"\' >> ~/.zshrc',
+    "bash": "echo 'eval \"$(finetooth completion bash)\"' >> ~/.bashrc",
+    "zsh": "echo 'eval \"$(finetooth completion zsh)\"' >> ~/.zshrc",
     "fish": "finetooth completion fish > ~/.config/fish/completions/finetooth.fish",
 }
 TASK_FILES = (".yaml", ".yml", ".toml")

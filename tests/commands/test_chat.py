@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import copy
+import io
 import json
 import os
 import subprocess
 import sys
+from contextlib import chdir, redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
 
 import pytest
 from models_for_tests import CONFIGS, tiny_model_dir
-from rich.console import Console
 from terminal_for_tests import Terminal
 
 import finetooth as ft
-from finetooth.commands import chat, conversation, evaluate
+from finetooth.cli import invoke
+from finetooth.commands import conversation, evaluate
 from finetooth.commands.workspace import load_config
 from finetooth.model.small import random_model
 
@@ -27,12 +29,12 @@ INSTRUCTION = "Name the color."
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A model, and two runs of it that know their task: an adapter in runs/lora, all weights in runs/full."""
+    """A model and two runs of it: an adapter in runs/lora; all weights in runs/full, which knows its task."""
     folder = tmp_path_factory.mktemp("place")
     model = tiny_model_dir(folder / "model")
     for name, adapter in (("lora", "lora"), ("full", "none")):
         task = {"model": str(model), "instruction": INSTRUCTION, "data": {"train": ROWS}}
-        train = {"adapter": adapter, "learning_rate": 0.02 if adapter == "lora" else 0.01, "epochs": 6}
+        train = {"adapter": adapter, "learning_rate": 0.01, "epochs": 6 if adapter == "none" else 3}
         ft.run({**task, "train": train, "evaluate": {"shots": [0]}}, folder / "runs" / name, quiet=True)
     return folder
 
@@ -52,11 +54,19 @@ def command(*arguments: object) -> list[str]:
 
 
 def piped(folder: Path, text: str | bytes, *arguments: object) -> subprocess.CompletedProcess[str]:
-    given = text if isinstance(text, bytes) else text.encode()
-    done = subprocess.run(command(*arguments), cwd=folder, input=given, capture_output=True)
-    return subprocess.CompletedProcess(
-        done.args, done.returncode, done.stdout.decode(), done.stderr.decode()
-    )
+    """The command with this text in a pipe, in this process: importing torch takes longer than answering."""
+    ours, theirs = os.pipe()
+    os.write(theirs, text if isinstance(text, bytes) else text.encode())
+    os.close(theirs)
+    words = ["chat", *map(str, arguments)]
+    out, err, before = io.StringIO(), io.StringIO(), sys.stdin
+    with os.fdopen(ours) as given, redirect_stdout(out), redirect_stderr(err), chdir(folder):
+        sys.stdin = given
+        try:
+            code = invoke(words)
+        finally:
+            sys.stdin = before
+    return subprocess.CompletedProcess(words, code, out.getvalue(), err.getvalue())
 
 
 def asked(model: ft.Model, renderer: Any, *messages: ft.Message, **sampling: Any) -> tuple[str, int]:
@@ -71,10 +81,16 @@ def asked(model: ft.Model, renderer: Any, *messages: ft.Message, **sampling: Any
 
 @pytest.mark.parametrize("name", ["lora", "full"])
 def test_a_piped_question_is_answered_as_in_evaluation(place: Path, name: str) -> None:
-    done = piped(place, "7 of apple?\n\n9 of plum?\n", f"runs/{name}", "--quiet")
+    done = piped(place, "7 of apple?\n\n/reset\n9 of plum?\n", f"runs/{name}", "--quiet")
     assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines() == ["red", "blue"]
     assert done.stderr == ""
+    run = place / "runs" / name
+    task = load_config(run)
+    tuned, renderer = evaluate.load_tuned(task, run), evaluate.run_renderer(task, run)
+    tuned.add_stop(renderer.stop_id)
+    questions = [ft.Message("user", "7 of apple?"), ft.Message("user", "9 of plum?")]
+    assert done.stdout == "".join(f"{asked(tuned, renderer, question)[0]}\n" for question in questions)
+    assert name == "lora" or done.stdout == "red\nblue\n"
 
 
 @pytest.mark.parametrize("name", ["lora", "full"])
@@ -150,7 +166,10 @@ def test_what_is_too_long_is_said_and_nothing_is_dropped(place: Path) -> None:
     assert 2 < len(grown.stdout.splitlines()) < 40, "what fitted was answered"
     cut = piped(place, "hello", "model", "--max-tokens", 3)
     assert "--max-tokens allows more" in cut.stderr
-    full = piped(place, "hello", "model", "--max-tokens", 1000)
+    renderer = conversation.Renderer(ft.Model.load(place / "model").tokenizer)
+    sizes = {n: len(renderer.context_row([ft.Message("user", "ok " * n)])) for n in range(20, 250)}
+    near = max(n for n, size in sizes.items() if size < 255)
+    full = piped(place, "ok " * near, "model", "--max-tokens", 1000)
     assert "the model's 256 tokens are full" in full.stderr
 
 
@@ -199,7 +218,7 @@ def test_text_is_there_before_the_answer_ends(endless: Path) -> None:
 
 
 def test_a_conversation_at_a_terminal(place: Path) -> None:
-    terminal = Terminal(command("runs/lora"), place)
+    terminal = Terminal(command("runs/full"), place)
     assert INSTRUCTION in terminal.wait_for("you: ")
     terminal.type("7 of apple?\n")
     assert "tuned: red\n" in terminal.wait_for("you: ")
@@ -209,6 +228,8 @@ def test_a_conversation_at_a_terminal(place: Path) -> None:
     assert "takes 256" in terminal.wait_for("you: ")
     terminal.type("\x03")
     assert "Ctrl-D or /quit ends." in terminal.wait_for("you: ")
+    terminal.type("/reset\n")
+    terminal.wait_for("you: ")
     terminal.type("9 of plum?\n")
     assert "tuned: blue\n" in terminal.wait_for("you: ")
     terminal.type("\x04")
@@ -229,7 +250,7 @@ def test_ctrl_c_stops_the_answer_and_not_the_conversation(endless: Path) -> None
 
 
 def test_two_answers_stand_side_by_side(place: Path) -> None:
-    terminal = Terminal(command("runs/lora", "--both", "--max-tokens", 6), place, {"TERM": "xterm"})
+    terminal = Terminal(command("runs/full", "--both", "--max-tokens", 6), place, {"TERM": "xterm"})
     terminal.wait_for("you: ")
     terminal.type("7 of apple?\n")
     shown = terminal.wait_for("you: ")
@@ -268,15 +289,3 @@ def test_an_interrupted_speaker_keeps_what_it_said(endless: Path) -> None:
     assert speaker.messages == [ft.Message("user", "hello"), ft.Message("assistant", reply.text)]
     talk.reset()
     assert speaker.messages == []
-
-
-def test_a_quiet_chat_from_python_reports_its_turns(
-    place: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    ours, theirs = os.pipe()
-    os.write(theirs, b"7 of apple?\n")
-    os.close(theirs)
-    with os.fdopen(ours) as given:
-        monkeypatch.setattr(sys, "stdin", given)
-        report = chat.run(str(place / "runs/lora"), False, ft.Sampling(), True, Console(quiet=True))
-    assert [turn["answers"][0]["text"] for turn in report.to_json()["turns"]] == ["red"]

@@ -99,9 +99,9 @@ def test_a_failed_grader_leaves_the_verdict_open(runs: tuple[Path, Path]) -> Non
     first = next(line["id"] for line in read_jsonl(records) if line["candidate"] == "tuned")
     rewritten(
         records,
-        lambda index, line: {**line, "score": None}
-        if (line["id"], line["candidate"]) == (first, "tuned")
-        else line,
+        lambda index, line: (
+            {**line, "score": None} if (line["id"], line["candidate"]) == (first, "tuned") else line
+        ),
     )
     (found,) = run(runs, False).comparisons
     assert found["n"] == 239 and found["left_out"]["not_graded"] == 1
@@ -194,7 +194,7 @@ def test_the_command_prints_one_table_or_one_object(
     ]
     assert invoke(["compare", *names]) == 0
     shown = capsys.readouterr().out
-    (tuned,) = [line for line in shown.splitlines() if line.startswith("  tuned")]
+    (tuned,) = [line for line in shown.splitlines() if line.strip().startswith("tuned ")]
     for each in result["runs"]:
         entry = next(entry for entry in each["candidates"] if entry["name"] == "tuned")
         assert f"{100 * entry['score']:.1f}%" in tuned and f"{100 * entry['low']:.1f}%" in tuned
@@ -206,7 +206,7 @@ def test_the_command_prints_one_table_or_one_object(
     [
         (["runs/first"], "takes two or more different runs"),
         (["runs/first", "runs/first"], "takes two or more different runs"),
-        (["runs/first", "nowhere"], "Runs here: runs/fresh, runs/first."),
+        (["runs/first", "nowhere"], "Runs here: runs/first, runs/fresh."),
         (["runs/first", "runs/fresh"], "finetooth evaluate runs/fresh"),
         ([], "Missing argument"),
     ],

@@ -23,6 +23,7 @@ from finetooth.model.attention import Attends, TreeAttention
 from finetooth.model.choose import Choice
 from finetooth.model.decode import Decoder, Network, RowDecoder, TreeDecoder
 from finetooth.model.device import named, narrow, on_device, resolve_device, resolve_dtype
+from finetooth.model.generate import Written
 from finetooth.model.head import Head
 from finetooth.model.sampling import check_sampling
 from finetooth.tree import Ints, PrefixTree, Row
@@ -187,11 +188,9 @@ class Model:
 
     def stream(self, contexts: Sequence[Row], sampling: Sampling) -> Iterator[Piece]:
         """The same answers while they are written: pieces of text that no later token changes."""
-        if self.tokenizer is None:
-            raise ModelError("Streaming text needs the model's tokenizer, and this model has none.")
         return streaming.stream(self._written(contexts, sampling), self.tokenizer, sampling.stop)
 
-    def _written(self, contexts: Sequence[Row], sampling: Sampling) -> generate.Written:
+    def _written(self, contexts: Sequence[Row], sampling: Sampling) -> Written:
         check_sampling(sampling, self.tokenizer is not None)
         for row in contexts:
             self._check(row.tokens, len(row) - 1)

@@ -6,18 +6,28 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 
 from finetooth.data.tokens import Tokenizer
+from finetooth.errors import ModelError
 from finetooth.model.generate import Written
 from finetooth.types import Piece
 
-BYTE = re.compile(r"<0x[0-9A-F]{2}>")  # how SentencePiece names the tokens of single bytes
+# How SentencePiece names the tokens of single bytes; ids without a token (padding of the vocabulary) are
+# left out of a text, so what stands around them is one group too.
+BYTE = re.compile(r"<0x[0-9A-F]{2}>|")
 UNDECIDED = "\N{REPLACEMENT CHARACTER}"  # how bytes read that do not make a character, or not yet
 
 
-def stream(written: Written, tokenizer: Tokenizer, strings: Sequence[str]) -> Iterator[Piece]:
+def stream(written: Written, tokenizer: Tokenizer | None, strings: Sequence[str]) -> Iterator[Piece]:
     """The new text of each answer after each of its tokens. strings: the stop strings.
 
-    A piece without text is left out, except the last of an answer, which carries its completion.
+    A piece without text is left out, except the last of an answer, which carries its completion. Raises
+    ModelError without a tokenizer.
     """
+    if tokenizer is None:
+        raise ModelError("Streaming text needs the model's tokenizer, and this model has none.")
+    return _pieces(written, tokenizer, strings)
+
+
+def _pieces(written: Written, tokenizer: Tokenizer, strings: Sequence[str]) -> Iterator[Piece]:
     texts: dict[tuple[int, int], Text] = {}
     for answer, done in written:
         key = (answer.row, answer.sample)
