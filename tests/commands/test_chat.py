@@ -6,6 +6,7 @@ import copy
 import io
 import json
 import os
+import re
 import subprocess
 import sys
 from contextlib import chdir, redirect_stderr, redirect_stdout
@@ -253,7 +254,7 @@ def test_two_answers_stand_side_by_side(place: Path) -> None:
     terminal = Terminal(command("runs/full", "--both", "--max-tokens", 6), place, {"TERM": "xterm"})
     terminal.wait_for("you: ")
     terminal.type("7 of apple?\n")
-    shown = terminal.wait_for("you: ")
+    shown = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", terminal.wait_for("you: "))
     last = [line for line in shown.splitlines() if "base" in line and "tuned" in line][-1]
     rows = shown[shown.rindex(last) :].splitlines()
     assert rows[1][last.index("tuned") :].strip() == "red"
