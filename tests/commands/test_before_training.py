@@ -133,6 +133,25 @@ def test_the_loss_chooses_when_it_is_asked_to(model: Path, tmp_path: Path) -> No
     assert all("valid_score" not in line for line in numbers(tmp_path / "run"))
 
 
+@pytest.mark.parametrize(
+    ("grader", "chooses"),
+    [
+        ("exact", "score"),
+        ({"name": "regex", "pattern": "a: b"}, "score"),
+        ("perplexity", "loss"),
+        ("tests_own:grade", "loss"),
+    ],
+)
+def test_auto_takes_the_score_of_built_in_graders(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, grader: Any, chooses: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "tests_own.py").write_text("def grade(example, text):\n    return 1.0\n")
+    result, said = trained(task(model, evaluate__grader=grader, train__sentinel="off"), tmp_path / "run")
+    assert result["selected_by"] == chooses, said
+    assert (result["best_score"] is None) == (chooses == "loss")
+
+
 def test_a_score_that_cannot_be_had_is_an_error(model: Path, tmp_path: Path) -> None:
     rows = [{"text": f"{n} words of plain text"} for n in range(60)]
     with pytest.raises(ConfigError, match=r"train\.select is score, but there are no validation rows with"):

@@ -238,7 +238,10 @@ def ungraded(setup: Setup) -> str:
         name, _ = graders.resolve(name, setup.prepared.format, Path.cwd())
     except GradeError:
         return "there is no grader for these rows"
-    return "" if ":" not in name else f"{name} may be slow; `train.select: score` takes it"
+    if name == graders.PERPLEXITY:
+        return "perplexity follows from the loss"
+    own = ":" in name and "(" not in name  # package.module:function, not a grader with its option
+    return f"{name} may be slow; `train.select: score` takes it" if own else ""
 
 
 def _held(hf: Any, adapter: str) -> int:
