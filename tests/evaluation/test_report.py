@@ -106,6 +106,15 @@ def test_a_run_that_is_not_finished(tmp_path: Path) -> None:
     assert "Not evaluated yet" in page_of(tmp_path / "bare").words
 
 
+def test_a_sentinel_that_was_off_is_said(tmp_path: Path) -> None:
+    run = made_up_run(tmp_path)
+    said = "The sentinel was off"
+    assert said not in " ".join(page_of(run).text)
+    result = run / "train" / "result.json"
+    write_json(result, {**(read_json(result) if result.is_file() else {}), "sentinel": "off"})
+    assert said in " ".join(page_of(run).text)
+
+
 def test_every_text_is_escaped(tmp_path: Path) -> None:
     class Nasty:
         def __init__(self, name: str) -> None:

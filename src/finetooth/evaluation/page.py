@@ -198,6 +198,9 @@ def _limits(page: Mapping[str, Any], shown: Sequence[Mapping[str, Any]], run_pat
             limits.append(
                 f"The sealed test was opened {looks} times: every further look weakens what it proves."
             )
+    trained = run_path / "train" / "result.json"
+    if trained.is_file() and read_json(trained).get("sentinel") == "off":
+        limits.insert(0, "The sentinel was off: nothing was tried before training.")
     limits.append(
         "Identical questions never stand on both sides of a split; paraphrases of training rows in the test "
         "were not looked for."
