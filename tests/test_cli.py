@@ -107,6 +107,13 @@ def test_a_message_with_a_wrong_command_would_be_seen() -> None:
     assert commands_in("First: finetooth trian X --fast\nthen") == [["trian", "X", "--fast"]]
 
 
+def test_a_verb_without_keys_of_the_task_shows_none(capsys) -> None:
+    assert invoke(["chat", "--help"]) == 0
+    assert "Keys of the task" not in capsys.readouterr().out  # --seed is chat's own
+    assert invoke(["--help"]) == 0
+    assert "..." not in capsys.readouterr().out.split("Commands:")[1]
+
+
 @pytest.mark.parametrize("verb", ["check", "train", "run"])
 def test_every_key_is_a_flag_with_its_description(verb: str, capsys) -> None:
     assert invoke([verb, "--help"]) == 0

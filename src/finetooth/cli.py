@@ -131,6 +131,7 @@ def group(context: click.Context) -> None:
     \b
     finetooth check DATA   what is in the file, and what would be trained on
     finetooth run TASK     check, train, compare with prompting, report
+    finetooth chat RUN     ask the tuned model yourself
     """
     if context.invoked_subcommand is None:
         click.echo(context.get_help())
@@ -237,7 +238,7 @@ def report(path: Path, as_json: bool, quiet: bool) -> int:
 @click.option("--temperature", default=0.0, metavar="NUMBER", help="0 takes the most likely token [0].")
 @click.option("--max-tokens", default=256, metavar="NUMBER", help="Longest answer in tokens [256].")
 @click.option("--top-p", default=1.0, metavar="SHARE", help="Sample among the likeliest of this share [1].")
-@click.option("--seed", default=1, metavar="NUMBER", help="Decides the samples [1].")
+@click.option("--seed", "stream", default=1, metavar="NUMBER", help="Decides the samples [1].")
 @_takes_output
 def chat(
     target: str,
@@ -245,20 +246,20 @@ def chat(
     temperature: float,
     max_tokens: int,
     top_p: float,
-    seed: int,
+    stream: int,
     as_json: bool,
     quiet: bool,
 ) -> int:
-    """Ask a model, turn by turn; answers appear while they are written.
+    """Ask a model, turn by turn.
 
-    RUN is a run directory: its tuned model is asked as in training, with the run's instruction and template.
+    Answers appear while they are written. RUN is a run directory: its tuned model is asked as in training, with the run's instruction and template.
     MODEL is milktooth, a model's or adapter's directory, or a hub id. At a terminal, /help lists commands,
     Ctrl-C stops an answer, Ctrl-D ends. Questions can come through a pipe, one a line: one conversation.
     """
     from finetooth.commands import chat as command
     from finetooth.types import Sampling
 
-    sampling = Sampling(temperature, max_tokens, seed=seed, top_p=top_p)
+    sampling = Sampling(temperature, max_tokens, seed=stream, top_p=top_p)
     return _finish(command.run(target, both, sampling, as_json, _console(quiet)), as_json)
 
 
@@ -267,7 +268,7 @@ def chat(
 @click.option("--sealed", is_flag=True, help="Records of the sealed test, where every run has opened it.")
 @_takes_output
 def compare(paths: tuple[Path, ...], sealed: bool, as_json: bool, quiet: bool) -> int:
-    """Compare runs: scores, the paired difference, and the settings that differ.
+    """Compare runs, row by row, and list what differs.
 
     Every later run is compared with the first, on the validation rows that both answered. Nothing is
     generated and no test is opened.
@@ -280,9 +281,9 @@ def compare(paths: tuple[Path, ...], sealed: bool, as_json: bool, quiet: bool) -
 @group.command(cls=Verb, epilog="Example: finetooth completion bash")
 @click.argument("shell", metavar="SHELL", type=click.Choice(list(SHELLS)))
 def completion(shell: str) -> int:
-    """Print a script for bash, zsh or fish that completes verbs, flags, keys and runs.
+    """Print the Tab completion for bash, zsh or fish.
 
-    Its last line says where to put it.
+    It completes verbs, flags, keys and their values, and run directories. Its last line says where to put it.
     """
     click.echo(script(group, shell), nl=False)
     return DONE

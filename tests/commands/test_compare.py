@@ -108,6 +108,14 @@ def test_a_failed_grader_leaves_the_verdict_open(runs: tuple[Path, Path]) -> Non
     assert found["verdict"] == "not proven"
 
 
+def test_few_rows_carry_no_verdict(runs: tuple[Path, Path]) -> None:
+    for name in ("data/validation.jsonl", "evaluate/validation/records.jsonl"):
+        rewritten(runs[1] / name, lambda index, line: line if line["id"] < "validation-0029" else None)
+    (found,) = run(runs, False).comparisons
+    assert found["n"] == 29 and found["verdict"] == "not proven"
+    assert "too few rows for a verdict, which takes 30" in found["words"]
+
+
 def test_runs_without_a_common_row_are_refused(runs: tuple[Path, Path]) -> None:
     for name in ("data/validation.jsonl", "evaluate/validation/records.jsonl"):
         rewritten(runs[1] / name, lambda index, line: {**line, "id": f"other-{line['id']}"})

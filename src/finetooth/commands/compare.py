@@ -20,7 +20,7 @@ from finetooth.commands import workspace
 from finetooth.data.examples import from_json
 from finetooth.errors import ConfigError, GradeError
 from finetooth.evaluation import ledger
-from finetooth.evaluation.statistics import ALPHA, compare
+from finetooth.evaluation.statistics import ALPHA, FEWEST_ROWS, compare
 from finetooth.evaluation.summary import TUNED, percent, points
 from finetooth.rundir import read_json, read_jsonl
 from finetooth.types import Example
@@ -178,7 +178,9 @@ def _words(pair: Mapping[str, Any]) -> str:
         f"the {pair['n']:,} rows that they share; the difference is {points(pair['difference'])} points, 95% "
         f"interval {points(pair['low'])} to {points(pair['high'])} ({p})."
     )
-    if pair["verdict"] == "not proven":
+    if pair["n"] < FEWEST_ROWS:
+        words += f" These are too few rows for a verdict, which takes {FEWEST_ROWS}."
+    elif pair["verdict"] == "not proven":
         words += f" So many rows find a true difference of {100 * pair['mde']:.1f} points four times in five."
     names = {
         "only_in_baseline": f"only in {pair['baseline']}",
