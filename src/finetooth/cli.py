@@ -252,9 +252,10 @@ def chat(
 ) -> int:
     """Ask a model, turn by turn.
 
-    Answers appear while they are written. RUN is a run directory: its tuned model is asked as in training, with the run's instruction and template.
-    MODEL is milktooth, a model's or adapter's directory, or a hub id. At a terminal, /help lists commands,
-    Ctrl-C stops an answer, Ctrl-D ends. Questions can come through a pipe, one a line: one conversation.
+    Answers appear while they are written. RUN is a run directory: its tuned model is asked as in training,
+    with the run's instruction and template. MODEL is milktooth, a model's or adapter's directory, or a hub
+    id. At a terminal, /help lists commands, Ctrl-C stops an answer, Ctrl-D ends. Questions can come through a
+    pipe, one a line: one conversation.
     """
     from finetooth.commands import chat as command
     from finetooth.types import Sampling
