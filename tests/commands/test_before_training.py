@@ -31,9 +31,9 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def task(model: Path, **changes: Any) -> Task:
-    keys = {"train.max_steps": 6, "train.validate_every": 3, "train.rank": 4}
+    keys = {"train.max_steps": 6, "train.validate_every": 3, "train.rank": 4, "train.batch_size": 24}
     given = {key.replace("__", "."): value for key, value in changes.items()}
-    return load_task({"model": str(model), "data": {"train": ROWS}}, keys | given)
+    return load_task({"model": str(model), "data": {"train": ROWS, "validation": 0.6}}, keys | given)
 
 
 def trained(task: Task, out: Path) -> tuple[dict[str, Any], str]:

@@ -145,3 +145,11 @@ def test_small_trees_where_little_is_shared() -> None:
     for rows, tokens in ((alone, 768), (shared, 1536)):
         known = facts(sample=tuple(rows))
         assert resolve(TrainConfig(), known).config.micro_tokens == tokens
+
+
+def test_few_validation_rows_choose_by_loss() -> None:
+    """The score of ten answers moves in steps of a tenth: it kept weights that had hardly been trained."""
+    rows = tuple(Row([*range(i, i + 30)], [0.0] * 27 + [1.0] * 3) for i in range(16))
+    for count, chosen in ((10, "loss"), (29, "loss"), (30, "score")):
+        known = facts(sample=rows, validation_rows=count, ungraded="")
+        assert resolve(TrainConfig(validate_every=100), known).config.select == chosen

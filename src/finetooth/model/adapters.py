@@ -7,6 +7,7 @@ al. 2025, "LoRA Without Regret").
 
 from __future__ import annotations
 
+import warnings
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -103,7 +104,8 @@ def add_lora(model: Any, rank: int, seed: int) -> tuple[PeftModel, Coverage]:
     sizes = {name: weight.numel() for name, weight in model.named_parameters() if weight.ndim >= 2}
     adapted = sum(sizes.get(f"{name}.weight", 0) for name in found.layers)
     adapted += sum(sizes[name] for name in found.experts)
-    with seeded(seed), quiet():
+    with seeded(seed), quiet(), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", ".*is_gradient_checkpointing", FutureWarning)  # PEFT's question
         wrapped = get_peft_model(model, config)
     _require_covered(wrapped, [*found.layers, *found.experts])
     covered = _by_leaf(found.layers | found.experts)

@@ -18,6 +18,7 @@ from finetooth.tree import PrefixTree, Row, microtrees
 LORA_OVER_FULL = (
     10.0  # "LoRA without regret" (Thinking Machines 2025): the best rate is about 10x that of full
 )
+FEWEST_GRADED = 30  # as for a verdict: fewer answers cannot tell weights apart
 FEW_STEPS = 100  # fewer optimizer steps than this rarely teach a format and a task
 TOKENS_LOW, TOKENS_HIGH = 256, 16384
 LOGITS = 2**27  # bytes: the chunk of logits at hand and what its backward pass needs (model/head.py)
@@ -193,6 +194,8 @@ def select(facts: Facts, every: int, batch: int) -> tuple[str, str]:
     """
     if facts.ungraded or not facts.validation_rows:
         return "loss", facts.ungraded or "there are no validation rows"
+    if facts.validation_rows < FEWEST_GRADED:
+        return "loss", f"the score of {facts.validation_rows} validation rows is mostly chance"
     rows = len(facts.sample) or 1
     scored = sum(int((row.weight > 0).sum()) for row in facts.sample) / rows
     length = sum(map(len, facts.sample)) / rows
