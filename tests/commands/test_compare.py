@@ -160,7 +160,15 @@ def test_a_changed_test_is_refused(runs: tuple[Path, Path]) -> None:
 
 def test_several_comparisons_are_adjusted() -> None:
     """Holm 1979: (0.01, 0.03, 0.04) become 3 x 0.01, 2 x 0.03, and 0.06 again, not below the one before."""
-    base = {"scores": [0.5, 0.6], "n": 50, "difference": 0.1, "low": 0.01, "high": 0.2, "mde": 0.1}
+    base = {
+        "scores": [0.5, 0.6],
+        "n": 50,
+        "units": 50,
+        "difference": 0.1,
+        "low": 0.01,
+        "high": 0.2,
+        "mde": 0.1,
+    }
     base |= {"left_out": {}, "baseline": "a", "candidate": "b", "verdict": "better"}
     pairs: list[dict[str, Any]] = [{**base, "p": p} for p in (0.03, 0.04, 0.01)]
     _adjust(pairs)
@@ -238,3 +246,15 @@ def test_the_report_says_what_it_holds(runs: tuple[Path, Path]) -> None:
     report = run(runs, False)
     assert isinstance(report, CompareReport) and report.ok
     assert json.loads(json.dumps(report.to_json(), allow_nan=False)) == report.to_json()
+
+
+def test_rows_of_a_group_count_together(runs: tuple[Path, Path]) -> None:
+    """240 rows of 12 customers are 12 observations: too few for a verdict that 240 would give."""
+    for path in runs:
+        rewritten(
+            path / "data" / "validation.jsonl",
+            lambda index, line: {**line, "tags": {**line["tags"], "group": f"customer {index % 12}"}},
+        )
+    (found,) = run(runs, False).comparisons
+    assert (found["n"], found["units"], found["verdict"]) == (240, 12, "not proven")
+    assert "too few groups of rows" in found["words"]

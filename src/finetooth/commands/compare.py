@@ -20,6 +20,7 @@ from finetooth.commands import workspace
 from finetooth.data.examples import from_json
 from finetooth.errors import ConfigError, GradeError
 from finetooth.evaluation import ledger
+from finetooth.evaluation.runner import groups_of
 from finetooth.evaluation.statistics import ALPHA, FEWEST_ROWS, compare
 from finetooth.evaluation.summary import TUNED, percent, points
 from finetooth.rundir import read_json, read_jsonl
@@ -31,12 +32,12 @@ COLOURS = {"better": "bold green", "not proven": "bold yellow", "worse": "bold r
 
 @dataclass(frozen=True, slots=True)
 class Evaluated:
-    """A run's result on one split. score_I: of the tuned model, by id. content_I: what was asked, by id."""
+    """A run's result on one split. score_I: of the tuned model, by id. example_I: the rows, by id."""
 
     path: Path
     summary: dict[str, Any]
     score_I: dict[str, float | None]
-    content_I: dict[str, Any]
+    example_I: dict[str, Example]
     settings: dict[str, Any]
 
 
@@ -104,7 +105,7 @@ def _read(path: Path, split: str) -> Evaluated:
     if not records:
         raise ConfigError(f"{path}: no {split} records of a tuned model. First: finetooth evaluate {path}")
     examples = _opened(path, summary) if split == "test" else _validation(path)
-    content = {example.id: (example.context, example.answers) for example in examples}
+    content = {example.id: example for example in examples}
     score = {line["id"]: line["score"] for line in records}
     if unknown := score.keys() - content.keys():
         raise GradeError(f"{path}: records of rows that its data does not hold, such as {min(unknown)}.")
@@ -129,7 +130,7 @@ def _opened(path: Path, summary: Mapping[str, Any]) -> list[Example]:
 def _paired(base: Evaluated, other: Evaluated) -> dict[str, Any]:
     """The candidate minus the base over the rows that both answered, with the words for it."""
     both = [id for id in base.score_I if id in other.score_I]
-    same = [id for id in both if base.content_I[id] == other.content_I[id]]
+    same = [id for id in both if _content(base.example_I[id]) == _content(other.example_I[id])]
     graders = {base.summary["grader"], other.summary["grader"]}
     names = f"{base.path} and {other.path}"
     if len(graders) > 1:
@@ -140,11 +141,13 @@ def _paired(base: Evaluated, other: Evaluated) -> dict[str, Any]:
             f"{names} share no row of the {base.summary['split']} split{changed}. "
             "Runs share rows when their data files, data.validation, data.test and seed agree."
         )
-    pairs = [(base.score_I[id], other.score_I[id]) for id in same]
-    graded = [(one, two) for one, two in pairs if one is not None and two is not None]
-    if not graded:
+    pairs = [(id, base.score_I[id], other.score_I[id]) for id in same]
+    kept = [(id, one, two) for id, one, two in pairs if one is not None and two is not None]
+    if not kept:
         raise GradeError(f"{names}: the grader failed on every row that they share.")
-    result = asdict(compare([one for one, _ in graded], [two for _, two in graded]))
+    graded = [(one, two) for _, one, two in kept]
+    groups = groups_of([base.example_I[id] for id, _, _ in kept])
+    result = asdict(compare([one for one, _ in graded], [two for _, two in graded], groups))
     scores = [sum(column) / len(graded) for column in zip(*graded, strict=True)]
     left_out = {
         "only_in_baseline": len(base.score_I.keys() - other.score_I.keys()),
@@ -156,6 +159,10 @@ def _paired(base: Evaluated, other: Evaluated) -> dict[str, Any]:
         result["verdict"] = "not proven"
     about = {"baseline": str(base.path), "candidate": str(other.path), "scores": scores}
     return {**about, **result, "left_out": left_out}
+
+
+def _content(example: Example) -> tuple[Any, ...]:
+    return example.context, example.answers, example.tools
 
 
 def _adjust(pairs: list[dict[str, Any]]) -> None:
@@ -178,8 +185,9 @@ def _words(pair: Mapping[str, Any]) -> str:
         f"the {pair['n']:,} rows that they share; the difference is {points(pair['difference'])} points, 95% "
         f"interval {points(pair['low'])} to {points(pair['high'])} ({p})."
     )
-    if pair["n"] < FEWEST_ROWS:
-        words += f" These are too few rows for a verdict, which takes {FEWEST_ROWS}."
+    if pair["units"] < FEWEST_ROWS:
+        kind = "rows" if pair["units"] == pair["n"] else "groups of rows"
+        words += f" These are too few {kind} for a verdict, which takes {FEWEST_ROWS}."
     elif pair["verdict"] == "not proven":
         words += f" So many rows find a true difference of {100 * pair['mde']:.1f} points four times in five."
     names = {

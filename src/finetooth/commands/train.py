@@ -24,7 +24,7 @@ from finetooth.evaluation.summary import TUNED
 from finetooth.rundir import read_json, write_json
 from finetooth.training import choose_best, track
 from finetooth.training.choose_best import Answers
-from finetooth.training.loop import Fit
+from finetooth.training.loop import Fit, FitResult
 from finetooth.training.sentinel import save_model, verify_saved
 from finetooth.training.signals import stop_on_signals
 from finetooth.types import Sampling
@@ -95,7 +95,7 @@ def run(source: Task | Path, out: Path | None, console: Console, graded: bool = 
             "best_step": result.best_step,
             "best_loss": result.best_loss,
             "best_score": result.best_score,
-            "selected_by": task.train.select if setup.validation_rows else None,
+            "selected_by": _chosen_by(result),
             "stopped_early": result.stopped_early,
             "rows": len(setup.train_rows),
             "model": str(saved),
@@ -107,6 +107,13 @@ def run(source: Task | Path, out: Path | None, console: Console, graded: bool = 
                 f"Stopped; the training has ended and is saved. Next: finetooth evaluate {path}"
             )
     return TrainReport(path, facts)
+
+
+def _chosen_by(result: FitResult) -> str | None:
+    """What chose the weights in fact: answers may have had no score, whatever train.select says."""
+    if result.best_loss is None:
+        return None
+    return "loss" if result.best_score is None else "score"
 
 
 def _answers(setup: Setup, console: Console) -> Answers | None:

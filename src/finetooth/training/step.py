@@ -146,7 +146,7 @@ def _gradients(model: Model) -> list[Tensor]:
     """
     for module in model.hf.modules():
         if isinstance(module, torch.nn.Embedding):
-            module.sparse = module.weight.is_leaf and model.device.type == "cpu"
+            module.sparse = model.device.type == "cpu"
     for weight in model.trainable():
         if weight.grad is None:
             weight.grad = torch.zeros_like(weight)
