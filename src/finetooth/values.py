@@ -10,8 +10,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-DATA_FILES = (".jsonl", ".json", ".csv", ".tsv", ".parquet", ".txt")  # each also with .gz behind it
-HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(?:/[A-Za-z0-9_][\w.-]*)+")
+DATA_FILES = (".jsonl", ".json", ".csv", ".tsv", ".parquet", ".arrow", ".txt")  # each also with .gz behind it
+# A data set of the hub, at a branch, tag or commit of it, and a configuration or folder in it.
+HUB_ID = re.compile(
+    r"(?P<name>[A-Za-z0-9][\w.-]*/[A-Za-z0-9_][\w.-]*)"
+    r"(?:@(?P<revision>(?:refs/[a-z]+/)?[A-Za-z0-9_][\w.-]*))?"
+    r"(?:/(?P<part>[A-Za-z0-9_][\w.-]*(?:/[A-Za-z0-9_][\w.-]*)*))?"
+)
 
 
 def yaml_number(value: Any) -> Any:
@@ -86,12 +91,21 @@ def path_of(text: str) -> Path:
 
 
 def is_hub_id(value: str, folder: Path = Path()) -> bool:
-    """Whether this names a data set of the hub: owner/name, and more parts for a configuration or a folder.
+    """Whether this names a data set of the hub: owner/name or owner/name@revision, and more parts for
+    a configuration, a split or a folder.
 
     Not when it ends like a data file, or its first part is a directory in `folder`: then it is a path.
     """
     known = value.lower().removesuffix(".gz").endswith(DATA_FILES)
     return bool(HUB_ID.fullmatch(value)) and not known and not (folder / value.split("/")[0]).exists()
+
+
+def hub_parts(value: str) -> tuple[str, str | None, str | None]:
+    """The data set, the revision and the part of it that a hub id names."""
+    match = HUB_ID.fullmatch(value)
+    if match is None:
+        raise ValueError(f"{value} names no data set of the hub")
+    return match["name"], match["revision"], match["part"]
 
 
 def encoding(value: str) -> str:

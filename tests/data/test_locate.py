@@ -66,3 +66,8 @@ def test_the_context_length_of_a_config(
     if config is not None:
         (tmp_path / "config.json").write_text(json.dumps(config))
     assert locate.context_length(tmp_path) == length
+
+
+def test_the_context_length_of_a_model_with_several_parts(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(json.dumps({"text_config": {"max_position_embeddings": 96}}))
+    assert locate.context_length(tmp_path) == 96

@@ -7,10 +7,11 @@ import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from finetooth.data.table import SHOWN, RawRow, Rejected, Table
+from finetooth.data.table import SHOWN, RawRow, Rejected, Table, repeated
 from finetooth.errors import DataError
 
 LONGEST_FIELD = 2**31 - 1  # the csv module's default refuses a field of 128 KiB; documents are longer
+SHORT = 50  # lines of a record, where quotes have led astray before
 SEPARATORS = {".csv": ",", ".tsv": "\t"}
 SPOKEN = {",": "commas", "\t": "tabs"}
 # What a spreadsheet leaves in a cell: a formula that was not computed, or the name of its error.
@@ -50,6 +51,11 @@ def _table(path: Path, name: str, separator: str, content: bytes) -> Table:
     if wrong:
         raise DataError(f"{path}, line {first}: the header cannot be read: {wrong}.")
     _check_header(path, header, separator)
+    # A sheet that was once wider leaves columns without a name.
+    header = [name if name.strip() else f"column {k}" for k, name in enumerate(header, 1)]
+    twice = repeated(header)
+    if twice is not None:
+        raise DataError(f"{path}: the column {twice!r} is there twice. Rename one.")
     rows: list[RawRow] = []
     rejected: list[Rejected] = []
     spans: list[tuple[int, int]] = []
@@ -82,6 +88,8 @@ def _notes(name: str, rows: Sequence[RawRow], spans: Sequence[tuple[int, int]]) 
 
 
 def _check_header(path: Path, header: list[str], separator: str) -> None:
+    if header[0].lstrip().startswith(('{"', "[{")):
+        raise DataError(f"{path}: looks like JSON. Give it a name that ends with .jsonl or .json.")
     others = (mark for mark in (",", ";", "\t", "|") if mark != separator)
     other = next((mark for mark in others if len(header) == 1 and mark in header[0]), None)
     if other:
@@ -90,9 +98,25 @@ def _check_header(path: Path, header: list[str], separator: str) -> None:
             f"{path}: the header {header[0][:SHOWN]!r} is separated by {other!r}. Save the file separated by "
             f"{SPOKEN[separator]}{rename}."
         )
-    twice = next((name for name in header if header.count(name) > 1), None)
-    if twice is not None:
-        raise DataError(f"{path}: the column {twice!r} is there twice. Rename one.")
+
+
+class _Ahead:
+    """The lines from `done` on. Of a record that is not whole after `reach` lines, no more are handed out.
+
+    at: how many lines of the file are handed out; done: how many of them belong to whole records.
+    """
+
+    def __init__(self, lines: Sequence[str], done: int, reach: int) -> None:
+        self.lines, self.at, self.done, self.reach = lines, done, done, reach
+
+    def __iter__(self) -> _Ahead:
+        return self
+
+    def __next__(self) -> str:
+        if self.at >= min(len(self.lines), self.done + self.reach):
+            raise StopIteration
+        self.at += 1
+        return f"{self.lines[self.at - 1]}\n"
 
 
 def _records(
@@ -102,26 +126,38 @@ def _records(
 
     After a record that does not parse, or has not `width` fields, reading goes on at its second line, so that
     a stray quote does not swallow what follows. Between tabs a stray quote is only a character: most programs
-    that write them do not quote.
+    that write them do not quote. Where quotes have led astray over many lines, records may only be short, so
+    that the time stays in proportion to the file.
     """
+    wasted = 0
     while first < len(lines):
-        left = (f"{lines[index]}\n" for index in range(first, len(lines)))
-        reader = csv.reader(left, strict=True, delimiter=separator)
-        done = 0
+        ahead = _Ahead(lines, first, len(lines) if wasted < 4 * len(lines) + 10_000 else SHORT)
         wrong = ""
         try:
-            for fields in reader:
-                if fields and width is not None and len(fields) != width:
-                    wrong = f"{len(fields)} fields where the header has {width}"
+            for fields in csv.reader(ahead, strict=True, delimiter=separator):
+                if fields and width is not None:
+                    wrong = _misfit(fields, lines[ahead.done : ahead.at], separator, width)
+                if wrong:
                     break
                 if fields:
-                    yield (first + done + 1, first + reader.line_num), fields, ""
-                done = reader.line_num
+                    yield (ahead.done + 1, ahead.at), fields, ""
+                ahead.done = ahead.at
         except csv.Error as error:
             wrong = f"a stray quote: {error}"
         if not wrong:
             return
-        first += done + 1
+        wasted += ahead.at - ahead.done
+        first = ahead.done + 1
         literal = lines[first - 1].split(separator) if separator == "\t" else []
         kept = bool(literal) and len(literal) == width
         yield (first, first), literal if kept else [], "" if kept else wrong
+
+
+def _misfit(fields: Sequence[str], lines: Sequence[str], separator: str, width: int) -> str:
+    """Why what was read of these lines is not one record of `width` fields; "" when it is."""
+    if len(fields) != width:
+        return f"{len(fields)} fields where the header has {width}"
+    alone = separator == "\t" and width > 1 and len(lines) > 1
+    if alone and all(line.count(separator) == width - 1 for line in lines):
+        return "stray quotes: each line is a row of its own"
+    return ""

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import codecs
 import gzip
+import io
 import re
 import stat
 import zlib
 from pathlib import Path
-from typing import Any
 
+from finetooth.data.columnar import SPOKEN as COLUMNAR
+from finetooth.data.columnar import columnar
 from finetooth.data.delimited import decode, delimited
 from finetooth.data.json_files import LIST, json_lines, json_list
-from finetooth.data.table import SHOWN, RawRow, Rejected, Table, columns_of, plain, trouble
+from finetooth.data.room import require_room
+from finetooth.data.table import SHOWN, RawRow, Rejected, Table
 from finetooth.errors import DataError
 from finetooth.values import DATA_FILES
 
@@ -32,6 +35,7 @@ SIGNATURES = (
     (b"PK\x03\x04", f"a zip archive: unpack it, or {SHEET}"),
     (b"\x1f\x8b", "compressed with gzip; give it a name that ends with .gz"),
     (b"PAR1\x15", "a Parquet file; give it a name that ends with .parquet"),
+    (b"ARROW1\0\0", "an Arrow file; give it a name that ends with .arrow"),
     (b"\xd0\xcf\x11\xe0", SHEET),
     (b"%PDF", "a PDF; save its text"),
     (b"BZh91AY", "compressed with bzip2; unpack it"),
@@ -50,6 +54,7 @@ MARKS = (
     (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
+PIECE = 2**24  # bytes that are unpacked at once
 BLANK = re.compile(rb"\n[ \t]*(?:\n[ \t]*)*\n")
 
 
@@ -70,8 +75,8 @@ def read_file(path: Path, name: str, encoding: str = "utf-8", document: bool = F
         sheet = f" It may be {SHEET}." if path.suffix.lower() in SHEETS else ""
         raise DataError(f"{path}: the extension {path.suffix or '(none)'} is not known. {EXPECTED}{sheet}")
     content = _bytes(path)
-    if kind == ".parquet":
-        return _parquet(path, name, content)
+    if kind in COLUMNAR:
+        return columnar(path, name, kind, content)
     known = next((what for start, what in SIGNATURES if content.startswith(start)), "")
     if known and not (kind == ".txt" and known == PAGE):
         raise DataError(f"{path}: the file is {known}.")
@@ -88,19 +93,33 @@ def read_file(path: Path, name: str, encoding: str = "utf-8", document: bool = F
 def _bytes(path: Path) -> bytes:
     """The bytes of a regular file, decompressed. Opening a pipe would wait for its writer, so none is."""
     try:
-        if not stat.S_ISREG(path.stat().st_mode):
+        about = path.stat()
+        if not stat.S_ISREG(about.st_mode):
             raise DataError(f"{path}: a pipe, socket or device. Save its content to a file first.")
+        require_room(path, about.st_size, "holds")
         content = path.read_bytes()
     except OSError as error:
         raise DataError(f"{path}: cannot be opened: {error.strerror or error}.") from None
     if path.suffix.lower() != ".gz":
         return content
     try:
-        return gzip.decompress(content)
+        return _unpacked(path, content)
     except EOFError:
         raise DataError(f"{path}: the compressed file ends early. Copy or download it again.") from None
     except (OSError, zlib.error) as error:
         raise DataError(f"{path}: cannot be decompressed: {error}.") from None
+
+
+def _unpacked(path: Path, content: bytes) -> bytes:
+    """What a gzip file holds, taken out piece by piece: a small file may hold more than fits into memory."""
+    pieces: list[bytes] = []
+    size = 0
+    with gzip.GzipFile(fileobj=io.BytesIO(content)) as file:
+        while piece := file.read(PIECE):
+            pieces.append(piece)
+            size += len(piece)
+            require_room(path, size, "unpacks to")
+    return b"".join(pieces)
 
 
 def _utf8(path: Path, content: bytes, encoding: str) -> bytes:
@@ -132,39 +151,6 @@ def _refuse_wide(path: Path, content: bytes) -> None:
             f"{path}: looks like UTF-16 without a byte-order mark. Say so with `data.encoding: {name}`, "
             "or save it as UTF-8."
         )
-
-
-def _parquet(path: Path, name: str, content: bytes) -> Table:
-    """Rows in order; `line` is the row's number from 1, since the file has no lines."""
-    import pyarrow
-    import pyarrow.parquet
-
-    try:
-        found = pyarrow.parquet.read_table(pyarrow.BufferReader(content))
-        twice = next((column for column in found.column_names if found.column_names.count(column) > 1), None)
-        items = found.to_pylist()
-    except (pyarrow.ArrowException, OSError, ValueError, OverflowError) as error:
-        reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
-        raise DataError(f"{path}: cannot be read as Parquet: {reason}") from None
-    if twice is not None:
-        raise DataError(f"{path}: the column {twice!r} is there twice. Rename one.")
-    rows: list[RawRow] = []
-    rejected: list[Rejected] = []
-    for number, item in enumerate(items, 1):
-        values = {key: _without_holes(plain(value)) for key, value in item.items()}
-        reason = trouble(values)
-        if reason:
-            rejected.append(Rejected(name, number, reason, repr(item)[:SHOWN]))
-        else:
-            rows.append(RawRow(number, values))
-    return Table(name, rows, columns_of(rows), rejected)
-
-
-def _without_holes(value: Any) -> Any:
-    """Nested objects without their nulls: a column of objects gives each of them the keys of all."""
-    if isinstance(value, dict):
-        return {key: _without_holes(inner) for key, inner in value.items() if inner is not None}
-    return [_without_holes(inner) for inner in value] if isinstance(value, list) else value
 
 
 def _documents(name: str, content: bytes, whole: bool) -> Table:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from finetooth.data.delimited import decode
-from finetooth.data.table import SHOWN, RawRow, Rejected, Table, columns_of, trouble
+from finetooth.data.table import SHOWN, RawRow, Rejected, Table, columns_of, repeated, trouble
 from finetooth.errors import DataError
 
 LIST = 'a list of objects, such as [{"text": "...", "label": "..."}]'
@@ -22,8 +22,7 @@ def _parser() -> tuple[json.JSONDecoder, list[str]]:
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         values = dict(pairs)
         if len(values) < len(pairs):
-            names = [name for name, _ in pairs]
-            twice.append(next(name for name in names if names.count(name) > 1))
+            twice.append(str(repeated(name for name, _ in pairs)))
         return values
 
     return json.JSONDecoder(object_pairs_hook=unique), twice

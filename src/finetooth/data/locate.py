@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import partial
 from importlib.resources import files
 from pathlib import Path
 
@@ -80,29 +81,31 @@ def context_length(directory: Path) -> int | None:
     """The longest input in tokens that config.json states, None when it states none."""
     path = directory / "config.json"
     config = read_json(path) if path.is_file() else {}
-    values = [config.get(key) for key in LENGTH_KEYS] if isinstance(config, dict) else []
+    parts = [config, config.get("text_config")] if isinstance(config, dict) else []
+    values = [part.get(key) for part in parts if isinstance(part, dict) for key in LENGTH_KEYS]
     return next((value for value in values if isinstance(value, int) and value > 0), None)
 
 
-def dataset_directory(name: str) -> Path:
+def dataset_directory(name: str, revision: str | None = None) -> Path:
     """A snapshot of the hub's data set "org/name": Hugging Face's cache first, then fetched.
 
+    revision: a branch, tag or commit; None is the main branch.
     Only files that can be read and the card are fetched. Raises DataError when it can be had from neither.
     """
     from huggingface_hub import snapshot_download
 
     patterns = ["README.md", *(f"*{ending}{packed}" for ending in DATA_FILES for packed in ("", ".gz"))]
+    fetch = partial(snapshot_download, name, repo_type="dataset", revision=revision, allow_patterns=patterns)
     try:
         try:
-            found = snapshot_download(
-                name, repo_type="dataset", allow_patterns=patterns, local_files_only=True
-            )
+            found = fetch(local_files_only=True)
         except OSError:  # not in the cache, or not all of it
-            found = snapshot_download(name, repo_type="dataset", allow_patterns=patterns)
+            found = fetch()
     except Exception as error:  # also what the network raises, whichever library carries it
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        at = f"@{revision}" if revision else ""
         raise DataError(
-            f"{name}: no such file or directory, no data set in Hugging Face's cache, and it cannot be "
+            f"{name}{at}: no such file or directory, no data set in Hugging Face's cache, and it cannot be "
             f"fetched ({reason[:160]}). Check the name and the network, or give a local file or directory."
         ) from error
     return Path(found)

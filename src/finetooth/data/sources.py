@@ -8,6 +8,7 @@ card (the `configs` at the head of README.md), else by their names, as in `train
 from __future__ import annotations
 
 import glob
+import json
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,8 +20,9 @@ import yaml
 
 from finetooth.data.files import EXPECTED, kind_of
 from finetooth.data.locate import dataset_directory
+from finetooth.data.table import repeated
 from finetooth.errors import DataError
-from finetooth.values import is_hub_id, path_of
+from finetooth.values import hub_parts, is_hub_id, path_of
 
 SPLIT_NAMES = {
     "train": ("train", "training"),
@@ -31,7 +33,9 @@ ANY_SPLIT = "|".join(name for names in SPLIT_NAMES.values() for name in names)
 SPLIT = re.compile(rf"(?<![a-z0-9])({ANY_SPLIT})(?![a-z0-9])")
 CARD = re.compile(r"---\n(.*?)\n---", re.DOTALL)
 # What describes a directory of data and is none.
-ABOUT = ("dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json")
+STATE = "state.json"
+ABOUT = ("dataset_info.json", "dataset_infos.json", "dataset_dict.json", STATE)
+PART = re.compile(r"(.+)-(\d{1,6})-of-(\d{1,6})(\.\D.*)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,16 +65,37 @@ def find_files(source: str | Path | Sequence[Any], side: str = "train") -> tuple
         if left_out:
             listed = ", ".join(str(path) for path in left_out[:5])
             notes.append(f"{name}: {len(left_out)} files are not read for {side}: {listed}.")
+        absent = _missing_parts(chosen) if len(chosen) > 1 or folder else []
+        if absent:
+            notes.append(f"{name}: {len(absent)} parts are not there: {', '.join(absent[:5])}.")
     paths = [path.absolute() for path, _, _ in found]
-    if len(set(paths)) < len(paths):
-        twice = next(path for path in paths if paths.count(path) > 1)
-        raise DataError(f"{twice}: named twice. To count its rows double: {{path: {twice.name}, weight: 2}}.")
+    twice = repeated(map(str, paths))
+    if twice is not None:
+        raise DataError(
+            f"{twice}: named twice. To count its rows double: {{path: {Path(twice).name}, weight: 2}}."
+        )
     texts = sum(kind_of(path) == ".txt" for path in paths)
     names = _names([path for path, _, _ in found])
     return [
         Source(path, name, weight, kind_of(path) == ".txt" and (folder or texts > 1))
         for (path, weight, folder), name in zip(found, names, strict=True)
     ], notes
+
+
+def _missing_parts(paths: Sequence[Path]) -> list[str]:
+    """Of files that count themselves, as in `train-00000-of-00002.parquet`, those that are not there."""
+    numbers: dict[tuple[Path, str, str, str], set[int]] = {}
+    for path in paths:
+        match = PART.fullmatch(path.name)
+        if match:
+            start, number, total, end = match.groups()
+            numbers.setdefault((path.parent, start, total, end), set()).add(int(number))
+    return [
+        f"{start}-{number:0{len(total)}d}-of-{total}{end}"
+        for (_, start, total, end), there in numbers.items()
+        for number in range(int(total))
+        if len(there) < int(total) and number not in there
+    ]
 
 
 def _names(paths: Sequence[Path]) -> list[str]:
@@ -101,11 +126,12 @@ def _files(name: str, side: str) -> tuple[list[Path], bool, list[Path]]:
         if not chosen:
             what = f"only {', '.join(item.name for item in matched[:5])}" if matched else "nothing"
             raise DataError(f"{name}: matches {what}. {EXPECTED}")
-        return chosen, False, [item for item in matched if item not in chosen]
+        kept = set(chosen)
+        return chosen, False, [item for item in matched if item not in kept]
     if is_hub_id(name):
-        owner, repository, *rest = name.split("/")
-        folder = dataset_directory(f"{owner}/{repository}")
-        chosen, left_out = _in_directory(folder, side, "/".join(rest) or None, name)
+        repository, revision, part = hub_parts(name)
+        folder = dataset_directory(repository, revision)
+        chosen, left_out = _in_directory(folder, side, part, name)
         return chosen, True, left_out
     near = sorted(item.name for item in path.parent.glob("*") if kind_of(item))
     others = f" In {path.parent} there are: {', '.join(near[:5])}." if near else ""
@@ -115,7 +141,7 @@ def _files(name: str, side: str) -> tuple[list[Path], bool, list[Path]]:
 def _in_directory(folder: Path, side: str, part: str | None, name: str) -> tuple[list[Path], list[Path]]:
     """The files of a side in a directory, sorted, and the other files that could have been read.
 
-    part: a configuration of the data set's card, or a folder in it.
+    part: a configuration or split of the data set's card, or a folder in it.
     """
     every = sorted(path for path in _walk(folder) if kind_of(path) and path.name not in ABOUT)
     configured = _configured(folder, every, side, part, name)
@@ -137,22 +163,52 @@ def _in_directory(folder: Path, side: str, part: str | None, name: str) -> tuple
 
 
 def _walk(folder: Path) -> Iterator[Path]:
-    """Regular files below a directory but hidden ones. DataError for a directory that cannot be read."""
+    """What is in a directory and below it but hidden names; links are followed, each directory read once.
+
+    Of a directory that `datasets` has saved only the files that its state.json lists. Raises DataError for a
+    directory that cannot be read.
+    """
 
     def refuse(error: OSError) -> None:
         raise DataError(f"{error.filename}: cannot be opened: {error.strerror}.") from None
 
-    for place, folders, names in os.walk(folder, onerror=refuse):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        paths = (Path(place) / name for name in names if not name.startswith("."))
-        yield from (path for path in paths if path.is_file())
+    seen: set[str] = set()
+    for place, folders, names in os.walk(folder, onerror=refuse, followlinks=True):
+        real = os.path.realpath(place)
+        folders[:] = [name for name in sorted(folders) if not name.startswith(".") and real not in seen]
+        if real not in seen:
+            saved = _saved(Path(place) / STATE) if STATE in names else None
+            kept = (name for name in names if saved is None or name in saved or not name.endswith(".arrow"))
+            yield from (Path(place) / name for name in kept if not name.startswith("."))
+        seen.add(real)
+
+
+def _saved(state: Path) -> set[str] | None:
+    """The files of a data set that `datasets` has saved, by its state.json; None if that lists none."""
+    try:
+        values = json.loads(state.read_text(encoding="utf-8"))
+        files = {str(entry["filename"]) for entry in values["_data_files"]}
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    missing = next((name for name in sorted(files) if not (state.parent / name).exists()), None)
+    if missing:
+        raise DataError(f"{state}: lists {missing}, which is not there. Save the data set again.")
+    if values.get("_indices_data_files"):
+        raise DataError(f"{state}: the rows are chosen by indices. Save it again after flatten_indices().")
+    return files
 
 
 def _of_side(folder: Path, files: Sequence[Path], side: str) -> list[Path]:
-    """Files named for the side if there are any, else those named for none. Documents have no such names."""
+    """Files named for the side if there are any, else those named for none.
+
+    Of a text file only its folders count: documents have names of their own.
+    """
     sides: dict[Path, str | None] = {}
     for path in files:
-        found = SPLIT.findall(path.relative_to(folder).as_posix().lower()) if kind_of(path) != ".txt" else []
+        place = path.relative_to(folder).as_posix().lower()
+        found = SPLIT.findall(place)
+        if kind_of(path) == ".txt":
+            found = [part for part in place.split("/")[:-1] if SPLIT.fullmatch(part)]
         sides[path] = next((key for key, names in SPLIT_NAMES.items() if found and found[-1] in names), None)
     wanted = side if side in sides.values() else None
     return [path for path in files if sides[path] == wanted]
@@ -161,20 +217,33 @@ def _of_side(folder: Path, files: Sequence[Path], side: str) -> list[Path]:
 def _configured(
     folder: Path, files: Sequence[Path], side: str, part: str | None, name: str
 ) -> list[Path] | None:
-    """The side's files by the card's `configs`; None when the card has none that says."""
+    """The side's files by the card's `configs`; None when the card has none that says.
+
+    part: a configuration, a split, or both with a slash between. A split that is named is read for any side.
+    """
     configs = _configs(folder)
     if not configs:
         return None
     names = [str(config.get("config_name", "default")) for config in configs]
-    if part is not None and part not in names:
-        return None
-    marked = [key for key, config in zip(names, configs, strict=True) if config.get("default")]
-    wanted = part or next((key for key in (*marked, "default") if key in names), None)
-    if wanted is None and len(names) > 1:
+    wanted, _, split = (part or "").partition("/")
+    if wanted not in names:
+        marked = [key for key, config in zip(names, configs, strict=True) if config.get("default")]
+        usual = names if len(names) == 1 else [key for key in (*marked, "default") if key in names]
+        wanted, split = next(iter(usual), ""), part or ""
+    if not wanted:
+        if part is not None:
+            return None
         listed = ", ".join(names[:10])
         how = f"Say which: {name}/{names[0]}" if is_hub_id(name) else "Name the files of one"
         raise DataError(f"{name}: has several configurations: {listed}. {how}.")
-    patterns = _patterns(configs[names.index(wanted or names[0])].get("data_files"), side)
+    splits = _splits(configs[names.index(wanted)].get("data_files"))
+    if split and split not in splits:
+        return None
+    read = [key for key in splits if key == split or (not split and key in SPLIT_NAMES[side])]
+    patterns = [one for key in read for one in splits[key]]
+    if not patterns and is_hub_id(name):
+        listed = ", ".join(splits)
+        raise DataError(f"{name}: no split for {side}. Say which of {listed}: {name}/{next(iter(splits))}.")
     found = (glob.glob(one, root_dir=folder, recursive=True) for one in patterns)  # noqa: PTH207 (as above)
     matched = {folder / item for items in found for item in items}
     return [path for path in files if path in matched]
@@ -193,12 +262,12 @@ def _configs(folder: Path) -> list[dict[str, Any]]:
     return [item for item in items if isinstance(item, dict) and item.get("data_files")]
 
 
-def _patterns(data_files: Any, side: str) -> list[str]:
-    """The globs of a configuration for a side; files without a split are for training."""
-    found: list[str] = []
+def _splits(data_files: Any) -> dict[str, list[str]]:
+    """The globs of a configuration by split; files without a split are for training."""
+    found: dict[str, list[str]] = {}
     for item in data_files if isinstance(data_files, list) else [data_files]:
         entry = item if isinstance(item, dict) else {"path": item}
-        split, paths = entry.get("split", "train"), entry.get("path")
-        if split == side or split in SPLIT_NAMES[side]:
-            found += [str(path) for path in (paths if isinstance(paths, list) else [paths]) if path]
+        paths = entry.get("path")
+        globs = found.setdefault(str(entry.get("split", "train")), [])
+        globs += [str(path) for path in (paths if isinstance(paths, list) else [paths]) if path]
     return found

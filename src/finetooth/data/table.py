@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 SHOWN = 500  # characters of a broken line that rejected.jsonl keeps
+MARGIN = 100  # levels: what can be nested so much deeper than the row can be written from anywhere
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,8 +62,15 @@ def columns_of(rows: Sequence[RawRow]) -> list[str]:
     return list(dict.fromkeys(name for row in rows for name in row.values))
 
 
+def repeated(names: Iterable[str]) -> str | None:
+    """The first of the names that is there more than once."""
+    return next((name for name, count in Counter(names).items() if count > 1), None)
+
+
 def trouble(values: Any) -> str:
     """Why a row cannot be written as JSON again ('' when it can): NaN, infinity, half a surrogate pair."""
+    for _ in range(MARGIN):
+        values = [values]
     try:
         json.dumps(values, ensure_ascii=False, allow_nan=False).encode("utf-8")
     except UnicodeEncodeError:

@@ -1,0 +1,50 @@
+"""CSV and TSV as spreadsheets and other programs leave them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from finetooth.config import build_task
+from finetooth.data.prepare import assemble
+from finetooth.data.read import read
+from finetooth.data.table import Table
+from finetooth.errors import DataError
+
+
+def table(path: Path, text: str) -> Table:
+    path.write_text(text, encoding="utf-8")
+    return read(path)[0]
+
+
+def test_columns_without_a_name_are_numbered(tmp_path: Path) -> None:
+    """Planted: a sheet that was once wider, as a spreadsheet saves it."""
+    found = table(tmp_path / "a.csv", "text,label,,\nhi,a,,\nho,b,,x\n")
+    assert [row.values for row in found.rows] == [
+        {"text": "hi", "label": "a", "column 3": "", "column 4": ""},
+        {"text": "ho", "label": "b", "column 3": "", "column 4": "x"},
+    ]
+    data = assemble(build_task({"data": {"train": str(tmp_path / "a.csv"), "test": 0, "validation": 0}}))
+    assert data.format == "labels" and data.sides["train"][1].tags["column 4"] == "x"
+    assert "column 3" not in data.sides["train"][1].tags
+    index = table(tmp_path / "b.csv", ",text,label\n0,hi,a\n")  # as pandas writes its index
+    assert index.columns == ["column 1", "text", "label"]
+    with pytest.raises(DataError, match="the column 'text' is there twice"):
+        table(tmp_path / "c.csv", "text,text\na,b\n")
+
+
+def test_two_lines_with_a_stray_quote_each_stay_two_rows(tmp_path: Path) -> None:
+    """Planted: between tabs, the quotes of two lines that together look like one quoted cell."""
+    found = table(tmp_path / "a.tsv", 'text\tlabel\n"Oh\t1\nno"\t2\nfine\t3\n')
+    assert [list(row.values.values()) for row in found.rows] == [['"Oh', "1"], ['no"', "2"], ["fine", "3"]]
+    quoted = table(tmp_path / "b.tsv", 'text\tlabel\n"one\ntwo"\t1\n"a\tb"\t2\n')
+    assert [row.values["text"] for row in quoted.rows] == ["one\ntwo", "a\tb"]
+    single = table(tmp_path / "c.tsv", 'text\n"one\ntwo"\n')
+    assert [row.values["text"] for row in single.rows] == ["one\ntwo"]
+
+
+@pytest.mark.parametrize("text", ['{"text": "a", "label": "b"}\n', '[{"text": "a"}]\n'])
+def test_json_under_the_name_of_a_table_is_named(text: str, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"a\.csv: looks like JSON\. Give it a name that ends with \.jsonl"):
+        table(tmp_path / "a.csv", text)

@@ -1,0 +1,122 @@
+"""Files that are large, or would be: time in proportion to size, and a limit for what goes into memory."""
+
+from __future__ import annotations
+
+import gzip
+import time
+import zlib
+from pathlib import Path
+
+import pyarrow
+import pyarrow.parquet
+import pytest
+
+from finetooth.config import DataConfig
+from finetooth.data import room
+from finetooth.data.formats import parse
+from finetooth.data.read import read
+from finetooth.errors import DataError
+
+SECONDS = 10  # each of these takes well under one; what it guards against takes minutes to days
+
+
+@pytest.fixture
+def small_room(monkeypatch: pytest.MonkeyPatch) -> int:
+    """A machine with 16 MB of memory."""
+    monkeypatch.setattr(room, "most_bytes", lambda: 4_000_000)
+    return 4_000_000
+
+
+def test_a_small_file_that_unpacks_to_a_large_one_is_refused(tmp_path: Path, small_room: int) -> None:
+    """Planted: 100 GB in 100 MB, here 56 MB; it is not unpacked to the end to find out."""
+    packer = zlib.compressobj(9, wbits=31)
+    piece = b'{"text": "a"}\n' * 100_000
+    packed = b"".join(packer.compress(piece) for _ in range(40)) + packer.flush()
+    (tmp_path / "a.jsonl.gz").write_bytes(packed)
+    assert len(packed) < small_room
+    with pytest.raises(DataError, match=r"a\.jsonl\.gz: unpacks to more than 0\.0 GB, a quarter of the mem"):
+        read(tmp_path / "a.jsonl.gz")
+    (tmp_path / "a.jsonl.gz").write_bytes(gzip.compress(piece[:1400]))
+    assert len(read(tmp_path / "a.jsonl.gz")[0].rows) == 100
+
+
+def test_gzip_in_several_members_is_one_text(tmp_path: Path) -> None:
+    parts = [gzip.compress(b'{"text": "a"}\n'), gzip.compress(b'{"text": "b"}\n'), bytes(512)]
+    (tmp_path / "a.jsonl.gz").write_bytes(b"".join(parts))
+    assert [row.values["text"] for row in read(tmp_path / "a.jsonl.gz")[0].rows] == ["a", "b"]
+
+
+def test_a_file_or_rows_beyond_the_memory_are_refused(tmp_path: Path, small_room: int) -> None:
+    with (tmp_path / "a.csv").open("wb") as file:
+        file.truncate(small_room + 1)  # holes: nothing is written
+    with pytest.raises(DataError, match=r"a\.csv: holds more than"):
+        read(tmp_path / "a.csv")
+    zeros = pyarrow.table({"text": pyarrow.nulls(10_000_000, pyarrow.string())})
+    pyarrow.parquet.write_table(zeros, tmp_path / "a.parquet")
+    assert (tmp_path / "a.parquet").stat().st_size < small_room
+    with pytest.raises(DataError, match=r"a\.parquet: its rows take more than"):
+        read(tmp_path / "a.parquet")
+
+
+def test_the_limit_is_the_containers_where_it_is_smaller(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(room, "CONTAINER", (tmp_path / "absent",))
+    machine = room.most_bytes()
+    assert machine > 2**20
+    for text, expected in (("max\n", machine), ("4000\n", 1000), (f"{2**63}\n", machine)):
+        (tmp_path / "max").write_text(text)
+        monkeypatch.setattr(room, "CONTAINER", (tmp_path / "max",))
+        assert room.most_bytes() == expected
+
+
+def test_stray_quotes_in_every_line_do_not_cost_the_square_of_the_lines(tmp_path: Path) -> None:
+    """Planted: the first quote of each row is lost, so that each line opens one that never closes."""
+    path = tmp_path / "a.csv"
+    path.write_text("text,label\n" + 'charged twice","billing\n' * 20_000 + "good,other\n")
+    start = time.perf_counter()
+    (table,) = read(path)
+    assert time.perf_counter() - start < SECONDS
+    assert [row.values for row in table.rows] == [{"text": "good", "label": "other"}]
+    assert [row.line for row in table.rejected] == list(range(2, 20_002))
+
+
+def test_long_quoted_cells_are_read_whole_as_long_as_quotes_lead_nowhere(tmp_path: Path) -> None:
+    document = "a line\n" * 5000
+    (tmp_path / "a.csv").write_text(f'text,label\n"{document}",a\nx","y\n"{document}",b\n')
+    (table,) = read(tmp_path / "a.csv")
+    assert [row.values["label"] for row in table.rows] == ["a", "b"]
+    assert [row.line for row in table.rejected] == [5003]
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.tsv"])
+def test_a_header_of_very_many_columns(name: str, tmp_path: Path) -> None:
+    columns = [f"c{k}" for k in range(100_000)] + ["c7"]
+    separator = "," if name == "a.csv" else "\t"
+    (tmp_path / name).write_text(separator.join(columns) + "\n" + separator.join("x" * 100_001) + "\n")
+    start = time.perf_counter()
+    with pytest.raises(DataError, match="the column 'c7' is there twice"):
+        read(tmp_path / name)
+    assert time.perf_counter() - start < SECONDS
+
+
+def test_an_object_of_very_many_keys(tmp_path: Path) -> None:
+    keys = ", ".join(f'"{k}": 1' for k in [*range(100_000), 99_999])
+    (tmp_path / "a.jsonl").write_text(f'{{{keys}}}\n{{"text": "a"}}\n')
+    start = time.perf_counter()
+    (table,) = read(tmp_path / "a.jsonl")
+    assert time.perf_counter() - start < SECONDS
+    assert "the key '99999' is given twice" in table.rejected[0].reason
+
+
+def test_rows_that_each_have_a_key_of_their_own() -> None:
+    rows = [{"text": "a", f"key {k}": 1} for k in range(20_000)]
+    (table,) = read(rows)
+    start = time.perf_counter()
+    found = parse(table, DataConfig(train=rows))
+    assert time.perf_counter() - start < SECONDS
+    assert found.format == "text" and "key 19, key 20" not in found.notes[0]
+    assert "and 19980 more" in found.notes[0]
+    with pytest.raises(DataError) as caught:
+        parse(table, DataConfig(train=rows), "qa")
+    assert len(str(caught.value)) < 2000
