@@ -7,7 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Literal
 
-from finetooth.data.readers import Broken, Reading, factor, opening, string
+from finetooth.data.readers import Broken, Reading, factor, listed, opening, string
+from finetooth.data.tools import NOTHING, read_calls, read_tools
+from finetooth.data.turns import THOUGHTS
 from finetooth.types import Answer, Message
 
 ROLES = {
@@ -33,35 +35,35 @@ SHAREGPT = {
     "tool_call": "assistant",
 }
 CALLS = ("function_call", "tool_call")
-MORE = ("tool_calls", "tool_call_id", "name", "reasoning_content", "thinking")
-KEYS = {"role", "content", "weight", "train", *MORE}
+MORE = ("tool_calls", "tool_call_id", "name")
+KEYS = {"role", "content", "weight", "train", *MORE, *THOUGHTS}
 QUESTIONS = ("prompt", "question", "context", "query", "instruction")  # what a preference pair answers
 
 
 def read_chat(values: Mapping[str, Any]) -> Reading:
     """messages: [{role, content}]; columns `system` and `tools` where they are there."""
     messages = _messages(values, "messages", "messages is not a list of {role, content}")
-    return _scored(_with_system(messages, values), _tools(values.get("tools")))
+    return _scored(_with_system(messages, values), read_tools(values.get("tools")))
 
 
 def read_sharegpt(values: Mapping[str, Any]) -> Reading:
     """conversations: [{from, value}]."""
     column = "conversations" if "conversations" in values else "messages"
-    entries = _list(values.get(column))
+    entries = listed(values.get(column))
     if not entries:
         raise Broken(f"{column} is not a list of {{from, value}}")
     messages = [_message(number, _from_sharegpt(number, entry)) for number, entry in enumerate(entries, 1)]
-    return _scored(_with_system(messages, values), _tools(values.get("tools")))
+    return _scored(_with_system(messages, values), read_tools(values.get("tools")))
 
 
 def read_prompt(values: Mapping[str, Any]) -> Reading:
     """prompt and completion, each text or a list of messages. Answers in the prompt are not learned."""
     closing = values.get("completion")
-    if isinstance(closing, list):
+    if _are_turns(closing):
         messages = _messages(values, "completion", "completion is empty")
     else:
         messages = [_assistant(closing, "completion")]
-    return _scored([*_question(values, "prompt"), *messages], _tools(values.get("tools")))
+    return _scored([*_question(values, "prompt"), *messages], read_tools(values.get("tools")))
 
 
 def read_preference(values: Mapping[str, Any]) -> Reading:
@@ -70,7 +72,7 @@ def read_preference(values: Mapping[str, Any]) -> Reading:
     context = _question(values, column) if column else []
     ends: dict[Literal["chosen", "rejected"], list[Message]] = {}
     for role in ("chosen", "rejected"):
-        is_list = isinstance(values.get(role), list)
+        is_list = _are_turns(values.get(role))
         text = f"{role} is empty"
         ends[role] = _messages(values, role, text) if is_list else [_assistant(values.get(role), role)]
     shared = _unlearned(ends["chosen"][:-1])
@@ -84,7 +86,7 @@ def read_preference(values: Mapping[str, Any]) -> Reading:
     answers = [Answer(message.content, role, message.weight, message.more) for role, message in last.items()]
     if (answers[0].text, answers[0].more) == (answers[1].text, answers[1].more):
         raise Broken("chosen and rejected are the same")
-    return Reading(context, answers, _tools(values.get("tools")))
+    return Reading(context, answers, read_tools(values.get("tools")))
 
 
 def _scored(messages: list[Message], tools: tuple[Mapping[str, Any], ...]) -> Reading:
@@ -121,20 +123,20 @@ def _check_order(messages: Sequence[Message], what: str = "") -> None:
 
 
 def _messages(values: Mapping[str, Any], column: str, wrong: str) -> list[Message]:
-    entries = _list(values.get(column))
+    entries = listed(values.get(column))
     if not entries:
         raise Broken(wrong)
     return [_message(number, entry) for number, entry in enumerate(entries, 1)]
 
 
-def _list(value: Any) -> list[Any] | None:
-    """A list, or the JSON text of one, as cells of a table hold it; None for anything else."""
-    if isinstance(value, str) and value.lstrip().startswith("["):
-        try:
-            value = json.loads(value)
-        except (ValueError, RecursionError):
-            return None
-    return value if isinstance(value, list) else None
+def _are_turns(value: Any) -> bool:
+    """Whether a cell holds messages: a list, or the JSON text of a list of objects with a role."""
+    entries = listed(value)
+    return isinstance(value, list) or bool(entries and all(_has_role(entry) for entry in entries))
+
+
+def _has_role(entry: Any) -> bool:
+    return isinstance(entry, Mapping) and "role" in entry
 
 
 def _message(number: int, entry: Any) -> Message:
@@ -144,14 +146,21 @@ def _message(number: int, entry: Any) -> Message:
     if role is None:
         known = ", ".join(ROLES)
         raise Broken(f"message {number} has the role {str(entry['role'])[:40]!r}, expected one of {known}")
-    dropped = sorted(key for key, value in entry.items() if key not in KEYS and value)
+    dropped = sorted(key for key, value in entry.items() if key not in KEYS and value not in NOTHING)
     if dropped:
-        raise Broken(f"message {number} has the key {dropped[0]!r}, which would be dropped; remove it")
-    more = {key: entry[key] for key in MORE if entry.get(key) not in (None, "", [])}
+        switch = isinstance(entry[dropped[0]], bool | int | float)
+        hint = ", or call it train if it says whether the turn is learned" if switch else ""
+        raise Broken(f"message {number} has the key {dropped[0]!r}, which would be dropped; remove it{hint}")
+    more = {key: entry[key] for key in MORE if entry.get(key) not in NOTHING}
+    thoughts = [entry[key] for key in THOUGHTS if entry.get(key) not in NOTHING]
+    if any(thought != thoughts[0] or not isinstance(thought, str) for thought in thoughts):
+        raise Broken(f"message {number} has a thought that is no text, or two that differ")
+    if thoughts:
+        more["reasoning_content"] = thoughts[0]
     if "tool_calls" in more:
         if role != "assistant":
             raise Broken(f"message {number} has tool_calls, but is of {role}")
-        more["tool_calls"] = _calls(number, more["tool_calls"])
+        more["tool_calls"] = read_calls(number, more["tool_calls"])
     if "tool_call_id" in more:
         more["tool_call_id"] = str(more["tool_call_id"])
     content = _content(entry.get("content"), role)
@@ -190,44 +199,6 @@ def _turn_weight(number: int, role: str, entry: Mapping[str, Any]) -> float:
     return weight
 
 
-def _calls(number: int, calls: Any) -> list[dict[str, Any]]:
-    """Calls in the one shape that templates read: {type, id?, function: {name, arguments: object}}."""
-    if not isinstance(calls, list) or not all(isinstance(call, Mapping) for call in calls):
-        raise Broken(f"tool_calls of message {number} is not a list of objects")
-    made = []
-    for call in calls:
-        function = call.get("function", call)
-        name = function.get("name") if isinstance(function, Mapping) else None
-        if not isinstance(name, str) or not name:
-            raise Broken(f"a tool call of message {number} has no function with a name")
-        arguments = function.get("arguments")
-        if isinstance(arguments, str) and arguments.strip():
-            try:
-                arguments = json.loads(arguments)
-            except (ValueError, RecursionError):
-                raise Broken(f"the arguments of {name} in message {number} are not valid JSON") from None
-        arguments = arguments or {}
-        if not isinstance(arguments, Mapping):
-            raise Broken(f"the arguments of {name} in message {number} are not an object")
-        id = {"id": str(call["id"])} if call.get("id") is not None else {}
-        made.append({"type": "function", **id, "function": {"name": name, "arguments": dict(arguments)}})
-    return made
-
-
-def _tools(value: Any) -> tuple[Mapping[str, Any], ...]:
-    """Schemas of functions, a list or the JSON text of one; a bare schema is put under `function`."""
-    if value is None or value == "" or value == []:
-        return ()
-    tools = _list(value)
-    if tools is None or not all(isinstance(tool, Mapping) for tool in tools):
-        raise Broken("tools is not a list of function schemas")
-    for number, tool in enumerate(tools, 1):
-        function = tool.get("function", tool)
-        if not isinstance(function, Mapping) or not isinstance(function.get("name"), str):
-            raise Broken(f"tool {number} has no function with a name")
-    return tuple(tool if "function" in tool else {"type": "function", "function": tool} for tool in tools)
-
-
 def _from_sharegpt(number: int, entry: Any) -> Any:
     """The entry with role and content. Broken for a speaker that is not known."""
     if not isinstance(entry, Mapping) or not ({"from", "value"} <= set(entry) or "role" in entry):
@@ -258,7 +229,7 @@ def _with_system(messages: list[Message], values: Mapping[str, Any]) -> list[Mes
 
 def _question(values: Mapping[str, Any], column: str) -> list[Message]:
     """The messages of a prompt: a list as it is, without learning from it, or text of the user."""
-    if isinstance(values.get(column), list):
+    if _are_turns(values.get(column)):
         return _with_system(_unlearned(_messages(values, column, f"{column} is empty")), values)
     system, question = (string(values.get(name), name) for name in ("system", column))
     if not (system + question).strip():

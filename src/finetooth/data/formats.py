@@ -16,6 +16,7 @@ weight of the row. To add a format: a function that reads a row, a line in `_REA
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -52,6 +53,7 @@ NEEDS = {
     "sharegpt": "conversations",
     "preference": "chosen + rejected (and prompt)",
 }
+SHOWN_COLUMNS = 20
 TALKS = ("chat", "sharegpt", "prompt", "preference")  # formats that may come with tools
 # Tags of our own: further columns of the user that have such a name move.
 RESERVED = {name: f"{name}_" for name in ("file", "line", "label", "group")}
@@ -92,7 +94,7 @@ def parse(table: Table, config: DataConfig, format: str = "auto") -> Parsed:
             rejected.append(Rejected(row.file or table.name, row.line, str(problem), dict(row.values)))
     notes = list(table.notes)
     if extra:
-        notes.append(f"{table.name}: not trained on, kept as tags: {', '.join(extra)}.")
+        notes.append(f"{table.name}: not trained on, kept as tags: {_some(extra)}.")
     if "weight" in columns:
         notes.append(f"{table.name}: the column weight is the loss weight of a row.")
     rejected.sort(key=lambda item: item.line)
@@ -108,7 +110,7 @@ def _example(row: RawRow, table: Table, name: str, used: set[str], group: str | 
     if not weight:
         raise Broken("weight is 0, so there is nothing to learn")
     tags["group"] = string(row.values.get(group), group) if group else ""
-    if name == "prompt" and tags.get("label_") is False:
+    if name == "prompt" and str(tags.get("label_")).strip().casefold() == "false":
         raise Broken("label is false: the completion is one that should not be learned")
     reading = _READERS[name](values)
     label = reading.answers[0].text if name == "labels" else ""
@@ -172,19 +174,22 @@ def _one_label(rows: Sequence[RawRow], columns: Sequence[str]) -> list[RawRow]:
     Where every value of all of them is 0, 1, true or false: the names of the columns that are set, else
     `none`; a missing value leaves the label empty. Otherwise the values that are there.
     """
-    cells = [[str(row.values.get(name, "") or 0).strip().casefold() for name in columns] for row in rows]
-    present = [[row.values.get(name) not in (None, "") for name in columns] for row in rows]
-    flags = all(cell in FLAGS for line in cells for cell in line)
+    cells = [[_cell(row.values.get(name)) for name in columns] for row in rows]
+    flags = all(cell in FLAGS for line in cells for cell in line if cell)
     joined = []
-    for row, line, there in zip(rows, cells, present, strict=True):
+    for row, line in zip(rows, cells, strict=True):
         if flags:
-            names = [name for name, cell in zip(columns, line, strict=True) if FLAGS[cell]]
-            label: Any = (", ".join(names) or "none") if all(there) else ""
+            names = [name for name, cell in zip(columns, line, strict=True) if FLAGS.get(cell)]
+            label: Any = (", ".join(names) or "none") if all(line) else ""
         else:
-            label = _joined([row.values[name] for name, yes in zip(columns, there, strict=True) if yes])
+            label = _joined([row.values[name] for name, cell in zip(columns, line, strict=True) if cell])
         others = {name: value for name, value in row.values.items() if name not in columns}
         joined.append(replace(row, values=others | {columns[0]: label}))
     return joined
+
+
+def _cell(value: Any) -> str:
+    return "" if value is None else str(value).strip().casefold()
 
 
 def _joined(values: list[Any]) -> Any:
@@ -226,9 +231,8 @@ def _matches(columns: set[str], format: str) -> dict[str, list[set[str]]]:
 
 def _choose(where: str, rows: Sequence[RawRow], columns: Sequence[str], format: str) -> tuple[str, set[str]]:
     """The format, and the columns that it reads. A column counts when at least half of the rows have it."""
-    common = {name for name in columns if 2 * sum(name in row.values for row in rows) >= len(rows)} or set(
-        columns
-    )
+    counts = Counter(name for row in rows for name in row.values)
+    common = {name for name, count in counts.items() if 2 * count >= len(rows)} or set(columns)
     found = _matches(common, format)
     if format != "auto":
         found = {name: sets for name, sets in found.items() if name == format}
@@ -256,7 +260,12 @@ def _choose(where: str, rows: Sequence[RawRow], columns: Sequence[str], format: 
 
 
 def _listed(columns: Sequence[str]) -> str:
-    return ", ".join(repr(column) for column in columns) or "(none)"
+    return _some([repr(column[:80]) for column in columns]) or "(none)"
+
+
+def _some(names: Sequence[str]) -> str:
+    more = f" and {len(names) - SHOWN_COLUMNS} more" if len(names) > SHOWN_COLUMNS else ""
+    return ", ".join(names[:SHOWN_COLUMNS]) + more
 
 
 _READERS: dict[str, Callable[[Mapping[str, Any]], Reading]] = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -43,6 +44,16 @@ def string(value: Any, column: str) -> str:
     if isinstance(value, int | float):
         return str(value)
     raise Broken(f"{column} is a {type(value).__name__}, expected text")
+
+
+def listed(value: Any) -> list[Any] | None:
+    """A list, or the JSON text of one, as cells of a table hold it; None for anything else."""
+    if isinstance(value, str) and value.lstrip().startswith("["):
+        try:
+            value = json.loads(value)
+        except (ValueError, RecursionError):
+            return None
+    return value if isinstance(value, list) else None
 
 
 def required(values: Mapping[str, Any], column: str) -> str:
