@@ -26,6 +26,8 @@ from finetooth.tree import Row
 from finetooth.types import Example, Message
 
 NO_BOS = "The tokenizer has no BOS: rows of plain text start with its EOS."
+MOST_UNUSABLE = 0.01
+FRAMES = 1000  # of so many system messages and tools the ends are remembered
 MARKUP = re.compile(r"<[|｜][^<>|｜\s]+[|｜]>|<(?:start|end)_of_turn>|\[/?INST\]")
 
 
@@ -80,12 +82,16 @@ class Renderer:
         """The jinja text to save with the model: its switch for thinking is on if all rows so far think."""
         return self._writer.saved(0 < self._thoughts == self._answers)
 
-    def context_row(self, messages: Sequence[Message], tools: Tools = (), thinking: bool = False) -> Row:
+    def context_row(
+        self, messages: Sequence[Message], tools: Tools = (), thinking: bool | None = False
+    ) -> Row:
         """What evaluation and serving send for these messages: ids with the answer's opening, no weights.
 
         thinking: ask for an answer that begins with a thought; `thinks(example)` says what its row asks for.
+        None: as the template asks when nobody says.
         """
-        ids = self._writer.context(self._merged(messages), tools, self._writer.mode(thinking))[1]
+        mode = None if thinking is None else self._writer.mode(thinking)
+        ids = self._writer.context(self._merged(messages), tools, mode)[1]
         return Row(ids, np.zeros(len(ids)))
 
     def answer_ids(
@@ -121,8 +127,8 @@ class Renderer:
         """One row per assistant turn of a weight above 0, which scales the row's. Plain text gives one row.
 
         The signals `head` and `tail` say how many tokens in front (BOS, system) and behind (the answer's
-        opening) every context of this kind has: what `fit_rows` never cuts. Where there are several rows,
-        `#k` after the id is the number of the turn.
+        opening) every context of this kind has, tools and what stands behind them included: what `fit_rows`
+        never cuts. Where there are several rows, `#k` after the id is the number of the turn.
 
         Raises DataError, naming the example, when an answer cannot be scored as it stands, or when the
         template leaves out a part of it, its tools or their calls.
@@ -139,10 +145,10 @@ class Renderer:
         except DataError as error:
             raise DataError(f"Row {place(example)}: {error}") from error
 
-    def render_all(self, examples: Sequence[Example]) -> Rendered:
+    def render_all(self, examples: Sequence[Example], total: int = 0) -> Rendered:
         """Rows of many examples; one whose answer cannot be scored is set aside with its reason.
 
-        Raises DataError when more than 1% are set aside.
+        Raises DataError when these are more than 1% of the examples, or of the `total` that they belong to.
         """
         rows: list[Row] = []
         rejected: list[tuple[Example, str]] = []
@@ -153,7 +159,7 @@ class Renderer:
                 rejected.append((example, str(error)))
                 continue
             self.count_thoughts(example)
-        if len(rejected) > 0.01 * len(examples):
+        if len(rejected) > MOST_UNUSABLE * max(total, len(examples)):
             reasons = "\n".join(f"  {reason}" for _, reason in rejected[:3])
             raise DataError(
                 f"{len(rejected)} of {len(examples)} rows cannot be rendered, more than 1%. "
@@ -174,10 +180,10 @@ class Renderer:
 
     def _mixture(self) -> str:
         asked = "the template has no switch, so the model itself decides whether it thinks."
-        if self._writer.template.has_switch:
+        if self._writer.template.switch:
             asked = (
-                "they are asked with enable_thinking=true, the others not. To get a thought from a server, "
-                "ask it so too."
+                f"they are asked with {self._writer.template.switch}=true, the others not. To get a "
+                "thought from a server, ask it so too."
             )
         return f"{self._thoughts} of {self._answers} answers begin with a thought: {asked}"
 
@@ -187,6 +193,8 @@ class Renderer:
         weight[len(context_ids) :] = turn.weight
         mode = self._writer.mode(bool(turns.thought(turn)))
         head, tail = self._frame(context, tools, mode, context_ids)
+        if tools:
+            tail = max(tail, self._writer.tools_behind(self._merged(context), mode, context_ids, head))
         return Row([*context_ids, *answer_ids], weight, {"head": head, "tail": tail}, id=id)
 
     def _text_row(self, example: Example, turn: Message) -> Row:
@@ -211,6 +219,8 @@ class Renderer:
         """How many tokens of this context any question has in front (BOS, system, tools) and behind it."""
         system = [message for message in context if message.role == "system"]
         key = json.dumps([mode, [message.content for message in system], [*tools]], default=str)
+        if len(self._frames) > FRAMES:
+            self._frames.clear()
         if key not in self._frames:
             self._frames[key] = [
                 self._writer.context(self._merged([*system, Message("user", probe)]), tools, mode)[1]

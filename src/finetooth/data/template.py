@@ -16,23 +16,21 @@ from typing import Any
 
 import jinja2
 import jinja2.ext
-from jinja2 import nodes
+from jinja2 import meta, nodes
 from jinja2.parser import Parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from finetooth.data.tokens import Tokenizer
-from finetooth.data.turns import as_dicts
+from finetooth.data.turns import THOUGHTS, as_dicts
 from finetooth.errors import DataError
 from finetooth.types import Message
 
 Clock = Callable[[], datetime]
 MAX_CHARACTERS = 20_000_000  # of one rendering: far beyond any model's context, well below the memory
 
-# In front of a template: the mode of its switch where a caller gives none. trim_blocks takes the line break.
-THINKING = {
-    mode: f"{{%- if enable_thinking is not defined %}}{{%- set enable_thinking = {text} %}}{{%- endif %}}\n"
-    for mode, text in ((True, "true"), (False, "false"))
-}
+# Variables by which templates turn thinking on and off: Qwen3 and others, DeepSeek-V3.1 and Granite, Cohere.
+SWITCHES = ("enable_thinking", "thinking", "reasoning")
+READS = r"\.{0}\b|[\[(]\s*['\"]{0}['\"]"  # a template reads a field of this name of a message
 
 INSTRUCTION = """\
 {{ PREFIX }}
@@ -105,7 +103,8 @@ class ChatTemplate:
     """A compiled template. `render` gives the text of a conversation.
 
     source: jinja text. variables: what else it may name (bos_token, eos_token, ...). where: for messages.
-    clock: what `strftime_now` reads. Raises DataError when the text is not jinja.
+    clock: what `strftime_now` reads. switch: the variable that turns thinking on and off, or "".
+    Raises DataError when the text is not jinja.
     """
 
     def __init__(self, source: str, variables: Mapping[str, str], where: str, clock: Clock) -> None:
@@ -118,20 +117,33 @@ class ChatTemplate:
         self.source = source
         self.where = where
         self._variables = dict(variables)
+        self._thoughts = [name for name in THOUGHTS if re.search(READS.format(name), source)]
         try:
             self._template = environment.from_string(source)
+            reads = meta.find_undeclared_variables(environment.parse(source))
         except jinja2.TemplateError as error:
             raise DataError(f"{where}: not a valid jinja template ({error}).") from error
-
-    @property
-    def has_switch(self) -> bool:
-        """Whether the template reads enable_thinking, the switch of Qwen3 and others."""
-        return "enable_thinking" in self.source
+        self.switch = ""
+        self.switch = next((name for name in SWITCHES if name in reads and self._turns(name)), "")
 
     def by_default(self, thinking: bool) -> str:
         """The jinja text whose switch is set so unless a caller says otherwise."""
-        bare = self.source.removeprefix(THINKING[True]).removeprefix(THINKING[False])
-        return THINKING[thinking] + bare
+        bare = self.source
+        for mode in (True, False):
+            bare = bare.removeprefix(_default(self.switch, mode))
+        return _default(self.switch, thinking) + bare
+
+    def _turns(self, name: str) -> bool:
+        """Whether this variable changes what is written for a question, or for an answer."""
+        self.switch = name
+        question, answer = Message("user", "Which way?"), Message("assistant", "Left.")
+        try:
+            return any(
+                self.render(talk, len(talk) == 1, (), True) != self.render(talk, len(talk) == 1, (), False)
+                for talk in ([question], [question, answer])
+            )
+        except TemplateRefusal:
+            return False
 
     def render(
         self,
@@ -142,11 +154,14 @@ class ChatTemplate:
     ) -> str:
         """The conversation's text, with the opening of an answer at its end where `generation` is True.
 
-        tools: what the template is given as `tools`. thinking: its switch, enable_thinking; None leaves it.
+        tools: what the template is given as `tools`. thinking: how its switch is set; None leaves it.
         Raises TemplateRefusal when the template refuses the conversation, DataError when it does not end.
         """
-        switch = {} if thinking is None else {"enable_thinking": thinking}
+        switch = {self.switch: thinking} if self.switch and thinking is not None else {}
         conversation = as_dicts(messages)
+        for message in conversation:
+            if "reasoning_content" in message:
+                message.update(dict.fromkeys(self._thoughts, message["reasoning_content"]))
         pieces: list[str] = []
         size = 0
         try:
@@ -178,6 +193,12 @@ class ChatTemplate:
 
 class TemplateRefusal(DataError):
     """A template's own `raise_exception`, or a failure of it, for one conversation."""
+
+
+def _default(switch: str, thinking: bool) -> str:
+    """What sets a switch that no caller sets, in front of a template; trim_blocks takes the line break."""
+    value = "true" if thinking else "false"
+    return f"{{%- if {switch} is not defined %}}{{%- set {switch} = {value} %}}{{%- endif %}}\n"
 
 
 def built_in(source: str, prefix: str, eos: str) -> str:
@@ -214,4 +235,7 @@ def choose(tokenizer: Tokenizer, template: str) -> tuple[str, str, str]:
             f"template: {template}: no such file. "
             "Expected auto, chat, instruction, plain or the path of a .jinja file."
         )
-    return "file", path.read_text(encoding="utf-8"), str(path)
+    try:
+        return "file", path.read_text(encoding="utf-8"), str(path)
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"template: {template}: cannot be read as UTF-8 text: {error}.") from None

@@ -270,7 +270,10 @@ def _chat_template(directory: Path, config: Mapping[str, Any]) -> str | None:
     """chat_template.jinja, else the config's string, else the entry named `default` of its list."""
     path = directory / "chat_template.jinja"
     if path.is_file():
-        return path.read_text(encoding="utf-8")
+        try:
+            return path.read_text(encoding="utf-8")
+        except UnicodeDecodeError as error:
+            raise ModelError(f"{path}: not UTF-8 ({error}). Copy it from the model again.") from error
     template = config.get("chat_template")
     if isinstance(template, list):
         named = {entry.get("name"): entry.get("template") for entry in template if isinstance(entry, Mapping)}

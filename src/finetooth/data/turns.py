@@ -13,7 +13,9 @@ from finetooth.types import Example, Message
 
 THOUGHT = re.compile(r"\s*<think>(.*?)</think>(.*)", re.DOTALL)
 EMPTY: tuple[Any, ...] = (None, "", [], {})
+THOUGHTS = ("reasoning_content", "reasoning", "thinking")  # names of a thought, the usual one first
 ALTERED = "adds other text"
+NO_THOUGHT = "leaves out the thought"
 
 
 def answer_turn(example: Example) -> Message:
@@ -82,6 +84,21 @@ def calls(message: Message) -> list[Mapping[str, Any]]:
     return [call["function"] for call in as_dicts([message])[0].get("tool_calls", [])]
 
 
+def renamed_calls(turn: Message) -> list[Message]:
+    """The turn with one of its calls under another name, for each of several calls; [] for a single one."""
+    made = list(turn.more.get("tool_calls") or ())
+    if len(made) < 2:
+        return []
+    lists = [[*made[:k], _renamed(made[k]), *made[k + 1 :]] for k in range(len(made))]
+    return [replace(turn, more={**turn.more, "tool_calls": changed}) for changed in lists]
+
+
+def _renamed(call: Mapping[str, Any]) -> dict[str, Any]:
+    if "function" in call:
+        return {**call, "function": _renamed(call["function"])}
+    return {**call, "name": f"{call['name']}_"}
+
+
 def thought(message: Message) -> str:
     """What the assistant thinks before it answers: reasoning_content, else the <think> block of its text."""
     given = message.more.get("reasoning_content")
@@ -128,7 +145,7 @@ def left_out(turn: Message, written: str, opened: bool) -> str:
     for name, part in (("the thought", reasons), ("the content", content)):
         before, found, after = rest.partition(part) if part else ("", "", rest)
         if part and not found:
-            return f"leaves out {name}"
+            return NO_THOUGHT if name == "the thought" else f"leaves out {name}"
         if part:
             marks.append(before.strip())
             rest = after

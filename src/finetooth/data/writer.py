@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from finetooth.data import turns
-from finetooth.data.boundary import continuation
+from finetooth.data.boundary import continuation, shared
 from finetooth.data.template import ChatTemplate, TemplateRefusal
 from finetooth.data.tokens import Tokenizer
 from finetooth.errors import DataError
@@ -19,6 +20,7 @@ PROBE_QUESTION = "Which way?"
 PROBE_ANSWER = "Left, then right."
 PROBE_THOUGHT = "They want directions."
 OWN_COPY = "`template: file.jinja`"
+CALLS_HINT = "Use a template that writes thoughts and calls of tools, or a copy that does"
 
 
 class Writer:
@@ -44,11 +46,11 @@ class Writer:
         """Raise DataError for a template that cannot be trained on, whatever its switch for thinking."""
         answer = Message("assistant", PROBE_ANSWER)
         refusal = self._refusal(question, [answer])
-        if refusal is not None and self.template.has_switch:
+        if refusal is not None and self.template.switch:
             self.plain_mode = False
             if not self._refusal(question, [answer, Message("assistant", PROBE_QUESTION)]):
                 self._note(
-                    "is asked for answers without a thought with enable_thinking=false: only then do "
+                    f"is asked for answers without a thought with {self.template.switch}=false: only then do "
                     "contexts end with the empty thought that it writes in front of such an answer."
                 )
                 refusal = None
@@ -63,7 +65,7 @@ class Writer:
 
     def mode(self, thinking: bool) -> bool | None:
         """How the template's switch is set for an answer with or without a thought; None: not at all."""
-        return True if thinking and self.template.has_switch else self.plain_mode
+        return True if thinking and self.template.switch else self.plain_mode
 
     def saved(self, thinking: bool) -> str:
         """The jinja text that, for a caller who says nothing, opens answers as those with(out) a thought."""
@@ -96,21 +98,34 @@ class Writer:
         context, context_ids = self.context(messages, tools, mode)
         full = self.template.render([*messages, turn], False, tools, mode)
         if not full.startswith(context):
+            opened = context.rstrip().endswith("<think>")
             raise DataError(
                 f"{self.where}: with the answer it does not continue what it renders without.\n"
                 f"  without: {_end(context)}\n  with:    {_end(full)}\n"
-                f"Use `template: instruction`, or a corrected copy of the template: {OWN_COPY}."
+                + ("It opens a thought for the answer, and writes none in front of it. " if opened else "")
+                + f"Use `template: instruction`, or a corrected copy of the template: {OWN_COPY}."
             )
         stop = self.tokenizer.text_of(self.stop_id)
         written, found, _ = full[len(context) :].partition(stop)
         if not found:
             raise DataError(f"{self.where}: no stop token {stop!r} after the answer.")
         self._check_written(turn, written, context)
+        if any(self._same([*messages, one], tools, mode, full, False) for one in turns.renamed_calls(turn)):
+            raise DataError(f"{self.where} leaves out one of several calls. {CALLS_HINT}: {OWN_COPY}.")
         added, merged = continuation(self.tokenizer, context, context_ids, full)
         self.merges += merged
         if self.stop_id not in added[1:]:
             raise DataError(f"{self.where}: the answer has no tokens, or no stop token {stop!r}.")
         return context_ids, added[: added.index(self.stop_id) + 1]
+
+    def tools_behind(self, messages: Sequence[Message], mode: bool | None, ids: list[int], head: int) -> int:
+        """How many ids at the end of a context hold its tools and all behind them; 0 when its head does."""
+        try:
+            bare = self.tokenizer.encode(self.template.render(messages, True, (), mode))
+        except TemplateRefusal:
+            return len(ids) - head
+        start = shared(bare, ids)
+        return len(ids) - start if start >= head else 0
 
     def check_answer(self, turn: Message) -> None:
         """Raise DataError for an answer with nothing to score, or with the text of a special token."""
@@ -127,7 +142,11 @@ class Writer:
             return
         hint = "Use `template: instruction`, or a copy that opens the answer with that text"
         if turns.calls(turn) or turns.thought(turn):
-            hint = "Use a template that writes thoughts and calls of tools, or a copy that does"
+            hint = CALLS_HINT
+        if missing == turns.NO_THOUGHT and not turns.calls(turn):
+            own = turn.more.get("reasoning_content") in turns.EMPTY
+            what = "does not cut answers at </think>" if own else "writes `message.reasoning_content`"
+            hint = f"Take the thoughts out of these rows, or use a copy of the template that {what}"
         raise DataError(
             f"{self.where}: what it adds for an answer is not the answer: it {missing}.\n"
             f"  answer: {_end(turn.content)}\n  added:  {_end(written)}\n{hint}: {OWN_COPY}."
@@ -142,10 +161,13 @@ class Writer:
         elif called and (
             not all(turns.has_call(call, text) for call in called)
             or self._same(turns.without(messages, "tool_calls"), tools, mode, text)
+            or self._loses_calls(messages, tools, mode, text)
         ):
             lost = "calls of tools"
         elif not all(turns.has(m.content.strip(), text) for m in messages if m.role == "tool"):
             lost = "what a tool returned"
+        elif self._drops(messages, tools, mode, text):
+            lost = "what a message says"
         if lost:
             raise DataError(f"{self.where} leaves out {lost}. Use a copy that writes them: {OWN_COPY}.")
         if not all(turns.thought(message) in text for message in messages):
@@ -158,9 +180,30 @@ class Writer:
         functions = [tool.get("function", tool) for tool in tools]
         return all(turns.has(function.get("name", ""), text) for function in functions)
 
-    def _same(self, messages: Sequence[Message], tools: Tools, mode: bool | None, text: str) -> bool:
+    def _drops(self, messages: Sequence[Message], tools: Tools, mode: bool | None, text: str) -> bool:
+        """Whether a message of the user or the system can say anything without a difference."""
+        spoken = [m for m in messages if m.role in ("user", "system") and m.content.strip() not in text]
+        others = [replace(m, content=PROBE_THOUGHT) if m in spoken else m for m in messages]
+        return bool(spoken) and self._same(others, tools, mode, text)
+
+    def _loses_calls(self, messages: Sequence[Message], tools: Tools, mode: bool | None, text: str) -> bool:
+        """Whether the first or the last of several calls of a turn may be any other."""
+        for place in (0, -1):
+            others = [(turns.renamed_calls(message) or [message])[place] for message in messages]
+            if others != list(messages) and self._same(others, tools, mode, text):
+                return True
+        return False
+
+    def _same(
+        self,
+        messages: Sequence[Message],
+        tools: Tools,
+        mode: bool | None,
+        text: str,
+        generation: bool = True,
+    ) -> bool:
         try:
-            return self.template.render(messages, True, tools, mode) == text
+            return self.template.render(messages, generation, tools, mode) == text
         except TemplateRefusal:
             return False
 
