@@ -143,3 +143,22 @@ heavy = {"torch", "transformers", "peft", "pandas", "sklearn"} & set(sys.modules
 assert not heavy, heavy
 """
     subprocess.run([sys.executable, "-c", code, str(source), str(tokenizer_dir)], check=True)
+
+
+def test_a_row_that_cutting_does_not_help_is_a_no_as_in_training(tokenizer_dir: Path) -> None:
+    rows = [*ROWS, {"text": "short", "label": "ham " * 200}]
+    report = check(rows, tokenizer_dir, max_tokens=100, overlong="cut")
+    (problem,) = report.problems
+    assert "1 rows do not fit 100 tokens even without their context" in problem and "line 301" in problem
+    assert check(rows, tokenizer_dir, max_tokens=100, overlong="drop").ok
+
+
+def test_data_cannot_give_the_terminal_orders(tokenizer_dir: Path) -> None:
+    """Planted: orders of a terminal in ids, labels, columns and reasons, with the old way to write ESC [."""
+    order = "\x1b[2J\x9b2J"
+    rows = [
+        {"id": f"{order}{k}", "text": f"t {k} {order}", "label": f"ham{order}", f"x{order}": 1}
+        for k in range(99)
+    ]
+    text = shown(check([*rows, {"id": order, "text": "a", "label": ""}], tokenizer_dir))
+    assert "ham␛[2J" in text and not {"\x1b", "\x9b"} & set(text)

@@ -9,7 +9,16 @@ import pytest
 
 from finetooth.data.examples import to_json
 from finetooth.errors import DataError
-from finetooth.evaluation.ledger import look_number, looks, open_sealed, seal, store_result, stored_result
+from finetooth.evaluation.ledger import (
+    lengths,
+    look_number,
+    looks,
+    open_sealed,
+    seal,
+    sealed_rows,
+    store_result,
+    stored_result,
+)
 from finetooth.rundir import read_jsonl, sha256_file, write_jsonl
 from finetooth.types import Answer, Example, Message
 
@@ -131,3 +140,17 @@ def test_an_audit_hook_sees_only_the_ledger_open_the_sealed_test(run_path: Path)
     )
     assert done.returncode == 0, done.stderr
     assert json.loads((run_path / "ledger.jsonl").read_text().splitlines()[-1])["event"] == "opened"
+
+
+@pytest.mark.parametrize("mark", ["\u2028", "\u2029", "\x85", "\x0b", "\x0c", "\x1e"])
+def test_a_line_ends_where_the_file_says_so(mark: str, tmp_path: Path) -> None:
+    """Planted: marks that end a line for Python's splitlines, in the text of a sealed row."""
+    row = Example("x", (Message("user", f"one{mark}two"),), (Answer(f"a{mark}b"),))
+    write_jsonl(tmp_path / "data" / "sealed.jsonl", [to_json(row), to_json(EXAMPLES[0])])
+    seal(tmp_path, clock)
+    assert sealed_rows(tmp_path) == 2
+    assert lengths(tmp_path, lambda example: len(example.target)) == {
+        "x": 3,
+        EXAMPLES[0].id: len(EXAMPLES[0].target),
+    }
+    assert open_sealed(tmp_path, "one", clock) == [row, EXAMPLES[0]]

@@ -17,6 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from finetooth.commands.conversation import Conversation, Reply, speakers, to_json
+from finetooth.data.show import VISIBLE
 from finetooth.errors import ConfigError, DataError, FinetoothError
 from finetooth.model.sampling import check_sampling
 from finetooth.types import Sampling
@@ -27,9 +28,6 @@ HELP = """\
 /quit          end; so does Ctrl-D. Ctrl-C stops an answer.
 A question that begins with / is typed with a space in front."""
 NARROW = 60  # columns of a terminal below which two answers stand one under the other
-# A model may write anything; a terminal would obey its control characters.
-VISIBLE = {code: 0x2400 + code for code in range(32) if chr(code) not in "\n\t"}
-VISIBLE |= {127: 0x2421} | dict.fromkeys(range(0x80, 0xA0), 0xFFFD)
 
 
 @dataclass(frozen=True, slots=True)

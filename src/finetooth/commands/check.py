@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 from finetooth.config import EMBEDDED, Task
 from finetooth.data.locate import context_length, model_directory
 from finetooth.data.overlong import row_limit
-from finetooth.data.prepare import MOST_BROKEN, Assembled, assemble
+from finetooth.data.prepare import Assembled, assemble
 from finetooth.data.render import Renderer
-from finetooth.data.show import row_text
+from finetooth.data.show import VISIBLE, row_text
 from finetooth.data.survey import Sample, Survey, embedded_tokens, plain_samples, survey
 from finetooth.data.tokens import Tokenizer
 from finetooth.errors import ModelError
@@ -67,10 +67,8 @@ class CheckReport:
 
     def print(self, console: Console) -> None:
         """Show the report to a person: tables first, then rows, the verdict last."""
-        from rich.text import Text
-
         title = f"{self.source}: {self.data.total:,} rows, format {self.data.format}"
-        console.print(Text(title, style="bold"))
+        console.print(_text(title, style="bold"))
         parts: list[RenderableType] = [_sides_table(self)]
         if self.tokens:
             parts.append(_tokens_table(self.tokens))
@@ -148,11 +146,10 @@ def _directory(name: str) -> Path:
 def _token_problems(config: Task, tokens: Survey, notes: list[str]) -> list[str]:
     """What the gates say about rendered rows; what is let through is noted."""
     problems: list[str] = []
-    total = len(tokens.unusable) + tokens.rows
     if tokens.unusable:
         reasons = "\n".join(f"  {reason}" for _, reason in tokens.unusable[:3])
         text = f"{len(tokens.unusable)} rows cannot be rendered and are set aside:\n{reasons}"
-        (problems if len(tokens.unusable) > MOST_BROKEN * total else notes).append(text)
+        (problems if tokens.stopped else notes).append(text)
     if tokens.unembedded:
         listed = ", ".join(map(repr, tokens.unembedded[:SHOWN_ROWS]))
         problems.append(
@@ -165,6 +162,12 @@ def _token_problems(config: Task, tokens: Survey, notes: list[str]) -> list[str]
         text = f"{len(tokens.overlong)} rows are longer than {tokens.limit} tokens: {listed}{more}."
         if config.data.overlong == "raise":
             problems.append(f"{text} Set data.overlong: cut or drop, or a larger data.max_tokens.")
+        elif config.data.overlong == "cut" and tokens.uncuttable:
+            listed = ", ".join(tokens.uncuttable[:SHOWN_ROWS])
+            text = f"{len(tokens.uncuttable)} rows do not fit {tokens.limit} tokens even without their"
+            problems.append(
+                f"{text} context: {listed}. Set data.overlong: drop, or a larger data.max_tokens."
+            )
         else:
             notes.append(f"{text} data.overlong: {config.data.overlong}.")
     return problems
@@ -184,6 +187,13 @@ def _labels(data: Assembled) -> dict[str, dict[str, int]]:
     }
 
 
+def _text(value: str, style: str = "") -> Text:
+    """Text as a terminal may show it."""
+    from rich.text import Text
+
+    return Text(value.translate(VISIBLE), style=style)
+
+
 def _table(title: Text, *columns: str) -> Table:
     from rich import box
     from rich.table import Table
@@ -196,9 +206,7 @@ def _table(title: Text, *columns: str) -> Table:
 
 
 def _sides_table(report: CheckReport) -> Table:
-    from rich.text import Text
-
-    table = _table(Text("Rows"), "", "rows", "share")
+    table = _table(_text("Rows"), "", "rows", "share")
     usable = max(sum(map(len, report.data.sides.values())), 1)
     for side, rows in report.data.sides.items():
         table.add_row(
@@ -206,7 +214,7 @@ def _sides_table(report: CheckReport) -> Table:
         )
     table.add_row("set aside", f"{len(report.data.rejected):,}", "")
     for reason, count in _reasons(report):
-        table.add_row(Text(f"  {reason}"), f"{count:,}", "", style="dim")
+        table.add_row(_text(f"  {reason}"), f"{count:,}", "", style="dim")
     return table
 
 
@@ -224,11 +232,10 @@ def _reasons(report: CheckReport) -> Iterator[tuple[str, int]]:
 
 
 def _tokens_table(tokens: Survey) -> Table:
-    from rich.text import Text
 
     limit = f", at most {tokens.limit:,} fit" if tokens.limit else ""
     title = f"Tokens (template: {tokens.template}, stop token {tokens.stop}{limit})"
-    table = _table(Text(title), "per row", "median", "95%", "longest", "in all")
+    table = _table(_text(title), "per row", "median", "95%", "longest", "in all")
     context = tokens.row_tokens - tokens.scored_tokens
     for name, lengths, total in (
         ("context", tokens.context, context),
@@ -241,26 +248,23 @@ def _tokens_table(tokens: Survey) -> Table:
 
 
 def _labels_table(labels: dict[str, dict[str, int]]) -> Table:
-    from rich.text import Text
-
     sides = list(next(iter(labels.values())))
     more = f", the {SHOWN_LABELS} largest" if len(labels) > SHOWN_LABELS else ""
-    table = _table(Text(f"Labels ({len(labels)}{more})"), "label", *sides)
+    table = _table(_text(f"Labels ({len(labels)}{more})"), "label", *sides)
     for label, counts in list(labels.items())[:SHOWN_LABELS]:
-        table.add_row(Text(label), *(f"{counts[side]:,}" for side in sides))
+        table.add_row(_text(label), *(f"{counts[side]:,}" for side in sides))
     return table
 
 
 def _verdict(report: CheckReport) -> Table:
     """Notes, then what the gates refuse, or that all is well."""
     from rich.table import Table
-    from rich.text import Text
 
     grid = Table.grid(padding=(0, 2, 0, 0))
     for note in report.notes:
-        grid.add_row(Text("note", style="yellow"), Text(note))
+        grid.add_row(_text("note", style="yellow"), _text(note))
     for problem in report.problems:
-        grid.add_row(Text("NO", style="bold red"), Text(problem))
+        grid.add_row(_text("NO", style="bold red"), _text(problem))
     if report.ok:
-        grid.add_row(Text("OK", style="bold green"), Text("The data is fit to train on."))
+        grid.add_row(_text("OK", style="bold green"), _text("The data is fit to train on."))
     return grid

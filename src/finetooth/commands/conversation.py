@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from finetooth.commands import workspace
-from finetooth.commands.evaluate import load_tuned, run_renderer
+from finetooth.commands.evaluate import load_tuned, run_renderer, trained_path
 from finetooth.commands.setup import loader, require_same_base
-from finetooth.config import EMBEDDED
+from finetooth.config import EMBEDDED, Task
 from finetooth.data.render import Renderer
 from finetooth.data.tokens import Tokenizer
 from finetooth.errors import ConfigError, ModelError
@@ -42,7 +42,8 @@ class Speaker:
         Raises ModelError when that leaves no room for an answer; nothing is ever left out to make it fit.
         """
         own = [Message("system", system)] if system else []
-        row = self.renderer.context_row([*own, *self.messages, Message("user", question)])
+        messages = [*own, *self.messages, Message("user", question)]
+        row = self.renderer.context_row(messages, thinking=None)
         if len(row) >= self.model.max_tokens:
             what = "The conversation with this question" if self.messages else "The question"
             raise ModelError(
@@ -140,7 +141,7 @@ def speakers(target: str, both: bool) -> list[Speaker]:
 def _of_run(path: Path, both: bool) -> list[Speaker]:
     task = workspace.load_config(path)
     tuned = load_tuned(task, path)
-    renderer = run_renderer(task, path)
+    renderer = _saved_renderer(task, path)
     base = tuned
     if both and tuned.peft is None:
         base = loader(task, path)(task.model)
@@ -149,6 +150,17 @@ def _of_run(path: Path, both: bool) -> list[Speaker]:
         model.add_stop(renderer.stop_id)
     there = [Speaker(BASE, base, renderer, bare=True)] if both else []
     return [*there, Speaker(TUNED, tuned, renderer)]
+
+
+def _saved_renderer(task: Task, path: Path) -> Renderer:
+    """The run's rendering with the template saved beside its weights, which asks as its rows were asked."""
+    saved = trained_path(path)
+    if saved is None or not (saved / "tokenizer.json").is_file():
+        return run_renderer(task, path)
+    tokenizer = Tokenizer.load(saved)
+    if not tokenizer.chat_template:
+        return run_renderer(task, path)
+    return Renderer(tokenizer, "chat", task.instruction)
 
 
 def to_json(question: str, replies: list[Reply]) -> dict[str, Any]:

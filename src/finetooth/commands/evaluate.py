@@ -21,6 +21,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from finetooth.commands import report, workspace
 from finetooth.commands.setup import loader, require_same_base
 from finetooth.config import Task
+from finetooth.data.examples import place
 from finetooth.data.locate import model_directory
 from finetooth.data.prepare import Prepared, prepare
 from finetooth.data.render import Renderer
@@ -196,22 +197,34 @@ def run_renderer(task: Task, path: Path) -> Renderer:
 
 
 def _fitting(task: Task, path: Path, examples: Sequence[Example], console: Console) -> list[Example]:
-    """With data.overlong: drop, the rows that are not too long; what is left out is counted."""
-    if task.data.overlong != "drop" or task.data.max_tokens == "auto":
-        return list(examples)
+    """The rows that can be asked, and with data.overlong: drop are not too long. The others are counted."""
     renderer, limit = run_renderer(task, path), task.data.max_tokens
-
-    def fits(example: Example) -> bool:
+    kept: list[Example] = []
+    reasons: list[str] = []
+    dropped = 0
+    for example in examples:
         try:
-            return max(len(row) for row in renderer.rows(example)) <= limit
-        except DataError:
-            return True
-
-    kept = [example for example in examples if fits(example)]
-    if len(kept) < len(examples):
-        dropped = len(examples) - len(kept)
+            renderer.context_row(example.context, example.tools, renderer.thinks(example))
+        except DataError as error:
+            reasons.append(f"{place(example)}: {error}")
+            continue
+        if task.data.overlong == "drop" and limit != "auto" and _longest(renderer, example) > limit:
+            dropped += 1
+            continue
+        kept.append(example)
+    if reasons:
+        n = f"{len(reasons)} of {len(examples)}"
+        console.print(f"evaluate: {n} rows cannot be asked and are left out: {reasons[0]}")
+    if dropped:
         console.print(f"evaluate: {dropped} of {len(examples)} rows longer than {limit} tokens were dropped")
     return kept
+
+
+def _longest(renderer: Renderer, example: Example) -> int:
+    try:
+        return max(len(row) for row in renderer.rows(example))
+    except DataError:
+        return 0
 
 
 def load_tuned(task: Task, path: Path) -> Model:

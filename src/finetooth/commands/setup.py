@@ -78,11 +78,12 @@ def _set_up(task: Task, stored: Task | None, path: Path, console: Console, grade
             console.print(f"{what}: {note}")
     limit = row_limit((stored or task).data.max_tokens, model.max_tokens, model.tokenizer) or model.max_tokens
     setup = Setup(stored or task, path, model, renderer, prepared, [], [])
+    together = len(prepared.train) + len(prepared.validation)
     for name, examples, rows in (
         ("training", prepared.train, setup.train_rows),
         ("validation", prepared.validation, setup.validation_rows),
     ):
-        fitted, unfit = render_and_fit(examples, renderer, limit, task, console, name)
+        fitted, unfit = render_and_fit(examples, renderer, limit, task, console, name, together)
         rows += fitted
         if stored is None:
             for line in unfit:
@@ -132,15 +133,26 @@ def grader_names(task: Task) -> list[graders.Spec]:
 
 
 def render_and_fit(
-    examples: Sequence[Example], renderer: Renderer, limit: int, task: Task, console: Console, what: str
+    examples: Sequence[Example],
+    renderer: Renderer,
+    limit: int,
+    task: Task,
+    console: Console,
+    what: str,
+    together: int = 0,
 ) -> tuple[list[Row], list[dict[str, object]]]:
-    """Rendered rows that fit, and lines for rejected.jsonl of those set aside or dropped; all are counted."""
+    """Rendered rows that fit, and lines for rejected.jsonl of those set aside or dropped; all are counted.
+
+    together: how many examples these and others are, of which 1% may be set aside.
+    """
     if not examples:
         return [], []
-    rendered = renderer.render_all(examples)
+    rendered = renderer.render_all(examples, together)
     fitted: Fitted = fit_rows(rendered.rows, limit, task.data.overlong, examples)
+    known = {example.id for example in examples}
     reasons = {example.id: reason for example, reason in rendered.rejected}
-    reasons |= {id.partition("#")[0]: f"longer than {limit} tokens" for id in fitted.dropped}
+    for id in fitted.dropped:  # a row of several is ID#k, and an id of the user may hold a # as well
+        reasons[id if id in known else id.rpartition("#")[0]] = f"longer than {limit} tokens"
     if rendered.rejected:
         example, reason = rendered.rejected[0]
         console.print(f"data: {len(rendered.rejected)} {what} rows are left out; {example.id}: {reason}")

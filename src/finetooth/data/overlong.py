@@ -62,7 +62,7 @@ def fit_rows(
                 f"All {len(rows)} rows are longer than {max_tokens} tokens: data.overlong: drop leaves none."
             )
         return Fitted(kept, dropped=[row.id for row in long])
-    hopeless = [row for row in long if len(row) - _cuttable(row) > max_tokens]
+    hopeless = [row for row in long if len(row) - cuttable(row) > max_tokens]
     if hopeless:
         raise DataError(
             f"{len(hopeless)} rows do not fit {max_tokens} tokens even without their context: "
@@ -83,7 +83,8 @@ def _frame(row: Row) -> tuple[int, int]:
     return min(head, answer), max(answer - tail, min(head, answer))
 
 
-def _cuttable(row: Row) -> int:
+def cuttable(row: Row) -> int:
+    """How many tokens of a row `overlong: cut` may take."""
     start, end = _frame(row)
     return end - start
 

@@ -12,8 +12,11 @@ if TYPE_CHECKING:
     from rich.text import Text
 
 SHOWN_CHARACTERS = 700  # of a context, and of an answer; the middle of a longer one is folded
-MARKS = {"\n": "↵\n", "\t": "⇥", "\u00a0": "⍽", "\x7f": "␡"}
+MARKS = {"\n": "↵\n", "\t": "⇥", "\u00a0": "⍽"}
 INVISIBLE = "\u200b\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2060\u2066\u2067\u2068\u2069\ufeff"
+# Data, and what a model writes, may hold anything; a terminal would obey its control characters.
+VISIBLE = {code: 0x2400 + code for code in range(32) if chr(code) not in "\n\t"}
+VISIBLE |= {127: 0x2421} | dict.fromkeys(range(0x80, 0xA0), 0xFFFD)
 SCORED = ("green underline", "cyan underline")  # token by token in turn
 
 Run = tuple[str, str]  # a text and its style
@@ -28,7 +31,8 @@ def row_text(sample: Sample) -> Text:
     from rich.text import Text
 
     about = f": {sample.about}" if sample.about else ""
-    text = Text(f"Row {sample.where}, scored between ⟦ ⟧{about}\n", style="bold")
+    title = f"Row {sample.where}, scored between ⟦ ⟧{about}\n"
+    text = Text(title.translate(VISIBLE), style="bold")
     unit = "tokens" if sample.pieces else "words"
     pieces = sample.pieces or (*_words(sample.context, False), *_words(sample.scored, True))
     context = [piece for piece in pieces if not piece.scored]
@@ -90,6 +94,4 @@ def _mark(text: str, at: int) -> str:
         return "·" if before.isspace() or after.isspace() else " "
     if character in MARKS:
         return MARKS[character]
-    if character < " ":
-        return chr(0x2400 + ord(character))
-    return f"‹{ord(character):04x}›" if character in INVISIBLE else character
+    return f"‹{ord(character):04x}›" if character in INVISIBLE else character.translate(VISIBLE)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +11,8 @@ from pathlib import Path
 import numpy as np
 
 from finetooth.data.examples import place
-from finetooth.data.render import Renderer
+from finetooth.data.overlong import cuttable
+from finetooth.data.render import MOST_UNUSABLE, Renderer
 from finetooth.data.tokens import Tokenizer
 from finetooth.data.turns import answer_turn
 from finetooth.errors import DataError
@@ -64,7 +66,8 @@ class Lengths:
 
 @dataclass(frozen=True, slots=True)
 class Survey:
-    """Rows in tokens. overlong: places of examples longer than `limit`; unusable: (place, reason).
+    """Rows in tokens. overlong: places of examples longer than `limit`, uncuttable: of those that do not fit
+    when cut; unusable: (place, reason). stopped: so many of these that training stops.
 
     unembedded: tokens of the rows that the model has no embedding for.
     """
@@ -79,7 +82,9 @@ class Survey:
     boundary_merges: int
     limit: int | None
     overlong: list[str]
+    uncuttable: list[str]
     unusable: list[tuple[str, str]]
+    stopped: bool
     unembedded: list[str]
     samples: list[Sample]
     notes: list[str]
@@ -95,19 +100,23 @@ def survey(
     """
     rows: list[Row] = []
     samples: list[Sample] = []
-    overlong: list[str] = []
+    overlong, uncuttable = list[str](), list[str]()
     unusable: list[tuple[str, str]] = []
     shown = _spread(sides["train"])
-    for example in (example for examples in sides.values() for example in examples):
+    refused: Counter[str] = Counter()
+    for side, example in ((side, example) for side, examples in sides.items() for example in examples):
         try:
             own = renderer.rows(example)
         except DataError as error:
+            refused[side] += 1
             unusable.append((place(example), str(error)))
             continue
         rows.extend(own)
         renderer.count_thoughts(example)
         if limit is not None and max(map(len, own)) > limit:
             overlong.append(place(example))
+            if any(len(row) - cuttable(row) > limit for row in own):
+                uncuttable.append(place(example))
         if example.id in shown:
             samples.append(sample(renderer, example, own))
     if not rows:
@@ -124,11 +133,19 @@ def survey(
         boundary_merges=renderer.boundary_merges,
         limit=limit,
         overlong=overlong,
+        uncuttable=uncuttable,
         unusable=unusable,
+        stopped=_stopped(sides, refused),
         unembedded=_unembedded(renderer, rows, embedded),
         samples=samples,
         notes=list(renderer.notes),
     )
+
+
+def _stopped(sides: Mapping[str, Sequence[Example]], refused: Counter[str]) -> bool:
+    """Whether training stops for rows of a side that cannot be rendered; test rows it does not render."""
+    seen = sum(len(examples) for side, examples in sides.items() if side != "test")
+    return max(refused["train"], refused["validation"]) > MOST_UNUSABLE * seen
 
 
 def _unembedded(renderer: Renderer, rows: Sequence[Row], embedded: int | None) -> list[str]:

@@ -31,7 +31,7 @@ def seal(run_path: Path, clock: Clock) -> None:
     digest = hashlib.sha256(content).hexdigest()
     known = _sealed(run_path)
     if known is None:
-        rows = sum(1 for line in content.splitlines() if line.strip())
+        rows = len(_examples(content))
         _append(run_path, {"event": "sealed", "sha256": digest, "rows": rows, "time": _time(clock)})
     elif known["sha256"] != digest:
         raise DataError(_changed(run_path))
@@ -52,7 +52,7 @@ def open_sealed(run_path: Path, digest: str, clock: Clock) -> list[Example]:
     if look_number(run_path, digest) is None:
         look = looks(run_path) + 1
         _append(run_path, {"event": "opened", "digest": digest, "time": _time(clock), "look": look})
-    return [from_json(json.loads(line)) for line in content.decode("utf-8").split("\n") if line]
+    return _examples(content)
 
 
 def lengths(run_path: Path, measure: Callable[[Example], int]) -> dict[str, int]:
@@ -62,8 +62,7 @@ def lengths(run_path: Path, measure: Callable[[Example], int]) -> dict[str, int]
     A row that cannot be measured (DataError) counts as 0; it is asked and graded like the others.
     """
     found = {}
-    for line in _read(run_path).decode("utf-8").splitlines():
-        example = from_json(json.loads(line))
+    for example in _examples(_read(run_path)):
         try:
             found[example.id] = measure(example)
         except DataError:
@@ -124,6 +123,11 @@ def _read(run_path: Path) -> bytes:
         return path.read_bytes()
     except FileNotFoundError:
         raise DataError(f"{path}: no such file: this run holds no sealed test (data.test: 0?).") from None
+
+
+def _examples(content: bytes) -> list[Example]:
+    """The rows of the file. Only a line feed ends one: texts hold other marks that Python calls line ends."""
+    return [from_json(json.loads(line)) for line in content.split(b"\n") if line]
 
 
 def _changed(run_path: Path) -> str:
