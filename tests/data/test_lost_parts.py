@@ -229,3 +229,25 @@ def test_the_ends_of_contexts_are_not_kept_for_ever(tmp_path: Path, monkeypatch:
         head = renderer.tokenizer.decode(row.tokens[: row.signals["head"]])
         assert head.endswith(f"{k} times.<|im_end|>\n<|im_start|>user\n")
     assert len(renderer._frames) <= 4
+
+
+@pytest.mark.parametrize("arguments", [{"x": "ä"}, '{"x": "ä"}'])
+def test_a_template_that_joins_arguments_to_text_gets_them_as_text(
+    arguments: Any, tokenizer: Tokenizer, tmp_path: Path
+) -> None:
+    """Planted: the way of DeepSeek's templates, which refuse arguments that are an object."""
+    spelled = "call.function.arguments | tojson"
+    source = (GOLDEN / "deepseek.jinja").read_text(encoding="utf-8")
+    assert spelled in source
+    family = renderer_of(tmp_path / "deepseek", "deepseek")
+    renderer = of_source(family.tokenizer, source.replace(spelled, "call.function.arguments"), tmp_path)
+    call = {"tool_calls": [{"name": "add", "arguments": arguments}]}
+    talk = (WAY, Message("assistant", "", more=call), Message("tool", "7"))
+    example = Example("x", talk, (Answer("Left."),))
+    for mine, other in zip(renderer.rows(example), family.rows(example), strict=True):
+        assert mine.tokens.tolist() == other.tokens.tolist()
+    assert [note for note in renderer.notes if "arguments of calls as JSON text only" in note]
+    assert not [note for note in family.notes if "arguments of calls" in note]
+    broken = of_source(family.tokenizer, source.replace(spelled, "call.function.arguments + 1"), tmp_path)
+    with pytest.raises(DataError, match="cannot render this conversation"):
+        broken.rows(example)

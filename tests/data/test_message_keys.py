@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from test_conversations import CALL, only, reason, turn
 from finetooth.config import DataConfig
 from finetooth.data.formats import parse
 from finetooth.data.read import read
+from finetooth.errors import DataError
 from finetooth.types import Answer, Message
 
 
@@ -82,3 +84,21 @@ def test_one_blank_cell_does_not_change_the_labels_of_all_rows() -> None:
     found = parse(table, DataConfig(train=rows, columns={"rude": "label", "kind": "label"}))
     assert [example.answers[0].text for example in found.examples] == ["kind", "rude"]
     assert [(item.line, item.reason) for item in found.rejected] == [(2, "label is empty")]
+
+
+def test_what_to_do_is_said_for_shapes_that_are_nearly_known(tmp_path: Path) -> None:
+    talk = {"messages": [{"from": "human", "value": "a"}, {"from": "gpt", "value": "b"}]}
+    assert "for from and value, set data.format: sharegpt" in reason(talk)
+    assert only(talk, "sharegpt", format="sharegpt").answers == (Answer("b"),)
+    closed = {"question": "q", "context": "c", "answer": "a"}
+    with pytest.raises(DataError, match=r"`data\.columns: \{context: system\}` puts it in front"):
+        only(closed, "qa", format="qa")
+    example = only(closed, "qa", columns={"context": "system"})
+    assert example.context == (Message("system", "c"), Message("user", "q"))
+    with pytest.raises(DataError, match=r"Say which with data\.format"):
+        only({**talk, "prompt": "a", "completion": "b"}, "chat")
+    (tmp_path / "a.jsonl").write_text('[{"text": "a"}, {"text": "b"}]\n')
+    with pytest.raises(DataError, match=r"one JSON list, not one object a line\. Give it a name .* \.json\."):
+        read(tmp_path / "a.jsonl")
+    (tmp_path / "a.jsonl").write_text('[{"text": "a"}]\n{"text": "b"}\n')
+    assert len(read(tmp_path / "a.jsonl")[0].rejected) == 1

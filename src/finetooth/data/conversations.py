@@ -141,7 +141,9 @@ def _has_role(entry: Any) -> bool:
 
 def _message(number: int, entry: Any) -> Message:
     if not isinstance(entry, Mapping) or "role" not in entry or not {"content", "tool_calls"} & set(entry):
-        raise Broken(f"message {number} is not an object with role and content")
+        other = isinstance(entry, Mapping) and {"from", "value"} <= set(entry)
+        hint = "; for from and value, set data.format: sharegpt" if other else ""
+        raise Broken(f"message {number} is not an object with role and content{hint}")
     role = ROLES.get(str(entry["role"]))
     if role is None:
         known = ", ".join(ROLES)

@@ -254,9 +254,18 @@ def _choose(where: str, rows: Sequence[RawRow], columns: Sequence[str], format: 
         options = "; ".join(f"{name} ({' + '.join(sorted(used))})" for name, used in choices)
         raise DataError(
             f"{where}: the columns {_listed(columns)} can be read in more than one way: {options}. "
-            "Say which with data.format, or name the columns with data.columns."
+            + _what_to_name(choices)
         )
     return choices[0][0], set(choices[0][1])
+
+
+def _what_to_name(choices: Sequence[tuple[str, set[str]]]) -> str:
+    """What to do about columns that can be read in several ways."""
+    (name, one), (other, two), *_ = choices
+    if name != other or len(one - two) > 1:
+        return "Say which with data.format, or name the columns with data.columns."
+    part = min(one - two)
+    return f"Name the part of one: `data.columns: {{{part}: system}}` puts it in front of the question."
 
 
 def _listed(columns: Sequence[str]) -> str:

@@ -42,8 +42,10 @@ def _row_trouble(value: Any, twice: list[str], expected: str) -> str:
 def json_lines(path: Path, name: str, content: bytes) -> Table:
     """One object a line; content: UTF-8 with line feeds. DataError for a list over many lines."""
     lines = content.split(b"\n")
-    if next(line for line in lines if line.strip()).strip() == b"[":
-        raise DataError(f"{path}: a JSON list over many lines. Give it a name that ends with .json.")
+    filled = (line.strip() for line in lines if line.strip())
+    first, second = next(filled), next(filled, None)
+    if first == b"[" or (first.startswith(b"[{") and second is None):
+        raise DataError(f"{path}: one JSON list, not one object a line. Give it a name that ends with .json.")
     parser, twice = _parser()
     rows: list[RawRow] = []
     rejected: list[Rejected] = []

@@ -21,7 +21,7 @@ from jinja2.parser import Parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from finetooth.data.tokens import Tokenizer
-from finetooth.data.turns import THOUGHTS, as_dicts
+from finetooth.data.turns import THOUGHTS, as_dicts, with_text_arguments
 from finetooth.errors import DataError
 from finetooth.types import Message
 
@@ -104,7 +104,8 @@ class ChatTemplate:
 
     source: jinja text. variables: what else it may name (bos_token, eos_token, ...). where: for messages.
     clock: what `strftime_now` reads. switch: the variable that turns thinking on and off, or "".
-    Raises DataError when the text is not jinja.
+    text_arguments: it has refused calls whose arguments are objects, and written them as JSON text. Raises
+    DataError when the text is not jinja.
     """
 
     def __init__(self, source: str, variables: Mapping[str, str], where: str, clock: Clock) -> None:
@@ -123,6 +124,7 @@ class ChatTemplate:
             reads = meta.find_undeclared_variables(environment.parse(source))
         except jinja2.TemplateError as error:
             raise DataError(f"{where}: not a valid jinja template ({error}).") from error
+        self.text_arguments = False
         self.switch = ""
         self.switch = next((name for name in SWITCHES if name in reads and self._turns(name)), "")
 
@@ -162,17 +164,28 @@ class ChatTemplate:
         for message in conversation:
             if "reasoning_content" in message:
                 message.update(dict.fromkeys(self._thoughts, message["reasoning_content"]))
+        given = {
+            "tools": [dict(tool) for tool in tools] or None,  # none: templates tell None from []
+            "documents": None,
+            "add_generation_prompt": generation,
+            **switch,
+            **self._variables,
+        }
+        try:
+            return self._written(conversation, given)
+        except TemplateRefusal as refusal:
+            spelled = with_text_arguments(conversation)
+            if spelled == conversation or not isinstance(refusal.__cause__, TypeError):
+                raise
+            text = self._written(spelled, given)
+            self.text_arguments = True
+            return text
+
+    def _written(self, conversation: Sequence[Mapping[str, Any]], given: Mapping[str, Any]) -> str:
         pieces: list[str] = []
         size = 0
         try:
-            for piece in self._template.generate(
-                messages=conversation,
-                tools=[dict(tool) for tool in tools] or None,  # none: templates tell None from []
-                documents=None,
-                add_generation_prompt=generation,
-                **switch,
-                **self._variables,
-            ):
+            for piece in self._template.generate(messages=conversation, **given):
                 pieces.append(piece)
                 size += len(piece)
                 if size > MAX_CHARACTERS:

@@ -79,6 +79,22 @@ def _call(call: Any, number: int) -> dict[str, Any]:
     return {"type": "function", **rest, "function": {"name": name, "arguments": arguments}}
 
 
+def with_text_arguments(conversation: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """What `as_dicts` makes, with the arguments of calls as JSON text: DeepSeek's templates join them."""
+    found = []
+    for message in conversation:
+        made = [
+            call | {"function": call["function"] | {"arguments": _json(call["function"]["arguments"])}}
+            for call in message.get("tool_calls", ())
+        ]
+        found.append({**message, **({"tool_calls": made} if made else {})})
+    return found
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False)
+
+
 def calls(message: Message) -> list[Mapping[str, Any]]:
     """The functions that a turn calls: {name, arguments}."""
     return [call["function"] for call in as_dicts([message])[0].get("tool_calls", [])]
@@ -116,7 +132,7 @@ def said(message: Message) -> str:
 
 def all_text(message: Message) -> str:
     """All that a model has to write for a turn, without the marks that a template adds."""
-    written = [json.dumps(call, ensure_ascii=False) for call in calls(message)]
+    written = [_json(call) for call in calls(message)]
     return "\0".join([thought(message), said(message), *written])
 
 

@@ -87,6 +87,8 @@ class Writer:
         if not ids:
             raise DataError(f"{self.where}: the context is empty, so nothing predicts the answer.")
         self._check_context(messages, tools, mode, text)
+        if self.template.text_arguments:
+            self._note("takes the arguments of calls as JSON text only: send them so to a server.")
         return text, ids
 
     def split(
