@@ -251,3 +251,10 @@ def test_a_template_that_joins_arguments_to_text_gets_them_as_text(
     broken = of_source(family.tokenizer, source.replace(spelled, "call.function.arguments + 1"), tmp_path)
     with pytest.raises(DataError, match="cannot render this conversation"):
         broken.rows(example)
+
+
+def test_4_a_template_that_writes_the_time_writes_one_time(tokenizer: Tokenizer, tmp_path: Path) -> None:
+    """Planted: Hunyuan's way, which writes seconds: with the answer, the context was another one."""
+    renderer = of_source(tokenizer, "{{ strftime_now('%H:%M:%S.%f') }}" + CHATML, tmp_path)
+    (row,) = renderer.rows(Example("x", (WAY,), (Answer("Left."),)))
+    assert row.tokens[row.weight == 0].tolist() == renderer.context_row((WAY,)).tokens.tolist()

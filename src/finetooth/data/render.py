@@ -44,7 +44,7 @@ class Renderer:
 
     template: auto (the tokenizer's chat template, else instruction), chat, instruction, plain or a .jinja
     file. instruction: a system prompt for every context; an example's own system message follows it.
-    clock: read by templates that write the date. Raises DataError when a template cannot be trained on.
+    clock: read once, for the date in templates. Raises DataError when a template cannot be trained on.
 
     kind: chat, instruction, plain or file. stop_id: the token that ends an answer. notes: what the user
     should know, complete after the rows are made.
@@ -64,7 +64,8 @@ class Renderer:
         self.instruction = instruction
         self.kind, source, where = choose(tokenizer, template)
         self._where = where
-        self._writer = Writer(tokenizer, ChatTemplate(source, tokenizer.special_tokens, where, clock))
+        now = clock()  # a context and its continuation, rendered seconds apart, are the same text
+        self._writer = Writer(tokenizer, ChatTemplate(source, tokenizer.special_tokens, where, lambda: now))
         self.notes = self._writer.notes
         self.stop_id = self._writer.stop_id
         self._frames: dict[str, list[list[int]]] = {}

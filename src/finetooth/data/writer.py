@@ -101,11 +101,13 @@ class Writer:
         full = self.template.render([*messages, turn], False, tools, mode)
         if not full.startswith(context):
             opened = context.rstrip().endswith("<think>")
+            thoughtful = bool(turns.thought(turn))
             raise DataError(
                 f"{self.where}: with the answer it does not continue what it renders without.\n"
                 f"  without: {_end(context)}\n  with:    {_end(full)}\n"
                 + ("It opens a thought for the answer, and writes none in front of it. " if opened else "")
-                + f"Use `template: instruction`, or a corrected copy of the template: {OWN_COPY}."
+                + ("Take the thoughts out of these rows" if thoughtful else "Use `template: instruction`")
+                + f", or use a corrected copy of the template: {OWN_COPY}."
             )
         stop = self.tokenizer.text_of(self.stop_id)
         written, found, _ = full[len(context) :].partition(stop)
