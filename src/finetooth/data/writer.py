@@ -106,8 +106,12 @@ class Writer:
                 f"{self.where}: with the answer it does not continue what it renders without.\n"
                 f"  without: {_end(context)}\n  with:    {_end(full)}\n"
                 + ("It opens a thought for the answer, and writes none in front of it. " if opened else "")
-                + ("Take the thoughts out of these rows" if thoughtful else "Use `template: instruction`")
-                + f", or use a corrected copy of the template: {OWN_COPY}."
+                + (
+                    "Take the thoughts out of these rows, or use"
+                    if thoughtful
+                    else "Use `template: instruction`, or"
+                )
+                + f" a corrected copy of the template: {OWN_COPY}."
             )
         stop = self.tokenizer.text_of(self.stop_id)
         written, found, _ = full[len(context) :].partition(stop)
