@@ -83,7 +83,7 @@ def rows(n: int, name: str) -> list[Example]:
     return [
         Example(
             f"{name}-{i:04}",
-            (Message("user", QUESTIONS[i % len(QUESTIONS)]),),
+            (Message("user", f"{QUESTIONS[i % len(QUESTIONS)]} ({name} {i})"),),
             (Answer(label),),
             {"label": label},
         )

@@ -128,7 +128,10 @@ class Score:
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One graded answer of one candidate: a line of records.jsonl (the names are part of the contract)."""
+    """One graded answer of one candidate: a line of records.jsonl (the names are part of the contract).
+
+    also: score, error and reason by each further grader.
+    """
 
     id: str
     candidate: str
@@ -141,3 +144,4 @@ class Record:
     prompt_tokens: int
     completion_tokens: int
     stop: str
+    also: Mapping[str, Any] = field(default_factory=dict)

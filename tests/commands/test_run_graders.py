@@ -86,3 +86,10 @@ def test_the_run_keeps_what_it_was_graded_by(model: Path, tmp_path: Path) -> Non
     loose = {"model": str(model), "data": {"train": PAIRS}, "evaluate": {"grader": {"name": "regex"}}}
     with pytest.raises(FinetoothError, match=r"evaluate\.grader is"):
         ft.run(loose, tmp_path / "run", QUICK, quiet=True)
+
+
+def test_auto_among_several_graders_is_what_it_is_alone(model: Path, tmp_path: Path) -> None:
+    rows = [{"text": f"{n} of fruit", "red": n % 2, "big": n % 3 == 0} for n in range(80)]
+    columns = {"red": "label", "big": "label"}
+    for name, grader in (("alone", "auto"), ("among", ["auto", "f1"])):
+        assert run(model, tmp_path / name, grader, rows, columns=columns).summary["grader"] == "labels"

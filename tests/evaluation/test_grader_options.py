@@ -6,7 +6,16 @@ import pytest
 
 from finetooth.config import Task
 from finetooth.errors import ConfigError, GradeError
-from finetooth.evaluation.graders import BUILT_IN, contains, labels, number, resolve, resolve_all, source
+from finetooth.evaluation.graders import (
+    BUILT_IN,
+    contains,
+    doubts,
+    labels,
+    number,
+    resolve,
+    resolve_all,
+    source,
+)
 from finetooth.evaluation.graders.basic import Tolerance
 from finetooth.types import Answer, Example, Message
 
@@ -26,6 +35,10 @@ def example(*targets: str) -> Example:
         ("7", "7.5 apples", 0),
         ("7", "about 3.7", 0),
         ("7", "7.", 1),
+        ("7", "-7", 0),
+        ("7", "it is −7 degrees", 0),
+        ("7", "from 5-7 people", 1),
+        ("-7", "it is -7", 1),
         ("7%", "a 7% rise", 1),
         ("cat", "category", 0),
         ("cat", "the bobcat", 0),
@@ -41,6 +54,33 @@ def example(*targets: str) -> Example:
 )
 def test_contains(target: str, text: str, value: float) -> None:
     assert contains(example(target), text).value == value
+
+
+@pytest.mark.parametrize(
+    ("name", "targets", "text"),
+    [
+        ("number", ("12", "twelve is 13"), "13"),
+        ("label", ("spam", "junk"), "Junk"),
+        ("labels", ("a, b", "c, d"), "d, c"),
+    ],
+)
+def test_the_best_of_several_expected_answers_counts(name: str, targets: tuple[str, str], text: str) -> None:
+    grade = BUILT_IN[name]
+    assert grade(example(*targets), text).value == grade(example(*targets), targets[0]).value == 1
+    assert grade(example(*targets), "14").value == 0
+
+
+def test_expected_answers_that_a_grader_does_not_accept_are_named() -> None:
+    rows = [
+        Example(f"r{n}", (Message("user", "?"),), (Answer(f"{n} apples" if n else "none"),)) for n in range(5)
+    ]
+    found = resolve_all(["exact", "number", {"name": "regex", "pattern": "^[0-9]"}, "perplexity"], "qa")
+    number_doubt, regex_doubt = doubts(found, rows)
+    assert number_doubt.startswith("number does not give full marks to 1 of 5 expected answers themselves")
+    assert "row r0: the expected answer holds no number: 'none'" in number_doubt
+    assert "regex (pattern ^[0-9])" in regex_doubt and regex_doubt.endswith("row r0: not found")
+    thoughtful = [Example("t", (Message("user", "?"),), (Answer("x", more={"reasoning_content": "none"}),))]
+    assert doubts(found, thoughtful) == doubts(found, []) == []
 
 
 def test_contains_takes_any_reference_and_never_a_rejected_answer() -> None:

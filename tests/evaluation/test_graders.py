@@ -11,6 +11,8 @@ from finetooth.errors import GradeError
 from finetooth.evaluation.graders import (
     exact,
     guarded,
+    is_own,
+    kind,
     label,
     last_number,
     number,
@@ -31,12 +33,14 @@ def example(target: str) -> Example:
         ("Paris", "paris", 0),
         ("Paris", "Paris.", 0),
         ("Paris", "", 0),
+        ("caf\u00e9", "cafe\u0301", 1),  # one text, written in two ways
     ],
 )
 def test_exact(target: str, text: str, value: float) -> None:
     score = exact(example(target), text)
     assert score.value == value
-    assert (score.got, score.want) == (" ".join(text.split()), " ".join(target.split()))
+    if text.isascii():
+        assert (score.got, score.want) == (" ".join(text.split()), " ".join(target.split()))
 
 
 def test_exact_takes_any_reference() -> None:
@@ -109,6 +113,7 @@ def test_a_users_function_is_loaded_from_the_folder(tmp_path: Path, monkeypatch:
     )
     (tmp_path / "my_broken.py").write_text("import not_there_at_all\n", encoding="utf-8")
     (tmp_path / "my_crash.py").write_text("1 / 0\n", encoding="utf-8")
+    (tmp_path / "my_script.py").write_text("raise SystemExit(3)\n", encoding="utf-8")
     name, grade = resolve("my_graders:short", "text", tmp_path)
     assert name == "my_graders:short"
     assert grade(example("x"), "abc") == Score(1.0, want="x")
@@ -119,6 +124,7 @@ def test_a_users_function_is_loaded_from_the_folder(tmp_path: Path, monkeypatch:
         ("my_broken:f", "no module 'not_there_at_all'"),
         ("nowhere_at_all:f", f"no module 'nowhere_at_all' .looked in {tmp_path}"),
         ("my_crash:f", "importing my_crash failed with ZeroDivisionError"),
+        ("my_script:f", "importing my_script failed with SystemExit: 3"),
     ]:
         with pytest.raises(GradeError, match=said):
             resolve(bad, "text", tmp_path)
@@ -138,6 +144,39 @@ def test_what_is_no_score_becomes_an_error(result: object) -> None:
 @pytest.mark.parametrize("result", [True, np.True_, 1, 1.0, np.float32(1), Score(1.0)])
 def test_every_plain_form_of_full_marks_is_one(result: object) -> None:
     assert guarded(lambda example, text: result)(example("x"), "y").value == 1.0
+
+
+@pytest.mark.parametrize(
+    "result",
+    [Score(0.5, "half \ud800", "\ud800", "\udc00"), Score(0.5, got={1}, want=7), Score(0.5, got=None)],  # type: ignore[arg-type]
+)
+def test_the_words_of_a_score_can_be_written(result: Score) -> None:
+    score = guarded(lambda example, text: result)(example("x"), "y")
+    assert score.value == 0.5
+    for word in (score.reason, score.got, score.want):
+        assert isinstance(word, str)
+        word.encode("utf-8")
+    failed = guarded(lambda example, text: {}["\ud800"])(example("x"), "y")
+    assert (failed.error or "").encode("utf-8").startswith(b"KeyError")
+
+
+@pytest.mark.parametrize(("name", "text"), [("json", '{"a": "\\ud800"}'), ("labels", '["\\ud800"]')])
+def test_half_a_character_in_an_answers_json_can_be_written(name: str, text: str) -> None:
+    score = resolve(name, "qa")[1](example('{"a": "b"}'), text)
+    assert score.value == 0
+    assert score.got.encode("utf-8")
+
+
+@pytest.mark.parametrize("depth", [200, 500, 900])
+def test_lists_in_lists_are_no_labels_and_no_error(depth: int) -> None:
+    score = resolve("labels", "labels")[1](example("a, b"), "[" * depth + "1" + "]" * depth)
+    assert (score.value, score.error) == (0.0, None)
+
+
+def test_what_auto_goes_by() -> None:
+    assert kind({"a": "label", "b": "label"}, "labels") == "several labels"
+    assert kind({"a": "label", "b": "text"}, "labels") == "labels"
+    assert is_own("mine:grade") and not is_own("regex (pattern a: b)") and not is_own("exact")
 
 
 def test_a_score_keeps_its_words() -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from finetooth.errors import ConfigError, GradeError
-from finetooth.evaluation.graders import json_fields, resolve
+from finetooth.evaluation.graders import guarded, json_fields, resolve
 from finetooth.taskfile import load_task
 from finetooth.types import Answer, Example, Message
 
@@ -92,6 +92,17 @@ def test_what_is_not_json_is_wrong_and_says_why(text: str, reason: str) -> None:
     score = json_fields(example(), text)
     assert (score.value, score.error) == (0.0, None)
     assert score.reason.startswith(reason)
+
+
+@pytest.mark.parametrize("depth", [101, 300, 500, 700, 900])
+@pytest.mark.parametrize("opens", ["[", '{"a":'])
+def test_an_answer_nested_deeply_is_wrong_and_no_error(depth: int, opens: str) -> None:
+    """It may be within what Python parses, and beyond what a walk through it takes."""
+    text = opens * depth + "1" + ("]" if opens == "[" else "}") * depth
+    score = guarded(json_fields)(example(), text)
+    assert (score.value, score.reason, score.error) == (0.0, "not JSON: nested too deeply", None)
+    fine = opens * 100 + "1" + ("]" if opens == "[" else "}") * 100
+    assert guarded(json_fields)(example(fine), fine).value == 1
 
 
 def test_an_expected_answer_that_is_not_json_is_an_error_of_the_data() -> None:

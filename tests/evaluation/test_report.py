@@ -220,3 +220,21 @@ def test_a_broken_config_is_named(tmp_path: Path) -> None:
     write_text(tmp_path / "config.yaml", "name: [x\n")
     with pytest.raises(ConfigError, match=r"config.yaml cannot be read"):
         report.run(tmp_path)
+
+
+def test_what_the_sentinel_left_out_is_said(tmp_path: Path) -> None:
+    made_up_run(tmp_path)
+    assert "was tried on a few rows" not in page_of(tmp_path).words
+    note = "the rows were not known by heart after 12 steps, when the time was up"
+    write_json(tmp_path / "train" / "sentinel.json", {"passed": True, "notes": [note]})
+    said = f"Before training the whole way was tried on a few rows, but not all of it: {note}."
+    assert said in page_of(tmp_path).words
+
+
+def test_the_weights_that_are_kept_are_named(tmp_path: Path) -> None:
+    """Where answers choose, they need not be those of the lowest validation loss."""
+    made_up_run(tmp_path)
+    assert "Kept are" not in page_of(tmp_path).words
+    for chosen, words in (("score", ", whose answers to validation rows scored best."), ("loss", ".")):
+        write_json(tmp_path / "train" / "result.json", {"best_step": 132, "selected_by": chosen})
+        assert f". Kept are the weights of step 132{words} " in page_of(tmp_path).words

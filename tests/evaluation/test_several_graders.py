@@ -4,7 +4,7 @@ import io
 import math
 import random
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +20,7 @@ from finetooth.errors import GradeError
 from finetooth.evaluation.candidates import Answered
 from finetooth.evaluation.graders import BUILT_IN
 from finetooth.evaluation.runner import Evaluation, evaluate, groups_of
-from finetooth.rundir import read_json, write_jsonl, write_text
+from finetooth.rundir import read_json, read_jsonl, write_jsonl, write_text
 from finetooth.types import Answer, Example, Message
 
 PLACES = ["Aromi", "Bibimbap House", "Clowns", "The Mill", "Zizzi", "Fitzbillies"]
@@ -116,11 +116,28 @@ def test_rows_of_a_group_count_together_and_it_is_said() -> None:
     few = run(n=120, group=6, grader="exact").summary
     assert few["comparison"]["verdict"] == "not proven"
     assert "20 groups are too few for a verdict, which takes 30" in few["words"]
-    alike = [Example(str(i), (Message("user", "q"),), (Answer("a"),), {"group": f"g{i}"}) for i in range(9)]
+    alike = [
+        Example(str(i), (Message("user", f"q{i}"),), (Answer("a"),), {"group": f"g{i}"}) for i in range(9)
+    ]
     assert groups_of(alike) is None
     assert groups_of([*alike, alike[0]]) is not None
-    mixed = [*alike, Example("x", (), (Answer("a"),)), Example("y", (), (Answer("a"),)), alike[2]]
+    mixed = [*alike, Example("x", (), (Answer("a"),)), Example("y", (), (Answer("b"),)), alike[2]]
     assert len(set(groups_of(mixed) or [])) == 11
+
+
+def test_rows_that_ask_the_same_are_one_piece_of_evidence() -> None:
+    """240 rows of 12 questions, each with 20 references: a greedy model gives 12 answers, not 240."""
+    rows = [
+        Example(f"id{i:03}", (Message("user", f"Describe {i % 12}!"),), (Answer(f"It is {i}"),))
+        for i in range(240)
+    ]
+    candidates = [Writer("zero-shot", 0.6), Writer("tuned", 0.1)]
+    summary = evaluate(rows, candidates, BUILT_IN["f1"], "f1", "validation").summary
+    assert (summary["groups"], summary["comparison"]["units"]) == (12, 12)
+    assert summary["comparison"]["verdict"] == "not proven"
+    assert "Rows that ask the same are a group." in summary["words"]
+    copies = [replace(row, tags={"group": f"g{i}"}) for i, row in enumerate(rows)]
+    assert len(set(groups_of(copies) or [])) == 12  # groups that share a question are one
 
 
 def test_answers_that_were_cut_off_are_counted_and_said() -> None:
@@ -143,6 +160,27 @@ def test_a_grader_that_fails_in_second_place_is_counted_apart() -> None:
         assert (entry["also"]["fails"]["score"], entry["also"]["fails"]["errors"]) == (0.5, 10)
         assert (entry["also"]["never"]["score"], entry["also"]["never"]["errors"]) == (None, 80)
     assert list(summary["comparison"]["also"]) == ["fails"]
+
+
+def test_records_hold_what_every_grader_says(tmp_path: Path) -> None:
+    def fails(example: Example, text: str) -> float:
+        return 1 / 0
+
+    result = run(others={"exact": BUILT_IN["exact"], "fails": fails})
+    result.write(tmp_path)
+    lines = list(read_jsonl(tmp_path / "records.jsonl"))
+    tuned = [line for line in lines if line["candidate"] == "tuned"]
+    assert all(list(line["also"]) == ["exact", "fails"] for line in lines)
+    exact = [line["also"]["exact"] for line in tuned]
+    assert [one["score"] for one in exact] == [float(line["score"] == 1) for line in tuned]
+    assert (
+        sum(one["score"] for one in exact) / 80 == result.summary["candidates"][2]["also"]["exact"]["score"]
+    )
+    assert tuned[0]["also"]["fails"] == {
+        "score": None,
+        "error": "ZeroDivisionError: division by zero",
+        "reason": "",
+    }
 
 
 @dataclass
@@ -178,6 +216,24 @@ def test_lower_perplexity_is_better() -> None:
     total = sum(length * nat for length, nat in zip(lengths, nats, strict=True))
     assert base["corpus"]["value"] == pytest.approx(math.exp(-total / sum(lengths)))
     assert base["score"] == pytest.approx(sum(map(math.exp, nats)) / 59)
+
+
+def test_a_likelihood_that_is_no_number_is_an_error_and_not_full_marks() -> None:
+    class Broken(Sure):
+        def likelihoods(self, examples: Sequence[Example]) -> Iterator[object]:
+            for index in range(len(examples)):
+                yield np.array([-1.0, math.nan if index < 5 else -1.0])
+
+    never = BUILT_IN["exact"]
+    candidates = [Sure("zero-shot", -2.0), Broken("tuned", 0.0)]
+    result = evaluate(described(60), candidates, never, "perplexity", "validation")
+    tuned = result.summary["candidates"][1]
+    assert (tuned["errors"], tuned["score"]) == (5, pytest.approx(math.exp(-1)))
+    assert tuned["corpus"]["value"] == pytest.approx(math.e)
+    assert result.summary["comparison"]["verdict"] == "not proven"
+    assert "not numbers" in str(
+        next(record.error for record in result.records if record.candidate == "tuned")
+    )
 
 
 def test_a_candidate_without_likelihoods_has_no_perplexity() -> None:
@@ -216,7 +272,10 @@ def test_page_and_terminal_show_every_grader(tmp_path: Path) -> None:
 def test_the_page_shows_how_much_of_an_answer_is_right_and_what_is_not(tmp_path: Path) -> None:
     rows = [
         Example(
-            f"id{i}", (Message("user", "q"),), (Answer(f'{{"a": {i}, "b": "x"}}'),), {"group": f"g{i % 8}"}
+            f"id{i}",
+            (Message("user", f"q{i}"),),
+            (Answer(f'{{"a": {i}, "b": "x"}}'),),
+            {"group": f"g{i % 8}"},
         )
         for i in range(40)
     ]

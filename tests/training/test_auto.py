@@ -100,6 +100,18 @@ def test_on_the_cpu_activations_stay_small_beside_the_weights() -> None:
     assert budget(memory=24 * 2**30, hidden=128, inner=512, layers=4) > 8192
 
 
+def test_checkpointing_leaves_room_for_tokens() -> None:
+    """The shape of Qwen2.5-0.5B on a small GPU: a layer holds 1 vector a token instead of 26."""
+    known = dataclasses.replace(LARGE, memory=8 * 2**30, held=2 * LARGE.weights, inner=4864)
+    plain, spared = (
+        resolve(TrainConfig(checkpointing=on), known).config.micro_tokens for on in (False, True)
+    )
+    assert 4 * int(plain) < int(spared) <= 16384
+    cpu = dataclasses.replace(LARGE, memory=24 * 2**30, inner=4864)
+    plain, spared = (resolve(TrainConfig(checkpointing=on), cpu).config.micro_tokens for on in (False, True))
+    assert 4 * int(plain) < int(spared) <= 16384
+
+
 @pytest.mark.parametrize(
     ("family", "width"), [("llama", 48), ("opt", 48), ("gpt2", 0), ("mixtral", 96), ("falcon", 48)]
 )

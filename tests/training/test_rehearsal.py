@@ -10,7 +10,7 @@ import torch
 from rehearsals_for_tests import question, trial
 from training_for_tests import load, rows
 
-from finetooth.errors import Interrupted
+from finetooth.errors import Interrupted, TrainError
 from finetooth.training import rehearsal
 from finetooth.training.alarms import Alarm
 from finetooth.training.rehearsal import rehearse
@@ -124,3 +124,51 @@ def test_another_model_is_not_taken_for_the_saved_one(tmp_path: Path) -> None:
     other = load(tmp_path / "other", "lora", "mistral")
     with pytest.raises(Alarm, match="sentinel:saved-differs"):
         rehearse(replace(clean, load=lambda path: other))
+
+
+@pytest.mark.parametrize("shape", ["preference", "last turn is context"])
+def test_rows_without_a_target_that_is_learned_are_tried_too(tmp_path: Path, shape: str) -> None:
+    asked = shape == "preference"
+    clean = trial(tmp_path, adapter="lora" if asked else "none")
+    examples = []
+    for one in clean.examples:
+        (answer,) = one.answers
+        if asked:
+            examples.append(replace(one, answers=(Answer(answer.text, "chosen"), Answer("No.", "rejected"))))
+        else:
+            turns = (*one.context, Message("assistant", answer.text), Message("user", "Thanks"))
+            examples.append(Example(one.id, turns, (Answer("Welcome.", weight=0.0),)))
+    rows = clean.renders.render_all(examples).rows
+    found = rehearse(replace(clean, examples=examples, rows=rows))
+    assert len(found.ids) == 8 and found.loss[1] < 0.3 * found.loss[0]
+    assert found.answered == (8 if asked else None)
+
+
+@pytest.mark.parametrize("weight", [0.001, 30.0])
+def test_the_weight_of_rows_is_no_alarm(tmp_path: Path, weight: float) -> None:
+    """A sum of losses that are weighted by a thousandth is small long before anything is known by heart."""
+    clean = trial(tmp_path)
+    rows = [Row(row.tokens, weight * row.weight, row.signals, row.unit, row.id) for row in clean.rows]
+    assert rehearse(replace(clean, rows=rows)).answered == 8
+
+
+def test_a_very_slow_machine_is_no_alarm(tmp_path: Path) -> None:
+    """When the time is up after one step, an adapter's first matrices have had no gradient yet."""
+    ticks = iter(range(0, 10**6, 60))
+    found = rehearse(replace(trial(tmp_path), clock=lambda: float(next(ticks))))
+    assert found.steps == 2 and any("the time was up" in note for note in found.notes)
+
+
+def test_a_second_step_that_is_not_finite_is_called_by_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, calls = rehearsal.train_step, iter(range(10**6))
+
+    def step(*args, **kwargs):  # type: ignore[no-untyped-def]
+        if next(calls) % 2:
+            raise TrainError("not finite")
+        return real(*args, **kwargs)
+
+    monkeypatch.setattr(rehearsal, "train_step", step)
+    with pytest.raises(Alarm, match="sentinel:not-learning"):
+        rehearse(trial(tmp_path))

@@ -58,6 +58,23 @@ def test_tensorboard_after_resume_has_every_step_once(tmp_path: Path) -> None:
     assert [step for step, _ in on_board(tmp_path / "run")["loss"]] == list(range(1, 9))
 
 
+def test_tensorboard_shows_one_attempt_of_a_run_killed_before_its_first_checkpoint(tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard")
+    config = settings(track=["tensorboard"], save_every=100)
+    ticks = iter(range(100))
+
+    def clock() -> float:
+        if next(ticks) == 6:  # in the fourth step
+            raise RuntimeError("killed")
+        return 0.0
+
+    with pytest.raises(RuntimeError, match="killed"):
+        fit(load(tmp_path / "model"), tmp_path / "run", config, validation=[], clock=clock)
+    assert [step for step, _ in on_board(tmp_path / "run")["loss"]] == [1, 2, 3]
+    fit(load(tmp_path / "model"), tmp_path / "run", config, validation=[])
+    assert [step for step, _ in on_board(tmp_path / "run")["loss"]] == list(range(1, 9))
+
+
 def test_tracking_changes_no_number(tmp_path: Path) -> None:
     pytest.importorskip("tensorboard")
     tracked, plain = load(tmp_path / "model"), load(tmp_path / "model")

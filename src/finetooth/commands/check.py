@@ -20,6 +20,7 @@ from finetooth.data.show import VISIBLE, row_text
 from finetooth.data.survey import Sample, Survey, embedded_tokens, plain_samples, survey
 from finetooth.data.tokens import Tokenizer
 from finetooth.errors import ModelError
+from finetooth.evaluation import graders
 from finetooth.rundir import write_json, write_jsonl
 from finetooth.values import source_name
 
@@ -85,10 +86,11 @@ def run(config: Task, out: Path | None = None, tokenizer_dir: Path | None = None
     """Check the data of a task; with `out`, also write data/check.json and data/rejected.jsonl there.
 
     tokenizer_dir: where the tokenizer is, when not with the task's model. Raises DataError where there is
-    nothing to report on (no such file, no rows, an unknown format), ModelError for a model that is not there.
+    nothing to report on (no such file, no rows, an unknown format), GradeError for a grader that cannot be
+    used, ModelError for a model that is not there.
     """
     data = assemble(config)
-    problems, notes = list(data.problems), list(data.notes)
+    problems, notes = list(data.problems), [*data.notes, *_grader_notes(config, data)]
     tokens = _survey(config, data, tokenizer_dir, notes)
     if tokens:
         notes += tokens.notes
@@ -112,6 +114,15 @@ def run(config: Task, out: Path | None = None, tokenizer_dir: Path | None = None
 def check_path(path: str | Path) -> CheckReport:
     """Check a data file with everything else at its default."""
     return run(Task.model_validate({"data": {"train": str(path)}}))
+
+
+def _grader_notes(config: Task, data: Assembled) -> list[str]:
+    """What the graders, loaded as `run` will load them, think of the expected answers. GradeError."""
+    if data.format in ("text", "unknown"):
+        return []  # trained on without being graded
+    kind = graders.kind(config.data.columns, data.format)
+    found = graders.resolve_all(config.evaluate.grader, kind, Path.cwd())
+    return [f"evaluate.grader: {doubt}." for doubt in graders.doubts(found, data.sides["train"])]
 
 
 def _survey(config: Task, data: Assembled, tokenizer_dir: Path | None, notes: list[str]) -> Survey | None:

@@ -34,6 +34,7 @@ from finetooth.evaluation.graders.basic import label_names
 from finetooth.evaluation.prompts import Prompt, prompting
 from finetooth.evaluation.runner import Evaluation, evaluate
 from finetooth.evaluation.summary import TUNED, best_prompting
+from finetooth.evaluation.written import as_written
 from finetooth.model.api import Model
 from finetooth.rundir import read_json, write_json
 from finetooth.types import Example, Sampling
@@ -131,7 +132,8 @@ def _evaluate(
     console: Console,
 ) -> Evaluation:
     examples = _fitting(task, path, examples, console)
-    loaded = graders.resolve_all(task.evaluate.grader, prepared.format, Path.cwd())
+    kind = graders.kind(task.data.columns, prepared.format)
+    loaded = graders.resolve_all(task.evaluate.grader, kind, Path.cwd())
     (name, primary), *others = loaded
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True, disable=console.quiet) as bar:
@@ -152,6 +154,7 @@ def _evaluate(
             others=dict(others),
             look=look,
             progress=progress,
+            compared=as_written(run_renderer(task, path)),
         )
 
 

@@ -63,7 +63,7 @@ def _set_up(task: Task, stored: Task | None, path: Path, console: Console, grade
     if prepared.sealed_count:
         ledger.seal(path, time.time)
     if graded:
-        _require_gradable(task, prepared)
+        _require_gradable(task, prepared, console)
     for note in prepared.notes:
         console.print(f"data: {note}")
     model = loader(stored or task, path)((stored or task).model)
@@ -104,8 +104,8 @@ def _set_up(task: Task, stored: Task | None, path: Path, console: Console, grade
     return setup
 
 
-def _require_gradable(task: Task, prepared: Prepared) -> None:
-    """Stop before training when the run could not be evaluated after it."""
+def _require_gradable(task: Task, prepared: Prepared, console: Console) -> None:
+    """Stop before training when the run could not be evaluated after it; say what may be graded wrongly."""
     if prepared.format == "text":
         raise GradeError(
             "Plain text has no questions to answer, so there is nothing to grade (no expected answer). "
@@ -113,7 +113,10 @@ def _require_gradable(task: Task, prepared: Prepared) -> None:
         )
     if not prepared.validation and not prepared.sealed_count:
         raise ConfigError("data.validation and data.test are both 0, so no row is left to evaluate on.")
-    graders.resolve_all(task.evaluate.grader, prepared.format, Path.cwd())
+    kind = graders.kind(task.data.columns, prepared.format)
+    found = graders.resolve_all(task.evaluate.grader, kind, Path.cwd())
+    for doubt in graders.doubts(found, prepared.train):
+        console.print(f"warning: evaluate.grader: {doubt}.", style="yellow")
 
 
 def _require_short(path: Path, renderer: Renderer, limit: int) -> None:
@@ -187,8 +190,7 @@ def _resolve(setup: Setup, limit: int, console: Console) -> None:
         values["evaluate"]["max_tokens"] = answer
         reasons["evaluate.max_tokens"] = f"{answer}: the longest training answer has {longest} tokens"
     if task.evaluate.grader == "auto" and setup.prepared.format != "text":
-        several = list(task.data.columns.values()).count("label") > 1
-        kind = "several labels" if several else setup.prepared.format
+        kind = graders.kind(task.data.columns, setup.prepared.format)
         grader = graders.resolve("auto", kind)[0]
         values["evaluate"]["grader"] = grader
         reasons["evaluate.grader"] = f"{grader}: the data format is {kind}"
@@ -247,13 +249,13 @@ def ungraded(setup: Setup) -> str:
         return "plain text is not graded"
     name = grader_names(setup.task)[0]
     try:
-        name, _ = graders.resolve(name, setup.prepared.format, Path.cwd())
+        kind = graders.kind(setup.task.data.columns, setup.prepared.format)
+        name, _ = graders.resolve(name, kind, Path.cwd())
     except GradeError:
         return "there is no grader for these rows"
     if name == graders.PERPLEXITY:
         return "perplexity follows from the loss"
-    own = ":" in name and "(" not in name  # package.module:function, not a grader with its option
-    return f"{name} may be slow; `train.select: score` takes it" if own else ""
+    return f"{name} may be slow; `train.select: score` takes it" if graders.is_own(name) else ""
 
 
 def _held(hf: Any, adapter: str) -> int:

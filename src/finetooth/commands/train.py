@@ -21,6 +21,7 @@ from finetooth.evaluation import graders
 from finetooth.evaluation.candidates import ModelCandidate
 from finetooth.evaluation.prompts import Prompt
 from finetooth.evaluation.summary import TUNED
+from finetooth.evaluation.written import as_written
 from finetooth.rundir import read_json, write_json
 from finetooth.training import choose_best, track
 from finetooth.training.choose_best import Answers
@@ -138,7 +139,8 @@ def _answers(setup: Setup, console: Console) -> Answers | None:
             console.print("warning: no validation row leaves room for an answer: the loss chooses.")
         return None
     try:
-        name, grader = graders.resolve(grader_names(task)[0], prepared.format, Path.cwd())
+        kind = graders.kind(task.data.columns, prepared.format)
+        name, grader = graders.resolve(grader_names(task)[0], kind, Path.cwd())
     except GradeError:
         if wanted:
             raise
@@ -149,4 +151,4 @@ def _answers(setup: Setup, console: Console) -> Answers | None:
     labels = [label for label in prepared.labels if name == "label" and setup.renderer.can_answer(label)]
     sampling = Sampling(task.evaluate.temperature, length, seed=task.seed)
     candidate = ModelCandidate(TUNED, model, setup.renderer, Prompt(TUNED), sampling, labels or None, "cut")
-    return Answers(candidate, usable, grader, wanted)
+    return Answers(candidate, usable, grader, wanted, as_written(setup.renderer))

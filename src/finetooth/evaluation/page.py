@@ -40,7 +40,7 @@ def gather(run_path: Path) -> dict[str, Any]:
         "model": config.get("model", ""),
         "verdict": _verdict(shown[0]) if shown else None,
         "tables": [table(summary) for summary in shown],
-        "loss": _loss(run_path / "train" / "metrics.jsonl"),
+        "loss": _loss(run_path / "train"),
         "rows": _rows(run_path, summaries["validation"]),
         "data": _data(run_path),
         "config": [
@@ -75,8 +75,10 @@ def _verdict(summary: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _loss(path: Path) -> dict[str, Any] | None:
+def _loss(folder: Path) -> dict[str, Any] | None:
+    path, done = folder / "metrics.jsonl", folder / "result.json"
     lines = list(read_jsonl(path)) if path.is_file() else []
+    result = read_json(done) if done.is_file() else {}
     train_S = [(line["step"], line["loss"]) for line in lines if line.get("loss") is not None]
     valid_S = [(line["step"], line["valid_loss"]) for line in lines if line.get("valid_loss") is not None]
     if not train_S and not valid_S:
@@ -87,6 +89,8 @@ def _loss(path: Path) -> dict[str, Any] | None:
         "steps": max(step for step, _ in [*train_S, *valid_S]),
         "smoothing": smooth(train_S)[1],
         "best": best,
+        "kept": result.get("best_step") if result.get("selected_by") else None,
+        "by_score": result.get("selected_by") == "score",
         "seconds": sum(line.get("seconds") or 0.0 for line in lines),
     }
 
@@ -198,14 +202,22 @@ def _limits(page: Mapping[str, Any], shown: Sequence[Mapping[str, Any]], run_pat
             limits.append(
                 f"The sealed test was opened {looks} times: every further look weakens what it proves."
             )
-    trained = run_path / "train" / "result.json"
-    if trained.is_file() and read_json(trained).get("sentinel") == "off":
-        limits.insert(0, "The sentinel was off: nothing was tried before training.")
+    limits[:0] = _untried(run_path / "train")
     limits.append(
         "Identical questions never stand on both sides of a split; paraphrases of training rows in the test "
         "were not looked for."
     )
     return limits
+
+
+def _untried(folder: Path) -> list[str]:
+    """What the sentinel has left out."""
+    trained, record = folder / "result.json", folder / "sentinel.json"
+    if trained.is_file() and read_json(trained).get("sentinel") == "off":
+        return ["The sentinel was off: nothing was tried before training."]
+    notes = read_json(record).get("notes", []) if record.is_file() else []
+    tried = "Before training the whole way was tried on a few rows, but not all of it"
+    return [f"{tried}: {note}." for note in notes]
 
 
 def _config(path: Path) -> tuple[dict[str, Any], dict[str, str]]:

@@ -28,7 +28,8 @@ def units(value_R: Floats, cluster_R: Sequence[str] | None) -> tuple[Floats, Flo
     """Sum of the values and number of rows of each unit; without clusters, every row is one."""
     if cluster_R is None:
         return value_R, np.ones(value_R.size)
-    _, unit_R = np.unique(np.asarray(cluster_R, dtype=object).astype(str), return_inverse=True)
+    number = {name: index for index, name in enumerate(sorted(set(cluster_R)))}
+    unit_R = np.array([number[name] for name in cluster_R])
     return np.bincount(unit_R, weights=value_R), np.bincount(unit_R).astype(np.float64)
 
 

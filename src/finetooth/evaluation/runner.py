@@ -8,10 +8,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from finetooth.data.split import split_keys
 from finetooth.errors import GradeError
 from finetooth.evaluation.candidates import Answered, Candidate, Likely
 from finetooth.evaluation.graders import PERPLEXITY, Grader, corpus_score, guarded
 from finetooth.evaluation.summary import Graded, Marks, summarise
+from finetooth.evaluation.written import Compared, as_it_is
 from finetooth.rundir import write_json, write_jsonl
 from finetooth.types import Example, Record, Score
 
@@ -27,7 +31,7 @@ class Evaluation:
 
     def write(self, directory: Path) -> None:
         """Write records.jsonl, then summary.json: a summary is only there when its records are."""
-        write_jsonl(directory / "records.jsonl", map(asdict, self.records))
+        write_jsonl(directory / "records.jsonl", map(_line, self.records))
         write_json(directory / "summary.json", self.summary)
 
 
@@ -41,14 +45,16 @@ def evaluate(
     others: Mapping[str, Grader] | None = None,
     look: int | None = None,
     progress: Progress | None = None,
+    compared: Compared = as_it_is,
 ) -> Evaluation:
     """Grade every candidate's answers to the same examples, and compare `tuned` with a prompting candidate.
 
     candidates: taken one at a time, so each may be built when its turn comes. grader decides; others are
     shown beside it. baseline_name: the candidate to compare with (chosen on validation); None takes the best
     prompting candidate on these rows. look: how often the sealed test has been opened, this time included.
-    progress: called with (candidate, rows done, rows). Perplexity is measured of candidates that can say how
-    likely an answer is. GradeError for zero rows, or where nothing could be graded.
+    progress: called with (candidate, rows done, rows). compared: what graders get of a row and its answer.
+    Perplexity is measured of candidates that can say how likely an answer is. GradeError for zero rows, or
+    where nothing could be graded.
     """
     if not examples:
         raise GradeError(f"The {split} split has no rows: there is nothing to evaluate.")
@@ -56,11 +62,12 @@ def evaluate(
     records = []
     for candidate in candidates:
         answered = _answers(candidate, examples, progress)
-        marks = _marks(grader_name, grader, candidate, examples, answered)
+        pairs = [compared(example, answer.text) for example, answer in zip(examples, answered, strict=True)]
+        marks = _marks(grader_name, grader, candidate, examples, pairs)
         if marks is None:
             raise GradeError(f"{grader_name} needs a language model, and {candidate.name} has none.")
         found = {
-            name: _marks(name, other, candidate, examples, answered) for name, other in (others or {}).items()
+            name: _marks(name, other, candidate, examples, pairs) for name, other in (others or {}).items()
         }
         other_marks = {name: other for name, other in found.items() if other is not None}
         graded.append(Graded(candidate.name, answered, marks, other_marks, list(candidate.notes)))
@@ -69,22 +76,20 @@ def evaluate(
                 f"The grader {grader_name} failed on every one of {len(examples)} answers of "
                 f"{candidate.name}: no score is left. The first error: {marks.score_R[0].error}"
             )
-        for example, answer, score in zip(examples, answered, marks.score_R, strict=True):
-            records.append(_record(example.id, candidate.name, answer, score))
+        for row, (example, answer) in enumerate(zip(examples, answered, strict=True)):
+            also = {name: _further(other.score_R[row]) for name, other in other_marks.items()}
+            records.append(_record(example.id, candidate.name, answer, marks.score_R[row], also))
     groups = groups_of(examples)
     return Evaluation(records, summarise(graded, grader_name, split, baseline_name, look, groups))
 
 
 def groups_of(examples: Sequence[Example]) -> list[str] | None:
-    """The group of each row, which a row without one is itself; None when no two rows share one.
+    """The group of each row; None when no two rows share one.
 
-    Rows of a group (tags.group: a conversation, a customer) resemble each other: as evidence they count
-    together.
+    Rows of a group (tags.group: a conversation, a customer) resemble each other, and those that ask the same
+    get the same answer: as evidence they count together.
     """
-    groups = [
-        f"group {example.tags['group']}" if example.tags.get("group") else f"row {index}"
-        for index, example in enumerate(examples)
-    ]
+    groups = split_keys(examples)
     return groups if len(set(groups)) < len(groups) else None
 
 
@@ -102,15 +107,21 @@ def _answers(candidate: Candidate, examples: Sequence[Example], progress: Progre
 
 
 def _marks(
-    name: str, grader: Grader, candidate: Candidate, examples: Sequence[Example], answered: Sequence[Answered]
+    name: str,
+    grader: Grader,
+    candidate: Candidate,
+    examples: Sequence[Example],
+    pairs: Sequence[tuple[Example, str]],
 ) -> Marks | None:
-    """What one grader says of one candidate; None when it cannot be asked of this kind of candidate."""
+    """What one grader says of one candidate; None when it cannot be asked of this kind of candidate.
+
+    pairs: the rows and answers that it compares.
+    """
     if name == PERPLEXITY:
         return _perplexity(candidate, examples) if isinstance(candidate, Likely) else None
     safe = guarded(grader)
-    texts = [answer.text for answer in answered]
-    score_R = [safe(example, text) for example, text in zip(examples, texts, strict=True)]
-    return Marks(score_R, corpus_score(name, examples, texts))
+    rows, texts = zip(*pairs, strict=True)
+    return Marks([safe(example, text) for example, text in pairs], corpus_score(name, rows, texts))
 
 
 def _perplexity(candidate: Likely, examples: Sequence[Example]) -> Marks:
@@ -122,6 +133,8 @@ def _perplexity(candidate: Likely, examples: Sequence[Example]) -> Marks:
     score_R = []
     total, tokens = 0.0, 0
     for example, found in zip(examples, candidate.likelihoods(examples), strict=True):
+        if not isinstance(found, str) and np.isnan(found).any():
+            found = "the model's log-probabilities are not numbers (NaN); its weights are damaged"
         if isinstance(found, str):
             score_R.append(Score(None, error=found, want=example.target))
             continue
@@ -134,7 +147,17 @@ def _perplexity(candidate: Likely, examples: Sequence[Example]) -> Marks:
     return Marks(score_R, None if value is None else {"value": value, "signature": f"{tokens} tokens"})
 
 
-def _record(id: str, candidate: str, answer: Answered, score: Score) -> Record:
+def _further(score: Score) -> dict[str, Any]:
+    return {"score": score.value, "error": score.error, "reason": score.reason}
+
+
+def _line(record: Record) -> dict[str, Any]:
+    """A line of records.jsonl; `also` only where there are further graders."""
+    line = asdict(record)
+    return line if record.also else {name: value for name, value in line.items() if name != "also"}
+
+
+def _record(id: str, candidate: str, answer: Answered, score: Score, also: Mapping[str, Any]) -> Record:
     return Record(
         id=id,
         candidate=candidate,
@@ -147,4 +170,5 @@ def _record(id: str, candidate: str, answer: Answered, score: Score) -> Record:
         prompt_tokens=answer.prompt_tokens,
         completion_tokens=answer.completion_tokens,
         stop=answer.stop,
+        also=also,
     )

@@ -184,6 +184,7 @@ def _cautions(summary: Mapping[str, Any], base: Mapping[str, Any], tuned: Mappin
     n, words = summary["n"], ""
     if "groups" in summary:
         words += f" The {n} rows are in {summary['groups']} groups; rows of one group count together."
+        words += " Rows that ask the same are a group."
     cut = [f"{entry['truncated']} of {entry['name']}" for entry in (tuned, base)
            if entry["truncated"] > OFTEN_CUT * n]  # fmt: skip
     if cut:

@@ -30,7 +30,7 @@ class Alarm(TrainError):
         self.name = name
         super().__init__(
             f"sentinel:{name}: {what}. Nothing was trained. {hint}".rstrip()
-            + "\n`--train.sentinel off` trains without this check, and the result says so."
+            + "\n`--train.sentinel off`, with a new --out, trains without this check, and the result says so."
         )
 
 

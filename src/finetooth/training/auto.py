@@ -73,7 +73,7 @@ def resolve(config: TrainConfig, facts: Facts) -> Resolved:
     fill("learning_rate", rate, why)
     fill("epochs", *epochs(facts))
     fill("batch_size", *batch_size(facts, float(values["epochs"])))
-    fill("micro_tokens", *micro_tokens(facts, config.adapter, values["batch_size"]))
+    fill("micro_tokens", *micro_tokens(facts, config.adapter, values["batch_size"], config.checkpointing))
     per_epoch = math.ceil(facts.rows / values["batch_size"])
     steps = max(1, round(values["epochs"] * per_epoch))
     if config.max_steps is not None:
@@ -123,7 +123,9 @@ def batch_size(facts: Facts, passes: float) -> tuple[int, str]:
     return size, f"{facts.rows} rows, {passes:g} epochs: less than 16, for about {FEW_STEPS} steps or more"
 
 
-def micro_tokens(facts: Facts, adapter: str = "lora", batch: int = 16) -> tuple[int, str]:
+def micro_tokens(
+    facts: Facts, adapter: str = "lora", batch: int = 16, checkpointing: bool = False
+) -> tuple[int, str]:
     """Distinct tokens of a micro-tree: what fits into a share of the memory, 256 to 16,384, and on the CPU no
     more than what shared prefixes ask for.
 
@@ -131,10 +133,11 @@ def micro_tokens(facts: Facts, adapter: str = "lora", batch: int = 16) -> tuple[
     weights take, or 1 GiB. A token of a layer holds at most about 10 vectors of the model's width for its
     backward pass and 3 of the MLP's, float32: 2.1 MiB a token for the shape of Qwen2.5-0.5B, where 2.2 were
     measured before the gated product was computed again (benchmarks/memory.py). In bfloat16 half of them stay
-    float32 (norms) or are kept twice (inputs of adapters), so the same is reckoned.
+    float32 (norms) or are kept twice (inputs of adapters), so the same is reckoned. With train.checkpointing
+    a layer holds its input alone, and one layer at a time the rest.
     """
     vectors = 10 * facts.hidden + 3 * (facts.inner or 4 * facts.hidden)
-    per_token = 4 * facts.layers * vectors
+    per_token = 4 * (facts.layers * facts.hidden + vectors if checkpointing else facts.layers * vectors)
     trained = 16 if adapter == "none" else 4  # bytes: weight; gradient and two moments besides
     room = max(0, facts.memory - (trained * facts.weights if facts.held is None else facts.held)) / 4
     if facts.held is None:
@@ -183,7 +186,7 @@ def patience(facts: Facts) -> tuple[int | None, str]:
     """Validations without improvement before stopping: 4; the best weights are kept in any case."""
     if facts.validation_rows == 0:
         return None, "never: there are no validation rows"
-    return 4, "four validations without a better loss; the best weights are kept"
+    return 4, "four validations without improvement; the best weights are kept"
 
 
 def select(facts: Facts, every: int, batch: int) -> tuple[str, str]:

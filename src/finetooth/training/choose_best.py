@@ -8,6 +8,7 @@ from typing import Any
 
 from finetooth.evaluation.candidates import Answered, ModelCandidate
 from finetooth.evaluation.graders import Grader
+from finetooth.evaluation.written import Compared, as_it_is
 from finetooth.types import Example
 
 MOST = 64  # rows whose answers are graded
@@ -30,19 +31,20 @@ class Answers:
     """Asks the model in training, as evaluation asks it. The same weights get the same answers.
 
     examples: the rows, of which the first three are shown. scored: grade them all; else only the three are
-    asked.
+    asked. compared: what the grader gets of a row and its answer.
     """
 
     candidate: ModelCandidate
     examples: Sequence[Example]
     grader: Grader
     scored: bool
+    compared: Compared = as_it_is
 
     def look(self) -> Look:
         """Ask and grade. A grader's crash is not a score: the row is left out of the mean."""
         examples = self.examples if self.scored else self.examples[:SHOWN]
         found: dict[int, Answered] = {answer.index: answer for answer in self.candidate.answers(examples)}
-        grades = [self.grader(example, found[at].text) for at, example in enumerate(examples)]
+        grades = [self.grader(*self.compared(example, found[at].text)) for at, example in enumerate(examples)]
         values = [grade.value for grade in grades if grade.value is not None]
         samples = [
             {

@@ -49,7 +49,7 @@ from finetooth.types import Example, Sampling
 
 STEPS = 150
 RATES = (1.0, 0.2, 4.0)  # tried in turn, as multiples of a usual rate
-LEARNED = 0.5  # nats, of all scored tokens together: each of them is then likelier than all others
+LEARNED = 0.5  # nats, of all scored tokens of weight 1 together: each is then likelier than all others
 LEARNED_TEXT = 0.1  # nats a token, of text that is not asked for
 TRY_EVERY = 25  # steps; the loss of a small adapter on a random model stays high, its answers get right
 SURE = 10  # steps with a loss that low: whatever is asked now, this was learned
@@ -199,8 +199,11 @@ def _learn(
             "If these rows can be learned, a larger train.rank or `train.adapter: none` may be needed.",
         )
     if not learned:
-        why = "the rows were not known by heart" if in_time else "the time was up"
-        found.notes.append(f"{why} after {found.steps} steps, so the answers were not compared")
+        why = "" if in_time else ", when the time was up"
+        found.notes.append(
+            f"the rows were not known by heart after {found.steps} steps{why}: "
+            "whether the saved model answers what it has learned was not tried"
+        )
     return learned
 
 
@@ -213,6 +216,7 @@ def _overfit(trial: Trial, picked: Sequence[Picked], found: Rehearsed, started: 
         group["lr"], group["weight_decay"] = found.rate, 0.0
     counted = count(model, rows)
     least, budget = floor(rows), trial.config.micro_tokens
+    lightest = min(float(row.weight[row.weight > 0].min()) for row in rows)
     assert isinstance(budget, int), "the configuration is resolved"
     learned, low = False, 0
     for step in range(1, STEPS + 1):
@@ -229,7 +233,7 @@ def _overfit(trial: Trial, picked: Sequence[Picked], found: Rehearsed, started: 
                 raise without_gradient(list(model.named_trainable()))
         found.steps, found.loss = step, (found.loss[0], result.loss)
         left = result.loss - least
-        low += left * result.units < LEARNED if asked else left < LEARNED_TEXT
+        low += left * result.units < LEARNED * lightest if asked else left < LEARNED_TEXT
         if low >= (SURE if asked else 1):
             learned = True
         elif asked and (low or step % TRY_EVERY == 0):
@@ -238,10 +242,11 @@ def _overfit(trial: Trial, picked: Sequence[Picked], found: Rehearsed, started: 
             break
         if trial.stop():
             raise Interrupted("Stopped before training; start the same command again.")
-        if trial.clock() - started > SECONDS:
+        if step > 1 and trial.clock() - started > SECONDS:
             require_gradients(model, optimizer)
             return False, False
-    require_gradients(model, optimizer)
+    if found.steps > 1:  # in the first step an adapter's second matrix is 0, so its first gets no gradient
+        require_gradients(model, optimizer)
     return learned, True
 
 

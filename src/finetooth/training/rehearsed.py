@@ -12,6 +12,7 @@ from rich.text import Text
 
 from finetooth.data.examples import normalised_context
 from finetooth.data.tokens import Tokenizer
+from finetooth.data.turns import answer_turn
 from finetooth.evaluation.prompts import Prompt
 from finetooth.tree import Row
 from finetooth.types import Example, Message
@@ -36,8 +37,8 @@ class Picked:
 def pick(rows: Sequence[Row], examples: Sequence[Example], most: int, uncut: int | None) -> list[Picked]:
     """Up to 8 of the shortest rows with different contexts: as many as hold `most` tokens, at least two.
 
-    Of a conversation the last turn, which evaluation asks for. Rows that can be asked for go first; a row of
-    `uncut` tokens may have been cut, so it is not.
+    Of a conversation the last turn that is learned. Rows that evaluation can ask for go first: not those
+    whose last turn is context alone, nor rows of `uncut` tokens, which may have been cut.
     """
     by_id = {example.id: example for example in examples}
     last: dict[str, Row] = {}
@@ -46,9 +47,13 @@ def pick(rows: Sequence[Row], examples: Sequence[Example], most: int, uncut: int
     found: list[Picked] = []
     for id, row in last.items():
         example = by_id.get(id)
-        asked = example is not None and example.context and (uncut is None or len(row) < uncut)
-        if example is None or _target_weight(example) > 0:
-            found.append(Picked(row, example if asked else None))
+        asked = (
+            example is not None
+            and bool(example.context)
+            and answer_turn(example).weight > 0
+            and (uncut is None or len(row) < uncut)
+        )
+        found.append(Picked(row, example if asked else None))
     if any(one.example for one in found):
         found = [one for one in found if one.example]
     found.sort(key=lambda one: (len(one.row), one.row.id))
@@ -64,10 +69,6 @@ def pick(rows: Sequence[Row], examples: Sequence[Example], most: int, uncut: int
             seen.add(key)
             picked.append(one)
     return picked
-
-
-def _target_weight(example: Example) -> float:
-    return next((answer.weight for answer in example.answers if answer.role == "target"), 0.0)
 
 
 def floor(rows: Sequence[Row]) -> float:

@@ -30,8 +30,8 @@ class _TensorBoard:
 
     def __init__(self, path: Path, settings: Mapping[str, Any], step: int) -> None:
         writer = import_module("torch.utils.tensorboard").SummaryWriter
-        # What a killed run wrote beyond its checkpoint is purged.
-        self._writer = writer(str(path / "train" / "tensorboard"), purge_step=step + 1 if step else None)
+        # What a killed run wrote beyond its checkpoint, or before it had one, is purged.
+        self._writer = writer(str(path / "train" / "tensorboard"), purge_step=step + 1 if step else 0)
 
     def log(self, step: int, values: Mapping[str, float]) -> None:
         for name, value in values.items():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import unicodedata
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
@@ -34,8 +35,8 @@ def nothing_expected() -> Score:
 
 
 def squeezed(text: str) -> str:
-    """The text with single spaces and none at its ends."""
-    return " ".join(text.split())
+    """The text with single spaces and none at its ends; a letter and its accent are one sign (NFC)."""
+    return " ".join(unicodedata.normalize("NFC", text).split())
 
 
 def exact(example: Example, text: str) -> Score:
@@ -59,12 +60,12 @@ def contains(example: Example, text: str) -> Score:
 
 
 def _stands_in(text: str, part: str) -> bool:
-    """Whether the part is in the text without cutting a word or a number ("7" is not in "7.5")."""
+    """Whether the part is in the text without cutting a word or a number ("7" is not in "7.5" or "-7")."""
     if not part:
         return not text
     before = rf"(?<!{IN_WORD})" if re.match(IN_WORD, part) else ""
     after = rf"(?!{IN_WORD})" if re.match(IN_WORD, part[-1]) else ""
-    before += r"(?<!\d[.,])" if part[0].isdigit() else ""
+    before += r"(?<!\d[.,])(?<!(?<![\w.])[-−])" if part[0].isdigit() else ""
     after += r"(?![.,]\d)" if part[-1].isdigit() else ""
     return re.search(before + re.escape(part) + after, text) is not None
 
@@ -74,9 +75,9 @@ def label(example: Example, text: str) -> Score:
     expected = wanted(example)
     if not expected:
         return nothing_expected()
-    got, want = squeezed(text), squeezed(expected[0])
-    right = got.casefold() == want.casefold()
-    return Score(float(right), "" if right else "another label", got, want)
+    got = squeezed(text)
+    right = got.casefold() in {squeezed(answer).casefold() for answer in expected}
+    return Score(float(right), "" if right else "another label", got, squeezed(expected[0]))
 
 
 def labels(example: Example, text: str) -> Score:
@@ -87,7 +88,11 @@ def labels(example: Example, text: str) -> Score:
     expected = wanted(example)
     if not expected:
         return nothing_expected()
-    got, want = _label_set(text), _label_set(expected[0])
+    return max((_compared(text, answer) for answer in expected), key=lambda score: score.value or 0.0)
+
+
+def _compared(text: str, answer: str) -> Score:
+    got, want = _label_set(text), _label_set(answer)
     shared = len(got.keys() & want.keys())
     value = 2 * shared / (len(got) + len(want)) if got or want else 1.0
     missing = [want[key] for key in want if key not in got]
@@ -99,11 +104,12 @@ def labels(example: Example, text: str) -> Score:
 
 def _label_set(text: str) -> dict[str, str]:
     """Labels by their folded form, as written, in their order."""
+    parts = re.split(r"[,;\n]", text)
     try:
         listed = json.loads(text)
+        parts = [str(part) for part in listed] if isinstance(listed, list) else parts
     except (ValueError, RecursionError):
-        listed = None
-    parts = map(str, listed) if isinstance(listed, list) else re.split(r"[,;\n]", text)
+        pass  # no JSON, or lists in lists
     found = (squeezed(part).strip(" \"'[]") for part in parts)
     return {part.casefold(): part for part in found if part}
 
@@ -161,14 +167,16 @@ def number(example: Example, text: str, tolerance: Tolerance = EXACTLY) -> Score
     expected = wanted(example)
     if not expected:
         return nothing_expected()
-    want = last_number(expected[0].rsplit("####", 1)[-1])
-    if want is None:
-        return Score(None, error=f"the expected answer holds no number: {expected[0][:80]!r}")
+    wants = []
+    for answer in expected:
+        if (want := last_number(answer.rsplit("####", 1)[-1])) is None:
+            return Score(None, error=f"the expected answer holds no number: {answer[:80]!r}")
+        wants.append(want)
     got = last_number(text)
     if got is None:
-        return Score(0.0, "no number in the answer", "", _plain(want))
-    right = tolerance.allows(got, want)
-    return Score(float(right), "" if right else "another number", _plain(got), _plain(want))
+        return Score(0.0, "no number in the answer", "", _plain(wants[0]))
+    right = any(tolerance.allows(got, want) for want in wants)
+    return Score(float(right), "" if right else "another number", _plain(got), _plain(wants[0]))
 
 
 def last_number(text: str) -> Decimal | None:

@@ -38,6 +38,7 @@ BUILT_IN: dict[str, Grader] = {
     "chrf": overlap.chrf,
 }
 PERPLEXITY = "perplexity"  # asks the model for likelihoods and reads no answer: evaluation/runner.py
+TRIED = 100  # expected answers that are graded themselves
 # Graders that take an option, which one, and the grader that its value makes.
 OPTIONS: dict[str, tuple[str, Callable[[Any], Grader]]] = {
     "number": (
@@ -60,8 +61,13 @@ def specs(given: Spec | Sequence[Spec]) -> list[Spec]:
     return [given] if isinstance(given, str | Mapping) else list(given)
 
 
+def kind(columns: Mapping[str, str], format: str) -> str:
+    """What `auto` goes by: the data format, or `several labels` where data.columns maps many to label."""
+    return "several labels" if list(columns.values()).count("label") > 1 else format
+
+
 def resolve(spec: Spec, format: str, folder: Path | None = None) -> tuple[str, Grader]:
-    """The grader of this name, and what to call it: its name and options, `auto` by the data format.
+    """The grader of this name, and what to call it: its name and options, `auto` by `kind` of the data.
 
     folder: where a user's own module may lie (the command line passes the working directory). Every returned
     grader turns its own crash into Score(error). GradeError when the name or an option means nothing.
@@ -144,15 +150,41 @@ def source(spec: Spec, folder: Path | None = None) -> str:
     return sha256_file(Path(file)) if file else ""
 
 
+def doubts(found: Sequence[tuple[str, Grader]], examples: Sequence[Example]) -> list[str]:
+    """Which graders do not give the expected answers themselves full marks, and why not; a sample is tried.
+
+    Not tried are a user's own graders, which may be slow, and answers with a thought or calls.
+    """
+    plain = [row for row in examples if not any(answer.more for answer in row.answers)]
+    plain = [row for row in plain if "</think>" not in row.target][:TRIED]
+    said = []
+    for name, grade in found:
+        if name == PERPLEXITY or is_own(name):
+            continue
+        scores = [(row, grade(row, row.target)) for row in plain]
+        wrong = [(row, score) for row, score in scores if score.value != 1]
+        if wrong:
+            row, score = wrong[0]
+            said.append(
+                f"{name} does not give full marks to {len(wrong)} of {len(plain)} expected answers "
+                f"themselves, such as that of row {row.id}: {score.error or score.reason}"
+            )
+    return said
+
+
+def is_own(name: str) -> bool:
+    """Whether this is what `resolve` calls a user's own function, and not a grader with its option."""
+    return ":" in name and "(" not in name
+
+
 def guarded(function: Callable[[Example, str], Any]) -> Grader:
     """The same grader, whose crash, or result that is no score, becomes Score(error)."""
 
     def grade(example: Example, text: str) -> Score:
         try:
-            result = function(example, text)
+            return _checked(function(example, text), example)
         except (Exception, SystemExit) as error:
-            return Score(None, error=f"{type(error).__name__}: {error}")
-        return _checked(result, example)
+            return Score(None, error=_text(f"{type(error).__name__}: {error}"))
 
     return grade
 
@@ -161,7 +193,7 @@ def _checked(result: Any, example: Example) -> Score:
     score = result if isinstance(result, Score) else Score(None, want=example.target)
     if isinstance(result, Score):
         if result.error is not None:
-            return Score(None, result.reason, result.got, result.want, result.error)
+            return Score(None, *_words(result), _text(result.error))
         result = result.value
     # NumPy's bool is not a Real
     if type(result).__name__ in ("bool", "bool_"):
@@ -172,7 +204,16 @@ def _checked(result: Any, example: Example) -> Score:
     value = float(result)
     if math.isnan(value) or not 0 <= value <= 1:
         return Score(None, error=f"returned {value}, expected a number from 0 to 1")
-    return Score(value, score.reason, score.got, score.want)
+    return Score(value, *_words(score))
+
+
+def _words(score: Score) -> tuple[str, str, str]:
+    return _text(score.reason), _text(score.got), _text(score.want)
+
+
+def _text(value: object) -> str:
+    """As text that can be written: a user's grader returns anything, and JSON may hold half a character."""
+    return "" if value is None else str(value).encode("utf-8", "replace").decode("utf-8")
 
 
 def _default(format: str) -> str:
@@ -194,7 +235,7 @@ def _load(name: str, folder: Path | None) -> Callable[[Example, str], Any]:
     except ModuleNotFoundError as error:
         missing = f"there is no module {error.name!r}{where}"
         raise GradeError(f"evaluate.grader: {name!r} cannot be loaded: {missing}.") from None
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         crash = f"importing {module_name} failed with {type(error).__name__}: {error}"
         raise GradeError(f"evaluate.grader: {name!r} cannot be loaded: {crash}.") from error
     function = getattr(module, attribute, None)

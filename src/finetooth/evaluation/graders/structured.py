@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from finetooth.errors import GradeError
@@ -13,6 +13,7 @@ from finetooth.evaluation.graders.basic import SHOWN, nothing_expected, squeezed
 from finetooth.types import Example, Score
 
 FENCE = re.compile(r"\s*```[\w-]*[ \t]*\n(.*?)\n?[ \t]*```\s*", re.DOTALL)
+DEEPEST = 100  # containers in one another; Python's stack ends at some hundreds
 SHORT = 60  # letters of a value in a reason
 Place = tuple[str | int, ...]
 Leaf = tuple[Place, str, Any]  # where, kind, value; so that true is not 1, and 1 is 1.0
@@ -25,11 +26,11 @@ class _NotJson(ValueError):
 def parse(text: str) -> Any:
     """The one JSON value of a text, which a Markdown code fence may surround. ValueError for all else.
 
-    Refused although Python reads them: NaN and infinities, a key given twice, nesting beyond Python's stack.
+    Refused although Python reads them: NaN and infinities, a key given twice, nesting beyond 100 levels.
     """
     fenced = FENCE.fullmatch(text)
     try:
-        return json.loads(
+        value = json.loads(
             fenced[1] if fenced else text,
             object_pairs_hook=_unique,
             parse_constant=_no_number,
@@ -40,6 +41,16 @@ def parse(text: str) -> Any:
     except json.JSONDecodeError as error:
         where = f"line {error.lineno}, column {error.colno}"
         raise _NotJson(f"{error.msg[:1].lower()}{error.msg[1:]} at {where}") from None
+    level = [value]
+    for _ in range(DEEPEST + 1):
+        level = [inner for outer in level for inner in _inner(outer)]
+        if not level:
+            return value
+    raise _NotJson("nested too deeply")
+
+
+def _inner(value: Any) -> Iterable[Any]:
+    return value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
