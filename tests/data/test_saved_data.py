@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import json
 from pathlib import Path
@@ -141,6 +142,16 @@ def test_11_documents_of_a_test_folder_are_not_trained_on(tmp_path: Path) -> Non
     assert [place for place, _ in places(tmp_path)] == ["a.txt", "b.txt"]
     assert [place for place, _ in places(tmp_path, "test")] == ["c.txt"]
     assert "2 files are not read for train" in read(tmp_path)[0].notes[0]
+    for name in ("train.txt", "valid.txt", "test.txt.gz", "testing a bike.txt"):
+        (tmp_path / "lines" / name).parent.mkdir(exist_ok=True)
+        content = f"text of {name}".encode()
+        packed = gzip.compress(content) if name.endswith("gz") else content
+        (tmp_path / "lines" / name).write_bytes(packed)
+    lines = tmp_path / "lines"
+    found = [[place for place, _ in places(lines, side)] for side in ("train", "validation", "test")]
+    assert found == [["train.txt"], ["valid.txt"], ["test.txt.gz"]]
+    (lines / "train.txt").write_text("one\n\ntwo\n")  # a corpus, not a document
+    assert places(lines) == [("train.txt", 1), ("train.txt", 3)]
 
 
 def test_parts_that_are_missing_are_named(tmp_path: Path) -> None:
@@ -217,3 +228,12 @@ def test_a_damaged_arrow_file_is_one_message_or_rows_that_can_be_read(tmp_path: 
         else:
             assert all(isinstance(row.values, dict) for row in table.rows)
     assert refused > 50
+
+
+def test_what_describes_a_folder_is_not_read_as_a_document(tmp_path: Path) -> None:
+    """Planted: a licence beside the rows, which made the files of different formats."""
+    write(tmp_path / "rows.jsonl", ROWS[:2])
+    for name in ("LICENSE.txt", "NOTICE.txt", "README.txt", "requirements.txt"):
+        (tmp_path / name).write_text("As is.")
+    assert files(tmp_path) == ["rows.jsonl"] and read(tmp_path)[0].notes == []
+    assert files(tmp_path / "NOTICE.txt") == ["NOTICE.txt"]

@@ -34,7 +34,8 @@ SPLIT = re.compile(rf"(?<![a-z0-9])({ANY_SPLIT})(?![a-z0-9])")
 CARD = re.compile(r"---\n(.*?)\n---", re.DOTALL)
 # What describes a directory of data and is none.
 STATE = "state.json"
-ABOUT = ("dataset_info.json", "dataset_infos.json", "dataset_dict.json", STATE)
+ABOUT = {"dataset_info.json", "dataset_infos.json", "dataset_dict.json", STATE}
+ABOUT |= {f"{name}.txt" for name in ("readme", "license", "licence", "copying", "notice", "requirements")}
 PART = re.compile(r"(.+)-(\d{1,6})-of-(\d{1,6})(\.\D.*)")
 
 
@@ -74,12 +75,16 @@ def find_files(source: str | Path | Sequence[Any], side: str = "train") -> tuple
         raise DataError(
             f"{twice}: named twice. To count its rows double: {{path: {Path(twice).name}, weight: 2}}."
         )
-    texts = sum(kind_of(path) == ".txt" for path in paths)
+    texts = {path for path in paths if kind_of(path) == ".txt" and not SPLIT.fullmatch(_stem(path))}
     names = _names([path for path, _, _ in found])
     return [
-        Source(path, name, weight, kind_of(path) == ".txt" and (folder or texts > 1))
+        Source(path, name, weight, path.absolute() in texts and (folder or len(texts) > 1))
         for (path, weight, folder), name in zip(found, names, strict=True)
     ], notes
+
+
+def _stem(path: Path) -> str:
+    return path.name.lower().split(".")[0]
 
 
 def _missing_parts(paths: Sequence[Path]) -> list[str]:
@@ -143,7 +148,7 @@ def _in_directory(folder: Path, side: str, part: str | None, name: str) -> tuple
 
     part: a configuration or split of the data set's card, or a folder in it.
     """
-    every = sorted(path for path in _walk(folder) if kind_of(path) and path.name not in ABOUT)
+    every = sorted(path for path in _walk(folder) if kind_of(path) and path.name.lower() not in ABOUT)
     configured = _configured(folder, every, side, part, name)
     if configured is None and part:
         if not (folder / part).is_dir():
@@ -201,14 +206,15 @@ def _saved(state: Path) -> set[str] | None:
 def _of_side(folder: Path, files: Sequence[Path], side: str) -> list[Path]:
     """Files named for the side if there are any, else those named for none.
 
-    Of a text file only its folders count: documents have names of their own.
+    Of a text file only whole names count, as in test/a.txt and test.txt: documents have names of their own.
     """
     sides: dict[Path, str | None] = {}
     for path in files:
         place = path.relative_to(folder).as_posix().lower()
         found = SPLIT.findall(place)
         if kind_of(path) == ".txt":
-            found = [part for part in place.split("/")[:-1] if SPLIT.fullmatch(part)]
+            names = (*place.split("/")[:-1], _stem(path))
+            found = [name for name in names if SPLIT.fullmatch(name)]
         sides[path] = next((key for key, names in SPLIT_NAMES.items() if found and found[-1] in names), None)
     wanted = side if side in sides.values() else None
     return [path for path in files if sides[path] == wanted]
