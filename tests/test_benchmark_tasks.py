@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
-import sys
 from pathlib import Path
-from types import ModuleType
 
 import pytest
+from scripts_for_tests import load_script
 
 from finetooth.data.examples import normalise
 from finetooth.rundir import read_jsonl
@@ -17,16 +15,7 @@ from finetooth.taskfile import load_task
 TASKS = Path(__file__).resolve().parents[1] / "benchmarks" / "tasks"
 
 
-def load_script(path: Path) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(f"script_{path.stem}", path)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-convert = load_script(TASKS / "convert.py")
+convert = load_script("benchmarks/tasks/convert.py")
 
 
 def test_stray_latin_1_bytes_are_repaired_and_counted() -> None:
@@ -60,6 +49,9 @@ SPLITS = {
     "clinc150": ["train", "validation", "test"],
     "sms_spam": ["train"],
     "snips": ["train", "test"],
+    "trec": ["train", "test"],
+    "sst2": ["train", "validation", "test"],
+    "ag_news_test": ["train"],
     "e2e_cleaned": ["train"],
     "gsm8k": ["train"],
     "wikisql_text2sql": ["train", "test"],

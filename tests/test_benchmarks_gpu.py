@@ -2,29 +2,15 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
-import sys
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
+from scripts_for_tests import load_script
 
-HERE = Path(__file__).resolve().parents[1] / "benchmarks"
-
-
-def load_script(path: Path) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(f"script_{path.stem}", path)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-gpu = load_script(HERE / "gpu.py")
-run_gpu = load_script(HERE / "peers" / "run_gpu.py")
+gpu = load_script("benchmarks/gpu.py")
+run_gpu = load_script("benchmarks/peers/run_gpu.py")
 
 
 @pytest.fixture(scope="module")

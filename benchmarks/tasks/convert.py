@@ -96,6 +96,41 @@ def read_snips(folder: Path) -> tuple[dict[str, Rows], int]:
     return splits, total
 
 
+def read_trec(folder: Path) -> tuple[dict[str, Rows], int]:
+    """Six kinds of questions, numbered in the file, with the published test."""
+    kinds = ("description", "entity", "abbreviation", "person", "place", "number")
+    splits: dict[str, Rows] = {}
+    total = 0
+    for split in ("train", "test"):
+        text, repaired = decode((folder / f"TREC.{split}.all").read_bytes())
+        pairs = [line.split(" ", 1) for line in text.split("\n") if line]
+        splits[split] = [(question.strip(), kinds[int(number)]) for number, question in pairs]
+        total += repaired
+    return splits, total
+
+
+def read_sst2(folder: Path) -> tuple[dict[str, Rows], int]:
+    """Sentences from film reviews, positive or negative, with the published splits."""
+    splits: dict[str, Rows] = {}
+    total = 0
+    for split, name in (("train", "train"), ("validation", "dev"), ("test", "test")):
+        text, repaired = decode((folder / f"{name}.tsv").read_bytes())
+        pairs = [line.rsplit("\t", 1) for line in text.split("\n") if line]
+        splits[split] = [(sentence, ("negative", "positive")[int(label)]) for sentence, label in pairs]
+        total += repaired
+    return splits, total
+
+
+def read_ag_news(folder: Path) -> tuple[dict[str, Rows], int]:
+    """The published test part alone, title and first sentences; finetooth splits it."""
+    text, repaired = decode((folder / "test.csv").read_bytes())
+    kinds = ("world", "sports", "business", "technology")
+    rows = [
+        (f"{title}. {body}", kinds[int(number) - 1]) for number, title, body in csv.reader(io.StringIO(text))
+    ]
+    return {"train": rows}, repaired
+
+
 def read_e2e_cleaned(folder: Path) -> tuple[dict[str, Rows], int]:
     """Facts about a restaurant and sentences that tell them, several for the same facts; finetooth splits."""
     text, repaired = decode((folder / "devel-fixed.no-ol.csv").read_bytes())
@@ -126,6 +161,9 @@ READERS: dict[str, Callable[[Path], tuple[dict[str, Rows], int]]] = {
     "clinc150": read_clinc150,
     "sms_spam": read_sms_spam,
     "snips": read_snips,
+    "trec": read_trec,
+    "sst2": read_sst2,
+    "ag_news_test": read_ag_news,
     "e2e_cleaned": read_e2e_cleaned,
     "gsm8k": read_gsm8k,
     "wikisql_text2sql": read_wikisql,

@@ -24,6 +24,8 @@ from finetooth.model.lanes import LanePart, Lanes, turns
 from finetooth.tree import Ints
 
 ROWS = {"cpu": 256, "cuda": 1024}  # rows that are continued side by side
+# Where each has alternatives: a lane then holds all labels' tokens, and few rows fill a call with theirs.
+BRANCHING_ROWS = {"cpu": 32, "cuda": 256}
 LOGIT_NUMBERS = 1 << 23  # logits that exist at a time
 
 
@@ -125,7 +127,8 @@ class TreeDecoder:
         rows: int | None = None,
     ):
         self._network, self._memory = network, memory
-        self._rows = rows or ROWS.get(network.device.type, ROWS["cpu"])
+        most = BRANCHING_ROWS if branching else ROWS
+        self._rows = rows or most.get(network.device.type, most["cpu"])
         self.contexts = Contexts(network.forward, contexts_R, network.device)
         self._waiting = np.argsort(self.contexts.rank_R, kind="stable").tolist()[::-1]
         self._own = Lanes(slots, network.device, branching)
