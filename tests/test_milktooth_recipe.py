@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import gzip
-import importlib.util
 import json
-import sys
 from pathlib import Path
-from types import ModuleType
 
 import pytest
+from scripts_for_tests import load_script
 
 from finetooth.data.render import Renderer
 from finetooth.data.tokens import Tokenizer
@@ -21,19 +19,8 @@ RECIPE = Path(__file__).resolve().parents[1] / "recipes" / "milktooth"
 ROW_TOKENS = 64
 
 
-def load_script(name: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(f"milktooth_{name}", RECIPE / f"{name}.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(str(RECIPE))
-        spec.loader.exec_module(module)
-    return module
-
-
-prepare = load_script("prepare")
-make_instructions = load_script("make_instructions")
+prepare = load_script("recipes/milktooth/prepare.py")
+make_instructions = load_script("recipes/milktooth/make_instructions.py")
 
 
 @pytest.fixture(scope="module")
