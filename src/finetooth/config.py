@@ -147,8 +147,8 @@ class EvaluateConfig(Section):
     grader: Grader | list[Grader] = Field(
         "auto",
         description="exact, label, labels, number, contains, json, f1, rouge, rouge1, rouge2, bleu, chrf, "
-        "perplexity or package.module:function; {name: number, tolerance: 0.01}, {name: json, schema: FILE} "
-        "or {name: regex, pattern: ...}; a list: the first is primary.",
+        "perplexity, file.py:function or package.module:function; {name: number, tolerance: 0.01}, "
+        "{name: json, schema: FILE} or {name: regex, pattern: ...}; a list: the first is primary.",
     )
     shots: Annotated[list[Annotated[int, Field(ge=0)]], AfterValidator(_no_copies)] = Field(
         default_factory=lambda: [0, 4],

@@ -118,7 +118,7 @@ def _anchor(task: Task, folder: Path, from_flags: set[str]) -> Task:
     if template.endswith((".jinja", ".j2")):
         template = str(((Path() if "template" in from_flags else folder) / template).resolve())
     grader_folder = Path() if "evaluate.grader" in from_flags else folder
-    grader = _with_schemas(task.evaluate.grader, grader_folder)
+    grader = _with_files(task.evaluate.grader, grader_folder)
     if grader != task.evaluate.grader:
         task = task.model_copy(update={"evaluate": task.evaluate.model_copy(update={"grader": grader})})
     return task.model_copy(
@@ -126,10 +126,17 @@ def _anchor(task: Task, folder: Path, from_flags: set[str]) -> Task:
     )
 
 
-def _with_schemas(grader: Any, folder: Path) -> Any:
-    """Graders whose schema is a file's name get what the file holds, so that a run keeps its own copy."""
+def _with_files(grader: Any, folder: Path) -> Any:
+    """Graders with their files found: a schema's name becomes what the file holds, so that a run keeps a
+    copy, and `file.py:function` gets the whole path.
+    """
     if isinstance(grader, list):
-        return [_with_schemas(entry, folder) for entry in grader]
+        return [_with_files(entry, folder) for entry in grader]
+    if isinstance(grader, str):
+        file, _, function = grader.rpartition(":")
+        return (
+            f"{(folder / Path(file).expanduser()).resolve()}:{function}" if file.endswith(".py") else grader
+        )
     if not isinstance(grader, dict) or not isinstance(grader.get("schema"), str):
         return grader
     path = (folder / Path(grader["schema"]).expanduser()).resolve()

@@ -1,6 +1,7 @@
 """The names and options of graders, users' own functions, and the guard around every one of them.
 
-A user's own grader is named "package.module:function" and may return a Score, a bool or a number in [0, 1].
+A user's own grader is named "file.py:function" or "package.module:function" and may return a Score, a bool or
+a number in [0, 1].
 """
 
 from __future__ import annotations
@@ -11,8 +12,11 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from importlib import import_module
+from importlib.machinery import SourceFileLoader
+from importlib.util import module_from_spec, spec_from_loader
 from numbers import Real
 from pathlib import Path
+from types import CodeType, ModuleType
 from typing import Any
 
 from finetooth.errors import GradeError
@@ -90,9 +94,9 @@ def resolve(spec: Spec, format: str, folder: Path | None = None) -> tuple[str, G
         known = ", ".join([*BUILT_IN, "regex", PERPLEXITY])
         raise GradeError(
             f"evaluate.grader: {name!r} is unknown. Expected auto, {known} or your own function as "
-            "package.module:function."
+            "file.py:function or package.module:function."
         )
-    return name, guarded(_load(name, folder))
+    return Path(name).name, guarded(_load(name, folder))
 
 
 def resolve_all(
@@ -221,17 +225,49 @@ def _default(format: str) -> str:
         return DEFAULTS[format]
     raise GradeError(
         f"evaluate.grader: auto finds no grader for rows of the format {format!r}: they have no expected "
-        "answer to compare with. Give one: `--evaluate.grader package.module:function`."
+        "answer to compare with. Give one: `--evaluate.grader file.py:function`."
     )
 
 
+class _Uncached(SourceFileLoader):
+    """Compiles the source each time: compiled files are told apart by second and size only."""
+
+    def get_code(self, fullname: str) -> CodeType:
+        """The code of the file as it is now."""
+        return self.source_to_code(self.get_data(self.path), self.path)
+
+
+def _of_file(path: Path) -> ModuleType:
+    """A file as a module, which may import the files beside it. A mended file is another module.
+
+    OSError when it cannot be read.
+    """
+    path = path.resolve()
+    name = f"grader {path} {sha256_file(path)}"  # no other module is called so
+    if name not in sys.modules:
+        spec = spec_from_loader(name, _Uncached(name, str(path)), origin=str(path))
+        assert spec is not None and spec.loader is not None
+        spec.has_location = True
+        module = sys.modules[name] = module_from_spec(spec)
+        if str(path.parent) not in sys.path:
+            sys.path.append(str(path.parent))
+        try:
+            spec.loader.exec_module(module)
+        except BaseException:
+            del sys.modules[name]
+            raise
+    return sys.modules[name]
+
+
 def _load(name: str, folder: Path | None) -> Callable[[Example, str], Any]:
-    module_name, _, attribute = name.partition(":")
+    module_name, _, attribute = name.rpartition(":")
     if folder is not None and str(folder.resolve()) not in sys.path:
         sys.path.append(str(folder.resolve()))  # last: a user's file never hides an installed package
     where = f" (looked in {folder.resolve()} and the installed packages)" if folder else ""
     try:
-        module = import_module(module_name)
+        module = _of_file(Path(module_name)) if module_name.endswith(".py") else import_module(module_name)
+    except FileNotFoundError:
+        raise GradeError(f"evaluate.grader: {name!r} cannot be loaded: there is no such file.") from None
     except ModuleNotFoundError as error:
         missing = f"there is no module {error.name!r}{where}"
         raise GradeError(f"evaluate.grader: {name!r} cannot be loaded: {missing}.") from None
