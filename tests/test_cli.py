@@ -53,7 +53,17 @@ def test_help_lists_the_verbs_in_the_order_of_use(capsys) -> None:
     assert invoke(["--help"]) == 0
     text = capsys.readouterr().out
     listed = [line.split()[0] for line in text.split("Commands:")[1].splitlines() if line.strip()]
-    assert listed == ["check", "train", "evaluate", "run", "report", "chat", "compare", "completion"]
+    assert listed == [
+        "check",
+        "train",
+        "evaluate",
+        "run",
+        "report",
+        "chat",
+        "compare",
+        "examples",
+        "completion",
+    ]
 
 
 @pytest.mark.parametrize("verb", list(group.commands))

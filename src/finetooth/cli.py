@@ -64,9 +64,9 @@ def invoke(arguments: Sequence[str]) -> int:
 
 def _takes_output(command: Callable[..., Any]) -> Callable[..., Any]:
     """Give a verb the flags that say how its result is shown."""
-    command = click.option("--quiet", is_flag=True, help="Show the result and nothing else.")(command)
+    quiet = click.option("--quiet", is_flag=True, help="Show the result and nothing else.")
     return click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON object.")(
-        command
+        quiet(command)
     )
 
 
@@ -154,11 +154,11 @@ def check(path: Path, out: Path | None, as_json: bool, quiet: bool, **flags: str
     if path.suffix in TASK_FILES:
         report = command.run(load_task(path, overrides), out)
         then = f"finetooth run {quote(str(path))}"
-    elif out or overrides:
-        report = command.run(load_task({"data": {"train": str(path)}}, overrides), out)
-        then = f"finetooth run TASK, where TASK is a .yaml file with the line\n      data: {{train: {path}}}"
     else:
-        report = command.check_path(path)
+        task = {"data": {"train": str(path)}}
+        report = (
+            command.run(load_task(task, overrides), out) if out or overrides else command.check_path(path)
+        )
         then = f"finetooth run TASK, where TASK is a .yaml file with the line\n      data: {{train: {path}}}"
     again = f"mend it, then: finetooth check {quote(str(path))}"
     return _finish(report, as_json, *_follow(quiet, then if report.ok else again))
@@ -240,16 +240,7 @@ def report(path: Path, as_json: bool, quiet: bool) -> int:
 @click.option("--top-p", default=1.0, metavar="SHARE", help="Sample among the likeliest of this share [1].")
 @click.option("--seed", "stream", default=1, metavar="NUMBER", help="Decides the samples [1].")
 @_takes_output
-def chat(
-    target: str,
-    both: bool,
-    temperature: float,
-    max_tokens: int,
-    top_p: float,
-    stream: int,
-    as_json: bool,
-    quiet: bool,
-) -> int:
+def chat(target: str, both: bool, stream: int, as_json: bool, quiet: bool, **sampling: Any) -> int:
     """Ask a model, turn by turn.
 
     Answers appear while they are written. RUN is a run directory: its tuned model is asked as in training,
@@ -260,8 +251,8 @@ def chat(
     from finetooth.commands import chat as command
     from finetooth.types import Sampling
 
-    sampling = Sampling(temperature, max_tokens, seed=stream, top_p=top_p)
-    return _finish(command.run(target, both, sampling, as_json, _console(quiet)), as_json)
+    chosen = Sampling(**sampling, seed=stream)
+    return _finish(command.run(target, both, chosen, as_json, _console(quiet)), as_json)
 
 
 @group.command(cls=Verb, epilog="Example: finetooth compare runs/first runs/second")
@@ -277,6 +268,23 @@ def compare(paths: tuple[Path, ...], sealed: bool, as_json: bool, quiet: bool) -
     from finetooth.commands import compare as command
 
     return _finish(command.run([_run_directory(path) for path in paths], sealed), as_json)
+
+
+@group.command(cls=Verb, epilog="Example: finetooth examples support-triage --out triage")
+@click.argument("name", metavar="[NAME]", required=False)
+@click.option("--out", type=Place(), metavar="DIR", help="Where to copy it to [./NAME].")
+@_takes_output
+def examples(name: str | None, out: Path | None, as_json: bool, quiet: bool) -> int:
+    """List the examples, or copy one here.
+
+    An example is a folder with a task file, its data and a README that says what comes out.
+    """
+    from finetooth.commands import examples as command
+
+    report = command.run(name, out)
+    copied = report.copied and f"finetooth run {quote(str(report.copied / 'task.yaml'))}"
+    then = copied or "finetooth examples NAME"
+    return _finish(report, as_json, *_follow(quiet, then))
 
 
 @group.command(cls=Verb, epilog="Example: finetooth completion bash")

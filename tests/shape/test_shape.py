@@ -14,7 +14,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 SOURCE = ROOT / "src" / "finetooth"
-MODULES = sorted(SOURCE.rglob("*.py"))
+MODULES = sorted(path for path in SOURCE.rglob("*.py") if SOURCE / "examples" not in path.parents)
 CODE = sorted(path for folder in ("src", "tests", "tools", "benchmarks", "recipes", "examples")
               for path in (ROOT / folder).rglob("*.py"))  # fmt: skip
 
