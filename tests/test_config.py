@@ -88,3 +88,9 @@ def test_the_embedded_model_is_never_a_folder(tmp_path: Path, monkeypatch: pytes
     rows = {"data": {"train": [{"text": "a"}]}}
     assert load_task({"model": "milktooth", **rows}).model == load_task(rows).model == "milktooth"
     assert load_task({"model": "./milktooth", **rows}).model == str(folder)
+
+
+@pytest.mark.parametrize("temperature", [-1, 1e-6, float("inf"), float("nan")])
+def test_a_temperature_that_cannot_be_sampled_with_is_refused_at_once(temperature: float) -> None:
+    with pytest.raises(ConfigError, match=r"evaluate\.temperature.*from 0\.0001 on"):
+        load_task({"data": {"train": "rows.jsonl"}, "evaluate": {"temperature": temperature}})

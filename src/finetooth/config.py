@@ -8,6 +8,7 @@ names that other tools use for the same thing are recognised.
 from __future__ import annotations
 
 import difflib
+import math
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Literal, get_args
 
@@ -29,6 +30,12 @@ def _no_copies(shots: list[int]) -> list[int]:
     if twice:
         raise ValueError(f"{twice[0]} is given twice; name each number of examples once")
     return shots
+
+
+def _temperature(value: float) -> float:
+    if value != 0 and not 1e-4 <= value < math.inf:
+        raise ValueError("expected 0 (the most likely token) or a number from 0.0001 on")
+    return value
 
 
 def _switch(value: Any) -> Any:
@@ -157,7 +164,7 @@ class EvaluateConfig(Section):
     max_tokens: Auto | Count = Field(
         "auto", description="Longest answer; auto is what the training answers need."
     )
-    temperature: Annotated[float, BeforeValidator(_yaml_number), Field(ge=0)] = Field(
+    temperature: Annotated[float, BeforeValidator(_yaml_number), AfterValidator(_temperature)] = Field(
         0.0, description="0 takes the most likely token."
     )
     limit: Count | None = Field(None, description="Evaluate at most this many rows of a split.")
@@ -169,8 +176,8 @@ class Task(Section):
     name: str = Field("task", description="Name of the run directory; default: the task file's folder.")
     model: str = Field(
         "milktooth",
-        description="milktooth (embedded), a local directory, or a hub id; a directory with config and "
-        "tokenizer but no weights starts fresh from the seed.",
+        description="milktooth (embedded), a local directory, or a hub id (org/name, org/name@revision); a "
+        "directory with config and tokenizer but no weights starts fresh from the seed.",
     )
     instruction: str = Field("", description="System prompt that is part of every context.")
     template: str = Field(

@@ -56,6 +56,21 @@ def test_a_hub_id_comes_from_the_cache_or_says_why_not(
     assert locate.model_directory("org/model") == snapshot
 
 
+def test_a_hub_id_may_name_a_revision(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    for revision, commit in (("main", "abc"), ("v1.0", "def")):
+        snapshot = tmp_path / "models--org--model" / "snapshots" / commit
+        snapshot.mkdir(parents=True)
+        (snapshot / "config.json").write_text("{}")
+        (snapshot / "model.safetensors").write_bytes(b"")
+        (tmp_path / "models--org--model" / "refs").mkdir(exist_ok=True)
+        (tmp_path / "models--org--model" / "refs" / revision).write_text(commit)
+    assert locate.model_directory("org/model").name == "abc"
+    assert locate.model_directory("org/model@v1.0").name == "def"
+    with pytest.raises(ModelError, match=r"org/model@v2: not a local directory, not in Hugging Face's cache"):
+        locate.model_directory("org/model@v2")
+
+
 @pytest.mark.parametrize(
     ("config", "length"),
     [({"max_position_embeddings": 64}, 64), ({"n_positions": 32, "n_ctx": 16}, 32), ({}, None), (None, None)],

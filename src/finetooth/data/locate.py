@@ -20,7 +20,7 @@ LENGTH_KEYS = ("max_position_embeddings", "n_positions", "max_seq_len", "max_seq
 def model_directory(name: str, weights: bool = True) -> Path:
     """The directory of a model: embedded ("milktooth"), local, or a hub id such as "org/model".
 
-    A hub id is looked up in Hugging Face's cache first, then fetched; weights=False fetches no safetensors.
+    A hub id may name a branch, tag or commit, "org/model@v1.0". It is looked up in Hugging Face's cache first, then fetched; weights=False fetches no safetensors.
     Raises ModelError when there is no such model or it has no config.json.
     """
     if name in EMBEDDED:  # a folder of that name is ./NAME
@@ -36,7 +36,7 @@ def model_directory(name: str, weights: bool = True) -> Path:
         return path
     if path.is_file():
         raise ModelError(f"{path}: a file. Expected the directory that holds the model's config.json.")
-    if not re.fullmatch(r"[\w.-]+/[\w.-]+", name) or name.startswith((".", "/", "~")):
+    if not re.fullmatch(r"[\w.-]+/[\w.-]+(@[\w./-]+)?", name) or name.startswith((".", "/", "~")):
         raise ModelError(
             f"{name}: no such directory. Expected a local model directory, a hub id such as org/model, "
             f"or the embedded model {EMBEDDED[0]}."
@@ -50,16 +50,18 @@ def _snapshot(name: str, weights: bool) -> Path:
     from huggingface_hub.errors import HfHubHTTPError
 
     patterns = [*SMALL_FILES, *(("*.safetensors",) if weights else ())]
+    repository, _, revision = name.partition("@")
+    fetch = partial(snapshot_download, repository, revision=revision or None, allow_patterns=patterns)
     try:
         try:
-            directory = Path(snapshot_download(name, allow_patterns=patterns, local_files_only=True))
+            directory = Path(fetch(local_files_only=True))
             if (directory / "config.json").is_file() and (
                 not weights or any(directory.glob("*.safetensors"))
             ):
                 return directory
         except OSError:
             pass  # not in the cache
-        directory = Path(snapshot_download(name, allow_patterns=patterns))
+        directory = Path(fetch())
     except (OSError, ValueError, HfHubHTTPError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ModelError(
