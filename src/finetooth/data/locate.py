@@ -20,7 +20,7 @@ LENGTH_KEYS = ("max_position_embeddings", "n_positions", "max_seq_len", "max_seq
 def model_directory(name: str, weights: bool = True) -> Path:
     """The directory of a model: embedded ("milktooth"), local, or a hub id such as "org/model".
 
-    A hub id may name a branch, tag or commit, "org/model@v1.0". It is looked up in Hugging Face's cache first,
+    A hub id may name a branch, tag or commit, "org/model@v1.0". It is looked up in the cache of the hub,
     then fetched; weights=False fetches no safetensors.
     Raises ModelError when there is no such model or it has no config.json.
     """
