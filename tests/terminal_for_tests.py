@@ -38,7 +38,7 @@ class Terminal:
         """Press keys: \\n is Enter, \\x03 Ctrl-C, \\x04 Ctrl-D, \\t Tab."""
         os.write(self._handle, text.encode())
 
-    def wait_for(self, words: str, seconds: float = 60.0) -> str:
+    def wait_for(self, words: str, seconds: float = 300.0) -> str:
         """Read on until these words appear behind what was waited for before; all text between."""
         deadline = time.monotonic() + seconds
         while words not in self.text[self._read_to :]:
@@ -48,13 +48,13 @@ class Terminal:
         self._read_to = end
         return self.text[start:end]
 
-    def wait_for_more(self, characters: int, seconds: float = 60.0) -> None:
+    def wait_for_more(self, characters: int, seconds: float = 300.0) -> None:
         """Read until so many more characters have been shown."""
         deadline, enough = time.monotonic() + seconds, len(self.text) + characters
         while len(self.text) < enough:
             assert self._read(deadline), f"Nothing more came. Shown:\n{self.text}"
 
-    def end(self, seconds: float = 60.0) -> int:
+    def end(self, seconds: float = 300.0) -> int:
         """Read until the program ends, and its exit code."""
         deadline = time.monotonic() + seconds
         while self._read(deadline):
