@@ -43,6 +43,7 @@ class Terminal:
         deadline = time.monotonic() + seconds
         while words not in self.text[self._read_to :]:
             if not self._read(deadline):
+                self.process.kill()
                 raise AssertionError(f"{words!r} did not come. Shown:\n{self.text}")
         start, end = self._read_to, self.text.index(words, self._read_to) + len(words)
         self._read_to = end
@@ -52,7 +53,9 @@ class Terminal:
         """Read until so many more characters have been shown."""
         deadline, enough = time.monotonic() + seconds, len(self.text) + characters
         while len(self.text) < enough:
-            assert self._read(deadline), f"Nothing more came. Shown:\n{self.text}"
+            if not self._read(deadline):
+                self.process.kill()
+                raise AssertionError(f"Nothing more came. Shown:\n{self.text}")
 
     def end(self, seconds: float = 300.0) -> int:
         """Read until the program ends, and its exit code."""
