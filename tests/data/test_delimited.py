@@ -48,3 +48,12 @@ def test_two_lines_with_a_stray_quote_each_stay_two_rows(tmp_path: Path) -> None
 def test_json_under_the_name_of_a_table_is_named(text: str, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"a\.csv: looks like JSON\. Give it a name that ends with \.jsonl"):
         table(tmp_path / "a.csv", text)
+
+
+def test_semicolons_are_read_where_the_comma_stands_in_numbers(tmp_path: Path) -> None:
+    found = table(tmp_path / "a.csv", 'text;label\nI paid 9,50 twice;billing\n"a; b";other\n')
+    assert [row.values for row in found.rows] == [
+        {"text": "I paid 9,50 twice", "label": "billing"},
+        {"text": "a; b", "label": "other"},
+    ]
+    assert table(tmp_path / "b.csv", "text,a;b\nx;y,z\n").columns == ["text", "a;b"]

@@ -134,7 +134,7 @@ REFUSED: dict[str, tuple[str, Made, str]] = {
         b"te\x00xt,label\na,b\n",
         "line 1: the header cannot be read: holds a NUL byte",
     ),
-    "semicolons": ("a.csv", "text;label\na;b\n", "separated by ';'"),
+    "bars called csv": ("a.csv", "text|label\na|b\n", r"separated by '\|'\. Save the file"),
     "tabs called csv": ("a.csv", "text\tlabel\na\tb\n", r"separated by '\\t'.* or name it a\.tsv"),
     "commas called tsv": ("a.tsv", "text,label\na,b\n", "separated by ','.* separated by tabs"),
     "broken parquet": ("a.parquet", parquet()[:-20], "cannot be read as Parquet"),

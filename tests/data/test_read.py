@@ -48,7 +48,6 @@ def texts(table: Table) -> list[Any]:
         ("header.csv", "text,label\n", "no rows"),
         ("data.xml", "x", r"the extension \.xml is not known"),
         ("data", "x", r"the extension \(none\) is not known"),
-        ("semicolons.csv", "text;label\na;b\n", "separated by ';'"),
         ("twice.csv", "text,text\na,b\n", "'text' is there twice"),
         ("quoted.csv", '"te"xt,label\na,b\n', "line 1: the header cannot be read"),
     ],

@@ -203,3 +203,16 @@ def test_the_base_under_an_adapter_keeps_its_digest(family: str, tmp_path: Path)
     with torch.no_grad():
         next(w for n, w in model.hf.named_parameters() if "base_layer" in n and w.ndim == 2)[0, 0] += 1e-3
     assert model.digest(adapter=False) != base
+
+
+def test_an_adapter_that_is_cut_off_is_named(tmp_path: Path, recwarn: pytest.WarningsRecorder) -> None:
+    base = tiny_model_dir(tmp_path / "base", "llama")
+    model = Model.load(base)
+    model.add_lora(4, seed=1)
+    model.save(tmp_path / "saved")
+    Model.load(base, adapter=tmp_path / "saved")
+    assert [str(warning.message) for warning in recwarn] == []
+    file = tmp_path / "saved" / "adapter_model.safetensors"
+    file.write_bytes(file.read_bytes()[:1000])
+    with pytest.raises(ModelError, match=r"adapter_model\.safetensors: damaged or cut off"):
+        Model.load(base, adapter=tmp_path / "saved")

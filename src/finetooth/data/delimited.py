@@ -13,7 +13,7 @@ from finetooth.errors import DataError
 LONGEST_FIELD = 2**31 - 1  # the csv module's default refuses a field of 128 KiB; documents are longer
 SHORT = 50  # lines of a record, where quotes have led astray before
 SEPARATORS = {".csv": ",", ".tsv": "\t"}
-SPOKEN = {",": "commas", "\t": "tabs"}
+SPOKEN = {",": "commas", ";": "semicolons", "\t": "tabs"}
 # What a spreadsheet leaves in a cell: a formula that was not computed, or the name of its error.
 FORMULA = re.compile(r"=[A-Za-z@+(-].*|#(?:REF!|NAME\?|VALUE!|DIV/0!|N/A|NULL!|NUM!)", re.DOTALL)
 
@@ -45,8 +45,10 @@ def delimited(path: Path, name: str, kind: str, content: bytes) -> Table:
 def _table(path: Path, name: str, separator: str, content: bytes) -> Table:
     decoded = [decode(line) for line in content.split(b"\n")]
     lines = [text for text, _ in decoded]
-    records = _records(lines, separator)
-    (first, last), header, wrong = next(records)
+    (first, last), header, wrong = next(_records(lines, separator))
+    if separator == "," and len(header) == 1 and ";" in header[0] and not wrong:
+        separator = ";"  # spreadsheets write it where the comma stands in numbers
+        (first, last), header, wrong = next(_records(lines, separator))
     wrong = next((bad for _, bad in decoded[first - 1 : last] if bad), "") or wrong
     if wrong:
         raise DataError(f"{path}, line {first}: the header cannot be read: {wrong}.")

@@ -125,8 +125,15 @@ def assemble(task: Task) -> Assembled:
         rejected=[row for part in parts for row in part.rejected],
         total=sum(part.total for part in parts),
         problems=problems,
-        notes=[note for part in parts for note in part.notes] + label_notes(sides),
+        notes=[note for part in parts for note in part.notes] + label_notes(sides) + _unused(format),
     )
+
+
+def _unused(format: str) -> list[str]:
+    """What the rows hold and training does not use."""
+    if format != "preference":
+        return []
+    return ["the chosen answers are learned; the rejected ones are kept and not used by train.method: sft."]
 
 
 def _parse_all(config: DataConfig) -> Iterator[tuple[str, list[Parsed]]]:

@@ -7,7 +7,6 @@ al. 2025, "LoRA Without Regret").
 
 from __future__ import annotations
 
-import warnings
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +15,7 @@ from typing import Any
 import torch
 from peft import LoraConfig, PeftConfig, PeftModel, get_peft_model, get_peft_model_state_dict
 from peft.tuners.lora.layer import ParamWrapper
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from transformers.pytorch_utils import Conv1D
 
 from finetooth.errors import ModelError
@@ -104,8 +103,7 @@ def add_lora(model: Any, rank: int, seed: int) -> tuple[PeftModel, Coverage]:
     sizes = {name: weight.numel() for name, weight in model.named_parameters() if weight.ndim >= 2}
     adapted = sum(sizes.get(f"{name}.weight", 0) for name in found.layers)
     adapted += sum(sizes[name] for name in found.experts)
-    with seeded(seed), quiet(), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", ".*is_gradient_checkpointing", FutureWarning)  # PEFT's question
+    with seeded(seed), quiet():
         wrapped = get_peft_model(model, config)
     _require_covered(wrapped, [*found.layers, *found.experts])
     covered = _by_leaf(found.layers | found.experts)
@@ -141,6 +139,9 @@ def load_adapter(model: Any, directory: Path) -> PeftModel:
     try:
         with quiet():
             wrapped = PeftModel.from_pretrained(model, directory, is_trainable=True, local_files_only=True)
+    except SafetensorError as error:
+        damaged = directory / "adapter_model.safetensors"
+        raise ModelError(f"{damaged}: damaged or cut off ({error}). Copy it again, or train again.") from None
     except (RuntimeError, ValueError, KeyError) as error:
         raise ModelError(f"{directory}: the adapter does not fit this model: {error}") from None
     with safe_open(directory / "adapter_model.safetensors", "pt") as file:
