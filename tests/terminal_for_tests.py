@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pty
 import select
+import signal
 import subprocess
 import time
 from collections.abc import Mapping, Sequence
@@ -79,8 +80,9 @@ class Terminal:
 
 
 def _take_terminal() -> None:
-    """Make the terminal the session's own, so that Ctrl-C is a signal."""
+    """Make the terminal the session's own, so that Ctrl-C is a signal, also where it was to be ignored."""
     import fcntl
     import termios
 
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # tests in the background of a shell inherit SIG_IGN
     fcntl.ioctl(0, termios.TIOCSCTTY, 0)

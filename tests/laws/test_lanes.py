@@ -159,7 +159,7 @@ def test_searches_enter_and_leave(monkeypatch: pytest.MonkeyPatch) -> None:
         list(o) for o in {tuple(draw.integers(10, 16, draw.integers(1, 5)).tolist()) for _ in range(60)}
     ]
     want = {choice.row: choice for choice in watched("qwen2", "rows").choose(rows[:6], options)}
-    monkeypatch.setitem(decode.ROWS, "cpu", 3)
+    monkeypatch.setitem(decode.BRANCHING_ROWS, "cpu", 3)
     model = watched("qwen2")
     got = {choice.row: choice for choice in model.choose(rows, options)}
     assert sorted(got) == list(range(20))
