@@ -47,5 +47,52 @@ def test_check_says_where_a_grader_will_not_accept_what_is_expected(
     shown = " ".join(capsys.readouterr().out.split())
     assert "note evaluate.grader: number does not give full marks to" in shown
     assert "the expected answer holds no number" in shown
+    assert invoke(["check", str(task), "--evaluate.grader", "number"]) == 1
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "NO evaluate.grader: number does not give full marks to any of" in shown
+    assert "--evaluate.grader label" in shown and "OK" not in shown
     (task.with_name("plain.txt")).write_text("".join(f"{n} words of plain text.\n\n" for n in range(40)))
     assert invoke(["check", str(task.with_name("plain.txt"))]) == 0  # trained on without a grader
+
+
+BROKEN = {
+    "crash": ("    return 1 / 0", "ZeroDivisionError: division by zero"),
+    "words": ("    return 'yes'", "returned str, expected a Score, a bool or a number from 0 to 1"),
+    "range": ("    return 7", "returned 7.0, expected a number from 0 to 1"),
+    "quits": ("    raise SystemExit(3)", "SystemExit: 3"),
+}
+
+
+@pytest.mark.parametrize("what", [*BROKEN, "signature"])
+def test_check_and_run_refuse_an_own_grader_that_always_fails(
+    task: Path, what: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    body, said = BROKEN.get(what, ("    return 1.0", "TypeError: grade() takes 1 positional argument"))
+    given = "text" if what == "signature" else "example, text"
+    file = task.with_name("mine.py")
+    file.write_text(f"def grade({given}):\n{body}\n")
+    for command, code in (("check", 1), ("run", 2)):
+        out = ["--out", str(task.with_name("out"))] if command == "run" else []
+        assert invoke([command, str(task), "--evaluate.grader", f"{file}:grade", *out]) == code
+        printed = capsys.readouterr()
+        shown = " ".join((printed.out if command == "check" else printed.err).split())
+        assert said in shown and "mine.py:grade fails on every expected answer" in shown
+        assert "Mend it, then: the same command again" in shown
+    assert not task.with_name("out").exists()
+
+
+def test_an_own_grader_that_works_is_tried_once_and_may_print(
+    task: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = task.with_name("mine.py")
+    file.write_text(
+        "print('loading')\ndef grade(example, text):\n    print('graded', text)\n    return 0.25\n"
+    )
+    assert invoke(["check", str(task), "--evaluate.grader", f"{file}:grade", "--json"]) == 0
+    printed = capsys.readouterr()
+    report = json.loads(printed.out)
+    assert report["ok"] and any(note.endswith(" only 0.25.") for note in report["notes"])
+    assert printed.err.count("graded") == printed.err.count("loading") == 1
+    file.write_text("def grade(example, text):\n    return 1 / (text != 'apple')\n")
+    assert invoke(["check", str(task), "--evaluate.grader", f"{file}:grade", "--json"]) == 0  # on some rows
+    assert json.loads(capsys.readouterr().out)["ok"]

@@ -90,7 +90,8 @@ def run(config: Task, out: Path | None = None, tokenizer_dir: Path | None = None
     used, ModelError for a model that is not there.
     """
     data = assemble(config)
-    problems, notes = list(data.problems), [*data.notes, *_grader_notes(config, data)]
+    refused, doubts = _grader_words(config, data)
+    problems, notes = [*data.problems, *refused], [*data.notes, *doubts]
     tokens = _survey(config, data, tokenizer_dir, notes)
     if tokens:
         notes += tokens.notes
@@ -116,13 +117,13 @@ def check_path(path: str | Path) -> CheckReport:
     return run(Task.model_validate({"data": {"train": str(path)}}))
 
 
-def _grader_notes(config: Task, data: Assembled) -> list[str]:
-    """What the graders, loaded as `run` will load them, think of the expected answers. GradeError."""
+def _grader_words(config: Task, data: Assembled) -> list[list[str]]:
+    """What `run` would refuse of the graders, and what is doubtful about them. GradeError."""
     if data.format in ("text", "unknown"):
-        return []  # trained on without being graded
+        return [[], []]  # trained on without being graded
     kind = graders.kind(config.data.columns, data.format)
-    found = graders.resolve_all(config.evaluate.grader, kind, Path.cwd())
-    return [f"evaluate.grader: {doubt}." for doubt in graders.doubts(found, data.sides["train"])]
+    found = graders.try_out(config.evaluate.grader, kind, data.sides["train"], Path.cwd())
+    return [[f"evaluate.grader: {words}." for words in side] for side in found]
 
 
 def _survey(config: Task, data: Assembled, tokenizer_dir: Path | None, notes: list[str]) -> Survey | None:

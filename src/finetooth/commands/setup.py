@@ -114,8 +114,10 @@ def _require_gradable(task: Task, prepared: Prepared, console: Console) -> None:
     if not prepared.validation and not prepared.sealed_count:
         raise ConfigError("data.validation and data.test are both 0, so no row is left to evaluate on.")
     kind = graders.kind(task.data.columns, prepared.format)
-    found = graders.resolve_all(task.evaluate.grader, kind, Path.cwd())
-    for doubt in graders.doubts(found, prepared.train):
+    refused, doubts = graders.try_out(task.evaluate.grader, kind, prepared.train, Path.cwd())
+    if refused:
+        raise GradeError(f"evaluate.grader: {refused[0]}.")
+    for doubt in doubts:
         console.print(f"warning: evaluate.grader: {doubt}.", style="yellow")
 
 

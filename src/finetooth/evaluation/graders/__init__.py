@@ -2,7 +2,7 @@
 
 A model's bad answer is wrong: value 0. A grader that crashes says nothing about the model: Score(error),
 never a value. named.py gives them their names and options; basic.py says right or wrong, overlap.py how much
-of the expected text is there, structured.py reads JSON.
+of the expected text is there, structured.py reads JSON. trial.py tries them before anything is trained.
 """
 
 from finetooth.evaluation.graders.basic import contains, exact, label, labels, last_number, number
@@ -12,7 +12,6 @@ from finetooth.evaluation.graders.named import (
     Grader,
     Spec,
     corpus_score,
-    doubts,
     guarded,
     is_own,
     kind,
@@ -23,6 +22,7 @@ from finetooth.evaluation.graders.named import (
 )
 from finetooth.evaluation.graders.overlap import bleu, chrf, f1, rouge1, rouge2, rouge_l
 from finetooth.evaluation.graders.structured import json_fields
+from finetooth.evaluation.graders.trial import try_out
 
 __all__ = [
     "BUILT_IN",
@@ -33,7 +33,6 @@ __all__ = [
     "chrf",
     "contains",
     "corpus_score",
-    "doubts",
     "exact",
     "f1",
     "guarded",
@@ -51,4 +50,5 @@ __all__ = [
     "rouge_l",
     "source",
     "specs",
+    "try_out",
 ]

@@ -10,6 +10,7 @@ import inspect
 import math
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import redirect_stdout
 from functools import partial
 from importlib import import_module
 from importlib.machinery import SourceFileLoader
@@ -42,7 +43,6 @@ BUILT_IN: dict[str, Grader] = {
     "chrf": overlap.chrf,
 }
 PERPLEXITY = "perplexity"  # asks the model for likelihoods and reads no answer: evaluation/runner.py
-TRIED = 100  # expected answers that are graded themselves
 # Graders that take an option, which one, and the grader that its value makes.
 OPTIONS: dict[str, tuple[str, Callable[[Any], Grader]]] = {
     "number": (
@@ -154,39 +154,21 @@ def source(spec: Spec, folder: Path | None = None) -> str:
     return sha256_file(Path(file)) if file else ""
 
 
-def doubts(found: Sequence[tuple[str, Grader]], examples: Sequence[Example]) -> list[str]:
-    """Which graders do not give the expected answers themselves full marks, and why not; a sample is tried.
-
-    Not tried are a user's own graders, which may be slow, and answers with a thought or calls.
-    """
-    plain = [row for row in examples if not any(answer.more for answer in row.answers)]
-    plain = [row for row in plain if "</think>" not in row.target][:TRIED]
-    said = []
-    for name, grade in found:
-        if name == PERPLEXITY or is_own(name):
-            continue
-        scores = [(row, grade(row, row.target)) for row in plain]
-        wrong = [(row, score) for row, score in scores if score.value != 1]
-        if wrong:
-            row, score = wrong[0]
-            said.append(
-                f"{name} does not give full marks to {len(wrong)} of {len(plain)} expected answers "
-                f"themselves, such as that of row {row.id}: {score.error or score.reason}"
-            )
-    return said
-
-
 def is_own(name: str) -> bool:
     """Whether this is what `resolve` calls a user's own function, and not a grader with its option."""
     return ":" in name and "(" not in name
 
 
 def guarded(function: Callable[[Example, str], Any]) -> Grader:
-    """The same grader, whose crash, or result that is no score, becomes Score(error)."""
+    """The same grader, whose crash, or result that is no score, becomes Score(error).
+
+    What it prints goes to stderr: on stdout are results alone.
+    """
 
     def grade(example: Example, text: str) -> Score:
         try:
-            return _checked(function(example, text), example)
+            with redirect_stdout(sys.stderr):
+                return _checked(function(example, text), example)
         except (Exception, SystemExit) as error:
             return Score(None, error=_text(f"{type(error).__name__}: {error}"))
 
@@ -265,7 +247,9 @@ def _load(name: str, folder: Path | None) -> Callable[[Example, str], Any]:
         sys.path.append(str(folder.resolve()))  # last: a user's file never hides an installed package
     where = f" (looked in {folder.resolve()} and the installed packages)" if folder else ""
     try:
-        module = _of_file(Path(module_name)) if module_name.endswith(".py") else import_module(module_name)
+        with redirect_stdout(sys.stderr):
+            own = module_name.endswith(".py")
+            module = _of_file(Path(module_name)) if own else import_module(module_name)
     except FileNotFoundError:
         raise GradeError(f"evaluate.grader: {name!r} cannot be loaded: there is no such file.") from None
     except ModuleNotFoundError as error:
