@@ -149,19 +149,17 @@ def check(path: Path, out: Path | None, as_json: bool, quiet: bool, **flags: str
     a .yaml or .toml file. The exit code is 1 when the data is not fit to train on.
     """
     from finetooth.commands import check as command
+    from finetooth.commands import follow
 
     overrides = given_keys(flags)
-    if path.suffix in TASK_FILES:
-        report = command.run(load_task(path, overrides), out)
-        then = f"finetooth run {quote(str(path))}"
+    is_task = path.suffix in TASK_FILES
+    if is_task or out or overrides:
+        task = load_task(path if is_task else {"data": {"train": str(path)}}, overrides)
+        report = command.run(task, out)
     else:
-        task = {"data": {"train": str(path)}}
-        report = (
-            command.run(load_task(task, overrides), out) if out or overrides else command.check_path(path)
-        )
-        then = f"finetooth run TASK, where TASK is a .yaml file with the line\n      data: {{train: {path}}}"
-    again = f"mend it, then: finetooth check {quote(str(path))}"
-    return _finish(report, as_json, *_follow(quiet, then if report.ok else again))
+        report = command.check_path(path)
+    then = follow.after_check(path, is_task, report.data.format, report.ok, overrides)
+    return _finish(report, as_json, *_follow(quiet, then))
 
 
 @group.command(cls=Verb, epilog="Example: finetooth train task.yaml --train.epochs 3 --out runs/first")
@@ -218,7 +216,7 @@ def run(path: Path, out: Path | None, as_json: bool, quiet: bool, **flags: str |
     task = load_task(path, given_keys(flags))
     from finetooth.commands import run as command
 
-    return _finish(command.run_task(task, out, _console(quiet)), as_json)
+    return _finish(command.run_task(task, out, _console(quiet), path), as_json)
 
 
 @group.command(cls=Verb, epilog="Example: finetooth report runs/first")

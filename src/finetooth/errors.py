@@ -38,4 +38,11 @@ class GradeError(FinetoothError):
 
 
 class Interrupted(FinetoothError):
-    """A signal asked training to stop: its state is saved, and the message says how to go on."""
+    """A signal asked training to stop: its state is saved, and the message says how to go on.
+
+    what: what has stopped and what is saved. then: the command that goes on, "" where `what` says it.
+    """
+
+    def __init__(self, what: str, then: str = "") -> None:
+        super().__init__(f"{what} Continue with: {then}" if then else what)
+        self.what, self.then = what, then

@@ -16,7 +16,7 @@ from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
 
-from finetooth.commands import workspace
+from finetooth.commands import follow, workspace
 from finetooth.data.examples import from_json
 from finetooth.errors import ConfigError, GradeError
 from finetooth.evaluation import ledger
@@ -88,7 +88,7 @@ def run(paths: Sequence[Path], sealed: bool) -> CompareReport:
     missing = [path for path in paths if not (path / "evaluate" / split / "summary.json").is_file()]
     if missing:
         flag = " --sealed" if sealed else ""
-        todo = "\n".join(f"  finetooth evaluate {path}{flag}" for path in missing)
+        todo = "\n".join(line for path in missing for line in _todo(path, flag))
         what = "The sealed test was not opened" if sealed else "Not evaluated yet"
         raise ConfigError(f"{what} in {', '.join(map(str, missing))}. First:\n{todo}")
     runs = [_read(path, split) for path in paths]
@@ -96,6 +96,13 @@ def run(paths: Sequence[Path], sealed: bool) -> CompareReport:
     _adjust(pairs)
     listed = [{"run": str(each.path), **each.summary} for each in runs]
     return CompareReport(split, listed, pairs, _differences(runs))
+
+
+def _todo(path: Path, flag: str) -> list[str]:
+    """The commands that bring a run to where it can be compared."""
+    trained = (path / "train" / "result.json").is_file()
+    evaluate = f"  finetooth evaluate {path}{flag}"
+    return [evaluate] if trained else [f"  {follow.of_run(path)}", evaluate]
 
 
 def _read(path: Path, split: str) -> Evaluated:

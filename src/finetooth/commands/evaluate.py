@@ -18,7 +18,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from finetooth.commands import report, workspace
+from finetooth.commands import follow, report, workspace
 from finetooth.commands.setup import loader, require_same_base
 from finetooth.config import Task
 from finetooth.data.examples import place
@@ -73,6 +73,8 @@ def run(path: Path, sealed: bool, console: Console) -> EvaluateReport:
     task = workspace.load_config(path)
     if trained_path(path) is None:
         raise ConfigError(f"{path} has no tuned model yet. First: finetooth train {path}")
+    if not follow.gradable(task):
+        raise follow.nothing_to_grade(f"To ask the tuned model: finetooth chat {path}")
     prepared = prepare(task, path)
     if sealed:
         if not (path / "evaluate" / "validation" / "summary.json").is_file() and prepared.validation:

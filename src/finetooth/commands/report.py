@@ -13,6 +13,7 @@ from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
 
+from finetooth.commands import follow
 from finetooth.evaluation.page import gather
 from finetooth.evaluation.summary import CORPUS, TUNED, percent, points
 from finetooth.rundir import read_json, write_text
@@ -38,7 +39,7 @@ class Report:
         if self.summary is not None:
             console.print(terminal_table(self.summary))
         else:
-            console.print(f"Not evaluated yet. Next: finetooth evaluate {self.path.parent}", markup=False)
+            console.print(f"Not evaluated yet. Next: {follow.of_run(self.path.parent)}", markup=False)
         console.print(f"\nReport: {self.path}", highlight=False, markup=False, soft_wrap=True)
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from rich.console import Console
 
-from finetooth.commands import evaluate, report, train, workspace
+from finetooth.commands import evaluate, follow, report, train, workspace
 from finetooth.config import Task
 from finetooth.data.prepare import prepare
 from finetooth.errors import Interrupted
@@ -37,17 +37,9 @@ class Run:
         """The table, the verdict, where the report is, and what to do next."""
         console.print(report.terminal_table(self.summary))
         console.print(f"\nReport: {self.path / 'report.html'}", highlight=False, markup=False, soft_wrap=True)
-        run = quote(str(self.path))
-        console.print(
-            "Next:\n"
-            f"  finetooth chat {run}              ask the tuned model yourself\n"
-            f"  finetooth evaluate {run}          compare again on the validation rows\n"
-            f"  finetooth train TASK --train.epochs 20 --out {run}-longer    try other settings\n"
-            f"  finetooth compare {run} {run}-longer    and see which run is better, once it is evaluated",
-            highlight=False,
-            markup=False,
-            soft_wrap=True,
-        )
+        chat = (f"finetooth chat {quote(str(self.path))}", "ask the tuned model yourself")
+        lines = [f"  {command}    {why}" for command, why in (chat, *follow.longer(self.path))]
+        console.print("\n".join(["Next:", *lines]), highlight=False, markup=False, soft_wrap=True)
 
 
 def run(
@@ -65,22 +57,31 @@ def run(
     return run_task(load_task(task, overrides), Path(out) if out is not None else None, console)
 
 
-def run_task(task: Task, out: Path | None, console: Console) -> Run:
-    """The loop for a loaded task. See `run`."""
+def run_task(task: Task, out: Path | None, console: Console, file: Path | None = None) -> Run:
+    """The loop for a loaded task. See `run`. file: the task file, for the message of how to go on."""
     path = workspace.run_path(task, out)
-    train.run(task, path, console, graded=True)
-    prepared = prepare(workspace.load_config(path), path)
+    name = "TASK" if file is None else quote(str(file))
+    again = f"finetooth run {name} --out {quote(str(path))} (and the flags as before); it does nothing twice"
     try:
-        if prepared.validation and not (path / "evaluate" / "validation" / "summary.json").is_file():
-            evaluate.run(path, False, console)
-        if prepared.sealed_count and _split(path) != "test":
-            evaluate.run(path, True, console)
+        train.run(task, path, console, graded=True)
+        _evaluate(path, console)
+    except Interrupted as error:
+        raise Interrupted(error.what, again if error.then else "") from None
     except KeyboardInterrupt:
-        raise Interrupted(
-            f"Stopped while evaluating; the trained model is saved. Continue with: finetooth evaluate {path}"
-        ) from None
+        if not (path / "train" / "result.json").is_file():
+            raise
+        raise Interrupted("Stopped while evaluating; the trained model is saved.", again) from None
     report.run(path)
     return Run(path, read_json(path / "evaluate" / "summary.json"))
+
+
+def _evaluate(path: Path, console: Console) -> None:
+    """What is still to be evaluated: the validation rows, then once the sealed test."""
+    prepared = prepare(workspace.load_config(path), path)
+    if prepared.validation and not (path / "evaluate" / "validation" / "summary.json").is_file():
+        evaluate.run(path, False, console)
+    if prepared.sealed_count and _split(path) != "test":
+        evaluate.run(path, True, console)
 
 
 def _split(path: Path) -> str | None:

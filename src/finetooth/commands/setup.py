@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from rich.console import Console
 
-from finetooth.commands import workspace
+from finetooth.commands import follow, workspace
 from finetooth.config import Task
 from finetooth.data.examples import to_json
 from finetooth.data.overlong import Fitted, fit_rows, row_limit
@@ -107,10 +107,7 @@ def _set_up(task: Task, stored: Task | None, path: Path, console: Console, grade
 def _require_gradable(task: Task, prepared: Prepared, console: Console) -> None:
     """Stop before training when the run could not be evaluated after it; say what may be graded wrongly."""
     if prepared.format == "text":
-        raise GradeError(
-            "Plain text has no questions to answer, so there is nothing to grade (no expected answer). "
-            "To train on it: finetooth train TASK"
-        )
+        raise follow.nothing_to_grade("To train on it: finetooth train TASK")
     if not prepared.validation and not prepared.sealed_count:
         raise ConfigError("data.validation and data.test are both 0, so no row is left to evaluate on.")
     kind = graders.kind(task.data.columns, prepared.format)

@@ -11,7 +11,7 @@ from typing import Any
 
 from rich.console import Console
 
-from finetooth.commands import workspace
+from finetooth.commands import follow, workspace
 from finetooth.commands.evaluate import trained_path
 from finetooth.commands.sentinel import watch_over
 from finetooth.commands.setup import Setup, grader_names, set_up
@@ -57,7 +57,7 @@ class TrainReport:
             markup=False,
             soft_wrap=True,
         )
-        console.print(f"Next: finetooth evaluate {self.path}", markup=False, soft_wrap=True)
+        console.print(f"Next: {follow.of_run(self.path)}", markup=False, soft_wrap=True)
 
 
 def run(source: Task | Path, out: Path | None, console: Console, graded: bool = False) -> TrainReport:
@@ -104,9 +104,7 @@ def run(source: Task | Path, out: Path | None, console: Console, graded: bool = 
         }
         write_json(done, facts)
         if stop():
-            raise Interrupted(
-                f"Stopped; the training has ended and is saved. Next: finetooth evaluate {path}"
-            )
+            raise Interrupted("Stopped; the training has ended and is saved.", follow.of_run(path))
     return TrainReport(path, facts)
 
 

@@ -20,6 +20,7 @@ from finetooth.values import is_files
 
 CONFIG = "config.yaml"
 WHOLE = ("columns", "grader")  # mappings that are one value: what is left out of them is a difference too
+FROM_PYTHON = "rows from Python"  # stands in config.yaml in place of rows that no file holds
 PACKAGES = ("finetooth", "torch", "transformers", "peft", "tokenizers", "numpy", "scikit-learn")
 
 
@@ -108,7 +109,7 @@ def _plain(task: Task) -> dict[str, Any]:
                 "utf-8", "surrogatepass"
             )
             digest = hashlib.sha256(content).hexdigest()[:16]
-            values["data"][key] = f"{len(rows)} rows from Python (sha256 {digest})"
+            values["data"][key] = f"{len(rows)} {FROM_PYTHON} (sha256 {digest})"
     return values
 
 

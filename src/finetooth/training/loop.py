@@ -167,8 +167,8 @@ class Fit:
             self._save()
         if stopping and not state.finished:
             raise Interrupted(
-                f"Stopped after step {state.step} of {self.total}; everything is saved. "
-                f"Continue with: finetooth train {self.run_path}"
+                f"Stopped after step {state.step} of {self.total}; everything is saved.",
+                f"finetooth train {self.run_path}",
             )
 
     def _log(self, result: StepResult, rate: float, seconds: float) -> None:

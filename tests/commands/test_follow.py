@@ -1,0 +1,142 @@
+"""What a command says to type next can be typed, and does what it says."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+from made_up_run import made_up_run
+from models_for_tests import tiny_model_dir
+
+from finetooth.cli import invoke
+from finetooth.commands import follow
+from finetooth.config import Task, build_task
+
+QUICK = ["--train.rank", "4", "--train.max_steps", "2", "--evaluate.shots", "[0]", "--quiet"]
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    tiny_model_dir(tmp_path / "model")
+    rows = [{"q": f"{n} of {fruit}", "kind": fruit[:2]} for n in range(40) for fruit in ("apple", "plum")]
+    (tmp_path / "desk.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return tmp_path
+
+
+def said_next(text: str) -> str:
+    return text.split("Next: ")[1]
+
+
+def test_the_task_that_check_suggests_has_the_flags_it_was_given(place: Path, capsys) -> None:
+    columns = ["--data.columns", "{q: text, kind: label}", "--data.validation", "0.25"]
+    flags = [*columns, "--model", "./model", "--instruction", "yes: or, no"]
+    assert invoke(["check", "desk.jsonl", *flags, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert invoke(["check", "desk.jsonl", *flags]) == 0
+    first, *lines = said_next(capsys.readouterr().out).splitlines()
+    assert "finetooth run TASK" in first
+    task = yaml.safe_load("\n".join(line.strip() for line in lines))
+    assert task["data"] == {
+        "train": "desk.jsonl", "columns": {"q": "text", "kind": "label"}, "validation": 0.25
+    }  # fmt: skip
+    (place / "made.yaml").write_text("\n".join(line.strip() for line in lines) + "\n")
+    assert invoke(["check", "made.yaml", "--json"]) == 0
+    again = json.loads(capsys.readouterr().out)
+    assert (again["sides"], again["samples"]) == (found["sides"], found["samples"])
+
+
+def test_the_flags_of_a_checked_task_are_in_its_next_command(place: Path, capsys) -> None:
+    (place / "task.yaml").write_text("model: ./model\ndata: {train: desk.jsonl}\n")
+    assert invoke(["check", "task.yaml", "--data.columns", "{q: text, kind: label}"]) == 0
+    words = shlex.split(said_next(capsys.readouterr().out))
+    assert words[:3] == ["finetooth", "run", "task.yaml"]
+    assert words[3] == "--data.columns"
+    assert yaml.safe_load(words[4]) == {"q": "text", "kind": "label"}
+
+
+def test_plain_text_is_led_to_training_and_then_to_chat(place: Path, capsys) -> None:
+    (place / "texts.jsonl").write_text("".join(json.dumps({"text": f"all of {n}"}) + "\n" for n in range(60)))
+    (place / "task.yaml").write_text("model: ./model\ndata: {train: texts.jsonl}\n")
+    assert invoke(["check", "texts.jsonl"]) == 0
+    assert said_next(capsys.readouterr().out).startswith("finetooth train TASK")
+    assert invoke(["check", "task.yaml"]) == 0
+    assert said_next(capsys.readouterr().out).strip() == "finetooth train task.yaml"
+    assert invoke(["train", "task.yaml", "--out", "run", *QUICK]) == 0
+    assert said_next(capsys.readouterr().out).strip() == "finetooth chat run"
+    assert invoke(["evaluate", "run", "--quiet"]) == 2
+    refused = capsys.readouterr().err
+    assert "nothing to grade" in refused
+    assert "finetooth chat run" in refused
+    assert invoke(["report", "run"]) == 0
+    assert said_next(capsys.readouterr().out).startswith("finetooth chat run\n")
+
+
+def test_a_run_that_was_killed_in_training_is_sent_back_to_it(tmp_path: Path, capsys) -> None:
+    killed, whole = made_up_run(tmp_path / "killed", "killed"), made_up_run(tmp_path / "whole", "whole")
+    assert not (killed / "train" / "result.json").exists()
+    for file in (killed / "evaluate").rglob("summary.json"):
+        file.unlink()
+    assert invoke(["report", str(killed)]) == 0
+    assert said_next(" ".join(capsys.readouterr().out.split())).startswith(f"finetooth train {killed}")
+    assert invoke(["compare", str(whole), str(killed)]) == 2
+    assert f"  finetooth train {killed}\n  finetooth evaluate {killed}" in capsys.readouterr().err
+
+
+def test_every_command_after_a_run_works_as_it_stands(place: Path, capsys) -> None:
+    columns = ["--data.columns", "{q: text, kind: label}"]
+    (place / "task.yaml").write_text("model: ./model\ndata: {train: desk.jsonl}\n")
+    assert invoke(["run", "task.yaml", "--out", "runs/a desk", *columns, *QUICK]) == 0
+    lines = capsys.readouterr().out.split("Next:\n")[1].splitlines()
+    commands = [shlex.split(re.split(r" {4}", line.strip())[0]) for line in lines]
+    assert [words[1] for words in commands] == ["chat", "train", "evaluate", "compare"]
+    for words in commands[1:]:
+        assert invoke(words[1:]) == 0, words
+    first, second = (
+        build_task(yaml.safe_load((place / "runs" / name / "config.yaml").read_text()))
+        for name in ("a desk", "a desk-longer")
+    )
+    assert second.train.max_steps == 4
+    assert float(second.train.epochs) == 2 * float(first.train.epochs)
+
+
+def test_rows_from_python_leave_the_task_open(tmp_path: Path) -> None:
+    train = {"epochs": 3.0}
+    task = Task.model_validate({"data": {"train": [{"text": "a"}]}, "train": train})
+    from finetooth.commands import workspace
+
+    workspace.save_config(tmp_path, task, {})
+    assert follow.longer(tmp_path)[0][0].startswith("finetooth train TASK --train.epochs 6 --out ")
+
+
+def test_a_stopped_run_goes_on_as_a_run(place: Path) -> None:
+    (place / "task.yaml").write_text(
+        "model: ./model\ndata: {train: desk.jsonl, columns: {q: text, kind: label}}\n"
+        "train: {max_steps: 100000, epochs: 10000, validate_every: 90000, sentinel: off}\n"
+    )
+    command = [sys.executable, "-m", "finetooth", "run", "task.yaml", "--out", "here"]
+    process = subprocess.Popen(
+        command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=dict(os.environ)
+    )
+    metrics = place / "here" / "train" / "metrics.jsonl"
+    try:
+        for _ in range(600):
+            if metrics.exists() and metrics.stat().st_size:
+                break
+            time.sleep(0.1)
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    assert process.returncode == 130, err
+    assert "Continue with: finetooth run task.yaml --out here" in err
+    assert "finetooth train" not in err
