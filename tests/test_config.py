@@ -61,7 +61,7 @@ def test_a_path_object_is_a_file(tmp_path: Path) -> None:
             r"unknown key train\.epoch\. Did you mean train\.epochs",
         ),
         ({"data": {"train": "x"}, "lr": 1}, r"unknown key lr\. Here it is called train\.learning_rate"),
-        ({"data": {"train": 3}}, r"data\.train: input should be a valid string, found 3"),
+        ({"data": {"train": 3}}, r"data\.train: expected a file or a list of files, found 3\."),
         (
             {"data": {"train": "x"}, "evaluate": {"shots": [0, 4, 4]}},
             r"evaluate\.shots: 4 is given twice; .*found",
@@ -74,6 +74,31 @@ def test_a_wrong_task_has_the_same_words_from_python_and_from_a_file(
     for make in (lambda: ft.Task(**values), lambda: build_task(values)):
         with pytest.raises(ConfigError, match=r"(?s)^the task:\n.*" + words):
             make()
+
+
+@pytest.mark.parametrize(
+    ("values", "line"),
+    [
+        ({"data": "x.json"}, "data: expected keys of its own, as data: {train: x.json}, found 'x.json'."),
+        ({"train": {"epochs": "three"}}, "train.epochs: expected auto or a number, found 'three'."),
+        ({"train": {"epochs": 0}}, "train.epochs: expected auto or a number above 0, found 0."),
+        ({"train": {"rank": 1.5}}, "train.rank: expected a whole number, found 1.5."),
+        ({"train": {"rank": 0}}, "train.rank: expected a number from 1 on, found 0."),
+        ({"train": {"checkpointing": "x"}}, "train.checkpointing: expected true or false, found 'x'."),
+        ({"train": {"schedule": "x"}}, "train.schedule: expected cosine, linear or constant, found 'x'."),
+        ({"instruction": 5}, "instruction: expected a text, found 5."),
+        (
+            {"data": {"train": "x", "validation": 20}},
+            "data.validation: expected a number below 1, a file or a list of files, found 20.",
+        ),
+        ({"evaluate": {"temperature": -1}}, "evaluate.temperature: expected 0 (the most likely token) or a "
+         "number from 0.0001 on, found -1."),
+    ],
+)  # fmt: skip
+def test_a_wrong_value_is_one_line_in_plain_words(values: dict[str, Any], line: str) -> None:
+    with pytest.raises(ConfigError) as refused:
+        build_task({"data": {"train": "x"}} | values)
+    assert str(refused.value) == f"the task:\n  {line}"
 
 
 def test_a_section_alone_is_refused_in_the_same_way() -> None:

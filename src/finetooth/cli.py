@@ -1,8 +1,8 @@
 """The command line: verbs that load a task or a run, call its command, and show the report.
 
 Exit codes: 0 done, 1 a check or gate said no, 2 the user's input is wrong, 130 interrupted (state saved),
-70 a bug in finetooth. Results go to stdout; logs, bars and errors to stderr. With FINETOOTH_DEBUG=1 in the
-environment an error shows its traceback too.
+141 the reader of the output has closed it, 70 a bug in finetooth. Results go to stdout; logs, bars and errors
+to stderr. With FINETOOTH_DEBUG=1 in the environment an error shows its traceback too.
 
 A verb imports its command when it is called, so that `--help` and `check` never load torch.
 """
@@ -23,7 +23,7 @@ import click
 from finetooth import __version__
 from finetooth.completion import SHELLS, TASK_FILES, Place, script
 from finetooth.errors import ConfigError
-from finetooth.failures import DONE, REFUSED, explain
+from finetooth.failures import CLOSED, DONE, REFUSED, explain
 from finetooth.flags import Verb, given_keys, takes_keys
 from finetooth.taskfile import load_task
 
@@ -54,6 +54,10 @@ def invoke(arguments: Sequence[str]) -> int:
     """Run one command line and return its exit code; what went wrong is told on stderr."""
     try:
         return int(group.main(list(arguments), prog_name="finetooth", standalone_mode=False) or DONE)
+    except SystemExit as end:
+        if end.code != 1:  # with 1 click and rich end where the pipe is closed, and nowhere else here
+            raise
+        return CLOSED
     except Exception as error:
         if os.environ.get("FINETOOTH_DEBUG"):
             traceback.print_exc()
@@ -152,12 +156,12 @@ def check(path: Path, out: Path | None, as_json: bool, quiet: bool, **flags: str
     from finetooth.commands import follow
 
     overrides = given_keys(flags)
+    if (path / "config.yaml").is_file():
+        raise ConfigError(f"{path}: a run directory, no data. What is in it: finetooth report {path}")
     is_task = path.suffix in TASK_FILES
-    if is_task or out or overrides:
-        task = load_task(path if is_task else {"data": {"train": str(path)}}, overrides)
-        report = command.run(task, out)
-    else:
-        report = command.check_path(path)
+    source = path if is_task else {"data": {"train": str(path)}}
+    plain = not (is_task or out or overrides)
+    report = command.check_path(path) if plain else command.run(load_task(source, overrides), out)
     then = follow.after_check(path, is_task, report.data.format, report.ok, overrides)
     return _finish(report, as_json, *_follow(quiet, then))
 

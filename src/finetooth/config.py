@@ -17,6 +17,7 @@ from pydantic.fields import FieldInfo
 
 from finetooth.errors import ConfigError
 from finetooth.foreign import OTHER_NAMES as OTHER_NAMES
+from finetooth.plainly import expected
 from finetooth.values import encoding as _encoding
 from finetooth.values import source as _source
 from finetooth.values import yaml_number as _yaml_number
@@ -233,7 +234,9 @@ def _listed(error: ValidationError, where: str) -> str:
 
 
 def _explain(error: ValidationError) -> Iterator[str]:
+    """One line a key. A key that takes several kinds of values has one problem for each of them."""
     kinds = {"float", "int", "str", "bool", "list", "constrained", "literal", "function", "dict", "tagged"}
+    wrong: dict[str, list[Any]] = {}
     for problem in error.errors():
         path = ".".join(
             str(part)
@@ -245,9 +248,14 @@ def _explain(error: ValidationError) -> Iterator[str]:
         elif problem["type"] == "missing":
             yield f"  {path} is missing."
         else:
-            found = repr(problem["input"])
-            wrong = problem["msg"].lower().removeprefix("value error, ")
-            yield f"  {path}: {wrong}, found {found[:80]}."
+            wrong.setdefault(path, []).append(problem)
+    for path, problems in wrong.items():
+        said = [problem["msg"].removeprefix("Value error, ") for problem in problems]
+        plain = [expected(path, problem) for problem in problems]
+        own = [text for text, known in zip(said, plain, strict=True) if not known]
+        wanted = list(dict.fromkeys(plain))
+        last = " or ".join(filter(None, [", ".join(wanted[:-1]), wanted[-1]]))
+        yield f"  {path}: {own[0] if own else f'expected {last}'}, found {repr(problems[0]['input'])[:80]}."
 
 
 FORMATS: tuple[str, ...] = get_args(DataConfig.model_fields["format"].annotation)

@@ -11,7 +11,7 @@ import click
 from finetooth.config import OTHER_NAMES, keys, suggest
 from finetooth.errors import FinetoothError, Interrupted, TrainError
 
-DONE, REFUSED, WRONG_INPUT, BUG, INTERRUPTED = 0, 1, 2, 70, 130
+DONE, REFUSED, WRONG_INPUT, BUG, INTERRUPTED, CLOSED = 0, 1, 2, 70, 130, 141
 
 
 def explain(error: Exception) -> tuple[int, str]:

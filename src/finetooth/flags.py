@@ -22,6 +22,14 @@ _KEYS = {key.replace(".", "__"): key for key in FIELDS}  # the parameter's name 
 class Verb(click.Command):
     """A command whose help shows the keys of the task in the sections of the task file."""
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Read the verb's words; what is wrong with them is told as this verb's, whose --help helps."""
+        try:
+            return super().parse_args(ctx, args)
+        except click.UsageError as error:
+            error.ctx = error.ctx or ctx
+            raise
+
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write one section of flags for the command itself, then one for each section of the task."""
         sections: dict[str, list[tuple[str, str]]] = {}

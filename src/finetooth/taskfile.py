@@ -12,7 +12,7 @@ import yaml
 
 from finetooth.config import EMBEDDED, Task, build_task, suggest
 from finetooth.errors import ConfigError
-from finetooth.values import is_files, is_hub_id, path_of
+from finetooth.values import is_data_file, is_files, is_hub_id, path_of
 
 SOURCES = ("train", "validation", "test")  # keys of data that are a file or rows
 
@@ -63,18 +63,35 @@ def _given(task: Task) -> dict[str, Any]:
 def _read_file(path: Path) -> dict[str, Any]:
     if not path.exists():
         raise ConfigError(f"{path}: no such file. Expected a task file (.yaml or .toml).")
+    if (path / "config.yaml").is_file():
+        raise ConfigError(
+            f"{path}: a run directory, where a task file is expected. To let its training go on: "
+            f"finetooth train {path}. Its result: finetooth report {path}"
+        )
     if not path.is_file():
         raise ConfigError(f"{path}: not a file. Expected a task file (.yaml or .toml).")
+    if is_data_file(path) and path.suffix != ".json":
+        raise _examples_given(path)
     try:
         text = path.read_text(encoding="utf-8")
         values = tomllib.loads(text) if path.suffix == ".toml" else yaml.load(text, _UniqueKeys)
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, yaml.YAMLError) as error:
         raise ConfigError(f"{path}: cannot be read as a task file: {error}") from None
-    if not isinstance(values, dict):
-        raise ConfigError(
-            f"{path}: expected keys such as `model:` and `data:`, found {type(values).__name__}."
-        )
-    return values
+    if isinstance(values, dict):
+        return values
+    if is_data_file(path):
+        raise _examples_given(path)
+    found = {type(None): "nothing: the file is empty", list: "a list"}.get(type(values), "a text")
+    raise ConfigError(
+        f"{path}: expected a task, which has at least the line `data: {{train: FILE}}`, found {found}."
+    )
+
+
+def _examples_given(path: Path) -> ConfigError:
+    return ConfigError(
+        f"{path}: a file of examples, where a task file is expected: a .yaml file with the line\n"
+        f"  data: {{train: {path}}}\nTo see what is in the examples: finetooth check {path}"
+    )
 
 
 class _UniqueKeys(yaml.SafeLoader):

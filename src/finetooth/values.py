@@ -90,6 +90,11 @@ def path_of(text: str) -> Path:
         return Path(text)
 
 
+def is_data_file(path: Path) -> bool:
+    """Whether a path ends like a file of examples."""
+    return path.name.lower().removesuffix(".gz").endswith(DATA_FILES)
+
+
 def is_hub_id(value: str, folder: Path = Path()) -> bool:
     """Whether this names a data set of the hub: owner/name or owner/name@revision, and more parts for
     a configuration, a split or a folder.

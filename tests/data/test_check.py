@@ -162,3 +162,14 @@ def test_data_cannot_give_the_terminal_orders(tokenizer_dir: Path) -> None:
     ]
     text = shown(check([*rows, {"id": order, "text": "a", "label": ""}], tokenizer_dir))
     assert "ham␛[2J" in text and not {"\x1b", "\x9b"} & set(text)
+
+
+def test_plain_text_is_headed_by_the_token_that_its_rows_end_in(tmp_path: Path, tokenizer_dir: Path) -> None:
+    rows = tmp_path / "texts.jsonl"
+    rows.write_text("".join(json.dumps({"text": f"all of {n}"}) + "\n" for n in range(60)))
+    report = check(str(rows), tokenizer_dir)
+    assert report.tokens is not None
+    assert report.tokens.template == "none, plain text"
+    last = [sample.pieces[-1].text for sample in report.samples]
+    assert last
+    assert set(last) == {report.tokens.stop}

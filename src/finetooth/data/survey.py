@@ -121,10 +121,11 @@ def survey(
             samples.append(sample(renderer, example, own))
     if not rows:
         raise DataError(f"No row can be rendered. The first: {unusable[0][1]}")
+    plain = not any(example.context for examples in sides.values() for example in examples)
     scored = [int(np.count_nonzero(row.weight)) for row in rows]
     return Survey(
-        template=renderer.kind,
-        stop=renderer.tokenizer.text_of(renderer.stop_id),
+        template="none, plain text" if plain else renderer.kind,
+        stop=renderer.tokenizer.text_of(int(rows[-1].tokens[-1]) if plain else renderer.stop_id),
         rows=len(rows),
         context=Lengths.of([len(row) - count for row, count in zip(rows, scored, strict=True)]),
         scored=Lengths.of(scored),

@@ -1,0 +1,70 @@
+"""A wrong kind of argument, a flag without its value, a reader that has gone: each is told as what it is."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from finetooth.cli import invoke
+
+
+@pytest.fixture
+def rows(tmp_path: Path) -> Path:
+    path = tmp_path / "fruit.jsonl"
+    words = ("apple", "pear")
+    path.write_text(
+        "".join(json.dumps({"text": f"{w} {n}", "label": w}) + "\n" for n in range(20) for w in words)
+    )
+    return path
+
+
+@pytest.fixture
+def task(rows: Path) -> Path:
+    path = rows.with_name("task.yaml")
+    path.write_text("data: {train: fruit.jsonl}\n")
+    return path
+
+
+def test_another_kind_of_argument_is_told_apart(rows: Path, tmp_path: Path, capsys) -> None:
+    table = tmp_path / "desk.csv"
+    table.write_text("text,label\na,b\n")
+    many = tmp_path / "desk.json"
+    many.write_text(json.dumps([{"text": "a", "label": "b"}]))
+    for data in (table, many, rows):
+        assert invoke(["run", str(data)]) == 2
+        said = capsys.readouterr().err
+        assert f"{data}: a file of examples" in said
+        assert f"data: {{train: {data}}}" in said
+        assert f"finetooth check {data}" in said
+    empty = tmp_path / "empty.yaml"
+    empty.write_text("\n")
+    assert invoke(["run", str(empty)]) == 2
+    assert "found nothing: the file is empty." in capsys.readouterr().err
+    place = tmp_path / "place"
+    place.mkdir()
+    (place / "config.yaml").write_text("{}")
+    (place / "adapter_config.json").write_text("{}")
+    assert invoke(["check", str(place)]) == 2
+    assert f"a run directory, no data. What is in it: finetooth report {place}" in capsys.readouterr().err
+    assert invoke(["run", str(place)]) == 2
+    assert f"finetooth train {place}" in capsys.readouterr().err
+
+
+def test_a_flag_without_its_value_points_to_the_help_of_its_verb(task: Path, capsys) -> None:
+    assert invoke(["run", str(task), "--train.epochs"]) == 2
+    assert "`finetooth run --help` shows" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("more", [[], ["--json"]])
+def test_a_closed_pipe_is_no_verdict_on_the_data(rows: Path, more: list[str]) -> None:
+    read, write = os.pipe()
+    os.close(read)
+    command = [sys.executable, "-m", "finetooth", "check", str(rows), *more]
+    done = subprocess.run(command, stdout=write, stderr=subprocess.PIPE, text=True)
+    os.close(write)
+    assert (done.returncode, done.stderr) == (141, "")
