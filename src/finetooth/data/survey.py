@@ -98,8 +98,7 @@ def survey(
     limit: the longest row. embedded: how many tokens the model embeds. None: not known.
     Raises DataError when not a single example can be rendered.
     """
-    rows: list[Row] = []
-    samples: list[Sample] = []
+    rows, samples = list[Row](), list[Sample]()
     overlong, uncuttable = list[str](), list[str]()
     unusable: list[tuple[str, str]] = []
     shown = _spread(sides["train"])
