@@ -51,6 +51,9 @@ def test_check_says_where_a_grader_will_not_accept_what_is_expected(
     shown = " ".join(capsys.readouterr().out.split())
     assert "NO evaluate.grader: number does not give full marks to any of" in shown
     assert "--evaluate.grader label" in shown and "OK" not in shown
+    out = task.with_name("out")
+    assert invoke(["run", str(task), "--evaluate.grader", "number", "--out", str(out)]) == 2
+    assert "number does not give full marks to any of" in capsys.readouterr().err and not out.exists()
     (task.with_name("plain.txt")).write_text("".join(f"{n} words of plain text.\n\n" for n in range(40)))
     assert invoke(["check", str(task.with_name("plain.txt"))]) == 0  # trained on without a grader
 
