@@ -68,3 +68,11 @@ def test_a_closed_pipe_is_no_verdict_on_the_data(rows: Path, more: list[str]) ->
     done = subprocess.run(command, stdout=write, stderr=subprocess.PIPE, text=True)
     os.close(write)
     assert (done.returncode, done.stderr) == (141, "")
+
+
+def test_the_runs_in_a_directory_that_is_none_are_named(tmp_path: Path, monkeypatch, capsys) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine" / "desk").mkdir(parents=True)
+    (tmp_path / "mine" / "desk" / "config.yaml").write_text("{}")
+    assert invoke(["chat", "mine"]) == 2
+    assert "Runs here: mine/desk." in capsys.readouterr().err

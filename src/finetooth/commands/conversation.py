@@ -125,8 +125,8 @@ def speakers(target: str, both: bool) -> list[Speaker]:
     try:
         model = Model.load(target)
     except ModelError as error:
-        runs = ", ".join(workspace.known_runs()[:8])
-        raise error if path.exists() or not runs else ModelError(f"{error} Runs here: {runs}.") from None
+        runs = ", ".join(workspace.known_runs(f"{path}/" if path.exists() else "runs/")[:8])
+        raise ModelError(f"{error} Runs here: {runs}.") if runs else error from None
     own = model.peft is not None and (path / "tokenizer.json").is_file()
     tokenizer = Tokenizer.load(path) if own else model.tokenizer  # an adapter brings its template along
     assert tokenizer is not None
