@@ -83,6 +83,9 @@ def test_the_task_file_is_valid_and_reads_what_the_converter_writes(name: str) -
         ("clinc150", {"train": 7485, "validation": 2999, "test": 4500}, 150),
         ("sms_spam", {"train": 5137}, 2),
         ("snips", {"train": 13518, "test": 695}, 7),
+        ("trec", {"train": 5367, "test": 500}, 6),
+        ("sst2", {"train": 6908, "validation": 872, "test": 1821}, 2),
+        ("ag_news_test", {"train": 7600}, 4),
         ("e2e_cleaned", {"train": 4131}, None),
         ("gsm8k", {"train": 7473}, None),
         ("wikisql_text2sql", {"train": 4420, "test": 469}, None),
@@ -96,7 +99,7 @@ def test_converting_the_published_files(
         pytest.skip(f"{name} is not under FINETOOTH_DATA")
     report = convert.convert(name, source, tmp_path)
     assert report.written == rows
-    assert report.repaired == (6 if name == "snips" else 0)
+    assert report.repaired == {"snips": 6, "trec": 1}.get(name, 0)
     texts: list[str] = []
     for split, count in rows.items():
         written = list(read_jsonl(tmp_path / name / f"{split}.jsonl"))

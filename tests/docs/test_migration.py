@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import importlib.util
 from pathlib import Path
 
 import pytest
+from scripts_for_tests import load_script
 
 from finetooth.cli import invoke
 from finetooth.config import Task, keys
@@ -13,23 +13,15 @@ from finetooth.errors import ConfigError
 from finetooth.foreign import MEANINGS, TOOLS
 from finetooth.taskfile import load_task
 
-ROOT = Path(__file__).resolve().parents[2]
+page_maker = load_script("tools/migration.py")
 KEYS = {key for key, _ in keys()}
 OWN = set(Task.model_fields)  # names that are keys here as well, such as `seed`
 
 
-def generator():
-    spec = importlib.util.spec_from_file_location("migration", ROOT / "tools" / "migration.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 def test_the_page_is_what_the_generator_makes() -> None:
-    module = generator()
-    page = module.PAGE.read_text(encoding="utf-8")
-    assert page == module.render(page), "out of date: python tools/migration.py"
-    assert module.render(page.replace("| `num_train_epochs` |", "| planted |")) == page
+    page = page_maker.PAGE.read_text(encoding="utf-8")
+    assert page == page_maker.render(page), "out of date: python tools/migration.py"
+    assert page_maker.render(page.replace("| `num_train_epochs` |", "| planted |")) == page
 
 
 def test_every_name_means_a_key_that_exists_or_says_why_not() -> None:
