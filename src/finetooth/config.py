@@ -116,7 +116,10 @@ class TrainConfig(Section):
     batch_size: Auto | Count = Field("auto", description="Rows per optimizer step.")
     epochs: Auto | Positive = Field("auto", description="Passes over the training rows.")
     max_steps: Count | None = Field(None, description="Stop after this many optimizer steps.")
-    optimizer: Literal["adamw"] = Field("adamw", description="adamw: AdamW, fused.")
+    optimizer: Literal["adamw", "muon"] = Field(
+        "adamw",
+        description="adamw: AdamW, fused. muon: Muon for the matrices inside the layers, AdamW for the rest.",
+    )
     schedule: Literal["cosine", "linear", "constant"] = Field(
         "cosine", description="How the learning rate falls after the warm-up."
     )

@@ -133,8 +133,9 @@ CHANGES: dict[str, dict[str, object]] = {
     "save_every": {"save_every": 7},
     "log_every": {"log_every": 2},
     "patience": {"patience": 1},
+    "optimizer": {"optimizer": "muon"},
 }
-ONE_VALUE = {"method", "optimizer"}  # one value each so far; any other is an error
+ONE_VALUE = {"method"}  # one value each so far; any other is an error
 ELSEWHERE = {
     "select",
     "sentinel",

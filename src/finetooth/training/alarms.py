@@ -18,6 +18,7 @@ from finetooth.data.turns import answer_turn
 from finetooth.errors import DataError, FinetoothError, TrainError
 from finetooth.evaluation.candidates import evaluating
 from finetooth.model.api import Model
+from finetooth.training import optimizer as optimizers
 from finetooth.training.rehearsed import Picked
 from finetooth.training.sentinel import TOLERANCE
 from finetooth.tree import PrefixTree, Row
@@ -123,7 +124,7 @@ def require_gradients(model: Model, optimizer: torch.optim.Optimizer) -> None:
     silent = [
         name
         for name, weight in model.named_trainable().items()
-        if not bool(optimizer.state[weight]["exp_avg"].any())
+        if not bool(optimizers.mean_gradient(optimizer, weight).any())
         and not name.endswith(".bias")
         and not any(part in name for part in ("expert", "router", "mlp.gate."))
     ]

@@ -1,8 +1,10 @@
-"""AdamW, and its state by parameter name."""
+"""AdamW and Muon, and their state by parameter name."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import defaultdict
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -12,11 +14,36 @@ from finetooth.errors import TrainError
 from finetooth.model.api import Model
 
 
-def build(model: Model, config: TrainConfig) -> torch.optim.AdamW:
-    """Fused AdamW (Loshchilov & Hutter 2019) over the trainable weights; decay on matrices only.
+class _Together(torch.optim.Optimizer):
+    """Several optimizers, each of some of the weights, as one."""
 
-    One kernel for all weights, on the CPU and on CUDA, where its step count is on the device and nothing
-    waits for it. Norms and biases are not decayed: pulling a scale towards 0 is not what weight decay is for.
+    def __init__(self, *parts: torch.optim.Optimizer) -> None:
+        # Nothing of the base class's own: it would step over all weights itself.
+        self.parts = parts
+        self.param_groups = [group for part in parts for group in part.param_groups]
+        self.state = defaultdict(dict)
+        for part in parts:
+            part.state = self.state
+
+    def step(self, closure: Callable[[], float] | None = None) -> Any:
+        """One step of each."""
+        return [part.step(closure) for part in self.parts]
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Of all weights."""
+        for part in self.parts:
+            part.zero_grad(set_to_none)
+
+
+def build(model: Model, config: TrainConfig) -> torch.optim.Optimizer:
+    """The optimizer of `train.optimizer` over the trainable weights; decay on matrices only.
+
+    adamw: AdamW (Loshchilov & Hutter 2019), one kernel for all weights, on the CPU and on CUDA, where its
+    step count is on the device and nothing waits for it. Norms and biases are not decayed: pulling a scale
+    towards 0 is not what weight decay is for.
+    muon: the matrices inside the layers by Muon (Jordan et al. 2024), whose steps have all their singular
+    values near 1, scaled to the size of AdamW's (Liu et al. 2025, arXiv 2502.16982), so that the learning
+    rate means the same; embeddings, output head, norms and biases by AdamW.
     Raises TrainError when nothing is trainable, or a weight is too narrow to take small updates.
     """
     weights = model.trainable()
@@ -29,11 +56,34 @@ def build(model: Model, config: TrainConfig) -> torch.optim.AdamW:
                 "Load the model in float32, or with masters=True to compute in bfloat16 over float32 "
                 "weights; a frozen base under LoRA may be narrower."
             )
+    inner = _inner(model) if config.optimizer == "muon" else []
+    chosen = {id(weight) for weight in inner}
+    weights = [weight for weight in weights if id(weight) not in chosen]
     groups = [
         {"params": [weight for weight in weights if weight.ndim >= 2], "weight_decay": config.weight_decay},
         {"params": [weight for weight in weights if weight.ndim < 2], "weight_decay": 0.0},
     ]
-    return torch.optim.AdamW([group for group in groups if group["params"]], lr=0.0, fused=True)
+    groups = [group for group in groups if group["params"]]
+    parts: list[torch.optim.Optimizer] = []
+    if inner:
+        decay = config.weight_decay
+        parts.append(torch.optim.Muon(inner, lr=0.0, weight_decay=decay, adjust_lr_fn="match_rms_adamw"))
+    if groups:
+        parts.append(torch.optim.AdamW(groups, lr=0.0, fused=True))
+    return parts[0] if len(parts) == 1 else _Together(*parts)
+
+
+def _inner(model: Model) -> list[Tensor]:
+    """The trainable matrices that map between hidden states: all but embeddings and the output head."""
+    hf = model.hf
+    outer = {id(part.weight) for part in (hf.get_input_embeddings(), hf.get_output_embeddings()) if part}
+    return [weight for weight in model.trainable() if weight.ndim == 2 and id(weight) not in outer]
+
+
+def mean_gradient(optimizer: torch.optim.Optimizer, weight: Tensor) -> Tensor:
+    """The running mean of a weight's gradient, once a step has been taken."""
+    kept = optimizer.state[weight]
+    return kept["exp_avg" if "exp_avg" in kept else "momentum_buffer"]  # AdamW's and Muon's names
 
 
 def state(model: Model, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
