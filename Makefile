@@ -1,11 +1,11 @@
-# make demo   install, then fine-tune the embedded model on the embedded data and report (runs/demo)
+# make demo   install, then support triage from nothing to the report, with the embedded model (runs/demo)
 # make test   install with the tools of the gate, then lint, types and all tests
 # VENV=DIR uses another virtual environment than .venv; PYTHON=... another interpreter to make it with.
 
 VENV ?= .venv
 PYTHON ?= python3
 BIN := $(VENV)/bin
-TASK := src/finetooth/embedded/triage/task.yaml
+TASK := examples/support-triage/task.yaml
 
 .PHONY: demo test
 

@@ -57,7 +57,7 @@ def make_model(directory: Path) -> None:
 def make_rows(path: Path, count: int, seed: int) -> None:
     """Questions and answers of about 100 tokens each, half of which are scored."""
     draw = random.Random(seed)
-    texts = (TOKENIZER.parent / "triage" / "train.jsonl").read_text(encoding="utf-8")
+    texts = (SOURCE / "finetooth" / "examples" / "support-triage" / "train.jsonl").read_text(encoding="utf-8")
     words = re.findall("[a-z]+", texts.lower())
     with path.open("w", encoding="utf-8") as file:
         for index in range(count):

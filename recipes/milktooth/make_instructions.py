@@ -2,11 +2,12 @@
 
     python recipes/milktooth/make_instructions.py --out .staging/milktooth/instructions.jsonl
 
-Each row is {"messages": [...]} of one kind of exercise below, filled from vocabulary.py by the seed. No row
-of any evaluation set is used, and none of the exercises is a task that finetooth's results are shown on.
-The kinds: choose a label from a list, with and without demonstrations in earlier turns; sentiment; copy;
-extract; answer from a sentence; yes or no; odd one out; opposites; change of case; first or last word;
-categories; small talk.
+Each row is {"messages": [...]} of one kind of exercise below, filled by the seed from vocabulary.py and
+messages.jsonl (2,315 messages to an invented shop, each with the team it is for). No row of any evaluation
+set or example is used, and none of the exercises is a task that finetooth's results are shown on.
+The kinds: choose a label from a list, with and without demonstrations in earlier turns; the team of a
+message; sentiment; copy; extract; answer from a sentence; yes or no; odd one out; opposites; change of case;
+first or last word; categories; small talk.
 """
 
 from __future__ import annotations
@@ -30,6 +31,12 @@ from vocabulary import (
     TOPICS,
     VERBS,
 )
+
+MESSAGES: list[dict[str, str]] = [
+    json.loads(line)
+    for line in Path(__file__).with_name("messages.jsonl").read_text(encoding="utf-8").splitlines()
+]
+TEAMS = sorted({message["label"] for message in MESSAGES})
 
 Chat = tuple[str, list[tuple[str, str]]]  # system message or "", then (question, answer) turns
 
@@ -95,6 +102,19 @@ def label_from_shots(rng: random.Random) -> Chat:
     # Without a list nothing would tell the first answers, and they are trained on too.
     system = rng.choice(["", listed, "Name the topic."]) if names is topics else listed
     return system, [(topic_sentence(rng, topic), name) for topic, name in turns]
+
+
+def team_of_message(rng: random.Random) -> Chat:
+    """The team that a customer's message is for, among some or all of the teams."""
+    teams = rng.sample(TEAMS, rng.choice([2, 3, 4, len(TEAMS)]))
+    listed = f"Answer with one of: {', '.join(teams)}."
+    ask = rng.choice(
+        ["Which team is this for?", "Name the team that should get the message.", "Sort the message."]
+    )
+    said = rng.sample(
+        [message for message in MESSAGES if message["label"] in teams], rng.choice([1, 1, 1, 3])
+    )
+    return f"{ask} {listed}", [(message["text"], message["label"]) for message in said]
 
 
 def sentiment(rng: random.Random) -> Chat:
@@ -208,6 +228,7 @@ def small_talk(rng: random.Random) -> Chat:
 KINDS: list[tuple[Callable[[random.Random], Chat], int]] = [
     (label_from_list, 6),
     (label_from_shots, 5),
+    (team_of_message, 8),
     (sentiment, 2),
     (repeat, 2),
     (extract, 3),
@@ -248,7 +269,7 @@ def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--out", type=Path, default=Path(".staging/milktooth/instructions.jsonl"))
-    parser.add_argument("--rows", type=int, default=4000)
+    parser.add_argument("--rows", type=int, default=6000)
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
     lines = [json.dumps(row, ensure_ascii=False) + "\n" for row in generate(options.rows, options.seed)]

@@ -135,4 +135,4 @@ def test_only_trainings_are_made_short() -> None:
 
 
 def test_the_commands_of_make_are_found() -> None:
-    assert made_by("demo") == ["finetooth run src/finetooth/embedded/triage/task.yaml --out runs/demo"]
+    assert made_by("demo") == ["finetooth run examples/support-triage/task.yaml --out runs/demo"]

@@ -31,7 +31,7 @@ def moved(directory: Path, name: str, adapter: str = "none") -> tuple[Model, dic
 def test_a_step_moves_every_direction_of_an_inner_matrix_alike(tmp_path: Path) -> None:
     """Its singular values are equal up to the iteration's error, scaled as Liu et al. 2025 (eq. 4) say.
 
-    Gradients of rank below the matrix's leave the other directions where they are: only those that moved count.
+    A gradient of low rank leaves the other directions where they are: only those that moved count.
     """
     model, by_muon = moved(tmp_path, "muon")
     _, by_adamw = moved(tmp_path, "adamw")

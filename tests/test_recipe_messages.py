@@ -1,4 +1,4 @@
-"""The embedded demo data keeps the rules its README states, and its task file is one that runs."""
+"""The messages that instruction rows are made of keep the rules that the recipe states."""
 
 from __future__ import annotations
 
@@ -9,17 +9,16 @@ from pathlib import Path
 
 import pytest
 
-import finetooth
+from finetooth.commands.examples import folder, titles
 from finetooth.data.examples import normalise
 from finetooth.rundir import read_jsonl
-from finetooth.taskfile import load_task
 
-TRIAGE = Path(finetooth.__file__).parent / "embedded" / "triage"
+RECIPE = Path(__file__).resolve().parents[1] / "recipes" / "milktooth"
 
 
 @pytest.fixture(scope="module")
 def rows() -> list[dict[str, str]]:
-    return list(read_jsonl(TRIAGE / "train.jsonl"))
+    return list(read_jsonl(RECIPE / "messages.jsonl"))
 
 
 def grams(text: str) -> frozenset[str]:
@@ -34,14 +33,12 @@ def test_every_row_is_a_clean_text_and_label(rows: list[dict[str, str]]) -> None
         assert 3 <= len(row["text"].split()) <= 40, row["text"]
 
 
-def test_labels_are_balanced_and_documented(rows: list[dict[str, str]]) -> None:
+def test_labels_are_balanced_and_the_number_of_rows_is_told(rows: list[dict[str, str]]) -> None:
     counts = Counter(row["label"] for row in rows)
     assert len(counts) == 8
     assert sum(counts.values()) >= 480
     assert max(counts.values()) <= 1.25 * min(counts.values())
-    documented = set(re.findall(r"^\| ([a-z -]+) \|", (TRIAGE / "README.md").read_text(), re.M)) - {"label"}
-    assert documented == set(counts)
-    assert f"{len(rows)} messages" in (TRIAGE / "README.md").read_text()
+    assert f"{len(rows):,} messages" in (RECIPE / "make_instructions.py").read_text(encoding="utf-8")
 
 
 def test_no_text_occurs_twice_or_nearly_so(rows: list[dict[str, str]]) -> None:
@@ -62,8 +59,12 @@ def test_no_single_word_gives_a_label_away(rows: list[dict[str, str]]) -> None:
         assert len({row["label"] for row in rows if word in row["text"].lower()}) >= 2, word
 
 
-def test_the_task_file_trains_the_embedded_model_on_these_rows() -> None:
-    task = load_task(TRIAGE / "task.yaml")
-    assert (task.name, task.model, task.data.format) == ("triage", "milktooth", "labels")
-    assert task.data.train == str(TRIAGE / "train.jsonl")
-    assert task.evaluate.grader == "label"
+def test_no_message_is_one_of_an_example(rows: list[dict[str, str]]) -> None:
+    """What the embedded model was tuned on must not be what its examples test."""
+    shown = {
+        normalise(row.get("text") or row["input"])
+        for name in titles()
+        for row in read_jsonl(folder() / name / "train.jsonl")
+    }
+    assert len(shown) > 3000
+    assert not shown & {normalise(row["text"]) for row in rows}
