@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from scripts_for_tests import load_script
 
+from finetooth.cli import invoke
 from finetooth.data.render import Renderer
 from finetooth.data.tokens import Tokenizer
 from finetooth.rundir import read_json, read_jsonl
@@ -21,6 +22,7 @@ ROW_TOKENS = 64
 
 prepare = load_script("recipes/milktooth/prepare.py")
 make_instructions = load_script("recipes/milktooth/make_instructions.py")
+package = load_script("recipes/milktooth/package.py")
 
 
 @pytest.fixture(scope="module")
@@ -128,8 +130,38 @@ def test_instruction_rows_are_distinct_and_their_answers_follow_from_the_chat() 
             assert answers <= set(listed.split(", ")), row
 
 
+def test_fifty_steps_of_the_recipe_twice_are_the_same_bits(prepared: Path, tmp_path: Path) -> None:
+    """The recipe's own task, with the model of its size, on the small corpus."""
+    flags = ["--model", prepared / "model", "--train.max_steps", 50, "--train.epochs", 20]
+    flags += ["--data.train", prepared / "train.jsonl", "--data.validation", 0]
+    flags += ["--train.sentinel", "off"]
+    weights = []
+    for name in ("one", "two"):
+        assert invoke(["train", *map(str, [RECIPE / "pretrain.yaml", "--out", tmp_path / name, *flags])]) == 0
+        weights.append((tmp_path / name / "train" / "model" / "model.safetensors").read_bytes())
+        assert read_json(tmp_path / name / "train" / "result.json")["steps"] == 50
+    assert weights[0] == weights[1]
+
+
 @pytest.mark.parametrize("stage", ["pretrain", "instruct"])
 def test_the_stages_are_valid_tasks(stage: str) -> None:
     task = load_task(RECIPE / f"{stage}.yaml")
     assert task.train.adapter == "none" and task.train.patience is None
     assert Path(str(task.data.train)).name in ("train.jsonl", "instructions.jsonl")
+
+
+def test_the_card_totals_the_held_out_texts_only() -> None:
+    measured = {
+        "a": {"bytes": 100, "bits_per_byte": 1.0},
+        "b": {"bytes": 300, "bits_per_byte": 2.0},
+        "wikitext2_validtest": {"bytes": 50, "bits_per_byte": 3.0},
+    }
+    bar = {name: entry | {"bits_per_byte": 2.5} for name, entry in measured.items()}
+    table = package.quality_table(measured, bar).split("\n")
+    assert table[-2:] == [
+        "| **all of these** | 400 | 1.750 | 2.500 |",
+        "| wikitext2_validtest | 50 | 3.000 | 2.500 |",
+    ]
+    bar["a"]["bytes"] = 99
+    with pytest.raises(ValueError, match="other texts"):
+        package.quality_table(measured, bar)

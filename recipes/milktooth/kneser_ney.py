@@ -120,8 +120,11 @@ class KneserNey:
 
 
 def texts(path: Path) -> Iterator[str]:
-    """The texts of a .jsonl file."""
+    """The texts of a .jsonl file; a .txt file is one text."""
     with path.open(encoding="utf-8") as file:
+        if path.suffix != ".jsonl":
+            yield file.read()
+            return
         for line in file:
             yield json.loads(line)["text"]
 
@@ -136,10 +139,20 @@ def joined(rows: Iterable[str], tokenizer: Tokenizer) -> Ints:
     return np.concatenate(parts).astype(np.int64)
 
 
+def measure(model: KneserNey, path: Path, tokenizer: Tokenizer) -> dict[str, float]:
+    """bytes, tokens and bits_per_byte of one file."""
+    asked = joined(texts(path), tokenizer)
+    scored = asked != BEGIN
+    bits = -float(np.log2(model.probabilities(asked)[scored]).sum())
+    size = sum(len(text.encode()) for text in texts(path))
+    return {"bytes": size, "tokens": int(scored.sum()), "bits_per_byte": bits / size}
+
+
 def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("staging", type=Path, help="what prepare.py wrote")
+    parser.add_argument("--also", type=Path, nargs="*", default=[], help="other texts, outside the total")
     parser.add_argument("--order", type=int, default=5)
     parser.add_argument("--json", type=Path, help="also write the numbers to this file")
     options = parser.parse_args()
@@ -147,18 +160,11 @@ def main() -> None:
     tokens = joined(texts(options.staging / "train.jsonl"), tokenizer)
     print(f"{len(tokens):,} tokens to count", flush=True)
     model = KneserNey(tokens, tokenizer.get_vocab_size(), options.order)
-    measured = {}
-    for path in sorted((options.staging / "heldout").glob("*.jsonl")):
-        asked = joined(texts(path), tokenizer)
-        bits = -float(np.log2(model.probabilities(asked)[asked != BEGIN]).sum())
-        size = sum(len(text.encode()) for text in texts(path))
-        measured[path.stem] = {
-            "bytes": size,
-            "tokens": int((asked != BEGIN).sum()),
-            "bits_per_byte": bits / size,
-        }
-    size = math.fsum(entry["bytes"] for entry in measured.values())
-    bits = math.fsum(entry["bits_per_byte"] * entry["bytes"] for entry in measured.values())
+    heldout = sorted((options.staging / "heldout").glob("*.jsonl"))
+    measured = {path.stem: measure(model, path, tokenizer) for path in [*heldout, *options.also]}
+    counted = [measured[path.stem] for path in heldout]
+    size = math.fsum(entry["bytes"] for entry in counted)
+    bits = math.fsum(entry["bits_per_byte"] * entry["bytes"] for entry in counted)
     measured["all"] = {"bytes": int(size), "bits_per_byte": bits / size}
     for name, entry in measured.items():
         print(f"{name:32} {entry['bits_per_byte']:.4f} bits per byte")

@@ -2,15 +2,16 @@
 
     python recipes/milktooth/measure.py MODEL .staging/milktooth/heldout/*.jsonl --json measured.json
 
-FILE is .jsonl with {"text": ...} rows, or a .txt file, which is cut at line ends into pieces the model can
-take. The number is the sum of -log2 p(token) over all tokens of a text, the first one included (it is
-predicted from the beginning token), by the raw UTF-8 bytes of the text: comparable between tokenizers. A
-lower number is better; no end token is counted.
+FILE is .jsonl with {"text": ...} rows, or .txt or .txt.gz, whose lines are joined into rows of up to
+--row-tokens tokens: what lies in front of a row is not seen. The number is the sum of -log2 p(token) over all
+tokens of a text, the first one included (it is predicted from the beginning token), by the raw UTF-8 bytes of
+the text: comparable between tokenizers. A lower number is better; no end token is counted.
 """
 
 from __future__ import annotations
 
 import argparse
+import gzip
 import json
 import math
 from collections.abc import Iterator
@@ -27,37 +28,39 @@ BUDGET = 8192  # tokens computed at once
 
 def texts(path: Path) -> Iterator[str]:
     """The file's texts in order; of a .txt file its lines, line ends kept."""
-    with path.open(encoding="utf-8") as file:
+    with (
+        gzip.open(path, "rt", encoding="utf-8")
+        if path.suffix == ".gz"
+        else path.open(encoding="utf-8") as file
+    ):
         for line in file:
             yield json.loads(line)["text"] if path.suffix == ".jsonl" else line
 
 
-def rows(path: Path, model: Model) -> tuple[list[Row], int]:
-    """The file as scored rows of at most the model's length, and its size in bytes.
+def rows(path: Path, model: Model, longest: int) -> tuple[list[Row], int]:
+    """The file as scored rows of at most `longest` tokens, and its size in bytes.
 
     A row of a .jsonl file never continues the one before it; lines of a .txt file are joined.
     """
     tokenizer = model.tokenizer
     if tokenizer is None or tokenizer.bos_token_id is None:
         raise ModelError("Measuring needs a tokenizer with a beginning token.")
-    size = 0
+    size, step = 0, longest - 1
     filled: list[list[int]] = []
     for text in texts(path):
         size += len(text.encode("utf-8"))
         ids = tokenizer.encode(text)
-        join = path.suffix != ".jsonl" and filled and len(filled[-1]) + len(ids) < model.max_tokens
-        if join:
+        if path.suffix != ".jsonl" and filled and len(filled[-1]) + len(ids) <= step:
             filled[-1] += ids
         else:
-            step = model.max_tokens - 1
             filled += [ids[start : start + step] for start in range(0, len(ids), step)]
     start = tokenizer.bos_token_id
     return [Row([start, *ids], [0.0] + [1.0] * len(ids)) for ids in filled if ids], size
 
 
-def measure(path: Path, model: Model) -> dict[str, float]:
+def measure(path: Path, model: Model, longest: int) -> dict[str, float]:
     """bytes, tokens and bits_per_byte of one file."""
-    scored, size = rows(path, model)
+    scored, size = rows(path, model, longest)
     nats = 0.0
     with torch.inference_mode():
         for first in range(0, len(scored), 32):
@@ -72,14 +75,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("model", help="a model directory, or milktooth")
     parser.add_argument("files", type=Path, nargs="+")
+    parser.add_argument("--row-tokens", type=int, default=512, help="the longest row, as trained")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--json", type=Path, help="also write the numbers to this file")
     options = parser.parse_args()
     model = Model.load(options.model, device=options.device)
     measured = {}
     for path in options.files:
-        measured[path.stem] = measure(path, model)
-        print(f"{path.stem:32} {measured[path.stem]['bits_per_byte']:.4f} bits per byte", flush=True)
+        name = path.name.partition(".")[0]
+        measured[name] = measure(path, model, min(options.row_tokens, model.max_tokens))
+        print(f"{name:32} {measured[name]['bits_per_byte']:.4f} bits per byte", flush=True)
     if options.json:
         options.json.write_text(json.dumps(measured, indent=2) + "\n", encoding="utf-8")
 

@@ -1,7 +1,7 @@
 """Package a trained model directory as the embedded model: bf16 weights, tokenizer, template, card, notices.
 
     python recipes/milktooth/package.py .staging/milktooth/instruct/train/model \
-        --measured .staging/milktooth/measured.json --compute "..."
+        --measured .staging/milktooth/measured.json --bar .staging/milktooth/kneser_ney.json --compute "..."
 
 writes src/finetooth/embedded/milktooth/ anew. MODEL_CARD.md's two blanks are filled: the table of what
 measure.py measured, and what the training took. Refuses what would not be fit to ship: non-finite weights,
@@ -23,7 +23,10 @@ EMBEDDED = HERE.parents[1] / "src" / "finetooth" / "embedded" / "milktooth"
 FILES = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja")
 GENERATION = ("bos_token_id", "eos_token_id", "pad_token_id")
 LIMIT = 10_000_000  # bytes of the whole directory
+OUTSIDE = ("wikitext2_validtest",)  # measured, but of another source than the corpus
 QUALITY, COMPUTE = "<!-- quality -->", "<!-- compute -->"
+
+Numbers = dict[str, dict[str, float]]  # by text: bytes and bits_per_byte
 
 
 def to_bfloat16(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
@@ -34,25 +37,33 @@ def to_bfloat16(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     return {name: tensor.to(torch.bfloat16).contiguous() for name, tensor in weights.items()}
 
 
-def quality_table(measured: dict[str, dict[str, float]]) -> str:
-    """measure.py's numbers as a Markdown table, with the total over all bytes."""
-    lines = ["| held-out text | bytes | bits per byte |", "|---|---|---|"]
-    lines += [
-        f"| {name} | {int(entry['bytes']):,} | {entry['bits_per_byte']:.3f} |"
-        for name, entry in measured.items()
-    ]
-    size = sum(entry["bytes"] for entry in measured.values())
-    bits = sum(entry["bits_per_byte"] * entry["bytes"] for entry in measured.values())
-    return "\n".join([*lines, f"| all | {int(size):,} | {bits / size:.3f} |"])
+def quality_table(measured: Numbers, bar: Numbers) -> str:
+    """measure.py's numbers beside kneser_ney.py's as a Markdown table: held-out, total, others."""
+
+    def line(name: str, texts: list[str]) -> str:
+        size = sum(measured[text]["bytes"] for text in texts)
+        if size != sum(bar[text]["bytes"] for text in texts):
+            raise ValueError(f"{name}: the model and the 5-gram were measured on other texts")
+        both = (
+            sum(numbers[text]["bits_per_byte"] * numbers[text]["bytes"] for text in texts) / size
+            for numbers in (measured, bar)
+        )
+        return f"| {name} | {int(size):,} | {' | '.join(f'{value:.3f}' for value in both)} |"
+
+    lines = ["| held-out text | bytes | bits per byte | 5-gram |", "|---|---|---|---|"]
+    heldout = [name for name in measured if name not in OUTSIDE]
+    lines += [line(name, [name]) for name in heldout]
+    lines += [line("**all of these**", heldout)]
+    return "\n".join(lines + [line(name, [name]) for name in OUTSIDE if name in measured])
 
 
-def card(measured: dict[str, dict[str, float]], compute: str) -> str:
+def card(measured: Numbers, bar: Numbers, compute: str) -> str:
     """MODEL_CARD.md with its blanks filled."""
     text = (HERE / "MODEL_CARD.md").read_text(encoding="utf-8")
-    return text.replace(QUALITY, quality_table(measured)).replace(COMPUTE, compute)
+    return text.replace(QUALITY, quality_table(measured, bar)).replace(COMPUTE, compute)
 
 
-def package(source: Path, out: Path, measured: dict[str, dict[str, float]], compute: str) -> int:
+def package(source: Path, out: Path, measured: Numbers, bar: Numbers, compute: str) -> int:
     """Write the embedded model from a model directory; returns its size in bytes. Raises ValueError."""
     template = (source / "chat_template.jinja").read_text(encoding="utf-8")
     if "<|im_start|>" not in template:
@@ -72,7 +83,7 @@ def package(source: Path, out: Path, measured: dict[str, dict[str, float]], comp
     for name in FILES:
         shutil.copyfile(source / name, out / name)
     shutil.copyfile(HERE / "NOTICE", out / "NOTICE")
-    (out / "MODEL_CARD.md").write_text(card(measured, compute), encoding="utf-8")
+    (out / "MODEL_CARD.md").write_text(card(measured, bar, compute), encoding="utf-8")
     size = sum(path.stat().st_size for path in out.iterdir())
     if size > LIMIT:
         raise ValueError(f"{out} has {size:,} bytes, more than {LIMIT:,}")
@@ -84,11 +95,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("model", type=Path, help="the trained run's train/model directory")
     parser.add_argument("--measured", type=Path, required=True, help="what measure.py --json wrote")
+    parser.add_argument("--bar", type=Path, required=True, help="what kneser_ney.py --json wrote")
     parser.add_argument("--compute", required=True, help="what the training took, a sentence for the card")
     parser.add_argument("--out", type=Path, default=EMBEDDED)
     options = parser.parse_args()
     measured = json.loads(options.measured.read_text(encoding="utf-8"))
-    size = package(options.model, options.out, measured, options.compute)
+    bar = json.loads(options.bar.read_text(encoding="utf-8"))
+    size = package(options.model, options.out, measured, bar, options.compute)
     print(f"{options.out}: {size:,} bytes")
 
 
