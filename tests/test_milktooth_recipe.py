@@ -143,6 +143,16 @@ def test_fifty_steps_of_the_recipe_twice_are_the_same_bits(prepared: Path, tmp_p
     assert weights[0] == weights[1]
 
 
+def test_passages_of_the_corpus_go_on_where_they_were_cut(prepared: Path) -> None:
+    text = " ".join(f"word{n}" for n in range(150))
+    rows = make_instructions.generate(300, seed=1, texts=[text])
+    asked = [row["messages"] for row in rows if row["messages"][-1]["content"].startswith("word")]
+    assert 15 <= len(asked) <= 60
+    for *_, question, answer in asked:
+        assert f"{question['content']} {answer['content']}" in text
+        assert 15 <= len(question["content"].split()) <= 40
+
+
 @pytest.mark.parametrize("stage", ["pretrain", "instruct"])
 def test_the_stages_are_valid_tasks(stage: str) -> None:
     task = load_task(RECIPE / f"{stage}.yaml")
