@@ -3,8 +3,8 @@
     python recipes/milktooth/curve.py transfer.json 2=at-2m.json 23=transfer.json --out PICTURE.png
 
 transfer.json is what transfer.py wrote for the shipped weights and from scratch; the others, by millions of
-tokens, are its results for earlier checkpoints. Each data set and number of rows is a panel; bars are standard
-errors over the seeds.
+tokens, are its results for earlier checkpoints. Each data set and number of rows is a panel; bars are the
+standard errors over the seeds.
 """
 
 from __future__ import annotations
