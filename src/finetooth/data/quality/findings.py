@@ -23,8 +23,8 @@ Embed = Callable[[Sequence[str]], npt.NDArray[np.float32]]
 class Hit:
     """One row that a finding is about.
 
-    id, place, side: of the example. evidence: what is wrong in it, with personal data masked; plain text of at
-    most EVIDENCE characters, not HTML. other: the id of the row that it is paired with, if any.
+    id, place, side: of the example. evidence: what is wrong in it, personal data masked; plain text of at
+    most EVIDENCE characters, never HTML. other: the id of the row that it is paired with, if any.
     """
 
     id: str
@@ -57,7 +57,7 @@ class Finding:
     """What one rule found.
 
     rule: its id, in kebab-case: what --allow names. severity: block stops `run` before any training, review
-    wants a person's eye, info is worth knowing. says: the finding in plain words, with its counts. hits: every
+    wants a person's eye, info is worth knowing. says: it in plain words, with the counts. hits: every
     row it is about, worst first. fix: what to do, in words. edits: what --fix would do, safe ones alone.
     facts: numbers behind it, plain JSON values.
     """
