@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -16,6 +16,7 @@ from finetooth.types import Example
 Severity = Literal["block", "review", "info"]
 SEVERITIES: tuple[Severity, ...] = ("block", "review", "info")
 EVIDENCE = 200  # characters of evidence a hit keeps
+LISTED = 5  # rows that a finding's message names
 Embed = Callable[[Sequence[str]], npt.NDArray[np.float32]]
 
 
@@ -70,6 +71,12 @@ class Finding:
     edits: tuple[Edit, ...] = ()
     facts: Mapping[str, Any] = field(default_factory=dict)
 
+    def message(self) -> str:
+        """What it says, its first rows, and what to do: for a person who sees nothing else."""
+        rows = [f"  {hit.side} {hit.place}: {hit.evidence}" for hit in self.hits[:LISTED]]
+        rows += [f"  and {len(self.hits) - LISTED:,} more"] if len(self.hits) > LISTED else []
+        return "\n".join([self.says, *rows, *([self.fix] if self.fix else [])])
+
     def to_json(self) -> dict[str, Any]:
         """A line of findings.jsonl."""
         return {
@@ -118,6 +125,11 @@ class View:
 
 
 Rule = Callable[[View], Iterator[Finding]]
+
+
+def stopping(findings: Iterable[Finding], allowed: Sequence[str]) -> list[Finding]:
+    """The blocks that are not allowed."""
+    return [one for one in findings if one.severity == "block" and one.rule not in allowed]
 
 
 def question(example: Example) -> str:
