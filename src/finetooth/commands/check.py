@@ -21,7 +21,7 @@ from finetooth.data.quality.lengths import in_tokens
 from finetooth.data.render import Renderer
 from finetooth.data.survey import Sample, Survey, embedded_tokens, plain_samples, survey
 from finetooth.data.tokens import Tokenizer
-from finetooth.errors import ModelError
+from finetooth.errors import DataError, ModelError
 from finetooth.evaluation import graders
 from finetooth.rundir import write_json, write_jsonl, write_text
 from finetooth.values import source_name
@@ -32,8 +32,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class CheckReport:
-    """What `check` found. findings: worst first; allowed: rules whose blocks do not stop (data.allow); labels:
-    label -> rows per side. page: where the report was written, if it was.
+    """What `check` found. findings: worst first; allowed: rules whose blocks do not stop (data.allow);
+    labels: label -> rows per side. page: where the report was written, if it was.
     """
 
     name: str
@@ -98,8 +98,8 @@ def run(
 
     tokenizer_dir: where the tokenizer is, when not with the task's model. step: told how far the rules are.
     embed: see View. Raises DataError where there is nothing to report on (no such file, no rows, an unknown
-    format), GradeError for a grader that cannot be used, ModelError for a model that is not there, ConfigError
-    for a rule in data.allow that there is none of.
+    format), GradeError for a grader that cannot be used, ModelError for a model that is not there,
+    ConfigError for a rule in data.allow that there is none of.
     """
     require_known(config.data.allow)
     data = assemble(config)
@@ -135,6 +135,17 @@ def write(report: CheckReport, out: Path) -> CheckReport:
     if not (out / "data" / "split.json").is_file():
         write_jsonl(out / "data" / "rejected.jsonl", (row.to_json() for row in report.data.rejected))
     return report
+
+
+def passed(task: Task, path: Path) -> Assembled | None:
+    """The data of a new run behind the gate; None where it is written already. DataError for a block."""
+    if (path / "data" / "split.json").is_file():
+        return None
+    report = run(task, path)
+    if report.ok:
+        return report.data
+    more = f"Every finding with its rows: {report.page}\nTo look again: finetooth check TASK"
+    raise DataError("\n".join([*report.problems, more]))
 
 
 def check_path(path: str | Path) -> CheckReport:

@@ -59,7 +59,7 @@ def set_up(task: Task, path: Path, console: Console, graded: bool) -> Setup:
 
 
 def _set_up(task: Task, stored: Task | None, path: Path, console: Console, graded: bool) -> Setup:
-    prepared = prepare(stored or task, path, None if stored else _looked_at(task, path))
+    prepared = prepare(stored or task, path, None if stored else check.passed(task, path))
     if prepared.sealed_count:
         ledger.seal(path, time.time)
     if graded:
@@ -102,17 +102,6 @@ def _set_up(task: Task, stored: Task | None, path: Path, console: Console, grade
         console.print(f"model: {recompute_layers(model)} layers are computed again in the backward pass")
     model.add_stop(renderer.stop_id)
     return setup
-
-
-def _looked_at(task: Task, path: Path) -> Assembled | None:
-    """The data of a new run after the data gate; None where it is written already. DataError for a block."""
-    if (path / "data" / "split.json").is_file():
-        return None
-    report = check.run(task, path)
-    if report.ok:
-        return report.data
-    more = f"Every finding with its rows: {report.page}\nTo look again: finetooth check TASK"
-    raise DataError("\n".join([*report.problems, more]))
 
 
 def _require_gradable(task: Task, prepared: Prepared, console: Console) -> None:
