@@ -18,7 +18,7 @@ from finetooth.commands import check, follow, workspace
 from finetooth.config import Task
 from finetooth.data.examples import to_json
 from finetooth.data.overlong import Fitted, fit_rows, row_limit
-from finetooth.data.prepare import Assembled, Prepared, prepare
+from finetooth.data.prepare import Prepared, prepare
 from finetooth.data.render import Renderer
 from finetooth.errors import ConfigError, DataError, GradeError, ModelError
 from finetooth.evaluation import graders, ledger
