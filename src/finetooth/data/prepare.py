@@ -111,7 +111,7 @@ def assemble(task: Task) -> Assembled:
     parts = [part for found in parsed.values() for part in found]
     format = _one_format(parsed)
     found = [[row for part in parsed[side] for row in part.examples] for side in parsed]
-    examples = dict(zip(parsed, _with_ids(found), strict=True))
+    examples = dict(zip(parsed, with_ids(found), strict=True))
     sides = split(examples["train"], task.seed, shares["test"], shares["validation"])
     sides |= {side: rows for side, rows in examples.items() if side != "train"}
     problems = [message for part in parts if (message := _broken(part))]
@@ -159,7 +159,7 @@ def _one_format(parsed: dict[str, list[Parsed]]) -> str:
     return names[0][1] if names else "unknown"
 
 
-def _with_ids(parts: Sequence[Sequence[Example]]) -> list[list[Example]]:
+def with_ids(parts: Sequence[Sequence[Example]]) -> list[list[Example]]:
     """Ids for all examples: the given one, else of the content; a second one of the same id gets `-2`, ..."""
     used: set[str] = set()
     copies: dict[str, int] = {}
