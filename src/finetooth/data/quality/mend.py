@@ -157,8 +157,9 @@ def normalise_space(text: str) -> str:
 # The names of HTML elements but `s`, which is how models mark the end of a text (</s>).
 _VOID = "br|hr|img|wbr|input|meta|link"
 _BLOCK = (
-    "p|div|section|article|header|footer|main|aside|nav|blockquote|pre|ul|ol|dl|dt|dd|table|thead|tbody|tfoot|"
-    "tr|form|fieldset|h[1-6]|figure|figcaption|details|summary|address|body|html|head|title|option|select"
+    "p|div|section|article|header|footer|main|aside|nav|blockquote|pre|ul|ol|dl|dt|dd|table|thead|tbody|"
+    "tfoot|tr|form|fieldset|h[1-6]|figure|figcaption|details|summary|address|body|html|head|title|"
+    "option|select"
 )
 _INLINE = (
     "a|abbr|b|bdi|bdo|big|button|center|cite|code|del|em|font|i|iframe|ins|kbd|label|mark|q|samp|small|span|"

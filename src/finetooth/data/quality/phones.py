@@ -32,8 +32,8 @@ _PHONE_WORD = re.compile(
     re.IGNORECASE,
 )
 _OTHER_WORD = re.compile(
-    r"\b(?:order|invoice|ref|reference|isbn(?:-1[03])?|issn|id|code|ticket|account|acct|serial|tracking|version|model|"
-    r"part|sku|case|item|batch|pmid|doi|zip|ean|upc|imei|vat|policy|booking|parcel|barcode|"
+    r"\b(?:order|invoice|ref|reference|isbn(?:-1[03])?|issn|id|code|ticket|account|acct|serial|tracking|"
+    r"version|model|part|sku|case|item|batch|pmid|doi|zip|ean|upc|imei|vat|policy|booking|parcel|barcode|"
     r"population|patent|isrc|oclc|lccn|asin)\W{0,3}(?:(?:number|no|nr|code|id|is|was)\W{0,3}){0,3}$",
     re.IGNORECASE,
 )
