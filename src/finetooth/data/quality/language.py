@@ -20,7 +20,7 @@ LETTERS = 12  # of one script, at least
 SCRIPT = 0.7  # of all letters are of it
 WORDS = 3  # different ones of the commonest words of a language, at least
 WORDS_SHARE = 0.15  # of all words
-AHEAD, BY = 1.25, 2  # times the words of the next language, and so many more
+AHEAD, BY = 1.25, 1  # times the words of the next language, and one more
 KNOWN = 50  # rows of which the language is known, before shares are told
 MAIN = 0.98  # of them, from which on all else is rare
 FEWEST, LEAST = 3, 0.002  # rows of a language, and their share of the known: fewer are titles and names
@@ -104,6 +104,7 @@ _WORDS = {
     "Ukrainian": "і в не на що я з як це та до але у за від він вони ми ви для була є або де хто й про",
     "Bulgarian": "и в не на да се за от е с че са по но като ще това аз той съм или има как къде кой",
 }
+_TRANSLATE = re.compile("translat|übersetz|traduc|tradu[iz]|tradurre|vertaal|przetłum|перев[её]|переклад")
 _LANGUAGES: dict[str, list[str]] = {}
 for _name, _list in _WORDS.items():
     for _word in _list.split():
@@ -156,7 +157,9 @@ def language_mix(view: View) -> Iterator[Finding]:
         return
     answered = [language(row.target) for _, row in rows]
     both = [at for at in range(len(rows)) if asked[at] and answered[at]]
-    other = [at for at in both if asked[at] != answered[at]]
+    other = [
+        at for at in both if asked[at] != answered[at] and not _wanted(question(rows[at][1]), answered[at])
+    ]
     if len(both) < KNOWN or not 0 < len(other) <= RARE * len(both):
         return
     yield Finding(
@@ -169,6 +172,14 @@ def language_mix(view: View) -> Iterator[Finding]:
         ),
         fix="Look at the rows: if the answer should be in the language of the question, rewrite it.",
         facts={"other": len(other), "rows": len(both)},
+    )
+
+
+def _wanted(asked: str, answered: str) -> bool:
+    """Whether a question asks for another language: by its name, or for a translation."""
+    folded = asked.casefold()
+    return bool(_TRANSLATE.search(folded)) or any(
+        name.casefold() in folded for name in answered.split(" or ") if name
     )
 
 

@@ -193,7 +193,7 @@ def _echoed(echoes: Sequence[Example], rows: int) -> Finding:
         "review",
         f"In {len(echoes)} of {rows} training rows the answer is the question again, nearly word for word. "
         + (
-            "The other rows are not like that: these were probably never answered."
+            "The other rows are not like that: either nothing was to change, or these were never answered."
             if few
             else "The model would learn to repeat what it is told."
         ),
