@@ -15,9 +15,10 @@ from finetooth.cleaning import Operation
 from finetooth.config import DataConfig, Task
 from finetooth.data.examples import content_id, from_json, place, to_json
 from finetooth.data.formats import Parsed, parse
-from finetooth.data.quality.clean import Cleaned, Step, clean, together
+from finetooth.data.quality.clean import clean
 from finetooth.data.quality.clusters import Keys, near_keys
 from finetooth.data.quality.findings import Finding, Hit, stopping
+from finetooth.data.quality.steps import Cleaned, Step, together
 from finetooth.data.read import read
 from finetooth.data.split import SIDES, label_notes, leaks, split, split_keys
 from finetooth.data.table import Rejected

@@ -8,6 +8,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable, Sequence
 
+from finetooth.data.quality.confident import label_errors
 from finetooth.data.quality.findings import SEVERITIES, Finding, Rule, View
 from finetooth.data.quality.groups import answer_rates
 from finetooth.data.quality.labels import (
@@ -29,7 +30,6 @@ from finetooth.data.quality.shortcuts import (
     label_in_text,
     length_shortcut,
 )
-from finetooth.data.quality.suspects import bag_of_words, label_errors
 from finetooth.data.quality.text import control_characters, empty_answer, encoding, html, trivial_question
 from finetooth.errors import ConfigError
 
@@ -52,7 +52,6 @@ RULES: tuple[Rule, ...] = (
     first_token_shortcut,
     label_in_text,
     copied_answer,
-    bag_of_words,
     secrets,
     personal_data,
     encoding,
