@@ -27,7 +27,7 @@ LAYERS = [
     {"evaluation"},
     {"training"},
     {"commands"},
-    {"failures", "completion", "flags", "cli"},
+    {"failures", "completion", "flags", "verbs", "cli"},
     {"__main__"},
 ]
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}

@@ -7,21 +7,26 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from finetooth.commands import workspace
 from finetooth.config import EMBEDDED, Task
 from finetooth.data.locate import context_length, model_directory
 from finetooth.data.overlong import row_limit
 from finetooth.data.prepare import Assembled, assemble
-from finetooth.data.quality.findings import Embed, Finding, Hit, View, stopping
+from finetooth.data.quality import fix as fixing
+from finetooth.data.quality.findings import Embed, Finding, View, stopping
+from finetooth.data.quality.fix import Fixed
 from finetooth.data.quality.inspect import inspect, ordered, require_known
 from finetooth.data.quality.lengths import in_tokens
+from finetooth.data.quality.queue import label_queue
 from finetooth.data.render import Renderer
 from finetooth.data.survey import Sample, Survey, embedded_tokens, plain_samples, survey
 from finetooth.data.tokens import Tokenizer
-from finetooth.errors import DataError, ModelError
+from finetooth.errors import ConfigError, DataError, ModelError
 from finetooth.evaluation import graders
 from finetooth.rundir import write_json, write_jsonl, write_text
 from finetooth.values import source_name
@@ -45,8 +50,10 @@ class CheckReport:
     allowed: list[str]
     notes: list[str]
     samples: list[Sample]
+    view: View
     page: Path | None = None
-    queue: list[Hit] = field(default_factory=list)
+    fixed: list[Fixed] = field(default_factory=list)
+    queue: int | None = None
 
     @property
     def problems(self) -> list[str]:
@@ -76,6 +83,8 @@ class CheckReport:
             "problems": self.problems,
             "notes": self.notes,
             "report": None if self.page is None else str(self.page),
+            "fixed": [str(one.fixed) for one in self.fixed],
+            "label_queue": self.queue,
         }
 
     def print(self, console: Console) -> None:
@@ -83,8 +92,15 @@ class CheckReport:
         from finetooth.commands.check_view import show
 
         show(self, console)
-        if self.page is not None:
-            console.print(f"\nReport: {self.page}", highlight=False, markup=False, soft_wrap=True)
+        told = [f"Report: {self.page}"] if self.page is not None else []
+        told += [
+            f"Fixed: {one.fixed} ({one.changed:,} rows changed, {one.dropped:,} dropped), patch {one.patch}"
+            for one in self.fixed
+        ]
+        if self.queue is not None and self.page is not None:
+            told.append(f"Look again at: {self.page.with_name('label_queue.jsonl')} ({self.queue:,} rows)")
+        for line in told:
+            console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
 def run(
@@ -120,6 +136,7 @@ def run(
         allowed=list(config.data.allow),
         notes=notes,
         samples=tokens.samples if tokens else plain_samples(data.sides["train"]),
+        view=view,
     )
     return report if out is None else write(report, out)
 
@@ -134,6 +151,29 @@ def write(report: CheckReport, out: Path) -> CheckReport:
     write_text(out / "data" / "report.html", data_page.render(report))
     if not (out / "data" / "split.json").is_file():
         write_jsonl(out / "data" / "rejected.jsonl", (row.to_json() for row in report.data.rejected))
+    return report
+
+
+def run_and_write(
+    task: Task, out: Path | None, console: Console, fix: bool = False, queue: int | None = None
+) -> CheckReport:
+    """`finetooth check`: the report, written to `out` (runs/NAME), with a bar while the rules look.
+
+    fix: also write what Edits can mend (quality.fix) to data/fixed there. queue: also write so many rows to look
+    at again to data/label_queue.jsonl. A directory that holds a run is left alone: ConfigError.
+    """
+    folder = workspace.run_path(task, out)
+    if (folder / workspace.CONFIG).is_file():
+        raise ConfigError(f"{folder} holds a run, with its own data/report.html. --out DIR writes elsewhere.")
+    with rule_bar(console) as step:
+        report = write(run(task, step=step), folder)
+    if fix:
+        edits = [edit for finding in report.findings for edit in finding.edits]
+        report = replace(report, fixed=fixing.fix(task.data, edits, folder / "data" / "fixed"))
+    if queue is not None:
+        hits = label_queue(report.view, queue)
+        write_jsonl(folder / "data" / "label_queue.jsonl", (asdict(hit) for hit in hits))
+        report = replace(report, queue=len(hits))
     return report
 
 
@@ -164,6 +204,16 @@ def _once(findings: list[Finding]) -> list[Finding]:
     """Without the quick look's `leak` where the rule has found the same and more."""
     of_rule = [finding for finding in findings if finding.rule == "leak"]
     return [finding for finding in findings if finding.rule != "leak" or finding is of_rule[-1]]
+
+
+@contextmanager
+def rule_bar(console: Console) -> Iterator[Callable[[int, int], None]]:
+    """A bar for the rules on a terminal; what it gives is told how far they are."""
+    from rich.progress import Progress
+
+    with Progress(console=console, transient=True, disable=not console.is_terminal or console.quiet) as bar:
+        task = bar.add_task("looking at the data", total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
 def _graders(config: Task, data: Assembled) -> Iterator[Finding]:
