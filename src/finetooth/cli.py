@@ -86,9 +86,9 @@ def check(
 ) -> int:
     """Show what is in the data, what is wrong with it, and what would be trained on.
 
-    Counts, lengths in tokens, three rows with the scored tokens marked, and findings; all of it with every row
-    in data/report.html and findings.jsonl. DATA is a file of examples, TASK a .yaml or .toml file. Your files
-    are never changed. The exit code is 1 when a finding blocks training.
+    Counts, lengths in tokens, three rows with the scored tokens marked, and findings. data/report.html and
+    findings.jsonl have all of them, with every row. DATA is a file of examples, TASK a .yaml or .toml file.
+    Your files are never changed. The exit code is 1 when a finding blocks training.
     """
     from finetooth.commands import check as command
     from finetooth.commands import follow

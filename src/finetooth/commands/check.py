@@ -159,8 +159,8 @@ def run_and_write(
 ) -> CheckReport:
     """`finetooth check`: the report, written to `out` (runs/NAME), with a bar while the rules look.
 
-    fix: also write what Edits can mend (quality.fix) to data/fixed there. queue: also write so many rows to look
-    at again to data/label_queue.jsonl. A directory that holds a run is left alone: ConfigError.
+    fix: also write what Edits can mend (quality.fix) to data/fixed there. queue: also write so many rows to
+    look at again to data/label_queue.jsonl. A directory that holds a run is left alone: ConfigError.
     """
     folder = workspace.run_path(task, out)
     if (folder / workspace.CONFIG).is_file():
