@@ -46,7 +46,7 @@ def shown(kind: str, value: str) -> str:
         return "born **.**.****"
     if kind in ("key", "password", "pem", "jwt"):
         return f"{value[:4]}***" if kind == "key" else KINDS[kind].tag
-    return f"{value[:2]}***{value[-2:]}"
+    return f"{value.lstrip('(')[:2]}***{value[-2:]}"
 
 
 def personal_data(view: View) -> Iterator[Finding]:
