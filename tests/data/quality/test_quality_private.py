@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from private_values import AROUND, KINDS, harmless, secret
@@ -38,6 +40,27 @@ def test_what_only_looks_like_personal_data_is_left_alone() -> None:
     assert len(alarms) <= 0.005 * 3000, alarms[:20]
 
 
+@pytest.mark.data
+def test_phone_numbers_that_people_marked_are_found() -> None:
+    folder = Path(os.environ.get("FINETOOTH_DATA") or Path(__file__).parents[4] / "shared" / "data")
+    marked = [
+        (turn["utterance"], slot["start"], slot["exclusive_end"])
+        for path in sorted((folder / "sgd_sample").rglob("dialogues*.json"))
+        for dialogue in json.loads(path.read_text(encoding="utf-8"))
+        for turn in dialogue["turns"]
+        for frame in turn["frames"]
+        for slot in frame["slots"]
+        if slot["slot"] == "phone_number"
+    ]
+    assert len(marked) == 160
+    missed = [
+        text[start:end]
+        for text, start, end in marked
+        if ("phone", start, end) not in [(one.kind, one.start, one.end) for one in find(text)]
+    ]
+    assert not missed
+
+
 @pytest.mark.parametrize(
     ("text", "masked"),
     [
@@ -47,6 +70,7 @@ def test_what_only_looks_like_personal_data_is_left_alone() -> None:
             "IBAN [IBAN] and card [CARD] 12/26",
         ),
         ("redis://:s3cr3t@host/0 from 81.2.69.142", "redis://:[PASSWORD]@host/0 from [IP]"),
+        ("-----BEGIN PRIVATE KEY-----\nMIIB\n-----BEGIN PRIVATE KEY-----\nMI", "[PRIVATE_KEY]" * 2),
         ("born 12.03.1985, SSN 219-09-9999", "born [BIRTH_DATE], SSN [SSN]"),
         ("IBAN DE89 3704 0044 0532 0130 01", "IBAN DE89 3704 0044 0532 0130 01"),
         ("card 4111 1111 1111 1112", "card 4111 1111 1111 1112"),

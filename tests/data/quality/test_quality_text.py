@@ -105,6 +105,8 @@ def test_zero_width_spaces_alone_are_for_information() -> None:
 def test_html_that_the_task_is_about_is_no_mistake() -> None:
     (finding,) = html(view(rows(100, lambda text: f"<p>{text}</p>", 1, "answer")))
     assert finding.severity == "info" and not finding.edits
+    (entities,) = html(view(rows(100, lambda text: f"{text} &amp; more", 1, "answer")))
+    assert entities.severity == "review" and len(entities.edits) == 100
     speaks = rows(100, lambda text: f"Which HTML tag is <b>{text}</b>?", 10)
     page = rows(100, lambda text: f"<!DOCTYPE html><html><body>{text}</body></html>", 10, "answer")
     code = rows(100, lambda text: f"`<b>` {text} if (a<b && c>d)", 10, "answer")

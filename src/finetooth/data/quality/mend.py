@@ -172,7 +172,9 @@ _TAG = re.compile(
     rf"<(?P<end>/?)(?P<name>{_VOID}|{_BLOCK}|{_INLINE}|li|td|th)(?P<more>(?:{_ATTRIBUTE})*)\s*/?>",
     re.IGNORECASE,
 )
-_HIDDEN = re.compile(r"<!--.*?-->|<!doctype[^<>]*>|<(script|style)\b[^<>]*>.*?</\1\s*>", re.I | re.S)
+_COMMENT = re.compile(r"<!--.*?-->", re.DOTALL)
+_DOCTYPE = re.compile(r"<!doctype[^<>]*>", re.IGNORECASE)
+_SCRIPT = re.compile(r"<(script|style)\b[^<>]*>.*?</\1\s*>", re.IGNORECASE | re.DOTALL)
 _ENTITY = re.compile(r"&(?:#\d{1,7}|#[xX][0-9a-fA-F]{1,6}|[a-zA-Z][a-zA-Z0-9]{1,31});")
 _CODE = re.compile(r"(```.*?(?:```|\Z)|`[^`\n]*`)", re.DOTALL)
 _ALONE = re.compile(rf"{_VOID}|p|li", re.IGNORECASE)  # elements that are often left open
@@ -221,11 +223,17 @@ def _entity(found: re.Match[str]) -> str:
     return found[0] if char in ("", "\ufffd") else char
 
 
+def _shown(text: str) -> str:
+    """Without comments, scripts and styles: what a browser does not show."""
+    text = _COMMENT.sub("", text) if "-->" in text else text
+    return _DOCTYPE.sub("", _SCRIPT.sub("", text) if "</s" in text.lower() else text)
+
+
 def _without_tags(text: str) -> str:
     if "<" not in text:
         return text
     parts = _CODE.split(text)
-    outside = [_HIDDEN.sub("", part) for part in parts[::2]]
+    outside = list(map(_shown, parts[::2]))
     closed = {tag["name"].lower() for part in outside for tag in _TAG.finditer(part) if tag["end"]}
 
     def replaced(tag: re.Match[str]) -> str:

@@ -56,7 +56,7 @@ _NOBODY = re.compile(r"[@.](?:example\.(?:com|net|org)|example|test|invalid|loca
 
 _PEM = re.compile(
     r"-----BEGIN (?:[A-Z0-9]+ ){0,3}PRIVATE KEY(?: BLOCK)?-----"
-    r"(?:(?!-----BEGIN).)*?(?:-----END [A-Z0-9 ]{0,40}-----|\Z)",
+    r"(?:(?!-----BEGIN).)*?(?:-----END [A-Z0-9 ]{0,40}-----|(?=-----BEGIN)|\Z)",
     re.DOTALL,
 )
 _JWT = re.compile(r"(?<![\w-])eyJ[\w-]{8,}\.eyJ[\w-]{8,}\.[\w-]{8,}", re.ASCII)
@@ -71,7 +71,7 @@ _KEY = re.compile(
     r"|AIza[\w-]{35}|ya29\.[\w-]{20,255}"
     r"|hf_[A-Za-z0-9]{34}|npm_[A-Za-z0-9]{36}|SG\.[\w-]{22}\.[\w-]{43}"
     r"|[sr]k_(?:live|test)_[A-Za-z0-9]{16,255}"
-    r"|sk-(?:[a-z]+\d{0,2}-){0,2}(?=[\w-]*\d)(?=[\w-]*[A-Za-z]{1})(?=[\w-]*?[A-Za-z0-9_]{16})[\w-]{20,255}"
+    r"|sk-(?:[a-z]+\d{0,2}-){0,2}(?=[\w-]{0,99}\d)(?=[\w-]{0,99}[A-Za-z0-9_]{16})[\w-]{20,255}"
     r")(?![A-Za-z0-9_])",
     re.ASCII,
 )

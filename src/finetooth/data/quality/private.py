@@ -7,7 +7,6 @@ from collections.abc import Iterator
 
 from finetooth.data.quality.findings import Edit, Finding, Hit, View
 from finetooth.data.quality.patterns import KINDS, Found, find
-from finetooth.types import Example
 
 _SHOWN = 4  # values that the evidence of a row names
 
@@ -46,7 +45,7 @@ def shown(kind: str, value: str) -> str:
         return "born **.**.****"
     if kind in ("key", "password", "pem", "jwt"):
         return f"{value[:4]}***" if kind == "key" else KINDS[kind].tag
-    return f"{value[:2]}***{value[-2:]}"
+    return f"{value.lstrip('(')[:2]}***{value[-2:]}"
 
 
 def personal_data(view: View) -> Iterator[Finding]:
@@ -128,9 +127,3 @@ def _finding(
         tuple(edits),
         {"values": dict(sorted(kinds.items())), "rows": dict(sorted(rows.items())), "in_answers": learned},
     )
-
-
-def has_private(example: Example) -> bool:
-    """Whether any message or answer of the example holds personal data or a secret."""
-    texts = [*(message.content for message in example.context), *(answer.text for answer in example.answers)]
-    return any(find(text) for text in texts)

@@ -20,6 +20,7 @@ FIRST_WORD = 0.8  # of a label's rows start with one word,
 FIRST_WORD_ALONE = 0.95  # and so many of the rows that start with it have the label
 FEWEST_OF_LABEL = 10
 NAMED_IN_TEXT = 0.6
+SAMPLE = 1_000  # rows, in which a set shows whether it is worth looking through
 COPIED_WORDS = 4  # words of an answer, at least, for a copy of it to be no accident
 MOST_COPIED = 0.5
 ECHO = 0.8  # of the question's length: the answer is the question again
@@ -90,7 +91,7 @@ def first_token_shortcut(view: View) -> Iterator[Finding]:
     train = view.sides.get("train", ())
     if len(counts) < 2 or len(train) < FEWEST_ROWS:
         return
-    firsts = [(question(row).split() or [""])[0].casefold() for row in train]
+    firsts = [(question(row).split(None, 1) or [""])[0].casefold() for row in train]
     starts = Counter(firsts)
     pairs = Counter(zip(firsts, (row.target for row in train), strict=True))
     found = {
@@ -134,8 +135,15 @@ def label_in_text(view: View) -> Iterator[Finding]:
         return
     longest = sorted(map(re.escape, names), key=lambda name: (-len(name), name))
     anywhere = re.compile(rf"(?<!\w)(?:{'|'.join(longest)})(?!\w)")
-    named = [{names[name] for name in anywhere.findall(normalise(question(row)))} for row in train]
-    hits = [row for row, found in zip(train, named, strict=True) if found == {row.target}]
+
+    def naming(rows: Sequence[Example]) -> list[Example]:
+        found = ({names[name] for name in anywhere.findall(normalise(question(row)))} for row in rows)
+        return [row for row, labels in zip(rows, found, strict=True) if labels == {row.target}]
+
+    some = train[:: 1 + len(train) // SAMPLE]
+    if len(naming(some)) < NAMED_IN_TEXT / 2 * len(some):
+        return
+    hits = naming(train)
     if len(hits) < NAMED_IN_TEXT * len(train):
         return
     yield Finding(
@@ -210,12 +218,12 @@ def _stands_in(answer: str, asked: str) -> bool:
     """Whether an answer is in the question word for word, or nine tenths of its groups of three words are."""
     if answer in asked:
         return True
-    words = answer.split()
-    if len(words) < 2 * COPIED_WORDS or len(words) > len(asked.split()) * 1.2:
+    words, said = answer.split(), asked.split()
+    known = set(said)
+    if len(words) < 2 * COPIED_WORDS or sum(word in known for word in words) < 0.9 * len(words):
         return False
-    there = _triples(asked.split())
     own = _triples(words)
-    return len(own & there) >= 0.9 * len(own)
+    return len(own & _triples(said)) >= 0.9 * len(own)
 
 
 def _triples(words: Sequence[str]) -> set[tuple[str, ...]]:
