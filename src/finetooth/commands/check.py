@@ -42,6 +42,7 @@ class CheckReport:
     """
 
     name: str
+    model: str
     source: str
     data: Assembled
     tokens: Survey | None
@@ -128,6 +129,7 @@ def run(
         found += in_tokens(config.data, tokens)
     report = CheckReport(
         name=config.name,
+        model=config.model,
         source=source_name(config.data.train),
         data=data,
         tokens=tokens,

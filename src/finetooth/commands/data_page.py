@@ -38,7 +38,7 @@ def gather(report: CheckReport) -> dict[str, Any]:
     return {
         "name": report.name,
         "source": report.source,
-        "tokenizer": report.tokens.template if report.tokens else "",
+        "model": report.model if report.tokens else "",
         "format": report.data.format,
         "total": report.data.total,
         "kind": "worse" if stops else "not-proven" if counts["review"] or broken else "better",

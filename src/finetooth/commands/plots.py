@@ -28,7 +28,7 @@ def histogram(series: Sequence[Sequence[int]], limit: int | None = None) -> Mark
     top = max(max(own) for own in counts) or 1
     across, down = (WIDTH - LEFT - RIGHT) / bins, HEIGHT - TOP - BOTTOM
     parts = []
-    tick = _step(top, 4)
+    tick = _step(top, 6)
     for index in range(math.floor(top / tick) + 1):
         y = TOP + down * (1 - index * tick / top)
         parts.append(f'<line class="grid" x1="{LEFT}" y1="{y:.1f}" x2="{WIDTH - RIGHT}" y2="{y:.1f}"/>')

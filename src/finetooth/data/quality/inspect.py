@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 from finetooth.data.quality.confident import label_errors
 from finetooth.data.quality.findings import SEVERITIES, Finding, Rule, View
@@ -23,7 +24,7 @@ from finetooth.data.quality.labels import (
 from finetooth.data.quality.language import language_mix
 from finetooth.data.quality.leaks import leaks, possible_leaks
 from finetooth.data.quality.pairs import conflicting_answers, duplicates, near_duplicates
-from finetooth.data.quality.private import personal_data, secrets
+from finetooth.data.quality.private import personal_data, secrets, veil
 from finetooth.data.quality.shortcuts import (
     copied_answer,
     first_token_shortcut,
@@ -70,13 +71,21 @@ BLOCKS = (
 
 
 def inspect(view: View) -> list[Finding]:
-    """What every rule found, blocks first, otherwise in the order of RULES."""
+    """What every rule found, blocks first, otherwise in the order of RULES.
+
+    Personal data and secrets are veiled in all evidence, also of rules that look for something else.
+    """
     found: list[Finding] = []
     for number, rule in enumerate(RULES):
         view.step(number, len(RULES))
-        found += rule(view)
+        found += map(_veiled, rule(view))
     view.step(len(RULES), len(RULES))
     return ordered(found)
+
+
+def _veiled(finding: Finding) -> Finding:
+    hits = (replace(hit, evidence=veil(hit.evidence)) for hit in finding.hits)
+    return replace(finding, says=veil(finding.says), hits=tuple(hits))
 
 
 def ordered(findings: Iterable[Finding]) -> list[Finding]:
