@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from array import array
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,6 +28,7 @@ LEAST = 0.15  # share of the smaller text's anchors, in bits, that a candidate h
 BUCKETS = 24  # log2 of the most counters for runs of words
 COMMON = 8  # a run in more than 1 of this many texts is no anchor
 OUTPUT = 8_000_000  # meetings held in memory at a time
+BLOCK = 2_000_000  # words looked at at a time
 
 # Scripts written without spaces: each character counts as a word (kana, Han, Thai to Lao).
 _UNSPACED = "\u0e00-\u0eff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
@@ -68,15 +69,22 @@ def numbered(texts: Sequence[str]) -> Words:
     return Words(np.array(ids, dtype=np.int32), np.array(starts, dtype=np.int64), len(known))
 
 
-def runs(words: Words, text: npt.NDArray[np.int32], length: int) -> tuple[npt.NDArray[np.uint64], Ints]:
-    """(hash, where) of every run of so many words inside one text; where: the index of its first word."""
-    size = max(len(words.id) - length + 1, 0)
-    where = np.flatnonzero(text[:size] == text[length - 1 :][:size])
-    hash = np.zeros(len(where), dtype=np.uint64)
-    for step in range(length):
-        hash = (hash ^ (words.id[where + step].astype(np.uint64) + 1)) * np.uint64(0x9E3779B97F4A7C15)
-        hash ^= hash >> np.uint64(29)
-    return hash, where
+def runs(words: Words, length: int) -> Iterator[tuple[npt.NDArray[np.uint64], Ints]]:
+    """(hash, where) of the runs of so many words inside one text, in blocks; where: of its first word."""
+    text, size = words.text, max(len(words.id) - length + 1, 0)
+    for begin in range(0, size, BLOCK):
+        end = min(begin + BLOCK, size)
+        where = begin + np.flatnonzero(text[begin:end] == text[begin + length - 1 : end + length - 1])
+        hash = np.zeros(len(where), dtype=np.uint64)
+        for step in range(length):
+            hash = (hash ^ (words.id[where + step].astype(np.uint64) + 1)) * np.uint64(0x9E3779B97F4A7C15)
+            hash ^= hash >> np.uint64(29)
+        yield hash, where
+
+
+def counter(hash: npt.NDArray[np.uint64], table: int) -> Ints:
+    """The counter of each run."""
+    return (hash & np.uint64(table - 1)).astype(np.int64)
 
 
 def counters(words: Words) -> int:
@@ -89,22 +97,31 @@ def bits(counts: npt.NDArray[np.integer], texts: int) -> Floats:
     return np.asarray(np.maximum(np.log2(texts / np.maximum(counts, 1)), 0), dtype=np.float32)
 
 
-def _anchors(words: Words) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.uint64], Ints]:
-    """(text, hash, count) of the anchors; the count may come out too high where two runs share a counter."""
+def _anchors(words: Words) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.uint64], Floats]:
+    """(text, hash) of the anchors that several texts may have, and the bits of all anchors of each text.
+
+    Counts may come out too high, where two runs share a counter.
+    """
     text = words.text
     rare = int(np.clip(WORK // max(len(words.id), 1), RARE, max(words.texts, RARE)))
     table = counters(words)
     open = np.ones(len(words.id), dtype=bool)
-    found: list[tuple[Ints, npt.NDArray[np.uint64], Ints]] = []
+    total = np.zeros(words.texts)
+    texts, hashes = [np.zeros(0, dtype=np.int32)], [np.zeros(0, dtype=np.uint64)]
     for length in range(1, RUN + 1):
-        hash, where = runs(words, text, length)
-        bucket = (hash & np.uint64(table - 1)).astype(np.int64)
-        count = np.bincount(bucket, minlength=table)[bucket]
-        keep = open[where] & ((count <= rare) | ((length == RUN) & (count * COMMON <= words.texts)))
-        open[where[keep]] = False
-        found.append((where[keep], hash[keep] ^ np.uint64(length), count[keep]))
-    at = np.concatenate([part[0] for part in found])
-    return text[at], np.concatenate([part[1] for part in found]), np.concatenate([part[2] for part in found])
+        counts = np.zeros(table, dtype=np.int32)
+        for hash, _ in runs(words, length):
+            np.add(counts, np.bincount(counter(hash, table), minlength=table), out=counts, casting="unsafe")
+        for hash, where in runs(words, length):
+            count = counts[counter(hash, table)]
+            common = count > rare if length < RUN else count.astype(np.int64) * COMMON > words.texts
+            keep = open[where] & (~common | (count <= rare))
+            where, hash, count = where[keep], hash[keep], count[keep]
+            open[where] = False
+            total += np.bincount(text[where], weights=bits(count, words.texts), minlength=words.texts)
+            texts.append(text[where[count > 1]])
+            hashes.append(hash[count > 1] ^ np.uint64(length))
+    return np.concatenate(texts), np.concatenate(hashes), total.astype(np.float32)
 
 
 def _shared(words: Words) -> tuple[npt.NDArray[np.int32], Ints, Floats, Floats]:
@@ -112,10 +129,7 @@ def _shared(words: Words) -> tuple[npt.NDArray[np.int32], Ints, Floats, Floats]:
 
     A feature in more than RARE texts that is not rare is parted: see _parted.
     """
-    text, hash, count = _anchors(words)
-    total = np.bincount(text, weights=bits(count, words.texts), minlength=words.texts).astype(np.float32)
-    several = count > 1
-    text, hash = text[several], hash[several]
+    text, hash, total = _anchors(words)
     _, feature, count = np.unique(hash, return_inverse=True, return_counts=True)
     several = count[feature] > 1
     text, feature = text[several], feature[several]

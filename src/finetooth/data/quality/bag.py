@@ -37,7 +37,7 @@ BEYOND_MAJORITY = 1 / 3  # of what the most frequent label gets wrong, the bag o
 SUREST = 0.1
 FEWEST_SUREST = 300  # or 30% of the rows, if those are fewer
 TEXT = 4_000  # characters of a text that are read
-SHORT = 400  # characters: longer texts are told apart by their words; letters would take minutes
+SHORT = 400  # characters: longer texts are told apart by their words alone; the rest takes minutes
 READ = {True: 8_000_000, False: 20_000_000}  # characters of all texts that are read, short and long: ~10 s
 WORK = 2e10  # floating-point operations of all fits: ~20 s of one core
 LEAST_ITERATIONS, MOST_ITERATIONS = 16, 50  # on clinc150 16 get within a point of all
@@ -228,16 +228,16 @@ def _judge(
 
 
 def features(texts: Sequence[str], letters: bool, most: int) -> tuple[list[str], Any]:
-    """TF-IDF of words (1-2 grams) and, if letters, of letters within words (3-5 grams); texts in rows.
+    """TF-IDF of words; if letters, also of pairs of words, and of letters within words (3-5 grams).
 
     Only what two texts share, the most frequent `most` of each kind. Returns the words, whose columns come
-    first, and the table. ValueError when the texts share nothing.
+    first, and the table, texts in rows. ValueError when the texts share nothing.
     """
     from scipy import sparse
     from sklearn.feature_extraction.text import TfidfVectorizer
 
     both = {"sublinear_tf": True, "min_df": 2, "max_features": max(1, most // 2), "dtype": np.float32}
-    words = TfidfVectorizer(ngram_range=(1, 2), token_pattern=r"(?u)\b\w+\b|[^\w\s]", **both)
+    words = TfidfVectorizer(ngram_range=(1, 1 + letters), token_pattern=r"(?u)\b\w+\b|[^\w\s]", **both)
     tables = [words.fit_transform(texts)]
     if letters:
         tables.append(TfidfVectorizer(ngram_range=(3, 5), analyzer="char_wb", **both).fit_transform(texts))

@@ -25,6 +25,7 @@ from finetooth.data.quality.anchors import (
     Words,
     bits,
     candidates,
+    counter,
     counters,
     distinct,
     numbered,
@@ -150,15 +151,12 @@ def _features(words: Words) -> Any:
     from scipy.sparse import csr_matrix
 
     text, table = words.text, counters(words)
-    hash, where = runs(words, text, 2)
     width = words.known + table
-    keys = np.concatenate(
-        [
-            text * np.int64(width) + words.id,
-            text[where] * np.int64(width) + words.known + (hash & np.uint64(table - 1)).astype(np.int64),
-        ]
-    )
-    keys = distinct(keys)
+    parts = [distinct(text * np.int64(width) + words.id)]
+    for hash, where in runs(words, 2):
+        parts.append(distinct(text[where] * np.int64(width) + words.known + counter(hash, table)))
+    keys = distinct(np.concatenate(parts))
+    del parts
     column = (keys % width).astype(np.int32)
     starts = np.searchsorted(keys, np.arange(words.texts + 1, dtype=np.int64) * width)
     weight = bits(np.bincount(column, minlength=width), words.texts)[column]
@@ -167,12 +165,15 @@ def _features(words: Words) -> Any:
 
 def _scored(words: Words, texts: Sequence[str], pairs: Ints) -> list[Pair]:
     """The candidates that are near-duplicates, by `inside`, else by `letters`."""
+    from scipy.sparse import csr_matrix
+
     if not len(pairs):
         return []
     features = _features(words)
     total = np.asarray(features.sum(axis=1)).ravel()
-    present = features.copy()
-    present.data[:] = 1
+    present = csr_matrix(
+        (np.ones_like(features.data), features.indices, features.indptr), shape=features.shape
+    )
     shared = np.concatenate(
         [
             np.asarray(features[block[:, 0]].multiply(present[block[:, 1]]).sum(axis=1)).ravel()
