@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gzip
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,7 @@ from scripts_for_tests import load_script
 from finetooth.cli import invoke
 from finetooth.data.render import Renderer
 from finetooth.data.tokens import Tokenizer
+from finetooth.model.api import Model
 from finetooth.rundir import read_json, read_jsonl
 from finetooth.taskfile import load_task
 from finetooth.types import Message
@@ -143,6 +146,16 @@ def test_fifty_steps_of_the_recipe_twice_are_the_same_bits(prepared: Path, tmp_p
     assert weights[0] == weights[1]
 
 
+def test_passages_of_the_corpus_go_on_where_they_were_cut(prepared: Path) -> None:
+    text = " ".join(f"word{n}" for n in range(150))
+    rows = make_instructions.generate(300, seed=1, texts=[text])
+    asked = [row["messages"] for row in rows if row["messages"][-1]["content"].startswith("word")]
+    assert 15 <= len(asked) <= 60
+    for *_, question, answer in asked:
+        assert f"{question['content']} {answer['content']}" in text
+        assert 15 <= len(question["content"].split()) <= 40
+
+
 @pytest.mark.parametrize("stage", ["pretrain", "instruct"])
 def test_the_stages_are_valid_tasks(stage: str) -> None:
     task = load_task(RECIPE / f"{stage}.yaml")
@@ -165,3 +178,17 @@ def test_the_card_totals_the_held_out_texts_only() -> None:
     bar["a"]["bytes"] = 99
     with pytest.raises(ValueError, match="other texts"):
         package.quality_table(measured, bar)
+
+
+def test_one_command_makes_a_packaged_model(prepared: Path, tmp_path: Path) -> None:
+    """From the small corpus, two steps of each training; a second call has nothing left but to package."""
+    build = [sys.executable, str(RECIPE / "build.py"), str(prepared.parent), "--max-steps", "2"]
+    build += ["--staging", str(tmp_path / "staging"), "--out", str(tmp_path / "model")]
+    first = subprocess.run(build, capture_output=True, text=True, check=False)
+    assert first.returncode == 0, first.stderr
+    assert first.stdout.count("\n$ ") == 6
+    card = (tmp_path / "model" / "MODEL_CARD.md").read_text(encoding="utf-8")
+    assert "2 steps of pretraining" in card and "**all of these**" in card and "<!--" not in card
+    assert Model.load(tmp_path / "model").tokenizer is not None
+    again = subprocess.run(build, capture_output=True, text=True, check=False)
+    assert again.returncode == 0 and again.stdout.count("$ ") == 1

@@ -1,13 +1,15 @@
 """Generate milktooth's instruction rows: short chats after which the model follows its template and stops.
 
-    python recipes/milktooth/make_instructions.py --out .staging/milktooth/instructions.jsonl
+    python recipes/milktooth/make_instructions.py --text .staging/milktooth/train.jsonl \
+        --out .staging/milktooth/instructions.jsonl
 
 Each row is {"messages": [...]} of one kind of exercise below, filled by the seed from vocabulary.py and
 messages.jsonl (2,315 messages to an invented shop, each with the team it is for). No row of any evaluation
 set or example is used, and none of the exercises is a task that finetooth's results are shown on.
 The kinds: choose a label from a list, with and without demonstrations in earlier turns; the team of a
 message; sentiment; copy; extract; answer from a sentence; yes or no; odd one out; opposites; change of case;
-first or last word; categories; small talk.
+first or last word; categories; small talk. With --text, one row in ten goes on with a passage of the corpus
+(passages.py), so that the text is not forgotten over the chats.
 """
 
 from __future__ import annotations
@@ -15,9 +17,10 @@ from __future__ import annotations
 import argparse
 import json
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import passages
 from vocabulary import (
     ADJECTIVES,
     CATEGORIES,
@@ -252,13 +255,19 @@ def messages(chat: Chat) -> list[dict[str, str]]:
     return said
 
 
-def generate(rows: int, seed: int) -> list[dict[str, object]]:
-    """`rows` different chats, drawn with the weights of KINDS; the seed decides all of them."""
+def generate(rows: int, seed: int, texts: Sequence[str] = ()) -> list[dict[str, object]]:
+    """`rows` different chats, drawn with the weights of KINDS; the seed decides all of them.
+
+    texts: passages, for one row in ten.
+    """
     rng = random.Random(seed)
     kinds, weights = zip(*KINDS, strict=True)
     seen: dict[str, None] = {}
     for _ in range(50 * rows):
-        chat = messages(rng.choices(kinds, weights)[0](rng))
+        if texts and rng.random() < 0.1:
+            chat = messages(passages.go_on(rng, rng.choice(texts)))
+        else:
+            chat = messages(rng.choices(kinds, weights)[0](rng))
         seen.setdefault(json.dumps({"messages": chat}, ensure_ascii=False))
         if len(seen) == rows:
             break
@@ -269,10 +278,13 @@ def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--out", type=Path, default=Path(".staging/milktooth/instructions.jsonl"))
+    parser.add_argument("--text", type=Path, help="rows of the corpus, as prepare.py wrote them")
     parser.add_argument("--rows", type=int, default=6000)
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
-    lines = [json.dumps(row, ensure_ascii=False) + "\n" for row in generate(options.rows, options.seed)]
+    texts = passages.drawn(options.text, options.seed) if options.text else []
+    rows = generate(options.rows, options.seed, texts)
+    lines = [json.dumps(row, ensure_ascii=False) + "\n" for row in rows]
     options.out.parent.mkdir(parents=True, exist_ok=True)
     options.out.write_text("".join(lines), encoding="utf-8")
     print(f"{len(lines)} rows in {options.out}")

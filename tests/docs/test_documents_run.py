@@ -1,10 +1,9 @@
 """Every command and program in the README and in docs/ runs as it stands, in order, one test a document.
 
-A document runs in a directory of its own, which sees src/, benchmarks/ and the Makefile of the checkout, and
-a copy of tests/docs/files. To keep it short, `run` and `train` get the flags in SHORT after a task file, and
-`ft.run` gets the same as overrides; nothing else is changed. `make TARGET` runs the finetooth commands that
-`make --dry-run` prints: what it installs is tested by the gate itself.
-"""
+A document runs in a directory of its own, which sees src/, examples/, benchmarks/ and the Makefile of the
+checkout, and a copy of tests/docs/files. To keep it short, `run` and `train` get the flags in SHORT after a
+task file, and `ft.run` gets the same as overrides; nothing else is changed. `make TARGET` runs the
+finetooth commands that `make --dry-run` prints: what it installs is tested by the gate itself."""
 
 from __future__ import annotations
 
@@ -84,7 +83,7 @@ def run_block(block: Block, folder: Path) -> None:
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """What a reader of the document has in front of them."""
-    for name in ("src", "benchmarks", "Makefile"):
+    for name in ("src", "examples", "benchmarks", "Makefile"):
         (tmp_path / name).symlink_to(ROOT / name)
     shutil.copytree(Path(__file__).parent / "files", tmp_path, dirs_exist_ok=True)
     return tmp_path

@@ -82,7 +82,7 @@ def _inner(model: Model) -> list[Tensor]:
 
 def mean_gradient(optimizer: torch.optim.Optimizer, weight: Tensor) -> Tensor:
     """The running mean of a weight's gradient, once a step has been taken."""
-    kept = optimizer.state[weight]
+    kept: Mapping[str, Tensor] = optimizer.state[weight]
     return kept["exp_avg" if "exp_avg" in kept else "momentum_buffer"]  # AdamW's and Muon's names
 
 
