@@ -25,6 +25,7 @@ ROW_TOKENS = 64
 
 prepare = load_script("recipes/milktooth/prepare.py")
 make_instructions = load_script("recipes/milktooth/make_instructions.py")
+measure = load_script("recipes/milktooth/measure.py")
 package = load_script("recipes/milktooth/package.py")
 
 
@@ -161,6 +162,21 @@ def test_the_stages_are_valid_tasks(stage: str) -> None:
     task = load_task(RECIPE / f"{stage}.yaml")
     assert task.train.adapter == "none" and task.train.patience is None
     assert Path(str(task.data.train)).name in ("train.jsonl", "instructions.jsonl")
+
+
+def test_measured_text_is_joined_up_to_a_row_and_every_byte_counts(tmp_path: Path) -> None:
+    model = Model.load("milktooth")
+    assert model.tokenizer is not None
+    text = "".join(f"Line {n} of a text, naïve and not long.\n" for n in range(30)) + "word " * 100 + "\n"
+    (tmp_path / "a.txt").write_text(text, encoding="utf-8")
+    (tmp_path / "a.txt.gz").write_bytes(gzip.compress(text.encode()))
+    found, size = measure.rows(tmp_path / "a.txt", model, 64)
+    assert size == len(text.encode()) and max(map(len, found)) <= 64 and len(found) < 20
+    assert "".join(model.tokenizer.decode(row.tokens[1:].tolist()) for row in found) == text
+    packed, packed_size = measure.rows(tmp_path / "a.txt.gz", model, 64)
+    assert packed_size == size and [row.tokens.tolist() for row in packed] == [
+        row.tokens.tolist() for row in found
+    ]
 
 
 def test_the_card_totals_the_held_out_texts_only() -> None:

@@ -66,9 +66,15 @@ def compute(staging: Path) -> str:
 
 
 def run(command: list[str]) -> None:
-    """Run a stage; end with its exit code when it fails."""
+    """Run a stage; end with its exit code when it fails. Ctrl-C is the stage's: it saves, then ends."""
     print(f"$ {join(command)}", flush=True)
-    code = subprocess.run(command, check=False).returncode
+    stage = subprocess.Popen(command)
+    while True:
+        try:
+            code = stage.wait()
+            break
+        except KeyboardInterrupt:  # subprocess.run would kill the stage a quarter of a second later
+            continue
     if code:
         raise SystemExit(code)
 

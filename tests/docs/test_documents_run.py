@@ -3,7 +3,8 @@
 A document runs in a directory of its own, which sees src/, examples/, benchmarks/ and the Makefile of the
 checkout, and a copy of tests/docs/files. To keep it short, `run` and `train` get the flags in SHORT after a
 task file, and `ft.run` gets the same as overrides; nothing else is changed. `make TARGET` runs the
-finetooth commands that `make --dry-run` prints: what it installs is tested by the gate itself."""
+finetooth commands that `make --dry-run` prints: what it installs is tested by the gate itself.
+"""
 
 from __future__ import annotations
 

@@ -87,7 +87,7 @@ def mean_gradient(optimizer: torch.optim.Optimizer, weight: Tensor) -> Tensor:
 
 
 def state(model: Model, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """The optimizer's tensors, on the CPU, as NAME/exp_avg, NAME/exp_avg_sq and NAME/step."""
+    """The optimizer's tensors, on the CPU: NAME/exp_avg, exp_avg_sq and step, or NAME/momentum_buffer."""
     return {
         f"{name}/{key}": tensor.detach().cpu().clone()
         for name, weight in model.named_trainable().items()
