@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
+import json
 import random
+import re
+from dataclasses import replace
+from pathlib import Path
 
 from data.quality import planted
 
-from finetooth.config import DataConfig
+from finetooth.commands import check
+from finetooth.config import DataConfig, Task
+from finetooth.data.quality.bag import judged
 from finetooth.data.quality.findings import EVIDENCE, Edit, Finding, View
-from finetooth.data.quality.pairs import conflicting_answers, difference, duplicates, near_duplicates
+from finetooth.data.quality.pairs import (
+    conflicting_answers,
+    difference,
+    duplicates,
+    looked,
+    near_duplicates,
+)
 from finetooth.types import Answer, Example, Message
 
 TEXTS = planted.texts(2000, seed=4, least=1, most=3)
@@ -42,8 +54,10 @@ def test_copies_are_found_exactly_and_the_later_ones_are_to_drop() -> None:
     assert finding.edits == tuple(Edit(f"c{k}", "drop") for k in range(40))
     assert finding.severity == "review"
     assert "40 of 2041 train rows" in finding.says
-    (few,) = duplicates(view([*CLEAN, *copies[:3]]))
+    assert finding.facts["sizes"] == {"2": 40}
+    (few,) = duplicates(view([*CLEAN, *copies[:3], *(replace(copies[0], id=id) for id in "ab")]))
     assert few.severity == "info"
+    assert few.facts["sizes"] == {"2": 2, "4": 1}
 
 
 def test_a_copy_on_another_side_is_no_duplicate() -> None:
@@ -72,6 +86,33 @@ def test_near_copies_are_found_in_clusters_the_largest_first() -> None:
     assert finding.hits[2].evidence.endswith("”") and "only here" in finding.hits[2].evidence
     assert all(len(hit.evidence) <= EVIDENCE for hit in finding.hits)
     assert not finding.edits
+    sizes = finding.facts["sizes"]
+    assert sizes["5"] == 1 and sum(int(size) * count for size, count in sizes.items()) == len(finding.hits)
+
+
+def test_the_page_draws_the_groups_by_size(tmp_path: Path) -> None:
+    """Three copies of one row, two of another, and a near copy: 2 groups of 2 and 1 of 3 are 7 rows."""
+    texts = [*TEXTS[:40], TEXTS[0], TEXTS[0], TEXTS[1], f"{max(TEXTS[2:40], key=len)} truly"]
+    rows = [{"text": text, "label": "yes" if len(text) % 2 else "no"} for text in texts]
+    rows[-1]["label"] = next(row["label"] for row in rows if rows[-1]["text"].startswith(row["text"]))
+    file = tmp_path / "rows.jsonl"
+    file.write_text("\n".join(map(json.dumps, rows)))
+    data = {"train": str(file), "validation": 0, "test": 0}
+    report = check.run(Task.model_validate({"data": data}), tmp_path / "run")
+    assert report.page is not None
+    drawn = re.search(r'aria-label="Rows in groups of copies.*?</svg>', report.page.read_text(), re.DOTALL)
+    assert drawn and re.findall(r">(\d+(?: rows)?)</text>", drawn[0]) == ["2 rows", "4", "3 rows", "3"]
+
+
+def test_views_share_nothing_with_each_other() -> None:
+    """A view of other rows, even one made from the first, is looked at anew; equal views stay equal."""
+    first = view([*CLEAN[:50], planted.row("c", TEXTS[0] + " now", CLEAN[0].target)])
+    second = replace(first, sides={"train": CLEAN[:50]})
+    assert looked(first) is looked(first)
+    assert [len(looked(one).pairs) for one in (first, second)] == [1, 0]
+    labels = {"train": CLEAN}
+    assert isinstance(judged(first), str) and not isinstance(judged(replace(first, sides=labels)), str)
+    assert first == replace(first)
 
 
 def test_near_copies_with_other_answers_are_other_questions() -> None:

@@ -16,7 +16,6 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -145,11 +144,15 @@ class Judged:
 
 
 def judged(view: View) -> Judged | str:
-    """What a bag of words says of the training rows' labels; or in words why it says nothing.
+    """What a bag of words says of the training rows' labels, found once; or in words why it says nothing.
 
-    The same rows are not judged twice in a row. Rows of labels with fewer than FEWEST_OF_LABEL rows are left
-    out; of a large set a sample is read, chosen by the ids of its rows and the seed.
+    Rows of labels with fewer than FEWEST_OF_LABEL rows are left out; of a large set a sample is read, chosen
+    by the ids of its rows and the seed.
     """
+    return view.once("judged labels", lambda: _judged(view))
+
+
+def _judged(view: View) -> Judged | str:
     train = view.sides.get("train", ())
     counts = Counter(example.target for example in train)
     texts = [question(example)[:TEXT] for example in train]
@@ -167,10 +170,10 @@ def judged(view: View) -> Judged | str:
     space = np.cumsum([len(texts[at]) for at in order])
     kept = sorted(order[: max(FEWEST_ROWS, int(np.searchsorted(space, READ[short], "right")))])
     return _judge(
-        tuple(kept),
-        tuple(texts[at] for at in kept),
-        tuple(train[at].target for at in kept),
-        tuple(_keys([train[at] for at in kept])),
+        kept,
+        [texts[at] for at in kept],
+        [train[at].target for at in kept],
+        _keys([train[at] for at in kept]),
         short,
         len(rows),
         view.seed,
@@ -190,12 +193,11 @@ def sketch(text: str) -> str:
     return re.sub(r"[\W\d_]+", " ", plain).strip() or plain
 
 
-@lru_cache(maxsize=1)
 def _judge(
-    rows: tuple[int, ...],
-    texts: tuple[str, ...],
-    labels: tuple[str, ...],
-    keys: tuple[str, ...],
+    rows: Sequence[int],
+    texts: Sequence[str],
+    labels: Sequence[str],
+    keys: Sequence[str],
     short: bool,
     total: int,
     seed: int,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +18,7 @@ SEVERITIES: tuple[Severity, ...] = ("block", "review", "info")
 EVIDENCE = 200  # characters of evidence a hit keeps
 LISTED = 5  # rows that a finding's message names
 Embed = Callable[[Sequence[str]], npt.NDArray[np.float32]]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +102,7 @@ class View:
     sides: train, validation and test, after cleaning; few-shot examples are drawn from train. brought: the
     sides that the user brought as files of their own (their split is not finetooth's). format: as read.
     embed: texts -> (texts, D) vectors of the base model, where a command hands one in. step: told how far a
-    long rule is, (done, of all).
+    long rule is, (done, of all). cache: what rules share, see `once`; a view made from another has its own.
     """
 
     sides: Mapping[str, Sequence[Example]]
@@ -111,6 +112,14 @@ class View:
     brought: frozenset[str] = frozenset()
     embed: Embed | None = None
     step: Callable[[int, int], None] = lambda done, total: None
+    cache: dict[str, Any] = field(default_factory=dict, init=False, compare=False, repr=False)
+
+    def once(self, name: str, compute: Callable[[], T]) -> T:
+        """What `compute` gives, the first time; the same object from then on, whoever asks for this name."""
+        if name not in self.cache:
+            self.cache[name] = compute()
+        found: T = self.cache[name]
+        return found
 
     def rows(self) -> Iterator[tuple[str, Example]]:
         """All rows with their sides, train first."""

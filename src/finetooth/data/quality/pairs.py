@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from finetooth.data.examples import normalise, normalised_context
@@ -30,17 +30,22 @@ class Looked:
     pairs: list[Pair]
 
 
-_last: list[tuple[View, Looked]] = []  # three rules ask for the pairs of one view: they are found once
-
-
 def looked(view: View) -> Looked:
-    """The rows and pairs of a view; the last view's are remembered."""
-    if not _last or _last[0][0] is not view:
-        rows = list(view.rows())
-        number = {side: position for position, side in enumerate(view.sides)}
-        texts = [question(example) for _, example in rows]
-        _last[:] = [(view, Looked(rows, pairs_of(texts, [number[side] for side, _ in rows], view.step)))]
-    return _last[0][1]
+    """The rows and pairs of a view, found once."""
+    return view.once("pairs", lambda: _looked(view))
+
+
+def _looked(view: View) -> Looked:
+    rows = list(view.rows())
+    number = {side: position for position, side in enumerate(view.sides)}
+    texts = [question(example) for _, example in rows]
+    return Looked(rows, pairs_of(texts, [number[side] for side, _ in rows], view.step))
+
+
+def sizes(groups: Iterable[int]) -> dict[str, int]:
+    """How many groups of rows there are of each size."""
+    counts = Counter(groups)
+    return {str(size): counts[size] for size in sorted(counts)}
 
 
 def agree(one: Example, other: Example, labelled: bool) -> bool:
@@ -86,6 +91,7 @@ def duplicates(view: View) -> Iterator[Finding]:
                 shares[side] = shares.get(side, 0) + 1
     if not hits:
         return
+    copies = Counter(hit.other for hit in hits)
     most = max(count / len(view.sides[side]) for side, count in shares.items())
     where = ", ".join(
         f"{count} of {len(view.sides[side])} {side} rows ({count / len(view.sides[side]):.1%})"
@@ -99,7 +105,7 @@ def duplicates(view: View) -> Iterator[Finding]:
         tuple(hits),
         "data.clean: [dedupe] or --fix keeps the first of each.",
         tuple(Edit(hit.id, "drop") for hit in hits),
-        {"rows": len(hits), "by_side": shares},
+        {"rows": len(hits), "by_side": shares, "sizes": sizes(1 + count for count in copies.values())},
     )
 
 
@@ -128,7 +134,7 @@ def near_duplicates(view: View) -> Iterator[Finding]:
         tuple(hits),
         "Look at the largest groups. Where rows came from one form or were generated, keep a few of each; "
         "where people really ask that way, leave them.",
-        facts={"clusters": len(clusters), "rows": len(hits), "sizes": [len(one) for one in clusters[:20]]},
+        facts={"clusters": len(clusters), "rows": len(hits), "sizes": sizes(map(len, clusters))},
     )
 
 
