@@ -15,7 +15,7 @@ import traceback
 from collections.abc import Sequence
 from pathlib import Path
 from shlex import quote
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
@@ -26,9 +26,6 @@ from finetooth.failures import CLOSED, DONE, explain
 from finetooth.flags import Verb, given_keys, takes_keys
 from finetooth.taskfile import load_task
 from finetooth.verbs import console, finish, follow_unless, out_option, run_directory, takes_output
-
-if TYPE_CHECKING:
-    pass
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -78,7 +75,7 @@ def group(context: click.Context) -> None:
 @click.argument("path", metavar="DATA|TASK", type=Place())
 @click.option("--out", type=Place(), metavar="DIR", help="Where data/report.html goes [runs/NAME].")
 @click.option("--fix", is_flag=True, help="Write what can safely be fixed as a new file, with a patch.")
-@click.option("--label-queue", type=int, metavar="N", help="Write the N rows most worth a second look.")
+@click.option("--label-queue", type=click.IntRange(1), metavar="N", help="Write the N rows most worth a second look.")
 @takes_output
 @takes_keys
 def check(

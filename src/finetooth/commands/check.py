@@ -21,6 +21,7 @@ from finetooth.data.quality import fix as fixing
 from finetooth.data.quality.findings import Embed, Finding, View, stopping
 from finetooth.data.quality.fix import Fixed
 from finetooth.data.quality.inspect import inspect, ordered, require_known
+from finetooth.data.quality.leaks import NOT_CHECKED
 from finetooth.data.quality.lengths import in_tokens
 from finetooth.data.quality.queue import label_queue
 from finetooth.data.render import Renderer
@@ -38,7 +39,8 @@ if TYPE_CHECKING:
 @dataclass(frozen=True, slots=True)
 class CheckReport:
     """What `check` found. findings: worst first; allowed: rules whose blocks do not stop (data.allow);
-    labels: label -> rows per side. page: where the report was written, if it was.
+    labels: label -> rows per side. page: where the report was written, if it was; queue: how many rows
+    --label-queue wrote.
     """
 
     name: str
@@ -66,6 +68,19 @@ class CheckReport:
         """Whether the data is fit to train on."""
         return not stopping(self.findings, self.allowed)
 
+    @property
+    def overruled(self) -> list[str]:
+        """Rules that found what blocks and were allowed."""
+        stops = stopping(self.findings, self.allowed)
+        blocks = [one.rule for one in self.findings if one.severity == "block" and one not in stops]
+        return list(dict.fromkeys(blocks))
+
+    @property
+    def not_checked(self) -> list[str]:
+        """What this check left out, in sentences."""
+        paraphrase = [NOT_CHECKED] if self.view.embed is None else []
+        return paraphrase + ([] if self.tokens else ["Lengths were not counted: no tokenizer was at hand."])
+
     def to_json(self) -> dict[str, Any]:
         """The report as plain JSON values; the rows of the findings are in findings.jsonl."""
         return {
@@ -80,7 +95,8 @@ class CheckReport:
             "cleaned": [step.to_json() for step in self.data.cleaned],
             "samples": [sample.to_json() for sample in self.samples],
             "findings": [_summary(finding) for finding in self.findings],
-            "allowed": self.allowed,
+            "allowed": self.overruled,
+            "not_checked": self.not_checked,
             "problems": self.problems,
             "notes": self.notes,
             "report": None if self.page is None else str(self.page),
@@ -99,7 +115,9 @@ class CheckReport:
             for one in self.fixed
         ]
         if self.queue is not None and self.page is not None:
-            told.append(f"Look again at: {self.page.with_name('label_queue.jsonl')} ({self.queue:,} rows)")
+            path = self.page.with_name("label_queue.jsonl")
+            few = "No row to look at again: that takes rows with labels, and enough of them to judge by."
+            told.append(f"Look again at: {path} ({self.queue:,} rows)" if self.queue else few)
         for line in told:
             console.print(line, highlight=False, markup=False, soft_wrap=True)
 
@@ -171,7 +189,7 @@ def run_and_write(
         report = write(run(task, step=step), folder)
     if fix:
         edits = [edit for finding in report.findings for edit in finding.edits]
-        report = replace(report, fixed=fixing.fix(task.data, edits, folder / "data" / "fixed"))
+        report = replace(report, fixed=fixing.fix(task.data, edits, folder / workspace.FIXED))
     if queue is not None:
         hits = label_queue(report.view, queue)
         write_jsonl(folder / "data" / "label_queue.jsonl", (asdict(hit) for hit in hits))
@@ -179,14 +197,15 @@ def run_and_write(
     return report
 
 
-def passed(task: Task, path: Path) -> Assembled | None:
+def passed(task: Task, path: Path, console: Console) -> Assembled | None:
     """The data of a new run behind the gate; None where it is written already. DataError for a block."""
     if (path / "data" / "split.json").is_file():
         return None
-    report = run(task, path)
+    with rule_bar(console) as step:
+        report = run(task, path, step=step)
     if report.ok:
         return report.data
-    more = f"Every finding with its rows: {report.page}\nTo look again: finetooth check TASK"
+    more = f"Every finding with its rows: {report.page}\nTo look closer: finetooth check TASK"
     raise DataError("\n".join([*report.problems, more]))
 
 

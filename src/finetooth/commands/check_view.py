@@ -129,6 +129,8 @@ def _verdict(report: CheckReport) -> Table:
         if said == "block":
             said = "allowed" if finding.rule in report.allowed else "NO"
         grid.add_row(_text(said, style=COLOURS[finding.severity]), _finding(finding))
+    for words in report.not_checked:
+        grid.add_row(_text("note", style="dim"), _text(words))
     if report.ok:
         grid.add_row(_text("OK", style="bold green"), _text("The data is fit to train on."))
     return grid

@@ -18,9 +18,8 @@ ROWS = 100  # of a finding, on the page; all of them are in findings.jsonl
 LABELS = 30
 REJECTED = 50
 COPIES = ("duplicate", "near-duplicate")
-NOT_CHECKED = [
+NEVER_CHECKED = [
     "Whether the answers are true: no rule knows the world.",
-    "Paraphrases: rows that say the same in other words are found only where words are shared.",
     "What the base model has read before: that cannot be told from outside.",
 ]
 
@@ -33,19 +32,19 @@ def render(report: CheckReport) -> str:
 def gather(report: CheckReport) -> dict[str, Any]:
     """What the template needs."""
     stops = stopping(report.findings, report.allowed)
-    broken = [one.rule for one in report.findings if one.severity == "block" and one not in stops]
     counts = Counter(finding.severity for finding in report.findings)
+    doubts = counts["review"] or report.overruled
     return {
         "name": report.name,
         "source": report.source,
         "model": report.model if report.tokens else "",
         "format": report.data.format,
         "total": report.data.total,
-        "kind": "worse" if stops else "not-proven" if counts["review"] or broken else "better",
-        "badge": "blocked" if stops else "a look is worth it" if counts["review"] or broken else "fit",
+        "kind": "worse" if stops else "not-proven" if doubts else "better",
+        "badge": "blocked" if stops else "a look is worth it" if doubts else "fit",
         "headline": _headline(stops),
         "lead": _lead(counts),
-        "allowed": list(dict.fromkeys(broken)),
+        "allowed": report.overruled,
         "counts": _counts(report),
         "findings": [_shown(one, report.allowed) for one in report.findings],
         "tokens": _tokens(report),
@@ -54,7 +53,7 @@ def gather(report: CheckReport) -> dict[str, Any]:
         "cleaned": [_step(step) for step in report.data.cleaned],
         "rejected": _rejected(report),
         "notes": report.notes,
-        "unchecked": [*NOT_CHECKED, *([] if report.tokens else ["Lengths: no tokenizer was at hand."])],
+        "unchecked": [*report.not_checked, *NEVER_CHECKED],
     }
 
 

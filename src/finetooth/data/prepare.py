@@ -134,7 +134,7 @@ def assemble(task: Task) -> Assembled:
     sides = split(examples["train"], keys.keys, task.seed, shares["test"], shares["validation"])
     late = clean(sides["train"], [one for one in asked if one.name == "balance"], task.seed)
     sides |= {"train": late.examples} | {side: rows for side, rows in examples.items() if side != "train"}
-    findings = [one for part in parts for one in _broken(part)] + list(_leaks(sides, config))
+    findings = [one for side in parsed for part in parsed[side] for one in _broken(side, part)] + list(_leaks(sides, config))
     if not stopping(findings, config.allow):
         _require_rows(config, sides)
     return Assembled(
@@ -223,7 +223,7 @@ def with_ids(parts: Sequence[Sequence[Example]]) -> list[list[Example]]:
     return result
 
 
-def _broken(part: Parsed) -> Iterator[Finding]:
+def _broken(side: str, part: Parsed) -> Iterator[Finding]:
     """A block when more than 1% of a file's rows are broken."""
     if len(part.rejected) <= MOST_BROKEN * part.total:
         return
@@ -234,7 +234,7 @@ def _broken(part: Parsed) -> Iterator[Finding]:
         "block",
         f"{part.rejected[0].file}: {len(part.rejected)} of {part.total} rows are broken, more than "
         f"{MOST_BROKEN:.0%}.",
-        tuple(Hit("", f"{row.file}, line {row.line}", "", row.reason) for row in part.rejected),
+        tuple(Hit("", f"{row.file}, line {row.line}", side, row.reason) for row in part.rejected),
         f"Repair or remove them{hint}.",
     )
 
