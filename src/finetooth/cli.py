@@ -75,7 +75,9 @@ def group(context: click.Context) -> None:
 @click.argument("path", metavar="DATA|TASK", type=Place())
 @click.option("--out", type=Place(), metavar="DIR", help="Where data/report.html goes [runs/NAME].")
 @click.option("--fix", is_flag=True, help="Write what can safely be fixed as a new file, with a patch.")
-@click.option("--label-queue", type=click.IntRange(1), metavar="N", help="Write the N rows most worth a second look.")
+@click.option(
+    "--label-queue", type=click.IntRange(1), metavar="N", help="Write the N rows most worth a second look."
+)
 @takes_output
 @takes_keys
 def check(

@@ -78,7 +78,9 @@ def test_broken_rows_and_leaks_are_a_no_with_ids_and_lines(tokenizer_dir: Path) 
     assert "9 of 309 rows are broken" in text and "train rows, line 301: text is empty" in text
     assert "and 4 more" in text  # of nine rows
     assert "2 of 2 test rows repeat a row (or a group) of another side" in text
-    assert re.search(r"test \w+-2 \(rows, line 2\): the same question as train \w+ \(rows, line 2\)", one_line(report))
+    assert re.search(
+        r"test \w+-2 \(rows, line 2\): the same question as train \w+ \(rows, line 2\)", one_line(report)
+    )
     assert text.count("NO ") == 2 and "OK" not in text
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 class CheckReport:
     """What `check` found. findings: worst first; allowed: rules whose blocks do not stop (data.allow);
     labels: label -> rows per side. page: where the report was written, if it was; queue: how many rows
-    --label-queue wrote.
+    --label-queue wrote, fixed: what --fix wrote, None where it was not asked for.
     """
 
     name: str
@@ -55,7 +55,7 @@ class CheckReport:
     samples: list[Sample]
     view: View
     page: Path | None = None
-    fixed: list[Fixed] = field(default_factory=list)
+    fixed: list[Fixed] | None = None
     queue: int | None = None
 
     @property
@@ -100,7 +100,7 @@ class CheckReport:
             "problems": self.problems,
             "notes": self.notes,
             "report": None if self.page is None else str(self.page),
-            "fixed": [str(one.fixed) for one in self.fixed],
+            "fixed": [str(one.fixed) for one in self.fixed or []],
             "label_queue": self.queue,
         }
 
@@ -109,17 +109,6 @@ class CheckReport:
         from finetooth.commands.check_view import show
 
         show(self, console)
-        told = [f"Report: {self.page}"] if self.page is not None else []
-        told += [
-            f"Fixed: {one.fixed} ({one.changed:,} rows changed, {one.dropped:,} dropped), patch {one.patch}"
-            for one in self.fixed
-        ]
-        if self.queue is not None and self.page is not None:
-            path = self.page.with_name("label_queue.jsonl")
-            few = "No row to look at again: that takes rows with labels, and enough of them to judge by."
-            told.append(f"Look again at: {path} ({self.queue:,} rows)" if self.queue else few)
-        for line in told:
-            console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
 def run(

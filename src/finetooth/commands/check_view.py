@@ -39,6 +39,22 @@ def show(report: CheckReport, console: Console) -> None:
     for part in parts:
         console.print()
         console.print(part)
+    for line in _written(report):
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
+def _written(report: CheckReport) -> Iterator[str]:
+    """Which files were written; why one that was asked for was not."""
+    if report.page is not None:
+        yield f"Report: {report.page}"
+    for one in report.fixed or []:
+        yield f"Fixed: {one.fixed} ({one.changed:,} rows changed, {one.dropped:,} dropped), patch {one.patch}"
+    if report.fixed == []:
+        yield "Nothing was found that can safely be fixed."
+    if report.queue and report.page is not None:
+        yield f"Look again at: {report.page.with_name('label_queue.jsonl')} ({report.queue:,} rows)"
+    if report.queue == 0:
+        yield "No row to look at again: that takes rows with labels, and enough of them to judge by."
 
 
 def _text(value: str, style: str = "") -> Text:
@@ -125,7 +141,7 @@ def _verdict(report: CheckReport) -> Table:
     for note in report.notes:
         grid.add_row(_text("note", style="dim"), _text(note))
     for finding in reversed(report.findings):
-        said = finding.severity
+        said: str = finding.severity
         if said == "block":
             said = "allowed" if finding.rule in report.allowed else "NO"
         grid.add_row(_text(said, style=COLOURS[finding.severity]), _finding(finding))

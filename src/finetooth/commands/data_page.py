@@ -32,7 +32,7 @@ def render(report: CheckReport) -> str:
 def gather(report: CheckReport) -> dict[str, Any]:
     """What the template needs."""
     stops = stopping(report.findings, report.allowed)
-    counts = Counter(finding.severity for finding in report.findings)
+    counts = Counter[str](finding.severity for finding in report.findings)
     doubts = counts["review"] or report.overruled
     return {
         "name": report.name,

@@ -134,7 +134,8 @@ def assemble(task: Task) -> Assembled:
     sides = split(examples["train"], keys.keys, task.seed, shares["test"], shares["validation"])
     late = clean(sides["train"], [one for one in asked if one.name == "balance"], task.seed)
     sides |= {"train": late.examples} | {side: rows for side, rows in examples.items() if side != "train"}
-    findings = [one for side in parsed for part in parsed[side] for one in _broken(side, part)] + list(_leaks(sides, config))
+    findings = [one for side, found in parsed.items() for part in found for one in _broken(side, part)]
+    findings += _leaks(sides, config)
     if not stopping(findings, config.allow):
         _require_rows(config, sides)
     return Assembled(
