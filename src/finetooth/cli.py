@@ -78,10 +78,18 @@ def group(context: click.Context) -> None:
 @click.option(
     "--label-queue", type=click.IntRange(1), metavar="N", help="Write the N rows most worth a second look."
 )
+@click.option("--embed", is_flag=True, help="Also compare the sides by the model's vectors. Loads the model.")
 @takes_output
 @takes_keys
 def check(
-    path: Path, out: Path | None, fix: bool, label_queue: int | None, as_json: bool, quiet: bool, **flags: Any
+    path: Path,
+    out: Path | None,
+    fix: bool,
+    label_queue: int | None,
+    embed: bool,
+    as_json: bool,
+    quiet: bool,
+    **flags: Any,
 ) -> int:
     """Show what is in the data, what is wrong with it, and what would be trained on.
 
@@ -97,7 +105,7 @@ def check(
         raise ConfigError(f"{path}: a run directory, no data. What is in it: finetooth report {path}")
     is_task = path.suffix in TASK_FILES
     task = load_task(path if is_task else {"name": path.stem, "data": {"train": str(path)}}, overrides)
-    report = command.run_and_write(task, out, console(quiet), fix, label_queue)
+    report = command.run_and_write(task, out, console(quiet), fix, label_queue, embed)
     then = follow.after_check(path, is_task, report.data.format, report.ok, overrides)
     return finish(report, as_json, *follow_unless(quiet, then))
 

@@ -1,6 +1,6 @@
 """`finetooth check`: what is in the data, what would be trained on, and whether the gates let it through.
 
-Neither torch nor transformers is imported.
+Neither torch nor transformers is imported, but for --embed.
 """
 
 from __future__ import annotations
@@ -164,18 +164,24 @@ def write(report: CheckReport, out: Path) -> CheckReport:
 
 
 def run_and_write(
-    task: Task, out: Path | None, console: Console, fix: bool = False, queue: int | None = None
+    task: Task,
+    out: Path | None,
+    console: Console,
+    fix: bool = False,
+    queue: int | None = None,
+    embed: bool = False,
 ) -> CheckReport:
     """`finetooth check`: the report, written to `out` (runs/NAME), with a bar while the rules look.
 
     fix: also write what Edits can mend (quality.fix) to data/fixed there. queue: also write so many rows to
-    look at again to data/label_queue.jsonl. A directory that holds a run is left alone: ConfigError.
+    look at again to data/label_queue.jsonl. embed: load the task's model, which brings torch, and compare the
+    sides by its vectors too. A directory that holds a run is left alone: ConfigError.
     """
     folder = workspace.run_path(task, out)
     if (folder / workspace.CONFIG).is_file():
         raise ConfigError(f"{folder} holds a run, with its own data/report.html. --out DIR writes elsewhere.")
     with rule_bar(console) as step:
-        report = write(run(task, step=step), folder)
+        report = write(run(task, step=step, embed=_embedder(task.model) if embed else None), folder)
     if fix:
         edits = [edit for finding in report.findings for edit in finding.edits]
         report = replace(report, fixed=fixing.fix(task.data, edits, folder / workspace.FIXED))
@@ -184,6 +190,12 @@ def run_and_write(
         write_jsonl(folder / "data" / "label_queue.jsonl", (asdict(hit) for hit in hits))
         report = replace(report, queue=len(hits))
     return report
+
+
+def _embedder(model: str) -> Embed:
+    from finetooth.commands.vectors import embedder
+
+    return embedder(model)
 
 
 def passed(task: Task, path: Path, console: Console) -> Assembled | None:
