@@ -175,9 +175,12 @@ def run_and_write(
 
     fix: also write what Edits can mend (quality.fix) to data/fixed there. queue: also write so many rows to
     look at again to data/label_queue.jsonl. embed: load the task's model, which brings torch, and compare the
-    sides by its vectors too. A directory that holds a run is left alone: ConfigError.
+    sides by its vectors too. A run's own data/report.html is left alone: the report then goes to
+    runs/NAME-check, and `out` must be another directory (ConfigError).
     """
     folder = workspace.run_path(task, out)
+    if out is None and (folder / workspace.CONFIG).is_file():
+        folder = folder.with_name(f"{folder.name}-check")
     if (folder / workspace.CONFIG).is_file():
         raise ConfigError(f"{folder} holds a run, with its own data/report.html. --out DIR writes elsewhere.")
     with rule_bar(console) as step:
