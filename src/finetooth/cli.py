@@ -91,7 +91,7 @@ def check(
     quiet: bool,
     **flags: Any,
 ) -> int:
-    """Show what is in the data, what is wrong with it, and what would be trained on.
+    """Show what is in the data, and what is wrong with it.
 
     Counts, lengths in tokens, three rows with the scored tokens marked, and findings. data/report.html and
     findings.jsonl have all of them, with every row. DATA is a file of examples, TASK a .yaml or .toml file.

@@ -65,6 +65,7 @@ def finish(report: Report, as_json: bool, *follow: str) -> int:
 
 
 def follow_unless(quiet: bool, *lines: str) -> tuple[str, ...]:
+    """The lines for `finish`, or none where --quiet was given."""
     return () if quiet else lines
 
 

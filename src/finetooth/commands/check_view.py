@@ -138,15 +138,15 @@ def _verdict(report: CheckReport) -> Table:
     from rich.table import Table
 
     grid = Table.grid(padding=(0, 2, 0, 0))
-    for note in report.notes:
+    grid.add_column()
+    grid.add_column(overflow="fold")  # a long path is broken, not cut
+    for note in [*report.notes, *report.not_checked]:
         grid.add_row(_text("note", style="dim"), _text(note))
     for finding in reversed(report.findings):
         said: str = finding.severity
         if said == "block":
             said = "allowed" if finding.rule in report.allowed else "NO"
         grid.add_row(_text(said, style=COLOURS[finding.severity]), _finding(finding))
-    for words in report.not_checked:
-        grid.add_row(_text("note", style="dim"), _text(words))
     if report.ok:
         grid.add_row(_text("OK", style="bold green"), _text("The data is fit to train on."))
     return grid

@@ -136,6 +136,7 @@ def assemble(task: Task) -> Assembled:
     sides |= {"train": late.examples} | {side: rows for side, rows in examples.items() if side != "train"}
     findings = [one for side, found in parsed.items() for part in found for one in _broken(side, part)]
     findings += _leaks(sides, config)
+    _require_rates(config, sides)
     if not stopping(findings, config.allow):
         _require_rows(config, sides)
     return Assembled(
@@ -238,6 +239,16 @@ def _broken(side: str, part: Parsed) -> Iterator[Finding]:
         tuple(Hit("", f"{row.file}, line {row.line}", side, row.reason) for row in part.rejected),
         f"Repair or remove them{hint}.",
     )
+
+
+def _require_rates(config: DataConfig, sides: Mapping[str, Sequence[Example]]) -> None:
+    """The column of data.rates, which is among the tags as every column that the format does not read."""
+    known = {tag for row in sides["train"] for tag in row.tags} - {"file", "line", "label", "group"}
+    known |= {config.group} if config.group else set()
+    if sides["train"] and config.rates not in (None, *known):
+        listed = ", ".join(sorted(known)[:20])
+        others = f"Columns to compare by: {listed}." if listed else "The rows have no columns to compare by."
+        raise DataError(f"data.rates: no training row has {config.rates!r}. {others}")
 
 
 def _require_rows(config: DataConfig, sides: dict[str, list[Example]]) -> None:

@@ -108,7 +108,6 @@ def survey(
     found = _Odd()
     shown = _spread(sides["train"])
     refused: Counter[str] = Counter()
-    unknown = renderer.tokenizer.unknown_id
     for side, example in ((side, example) for side, examples in sides.items() for example in examples):
         try:
             own = renderer.rows(example)
@@ -118,7 +117,7 @@ def survey(
             continue
         rows.extend(own)
         renderer.count_thoughts(example)
-        found.look(side, example, own, limit, unknown)
+        found.look(side, example, own, limit, renderer.tokenizer.unknown_id)
         if example.id in shown:
             samples.append(sample(renderer, example, own))
     if not rows:
