@@ -11,7 +11,8 @@ from finetooth.cli import invoke
 
 
 @pytest.fixture
-def task(tmp_path: Path) -> Path:
+def task(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)  # check writes to runs/ here
     rows = [{"text": f"{word} number {n}", "label": word} for n in range(20) for word in ("apple", "pear")]
     (tmp_path / "fruit.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     path = tmp_path / "task.yaml"
