@@ -117,11 +117,12 @@ def run(
     tokenizer_dir: Path | None = None,
     step: Callable[[int, int], None] = lambda done, total: None,
     embed: Embed | None = None,
+    graded: bool = True,
 ) -> CheckReport:
     """Check the data of a task; with `out`, also write what `write` does there.
 
     tokenizer_dir: where the tokenizer is, when not with the task's model. step: told how far the rules are.
-    embed: see View. Raises DataError where there is nothing to report on (no such file, no rows, an unknown
+    embed: see View. graded: try the graders too. Raises DataError where there is nothing to report on (no such file, no rows, an unknown
     format), GradeError for a grader that cannot be used, ModelError for a model that is not there,
     ConfigError for a rule in data.allow that there is none of.
     """
@@ -130,7 +131,7 @@ def run(
     notes = list(data.notes)
     tokens = _survey(config, data, tokenizer_dir, notes)
     view = View(data.sides, data.format, config.data, config.seed, data.brought, embed, step)
-    found = [*data.findings, *_graders(config, data), *inspect(view)]
+    found = [*data.findings, *(_graders(config, data) if graded else ()), *inspect(view)]
     if tokens:
         notes += tokens.notes
         found += in_tokens(config.data, tokens)
@@ -201,12 +202,15 @@ def _embedder(model: str) -> Embed:
     return embedder(model)
 
 
-def passed(task: Task, path: Path, console: Console) -> Assembled | None:
-    """The data of a new run behind the gate; None where it is written already. DataError for a block."""
+def passed(task: Task, path: Path, console: Console, graded: bool) -> Assembled | None:
+    """The data of a new run behind the gate; None where it is written already. DataError for a block.
+
+    graded: whether the run will be evaluated; what is only trained needs no grader that works.
+    """
     if (path / "data" / "split.json").is_file():
         return None
     with rule_bar(console) as step:
-        report = run(task, path, step=step)
+        report = run(task, path, step=step, graded=graded)
     if report.ok:
         return report.data
     more = f"Every finding with its rows: {report.page}\nTo look closer: finetooth check TASK"

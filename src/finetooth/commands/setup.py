@@ -59,7 +59,7 @@ def set_up(task: Task, path: Path, console: Console, graded: bool) -> Setup:
 
 
 def _set_up(task: Task, stored: Task | None, path: Path, console: Console, graded: bool) -> Setup:
-    prepared = prepare(stored or task, path, None if stored else check.passed(task, path, console))
+    prepared = prepare(stored or task, path, None if stored else check.passed(task, path, console, graded))
     if prepared.sealed_count:
         ledger.seal(path, time.time)
     if graded:
