@@ -145,6 +145,13 @@ def test_too_little_is_an_error(rows: list[dict[str, Any]], tokenizer_dir: Path)
         check(rows, tokenizer_dir)
 
 
+def test_few_rows_are_looked_at_all_the_same(tokenizer_dir: Path) -> None:
+    report = check(ROWS[:10], tokenizer_dir)
+    assert not report.ok and sum(map(len, report.data.sides.values())) == 10
+    few = r"Too few rows \(10\): they split into .*\nBring more rows, or set data\."
+    assert sum(bool(re.match(few, problem)) for problem in report.problems) == 1
+
+
 def test_nothing_is_written_unless_asked(tmp_path: Path, tokenizer_dir: Path) -> None:
     source = tmp_path / "a.jsonl"
     source.write_text("".join(json.dumps(row) + "\n" for row in ROWS))

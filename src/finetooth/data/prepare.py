@@ -137,8 +137,8 @@ def assemble(task: Task) -> Assembled:
     findings = [one for side, found in parsed.items() for part in found for one in _broken(side, part)]
     findings += _leaks(sides, config)
     _require_rates(config, sides)
-    if not stopping(findings, config.allow):
-        _require_rows(config, sides)
+    if sides["train"] or not stopping(findings, config.allow):
+        findings += _empty_sides(config, sides)
     return Assembled(
         format=format,
         sides=sides,
@@ -251,8 +251,8 @@ def _require_rates(config: DataConfig, sides: Mapping[str, Sequence[Example]]) -
         raise DataError(f"data.rates: no training row has {config.rates!r}. {others}")
 
 
-def _require_rows(config: DataConfig, sides: dict[str, list[Example]]) -> None:
-    """Every side has rows, except one that was set to a share of 0."""
+def _empty_sides(config: DataConfig, sides: dict[str, list[Example]]) -> Iterator[Finding]:
+    """A block when a side has no row, but one that was set to a share of 0. DataError for no training row."""
     empty = [
         side for side in SIDES if not sides[side] and not (side != "train" and getattr(config, side) == 0)
     ]
@@ -261,8 +261,13 @@ def _require_rows(config: DataConfig, sides: dict[str, list[Example]]) -> None:
     total = sum(map(len, sides.values()))
     counts = ", ".join(f"{len(sides[side])} {side}" for side in SIDES)
     wanted = " and ".join(f"data.{side}: a larger share or a file" for side in empty if side != "train")
-    raise DataError(
+    finding = Finding(
+        "empty-side",
+        "block",
         f"Too few rows ({total}): they split into {counts}, and every side needs at least one "
-        f"(30 in the test before a result can be called better). Bring more rows"
-        + (f", or set {wanted}." if wanted else ".")
+        "(30 in the test before a result can be called better).",
+        fix="Bring more rows" + (f", or set {wanted}." if wanted else "."),
     )
+    if not sides["train"]:
+        raise DataError(f"{finding.says} {finding.fix}")
+    yield finding
