@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from pathlib import Path
 
 import pytest
 from conftest import DATA
@@ -48,7 +49,7 @@ def test_rare_labels_wrongly_given_the_common_one_are_found() -> None:
     rows = topics(1_000, ("ham", "spam"), 3, shares=(0.85, 0.15))
     rows, wrong = flipped(rows, 0.05, 3)
     recall, precision = quality(found(view(rows))["label-errors"], wrong)
-    assert recall >= 0.8 and precision >= 0.75
+    assert recall >= 0.9 and precision >= 0.9, "56 by the count, 43 by the count and the odds; 44 are wrong"
 
 
 def test_clean_labels_are_left_alone() -> None:
@@ -136,6 +137,16 @@ def test_large_sets_are_sampled_and_say_so(monkeypatch: pytest.MonkeyPatch) -> N
 @pytest.mark.parametrize(("k", "n"), [(0, 5), (5, 5), (3, 10), (91, 100), (912, 1_000)])
 def test_the_interval_is_that_of_the_evaluation(k: int, n: int) -> None:
     assert wilson(k, n) == pytest.approx(reference(k, n), abs=1e-6)
+
+
+@pytest.mark.data
+@pytest.mark.parametrize("half", [0, 1])
+def test_planted_on_half_of_a_published_set(half: int, data_dir: Path) -> None:
+    """B3 where few rows are sure: by their count alone the precision was .73 and .71."""
+    pairs = list(dict.fromkeys(convert.read_sms_spam(data_dir / "sms_spam")[0]["train"]))[half::2]
+    rows, wrong = flipped([row(text, label, at) for at, (text, label) in enumerate(pairs)], 0.05, half)
+    recall, precision = quality(found(view(rows))["label-errors"], wrong)
+    assert recall >= 0.85 and precision >= 0.8
 
 
 @pytest.mark.data

@@ -120,6 +120,29 @@ def test_another_number_or_another_answer_does_not_block() -> None:
     assert {"number", "answer"} <= found(list(possible_leaks(view(TEST, sides=sides)))).keys()
 
 
+def test_answers_in_a_fixed_form_are_not_the_same_answer() -> None:
+    """Queries share most words whatever they ask for, as in wikisql (2,990 rows were told, now 662)."""
+    generator = random.Random(8)
+    picked = generator.sample([at for at in LONG if len(TEXTS[at].split()) >= 20], 60)
+    things = [f"{look}_{thing}" for thing in planted.THING for look in planted.LOOK] * 2
+    train = [
+        planted.row(f"r{k}", text, f"select price where item = {things[k]}")
+        for k, text in enumerate(TEXTS[:2000])
+    ]
+    for other, told in ((things[1:], 0), (things, 60)):
+        rows = [
+            planted.row(
+                f"p{at}",
+                planted.edit(TEXTS[at], 0.3, random.Random(at)),
+                f"select price where item = {other[at]}",
+            )
+            for at in picked
+        ]
+        looking = replace(view(rows), sides={"train": train, "test": rows}, format="qa")
+        got = len(found([*leaks(looking), *possible_leaks(looking)]))
+        assert abs(got - told) <= 3, got
+
+
 def test_one_text_under_two_system_messages_leaks_when_the_answer_is_the_same() -> None:
     def asked(id: str, system: str, answer: str) -> Example:
         return Example(id, (Message("system", system), Message("user", TEXTS[7])), (Answer(answer),))

@@ -121,6 +121,26 @@ def test_near_copies_with_other_answers_are_other_questions() -> None:
     assert "n" not in found
 
 
+def test_problems_that_differ_in_their_numbers_are_no_mistake() -> None:
+    """The form is told, as info; with a number in the question alone the answer is the same: review."""
+    form = (
+        "The old baker on Mill Street sold {} loaves and {} rolls before breakfast; how many pieces is that?"
+    )
+    answer = "The baker sold {} + {} = {} pieces."
+    numbers = [(10 + 7 * k, 3 + 11 * k) for k in range(6)]
+    rows = [
+        planted.row(f"n{k}", form.format(a, b), answer.format(a, b, a + b))
+        for k, (a, b) in enumerate(numbers)
+    ]
+    clean = planted.rows(TEXTS, labels=tuple(TEXTS[:7]))
+    (finding,) = near_duplicates(view([*clean, *rows], "qa"))
+    assert (finding.severity, {hit.id for hit in finding.hits}) == ("info", {f"n{k}" for k in range(6)})
+    assert "other numbers" in finding.says and finding.facts["sizes"] == {"6": 1}
+    same = [replace(row, answers=(Answer("They counted it in the evening."),)) for row in rows]
+    (finding,) = near_duplicates(view([*clean, *same], "qa"))
+    assert (finding.severity, len(finding.hits)) == ("review", 6)
+
+
 def test_labels_that_contradict_are_for_review_with_their_counts() -> None:
     rows = [planted.row(f"a{k}", "is it open", "yes") for k in range(4)] + [
         planted.row("b", "Is it OPEN?", "no")

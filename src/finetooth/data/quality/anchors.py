@@ -50,6 +50,7 @@ class Words:
 
     @property
     def texts(self) -> int:
+        """How many texts there are."""
         return len(self.starts) - 1
 
     @property

@@ -3,10 +3,9 @@
 How many labels are wrong is the question of confident learning (Northcutt, Jiang, Chuang 2021, JAIR 70:1373),
 asked here of the tenth of each label's rows that the bag of words is surest of: where it is sure, what
 disagrees is mostly noise; its own mistakes are among the rest. Where nothing disagrees there, nothing is
-listed; else, by a strong bag of words, no fewer than by the published thresholds. Which ones: those whose own
-label is the least likely beside the likeliest. On six public sets with 5% of the labels flipped, the F1 was
-higher than that of the published thresholds each time (.92 for .85 on sms_spam, .93 for .75 on clinc150), and
-on five of them as published it lists none, or less than half of what they do.
+listed; else, by a strong bag of words, no fewer than by the published thresholds, and beyond these only where
+another label is e^1.5 times as likely: on halves of sms_spam, 5% flipped, that lifted the precision from .73
+and .71 to .84 and .92, at a recall of .89 and .91. On six public sets the count's F1 was above theirs.
 """
 
 from __future__ import annotations
@@ -35,6 +34,7 @@ DOUBTFUL = 0.8
 BEYOND_MAJORITY = 1 / 3  # of what the most frequent label gets wrong, the bag of words must mend this share
 SUREST = 0.1
 FEWEST_SUREST = 300  # or 30% of the rows, if those are fewer
+CLEARLY = 1.5  # log ratio of two labels; the count alone, from a few surest rows, can be a quarter too high
 TEXT = 4_000  # characters of a text that are read
 SHORT = 400  # characters: longer texts are told apart by their words alone; the rest takes minutes
 READ = {True: 8_000_000, False: 20_000_000}  # characters of all texts that are read, short and long: ~10 s
@@ -115,10 +115,11 @@ class Judged:
             looked += len(surest)
         low = wilson(wrong, looked)[0]
         trust = min(1.0, max(0.0, (self.accuracy - DOUBTFUL) / (STRONG - DOUBTFUL)))
+        doubt = self.doubt_R
         count = round((low + trust * (wrong / looked - low)) * len(self.rows))
+        count = min(count, int((doubt >= CLEARLY).sum()))
         if wrong and not self.weak:
             count = max(count, self._confident())
-        doubt = self.doubt_R
         order = np.argsort(-doubt, kind="stable")[:count]
         return order[doubt[order] > 0], wrong, looked
 

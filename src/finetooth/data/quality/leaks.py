@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Iterator, Set
 from dataclasses import dataclass
@@ -11,7 +10,7 @@ from finetooth.data.examples import normalised_context, place
 from finetooth.data.quality.findings import Finding, Hit, View, question
 from finetooth.data.quality.meaning import RARELY, nearest
 from finetooth.data.quality.near import CONTAINED, Pair
-from finetooth.data.quality.pairs import Row, agree, difference, looked
+from finetooth.data.quality.pairs import NUMBER, Row, agree, difference, looked, telling
 from finetooth.data.split import leaks as exact_leaks
 from finetooth.types import Example
 
@@ -27,7 +26,6 @@ TIERS = {
     "letters": "{:.0%} alike in spelling to",
 }
 NOT_CHECKED = "Questions that say the same in other words were not looked for."
-_NUMBER = re.compile(r"\d+(?:[.,]\d+)*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +38,7 @@ class Leak:
     share: float = 1.0
 
     def hit(self) -> Hit:
+        """The later row, with what it repeats and where the two part."""
         side, example = self.other
         words = TIERS[self.tier].format(self.share)
         apart = difference(question(example), question(self.one[1]))
@@ -154,11 +153,11 @@ def _sure(pair: Pair, one: Example, other: Example, labelled: bool, brought: boo
 def _same_numbers(one: str, other: str) -> bool:
     """Whether the shorter text has no number that the longer one has not."""
     short, long = sorted((one, other), key=len)
-    return not Counter(_NUMBER.findall(short)) - Counter(_NUMBER.findall(long))
+    return not Counter(NUMBER.findall(short)) - Counter(NUMBER.findall(long))
 
 
 def _perhaps(pair: Pair, one: Example, other: Example, labelled: bool, brought: bool) -> bool:
     """Alike and of one answer; with another answer it takes nearly the same words."""
     if not agree(one, other, labelled):
         return pair.inside >= CONTAINED and pair.close
-    return brought or pair.close
+    return pair.close or (brought and telling(one, other))

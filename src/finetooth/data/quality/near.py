@@ -65,6 +65,7 @@ class Pair:
 
     @property
     def share(self) -> float:
+        """How alike the two are, 0 to 1: by words or, of short texts, by letters."""
         return max(self.inside, self.cosine)
 
     @property

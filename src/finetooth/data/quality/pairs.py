@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -9,15 +10,18 @@ from dataclasses import dataclass
 from finetooth.data.examples import normalise, normalised_context
 from finetooth.data.quality.anchors import words_of
 from finetooth.data.quality.clusters import joined
-from finetooth.data.quality.findings import Edit, Finding, Hit, View, question
+from finetooth.data.quality.findings import Edit, Finding, Hit, Severity, View, question
 from finetooth.data.quality.near import Pair, pairs_of
 from finetooth.types import Example
 
 MANY = 0.01  # share of a side's rows from which on copies deserve a look
-AGREE = 0.5  # share of the words of two answers in common from which on they say the same
+AGREE, AGREE_SHORT = 0.5, 0.8  # share of the words of two answers in common from which on they say the same
+LONG = 20  # words; a shorter answer in a fixed form, as a query is, has most of its words from the form
 REFERENCES = 0.1  # share of the rows that have several answers from which on that is how the data is made
 CLOSED = 5  # words of the longest answer that is right or wrong rather than put in one way or another
 SHOWN = 3
+
+NUMBER = re.compile(r"\d+(?:[.,]\d+)*")
 
 Row = tuple[str, Example]
 
@@ -49,14 +53,39 @@ def sizes(groups: Iterable[int]) -> dict[str, int]:
 
 
 def agree(one: Example, other: Example, labelled: bool) -> bool:
-    """Whether two rows give the same answer: the same label, or for free text most of the same words."""
+    """Whether two rows have the same answer: the same label; in free text most words, and the same numbers.
+
+    In long answers to questions of the same numbers, other numbers are details.
+    """
     if not one.context and not other.context:
         return True
     first, second = normalise(one.target), normalise(other.target)
     if first == second or labelled:
         return first == second
-    left, right = set(words_of(first)), set(words_of(second))
-    return len(left & right) >= AGREE * max(len(left | right), 1)
+    details = _long(first, second) and same_numbers(question(one), question(other))
+    return (details or same_numbers(first, second)) and _worded_alike(first, second)
+
+
+def same_numbers(one: str, other: str) -> bool:
+    """Whether two texts have the same numbers, in whatever order."""
+    return Counter(NUMBER.findall(one)) == Counter(NUMBER.findall(other))
+
+
+def telling(one: Example, other: Example) -> bool:
+    """Whether it says much that the answers of two rows agree: equal ones and long ones, or plain texts."""
+    return (
+        not one.context or normalise(one.target) == normalise(other.target) or _long(one.target, other.target)
+    )
+
+
+def _long(one: str, other: str) -> bool:
+    return min(len(words_of(one)), len(words_of(other))) >= LONG
+
+
+def _worded_alike(one: str, other: str) -> bool:
+    """Whether two answers have most of their words in common; numbers do not count."""
+    left, right = ({word for word in words_of(text) if not word.isdecimal()} for text in (one, other))
+    return len(left & right) >= (AGREE if _long(one, other) else AGREE_SHORT) * len(left | right)
 
 
 def difference(mine: str, theirs: str) -> str:
@@ -110,31 +139,67 @@ def duplicates(view: View) -> Iterator[Finding]:
 
 
 def near_duplicates(view: View) -> Iterator[Finding]:
-    """`near-duplicate`: clusters of rows of one side, close to each other and with the same answer."""
+    """`near-duplicate`: clusters of rows of one side, close to each other and with the same answer.
+
+    info, in a finding of its own, for questions and free answers that are alike but for other numbers.
+    """
     found = looked(view)
-    links = [
-        (pair.one, pair.other)
-        for pair in found.pairs
-        if pair.close
-        and pair.tier != "copy"
-        and found.rows[pair.one][0] == found.rows[pair.other][0]
-        and agree(found.rows[pair.one][1], found.rows[pair.other][1], view.labelled)
-    ]
-    clusters = joined(len(found.rows), links)
-    if not clusters:
-        return
-    hits = [hit for cluster in clusters for hit in _cluster_hits([found.rows[at] for at in cluster])]
+    same: list[tuple[int, int]] = []
+    form: list[tuple[int, int]] = []
+    for pair in found.pairs:
+        (side, one), (beside, other) = found.rows[pair.one], found.rows[pair.other]
+        if side != beside or not pair.close or pair.tier == "copy":
+            continue
+        if agree(one, other, view.labelled):
+            same.append((pair.one, pair.other))
+        elif not view.labelled and _other_numbers(one, other):
+            form.append((pair.one, pair.other))
+    if groups := _grouped(found, same):
+        yield _near(
+            view,
+            "review",
+            groups,
+            "ask almost the same and give the same answer",
+            "They teach little more than one row of each.",
+            "Look at the largest groups. Where rows came from one form or were generated, keep a few of "
+            "each; where people really ask that way, leave them.",
+        )
+    if groups := _grouped(found, form):
+        yield _near(
+            view,
+            "info",
+            groups,
+            "ask almost the same with other numbers and have other numbers in their answers",
+            "No mistake, where the answer follows from the numbers; but fewer different questions than rows.",
+        )
+
+
+def _other_numbers(one: Example, other: Example) -> bool:
+    """Whether both the questions and the answers differ in numbers, and the answers in little else."""
+    if same_numbers(question(one), question(other)) or same_numbers(one.target, other.target):
+        return False
+    return _worded_alike(normalise(one.target), normalise(other.target))
+
+
+def _grouped(found: Looked, links: Sequence[tuple[int, int]]) -> list[list[Row]]:
+    """The rows that links join, the largest group first."""
+    return [[found.rows[at] for at in cluster] for cluster in joined(len(found.rows), links)]
+
+
+def _near(
+    view: View, severity: Severity, groups: Sequence[Sequence[Row]], what: str, so: str, fix: str = ""
+) -> Finding:
+    hits = [hit for rows in groups for hit in _cluster_hits(rows)]
     sides = Counter(hit.side for hit in hits)
     where = ", ".join(f"{count} of {len(view.sides[side])} {side} rows" for side, count in sides.items())
-    yield Finding(
+    count = "1 group of rows" if len(groups) == 1 else f"{len(groups)} groups of rows"
+    return Finding(
         "near-duplicate",
-        "review",
-        f"{len(clusters)} groups of rows ask almost the same and give the same answer ({where}; the largest "
-        f"group has {len(clusters[0])}). They teach little more than one row of each.",
+        severity,
+        f"{count} {what} ({where}; the largest group has {len(groups[0])}). {so}",
         tuple(hits),
-        "Look at the largest groups. Where rows came from one form or were generated, keep a few of each; "
-        "where people really ask that way, leave them.",
-        facts={"clusters": len(clusters), "rows": len(hits), "sizes": sizes(map(len, clusters))},
+        fix,
+        facts={"clusters": len(groups), "rows": len(hits), "sizes": sizes(map(len, groups))},
     )
 
 
