@@ -122,9 +122,9 @@ def run(
     """Check the data of a task; with `out`, also write what `write` does there.
 
     tokenizer_dir: where the tokenizer is, when not with the task's model. step: told how far the rules are.
-    embed: see View. graded: try the graders too. Raises DataError where there is nothing to report on (no such file, no rows, an unknown
-    format), GradeError for a grader that cannot be used, ModelError for a model that is not there,
-    ConfigError for a rule in data.allow that there is none of.
+    embed: see View. graded: try the graders too. Raises DataError where there is nothing to report on (no
+    such file, no rows, an unknown format), GradeError for a grader that cannot be used, ModelError for a
+    model that is not there, ConfigError for a rule in data.allow that there is none of.
     """
     require_known(config.data.allow)
     data = assemble(config)
