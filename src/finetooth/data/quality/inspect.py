@@ -63,11 +63,16 @@ RULES: tuple[Rule, ...] = (
     answer_rates,
 )
 
-# What --allow may name: rules that can block. The last five are found outside RULES.
-BLOCKS = (
-    *("leak", "one-label", "labels-are-unique", "empty-answer"),
-    *("broken-rows", "grader", "overlong", "not-rendered", "token-without-embedding"),
-)
+# What --allow may name: blocks that are a judgement. broken-rows is found while reading.
+BLOCKS = ("leak", "one-label", "labels-are-unique", "empty-answer", "broken-rows")
+# Blocks that no word can lift, and what lifts them.
+HARD = {
+    "empty-side": "every side needs a row",
+    "grader": "name another with evaluate.grader",
+    "overlong": "say data.overlong: cut or drop",
+    "not-rendered": "take these rows out, or give a template that can write them",
+    "token-without-embedding": "use the model's own tokenizer and template",
+}
 
 
 def inspect(view: View) -> list[Finding]:
@@ -96,6 +101,10 @@ def ordered(findings: Iterable[Finding]) -> list[Finding]:
 def require_known(allowed: Sequence[str]) -> None:
     """ConfigError for a rule that cannot block, so that a slip of the pen allows nothing."""
     for rule in allowed:
+        if rule in HARD:
+            raise ConfigError(
+                f"data.allow: {rule!r} cannot be allowed, as training would stop there; {HARD[rule]}."
+            )
         if rule not in BLOCKS:
             near = difflib.get_close_matches(rule, BLOCKS, 1)
             hint = f"did you mean {near[0]}?" if near else f"They are {', '.join(sorted(BLOCKS))}."
