@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from rich.console import Console
 
-from finetooth.commands import follow, workspace
+from finetooth.commands import check, follow, workspace
 from finetooth.config import Task
 from finetooth.data.examples import to_json
 from finetooth.data.overlong import Fitted, fit_rows, row_limit
@@ -59,7 +59,7 @@ def set_up(task: Task, path: Path, console: Console, graded: bool) -> Setup:
 
 
 def _set_up(task: Task, stored: Task | None, path: Path, console: Console, graded: bool) -> Setup:
-    prepared = prepare(stored or task, path)
+    prepared = prepare(stored or task, path, None if stored else check.passed(task, path, console, graded))
     if prepared.sealed_count:
         ledger.seal(path, time.time)
     if graded:
