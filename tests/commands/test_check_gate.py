@@ -162,7 +162,7 @@ def rows_of(count: int, broken: int) -> Callable[[], Path]:
         (None, ["--data.clean", "[{balance: {by: who, max_ratio: 2}}]"], 2, "balance: no row has 'who'"),
         (None, ["--allow", "leek"], 2, "'leek' is no rule that blocks; did you mean leak?"),
         (None, ["--allow", "near-duplicate"], 2, "is no rule that blocks"),
-        (None, ["--allow", "overlong"], 2, "cannot be allowed, as training would stop there; say data.overlong"),
+        (None, ["--allow", "overlong"], 2, "cannot be allowed, as training would stop there; say"),
         (None, ["--data.rates", "who"], 2, "data.rates: no training row has 'who'"),
         (None, ["--label-queue", "0"], 2, "0 is not in the range"),
         (None, ["--out", "rows.jsonl"], 2, "rows.jsonl"),
