@@ -125,13 +125,13 @@ def assemble(task: Task) -> Assembled:
         rejected=[row for part in parts for row in part.rejected],
         total=sum(part.total for part in parts),
         problems=problems,
-        notes=[note for part in parts for note in part.notes] + label_notes(sides) + _unused(format),
+        notes=[note for part in parts for note in part.notes] + label_notes(sides) + _unused(format, task),
     )
 
 
-def _unused(format: str) -> list[str]:
+def _unused(format: str, task: Task) -> list[str]:
     """What the rows hold and training does not use."""
-    if format != "preference":
+    if format != "preference" or task.train.method != "sft":
         return []
     return ["the chosen answers are learned; the rejected ones are kept and not used by train.method: sft."]
 
