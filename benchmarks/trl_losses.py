@@ -135,24 +135,7 @@ def _loss(
     outputs.logits = score[:, None]
     full = torch.cat([torch.zeros(2 * PAIRS, 1, dtype=torch.long), mask], dim=1)
     inputs: dict[str, Any] = {"input_ids": full, "attention_mask": full, "completion_mask": full}
-    metrics: Any = {"train": _Lists()}
-    trainer: Any = SimpleNamespace(
-        model=SimpleNamespace(training=True),
-        accelerator=_Alone(),
-        _metrics=metrics,
-        _total_train_tokens=0,
-        _tp_size=1,
-        aux_loss_enabled=False,
-        ld_alpha=None,
-        precompute_ref_logps=True,
-        f_divergence_type="reverse_kl",
-        use_weighting=False,
-        loss_weights=[1.0],
-        calculate_KL=True,
-        alpha=0.0,
-        args=SimpleNamespace(center_rewards_coefficient=None),
-        **{"label_smoothing": 0.0, **keys},
-    )
+    trainer = _trainer(keys)
 
     def model(**_: Any) -> Any:
         return outputs
@@ -181,6 +164,27 @@ def _loss(
         return CPOTrainer.cpo_loss(trainer, *means)[0].mean()
     ratios = ORPOTrainer.odds_ratio_loss(trainer, *means)[0]
     return (-means[0] - ratios).mean()  # its trainer adds the likelihood of the whole chosen text
+
+
+def _trainer(keys: Mapping[str, float]) -> Any:
+    """What TRL's losses ask of their trainer."""
+    return SimpleNamespace(
+        model=SimpleNamespace(training=True),
+        accelerator=_Alone(),
+        _metrics={"train": _Lists()},
+        _total_train_tokens=0,
+        _tp_size=1,
+        aux_loss_enabled=False,
+        ld_alpha=None,
+        precompute_ref_logps=True,
+        f_divergence_type="reverse_kl",
+        use_weighting=False,
+        loss_weights=[1.0],
+        calculate_KL=True,
+        alpha=0.0,
+        args=SimpleNamespace(center_rewards_coefficient=None),
+        **{"label_smoothing": 0.0, **keys},
+    )
 
 
 class _Lists(dict[str, list[float]]):

@@ -79,15 +79,15 @@ def test_a_pair_is_never_split_and_shares_its_prompt(budget: int) -> None:
     assert len(pair) <= len(rows[0]) + len(rows[1]) - prompt
 
 
-def _mean_of_the_tree(signals: Signals) -> Loss:
-    """The planted bug: what is averaged over a micro-tree depends on what else is in it."""
+def _most_of_the_tree(signals: Signals) -> Loss:
+    """The planted bug: what is taken of a whole micro-tree depends on what else is in it."""
     chosen: Tensor = signals.by_name["chosen"]
     nll_R = chosen.new_zeros(chosen.shape).index_add(0, signals.row_M, -signals.logp_M.double())
-    return torch.stack([(nll_R * (2 * chosen - 1)).mean()] * signals.units), {}
+    return torch.stack([(nll_R * (2 * chosen - 1)).max()] * signals.units), {}
 
 
-def test_the_law_catches_a_mean_over_a_micro_tree(made: tuple[Model, list[Row]]) -> None:
+def test_the_law_catches_a_loss_over_a_micro_tree(made: tuple[Model, list[Row]]) -> None:
     model, rows = made
-    given, objective = chosen_rows(rows, "dpo"), Objective("unit", _mean_of_the_tree)
+    given, objective = chosen_rows(rows, "dpo"), Objective("unit", _most_of_the_tree)
     losses = {round(gradient(model, objective, given, budget)[0].loss, 4) for budget in (30, 10**6)}
     assert len(losses) == 2

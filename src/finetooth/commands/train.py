@@ -28,7 +28,7 @@ from finetooth.rundir import read_json, write_json
 from finetooth.training import choose_best, preferences, track
 from finetooth.training.choose_best import Answers
 from finetooth.training.loop import Fit, FitResult
-from finetooth.training.objectives import supervised
+from finetooth.training.objectives import Objective, supervised
 from finetooth.training.order import together
 from finetooth.training.reference import require_pairs, with_reference
 from finetooth.training.sentinel import save_model, verify_saved
@@ -80,12 +80,9 @@ def run(source: Task | Path, out: Path | None, console: Console, graded: bool = 
     track.require_installed(task.train.track)
     setup = set_up(task, path, console, graded)
     task, answers = setup.task, _answers(setup, console)
-    objective = supervised
     with stop_on_signals() as stop:
         sentinel = watch_over(setup, console, stop)
-        if task.train.method in PREFERENCES:
-            objective = preferences.objective(task.train)
-            _take_pairs(setup, console)
+        objective = _objective(setup, console)
         result = Fit(  # not kept: the optimizer's state is as large as two models
             setup.model,
             setup.train_rows,
@@ -118,14 +115,17 @@ def run(source: Task | Path, out: Path | None, console: Console, graded: bool = 
     return TrainReport(path, facts)
 
 
-def _take_pairs(setup: Setup, console: Console) -> None:
-    """Check the pairs of both sides, and add to their rows what the model as it starts says of them."""
+def _objective(setup: Setup, console: Console) -> Objective:
+    """What the task's method minimises. Pairs are checked, and get what the model as it starts says of them."""
+    if setup.task.train.method not in PREFERENCES:
+        return supervised
     examples = [*setup.prepared.train, *setup.prepared.validation]
     sides = setup.train_rows, setup.validation_rows
     require_pairs([row for rows in sides for row in rows], examples, setup.renderer)
     say = partial(console.print, highlight=False)
     taken = with_reference(setup.model, sides, setup.task.train, setup.path, say)
     setup.train_rows, setup.validation_rows = taken
+    return preferences.objective(setup.task.train)
 
 
 def _chosen_by(result: FitResult) -> str | None:

@@ -91,7 +91,11 @@ def load_onto(model: Model, path: Path) -> Model:
         for name, weight in load_file(file).items()
     }
     found = model.hf.load_state_dict(weights, strict=False)
-    head = {name for name, _ in model.hf.named_parameters() if name.startswith("lm_head.")}
+    output = (
+        model.hf.get_output_embeddings()
+    )  # a classifier has none, and tied to the embeddings it fits anyway
+    where = next(name for name, module in model.hf.named_modules() if module is output)
+    head = {f"{where}.{name}" for name in output.state_dict()}
     wrong = sorted({*found.unexpected_keys, *found.missing_keys} - head)
     if wrong:
         raise ModelError(f"{path}: these weights do not fit the base model, such as {wrong[0]}.")

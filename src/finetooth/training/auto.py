@@ -20,6 +20,7 @@ LORA_OVER_FULL = (
     10.0  # "LoRA without regret" (Thinking Machines 2025): the best rate is about 10x that of full
 )
 SFT_OVER_PREFERENCE = 5.0
+AS_SFT = ("orpo", "reward_model")  # what these learn is far from where they start: an answer, a new layer
 FEWEST_GRADED = 30  # as for a verdict: fewer answers cannot tell weights apart
 FEW_STEPS = 100  # fewer optimizer steps than this rarely teach a format and a task
 TOKENS_LOW, TOKENS_HIGH = 256, 16384
@@ -93,12 +94,12 @@ def resolve(config: TrainConfig, facts: Facts) -> Resolved:
 
 
 def learning_rate(adapter: str, facts: Facts, method: str = "sft") -> tuple[float, str]:
-    """The peak learning rate and its reason; of preference tuning a fifth of it.
+    """The peak learning rate and its reason; of most preference tuning a fifth of it.
 
     LoRA: 5e-5 * 10 * (2000 / hidden)^p, p = 0.781 (0.0775 for Qwen), fitted by tinker-cookbook on instruction
     tuning, at most 5e-3. Full fine-tuning: a tenth of it. Fresh weights: 1e-3 at width 256, less when wider.
     """
-    if method in PREFERENCES:
+    if method in PREFERENCES and method not in AS_SFT:
         rate, why = learning_rate(adapter, facts)
         return _two_digits(rate / SFT_OVER_PREFERENCE), f"a fifth of that of sft ({why})"
     if facts.fresh and adapter == "none":
