@@ -116,7 +116,7 @@ def run(source: Task | Path, out: Path | None, console: Console, graded: bool = 
 
 
 def _objective(setup: Setup, console: Console) -> Objective:
-    """What the task's method minimises. Pairs are checked, and get what the model as it starts says of them."""
+    """What the method minimises. Pairs are checked, and get what the model as it starts says of them."""
     if setup.task.train.method not in PREFERENCES:
         return supervised
     examples = [*setup.prepared.train, *setup.prepared.validation]
