@@ -55,6 +55,7 @@ SPLITS = {
     "e2e_cleaned": ["train"],
     "gsm8k": ["train"],
     "wikisql_text2sql": ["train", "test"],
+    "dolly_flan_6400": ["train"],
 }
 
 
@@ -89,6 +90,7 @@ def test_the_task_file_is_valid_and_reads_what_the_converter_writes(name: str) -
         ("e2e_cleaned", {"train": 4131}, None),
         ("gsm8k", {"train": 7473}, None),
         ("wikisql_text2sql", {"train": 4420, "test": 469}, None),
+        ("dolly_flan_6400", {"train": 6283}, None),
     ],
 )
 def test_converting_the_published_files(
@@ -106,8 +108,9 @@ def test_converting_the_published_files(
         assert len(written) == count
         assert not any("�" in json.dumps(row, ensure_ascii=False) for row in written)
         if labels is None:
-            assert all(set(row) == {"question", "answer"} for row in written)
-            texts += [f"{normalise(row['question'])}\0{normalise(row['answer'])}" for row in written]
+            names = ("prompt", "chosen", "rejected") if name in convert.PAIRS else ("question", "answer")
+            assert all(tuple(row) == names for row in written)
+            texts += ["\0".join(normalise(row[key]) for key in names) for row in written]
         else:
             assert len({row["label"] for row in written}) == labels, split
             texts += [normalise(row["text"]) for row in written]

@@ -1,4 +1,4 @@
-"""Convert the public data sets of the benchmark tasks to rows of `text, label` or `question, answer`.
+"""Convert the public data sets of the benchmark tasks to rows of `text, label`, `question, answer` or pairs.
 
     python benchmarks/tasks/convert.py [clinc150] [sms_spam] [snips] [e2e_cleaned] [gsm8k] [wikisql_text2sql]
 
@@ -24,7 +24,7 @@ from finetooth.data.examples import normalise
 from finetooth.rundir import write_jsonl
 
 HERE = Path(__file__).resolve().parent
-Rows = list[tuple[str, str]]  # (text, label)
+Rows = list[tuple[str, ...]]  # (text, label) or (prompt, chosen, rejected)
 # Where a text of two splits stays: the published test is touched least.
 PRECEDENCE = ("test", "validation", "train")
 
@@ -157,6 +157,18 @@ def read_wikisql(folder: Path) -> tuple[dict[str, Rows], int]:
     return splits, 0
 
 
+def read_dolly(folder: Path) -> tuple[dict[str, Rows], int]:
+    """Instructions, the human's answer as chosen and that of a small model as rejected; finetooth splits.
+
+    Left out are rows in which one of the two is empty, or both are the same.
+    """
+    text, repaired = decode((folder / "google_flan-t5-small_decode_output.jsonl").read_bytes())
+    entries = [json.loads(line) for line in text.splitlines()]
+    names = ("instruction", "text", "decoded")
+    found: Rows = [tuple(entry[name].strip() for name in names) for entry in entries]
+    return {"train": [row for row in found if all(row) and row[1] != row[2]]}, repaired
+
+
 READERS: dict[str, Callable[[Path], tuple[dict[str, Rows], int]]] = {
     "clinc150": read_clinc150,
     "sms_spam": read_sms_spam,
@@ -167,8 +179,10 @@ READERS: dict[str, Callable[[Path], tuple[dict[str, Rows], int]]] = {
     "e2e_cleaned": read_e2e_cleaned,
     "gsm8k": read_gsm8k,
     "wikisql_text2sql": read_wikisql,
+    "dolly_flan_6400": read_dolly,
 }
 QUESTIONS = {"e2e_cleaned", "gsm8k", "wikisql_text2sql"}  # written as question, answer
+PAIRS = {"dolly_flan_6400"}  # written as prompt, chosen, rejected
 SEVERAL = {"e2e_cleaned"}  # the same text has several right answers, all of which stay
 
 
@@ -182,12 +196,13 @@ def without_copies(splits: Mapping[str, Rows], several: bool = False) -> tuple[d
     across = dict.fromkeys(splits, 0)
     conflicts = 0
     for split in (name for name in PRECEDENCE if name in splits):
-        for text, label in splits[split]:
+        for row in splits[split]:
+            text, label = row[0], "\0".join(row[1:])
             key = normalise(text) + (f"\0{normalise(label)}" if several else "")
             where, known = first.setdefault(key, (split, ""))
             if not known:
                 first[key] = (split, label)
-                kept[split].append((text, label))
+                kept[split].append(row)
                 continue
             within[split] += where == split
             across[split] += where != split
@@ -200,7 +215,8 @@ def convert(name: str, source: Path, out: Path) -> Report:
     """Write out/NAME/{train,validation,test}.jsonl of one data set, as far as it has these splits."""
     splits, repaired = READERS[name](source / name)
     kept, report = without_copies(splits, name in SEVERAL)
-    keys = ("question", "answer") if name in QUESTIONS else ("text", "label")
+    keys: tuple[str, ...] = ("question", "answer") if name in QUESTIONS else ("text", "label")
+    keys = ("prompt", "chosen", "rejected") if name in PAIRS else keys
     for split, rows in kept.items():
         write_jsonl(out / name / f"{split}.jsonl", (dict(zip(keys, row, strict=True)) for row in rows))
     return Report(report.written, report.within, report.across, report.conflicts, repaired)

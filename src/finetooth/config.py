@@ -19,6 +19,7 @@ from finetooth.cleaning import checked as _cleaning
 from finetooth.errors import ConfigError
 from finetooth.foreign import OTHER_NAMES as OTHER_NAMES
 from finetooth.plainly import expected
+from finetooth.preference_keys import PreferenceKeys
 from finetooth.values import encoding as _encoding
 from finetooth.values import source as _source
 from finetooth.values import yaml_number as _yaml_number
@@ -117,10 +118,15 @@ class DataConfig(Section):
     )
 
 
-class TrainConfig(Section):
-    """How the model is fine-tuned."""
+class _Training(Section):
+    """The keys that every method has."""
 
-    method: Literal["sft"] = Field("sft", description="sft: supervised fine-tuning.")
+    method: Literal["sft", "dpo", "dpo_norm", "ipo", "simpo", "orpo", "kto", "reward_model"] = Field(
+        "sft",
+        description="sft: supervised fine-tuning. From pairs of a chosen and a rejected answer: dpo (with "
+        "label_smoothing: conservative DPO), dpo_norm (per token), ipo, simpo, orpo, kto; reward_model: a "
+        "model that scores answers.",
+    )
     adapter: Literal["lora", "none"] = Field(
         "lora", description="lora trains low-rank adapters on all linear layers; none trains every weight."
     )
@@ -163,6 +169,10 @@ class TrainConfig(Section):
     track: list[Literal["tensorboard", "mlflow", "wandb", "trackio"]] = Field(
         default_factory=list, description="Log to these too; each has to be installed."
     )
+
+
+class TrainConfig(PreferenceKeys, _Training):
+    """How the model is fine-tuned."""
 
 
 class EvaluateConfig(Section):

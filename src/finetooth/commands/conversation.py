@@ -140,6 +140,8 @@ def speakers(target: str, both: bool) -> list[Speaker]:
 
 def _of_run(path: Path, both: bool) -> list[Speaker]:
     task = workspace.load_config(path)
+    if task.train.method == "reward_model":
+        raise ConfigError(f"{path} is a reward model: it scores answers and writes none.")
     tuned = load_tuned(task, path)
     renderer = _saved_renderer(task, path)
     base = tuned

@@ -12,13 +12,14 @@ import random
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from finetooth.commands import follow, report, workspace
+from finetooth.commands import follow, preferring, report, workspace
 from finetooth.commands.setup import loader, require_same_base
 from finetooth.config import Task
 from finetooth.data.examples import place
@@ -34,7 +35,8 @@ from finetooth.evaluation.graders.basic import label_names
 from finetooth.evaluation.prompts import Prompt, prompting
 from finetooth.evaluation.runner import Evaluation, evaluate
 from finetooth.evaluation.summary import TUNED, best_prompting
-from finetooth.evaluation.written import as_written
+from finetooth.evaluation.written import as_it_is, as_written
+from finetooth.model import reward
 from finetooth.model.api import Model
 from finetooth.rundir import read_json, write_json
 from finetooth.types import Example, Sampling
@@ -137,6 +139,7 @@ def _evaluate(
     kind = graders.kind(task.data.columns, prepared.format)
     loaded = graders.resolve_all(task.evaluate.grader, kind, Path.cwd())
     (name, primary), *others = loaded
+    deciding = preferring.asked(loaded)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True, disable=console.quiet) as bar:
         bars: dict[str, Any] = {}
@@ -148,7 +151,7 @@ def _evaluate(
 
         return evaluate(
             examples,
-            _candidates(task, path, prepared, name),
+            _deciding(task, path, prepared) if deciding else _candidates(task, path, prepared, name),
             primary,
             name,
             split,
@@ -156,7 +159,7 @@ def _evaluate(
             others=dict(others),
             look=look,
             progress=progress,
-            compared=as_written(run_renderer(task, path)),
+            compared=as_it_is if deciding else as_written(run_renderer(task, path)),
         )
 
 
@@ -167,6 +170,12 @@ def _candidates(task: Task, path: Path, prepared: Prepared, grader: str) -> Iter
         yield BagOfWords(prepared.train)
     yield from prompting_candidates(task, path, prepared, grader)
     yield _candidate(task, path, prepared, grader, load_tuned(task, path), Prompt(TUNED))
+
+
+def _deciding(task: Task, path: Path, prepared: Prepared) -> Iterator[Candidate]:
+    """Candidates that choose between two answers."""
+    base, tuned = partial(loader(task, path), task.model), partial(load_tuned, task, path)
+    return preferring.candidates(task, path, prepared, run_renderer(task, path), base, tuned)
 
 
 def prompting_candidates(task: Task, path: Path, prepared: Prepared, grader: str) -> Iterator[Candidate]:
@@ -226,8 +235,9 @@ def _fitting(task: Task, path: Path, examples: Sequence[Example], console: Conso
 
 
 def _longest(renderer: Renderer, example: Example) -> int:
+    pairs = "rejected" in {answer.role for answer in example.answers}
     try:
-        return max(len(row) for row in renderer.rows(example))
+        return max(len(row) for row in (renderer.pair(example) if pairs else renderer.rows(example)))
     except DataError:
         return 0
 
@@ -239,7 +249,8 @@ def load_tuned(task: Task, path: Path) -> Model:
         raise ConfigError(f"{path} has no tuned model yet. First: finetooth train {path}")
     load = loader(task, path)
     if trained.name == "model":
-        return load(trained)
+        scores = task.train.method == "reward_model"
+        return reward.load_onto(load(task.model), trained) if scores else load(trained)
     tuned = load(task.model, adapter=trained)
     require_same_base(path, tuned)
     return tuned

@@ -10,7 +10,8 @@ from functools import partial
 from rich.console import Console
 
 from finetooth.commands.evaluate import run_renderer
-from finetooth.commands.setup import Setup, memory
+from finetooth.commands.memory import of_device
+from finetooth.commands.setup import Setup
 from finetooth.model.api import Model
 from finetooth.rundir import read_json, write_json
 from finetooth.training import checkpoint
@@ -30,6 +31,8 @@ def watch_over(setup: Setup, console: Console, stop: Callable[[], bool]) -> str:
     if setup.task.train.sentinel == "off":
         console.print("warning: train.sentinel is off: nothing is tried before training.", style="yellow")
         return "off"
+    if setup.task.train.method == "reward_model":  # what it tries is answers, and a reward model writes none
+        return "not tried"
     record = setup.path / "train" / "sentinel.json"
     if record.is_file() and read_json(record)["passed"]:
         return "passed"
@@ -63,7 +66,7 @@ def _trial(setup: Setup, stop: Callable[[], bool]) -> Trial:
     limit = task.data.max_tokens
     return Trial(
         model=model,
-        rows=setup.train_rows,
+        rows=[row for row in setup.train_rows if row.signals.get("chosen", 1)],
         examples=setup.prepared.train,
         config=task.train,
         renders=setup.renderer,
@@ -72,7 +75,7 @@ def _trial(setup: Setup, stop: Callable[[], bool]) -> Trial:
         place=path / "train" / ".sentinel",
         base_digest=read_json(path / "environment.json")["model"]["digest"] if model.peft else None,
         uncut=limit if task.data.overlong == "cut" and isinstance(limit, int) else None,
-        memory=memory(model.device),
+        memory=of_device(model.device),
         clock=time.perf_counter,
         stop=stop,
     )

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import math
-import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import torch
 from rich.console import Console
 
-from finetooth.commands import check, follow, workspace
+from finetooth.commands import check, follow, memory, workspace
 from finetooth.config import Task
 from finetooth.data.examples import to_json
 from finetooth.data.overlong import Fitted, fit_rows, row_limit
@@ -22,9 +20,11 @@ from finetooth.data.prepare import Prepared, prepare
 from finetooth.data.render import Renderer
 from finetooth.errors import ConfigError, DataError, GradeError, ModelError
 from finetooth.evaluation import graders, ledger
+from finetooth.model import reward
 from finetooth.model.api import Model
+from finetooth.preference_keys import PREFERENCES
 from finetooth.rundir import append_jsonl, read_json, write_bytes
-from finetooth.training import auto
+from finetooth.training import auto, order, preferences
 from finetooth.training.recompute import recompute_layers
 from finetooth.tree import Row
 from finetooth.types import Example
@@ -59,7 +59,9 @@ def set_up(task: Task, path: Path, console: Console, graded: bool) -> Setup:
 
 
 def _set_up(task: Task, stored: Task | None, path: Path, console: Console, graded: bool) -> Setup:
+    preferences.require_used((stored or task).train)
     prepared = prepare(stored or task, path, None if stored else check.passed(task, path, console, graded))
+    _require_pairs(task, prepared)
     if prepared.sealed_count:
         ledger.seal(path, time.time)
     if graded:
@@ -92,16 +94,28 @@ def _set_up(task: Task, stored: Task | None, path: Path, console: Console, grade
         raise DataError("No training row is left. Look at them with: finetooth check TASK")
     if stored is None:
         if prepared.sealed_count and task.data.overlong == "raise":
-            _require_short(path, renderer, limit)
+            pairs = task.train.method in PREFERENCES
+            _require_short(path, renderer.pair if pairs else renderer.rows, limit)
         _resolve(setup, limit, console)
         setup.task = workspace.load_config(path)
     require_same_base(path, model)
+    if task.train.method == "reward_model":
+        reward.attach(model.hf)
     if setup.task.train.adapter == "lora":
         console.print(f"model: {model.add_lora(setup.task.train.rank, task.seed)}")
     if setup.task.train.checkpointing:
         console.print(f"model: {recompute_layers(model)} layers are computed again in the backward pass")
     model.add_stop(renderer.stop_id)
     return setup
+
+
+def _require_pairs(task: Task, prepared: Prepared) -> None:
+    if task.train.method in PREFERENCES and prepared.format != "preference":
+        raise ConfigError(
+            f"train.method {task.train.method} learns from pairs of a chosen and a rejected answer; the data "
+            f"format is {prepared.format}. Bring rows with prompt, chosen and rejected, or map their columns "
+            "to these names with data.columns."
+        )
 
 
 def _require_gradable(task: Task, prepared: Prepared, console: Console) -> None:
@@ -118,9 +132,9 @@ def _require_gradable(task: Task, prepared: Prepared, console: Console) -> None:
         console.print(f"warning: evaluate.grader: {doubt}.", style="yellow")
 
 
-def _require_short(path: Path, renderer: Renderer, limit: int) -> None:
+def _require_short(path: Path, make: Callable[[Example], list[Row]], limit: int) -> None:
     """The sealed rows must fit too; only the ledger reads them, and only their lengths come out."""
-    lengths = ledger.lengths(path, lambda example: max(len(row) for row in renderer.rows(example)))
+    lengths = ledger.lengths(path, lambda example: max(len(row) for row in make(example)))
     long = [id for id, length in lengths.items() if length > limit]
     if long:
         raise DataError(
@@ -149,7 +163,7 @@ def render_and_fit(
     """
     if not examples:
         return [], []
-    rendered = renderer.render_all(examples, together)
+    rendered = renderer.render_all(examples, together, task.train.method in PREFERENCES)
     fitted: Fitted = fit_rows(rendered.rows, limit, task.data.overlong, examples)
     known = {example.id for example in examples}
     reasons = {example.id: reason for example, reason in rendered.rejected}
@@ -190,7 +204,8 @@ def _resolve(setup: Setup, limit: int, console: Console) -> None:
         reasons["evaluate.max_tokens"] = f"{answer}: the longest training answer has {longest} tokens"
     if task.evaluate.grader == "auto" and setup.prepared.format != "text":
         kind = graders.kind(task.data.columns, setup.prepared.format)
-        grader = graders.resolve("auto", kind)[0]
+        preferring = task.train.method in PREFERENCES
+        grader = graders.PREFERENCE if preferring else graders.resolve("auto", kind)[0]
         values["evaluate"]["grader"] = grader
         reasons["evaluate.grader"] = f"{grader}: the data format is {kind}"
     if task.data.max_tokens == "auto":
@@ -224,6 +239,7 @@ def _resolve(setup: Setup, limit: int, console: Console) -> None:
 def _facts(setup: Setup) -> auto.Facts:
     """What automatic values are made from."""
     hf = setup.model.hf
+    units = order.together(setup.train_rows)
     vocabulary, hidden = hf.get_input_embeddings().weight.shape
     return auto.Facts(
         family=hf.config.model_type,
@@ -232,12 +248,12 @@ def _facts(setup: Setup) -> auto.Facts:
         vocabulary=int(vocabulary),
         weights=int(hf.num_parameters()),
         fresh=setup.model.fresh,
-        rows=len(setup.train_rows),
-        validation_rows=len(setup.validation_rows),
-        memory=memory(setup.model.device),
-        held=_held(hf, setup.task.train.adapter) if setup.model.device.type == "cuda" else None,
+        rows=len(units),
+        validation_rows=len(order.together(setup.validation_rows)),
+        memory=memory.of_device(setup.model.device),
+        held=memory.held(hf, setup.task.train.adapter) if setup.model.device.type == "cuda" else None,
         inner=auto.inner_width(hf.config),
-        sample=tuple(setup.train_rows[:: max(1, len(setup.train_rows) // 64)][:64]),
+        sample=tuple(row for unit in units[:: max(1, len(units) // 64)][:64] for row in unit),
         ungraded=ungraded(setup),
     )
 
@@ -246,6 +262,8 @@ def ungraded(setup: Setup) -> str:
     """Why answers cannot be graded at every validation without being asked for; "" when they can."""
     if setup.prepared.format == "text":
         return "plain text is not graded"
+    if setup.task.train.method in PREFERENCES:
+        return "pairs are preferred, and no answer is written"
     name = grader_names(setup.task)[0]
     try:
         kind = graders.kind(setup.task.data.columns, setup.prepared.format)
@@ -255,22 +273,6 @@ def ungraded(setup: Setup) -> str:
     if name == graders.PERPLEXITY:
         return "perplexity follows from the loss"
     return f"{name} may be slow; `train.select: score` takes it" if graders.is_own(name) else ""
-
-
-def _held(hf: Any, adapter: str) -> int:
-    """Bytes that weights take, and where all are trained also their float32 gradients and two moments.
-
-    A GPU's memory is this program's own; on the CPU, where it is not, the careful default counts.
-    """
-    weights = sum(weight.numel() * weight.element_size() for weight in hf.parameters())
-    return int(weights + (12 * hf.num_parameters() if adapter == "none" else 0))
-
-
-def memory(device: torch.device) -> int:
-    """Bytes of memory in all on the device that trains."""
-    if device.type == "cuda":
-        return int(torch.cuda.get_device_properties(device).total_memory)
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 def loader(task: Task, path: Path) -> Callable[..., Model]:

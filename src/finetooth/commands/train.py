@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import random
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +23,14 @@ from finetooth.evaluation.candidates import ModelCandidate
 from finetooth.evaluation.prompts import Prompt
 from finetooth.evaluation.summary import TUNED
 from finetooth.evaluation.written import as_written
+from finetooth.preference_keys import PREFERENCES
 from finetooth.rundir import read_json, write_json
-from finetooth.training import choose_best, track
+from finetooth.training import choose_best, preferences, track
 from finetooth.training.choose_best import Answers
 from finetooth.training.loop import Fit, FitResult
+from finetooth.training.objectives import Objective, supervised
+from finetooth.training.order import together
+from finetooth.training.reference import require_pairs, with_reference
 from finetooth.training.sentinel import save_model, verify_saved
 from finetooth.training.signals import stop_on_signals
 from finetooth.types import Sampling
@@ -77,6 +82,7 @@ def run(source: Task | Path, out: Path | None, console: Console, graded: bool = 
     task, answers = setup.task, _answers(setup, console)
     with stop_on_signals() as stop:
         sentinel = watch_over(setup, console, stop)
+        objective = _objective(setup, console)
         result = Fit(  # not kept: the optimizer's state is as large as two models
             setup.model,
             setup.train_rows,
@@ -87,6 +93,7 @@ def run(source: Task | Path, out: Path | None, console: Console, graded: bool = 
             console,
             stop,
             answers=answers,
+            objective=objective,
         ).run()
         saved = save_model(setup.model, path, setup.renderer.chat_template)
         rows = setup.train_rows[:CHECKED_ROWS]
@@ -98,7 +105,7 @@ def run(source: Task | Path, out: Path | None, console: Console, graded: bool = 
             "best_score": result.best_score,
             "selected_by": _chosen_by(result),
             "stopped_early": result.stopped_early,
-            "rows": len(setup.train_rows),
+            "rows": len(together(setup.train_rows)),
             "model": str(saved),
             "sentinel": sentinel,
         }
@@ -106,6 +113,19 @@ def run(source: Task | Path, out: Path | None, console: Console, graded: bool = 
         if stop():
             raise Interrupted("Stopped; the training has ended and is saved.", follow.of_run(path))
     return TrainReport(path, facts)
+
+
+def _objective(setup: Setup, console: Console) -> Objective:
+    """What the method minimises. Pairs are checked, and get what the model as it starts says of them."""
+    if setup.task.train.method not in PREFERENCES:
+        return supervised
+    examples = [*setup.prepared.train, *setup.prepared.validation]
+    sides = setup.train_rows, setup.validation_rows
+    require_pairs([row for rows in sides for row in rows], examples, setup.renderer)
+    say = partial(console.print, highlight=False)
+    taken = with_reference(setup.model, sides, setup.task.train, setup.path, say)
+    setup.train_rows, setup.validation_rows = taken
+    return preferences.objective(setup.task.train)
 
 
 def _chosen_by(result: FitResult) -> str | None:
@@ -123,6 +143,13 @@ def _answers(setup: Setup, console: Console) -> Answers | None:
     """
     task, prepared, model = setup.task, setup.prepared, setup.model
     wanted = task.train.select == "score"
+    if wanted and task.train.method in PREFERENCES:
+        raise ConfigError(
+            f"train.select is score, but train.method {task.train.method} learns which of two answers is "
+            "preferred, and grades none that is written. Set train.select: loss."
+        )
+    if task.train.method == "reward_model":
+        return None
     length = task.evaluate.max_tokens
     assert isinstance(length, int), "the configuration is resolved"
     fits: dict[str, bool] = {}
@@ -138,7 +165,8 @@ def _answers(setup: Setup, console: Console) -> Answers | None:
         return None
     try:
         kind = graders.kind(task.data.columns, prepared.format)
-        name, grader = graders.resolve(grader_names(task)[0], kind, Path.cwd())
+        asked = grader_names(task)[0]
+        name, grader = graders.resolve("auto" if asked == graders.PREFERENCE else asked, kind, Path.cwd())
     except GradeError:
         if wanted:
             raise

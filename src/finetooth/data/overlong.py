@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -40,10 +40,14 @@ def fit_rows(
 
     raise: a longer row is an error. drop: it is left out. cut: tokens of its context go, oldest first, but
     never its beginning (BOS, system), the answer's opening or a scored token; a row that is still too long is
-    an error. None means no limit. `examples` let the messages name file and line. Raises DataError.
+    an error. Rows of one unit (a pair) are dropped together, or lose the same tokens of their context.
+    None means no limit. `examples` let the messages name file and line. Raises DataError.
     """
     if max_tokens is None:
         return Fitted(list(rows))
+    over: dict[Hashable, int] = {}  # unit, or row -> tokens that have to go
+    for index, row in enumerate(rows):
+        over[_unit(row, index)] = max(over.get(_unit(row, index), 0), len(row) - max_tokens)
     long = [row for row in rows if len(row) > max_tokens]
     if not long:
         return Fitted(list(rows))
@@ -56,13 +60,13 @@ def fit_rows(
             "or raise data.max_tokens if the model allows it."
         )
     if overlong == "drop":
-        kept = [row for row in rows if len(row) <= max_tokens]
+        kept = [row for index, row in enumerate(rows) if not over[_unit(row, index)]]
         if not kept:
             raise DataError(
                 f"All {len(rows)} rows are longer than {max_tokens} tokens: data.overlong: drop leaves none."
             )
-        return Fitted(kept, dropped=[row.id for row in long])
-    hopeless = [row for row in long if len(row) - cuttable(row) > max_tokens]
+        return Fitted(kept, dropped=list(dict.fromkeys(row.id for row in long)))
+    hopeless = [row for index, row in enumerate(rows) if cuttable(row) < over[_unit(row, index)]]
     if hopeless:
         raise DataError(
             f"{len(hopeless)} rows do not fit {max_tokens} tokens even without their context: "
@@ -70,9 +74,13 @@ def fit_rows(
             "data.max_tokens."
         )
     return Fitted(
-        [_cut(row, len(row) - max_tokens) if len(row) > max_tokens else row for row in rows],
-        cut=[row.id for row in long],
+        [_cut(row, gone) if (gone := over[_unit(row, index)]) else row for index, row in enumerate(rows)],
+        cut=list(dict.fromkeys(row.id for row in long)),
     )
+
+
+def _unit(row: Row, index: int) -> Hashable:
+    return ("row", index) if row.unit is None else ("unit", row.unit)
 
 
 def _frame(row: Row) -> tuple[int, int]:

@@ -148,7 +148,7 @@ def assemble(task: Task) -> Assembled:
         notes=[note for part in parts for note in part.notes]
         + keys.notes
         + label_notes(sides)
-        + _unused(format),
+        + _unused(format, task),
         brought=frozenset(side for side in examples if side != "train"),
         cleaned=(*together([done.steps for done in early]), *late.steps),
     )
@@ -175,9 +175,9 @@ def _leaks(sides: Mapping[str, Sequence[Example]], config: DataConfig) -> Iterat
         )
 
 
-def _unused(format: str) -> list[str]:
+def _unused(format: str, task: Task) -> list[str]:
     """What the rows hold and training does not use."""
-    if format != "preference":
+    if format != "preference" or task.train.method != "sft":
         return []
     return ["the chosen answers are learned; the rejected ones are kept and not used by train.method: sft."]
 

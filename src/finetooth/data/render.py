@@ -146,16 +146,35 @@ class Renderer:
         except DataError as error:
             raise DataError(f"Row {place(example)}: {error}") from error
 
-    def render_all(self, examples: Sequence[Example], total: int = 0) -> Rendered:
+    def pair(self, example: Example) -> list[Row]:
+        """The chosen and the rejected answer behind their context: two rows of one unit, the example's id.
+
+        The signal `chosen` is 1 of the first and 0 of the second; no other turn is scored. Raises DataError.
+        """
+        found = []
+        unlearned = [replace(m, weight=0.0) if m.role == "assistant" else m for m in example.context]
+        for role in ("chosen", "rejected"):
+            answers = [replace(answer, role="target") for answer in example.answers if answer.role == role][
+                :1
+            ]
+            if not answers:
+                raise DataError(f"Row {place(example)}: there is no {role} answer.")
+            row = self.rows(replace(example, context=tuple(unlearned), answers=tuple(answers)))[0]
+            signals = {**row.signals, "chosen": float(role == "chosen")}
+            found.append(Row(row.tokens, row.weight, signals, example.id, example.id))
+        return found
+
+    def render_all(self, examples: Sequence[Example], total: int = 0, pairs: bool = False) -> Rendered:
         """Rows of many examples; one whose answer cannot be scored is set aside with its reason.
 
-        Raises DataError when these are more than 1% of the examples, or of the `total` that they belong to.
+        pairs: of chosen and rejected answers, see `pair`. Raises DataError when these are more than 1% of the
+        examples, or of the `total` that they belong to.
         """
         rows: list[Row] = []
         rejected: list[tuple[Example, str]] = []
         for example in examples:
             try:
-                rows.extend(self.rows(example))
+                rows.extend(self.pair(example) if pairs else self.rows(example))
             except DataError as error:
                 rejected.append((example, str(error)))
                 continue

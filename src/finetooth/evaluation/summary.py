@@ -9,11 +9,14 @@ from typing import Any
 
 from finetooth.errors import GradeError
 from finetooth.evaluation.candidates import Answered
+from finetooth.evaluation.preference import BY_LENGTH
 from finetooth.evaluation.statistics import FEWEST_ROWS, compare, mean_interval
 from finetooth.types import Score
 
 TUNED = "tuned"
 BAG_OF_WORDS = "bag-of-words"
+# Candidates without a language model that a tuned one should beat, in words.
+CHEAP = {BAG_OF_WORDS: "a bag of words with logistic regression", BY_LENGTH: "the length of answers alone"}
 CORPUS = {"bleu": "BLEU", "chrf": "chrF", "perplexity": "Perplexity"}  # of all rows together, by grader
 OFTEN_CUT = 0.05  # from this share of cut-off answers on, the words under the verdict say so
 
@@ -85,8 +88,8 @@ def summarise(
     errors = sum(entry["errors"] for entry in summary["candidates"])
     summary["comparison"] = _comparison(by_name[baseline], by_name[TUNED], errors, groups)
     words = _words(summary, errors)
-    if BAG_OF_WORDS in by_name and (hint := _bag_of_words(by_name[BAG_OF_WORDS], by_name[TUNED], groups)):
-        words += f" {hint}"
+    hints = (_cheaper(by_name[name], by_name[TUNED], groups) for name in CHEAP if name in by_name)
+    words = " ".join(filter(None, [words, *hints]))
     return {**summary, "words": words}
 
 
@@ -155,8 +158,9 @@ def _words(summary: Mapping[str, Any], errors: int) -> str:
     entry = {entry["name"]: entry for entry in summary["candidates"]}
     base, tuned = entry[result["baseline"]], entry[result["candidate"]]
     counted = f"{result['units']} groups" if "groups" in summary else f"{summary['n']} rows"
+    other = "the best prompt" if summary["grader"] != "preference" else "the untuned model"
     both = (
-        f"the tuned model scores {percent(tuned['score'])}, the best prompt ({result['baseline']}) "
+        f"the tuned model scores {percent(tuned['score'])}, {other} ({result['baseline']}) "
         f"{percent(base['score'])}; the difference is {points(result['difference'])} points, "
         f"95% interval {points(result['low'])} to {points(result['high'])}"
     )
@@ -166,9 +170,9 @@ def _words(summary: Mapping[str, Any], errors: int) -> str:
             f"On those that it graded, {both}. Mend the grader, then evaluate again."
         )
     elif result["verdict"] == "better":
-        words = f"Better than the best prompt: {both}."
+        words = f"Better than {other}: {both}."
     elif result["verdict"] == "worse":
-        words = f"Worse than the best prompt: {both}."
+        words = f"Worse than {other}: {both}."
     elif result["units"] < FEWEST_ROWS:
         words = f"Not proven: {counted} are too few for a verdict, which takes {FEWEST_ROWS}. Here {both}."
     else:
@@ -198,18 +202,15 @@ def _cautions(summary: Mapping[str, Any], base: Mapping[str, Any], tuned: Mappin
     return words
 
 
-def _bag_of_words(bag: Graded, tuned: Graded, groups: Sequence[str] | None) -> str:
-    """What to say when a classifier without a language model does as well; nothing when it does not."""
-    result = _paired(bag.marks, tuned.marks, groups)
+def _cheaper(cheap: Graded, tuned: Graded, groups: Sequence[str] | None) -> str:
+    """What to say when a candidate without a language model does as well; nothing when it does not."""
+    result = _paired(cheap.marks, tuned.marks, groups)
     if result is None or result["verdict"] == "better":
         return ""
-    mean = percent(_mean(bag.marks, None)["score"])
+    mean, what = percent(_mean(cheap.marks, None)["score"]), CHEAP[cheap.name]
     if result["verdict"] == "worse":
-        return f"A bag of words with logistic regression is better still ({mean}), and far cheaper."
-    return (
-        f"The tuned model is not proven better than a bag of words with logistic regression ({mean}), "
-        "which is far cheaper."
-    )
+        return f"{what[0].upper()}{what[1:]} is better still ({mean}), and far cheaper."
+    return f"The tuned model is not proven better than {what} ({mean}), which is far cheaper."
 
 
 def _words_alone(summary: Mapping[str, Any]) -> str:

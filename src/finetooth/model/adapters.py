@@ -19,6 +19,7 @@ from safetensors import SafetensorError, safe_open
 from transformers.pytorch_utils import Conv1D
 
 from finetooth.errors import ModelError
+from finetooth.model import reward
 from finetooth.model.load import quiet, seeded
 
 ALPHA = 32
@@ -66,7 +67,7 @@ def projections(model: Any) -> Projections:
     found = Projections({}, {}, {})
     for name, module in model.named_modules():
         if isinstance(module, (torch.nn.Linear, Conv1D)):
-            if module is not head:
+            if module is not head and name != reward.SCORE:
                 found.layers[name] = 1
             continue
         if isinstance(module, torch.nn.Embedding):
@@ -92,13 +93,15 @@ def add_lora(model: Any, rank: int, seed: int) -> tuple[PeftModel, Coverage]:
     Experts that are stored as one tensor get a product of rank `rank` each, by PEFT's `target_parameters`.
     """
     found = projections(model)
+    scores = reward.is_reward(model)
     config = LoraConfig(
         r=rank,
         lora_alpha=ALPHA,
         target_modules=list(found.layers),
         target_parameters=list(found.experts) or None,
         lora_dropout=0.0,
-        task_type="CAUSAL_LM",
+        modules_to_save=[reward.SCORE] if scores else None,
+        task_type="SEQ_CLS" if scores else "CAUSAL_LM",
     )
     sizes = {name: weight.numel() for name, weight in model.named_parameters() if weight.ndim >= 2}
     adapted = sum(sizes.get(f"{name}.weight", 0) for name in found.layers)
@@ -136,6 +139,8 @@ def load_adapter(model: Any, directory: Path) -> PeftModel:
         raise ModelError(f"{directory}: no adapter_config.json, so this is not an adapter directory.")
     if not (directory / "adapter_model.safetensors").is_file():
         raise ModelError(f"{directory}: no adapter_model.safetensors (pickled adapters are not loaded).")
+    if PeftConfig.from_pretrained(str(directory), local_files_only=True).task_type == "SEQ_CLS":
+        reward.attach(model)
     try:
         with quiet():
             wrapped = PeftModel.from_pretrained(model, directory, is_trainable=True, local_files_only=True)

@@ -10,6 +10,7 @@ import torch
 from peft import PeftModel
 from transformers import GenerationConfig
 
+from finetooth.model import reward
 from finetooth.model.load import quiet
 
 
@@ -20,7 +21,9 @@ def save(model: Any, peft: PeftModel | None, stop_ids: frozenset[int], path: Pat
     ends = sorted(stop_ids)
     config.eos_token_id = ends[0] if len(ends) == 1 else ends
     with quiet():
-        if peft is None:
+        if peft is None and reward.is_reward(model):
+            reward.save(model, stop_ids, path)
+        elif peft is None:
             model.save_pretrained(path)
         else:
             # False: the base embeddings are not trained, and "auto" may ask the hub whether they are.
@@ -30,10 +33,15 @@ def save(model: Any, peft: PeftModel | None, stop_ids: frozenset[int], path: Pat
 
 
 def digest(model: Any, adapter: bool = True) -> str:
-    """Hex sha256 over names, types, shapes and bytes of all weights, or of those without the adapter's."""
+    """Hex sha256 over names, types, shapes and bytes of all weights, or of those without the adapter's.
+
+    A reward model's own layer comes with the adapter.
+    """
     weights = dict(model.state_dict())
     if not adapter:
-        weights = {name.replace(".base_layer", ""): w for name, w in weights.items() if ".lora_" not in name}
+        added = (".lora_", f"{reward.SCORE}.")
+        weights = {name: w for name, w in weights.items() if not any(part in name for part in added)}
+        weights = {name.replace(".base_layer", ""): w for name, w in weights.items()}
     result = hashlib.sha256(str(model.config.model_type).encode())
     for name, weight in sorted(weights.items()):
         result.update(f"{name} {weight.dtype} {tuple(weight.shape)}".encode())

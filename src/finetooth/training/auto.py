@@ -12,12 +12,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from finetooth.config import TrainConfig
+from finetooth.preference_keys import BETA, PREFERENCES, USUAL_BETA
 from finetooth.training.choose_best import MOST
 from finetooth.tree import PrefixTree, Row, microtrees
 
 LORA_OVER_FULL = (
     10.0  # "LoRA without regret" (Thinking Machines 2025): the best rate is about 10x that of full
 )
+SFT_OVER_PREFERENCE = 5.0
+AS_SFT = ("orpo", "reward_model")  # what these learn is far from where they start: an answer, a new layer
 FEWEST_GRADED = 30  # as for a verdict: fewer answers cannot tell weights apart
 FEW_STEPS = 100  # fewer optimizer steps than this rarely teach a format and a task
 TOKENS_LOW, TOKENS_HIGH = 256, 16384
@@ -69,9 +72,12 @@ def resolve(config: TrainConfig, facts: Facts) -> Resolved:
         if values[key] == "auto":
             values[key], reasons[key] = value, reason
 
-    rate, why = learning_rate(config.adapter, facts)
+    rate, why = learning_rate(config.adapter, facts, config.method)
     fill("learning_rate", rate, why)
-    fill("epochs", *epochs(facts))
+    fill("epochs", *epochs(facts, config.method))
+    if "beta" in PREFERENCES.get(config.method, ()) and config.beta is None:
+        values["beta"] = BETA.get(config.method, USUAL_BETA)
+        reasons["beta"] = f"usual for {config.method}"
     fill("batch_size", *batch_size(facts, float(values["epochs"])))
     fill("micro_tokens", *micro_tokens(facts, config.adapter, values["batch_size"], config.checkpointing))
     per_epoch = math.ceil(facts.rows / values["batch_size"])
@@ -87,12 +93,15 @@ def resolve(config: TrainConfig, facts: Facts) -> Resolved:
     return Resolved(TrainConfig.model_validate(values), reasons, warnings)
 
 
-def learning_rate(adapter: str, facts: Facts) -> tuple[float, str]:
-    """The peak learning rate and its reason.
+def learning_rate(adapter: str, facts: Facts, method: str = "sft") -> tuple[float, str]:
+    """The peak learning rate and its reason; of most preference tuning a fifth of it.
 
     LoRA: 5e-5 * 10 * (2000 / hidden)^p, p = 0.781 (0.0775 for Qwen), fitted by tinker-cookbook on instruction
     tuning, at most 5e-3. Full fine-tuning: a tenth of it. Fresh weights: 1e-3 at width 256, less when wider.
     """
+    if method in PREFERENCES and method not in AS_SFT:
+        rate, why = learning_rate(adapter, facts)
+        return _two_digits(rate / SFT_OVER_PREFERENCE), f"a fifth of that of sft ({why})"
     if facts.fresh and adapter == "none":
         rate = _two_digits(min(3e-3, 1e-3 * math.sqrt(256 / facts.hidden)))
         return rate, f"training from random weights, width {facts.hidden}"
@@ -105,8 +114,11 @@ def learning_rate(adapter: str, facts: Facts) -> tuple[float, str]:
     return rate, f"LoRA on a {facts.family} of width {facts.hidden}; ten times that of full fine-tuning"
 
 
-def epochs(facts: Facts) -> tuple[float, str]:
-    """Passes over the rows: about 12,000 rows seen in all, between 2 and 10 passes."""
+def epochs(facts: Facts, method: str = "sft") -> tuple[float, str]:
+    """Passes over the rows: about 12,000 rows seen in all, between 2 and 10 passes; 1 to 3 over pairs."""
+    if method in PREFERENCES:
+        passes = min(3, max(1, math.ceil(3000 / facts.rows)))
+        return float(passes), f"{facts.rows} pairs, which are soon known by heart: 1 to 3 times"
     passes = min(10, max(2, math.ceil(12000 / facts.rows)))
     return float(passes), f"{facts.rows} training rows: fewer rows are seen more often, 2 to 10 times"
 

@@ -49,12 +49,16 @@ class Journal:
             self._metrics(line)
         self._name(self.watch.step(step, line["loss"], row_loss))
 
-    def validation(self, step: int, loss: float, look: Look | None) -> None:
-        """A validation's loss, and what the model answered."""
+    def validation(
+        self, step: int, loss: float, look: Look | None, metrics: Mapping[str, float] | None = None
+    ) -> None:
+        """A validation's loss, what the model answered, and the objective's metrics, as valid_NAME."""
+        metrics = metrics or {}
         line: dict[str, Any] = {"step": step, "valid_loss": loss}
-        shown = ""
+        line |= {f"valid_{name}": value for name, value in metrics.items()}
+        shown = f", accuracy {metrics['accuracy']:.3f}" if "accuracy" in metrics else ""
         if look is not None and look.score is not None:
-            line["valid_score"], shown = look.score, f", score {look.score:.3f}"
+            line["valid_score"], shown = look.score, f"{shown}, score {look.score:.3f}"
         self._metrics(line)
         self.say(f"step {step} of {self.total}: validation loss {loss:.4f}{shown}")
         for sample in look.samples if look else ():

@@ -22,13 +22,13 @@ from finetooth.training import checkpoint as checkpoints
 from finetooth.training import optimizer as optimizers
 from finetooth.training.choose_best import Answers, better
 from finetooth.training.journal import Journal
-from finetooth.training.objectives import supervised
-from finetooth.training.order import batch, steps_per_epoch, total_steps
+from finetooth.training.objectives import Objective, supervised
+from finetooth.training.order import batch, steps_per_epoch, together, total_steps
 from finetooth.training.progress import Bar
 from finetooth.training.provenance import made_of, require_same
 from finetooth.training.schedule import multiplier
 from finetooth.training.sentinel import require_gradient
-from finetooth.training.step import StepResult, evaluate_loss, train_step
+from finetooth.training.step import StepResult, evaluate_rows, train_step
 from finetooth.training.watch import Watch
 from finetooth.tree import Row
 
@@ -77,19 +77,22 @@ class Fit:
         stop: Callable[[], bool] = lambda: False,
         clock: Callable[[], float] = time.perf_counter,
         answers: Answers | None = None,
+        objective: Objective = supervised,
     ) -> None:
         """config: without any auto. stop: asked after every step. console: of the progress bar, on stderr.
 
-        answers: what the model is asked at each validation; None: nothing.
+        answers: what the model is asked at each validation; None: nothing. Rows of one unit come in one step,
+        where they count as one row.
         """
         if not train_rows:
             raise TrainError("There are no training rows.")
-        self.model, self.rows, self.validation_rows = model, train_rows, validation_rows
+        self.model, self.units, self.validation_rows = model, together(train_rows), validation_rows
+        self.objective = objective
         self.config, self.seed, self.console, self.stop, self.clock = config, seed, console, stop, clock
         self.answers = answers
         self.run_path, self.directory = run_path, run_path / "train"
         self.batch_size, self.budget = _number(config.batch_size), _number(config.micro_tokens)
-        self.total = total_steps(len(train_rows), self.batch_size, float(config.epochs), config.max_steps)
+        self.total = total_steps(len(self.units), self.batch_size, float(config.epochs), config.max_steps)
         self.optimizer = optimizers.build(model, config)
         self.state = _State()
         self.made_of = made_of(model, train_rows, validation_rows, config, seed)
@@ -141,11 +144,11 @@ class Fit:
         )
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        indices = batch(self.seed, state.step, len(self.rows), self.batch_size)
+        indices = batch(self.seed, state.step, len(self.units), self.batch_size)
         result = train_step(
             self.model,
-            supervised,
-            [self.rows[index] for index in indices],
+            self.objective,
+            [row for index in indices for row in self.units[index]],
             self.optimizer,
             budget=self.budget,
             max_norm=config.max_grad_norm,
@@ -173,7 +176,7 @@ class Fit:
 
     def _log(self, result: StepResult, rate: float, seconds: float) -> None:
         step = self.state.step
-        epoch = step / steps_per_epoch(len(self.rows), self.batch_size)
+        epoch = step / steps_per_epoch(len(self.units), self.batch_size)
         line = {
             "step": step,
             "epoch": round(epoch, 4),
@@ -185,6 +188,7 @@ class Fit:
             "row_tokens": result.row_tokens,
             "computed_tokens": result.computed_tokens,
             "seconds": round(seconds, 4),
+            **result.metrics,
         }
         self.journal.step(line, result.row_loss)
 
@@ -192,9 +196,11 @@ class Fit:
         """Validation loss and score, logged and shown; each None where there is none."""
         if not self.validation_rows:
             return None, None
-        loss = evaluate_loss(self.model, self.validation_rows, budget=self.budget)
+        loss, metrics = evaluate_rows(
+            self.model, self.validation_rows, budget=self.budget, objective=self.objective
+        )
         look = self.answers.look() if self.answers else None
-        self.journal.validation(self.state.step, loss, look)
+        self.journal.validation(self.state.step, loss, look, metrics)
         return loss, look.score if look else None
 
     def _validate(self) -> bool:
@@ -231,7 +237,7 @@ class Fit:
         if state.best_loss is None:
             state.best_step = state.step  # without validation the last weights are the best
         self.journal.write_rows()
-        epoch = state.step // steps_per_epoch(len(self.rows), self.batch_size)
+        epoch = state.step // steps_per_epoch(len(self.units), self.batch_size)
         facts = {
             "epoch": epoch,
             "loop": asdict(state),

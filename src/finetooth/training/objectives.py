@@ -4,12 +4,12 @@ An objective never sums or averages: it returns one already weighted value per u
 alone divides by the number of units of the whole step. So neither micro-trees nor accumulation nor packing
 can change the loss.
 
-Axes: M scored tokens of all rows, R rows, U units of the objective (tokens or rows).
+Axes: M scored tokens of all rows, R rows, U units of the objective (tokens, rows or units).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from finetooth.errors import DataError
+from finetooth.model.api import Model
 from finetooth.model.device import on_device
 from finetooth.tree import PrefixTree, Row
 
@@ -28,13 +29,16 @@ class Signals:
     """All that an objective may look at, on the device of the log-probabilities.
 
     logp_M: nats, float32, differentiable. weight_M: loss weights, float32. row_M: row of each scored token.
-    by_name: what rows carry along, per-row numbers as R values, per-token arrays gathered to M values.
+    by_name: what rows carry along, float64, per-row numbers as R values, per-token arrays gathered to M
+    values. unit_R: the number of each row's unit, 0 to units - 1; a row without a unit is one by itself.
     """
 
     logp_M: Tensor
     weight_M: Tensor
     row_M: Tensor
     by_name: Mapping[str, Tensor]
+    unit_R: Tensor
+    units: int
 
     @classmethod
     def of(cls, tree: PrefixTree, logp_M: Tensor) -> Signals:
@@ -44,18 +48,28 @@ class Signals:
         """
         names = sorted({name for row in tree.rows for name in row.signals})
         device = logp_M.device
+        numbers: dict[Hashable, int] = {}
+        for index, row in enumerate(tree.rows):
+            numbers.setdefault(_unit(row, index), len(numbers))
+        unit_R = np.array([numbers[_unit(row, index)] for index, row in enumerate(tree.rows)])
         return cls(
             logp_M=logp_M,
             weight_M=on_device(tree.weight_M.astype(np.float32), device),
             row_M=on_device(tree.row_M, device),
             by_name={name: on_device(_gather(tree.rows, name), device) for name in names},
+            unit_R=on_device(unit_R, device),
+            units=len(numbers),
         )
 
 
-def _gather(rows: tuple[Row, ...], name: str) -> NDArray[np.float32]:
+def _unit(row: Row, index: int) -> Hashable:
+    return ("row", index) if row.unit is None else ("unit", row.unit)
+
+
+def _gather(rows: tuple[Row, ...], name: str) -> NDArray[np.float64]:
     pieces = []
     for row in rows:
-        value = np.asarray(row.signals.get(name, ()), dtype=np.float32)
+        value = np.asarray(row.signals.get(name, ()), dtype=np.float64)
         if value.shape == row.tokens.shape and value.size > 1:
             value = value[row.weight > 0]
         elif value.size == 1:
@@ -69,15 +83,30 @@ def _gather(rows: tuple[Row, ...], name: str) -> NDArray[np.float32]:
     return np.concatenate(pieces)
 
 
+def read_logprobs(model: Model, tree: PrefixTree) -> Signals:
+    """What most objectives read of a model: the log-probability of each scored token, differentiable."""
+    return Signals.of(tree, model.logprobs(tree))
+
+
+def as_they_are(model: Model, rows: Sequence[Row], budget: int) -> Sequence[Row]:
+    """The rows of a step, of which nothing needs to be known before their loss."""
+    return rows
+
+
 @dataclass(frozen=True, slots=True)
 class Objective:
-    """A loss and the unit it is counted in: "token" or "row" (see PrefixTree.count).
+    """A loss, the unit it is counted in, and what it needs of the model.
 
+    unit: "token", "row" or "unit" (see PrefixTree.count).
     loss: Signals -> (loss_U, {metric name: metric_U}), one value per unit, weighted, not reduced.
+    read: the signals of one tree. prepare: (model, all rows of a step, budget) -> the rows to learn from,
+    with what can only be known of all of them together in their signals; without gradient.
     """
 
     unit: str
     loss: Callable[[Signals], Loss]
+    read: Callable[[Model, PrefixTree], Signals] = read_logprobs
+    prepare: Callable[[Model, Sequence[Row], int], Sequence[Row]] = as_they_are
 
 
 def _supervised(signals: Signals) -> Loss:

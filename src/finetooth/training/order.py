@@ -1,16 +1,28 @@
 """Which rows a step sees, as a pure function of (seed, epoch, step): nothing to save, nothing to replay.
 
-Every epoch is a fresh permutation of all rows. Its last batch is smaller when the rows do not divide evenly;
-it is kept, since dropping it would leave out rows, and the loss stays the mean over the step's own units.
+Rows of one unit (a pair) come together and count as one row. Every epoch is a fresh permutation of all rows.
+Its last batch is smaller when the rows do not divide evenly; it is kept, since dropping it would leave out
+rows, and the loss stays the mean over the step's own units.
 """
 
 from __future__ import annotations
 
 import hashlib
 import math
+from collections.abc import Hashable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
+
+from finetooth.tree import Row
+
+
+def together(rows: Sequence[Row]) -> list[list[Row]]:
+    """The rows of each unit, units in the order of their first row; a row without a unit is alone."""
+    units: dict[Hashable, list[Row]] = {}
+    for index, row in enumerate(rows):
+        units.setdefault(("row", index) if row.unit is None else ("unit", row.unit), []).append(row)
+    return list(units.values())
 
 
 def steps_per_epoch(rows: int, batch_size: int) -> int:

@@ -13,6 +13,7 @@ from safetensors import SafetensorError
 
 from finetooth.errors import TrainError
 from finetooth.evaluation.candidates import evaluating
+from finetooth.model import reward
 from finetooth.model.api import Model
 from finetooth.rundir import fsync_directory
 from finetooth.training.checkpoint import fsync_file
@@ -80,20 +81,23 @@ def verify_saved(
     )
     adapter = path if model.peft is not None else None
     want_M = _logprobs(model, tree)
+    scores = reward.is_reward(model.hf)
     if release:
         model.hf = model.peft = None
-    again = load(base if adapter else path, adapter)
+    whole = reward.load_onto(load(base), path) if scores and not adapter else None
+    again = whole or load(base if adapter else path, adapter)
     saved_M = _logprobs(again, tree)
     del again
     gap = float((saved_M - want_M).abs().max())
     if not gap <= TOLERANCE:
         raise TrainError(f"{path}: the saved model differs from the trained one by {gap:.1e} nats.")
-    base_M = _logprobs(load(base), tree)
+    base_M = torch.zeros_like(saved_M) if scores else _logprobs(load(base), tree)
     if torch.equal(saved_M, base_M):
         what = "adapter" if adapter else "model"
         raise TrainError(f"{path}: the saved {what} answers exactly as its base; training had no effect.")
 
 
 def _logprobs(model: Model, tree: PrefixTree) -> torch.Tensor:
+    """What the model says of the rows; of a reward model its scores."""
     with evaluating(model), torch.no_grad():
-        return model.logprobs(tree).cpu()
+        return (reward.scores(model, tree) if reward.is_reward(model.hf) else model.logprobs(tree)).cpu()

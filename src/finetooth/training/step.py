@@ -21,7 +21,8 @@ from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 from finetooth.errors import TrainError
 from finetooth.evaluation.candidates import evaluating
 from finetooth.model.api import Model
-from finetooth.training.objectives import Objective, Signals, supervised
+from finetooth.training.objectives import Loss, Objective, Signals, supervised
+from finetooth.training.order import together
 from finetooth.tree import PrefixTree, Row, microtrees
 
 
@@ -31,7 +32,8 @@ class StepResult:
 
     loss: mean over its units, before the update. units: what it was divided by. grad_norm: before clipping.
     row_tokens: what the rows hold; computed_tokens: the distinct ones that were computed.
-    row_loss: example id -> mean negative log-probability of its scored tokens, nats, by weight.
+    row_loss: example id -> mean negative log-probability of its scored tokens, nats, by weight; of an
+    objective over rows or units, the mean of their losses.
     metrics: the objective's own metrics, mean over units.
     """
 
@@ -52,33 +54,37 @@ class _Tally:
 
     losses: list[Tensor] = field(default_factory=list)
     metrics: dict[str, Tensor] = field(default_factory=dict)
-    nll_R: list[Tensor] = field(default_factory=list)
+    loss_R: list[Tensor] = field(default_factory=list)
     rows: list[Row] = field(default_factory=list)
 
-    def add(self, tree: PrefixTree, signals: Signals, loss_U: Tensor, metrics: Mapping[str, Tensor]) -> None:
-        self.losses.append(loss_U.detach().double().sum())
+    def add(self, tree: PrefixTree, signals: Signals, unit: str, loss: Loss) -> None:
+        loss_U, metrics = loss[0].detach().double(), loss[1]
+        self.losses.append(loss_U.sum())
         for name, value_U in metrics.items():
             self.metrics[name] = self.metrics.get(name, 0.0) + value_U.detach().double().sum()
-        nll_M = -(signals.weight_M * signals.logp_M.detach()).double()
-        nll_R = torch.zeros(len(tree.rows), dtype=torch.float64, device=nll_M.device)
-        self.nll_R.append(nll_R.index_add(0, signals.row_M, nll_M))
+        if unit == "token":
+            nll_M = -(signals.weight_M * signals.logp_M.detach()).double()
+            nll_R = torch.zeros(len(tree.rows), dtype=torch.float64, device=nll_M.device)
+            self.loss_R.append(nll_R.index_add(0, signals.row_M, nll_M))
+        else:
+            self.loss_R.append(loss_U if unit == "row" else loss_U.index_select(0, signals.unit_R))
         self.rows.extend(tree.rows)
 
     def read(self, norm: Tensor) -> tuple[float, float, dict[str, float], list[float]]:
         """The loss, the gradient's norm, the metrics and the loss of each row, in the step's one transfer."""
         loss = torch.stack(self.losses).sum()
         sums = [loss, norm.double().to(loss.device), *self.metrics.values()]
-        found = torch.cat([torch.stack(sums), *self.nll_R]).tolist()
+        found = torch.cat([torch.stack(sums), *self.loss_R]).tolist()
         return found[0], found[1], dict(zip(self.metrics, found[2:], strict=False)), found[len(sums) :]
 
-    def row_loss(self, nll_R: Sequence[float]) -> dict[str, float]:
+    def row_loss(self, loss_R: Sequence[float], unit: str) -> dict[str, float]:
         """Mean by id: an example with several rows (the turns of a conversation) has one entry."""
-        nll: dict[str, float] = {}
+        loss: dict[str, float] = {}
         weight: dict[str, float] = {}
-        for row, value in zip(self.rows, nll_R, strict=True):
-            nll[row.id] = nll.get(row.id, 0.0) + value
-            weight[row.id] = weight.get(row.id, 0.0) + float(row.weight.sum())
-        return {name: nll[name] / weight[name] for name in nll if weight[name] > 0}
+        for row, value in zip(self.rows, loss_R, strict=True):
+            loss[row.id] = loss.get(row.id, 0.0) + value
+            weight[row.id] = weight.get(row.id, 0.0) + (float(row.weight.sum()) if unit == "token" else 1.0)
+        return {name: loss[name] / weight[name] for name in loss if weight[name] > 0}
 
 
 def train_step(
@@ -95,6 +101,7 @@ def train_step(
     Raises TrainError, naming the rows, before any weight is touched when the loss or the gradient is not
     finite, and when nothing is scored. The learning rate is the optimizer's.
     """
+    rows = objective.prepare(model, rows, budget)
     trees = microtrees(rows, budget)
     units = sum(tree.count(objective.unit) for tree in trees)
     if units <= 0:
@@ -105,7 +112,7 @@ def train_step(
         for tree in trees:
             _backward(model, objective, tree, units, tally)
         norm = get_total_norm(grads)
-        total, grad_norm, sums, nll_R = tally.read(norm)  # before the update, which then runs unwatched
+        total, grad_norm, sums, loss_R = tally.read(norm)  # before the update, which then runs unwatched
         loss = total / units
         if not math.isfinite(loss) or not math.isfinite(grad_norm):
             optimizer.zero_grad()
@@ -121,7 +128,7 @@ def train_step(
         scored_tokens=sum(len(tree.node_M) for tree in trees),
         row_tokens=sum(len(row) for row in rows),
         computed_tokens=sum(len(tree) for tree in trees),
-        row_loss=tally.row_loss(nll_R),
+        row_loss=tally.row_loss(loss_R, objective.unit),
         metrics={name: value / units for name, value in sums.items()},
     )
 
@@ -132,11 +139,11 @@ def _backward(model: Model, objective: Objective, tree: PrefixTree, units: float
     A function of its own so that nothing of a tree is alive during the next one: a few small tensors that
     stay in the middle of the heap keep the large ones from reusing it (an eighth of the process's memory).
     """
-    signals = Signals.of(tree, model.logprobs(tree))
+    signals = objective.read(model, tree)
     loss_U, metrics = objective.loss(signals)
     if loss_U.requires_grad:  # a tree in which nothing is scored has no gradient
         (loss_U.sum() / units).backward()
-    tally.add(tree, signals, loss_U, metrics)
+    tally.add(tree, signals, objective.unit, (loss_U, metrics))
 
 
 def _gradients(model: Model) -> list[Tensor]:
@@ -156,23 +163,34 @@ def _gradients(model: Model) -> list[Tensor]:
 def evaluate_loss(
     model: Model, rows: Sequence[Row], *, budget: int, objective: Objective = supervised
 ) -> float:
-    """The same loss over `rows` without learning: sum / units, dropout off, independent of `budget`.
+    """The loss of `evaluate_rows` alone."""
+    return evaluate_rows(model, rows, budget=budget, objective=objective)[0]
 
-    Raises TrainError when nothing is scored or the loss is not finite. The model is left in the mode in
-    which it was found.
+
+def evaluate_rows(
+    model: Model, rows: Sequence[Row], *, budget: int, objective: Objective = supervised
+) -> tuple[float, dict[str, float]]:
+    """The same loss over `rows` without learning, sum / units, and the objective's metrics, likewise.
+
+    Dropout is off, and `budget` changes nothing. Raises TrainError when nothing is scored or the loss is not
+    finite. The model is left in the mode in which it was found.
     """
-    trees = microtrees(rows, budget)
-    units = sum(tree.count(objective.unit) for tree in trees)
-    if units <= 0:
-        raise TrainError("No token of the validation rows is scored, so they have no loss.")
     with evaluating(model), torch.no_grad():
+        rows = objective.prepare(model, rows, budget)
+        trees = microtrees(rows, budget)
+        units = sum(tree.count(objective.unit) for tree in trees)
+        if units <= 0:
+            raise TrainError("No token of the validation rows is scored, so they have no loss.")
         total = 0.0
+        sums: dict[str, float] = {}
         for tree in trees:
-            loss_U, _ = objective.loss(Signals.of(tree, model.logprobs(tree)))
+            loss_U, metrics = objective.loss(objective.read(model, tree))
             total += float(loss_U.double().sum())
+            for name, value_U in metrics.items():
+                sums[name] = sums.get(name, 0.0) + float(value_U.double().sum())
     if not math.isfinite(total):
         raise TrainError(f"The validation loss is {total}. A smaller train.learning_rate usually helps.")
-    return total / units
+    return total / units, {name: value / units for name, value in sums.items()}
 
 
 @contextmanager
@@ -202,8 +220,8 @@ def _names(rows: Sequence[Row]) -> str:
 
 
 def _not_finite(model: Model, objective: Objective, rows: Sequence[Row], what: str) -> TrainError:
-    """The error that names the rows: each is tried alone, since in a tree one row's NaN can reach others."""
-    guilty = [row for row in rows if not _finite_alone(model, objective, row)]
+    """The error that names the rows: each unit is tried alone, since in a tree one's NaN can reach others."""
+    guilty = [row for unit in together(rows) if not _finite_alone(model, objective, unit) for row in unit]
     found = f"from {_names(guilty)}" if guilty else f"from these rows together: {_names(rows)}"
     return TrainError(
         f"The {what} of this step is not finite ({found}). No weight was changed. Look at these rows; "
@@ -211,11 +229,11 @@ def _not_finite(model: Model, objective: Objective, rows: Sequence[Row], what: s
     )
 
 
-def _finite_alone(model: Model, objective: Objective, row: Row) -> bool:
-    tree = PrefixTree.build([row])
+def _finite_alone(model: Model, objective: Objective, unit: Sequence[Row]) -> bool:
+    tree = PrefixTree.build(unit)
     if tree.count(objective.unit) <= 0:
         return True
-    loss_U, _ = objective.loss(Signals.of(tree, model.logprobs(tree)))
+    loss_U, _ = objective.loss(objective.read(model, tree))
     if not bool(torch.isfinite(loss_U).all()):
         return False
     if not loss_U.requires_grad:

@@ -9,6 +9,7 @@ from finetooth.evaluation.graders.basic import contains, exact, label, labels, l
 from finetooth.evaluation.graders.named import (
     BUILT_IN,
     PERPLEXITY,
+    PREFERENCE,
     Grader,
     Spec,
     corpus_score,
@@ -27,6 +28,7 @@ from finetooth.evaluation.graders.trial import try_out
 __all__ = [
     "BUILT_IN",
     "PERPLEXITY",
+    "PREFERENCE",
     "Grader",
     "Spec",
     "bleu",

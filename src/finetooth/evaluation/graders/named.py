@@ -22,6 +22,7 @@ from typing import Any
 
 from finetooth.errors import GradeError
 from finetooth.evaluation.graders import basic, overlap, structured
+from finetooth.evaluation.preference import preferred
 from finetooth.rundir import sha256_file
 from finetooth.types import Example, Score
 
@@ -41,7 +42,9 @@ BUILT_IN: dict[str, Grader] = {
     "rouge2": overlap.rouge2,
     "bleu": overlap.bleu,
     "chrf": overlap.chrf,
+    "preference": preferred,
 }
+PREFERENCE = "preference"  # of candidates that decide between two answers: commands/preferring.py
 PERPLEXITY = "perplexity"  # asks the model for likelihoods and reads no answer: evaluation/runner.py
 # Graders that take an option, which one, and the grader that its value makes.
 OPTIONS: dict[str, tuple[str, Callable[[Any], Grader]]] = {

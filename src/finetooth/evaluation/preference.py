@@ -1,0 +1,191 @@
+"""Which of two answers a model prefers: by an implicit reward, which its log-probabilities hold, or a score.
+
+Axes: M scored tokens of all rows, R rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from finetooth.data.overlong import Overlong, fit_rows
+from finetooth.data.turns import all_text
+from finetooth.errors import DataError, GradeError
+from finetooth.evaluation.candidates import Answered, evaluating
+from finetooth.tree import PrefixTree, Row, microtrees
+from finetooth.types import Answer, Example, Message, Score
+
+if TYPE_CHECKING:
+    from finetooth.data.render import Renderer
+    from finetooth.model.api import Model
+
+BY_LENGTH = "by-length"
+TOKENS = 4096  # distinct ones, computed together
+UNITS = 512  # pairs of one call, so that memory does not grow with the rows
+
+
+class Implicit(NamedTuple):
+    """What a method takes an answer to be worth, up to a factor.
+
+    reference: its log-probability less that by the starting point; else the log-probability itself.
+    mean: per token of the answer, the stop token included; else the sum.
+    """
+
+    reference: bool
+    mean: bool
+
+
+IMPLICIT: Mapping[str, Implicit] = {
+    "dpo": Implicit(reference=True, mean=False),
+    "dpo_norm": Implicit(reference=True, mean=True),
+    "ipo": Implicit(reference=True, mean=True),
+    "kto": Implicit(reference=True, mean=False),
+    "simpo": Implicit(reference=False, mean=True),
+    "orpo": Implicit(reference=False, mean=True),
+}
+LIKELY = Implicit(reference=False, mean=True)  # of a model that no preference was taught
+Numbers = Sequence[float] | NDArray[np.float64]
+Worth = Callable[[Sequence[Row]], NDArray[np.float64]]
+
+
+def row_logprobs(model: Model, rows: Sequence[Row], budget: int = TOKENS) -> list[NDArray[np.float64]]:
+    """The log-probabilities of each row's scored tokens, nats, in evaluation mode, without gradient.
+
+    budget: of a micro-tree; rows of one unit stay together.
+    """
+    found: list[NDArray[np.float64]] = [np.empty(0)] * len(rows)
+    for tree, at_R in _trees(rows, budget):
+        logp_M = _numbers(model, tree, model.logprobs)
+        for number, index in enumerate(at_R):
+            found[index] = logp_M[tree.row_M == number]
+    return found
+
+
+def row_scores(model: Model, rows: Sequence[Row]) -> NDArray[np.float64]:
+    """What a reward model takes each row to be worth."""
+    from finetooth.model import reward  # here, as it imports torch
+
+    found = np.empty(len(rows))
+    for tree, at_R in _trees(rows, TOKENS):
+        found[at_R] = _numbers(model, tree, lambda tree: reward.scores(model, tree))
+    return found
+
+
+def _trees(rows: Sequence[Row], budget: int) -> Iterator[tuple[PrefixTree, list[int]]]:
+    """Micro-trees of the rows, and which of them are in each."""
+    for start, stop in _chunks(rows):
+        place = {id(row): index for index, row in enumerate(rows[start:stop], start)}
+        for tree in microtrees(rows[start:stop], budget):
+            yield tree, [place[id(row)] for row in tree.rows]
+
+
+def _chunks(rows: Sequence[Row]) -> Iterator[tuple[int, int]]:
+    """Stretches of about 2 * UNITS rows, which do not end between two rows of one unit."""
+    start = 0
+    while start < len(rows):
+        stop = min(len(rows), start + 2 * UNITS)
+        while stop < len(rows) and rows[stop].unit is not None and rows[stop].unit == rows[stop - 1].unit:
+            stop += 1
+        yield start, stop
+        start = stop
+
+
+def _numbers(model: Model, tree: PrefixTree, measure: Callable[[PrefixTree], Any]) -> NDArray[np.float64]:
+    import torch  # here: the report reads this package and computes nothing
+
+    with evaluating(model), torch.inference_mode():
+        found: NDArray[np.float64] = measure(tree).double().cpu().numpy()
+    return found
+
+
+def implied(implicit: Implicit, sum_R: Numbers, start_R: Numbers, rows: Sequence[Row]) -> Any:
+    """What answers are worth by the rule of a method: R numbers.
+
+    sum_R: log-probabilities of the rows' answers, nats. start_R: by the starting point, where it counts.
+    """
+    worth_R = np.array(sum_R) - np.array(start_R) if implicit.reference else np.array(sum_R)
+    return worth_R / [np.count_nonzero(row.weight) for row in rows] if implicit.mean else worth_R
+
+
+def told(answer: Answer) -> str:
+    """All that a model writes for this answer, as text."""
+    return all_text(Message("assistant", answer.text, 1.0, answer.more)) if answer.more else answer.text
+
+
+def preferred(example: Example, text: str) -> Score:
+    """The grader `preference`: 1 for the chosen answer, 0 for the rejected, half for "", which is a tie."""
+    chosen, rejected = map(told, pair_of(example))
+    if text not in (chosen, rejected, ""):
+        return Score(None, error="preference grades a decision between two answers; this is neither of them")
+    value = 0.5 if text == "" else float(text == chosen)
+    return Score(value, "a tie" if text == "" else "", text, chosen)
+
+
+def pair_of(example: Example) -> tuple[Answer, Answer]:
+    """The chosen and the rejected answer of an example. GradeError where one of them is missing."""
+    found = {answer.role: answer for answer in reversed(example.answers)}
+    try:
+        return found["chosen"], found["rejected"]
+    except KeyError:
+        raise GradeError(f"Row {example.id} has no chosen and rejected answer to decide between.") from None
+
+
+@dataclass
+class Prefers:
+    """Answers each example with that of its two answers which is worth more; with "" when they tie."""
+
+    name: str
+    renderer: Renderer
+    worth: Worth
+    limit: int
+    overlong: Overlong = "raise"
+    notes: list[str] = field(default_factory=list)
+
+    def answers(self, examples: Sequence[Example]) -> Iterator[Answered]:
+        """One answer to each example. Raises GradeError for an example without a pair."""
+        pairs = [pair_of(example) for example in examples]
+        try:
+            rows = [row for example in examples for row in self.renderer.pair(example)]
+            rows = fit_rows(rows, self.limit, "cut" if self.overlong == "cut" else "raise", examples).rows
+        except DataError as error:
+            raise GradeError(f"{self.name}: {error}") from error
+        worth_R = self.worth(rows)
+        if np.isnan(worth_R).any():
+            raise GradeError(f"{self.name}: the model's numbers are not finite; its weights are damaged.")
+        for index, (chosen, rejected) in enumerate(pairs):
+            good, bad = worth_R[2 * index], worth_R[2 * index + 1]
+            text = "" if good == bad else told(chosen if good > bad else rejected)
+            row = rows[2 * index + (good < bad)]
+            scored = int(np.count_nonzero(row.weight))
+            yield Answered(index, text, len(row) - scored, scored)
+
+
+@dataclass
+class ByLength:
+    """Prefers the longer answer, or the shorter if that is right more often on the train split.
+
+    What it gets right needs no understanding: length alone tells. Characters are counted.
+    """
+
+    train: Sequence[Example]
+    name: str = BY_LENGTH
+    notes: list[str] = field(default_factory=list)
+
+    def answers(self, examples: Sequence[Example]) -> Iterator[Answered]:
+        """The answer of the better length; "" where both have one length."""
+        longer = sum(np.sign(_longer(example)) for example in self.train) >= 0
+        self.notes.append(f"always prefers the {'longer' if longer else 'shorter'} answer")
+        for index, example in enumerate(examples):
+            chosen, rejected = pair_of(example)
+            by = _longer(example) if longer else -_longer(example)
+            yield Answered(index, "" if by == 0 else told(chosen if by > 0 else rejected))
+
+
+def _longer(example: Example) -> int:
+    """By how many characters the chosen answer is the longer one."""
+    chosen, rejected = pair_of(example)
+    return len(told(chosen)) - len(told(rejected))

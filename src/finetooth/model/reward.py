@@ -1,0 +1,102 @@
+"""A reward model: one number for a whole answer, read by a linear layer at its last token.
+
+It is transformers' sequence classification with one label, and saved as that: as a model of its own where all
+weights are trained, else as a PEFT adapter with the layer among its saved modules.
+
+Axes: R rows of a tree, D hidden size.
+"""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+from transformers import AutoModelForSequenceClassification
+
+from finetooth.errors import ModelError
+from finetooth.model.device import on_device
+from finetooth.model.head import at_least_float32
+from finetooth.tree import PrefixTree
+
+if TYPE_CHECKING:
+    from finetooth.model.api import Model
+
+SCORE = "score"  # the layer's name in transformers
+
+
+def is_reward(hf: Any) -> bool:
+    """Whether this network has the layer of a reward model."""
+    return hasattr(hf, SCORE)
+
+
+def attach(hf: Any) -> None:
+    """Put the layer on a network, all zero: every answer is worth the same before training.
+
+    The output head takes no part and is not trained any more, unless it is the embeddings too.
+    """
+    head = hf.get_output_embeddings()
+    kind = torch.promote_types(head.weight.dtype, torch.float32)
+    layer = torch.nn.Linear(head.weight.shape[1], 1, bias=False, device=head.weight.device, dtype=kind)
+    torch.nn.init.zeros_(layer.weight)
+    setattr(hf, SCORE, layer)
+    if head.weight is not hf.get_input_embeddings().weight:
+        head.requires_grad_(False)
+
+
+def scores(model: Model, tree: PrefixTree) -> Tensor:
+    """What each row is worth, read at its last token: [R], at least float32, differentiable."""
+    last_R = np.array([path[-1] for path in tree.path_R])
+    node_K, at_R = np.unique(last_R, return_inverse=True)
+    hidden_KD = at_least_float32(model.hidden(tree, node_K))
+    score_K: Tensor = getattr(model.hf, SCORE)(hidden_KD)[:, 0]
+    return score_K.index_select(0, on_device(at_R, score_K.device))
+
+
+def save(hf: Any, stop_ids: frozenset[int], path: Path) -> None:
+    """Write the whole network as a sequence classifier. ModelError where transformers has none of its kind.
+
+    A padding token that also ends answers is left out of the configuration: the layer reads the last token
+    that is no padding, and that is the one that ends the answer.
+    """
+    config = copy.deepcopy(hf.config)
+    config.num_labels = 1
+    if config.pad_token_id in stop_ids:
+        config.pad_token_id = None
+    try:
+        with torch.device("meta"):
+            shell = AutoModelForSequenceClassification.from_config(config)
+    except ValueError:
+        raise ModelError(
+            f"transformers has no sequence classifier of the kind {config.model_type}."
+        ) from None
+    weights = {name: weight for name, weight in hf.state_dict().items() if name in shell.state_dict()}
+    if set(weights) != set(shell.state_dict()):
+        missing = sorted(set(shell.state_dict()) - set(weights))[0]
+        raise ModelError(f"The sequence classifier of {config.model_type} has another layer: {missing}.")
+    shell.load_state_dict(weights, assign=True)
+    shell.save_pretrained(path)
+
+
+def load_onto(model: Model, path: Path) -> Model:
+    """The base model with the weights of a saved sequence classifier. ModelError when they do not fit."""
+    attach(model.hf)
+    weights = {
+        name: weight
+        for file in sorted(path.glob("*.safetensors"))
+        for name, weight in load_file(file).items()
+    }
+    found = model.hf.load_state_dict(weights, strict=False)
+    output = (
+        model.hf.get_output_embeddings()
+    )  # a classifier has none, and tied to the embeddings it fits anyway
+    where = next(name for name, module in model.hf.named_modules() if module is output)
+    head = {f"{where}.{name}" for name in output.state_dict()}
+    wrong = sorted({*found.unexpected_keys, *found.missing_keys} - head)
+    if wrong:
+        raise ModelError(f"{path}: these weights do not fit the base model, such as {wrong[0]}.")
+    return model
