@@ -73,11 +73,14 @@ def _gather(rows: tuple[Row, ...], name: str) -> NDArray[np.float32]:
 class Objective:
     """A loss and the unit it is counted in: "token" or "row" (see PrefixTree.count).
 
-    loss: Signals -> (loss_U, {metric name: metric_U}), one value per unit, weighted, not reduced.
+    loss: Signals -> (loss_U, {metric name: metric_U}), one value per unit, weighted, not reduced. Of a metric
+    whose name ends in _max the largest value counts, of others the mean over units. temperature: at which
+    log-probabilities are taken.
     """
 
     unit: str
     loss: Callable[[Signals], Loss]
+    temperature: float = 1.0
 
 
 def _supervised(signals: Signals) -> Loss:

@@ -32,7 +32,7 @@ class StepResult:
     loss: mean over its units, before the update. units: what it was divided by. grad_norm: before clipping.
     row_tokens: what the rows hold; computed_tokens: the distinct ones that were computed.
     row_loss: example id -> mean negative log-probability of its scored tokens, nats, by weight.
-    metrics: the objective's own metrics, mean over units.
+    metrics: the objective's own metrics, mean over units (or the largest: see Objective).
     """
 
     loss: float
@@ -58,7 +58,12 @@ class _Tally:
     def add(self, tree: PrefixTree, signals: Signals, loss_U: Tensor, metrics: Mapping[str, Tensor]) -> None:
         self.losses.append(loss_U.detach().double().sum())
         for name, value_U in metrics.items():
-            self.metrics[name] = self.metrics.get(name, 0.0) + value_U.detach().double().sum()
+            value_U = value_U.detach().double()
+            before = self.metrics.get(name, value_U.new_zeros(()))
+            if name.endswith("_max"):
+                self.metrics[name] = torch.cat([before[None], value_U]).max()
+            else:
+                self.metrics[name] = before + value_U.sum()
         nll_M = -(signals.weight_M * signals.logp_M.detach()).double()
         nll_R = torch.zeros(len(tree.rows), dtype=torch.float64, device=nll_M.device)
         self.nll_R.append(nll_R.index_add(0, signals.row_M, nll_M))
@@ -122,7 +127,7 @@ def train_step(
         row_tokens=sum(len(row) for row in rows),
         computed_tokens=sum(len(tree) for tree in trees),
         row_loss=tally.row_loss(nll_R),
-        metrics={name: value / units for name, value in sums.items()},
+        metrics={n: value if n.endswith("_max") else value / units for n, value in sums.items()},
     )
 
 
@@ -132,7 +137,7 @@ def _backward(model: Model, objective: Objective, tree: PrefixTree, units: float
     A function of its own so that nothing of a tree is alive during the next one: a few small tensors that
     stay in the middle of the heap keep the large ones from reusing it (an eighth of the process's memory).
     """
-    signals = Signals.of(tree, model.logprobs(tree))
+    signals = Signals.of(tree, model.logprobs(tree, objective.temperature))
     loss_U, metrics = objective.loss(signals)
     if loss_U.requires_grad:  # a tree in which nothing is scored has no gradient
         (loss_U.sum() / units).backward()
@@ -168,7 +173,7 @@ def evaluate_loss(
     with evaluating(model), torch.no_grad():
         total = 0.0
         for tree in trees:
-            loss_U, _ = objective.loss(Signals.of(tree, model.logprobs(tree)))
+            loss_U, _ = objective.loss(Signals.of(tree, model.logprobs(tree, objective.temperature)))
             total += float(loss_U.double().sum())
     if not math.isfinite(total):
         raise TrainError(f"The validation loss is {total}. A smaller train.learning_rate usually helps.")
@@ -215,7 +220,7 @@ def _finite_alone(model: Model, objective: Objective, row: Row) -> bool:
     tree = PrefixTree.build([row])
     if tree.count(objective.unit) <= 0:
         return True
-    loss_U, _ = objective.loss(Signals.of(tree, model.logprobs(tree)))
+    loss_U, _ = objective.loss(Signals.of(tree, model.logprobs(tree, objective.temperature)))
     if not bool(torch.isfinite(loss_U).all()):
         return False
     if not loss_U.requires_grad:
