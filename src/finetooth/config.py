@@ -18,8 +18,10 @@ from pydantic.fields import FieldInfo
 from finetooth.errors import ConfigError
 from finetooth.foreign import OTHER_NAMES as OTHER_NAMES
 from finetooth.plainly import expected
+from finetooth.reward_keys import RewardKeys
 from finetooth.values import encoding as _encoding
 from finetooth.values import source as _source
+from finetooth.values import switch as _switch
 from finetooth.values import yaml_number as _yaml_number
 
 Auto = Literal["auto"]
@@ -37,11 +39,6 @@ def _temperature(value: float) -> float:
     if value != 0 and not 1e-4 <= value < math.inf:
         raise ValueError("expected 0 (the most likely token) or a number from 0.0001 on")
     return value
-
-
-def _switch(value: Any) -> Any:
-    """YAML 1.1 reads on and off as truth values."""
-    return ("on" if value else "off") if isinstance(value, bool) else value
 
 
 Number = Annotated[float, BeforeValidator(_yaml_number)]
@@ -104,10 +101,14 @@ class DataConfig(Section):
     )
 
 
-class TrainConfig(Section):
-    """How the model is fine-tuned."""
+class _Training(Section):
+    """The keys that every method has."""
 
-    method: Literal["sft"] = Field("sft", description="sft: supervised fine-tuning.")
+    method: Literal["sft", "grpo", "rloo", "reinforce"] = Field(
+        "sft",
+        description="sft: supervised fine-tuning. grpo, rloo, reinforce: answers are sampled, and those with "
+        "more reward become likelier.",
+    )
     adapter: Literal["lora", "none"] = Field(
         "lora", description="lora trains low-rank adapters on all linear layers; none trains every weight."
     )
@@ -150,6 +151,10 @@ class TrainConfig(Section):
     track: list[Literal["tensorboard", "mlflow", "wandb", "trackio"]] = Field(
         default_factory=list, description="Log to these too; each has to be installed."
     )
+
+
+class TrainConfig(RewardKeys, _Training):
+    """How the model is fine-tuned."""
 
 
 class EvaluateConfig(Section):

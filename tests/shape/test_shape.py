@@ -20,7 +20,7 @@ CODE = sorted(path for folder in ("src", "tests", "tools", "benchmarks", "recipe
 
 # Import only to the left. Layers in one group are free among themselves.
 LAYERS = [
-    {"types", "errors", "foreign", "values", "plainly", "config", "taskfile", "rundir"},
+    {"types", "errors", "foreign", "values", "plainly", "reward_keys", "config", "taskfile", "rundir"},
     {"tree"},
     {"data"},
     {"model"},

@@ -12,12 +12,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from finetooth.config import TrainConfig
+from finetooth.reward_keys import REWARDED
 from finetooth.training.choose_best import MOST
 from finetooth.tree import PrefixTree, Row, microtrees
 
 LORA_OVER_FULL = (
     10.0  # "LoRA without regret" (Thinking Machines 2025): the best rate is about 10x that of full
 )
+REWARD_SLOWER = 5  # rewards are noisier than answers to imitate (docs/log.md: the string example)
 FEWEST_GRADED = 30  # as for a verdict: fewer answers cannot tell weights apart
 FEW_STEPS = 100  # fewer optimizer steps than this rarely teach a format and a task
 TOKENS_LOW, TOKENS_HIGH = 256, 16384
@@ -69,7 +71,12 @@ def resolve(config: TrainConfig, facts: Facts) -> Resolved:
         if values[key] == "auto":
             values[key], reasons[key] = value, reason
 
+    rewarded = config.method in REWARDED
     rate, why = learning_rate(config.adapter, facts)
+    if rewarded:
+        rate, why = _two_digits(rate / REWARD_SLOWER), f"{why}; less by {REWARD_SLOWER} for rewards"
+        fill("patience", None, "never: rewards go up and down")
+        fill("select", "score" if facts.validation_rows else "loss", "of answers, which rewards are about")
     fill("learning_rate", rate, why)
     fill("epochs", *epochs(facts))
     fill("batch_size", *batch_size(facts, float(values["epochs"])))
