@@ -1,5 +1,5 @@
-"""Laws 1 and 2 for learning from rewards: the loss and its gradient are those of the papers' formulas on padded
-rows through the stock model, in float64, whatever the budget and the order.
+"""Laws 1 and 2 for learning from rewards: the loss and its gradient are those of the papers' formulas on
+padded rows through the stock model, in float64, whatever the budget and the order.
 """
 
 from __future__ import annotations

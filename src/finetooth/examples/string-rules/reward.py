@@ -6,7 +6,6 @@ from finetooth import Example
 
 RULES: dict[str, Callable[[list[str]], Sequence[str]]] = {
     "reverse": lambda signs: signs[::-1],
-    "swap ends": lambda signs: [signs[-1], *signs[1:-1], signs[0]],
     "say twice": lambda signs: signs * 2,
     "keep digits": lambda signs: [sign for sign in signs if sign.isdigit()],
     "drop vowels": lambda signs: [sign for sign in signs if sign not in "aeiou"],
