@@ -20,8 +20,10 @@ from finetooth.errors import ConfigError
 from finetooth.foreign import OTHER_NAMES as OTHER_NAMES
 from finetooth.plainly import expected
 from finetooth.preference_keys import PreferenceKeys
+from finetooth.reward_keys import RewardKeys
 from finetooth.values import encoding as _encoding
 from finetooth.values import source as _source
+from finetooth.values import switch as _switch
 from finetooth.values import yaml_number as _yaml_number
 
 Auto = Literal["auto"]
@@ -39,11 +41,6 @@ def _temperature(value: float) -> float:
     if value != 0 and not 1e-4 <= value < math.inf:
         raise ValueError("expected 0 (the most likely token) or a number from 0.0001 on")
     return value
-
-
-def _switch(value: Any) -> Any:
-    """YAML 1.1 reads on and off as truth values."""
-    return ("on" if value else "off") if isinstance(value, bool) else value
 
 
 Number = Annotated[float, BeforeValidator(_yaml_number)]
@@ -121,11 +118,26 @@ class DataConfig(Section):
 class _Training(Section):
     """The keys that every method has."""
 
-    method: Literal["sft", "dpo", "dpo_norm", "ipo", "simpo", "orpo", "kto", "reward_model"] = Field(
+    method: Literal[
+        *(
+            "sft",
+            "dpo",
+            "dpo_norm",
+            "ipo",
+            "simpo",
+            "orpo",
+            "kto",
+            "reward_model",
+            "grpo",
+            "rloo",
+            "reinforce",
+        )
+    ] = Field(
         "sft",
         description="sft: supervised fine-tuning. From pairs of a chosen and a rejected answer: dpo (with "
         "label_smoothing: conservative DPO), dpo_norm (per token), ipo, simpo, orpo, kto; reward_model: a "
-        "model that scores answers.",
+        "model that scores answers. grpo, rloo, reinforce: answers are sampled, and those with more reward "
+        "become likelier.",
     )
     adapter: Literal["lora", "none"] = Field(
         "lora", description="lora trains low-rank adapters on all linear layers; none trains every weight."
@@ -171,7 +183,7 @@ class _Training(Section):
     )
 
 
-class TrainConfig(PreferenceKeys, _Training):
+class TrainConfig(PreferenceKeys, RewardKeys, _Training):
     """How the model is fine-tuned."""
 
 

@@ -138,6 +138,9 @@ def _anchor(task: Task, folder: Path, from_flags: set[str]) -> Task:
     grader = _with_files(task.evaluate.grader, grader_folder)
     if grader != task.evaluate.grader:
         task = task.model_copy(update={"evaluate": task.evaluate.model_copy(update={"grader": grader})})
+    reward = _with_files(task.train.reward, Path() if "train.reward" in from_flags else folder)
+    if reward != task.train.reward:
+        task = task.model_copy(update={"train": task.train.model_copy(update={"reward": reward})})
     return task.model_copy(
         update={"data": data, "model": absolute("model", task.model), "template": template}
     )
@@ -145,7 +148,7 @@ def _anchor(task: Task, folder: Path, from_flags: set[str]) -> Task:
 
 def _with_files(grader: Any, folder: Path) -> Any:
     """Graders with their files found: a schema's name becomes what the file holds, so that a run keeps a
-    copy, and `file.py:function` gets the whole path.
+    copy, and `file.py:function` gets the whole path, also where it is the key of a weight.
     """
     if isinstance(grader, list):
         return [_with_files(entry, folder) for entry in grader]
@@ -154,8 +157,15 @@ def _with_files(grader: Any, folder: Path) -> Any:
         return (
             f"{(folder / Path(file).expanduser()).resolve()}:{function}" if file.endswith(".py") else grader
         )
-    if not isinstance(grader, dict) or not isinstance(grader.get("schema"), str):
+    if not isinstance(grader, dict):
         return grader
+    if not isinstance(grader.get("schema"), str):
+        return {
+            key if key in ("name", "type") else _with_files(key, folder): (
+                _with_files(value, folder) if key in ("name", "grader") else value
+            )
+            for key, value in grader.items()
+        }
     path = (folder / Path(grader["schema"]).expanduser()).resolve()
     try:
         return {**grader, "schema": json.loads(path.read_text(encoding="utf-8"))}

@@ -120,3 +120,8 @@ def encoding(value: str) -> str:
         return codecs.lookup(value).name
     except (LookupError, ValueError):
         raise ValueError("expected the name of an encoding, such as utf-16 or cp1252") from None
+
+
+def switch(value: Any) -> Any:
+    """YAML 1.1 reads on and off as truth values."""
+    return ("on" if value else "off") if isinstance(value, bool) else value

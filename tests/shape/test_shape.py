@@ -28,6 +28,7 @@ LAYERS = [
         "plainly",
         "cleaning",
         "preference_keys",
+        "reward_keys",
         "config",
         "taskfile",
         "rundir",

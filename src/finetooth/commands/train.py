@@ -14,6 +14,7 @@ from rich.console import Console
 
 from finetooth.commands import follow, workspace
 from finetooth.commands.evaluate import trained_path
+from finetooth.commands.rewards import rollouts
 from finetooth.commands.sentinel import watch_over
 from finetooth.commands.setup import Setup, grader_names, set_up
 from finetooth.config import Task
@@ -79,13 +80,13 @@ def run(source: Task | Path, out: Path | None, console: Console, graded: bool = 
         return TrainReport(path, read_json(done))
     track.require_installed(task.train.track)
     setup = set_up(task, path, console, graded)
-    task, answers = setup.task, _answers(setup, console)
+    task, answers, rewarded = setup.task, _answers(setup, console), rollouts(setup, console)
     with stop_on_signals() as stop:
         sentinel = watch_over(setup, console, stop)
         objective = _objective(setup, console)
         result = Fit(  # not kept: the optimizer's state is as large as two models
             setup.model,
-            setup.train_rows,
+            rewarded.rows if rewarded else setup.train_rows,
             setup.validation_rows,
             task.train,
             path,
@@ -94,6 +95,7 @@ def run(source: Task | Path, out: Path | None, console: Console, graded: bool = 
             stop,
             answers=answers,
             objective=objective,
+            rollouts=rewarded,
         ).run()
         saved = save_model(setup.model, path, setup.renderer.chat_template)
         rows = setup.train_rows[:CHECKED_ROWS]
@@ -108,6 +110,7 @@ def run(source: Task | Path, out: Path | None, console: Console, graded: bool = 
             "rows": len(together(setup.train_rows)),
             "model": str(saved),
             "sentinel": sentinel,
+            **({"method": task.train.method} if rewarded else {}),
         }
         write_json(done, facts)
         if stop():

@@ -19,7 +19,11 @@ from finetooth.rundir import write_json, write_text
 from finetooth.values import is_files
 
 CONFIG = "config.yaml"
-WHOLE = ("columns", "grader")  # mappings that are one value: what is left out of them is a difference too
+WHOLE = (
+    "columns",
+    "grader",
+    "reward",
+)  # mappings that are one value: what is left out of them is a difference too
 FROM_PYTHON = "rows from Python"  # stands in config.yaml in place of rows that no file holds
 PACKAGES = ("finetooth", "torch", "transformers", "peft", "tokenizers", "numpy", "scikit-learn")
 

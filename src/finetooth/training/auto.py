@@ -13,6 +13,7 @@ from typing import Any
 
 from finetooth.config import TrainConfig
 from finetooth.preference_keys import BETA, PREFERENCES, USUAL_BETA
+from finetooth.reward_keys import REWARDED
 from finetooth.training.choose_best import MOST
 from finetooth.tree import PrefixTree, Row, microtrees
 
@@ -21,6 +22,7 @@ LORA_OVER_FULL = (
 )
 SFT_OVER_PREFERENCE = 5.0
 AS_SFT = ("orpo", "reward_model")  # what these learn is far from where they start: an answer, a new layer
+REWARD_SLOWER = 5  # rewards are noisier than answers to imitate (docs/log.md: the string example)
 FEWEST_GRADED = 30  # as for a verdict: fewer answers cannot tell weights apart
 FEW_STEPS = 100  # fewer optimizer steps than this rarely teach a format and a task
 TOKENS_LOW, TOKENS_HIGH = 256, 16384
@@ -73,6 +75,10 @@ def resolve(config: TrainConfig, facts: Facts) -> Resolved:
             values[key], reasons[key] = value, reason
 
     rate, why = learning_rate(config.adapter, facts, config.method)
+    if config.method in REWARDED:
+        rate, why = _two_digits(rate / REWARD_SLOWER), f"{why}; less by {REWARD_SLOWER} for rewards"
+        fill("patience", None, "never: rewards go up and down")
+        fill("select", "score" if facts.validation_rows else "loss", "of answers, which rewards are about")
     fill("learning_rate", rate, why)
     fill("epochs", *epochs(facts, config.method))
     if "beta" in PREFERENCES.get(config.method, ()) and config.beta is None:

@@ -12,10 +12,11 @@ from rich.console import Console
 from finetooth.config import TrainConfig
 from finetooth.rundir import append_jsonl, read_jsonl, write_jsonl
 from finetooth.training.choose_best import Look
+from finetooth.training.reward_watch import RewardWatch
 from finetooth.training.track import Trackers
 from finetooth.training.watch import Finding, Watch
 
-LOGS = ("metrics.jsonl", "row_losses.jsonl", "samples.jsonl", "findings.jsonl")
+LOGS = ("metrics.jsonl", "row_losses.jsonl", "samples.jsonl", "findings.jsonl", "rollouts.jsonl")
 
 
 class Journal:
@@ -24,9 +25,16 @@ class Journal:
     watch: what it remembers of the curves; its state goes into checkpoints. total: steps of the run.
     """
 
-    def __init__(self, directory: Path, console: Console, config: TrainConfig, total: int) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        console: Console,
+        config: TrainConfig,
+        total: int,
+        watch: Watch | RewardWatch,
+    ) -> None:
         self.directory, self.console, self.config, self.total = directory, console, config, total
-        self.watch = Watch(total)
+        self.watch = watch
         self._row_losses: list[dict[str, Any]] = []
         self._trackers = Trackers((), directory.parent, {}, 0, self.say)
 
@@ -47,7 +55,7 @@ class Journal:
         self._row_losses += [{"step": step, "id": id, "loss": loss} for id, loss in row_loss.items()]
         if step % self.config.log_every == 0 or step == self.total:
             self._metrics(line)
-        self._name(self.watch.step(step, line["loss"], row_loss))
+        self._name(self.watch.line(line, row_loss))
 
     def validation(
         self, step: int, loss: float, look: Look | None, metrics: Mapping[str, float] | None = None

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from rich.console import Console
@@ -26,6 +27,7 @@ from finetooth.training.objectives import Objective, supervised
 from finetooth.training.order import batch, steps_per_epoch, together, total_steps
 from finetooth.training.progress import Bar
 from finetooth.training.provenance import made_of, require_same
+from finetooth.training.rollout import Rollouts
 from finetooth.training.schedule import multiplier
 from finetooth.training.sentinel import require_gradient
 from finetooth.training.step import StepResult, evaluate_rows, train_step
@@ -78,25 +80,28 @@ class Fit:
         clock: Callable[[], float] = time.perf_counter,
         answers: Answers | None = None,
         objective: Objective = supervised,
+        rollouts: Rollouts | None = None,
     ) -> None:
         """config: without any auto. stop: asked after every step. console: of the progress bar, on stderr.
 
         answers: what the model is asked at each validation; None: nothing. Rows of one unit come in one step,
-        where they count as one row.
+        where they count as one row. rollouts: where a step learns from rewards; train_rows are then the
+        questions of the rollouts.
         """
         if not train_rows:
             raise TrainError("There are no training rows.")
         self.model, self.units, self.validation_rows = model, together(train_rows), validation_rows
         self.objective = objective
         self.config, self.seed, self.console, self.stop, self.clock = config, seed, console, stop, clock
-        self.answers = answers
+        self.answers, self.rollouts = answers, rollouts
         self.run_path, self.directory = run_path, run_path / "train"
         self.batch_size, self.budget = _number(config.batch_size), _number(config.micro_tokens)
         self.total = total_steps(len(self.units), self.batch_size, float(config.epochs), config.max_steps)
         self.optimizer = optimizers.build(model, config)
         self.state = _State()
         self.made_of = made_of(model, train_rows, validation_rows, config, seed)
-        self.journal = Journal(self.directory, console, config, self.total)
+        watch = rollouts.watch if rollouts else Watch(self.total)
+        self.journal = Journal(self.directory, console, config, self.total, watch)
 
     def run(self) -> FitResult:
         """Train to the end; the model then has the best weights.
@@ -145,19 +150,17 @@ class Fit:
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         indices = batch(self.seed, state.step, len(self.units), self.batch_size)
-        result = train_step(
-            self.model,
-            self.objective,
-            [row for index in indices for row in self.units[index]],
-            self.optimizer,
-            budget=self.budget,
-            max_norm=config.max_grad_norm,
-        )
-        if state.step == 0:
+        more: dict[str, Any] = {}
+        if self.rollouts is not None:
+            result, more = self.rollouts.step(state.step, indices, self._update)
+        else:
+            result = self._update([row for index in indices for row in self.units[index]], self.objective)
+            more = dict(result.metrics)
+        if state.step == 0 and self.rollouts is None:
             require_gradient(result)
         state.step += 1
         seconds = self.clock() - started
-        self._log(result, rate, seconds)
+        self._log(result, rate, seconds, more)
         bar.advance(result.loss, result.row_tokens / max(seconds, 1e-9))
         last = state.step == self.total
         improved = False
@@ -174,7 +177,11 @@ class Fit:
                 f"finetooth train {self.run_path}",
             )
 
-    def _log(self, result: StepResult, rate: float, seconds: float) -> None:
+    def _update(self, rows: Sequence[Row], objective: Objective) -> StepResult:
+        norm = self.config.max_grad_norm
+        return train_step(self.model, objective, rows, self.optimizer, budget=self.budget, max_norm=norm)
+
+    def _log(self, result: StepResult, rate: float, seconds: float, more: dict[str, Any]) -> None:
         step = self.state.step
         epoch = step / steps_per_epoch(len(self.units), self.batch_size)
         line = {
@@ -188,9 +195,9 @@ class Fit:
             "row_tokens": result.row_tokens,
             "computed_tokens": result.computed_tokens,
             "seconds": round(seconds, 4),
-            **result.metrics,
+            **more,
         }
-        self.journal.step(line, result.row_loss)
+        self.journal.step(line, {} if self.rollouts else result.row_loss)
 
     def _look(self) -> tuple[float | None, float | None]:
         """Validation loss and score, logged and shown; each None where there is none."""
@@ -262,7 +269,7 @@ class Fit:
             self.model.load_state(dict(found.weights))
             optimizers.load_state(self.model, self.optimizer, found.optimizer)
             self.state = _State(**found.state["loop"])
-            self.journal.watch = Watch(**found.state["watch"])
+            self.journal.watch = type(self.journal.watch)(**found.state["watch"])
             self._require_best()
             self.journal.say(f"resuming after step {found.step} of {self.total}")
         self.journal.cut(found.step if found else None)

@@ -83,9 +83,9 @@ def _gather(rows: tuple[Row, ...], name: str) -> NDArray[np.float64]:
     return np.concatenate(pieces)
 
 
-def read_logprobs(model: Model, tree: PrefixTree) -> Signals:
+def read_logprobs(model: Model, tree: PrefixTree, temperature: float = 1.0) -> Signals:
     """What most objectives read of a model: the log-probability of each scored token, differentiable."""
-    return Signals.of(tree, model.logprobs(tree))
+    return Signals.of(tree, model.logprobs(tree, temperature))
 
 
 def as_they_are(model: Model, rows: Sequence[Row], budget: int) -> Sequence[Row]:
@@ -98,7 +98,8 @@ class Objective:
     """A loss, the unit it is counted in, and what it needs of the model.
 
     unit: "token", "row" or "unit" (see PrefixTree.count).
-    loss: Signals -> (loss_U, {metric name: metric_U}), one value per unit, weighted, not reduced.
+    loss: Signals -> (loss_U, {metric name: metric_U}), one value per unit, weighted, not reduced. Of a metric
+    whose name ends in _max the largest value counts, of others the mean over units.
     read: the signals of one tree. prepare: (model, all rows of a step, budget) -> the rows to learn from,
     with what can only be known of all of them together in their signals; without gradient.
     """

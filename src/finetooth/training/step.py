@@ -34,7 +34,7 @@ class StepResult:
     row_tokens: what the rows hold; computed_tokens: the distinct ones that were computed.
     row_loss: example id -> mean negative log-probability of its scored tokens, nats, by weight; of an
     objective over rows or units, the mean of their losses.
-    metrics: the objective's own metrics, mean over units.
+    metrics: the objective's own metrics, mean over units (or the largest: see Objective).
     """
 
     loss: float
@@ -61,7 +61,12 @@ class _Tally:
         loss_U, metrics = loss[0].detach().double(), loss[1]
         self.losses.append(loss_U.sum())
         for name, value_U in metrics.items():
-            self.metrics[name] = self.metrics.get(name, 0.0) + value_U.detach().double().sum()
+            value_U = value_U.detach().double()
+            before = self.metrics.get(name, value_U.new_zeros(()))
+            if name.endswith("_max"):
+                self.metrics[name] = torch.cat([before[None], value_U]).max()
+            else:
+                self.metrics[name] = before + value_U.sum()
         if unit == "token":
             nll_M = -(signals.weight_M * signals.logp_M.detach()).double()
             nll_R = torch.zeros(len(tree.rows), dtype=torch.float64, device=nll_M.device)
@@ -129,7 +134,7 @@ def train_step(
         row_tokens=sum(len(row) for row in rows),
         computed_tokens=sum(len(tree) for tree in trees),
         row_loss=tally.row_loss(loss_R, objective.unit),
-        metrics={name: value / units for name, value in sums.items()},
+        metrics={n: value if n.endswith("_max") else value / units for n, value in sums.items()},
     )
 
 

@@ -56,6 +56,10 @@ class Watch:
         """What `Watch(**state)` goes on from."""
         return asdict(self)
 
+    def line(self, line: Mapping[str, Any], row_loss: Mapping[str, float]) -> list[Finding]:
+        """A step's line of metrics.jsonl, and the loss of each of its rows by id."""
+        return self.step(line["step"], line["loss"], row_loss)
+
     def step(self, step: int, loss: float, row_loss: Mapping[str, float]) -> list[Finding]:
         """A step's loss, and the loss of each of its rows by id."""
         found = [self._spike(step, loss, row_loss)]

@@ -22,12 +22,13 @@ from typing import Any
 
 from finetooth.errors import GradeError
 from finetooth.evaluation.graders import basic, overlap, structured
+from finetooth.evaluation.graders.templated import templated
 from finetooth.evaluation.preference import preferred
 from finetooth.rundir import sha256_file
 from finetooth.types import Example, Score
 
 Grader = Callable[[Example, str], Score]
-Spec = str | Mapping[str, Any]  # a name, or {name: ..., option: ...}
+Spec = str | Mapping[str, Any]  # a name, {name: ..., option: ...}, or {type: string_check, ...}
 
 BUILT_IN: dict[str, Grader] = {
     "exact": basic.exact,
@@ -79,6 +80,9 @@ def resolve(spec: Spec, format: str, folder: Path | None = None) -> tuple[str, G
     folder: where a user's own module may lie (the command line passes the working directory). Every returned
     grader turns its own crash into Score(error). GradeError when the name or an option means nothing.
     """
+    if not isinstance(spec, str) and "type" in spec:
+        called, grader = templated(spec)
+        return called, guarded(grader)
     name, options = _parts(spec)
     if name == "auto":
         name = _default(format)
@@ -149,8 +153,8 @@ def source(spec: Spec, folder: Path | None = None) -> str:
 
     A mended grader is another one: a result that the old one gave does not stand for it.
     """
-    name, _ = _parts(spec)
-    if ":" not in name:
+    name = spec if isinstance(spec, str) else str(spec.get("name", ""))
+    if ":" not in name or (not isinstance(spec, str) and "type" in spec):
         return ""
     module = inspect.getmodule(_load(name, folder))
     file = getattr(module, "__file__", None)

@@ -123,6 +123,33 @@ def _by_sacrebleu(name: str, example: Example, text: str) -> Score:
     return _best(example, text, similarity)
 
 
+def rouge(text: str, answer: str, n: int | None) -> float:
+    """ROUGE of shared groups of n words; of the longest common subsequence for None."""
+    return (_rouge_l(text, answer) if n is None else _rouge_n(text, answer, n))[0]
+
+
+def fuzzy(text: str, answer: str) -> float:
+    """Twice the longest common subsequence of characters over both lengths: rapidfuzz's ratio / 100."""
+    both = len(text) + len(answer)
+    return 2 * common_subsequence(text, answer) / both if both else 1.0
+
+
+def sentence_bleu(text: str, answer: str) -> float:
+    """Sentence BLEU by sacrebleu, over 100."""
+    return float(_metric("bleu", True).sentence_score(text, [answer]).score) / 100
+
+
+def gleu(text: str, answer: str) -> float:
+    """Shared groups of 1 to 4 words over those of the longer text (Wu et al. 2016, section 6)."""
+    got, want = text.split(), answer.split()
+    grams = [
+        Counter(gram for n in range(1, 5) for gram in zip(*(words[at:] for at in range(n)), strict=False))
+        for words in (got, want)
+    ]
+    most = max(grams[0].total(), grams[1].total())
+    return (grams[0] & grams[1]).total() / most if most else 1.0
+
+
 def corpus(name: str, examples: Sequence[Example], texts: Sequence[str]) -> dict[str, Any]:
     """BLEU or chrF of all answers together, from 0 to 100, and the signature that says how it was counted.
 

@@ -1,0 +1,71 @@
+"""The keys of train.method grpo, rloo and reinforce: a part of the train section (config.py)."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, Field
+
+from finetooth.values import switch as _switch
+from finetooth.values import yaml_number as _yaml_number
+
+REWARDED = ("grpo", "rloo", "reinforce")  # methods that learn from rewards of the model's own answers
+
+_Number = Annotated[float, BeforeValidator(_yaml_number)]
+
+
+def _clip(value: float) -> float:
+    if not 0 < value < 1:
+        raise ValueError("expected a number between 0 and 1")
+    return value
+
+
+class RewardKeys(BaseModel):
+    """How answers are sampled, rewarded, and turned into a gradient."""
+
+    reward: str | dict[str, Any] | list[Any] | None = Field(
+        None,
+        description="What is raised: graders as in evaluate.grader, their weighted mean where there are "
+        "several: {exact: 2, file.py:function: 1}, or a list of graders and {grader: ..., weight: ...}; null "
+        "is evaluate.grader, the first of several.",
+    )
+    reward_check: Annotated[Literal["on", "off"], BeforeValidator(_switch)] = Field(
+        "on",
+        description="on: training does not start with a reward that gives full marks to empty, repeated or "
+        "copied answers, or not to expected ones.",
+    )
+    group_size: Annotated[int, Field(ge=1)] = Field(8, description="Answers sampled to each question.")
+    temperature: Annotated[_Number, Field(ge=1e-4, allow_inf_nan=False)] = Field(
+        1.0, description="Temperature at which answers are sampled and trained."
+    )
+    scale: Literal["deviation", "none"] = Field(
+        "deviation",
+        description="grpo: advantages are divided by their group's deviation, or not (Dr. GRPO).",
+    )
+    average: Literal["token", "row", "length"] = Field(
+        "token",
+        description="The loss is a mean over all tokens (DAPO), over answers of their own means (GRPO), or "
+        "over answers of sums over the longest length allowed (Dr. GRPO).",
+    )
+    clip: Annotated[_Number, AfterValidator(_clip)] = Field(
+        0.2, description="Ratios of new to old probabilities count down to 1 - clip."
+    )
+    clip_high: Annotated[_Number, Field(gt=0, allow_inf_nan=False)] = Field(
+        0.28, description="Ratios count up to 1 + clip_high."
+    )
+    updates: Annotated[int, Field(ge=1)] = Field(
+        1, description="Optimizer updates on the answers of one step; clipping matters from 2 on."
+    )
+    kl: Annotated[_Number, Field(ge=0, allow_inf_nan=False)] = Field(
+        0.0, description="Weight of the divergence from the model that training starts from."
+    )
+    truncated: Literal["keep", "mask", "penalise", "soft"] = Field(
+        "penalise",
+        description="Answers cut at evaluate.max_tokens: keep the grader's score, mask (no gradient), "
+        "penalise (reward 0), or soft: the last fifth of the length costs up to 1 (DAPO).",
+    )
+    resample: Annotated[int, Field(ge=0)] = Field(
+        1,
+        description="grpo, rloo: how often other questions take the place of those whose answers are all "
+        "worth the same.",
+    )

@@ -1,0 +1,122 @@
+"""What the rollouts of one step are, and what is told of them.
+
+Axes: R rollouts.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from finetooth.training.step import StepResult
+from finetooth.tree import Floats, Ints, Row
+from finetooth.types import Completion, Example, Score
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What answers are sampled to. row: the rendered context, as evaluation asks it."""
+
+    example: Example
+    row: Row
+
+
+@dataclass(frozen=True, slots=True)
+class Rollout:
+    """One sampled answer. question: its index among all questions; score: what the graders say of it."""
+
+    question: int
+    completion: Completion
+    score: Score
+
+
+@dataclass(slots=True)
+class Batch:
+    """The rollouts of a step, and what is counted of those that were drawn.
+
+    reward_R: as train.truncated has it, NaN where it is not known. group_R: the question of each.
+    groups, same: groups that were sampled in all, and how many of them were worth the same throughout.
+    """
+
+    rollouts: list[Rollout] = field(default_factory=list)
+    reward_R: Floats = field(default_factory=lambda: np.zeros(0))
+    group_R: Ints = field(default_factory=lambda: np.zeros(0, np.int64))
+    groups: int = 0
+    same: int = 0
+
+    def part(self, groups: Sequence[int]) -> Batch:
+        """The rollouts of these questions."""
+        at = np.flatnonzero(np.isin(self.group_R, groups))
+        return Batch([self.rollouts[index] for index in at], self.reward_R[at], self.group_R[at])
+
+    def joined(self, other: Batch) -> Batch:
+        """Both, one behind the other."""
+        return Batch(
+            [*self.rollouts, *other.rollouts],
+            np.concatenate([self.reward_R, other.reward_R]),
+            np.concatenate([self.group_R, other.group_R]),
+        )
+
+    def why(self) -> str:
+        """Why no rollout has a reward, in words."""
+        errors = [rollout.score.error for rollout in self.rollouts if rollout.score.error]
+        if errors:
+            return f"the reward failed on {len(errors)}. The first error: {errors[0]}"
+        return (
+            "all of them were cut at evaluate.max_tokens, and train.truncated is mask. A larger "
+            "evaluate.max_tokens or `--train.truncated penalise` helps."
+        )
+
+    def line(self, results: Sequence[StepResult]) -> dict[str, Any]:
+        """What metrics.jsonl says of a step with these rollouts beside its loss; results: of its updates."""
+        known_R = self.reward_R[~np.isnan(self.reward_R)]
+        completions = [rollout.completion for rollout in self.rollouts]
+        logp = np.concatenate([completion.logprobs for completion in completions])
+        low, middle, high = np.quantile(known_R, [0.1, 0.5, 0.9]).tolist()
+        first, last = results[0].metrics, results[-1].metrics
+        return {
+            "reward": float(known_R.mean()),
+            "reward_deviation": float(known_R.std()),
+            "reward_low": low,
+            "reward_middle": middle,
+            "reward_high": high,
+            "rollouts": len(completions),
+            "groups": self.groups,
+            "same_groups": self.same / max(1, self.groups),
+            "truncated": float(np.mean([completion.stop == "length" for completion in completions])),
+            "grader_errors": sum(rollout.score.value is None for rollout in self.rollouts),
+            "answer_tokens": float(np.mean([len(completion.tokens) for completion in completions])),
+            "entropy": float(-logp.mean()),
+            "gap": first["gap"],
+            "gap_max": first["gap_max"],
+            "clipped": last["clipped"],
+            **({"kl": last["kl"]} if "kl" in last else {}),
+        }
+
+    def write(self, path: Path, step: int, questions: Sequence[Question], advantage_R: Floats) -> None:
+        """Append a line for each rollout; what is not known is null."""
+        lines = []
+        numbers = zip(self.reward_R.tolist(), advantage_R.tolist(), strict=True)
+        for rollout, (reward, advantage) in zip(self.rollouts, numbers, strict=True):
+            completion, score = rollout.completion, rollout.score
+            line = {
+                "step": step,
+                "id": questions[rollout.question].example.id,
+                "sample": completion.sample,
+                "text": completion.text,
+                "score": score.value,
+                "reward": None if np.isnan(reward) else reward,
+                "advantage": None if np.isnan(advantage) else advantage,
+                "reason": score.reason,
+                "error": score.error,
+                "tokens": len(completion.tokens),
+                "stop": completion.stop,
+            }
+            lines.append(json.dumps(line, ensure_ascii=False) + "\n")
+        with path.open("a", encoding="utf-8") as file:
+            file.writelines(lines)

@@ -1,0 +1,80 @@
+"""What learning from rewards minimises: the clipped surrogate, a pure function of what the step knows.
+
+Rows carry: advantage, one number a row (or token_advantage, one a token); sampled_logp, the log-probability
+with which each token was sampled; and, where they are to be compared, reference_logp, that of the model that
+training started from. All log-probabilities are nats, at the temperature of sampling.
+
+Axes: M scored tokens of all rows, R rows.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from finetooth.training.objectives import Loss, Objective, Signals, read_logprobs
+
+UNITS = {"token": "token", "row": "row", "length": "row"}  # what the loss is divided by, by train.average
+
+
+def clipped(average: str, low: float, high: float, kl: float = 0.0, temperature: float = 1.0) -> Objective:
+    """PPO's clipped surrogate (Schulman et al. 2017, equation 7), a token at a time, and the KL to a start.
+
+    -min(ratio * advantage, clip(ratio, 1 - low, 1 + high) * advantage) + kl * divergence, with ratio =
+    exp(logp - sampled_logp). low and high may differ: clip-higher (DAPO: Yu et al. 2025, section 3.1). At the
+    first update on a rollout every ratio is 1, and the gradient that of advantage * logp. divergence =
+    exp(d) - d - 1, d = reference_logp - logp: k3 of Schulman 2020, unbiased and never negative.
+
+    average: token (the unit is the token), or row and length (the unit is the row, a sum over its tokens):
+    the weights of the rows say what the tokens count (`token_weight`).
+    """
+
+    def loss(signals: Signals) -> Loss:
+        advantage_M = _advantage(signals)
+        log_ratio_M = signals.logp_M - signals.by_name["sampled_logp"]
+        ratio_M = log_ratio_M.exp()
+        within_M = ratio_M.clamp(1 - low, 1 + high)
+        loss_M = -torch.minimum(ratio_M * advantage_M, within_M * advantage_M)
+        with torch.no_grad():
+            gap_M = log_ratio_M.abs()
+            held_M = (ratio_M * advantage_M > within_M * advantage_M).to(gap_M.dtype)
+            metrics = {"gap": gap_M, "clipped": held_M}
+        if "reference_logp" in signals.by_name:
+            apart_M = signals.by_name["reference_logp"] - signals.logp_M
+            divergence_M = apart_M.exp() - apart_M - 1
+            metrics["kl"] = divergence_M.detach()
+            if kl:
+                loss_M = loss_M + kl * divergence_M
+        weighed_M = signals.weight_M * loss_M
+        largest = {"gap_max": gap_M}
+        if UNITS[average] == "token":
+            return weighed_M, {name: signals.weight_M * value for name, value in metrics.items()} | largest
+        return _by_row(signals, weighed_M), {n: _row_mean(signals, v) for n, v in metrics.items()} | largest
+
+    return Objective(UNITS[average], loss, partial(read_logprobs, temperature=temperature))
+
+
+def token_weight(average: str, tokens: int, longest: int) -> float:
+    """What each of a rollout's tokens weighs: 1, or so that its row is a mean (GRPO), or a sum over the
+    longest length that was allowed (Dr. GRPO, which has no bias by length).
+    """
+    return {"token": 1.0, "row": 1.0 / tokens, "length": 1.0 / longest}[average]
+
+
+def _advantage(signals: Signals) -> Tensor:
+    if "token_advantage" in signals.by_name:
+        return signals.by_name["token_advantage"]
+    return signals.by_name["advantage"].index_select(0, signals.row_M)
+
+
+def _by_row(signals: Signals, value_M: Tensor) -> Tensor:
+    known = signals.by_name.get("advantage")
+    count = known.numel() if known is not None else int(signals.row_M.max()) + 1
+    return value_M.new_zeros(count).index_add(0, signals.row_M, value_M)
+
+
+def _row_mean(signals: Signals, value_M: Tensor) -> Tensor:
+    weight_R = _by_row(signals, signals.weight_M)
+    return _by_row(signals, signals.weight_M * value_M) / weight_R.clamp(min=torch.finfo(weight_R.dtype).tiny)

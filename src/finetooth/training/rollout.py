@@ -1,0 +1,209 @@
+"""One step of learning from rewards: sample answers, grade them, turn rewards into rows to train on.
+
+The tokens that were sampled are the tokens that are trained, with the log-probabilities that they were
+sampled with; no text is tokenised again. Samples are keyed by (seed, step, question, sample), so a step that
+was killed between sampling and update is the same when it is taken again: nothing of it needs saving.
+
+Axes: R rollouts, T tokens of one row.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from finetooth.config import TrainConfig
+from finetooth.errors import ModelError, TrainError
+from finetooth.evaluation.candidates import evaluating
+from finetooth.model.api import Model
+from finetooth.training import credit, policy
+from finetooth.training.batch import Batch, Question, Rollout
+from finetooth.training.objectives import Objective
+from finetooth.training.reward_watch import RewardWatch
+from finetooth.training.rewards import Rewards
+from finetooth.training.step import StepResult
+from finetooth.tree import Floats, Ints, Row, microtrees
+from finetooth.types import Sampling
+
+MEASURE_EVERY = 10  # steps after which the divergence is measured where train.kl is 0 and nothing needs it
+Update = Callable[[Sequence[Row], Objective], StepResult]
+
+
+class Rollouts:
+    """Takes the steps of a run that learns from rewards.
+
+    Construct it before any weight has been trained: the model as it is then is the start that train.kl holds
+    to. longest: tokens of an answer.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        questions: Sequence[Question],
+        reward: Rewards,
+        config: TrainConfig,
+        seed: int,
+        longest: int,
+        run_path: Path,
+    ) -> None:
+        if not questions:
+            raise TrainError("There are no questions to sample answers to.")
+        self.model, self.questions, self.reward, self.config = model, questions, reward, config
+        self.seed, self.longest, self.log = seed, longest, run_path / "train" / "rollouts.jsonl"
+        self.watch = RewardWatch(str(model.dtype).removeprefix("torch."))
+        self._start = model.state()
+        clip = (config.average, config.clip, config.clip_high, config.kl, config.temperature)
+        self.objective = policy.clipped(*clip)
+
+    @property
+    def rows(self) -> list[Row]:
+        """The questions' contexts."""
+        return [question.row for question in self.questions]
+
+    def step(self, step: int, indices: Ints, update: Update) -> tuple[StepResult, dict[str, Any]]:
+        """Sample answers to these questions, and learn from them with `update`; step: from 0.
+
+        Returns the first update's result, and what metrics.jsonl says beside it. Raises TrainError when no
+        rollout has a reward.
+        """
+        batch = self.collect(step, indices)
+        advantage_R = credit.advantages(
+            self.config.method, batch.reward_R, batch.group_R, self.config.scale == "deviation"
+        )
+        rows = self.to_rows(batch, advantage_R)
+        if self.config.kl or (step + 1) % MEASURE_EVERY == 0:
+            rows = self._with_reference(rows)
+        batch.write(self.log, step + 1, self.questions, advantage_R)
+        results = [update(rows, self.objective) for _ in range(self.config.updates)]
+        return results[0], batch.line(results)
+
+    # Sampling ----------------------------------------------------------------------------------------------
+
+    def collect(self, step: int, indices: Ints) -> Batch:
+        """The rollouts of a step: groups worth the same throughout are replaced by those of other questions,
+        train.resample times at most; where too few differ, the first of the others fill up.
+        """
+        batch = self._sample(step, 0, indices.tolist())
+        groups, same = len(indices), self._same(batch)
+        sampled, found = groups, len(same)
+        if self.config.method == "reinforce":  # compared over the step, not within a group
+            batch.groups, batch.same = sampled, found
+            return batch
+        others = [index for index in self._order(step).tolist() if index not in set(indices.tolist())]
+        for turn in range(1, self.config.resample + 1):
+            if not same or not others:
+                break
+            drawn, others = others[: len(same)], others[len(same) :]
+            more = self._sample(step, turn, drawn)
+            again = self._same(more)
+            sampled, found = sampled + len(drawn), found + len(again)
+            taken = [index for index in drawn if index not in again]
+            kept = [index for index in dict.fromkeys(batch.group_R.tolist()) if index not in same]
+            left = same[: len(same) - len(taken)]
+            batch = batch.part(kept + left).joined(more.part(taken))
+            same = left
+        batch.groups, batch.same = sampled, found
+        return batch
+
+    def _sample(self, step: int, turn: int, indices: Sequence[int]) -> Batch:
+        config, rows = self.config, [self.questions[index].row for index in indices]
+        sampling = Sampling(
+            config.temperature, self.longest, config.group_size, _key(f"{self.seed}/{step}/{turn}")
+        )
+        with evaluating(self.model):
+            done = sorted(self.model.generate(rows, sampling), key=lambda one: (one.row, one.sample))
+        rollouts = []
+        for completion in done:
+            if (
+                len(completion.logprobs) != len(completion.tokens)
+                or not np.isfinite(completion.logprobs).all()
+            ):
+                raise ModelError("A sampled token has no log-probability; the model's weights are damaged.")
+            question = indices[completion.row]
+            score = self.reward(self.questions[question].example, completion.text)
+            rollouts.append(Rollout(question, completion, score))
+        cut_R = np.array([one.completion.stop == "length" for one in rollouts])
+        length_R = np.array([len(one.completion.tokens) for one in rollouts])
+        given_R = np.array([np.nan if one.score.value is None else one.score.value for one in rollouts])
+        reward_R = credit.overlong(config.truncated, given_R, cut_R, length_R, self.longest)
+        return Batch(rollouts, reward_R, np.array([one.question for one in rollouts], np.int64))
+
+    def _same(self, batch: Batch) -> list[int]:
+        """The questions whose answers are worth the same throughout, in the batch's order."""
+        differs_R = credit.differ(batch.reward_R, batch.group_R)
+        return list(dict.fromkeys(batch.group_R[~differs_R].tolist()))
+
+    def _order(self, step: int) -> Ints:
+        generator = np.random.Generator(np.random.PCG64(_key(f"resample/{self.seed}/{step}")))
+        return generator.permutation(len(self.questions))
+
+    # Rows --------------------------------------------------------------------------------------------------
+
+    def to_rows(self, batch: Batch, advantage_R: Floats) -> list[Row]:
+        """The rollouts as rows to train on: the context's tokens and the sampled ones, which are scored.
+
+        Those without a known reward are left out. Raises TrainError when that is all of them.
+        """
+        rows = []
+        for rollout, advantage in zip(batch.rollouts, advantage_R.tolist(), strict=True):
+            if np.isnan(advantage):
+                continue
+            completion, context_T = rollout.completion, self.questions[rollout.question].row.tokens
+            size = len(completion.tokens)
+            weight = policy.token_weight(self.config.average, size, self.longest)
+            signals = {
+                "advantage": advantage,
+                "sampled_logp": np.concatenate([np.zeros(context_T.size), completion.logprobs]),
+            }
+            rows.append(
+                Row(
+                    np.concatenate([context_T, completion.tokens]),
+                    np.concatenate([np.zeros(context_T.size), np.full(size, weight)]),
+                    signals,
+                    id=self.questions[rollout.question].example.id,
+                )
+            )
+        if not rows:
+            raise TrainError(
+                f"None of the {len(batch.rollouts)} answers of this step has a reward: {batch.why()}"
+            )
+        return rows
+
+    def _with_reference(self, rows: Sequence[Row]) -> list[Row]:
+        """The rows with the log-probabilities of the model that training started from."""
+        model, now = self.model, self.model.state()
+        found: dict[int, Floats] = {}
+        model.load_state(self._start)
+        try:
+            numbered = [replace_signals(row, {"number": float(at)}) for at, row in enumerate(rows)]
+            with evaluating(model), torch.no_grad():
+                for tree in microtrees(numbered, self._budget):
+                    logp_M = model.logprobs(tree, self.config.temperature).double().cpu().numpy()
+                    for index, row in enumerate(tree.rows):
+                        logp_T = np.zeros(len(row))
+                        logp_T[row.weight > 0] = logp_M[tree.row_M == index]
+                        found[int(row.signals["number"])] = logp_T
+        finally:
+            model.load_state(now)
+        return [
+            replace_signals(row, {**row.signals, "reference_logp": found[at]}) for at, row in enumerate(rows)
+        ]
+
+    @property
+    def _budget(self) -> int:
+        assert isinstance(self.config.micro_tokens, int), "the configuration is resolved"
+        return self.config.micro_tokens
+
+
+def replace_signals(row: Row, signals: dict[str, Any]) -> Row:
+    """The same row with these signals."""
+    return Row(row.tokens, row.weight, signals, row.unit, row.id)
+
+
+def _key(text: str) -> int:
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8])
