@@ -119,19 +119,7 @@ class _Training(Section):
     """The keys that every method has."""
 
     method: Literal[
-        *(
-            "sft",
-            "dpo",
-            "dpo_norm",
-            "ipo",
-            "simpo",
-            "orpo",
-            "kto",
-            "reward_model",
-            "grpo",
-            "rloo",
-            "reinforce",
-        )
+        "sft", "dpo", "dpo_norm", "ipo", "simpo", "orpo", "kto", "reward_model", "grpo", "rloo", "reinforce"
     ] = Field(
         "sft",
         description="sft: supervised fine-tuning. From pairs of a chosen and a rejected answer: dpo (with "
