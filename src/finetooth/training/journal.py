@@ -48,6 +48,7 @@ class Journal:
         if step % self.config.log_every == 0 or step == self.total:
             self._metrics(line)
         self._name(self.watch.step(step, line["loss"], row_loss))
+        self._name(self.watch.preference(step, line["loss"], line))
 
     def validation(
         self, step: int, loss: float, look: Look | None, metrics: Mapping[str, float] | None = None
