@@ -28,7 +28,8 @@ ROWS = "".join(
 
 
 @pytest.fixture
-def rows(tmp_path: Path) -> Path:
+def rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)  # check writes to runs/ here
     path = tmp_path / "fruit.jsonl"
     path.write_text(ROWS)
     return path

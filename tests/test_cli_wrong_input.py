@@ -14,7 +14,8 @@ from finetooth.cli import invoke
 
 
 @pytest.fixture
-def rows(tmp_path: Path) -> Path:
+def rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)  # check writes to runs/ here
     path = tmp_path / "fruit.jsonl"
     words = ("apple", "pear")
     path.write_text(

@@ -13,7 +13,7 @@ import pytest
 from models_for_tests import tiny_model_dir
 from rich.console import Console
 
-from finetooth.commands import evaluate, setup, workspace
+from finetooth.commands import check, evaluate, setup, workspace
 from finetooth.config import Task, keys
 from finetooth.data.examples import to_json
 from finetooth.data.locate import model_directory
@@ -27,7 +27,10 @@ from finetooth.model.api import Model
 from finetooth.taskfile import load_task
 from finetooth.types import Message
 
-ROWS = [{"text": f"{n} of fruit {n % 7}", "label": "ab"[n % 2], "who": str(n % 9)} for n in range(80)]
+ROWS = [
+    {"text": f"{n} of fruit {n % 7}", "label": "ab"[n % 2], "who": str(n % 9), "half": "xy"[n % 3 == 0]}
+    for n in range(80)
+]
 LONG = [{"text": f"{n} " + "fruit " * 60, "label": "ab"[n % 2]} for n in range(80)]
 
 
@@ -50,6 +53,13 @@ def decoded(task: Task) -> Any:
     path = Path(task.model).parent / "cafe.csv"
     path.write_bytes(b"text,label\n" + b"".join(b"caf\xe9 %d,%d\n" % (n, n % 2) for n in range(80)))
     return sides(task.model_copy(update={"data": task.data.model_copy(update={"train": str(path)})}))
+
+
+def gate(task: Task) -> Any:
+    """What `check` finds in rows of which one is in the test too, and whether that blocks."""
+    test = [*ROWS[:1], *({**row, "text": f"other {row['text']}"} for row in ROWS[:9])]
+    report = check.run(task.model_copy(update={"data": task.data.model_copy(update={"test": test})}))
+    return report.ok, {finding.rule for finding in report.findings}
 
 
 def rendered(task: Task) -> Any:
@@ -103,6 +113,9 @@ CASES: dict[str, tuple[Callable[[Task], Any], dict[str, Any]]] = {
     "data.format": (sides, {"data.format": "text"}),
     "data.columns": (sides, {"data.columns": {"who": "label"}}),
     "data.group": (sides, {"data.group": "who"}),
+    "data.clean": (sides, {"data.clean": [{"balance": {"by": "label", "max_ratio": 1}}]}),
+    "data.allow": (gate, {"data.allow": ["leak"]}),
+    "data.rates": (gate, {"data.rates": "half"}),
     "data.max_tokens": (fitted, {"data.max_tokens": 12}),
     "data.overlong": (fitted, {"data.overlong": "cut"}),
     "data.encoding": (decoded, {"data.encoding": "cp1252"}),

@@ -31,7 +31,8 @@ def kind_of(key: str) -> str:
         node = schema["$defs"][name]
     field = node["properties"][leaf]
     words = _words(field)
-    return words.replace("list of text or mapping", "files or rows") if key.startswith("data.") else words
+    source = key in ("data.train", "data.validation", "data.test")
+    return words.replace("list of text or mapping", "files or rows") if source else words
 
 
 def _words(part: dict[str, Any]) -> str:

@@ -9,40 +9,23 @@ A verb imports its command when it is called, so that `--help` and `check` never
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from shlex import quote
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any
 
 import click
 
 from finetooth import __version__
 from finetooth.completion import SHELLS, TASK_FILES, Place, script
 from finetooth.errors import ConfigError
-from finetooth.failures import CLOSED, DONE, REFUSED, explain
+from finetooth.failures import CLOSED, DONE, explain
 from finetooth.flags import Verb, given_keys, takes_keys
 from finetooth.taskfile import load_task
-
-if TYPE_CHECKING:
-    from rich.console import Console
-
-
-class Report(Protocol):
-    """What every command returns."""
-
-    @property
-    def ok(self) -> bool:
-        """False when a check or gate said no."""
-
-    def to_json(self) -> dict[str, Any]:
-        """The result as plain JSON values."""
-
-    def print(self, console: Console) -> None:
-        """Show the result to a person."""
+from finetooth.verbs import console, finish, follow_unless, out_option, run_directory, takes_output
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -64,59 +47,6 @@ def invoke(arguments: Sequence[str]) -> int:
         code, message = explain(error)
         click.echo(message, err=True)
         return code
-
-
-def _takes_output(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Give a verb the flags that say how its result is shown."""
-    quiet = click.option("--quiet", is_flag=True, help="Show the result and nothing else.")
-    return click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON object.")(
-        quiet(command)
-    )
-
-
-_out = click.option(
-    "--out", type=click.Path(path_type=Path), metavar="DIR", help="The run directory [runs/NAME]."
-)
-
-
-def _console(quiet: bool) -> Console:
-    """Where logs and bars go: stderr, so that stdout holds the result alone."""
-    from rich.console import Console
-
-    return Console(stderr=True, quiet=quiet, markup=False, highlight=False)
-
-
-def _finish(report: Report, as_json: bool, *follow: str) -> int:
-    """Show the result and what to type next, and turn it into an exit code."""
-    from rich.console import Console
-
-    if as_json:
-        click.echo(json.dumps(report.to_json(), ensure_ascii=False, allow_nan=False))
-    else:
-        report.print(Console())
-        for number, line in enumerate(follow):
-            click.echo(f"{'      ' if number else 'Next: '}{line}")
-    return DONE if report.ok else REFUSED
-
-
-def _follow(quiet: bool, *lines: str) -> tuple[str, ...]:
-    return () if quiet else lines
-
-
-def _run_directory(path: Path) -> Path:
-    """The path, when it is a run; ConfigError says what it is instead."""
-    if (path / "config.yaml").is_file():
-        return path
-    from finetooth.commands.workspace import known_runs
-
-    if path.is_file() and path.suffix in TASK_FILES:
-        raise ConfigError(f"{path}: not a run directory but a task. First: finetooth run {path}")
-    found = "no such directory" if not path.exists() else "no config.yaml in it"
-    runs = ", ".join(known_runs()[:8])
-    there = f" Runs here: {runs}." if runs else ""
-    raise ConfigError(
-        f"{path}: not a run directory ({found}).{there} `finetooth run TASK --out {path}` makes one."
-    )
 
 
 class _Verbs(click.Group):
@@ -143,14 +73,29 @@ def group(context: click.Context) -> None:
 
 @group.command(cls=Verb, epilog="Example: finetooth check tickets.csv")
 @click.argument("path", metavar="DATA|TASK", type=Place())
-@click.option("--out", type=Place(), metavar="DIR", help="Write data/check.json and rejected.jsonl there.")
-@_takes_output
+@click.option("--out", type=Place(), metavar="DIR", help="Where data/report.html goes [runs/NAME].")
+@click.option("--fix", is_flag=True, help="Write what can safely be fixed as a new file, with a patch.")
+@click.option(
+    "--label-queue", type=click.IntRange(1), metavar="N", help="Write the N rows most worth a second look."
+)
+@click.option("--embed", is_flag=True, help="Also compare the sides by the model's vectors. Loads the model.")
+@takes_output
 @takes_keys
-def check(path: Path, out: Path | None, as_json: bool, quiet: bool, **flags: str | None) -> int:
-    """Show what is in the data and what would be trained on.
+def check(
+    path: Path,
+    out: Path | None,
+    fix: bool,
+    label_queue: int | None,
+    embed: bool,
+    as_json: bool,
+    quiet: bool,
+    **flags: Any,
+) -> int:
+    """Show what is in the data, and what is wrong with it.
 
-    Counts, lengths in tokens, and three rows with the scored tokens marked. DATA is a file of examples, TASK
-    a .yaml or .toml file. The exit code is 1 when the data is not fit to train on.
+    Counts, lengths in tokens, three rows with the scored tokens marked, and findings. data/report.html and
+    findings.jsonl have all of them, with every row. DATA is a file of examples, TASK a .yaml or .toml file.
+    Your files are never changed. The exit code is 1 when a finding blocks training.
     """
     from finetooth.commands import check as command
     from finetooth.commands import follow
@@ -159,17 +104,16 @@ def check(path: Path, out: Path | None, as_json: bool, quiet: bool, **flags: str
     if (path / "config.yaml").is_file():
         raise ConfigError(f"{path}: a run directory, no data. What is in it: finetooth report {path}")
     is_task = path.suffix in TASK_FILES
-    source = path if is_task else {"data": {"train": str(path)}}
-    plain = not (is_task or out or overrides)
-    report = command.check_path(path) if plain else command.run(load_task(source, overrides), out)
+    task = load_task(path if is_task else {"name": path.stem, "data": {"train": str(path)}}, overrides)
+    report = command.run_and_write(task, out, console(quiet), fix, label_queue, embed)
     then = follow.after_check(path, is_task, report.data.format, report.ok, overrides)
-    return _finish(report, as_json, *_follow(quiet, then))
+    return finish(report, as_json, *follow_unless(quiet, then))
 
 
 @group.command(cls=Verb, epilog="Example: finetooth train task.yaml --train.epochs 3 --out runs/first")
 @click.argument("path", metavar="TASK|RUN", type=Place("task", "run"))
-@_out
-@_takes_output
+@out_option
+@takes_output
 @takes_keys
 def train(path: Path, out: Path | None, as_json: bool, quiet: bool, **flags: str | None) -> int:
     """Fine-tune the model on the examples.
@@ -183,33 +127,33 @@ def train(path: Path, out: Path | None, as_json: bool, quiet: bool, **flags: str
             f"{path}: a run directory goes on with its own config.yaml, found the flag {given}. "
             "To change something, give the task file and a new --out."
         )
-    source = _run_directory(path) if path.is_dir() else load_task(path, overrides)
+    source = run_directory(path) if path.is_dir() else load_task(path, overrides)
     from finetooth.commands import train as command
 
-    return _finish(command.run(source, out, _console(quiet)), as_json)
+    return finish(command.run(source, out, console(quiet)), as_json)
 
 
 @group.command(cls=Verb, epilog="Example: finetooth evaluate runs/first")
 @click.argument("path", metavar="RUN", type=Place("run"))
 @click.option("--sealed", is_flag=True, help="Open the sealed test instead of the validation rows. Logged.")
-@_takes_output
+@takes_output
 def evaluate(path: Path, sealed: bool, as_json: bool, quiet: bool) -> int:
     """Compare the tuned model with prompting the base model.
 
     All of them answer the same rows: the validation rows, as often as you like. The sealed test is for the
     end: see --sealed.
     """
-    directory = _run_directory(path)
+    directory = run_directory(path)
     from finetooth.commands import evaluate as command
 
     then = (f"finetooth report {quote(str(path))}", f"finetooth chat {quote(str(path))}")
-    return _finish(command.run(directory, sealed, _console(quiet)), as_json, *_follow(quiet, *then))
+    return finish(command.run(directory, sealed, console(quiet)), as_json, *follow_unless(quiet, *then))
 
 
 @group.command(cls=Verb, epilog="Example: finetooth run task.yaml --out runs/first")
 @click.argument("path", metavar="TASK", type=Place("task"))
-@_out
-@_takes_output
+@out_option
+@takes_output
 @takes_keys
 def run(path: Path, out: Path | None, as_json: bool, quiet: bool, **flags: str | None) -> int:
     """Check, train, compare with prompting, report.
@@ -220,18 +164,18 @@ def run(path: Path, out: Path | None, as_json: bool, quiet: bool, **flags: str |
     task = load_task(path, given_keys(flags))
     from finetooth.commands import run as command
 
-    return _finish(command.run_task(task, out, _console(quiet), path), as_json)
+    return finish(command.run_task(task, out, console(quiet), path), as_json)
 
 
 @group.command(cls=Verb, epilog="Example: finetooth report runs/first")
 @click.argument("path", metavar="RUN", type=Place("run"))
-@_takes_output
+@takes_output
 def report(path: Path, as_json: bool, quiet: bool) -> int:
     """Show a run's result again, and write report.html."""
-    directory = _run_directory(path)
+    directory = run_directory(path)
     from finetooth.commands import report as command
 
-    return _finish(command.run(directory), as_json)
+    return finish(command.run(directory), as_json)
 
 
 @group.command(cls=Verb, epilog='Example: echo "I was charged twice" | finetooth chat runs/first --both')
@@ -241,7 +185,7 @@ def report(path: Path, as_json: bool, quiet: bool) -> int:
 @click.option("--max-tokens", default=256, metavar="NUMBER", help="Longest answer in tokens [256].")
 @click.option("--top-p", default=1.0, metavar="SHARE", help="Sample among the likeliest of this share [1].")
 @click.option("--seed", "stream", default=1, metavar="NUMBER", help="Decides the samples [1].")
-@_takes_output
+@takes_output
 def chat(target: str, both: bool, stream: int, as_json: bool, quiet: bool, **sampling: Any) -> int:
     """Ask a model, turn by turn.
 
@@ -254,13 +198,13 @@ def chat(target: str, both: bool, stream: int, as_json: bool, quiet: bool, **sam
     from finetooth.types import Sampling
 
     chosen = Sampling(**sampling, seed=stream)
-    return _finish(command.run(target, both, chosen, as_json, _console(quiet)), as_json)
+    return finish(command.run(target, both, chosen, as_json, console(quiet)), as_json)
 
 
 @group.command(cls=Verb, epilog="Example: finetooth compare runs/first runs/second")
 @click.argument("paths", metavar="RUN RUN...", nargs=-1, required=True, type=Place("run"))
 @click.option("--sealed", is_flag=True, help="Records of the sealed test, where every run has opened it.")
-@_takes_output
+@takes_output
 def compare(paths: tuple[Path, ...], sealed: bool, as_json: bool, quiet: bool) -> int:
     """Compare runs, row by row, and list what differs.
 
@@ -269,13 +213,13 @@ def compare(paths: tuple[Path, ...], sealed: bool, as_json: bool, quiet: bool) -
     """
     from finetooth.commands import compare as command
 
-    return _finish(command.run([_run_directory(path) for path in paths], sealed), as_json)
+    return finish(command.run([run_directory(path) for path in paths], sealed), as_json)
 
 
 @group.command(cls=Verb, epilog="Example: finetooth examples support-triage --out triage")
 @click.argument("name", metavar="[NAME]", required=False)
 @click.option("--out", type=Place(), metavar="DIR", help="Where to copy it to [./NAME].")
-@_takes_output
+@takes_output
 def examples(name: str | None, out: Path | None, as_json: bool, quiet: bool) -> int:
     """List the examples, or copy one here.
 
@@ -286,7 +230,7 @@ def examples(name: str | None, out: Path | None, as_json: bool, quiet: bool) -> 
     report = command.run(name, out)
     copied = report.copied and f"finetooth run {quote(str(report.copied / 'task.yaml'))}"
     then = copied or "finetooth examples NAME"
-    return _finish(report, as_json, *_follow(quiet, then))
+    return finish(report, as_json, *follow_unless(quiet, then))
 
 
 @group.command(cls=Verb, epilog="Example: finetooth completion bash")

@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal, get_args
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from pydantic.fields import FieldInfo
 
+from finetooth.cleaning import checked as _cleaning
 from finetooth.errors import ConfigError
 from finetooth.foreign import OTHER_NAMES as OTHER_NAMES
 from finetooth.plainly import expected
@@ -96,6 +97,18 @@ class DataConfig(Section):
         "messages, prompt, completion, conversations, chosen, rejected, tools, group, weight.",
     )
     group: str | None = Field(None, description="Column whose rows must stay on one side of a split.")
+    clean: Annotated[list[str | dict[str, Any]], BeforeValidator(_cleaning)] = Field(
+        default_factory=list,
+        description="Operations on the rows before they are split, in their order: fix_encoding, strip_html, "
+        "normalise_space, mask_pii, drop_empty, dedupe; on train alone {balance: {by: label, max_ratio: 3}}.",
+    )
+    allow: list[str] = Field(
+        default_factory=list,
+        description="Rules of the data gate whose blocks do not stop a run; the reports say so.",
+    )
+    rates: str | None = Field(
+        None, description="Column by whose values check compares the rates of the answers."
+    )
     max_tokens: Auto | Count = Field(
         "auto", description="Longest row in tokens; auto is what the model allows."
     )

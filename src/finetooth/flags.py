@@ -16,6 +16,7 @@ from finetooth.completion import complete_value
 from finetooth.config import fields
 
 FIELDS: dict[str, FieldInfo] = dict(fields())
+ALLOW = "Go on in spite of this finding's block; the reports say so. As data.allow; may be given again."
 _KEYS = {key.replace(".", "__"): key for key in FIELDS}  # the parameter's name in Python -> the key
 
 
@@ -57,7 +58,7 @@ def takes_keys(command: Callable[..., Any]) -> Callable[..., Any]:
         command = click.option(
             name, f"--{key}", metavar="VALUE", default=None, help=text, shell_complete=_offer(key)
         )(command)
-    return command
+    return click.option("--allow", multiple=True, metavar="RULE", help=ALLOW)(command)
 
 
 def _offer(key: str) -> Callable[..., list[CompletionItem[Any]]]:
@@ -86,10 +87,11 @@ def parse_value(key: str, text: str) -> Any:
     return value
 
 
-def given_keys(flags: Mapping[str, str | None]) -> dict[str, Any]:
-    """The keys that were given as flags, dotted, with their values."""
-    return {
+def given_keys(flags: Mapping[str, Any]) -> dict[str, Any]:
+    """The keys that were given as flags, dotted, with their values; --allow is a key too."""
+    given = {
         _KEYS[name]: parse_value(_KEYS[name], text)
         for name, text in flags.items()
         if name in _KEYS and text is not None
     }
+    return given | ({"data.allow": list(flags["allow"])} if flags.get("allow") else {})

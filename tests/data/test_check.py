@@ -1,4 +1,4 @@
-"""`check`: what it counts, what it shows, what it refuses; nothing written, nothing heavy imported."""
+"""`check`: what it counts, what it shows, what it refuses; nothing written unless asked, no torch."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from tokenizers_for_tests import save_tokenizer
 
 from finetooth.commands.check import CheckReport, check_path, run
 from finetooth.config import build_task
+from finetooth.data.quality.leaks import NOT_CHECKED
 from finetooth.errors import DataError, ModelError
 
 ROWS = [{"text": f"message number {k}", "label": ("ham", "spam")[k % 3 == 0]} for k in range(300)]
@@ -34,6 +35,10 @@ def shown(report: CheckReport) -> str:
     console = Console(file=io.StringIO(), width=100)
     report.print(console)
     return console.file.getvalue()  # type: ignore[attr-defined]
+
+
+def one_line(report: CheckReport) -> str:
+    return " ".join(shown(report).split())
 
 
 def test_counts_and_lengths(tokenizer_dir: Path) -> None:
@@ -55,7 +60,7 @@ def test_scored_tokens_are_marked_without_colour(tokenizer_dir: Path) -> None:
     text = shown(check(ROWS, tokenizer_dir))
     assert text.count("⟦ham<|im_end|>⟧") + text.count("⟦spam<|im_end|>⟧") == 3
     assert len(re.findall(r"Row [0-9a-f]{12} \(rows, line \d+\), scored between ⟦ ⟧", text)) == 3
-    assert "test (sealed)" in text and "OK  The data is fit to train on." in text
+    assert "test (sealed)" in text and re.search(r"OK +The data is fit to train on\.", text)
     assert max(map(len, text.splitlines())) <= 100
 
 
@@ -68,19 +73,39 @@ def test_markup_in_the_data_is_shown_as_it_is(tokenizer_dir: Path) -> None:
 def test_broken_rows_and_leaks_are_a_no_with_ids_and_lines(tokenizer_dir: Path) -> None:
     report = check([*ROWS, *({"text": "", "label": "ham"} for _ in range(9))], tokenizer_dir, test=ROWS[:2])
     assert not report.ok and len(report.problems) == 2
+    assert [one.rule for one in report.findings if one.severity == "block"] == ["broken-rows", "leak"]
     text = shown(report)
-    assert "9 of 309 rows are broken" in text and "rows, line 301: text is empty" in text
-    assert "on two sides" in text and "(rows, line 2)" in text
-    assert "OK" not in text
+    assert "9 of 309 rows are broken" in text and "train rows, line 301: text is empty" in text
+    assert "and 4 more" in text  # of nine rows
+    assert "2 of 2 test rows repeat a row (or a group) of another side" in text
+    assert re.search(
+        r"test \w+-2 \(rows, line 2\): the same question as train \w+ \(rows, line 2\)", one_line(report)
+    )
+    assert text.count("NO ") == 2 and "OK" not in text
+
+
+def test_what_was_allowed_and_what_was_not_checked_is_said(tokenizer_dir: Path) -> None:
+    """A rule that is allowed is told from one that would be, and paraphrase is never looked for."""
+    report = check(ROWS, tokenizer_dir, test=ROWS[:2], allow=["leak", "broken-rows"])
+    assert report.ok and not report.problems
+    assert report.to_json()["allowed"] == ["leak"]
+    text = shown(report)
+    assert re.search("^allowed +leak: 2 of 2 test rows repeat", text, re.MULTILINE) and "NO " not in text
+    assert re.search(r"^note +Questions that say the same in other words", text, re.MULTILINE)
+    assert report.to_json()["not_checked"] == [NOT_CHECKED]
 
 
 def test_overlong_rows_are_a_no_unless_the_user_chose(tokenizer_dir: Path) -> None:
     rows = [*ROWS, {"text": "very long " * 200, "label": "ham"}]
     report = check(rows, tokenizer_dir, max_tokens=100)
     assert not report.ok
-    assert "1 rows are longer than 100 tokens" in report.problems[0] and "line 301" in report.problems[0]
-    chosen = check(rows, tokenizer_dir, max_tokens=100, overlong="cut")
-    assert chosen.ok and any("data.overlong: cut" in note for note in chosen.notes)
+    (problem,) = report.problems
+    assert "1 rows are longer than 100 tokens. They hold 4 of 1,304 scored tokens." in problem
+    assert "line 301" in problem and "Set data.overlong: cut" in problem
+    cut = check(rows, tokenizer_dir, max_tokens=100, overlong="cut")
+    assert cut.ok and "overlong: 1 rows are longer than 100 tokens: the oldest part of" in one_line(cut)
+    drop = check(rows, tokenizer_dir, max_tokens=100, overlong="drop")
+    assert drop.ok and "and are dropped, with 4 of 1,304 scored tokens." in one_line(drop)
 
 
 @pytest.mark.parametrize(
@@ -101,8 +126,12 @@ def test_rows_that_cannot_be_rendered_are_named(tokenizer_dir: Path) -> None:
     bad = {"text": "injected", "label": "ham<|im_end|>"}
     report = check([*ROWS, bad], tokenizer_dir)
     assert report.ok and report.tokens and len(report.tokens.unusable) == 1
-    assert any("special token" in note and "line 301" in note for note in report.notes)
-    assert not check([*ROWS, *({**bad, "text": f"t {k}"} for k in range(5))], tokenizer_dir).ok
+    (finding,) = [one for one in report.findings if one.rule == "not-rendered"]
+    assert finding.severity == "review" and "1 rows cannot be written" in finding.says
+    assert "line 301" in finding.hits[0].place and "special token" in finding.hits[0].evidence
+    many = check([*ROWS, *({**bad, "text": f"t {k}"} for k in range(5))], tokenizer_dir)
+    (problem,) = many.problems
+    assert "5 rows cannot be written" in problem and "special token" in problem
 
 
 def test_a_model_that_is_not_there_is_an_error(tmp_path: Path) -> None:
@@ -116,6 +145,13 @@ def test_too_little_is_an_error(rows: list[dict[str, Any]], tokenizer_dir: Path)
         check(rows, tokenizer_dir)
 
 
+def test_few_rows_are_looked_at_all_the_same(tokenizer_dir: Path) -> None:
+    report = check(ROWS[:6], tokenizer_dir)
+    assert not report.ok and sum(map(len, report.data.sides.values())) == 6
+    few = r"Too few rows \(6\): they split into .*\nBring more rows, or set data\."
+    assert sum(bool(re.match(few, problem)) for problem in report.problems) == 1
+
+
 def test_nothing_is_written_unless_asked(tmp_path: Path, tokenizer_dir: Path) -> None:
     source = tmp_path / "a.jsonl"
     source.write_text("".join(json.dumps(row) + "\n" for row in ROWS))
@@ -124,11 +160,11 @@ def test_nothing_is_written_unless_asked(tmp_path: Path, tokenizer_dir: Path) ->
     assert [path.name for path in tmp_path.iterdir()] == ["a.jsonl"]
     run(config, tmp_path / "out", tokenizer_dir)
     written = sorted(path.name for path in (tmp_path / "out" / "data").iterdir())
-    assert written == ["check.json", "rejected.jsonl"]
+    assert written == ["check.json", "findings.jsonl", "rejected.jsonl", "report.html"]
     assert json.loads((tmp_path / "out/data/check.json").read_text())["ok"]
 
 
-def test_a_path_alone_and_no_heavy_import(tmp_path: Path, tokenizer_dir: Path) -> None:
+def test_a_path_alone_and_no_torch(tmp_path: Path, tokenizer_dir: Path) -> None:
     source = tmp_path / "a.jsonl"
     source.write_text("".join(json.dumps(row) + "\n" for row in ROWS))
     assert check_path(source).to_json()["sides"] == check(str(source), tokenizer_dir).to_json()["sides"]
@@ -137,9 +173,11 @@ import sys
 from pathlib import Path
 from finetooth.commands.check import run
 from finetooth.config import build_task
+early = {"sklearn", "scipy", "pandas"} & set(sys.modules)
+assert not early, early
 report = run(build_task({"data": {"train": sys.argv[1]}}), tokenizer_dir=Path(sys.argv[2]))
 assert report.ok and report.tokens.rows == 300
-heavy = {"torch", "transformers", "peft", "pandas", "sklearn"} & set(sys.modules)
+heavy = {"torch", "transformers", "peft"} & set(sys.modules)
 assert not heavy, heavy
 """
     subprocess.run([sys.executable, "-c", code, str(source), str(tokenizer_dir)], check=True)

@@ -185,7 +185,8 @@ def test_4_keys_of_a_message_that_would_be_dropped_are_named() -> None:
     message = {"role": "assistant", "content": "left", "audio": {"id": "1"}}
     source = [{"messages": [{"role": "user", "content": "a"}, message]}]
     data = assemble(task(source))
-    assert "audio" in data.rejected[0].reason and data.problems
+    assert "audio" in data.rejected[0].reason
+    assert [(one.rule, one.severity) for one in data.findings] == [("broken-rows", "block")]
 
 
 # Known failure 10: rows are cut silently.
@@ -224,7 +225,7 @@ def test_11_a_copy_that_the_user_brings_stops_the_run(side: str, copy: str, tmp_
 def test_11_a_row_in_both_files_that_the_user_brings(tmp_path: Path) -> None:
     """Planted: validation and test share a row that training does not have."""
     shared = {"text": "shared", "label": "a"}
-    with pytest.raises(DataError, match=r"validation .* = test "):
+    with pytest.raises(DataError, match=r"test \S+-2 \(rows, line 10\): = validation "):
         prepare(task(rows(0, 50), validation=[*rows(100, 9), shared], test=[*rows(200, 9), shared]), tmp_path)
 
 
@@ -233,7 +234,7 @@ def test_11_copies_in_one_file_go_to_one_side(tmp_path: Path) -> None:
     source = [{"text": text, "label": "abc"[c]} for k in range(200) for c, text in enumerate(
         (f"message {k}", f"Message {k}!", f"MESSAGE  {k}"))]  # fmt: skip
     data = assemble(task(source))
-    assert not data.problems
+    assert not data.findings
     numbers = {
         side: {row.context[0].content.split()[-1].strip("!") for row in rows}
         for side, rows in data.sides.items()

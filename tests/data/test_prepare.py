@@ -122,13 +122,13 @@ def test_more_than_one_percent_broken_stops(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
     path.write_text("\n".join([*rows[3:], *"{{{"]))  # 3 of 300: exactly 1%
     accepted = assemble(task(train=str(path)))
-    assert len(accepted.rejected) == 3 and not accepted.problems
+    assert len(accepted.rejected) == 3 and not accepted.findings
     path.write_text("\n".join([*rows[4:], *"{{{{"]))  # 4 of 300
     with pytest.raises(DataError) as caught:
         prepare(task(train=str(path)), tmp_path / "run")
     message = str(caught.value)
     assert "4 of 300 rows are broken, more than 1%" in message
-    assert message.count("not valid JSON") == 3 and "a.jsonl, line 297" in message
+    assert message.count("not valid JSON") == 4 and "a.jsonl, line 297" in message
     assert str(tmp_path / "run" / "data" / "rejected.jsonl") in message
     assert len((tmp_path / "run/data/rejected.jsonl").read_text().splitlines()) == 4
     assert not (tmp_path / "run/data/train.jsonl").exists()

@@ -2,11 +2,11 @@
 
 import io
 import re
-from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
 import yaml
+from html_for_tests import NASTY, Page, harmless
 from made_up_run import made_up_run
 from rich.console import Console
 
@@ -20,36 +20,6 @@ from finetooth.evaluation.runner import evaluate
 from finetooth.rundir import append_jsonl, read_json, write_json, write_jsonl, write_text
 from finetooth.types import Answer, Example, Message
 
-VOID = {"meta", "br", "col"}
-NASTY = "<script>alert(1)</script>\"'><img src=x onerror=alert(2)>{{ 7*7 }}&amp;"
-
-
-class Page(HTMLParser):
-    """Elements, attributes and text of a page; `open` is empty at the end when all tags are balanced."""
-
-    def __init__(self, html: str) -> None:
-        super().__init__()
-        self.open: list[str] = []
-        self.seen: list[tuple[str, dict[str, str | None]]] = []
-        self.text: list[str] = []
-        self.feed(html)
-        self.words = " ".join(" ".join(self.text).split())
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.seen.append((tag, dict(attrs)))
-        if tag not in VOID:
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.seen.append((tag, dict(attrs)))
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop() == tag
-
-    def handle_data(self, data: str) -> None:
-        if self.open[-1:] != ["style"]:
-            self.text.append(data)
-
 
 def page_of(run_path: Path) -> Page:
     result = report.run(run_path)
@@ -57,14 +27,6 @@ def page_of(run_path: Path) -> Page:
     assert page.open == []
     harmless(page)
     return page
-
-
-def harmless(page: Page) -> None:
-    for tag, attributes in page.seen:
-        assert tag not in {"script", "img", "iframe", "object", "embed", "link", "form", "a", "base"}
-        assert not [name for name in attributes if name.startswith("on") or name in ("src", "href")]
-    policies = [a["content"] for tag, a in page.seen if a.get("http-equiv") == "Content-Security-Policy"]
-    assert policies == ["default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"]
 
 
 def test_a_whole_run(tmp_path: Path) -> None:
@@ -133,11 +95,26 @@ def test_every_text_is_escaped(tmp_path: Path) -> None:
     write_jsonl(
         tmp_path / "data" / "rejected.jsonl", [{"file": NASTY, "line": 1, "reason": NASTY, "row": {}}]
     )
+    write_json(tmp_path / "data" / "check.json", {"allowed": [NASTY]})
     write_json(tmp_path / "environment.json", {"versions": {NASTY: NASTY}})
     write_text(tmp_path / "config.yaml", yaml.safe_dump({"name": NASTY, "model": "</title><b>"}))
     page = page_of(tmp_path)
     assert page.words.count("<script>alert(1)</script>") >= 10
     assert "7*7" in page.words
+
+
+@pytest.mark.parametrize("evaluated", [True, False])
+def test_what_was_allowed_is_said_before_the_first_table(tmp_path: Path, evaluated: bool) -> None:
+    """A run whose test repeats training rows: planted in what `check` wrote when the run began."""
+    run = made_up_run(tmp_path, evaluated=evaluated)
+    apart = "Identical questions never stand on both sides of a split"
+    page = page_of(run)
+    assert "Allowed in spite of a block" not in page.words and apart in page.words
+    write_json(run / "data" / "check.json", {"allowed": ["leak", "broken-rows"]})
+    words = page_of(run).words
+    first, said, _ = words.partition("Allowed in spite of a block of the data: leak , broken-rows")
+    assert said and "The sealed test" not in first and "Configuration" not in first
+    assert apart not in words and "Some questions stand on both sides of the split" in words
 
 
 def test_text_that_is_not_unicode_does_not_stop_the_page(tmp_path: Path) -> None:

@@ -20,14 +20,17 @@ CODE = sorted(path for folder in ("src", "tests", "tools", "benchmarks", "recipe
 
 # Import only to the left. Layers in one group are free among themselves.
 LAYERS = [
-    {"types", "errors", "foreign", "values", "plainly", "preference_keys", "config", "taskfile", "rundir"},
+    {
+        *("types", "errors", "foreign", "values", "plainly", "cleaning", "preference_keys"),
+        *("config", "taskfile", "rundir"),
+    },
     {"tree"},
     {"data"},
     {"model"},
     {"evaluation"},
     {"training"},
     {"commands"},
-    {"failures", "completion", "flags", "cli"},
+    {"failures", "completion", "flags", "verbs", "cli"},
     {"__main__"},
 ]
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}

@@ -67,6 +67,15 @@ def test_divergence() -> None:
     assert found.name == "divergence" and found.step > 80 and found.rows
 
 
+@pytest.mark.parametrize("seed", range(8))
+def test_batches_of_two_kinds_do_not_diverge(seed: int) -> None:
+    """A third are labels at 0.3 to 1 nat, the others long texts at 2 to 3.5: medians of ten vary."""
+    draw = random.Random(seed)
+    kinds = [draw.uniform(0.3, 1) if draw.random() < 1 / 3 else draw.uniform(2, 3.5) for _ in range(640)]
+    start = [4.0 - 0.1 * step for step in range(10)]
+    assert "divergence" not in names(fed(start + kinds))
+
+
 def test_divergence_from_the_start() -> None:
     assert names(fed([4.0 + 0.05 * step for step in range(100)])) == ["divergence"]
 

@@ -1,57 +1,88 @@
 """`finetooth check`: what is in the data, what would be trained on, and whether the gates let it through.
 
-Nothing is written unless a directory is given, and neither torch nor transformers is imported.
+Neither torch nor transformers is imported, but for --embed.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from finetooth.commands import workspace
 from finetooth.config import EMBEDDED, Task
 from finetooth.data.locate import context_length, model_directory
 from finetooth.data.overlong import row_limit
 from finetooth.data.prepare import Assembled, assemble
+from finetooth.data.quality import fix as fixing
+from finetooth.data.quality.findings import Embed, Finding, View, stopping
+from finetooth.data.quality.fix import Fixed
+from finetooth.data.quality.inspect import inspect, ordered, require_known
+from finetooth.data.quality.leaks import NOT_CHECKED
+from finetooth.data.quality.lengths import in_tokens
+from finetooth.data.quality.queue import label_queue
 from finetooth.data.render import Renderer
-from finetooth.data.show import VISIBLE, row_text
 from finetooth.data.survey import Sample, Survey, embedded_tokens, plain_samples, survey
 from finetooth.data.tokens import Tokenizer
-from finetooth.errors import ModelError
+from finetooth.errors import ConfigError, DataError, ModelError
 from finetooth.evaluation import graders
-from finetooth.rundir import write_json, write_jsonl
+from finetooth.rundir import write_json, write_jsonl, write_text
 from finetooth.values import source_name
 
 if TYPE_CHECKING:
-    from rich.console import Console, RenderableType
-    from rich.table import Table
-    from rich.text import Text
-
-SHOWN_LABELS = 20
-SHOWN_ROWS = 5
+    from rich.console import Console
 
 
 @dataclass(frozen=True, slots=True)
 class CheckReport:
-    """What `check` found. problems: what a gate says no to; labels: label -> rows per side."""
+    """What `check` found. findings: worst first; allowed: rules whose blocks do not stop (data.allow);
+    labels: label -> rows per side. page: where the report was written, if it was; queue: how many rows
+    --label-queue wrote, fixed: what --fix wrote, None where it was not asked for.
+    """
 
+    name: str
+    model: str
     source: str
     data: Assembled
     tokens: Survey | None
     labels: dict[str, dict[str, int]]
-    problems: list[str]
+    findings: list[Finding]
+    allowed: list[str]
     notes: list[str]
     samples: list[Sample]
+    view: View
+    page: Path | None = None
+    fixed: list[Fixed] | None = None
+    queue: int | None = None
+
+    @property
+    def problems(self) -> list[str]:
+        """What a gate says no to, each a complete message."""
+        return [finding.message() for finding in stopping(self.findings, self.allowed)]
 
     @property
     def ok(self) -> bool:
         """Whether the data is fit to train on."""
-        return not self.problems
+        return not stopping(self.findings, self.allowed)
+
+    @property
+    def overruled(self) -> list[str]:
+        """Rules that found what blocks and were allowed."""
+        stops = stopping(self.findings, self.allowed)
+        blocks = [one.rule for one in self.findings if one.severity == "block" and one not in stops]
+        return list(dict.fromkeys(blocks))
+
+    @property
+    def not_checked(self) -> list[str]:
+        """What this check left out, in sentences."""
+        paraphrase = [NOT_CHECKED] if self.view.embed is None else []
+        return paraphrase + ([] if self.tokens else ["Lengths were not counted: no tokenizer was at hand."])
 
     def to_json(self) -> dict[str, Any]:
-        """The report as plain JSON values."""
+        """The report as plain JSON values; the rows of the findings are in findings.jsonl."""
         return {
             "ok": self.ok,
             "source": self.source,
@@ -61,55 +92,129 @@ class CheckReport:
             "rejected": [row.to_json() for row in self.data.rejected],
             "labels": self.labels,
             "tokens": _counts(self.tokens) if self.tokens else None,
+            "cleaned": [step.to_json() for step in self.data.cleaned],
             "samples": [sample.to_json() for sample in self.samples],
+            "findings": [_summary(finding) for finding in self.findings],
+            "allowed": self.overruled,
+            "not_checked": self.not_checked,
             "problems": self.problems,
             "notes": self.notes,
+            "report": None if self.page is None else str(self.page),
+            "fixed": [str(one.fixed) for one in self.fixed or []],
+            "label_queue": self.queue,
         }
 
     def print(self, console: Console) -> None:
-        """Show the report to a person: tables first, then rows, the verdict last."""
-        title = f"{self.source}: {self.data.total:,} rows, format {self.data.format}"
-        console.print(_text(title, style="bold"))
-        parts: list[RenderableType] = [_sides_table(self)]
-        if self.tokens:
-            parts.append(_tokens_table(self.tokens))
-        if self.labels:
-            parts.append(_labels_table(self.labels))
-        parts += [row_text(sample) for sample in self.samples]
-        parts.append(_verdict(self))
-        for part in parts:
-            console.print()
-            console.print(part)
+        """Show the report to a person."""
+        from finetooth.commands.check_view import show
+
+        show(self, console)
 
 
-def run(config: Task, out: Path | None = None, tokenizer_dir: Path | None = None) -> CheckReport:
-    """Check the data of a task; with `out`, also write data/check.json and data/rejected.jsonl there.
+def run(
+    config: Task,
+    out: Path | None = None,
+    tokenizer_dir: Path | None = None,
+    step: Callable[[int, int], None] = lambda done, total: None,
+    embed: Embed | None = None,
+    graded: bool = True,
+) -> CheckReport:
+    """Check the data of a task; with `out`, also write what `write` does there.
 
-    tokenizer_dir: where the tokenizer is, when not with the task's model. Raises DataError where there is
-    nothing to report on (no such file, no rows, an unknown format), GradeError for a grader that cannot be
-    used, ModelError for a model that is not there.
+    tokenizer_dir: where the tokenizer is, when not with the task's model. step: told how far the rules are.
+    embed: see View. graded: try the graders too. Raises DataError where there is nothing to report on (no
+    such file, no rows, an unknown format), GradeError for a grader that cannot be used, ModelError for a
+    model that is not there, ConfigError for a rule in data.allow that there is none of.
     """
+    require_known(config.data.allow)
     data = assemble(config)
-    refused, doubts = _grader_words(config, data)
-    problems, notes = [*data.problems, *refused], [*data.notes, *doubts]
+    notes = list(data.notes)
     tokens = _survey(config, data, tokenizer_dir, notes)
+    view = View(data.sides, data.format, config.data, config.seed, data.brought, embed, step)
+    found = [*data.findings, *(_graders(config, data) if graded else ()), *inspect(view)]
     if tokens:
         notes += tokens.notes
-        problems += _token_problems(config, tokens, notes)
+        found += in_tokens(config.data, tokens)
     report = CheckReport(
+        name=config.name,
+        model=config.model,
         source=source_name(config.data.train),
         data=data,
         tokens=tokens,
         labels=_labels(data),
-        problems=problems,
+        findings=_once(ordered(found)),
+        allowed=list(config.data.allow),
         notes=notes,
         samples=tokens.samples if tokens else plain_samples(data.sides["train"]),
+        view=view,
     )
-    if out is not None:
-        write_json(out / "data" / "check.json", report.to_json())
-        if not (out / "data" / "split.json").is_file():
-            write_jsonl(out / "data" / "rejected.jsonl", (row.to_json() for row in data.rejected))
+    return report if out is None else write(report, out)
+
+
+def write(report: CheckReport, out: Path) -> CheckReport:
+    """data/check.json, findings.jsonl, report.html and, before the split is written, rejected.jsonl."""
+    from finetooth.commands import data_page
+
+    report = replace(report, page=out / "data" / "report.html")
+    write_json(out / "data" / "check.json", report.to_json())
+    write_jsonl(out / "data" / "findings.jsonl", (finding.to_json() for finding in report.findings))
+    write_text(out / "data" / "report.html", data_page.render(report))
+    if not (out / "data" / "split.json").is_file():
+        write_jsonl(out / "data" / "rejected.jsonl", (row.to_json() for row in report.data.rejected))
     return report
+
+
+def run_and_write(
+    task: Task,
+    out: Path | None,
+    console: Console,
+    fix: bool = False,
+    queue: int | None = None,
+    embed: bool = False,
+) -> CheckReport:
+    """`finetooth check`: the report, written to `out` (runs/NAME), with a bar while the rules look.
+
+    fix: also write what Edits can mend (quality.fix) to data/fixed there. queue: also write so many rows to
+    look at again to data/label_queue.jsonl. embed: load the task's model, which brings torch, and compare the
+    sides by its vectors too. A run's own data/report.html is left alone: the report then goes to
+    runs/NAME-check, and `out` must be another directory (ConfigError).
+    """
+    folder = workspace.run_path(task, out)
+    if out is None and (folder / workspace.CONFIG).is_file():
+        folder = folder.with_name(f"{folder.name}-check")
+    if (folder / workspace.CONFIG).is_file():
+        raise ConfigError(f"{folder} holds a run, with its own data/report.html. --out DIR writes elsewhere.")
+    with rule_bar(console) as step:
+        report = write(run(task, step=step, embed=_embedder(task.model) if embed else None), folder)
+    if fix:
+        edits = [edit for finding in report.findings for edit in finding.edits]
+        report = replace(report, fixed=fixing.fix(task.data, edits, folder / workspace.FIXED))
+    if queue is not None:
+        hits = label_queue(report.view, queue)
+        write_jsonl(folder / "data" / "label_queue.jsonl", (asdict(hit) for hit in hits))
+        report = replace(report, queue=len(hits))
+    return report
+
+
+def _embedder(model: str) -> Embed:
+    from finetooth.commands.vectors import embedder
+
+    return embedder(model)
+
+
+def passed(task: Task, path: Path, console: Console, graded: bool) -> Assembled | None:
+    """The data of a new run behind the gate; None where it is written already. DataError for a block.
+
+    graded: whether the run will be evaluated; what is only trained needs no grader that works.
+    """
+    if (path / "data" / "split.json").is_file():
+        return None
+    with rule_bar(console) as step:
+        report = run(task, path, step=step, graded=graded)
+    if report.ok:
+        return report.data
+    more = f"Every finding with its rows: {report.page}\nTo look closer: finetooth check TASK"
+    raise DataError("\n".join([*report.problems, more]))
 
 
 def check_path(path: str | Path) -> CheckReport:
@@ -117,13 +222,39 @@ def check_path(path: str | Path) -> CheckReport:
     return run(Task.model_validate({"data": {"train": str(path)}}))
 
 
-def _grader_words(config: Task, data: Assembled) -> list[list[str]]:
+def _summary(finding: Finding) -> dict[str, Any]:
+    line = finding.to_json()
+    return {key: line[key] for key in ("rule", "severity", "says", "fix", "facts")} | {
+        "rows": len(finding.hits)
+    }
+
+
+def _once(findings: list[Finding]) -> list[Finding]:
+    """Without the quick look's `leak` where the rule has found the same and more."""
+    of_rule = [finding for finding in findings if finding.rule == "leak"]
+    return [finding for finding in findings if finding.rule != "leak" or finding is of_rule[-1]]
+
+
+@contextmanager
+def rule_bar(console: Console) -> Iterator[Callable[[int, int], None]]:
+    """A bar for the rules on a terminal; what it gives is told how far they are."""
+    from rich.progress import Progress
+
+    with Progress(console=console, transient=True, disable=not console.is_terminal or console.quiet) as bar:
+        task = bar.add_task("looking at the data", total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+def _graders(config: Task, data: Assembled) -> Iterator[Finding]:
     """What `run` would refuse of the graders, and what is doubtful about them. GradeError."""
     if data.format in ("text", "unknown"):
-        return [[], []]  # trained on without being graded
+        return  # trained on without being graded
     kind = graders.kind(config.data.columns, data.format)
-    found = graders.try_out(config.evaluate.grader, kind, data.sides["train"], Path.cwd())
-    return [[f"evaluate.grader: {words}." for words in side] for side in found]
+    refused, doubts = graders.try_out(config.evaluate.grader, kind, data.sides["train"], Path.cwd())
+    for words in refused:
+        yield Finding("grader", "block", f"evaluate.grader: {words}.")
+    for words in doubts:
+        yield Finding("grader", "review", f"evaluate.grader: {words}.")
 
 
 def _survey(config: Task, data: Assembled, tokenizer_dir: Path | None, notes: list[str]) -> Survey | None:
@@ -155,36 +286,6 @@ def _directory(name: str) -> Path:
     return path if adapter else model_directory(name, weights=False)
 
 
-def _token_problems(config: Task, tokens: Survey, notes: list[str]) -> list[str]:
-    """What the gates say about rendered rows; what is let through is noted."""
-    problems: list[str] = []
-    if tokens.unusable:
-        reasons = "\n".join(f"  {reason}" for _, reason in tokens.unusable[:3])
-        text = f"{len(tokens.unusable)} rows cannot be rendered and are set aside:\n{reasons}"
-        (problems if tokens.stopped else notes).append(text)
-    if tokens.unembedded:
-        listed = ", ".join(map(repr, tokens.unembedded[:SHOWN_ROWS]))
-        problems.append(
-            f"The model has no embedding for {len(tokens.unembedded)} tokens of these rows: {listed}. They "
-            "were added to the tokenizer alone. Use a template without them: `template: instruction`."
-        )
-    if tokens.overlong:
-        listed = ", ".join(tokens.overlong[:SHOWN_ROWS])
-        more = f" and {len(tokens.overlong) - SHOWN_ROWS} more" if len(tokens.overlong) > SHOWN_ROWS else ""
-        text = f"{len(tokens.overlong)} rows are longer than {tokens.limit} tokens: {listed}{more}."
-        if config.data.overlong == "raise":
-            problems.append(f"{text} Set data.overlong: cut or drop, or a larger data.max_tokens.")
-        elif config.data.overlong == "cut" and tokens.uncuttable:
-            listed = ", ".join(tokens.uncuttable[:SHOWN_ROWS])
-            text = f"{len(tokens.uncuttable)} rows do not fit {tokens.limit} tokens even without their"
-            problems.append(
-                f"{text} context: {listed}. Set data.overlong: drop, or a larger data.max_tokens."
-            )
-        else:
-            notes.append(f"{text} data.overlong: {config.data.overlong}.")
-    return problems
-
-
 def _labels(data: Assembled) -> dict[str, dict[str, int]]:
     if data.format != "labels":
         return {}
@@ -197,86 +298,3 @@ def _labels(data: Assembled) -> dict[str, dict[str, int]]:
         label: {side: counts[side][label] for side in counts}
         for label, _ in sorted(everything.items(), key=lambda item: (-item[1], item[0]))
     }
-
-
-def _text(value: str, style: str = "") -> Text:
-    """Text as a terminal may show it."""
-    from rich.text import Text
-
-    return Text(value.translate(VISIBLE), style=style)
-
-
-def _table(title: Text, *columns: str) -> Table:
-    from rich import box
-    from rich.table import Table
-
-    table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, show_edge=False)
-    table.add_column(columns[0])
-    for column in columns[1:]:
-        table.add_column(column, justify="right")
-    return table
-
-
-def _sides_table(report: CheckReport) -> Table:
-    table = _table(_text("Rows"), "", "rows", "share")
-    usable = max(sum(map(len, report.data.sides.values())), 1)
-    for side, rows in report.data.sides.items():
-        table.add_row(
-            "test (sealed)" if side == "test" else side, f"{len(rows):,}", f"{len(rows) / usable:.0%}"
-        )
-    table.add_row("set aside", f"{len(report.data.rejected):,}", "")
-    for reason, count in _reasons(report):
-        table.add_row(_text(f"  {reason}"), f"{count:,}", "", style="dim")
-    return table
-
-
-def _reasons(report: CheckReport) -> Iterator[tuple[str, int]]:
-    """Reasons of set-aside rows with their counts, each with the place of the first."""
-    first: dict[str, str] = {}
-    counts: Counter[str] = Counter()
-    for row in report.data.rejected:
-        counts[row.reason] += 1
-        first.setdefault(row.reason, f"{row.file}, line {row.line}")
-    for reason, count in counts.most_common(SHOWN_ROWS):
-        yield f"{first[reason]}: {reason}", count
-    if len(counts) > SHOWN_ROWS:
-        yield "other reasons", counts.total() - sum(count for _, count in counts.most_common(SHOWN_ROWS))
-
-
-def _tokens_table(tokens: Survey) -> Table:
-
-    limit = f", at most {tokens.limit:,} fit" if tokens.limit else ""
-    title = f"Tokens (template: {tokens.template}, stop token {tokens.stop}{limit})"
-    table = _table(_text(title), "per row", "median", "95%", "longest", "in all")
-    context = tokens.row_tokens - tokens.scored_tokens
-    for name, lengths, total in (
-        ("context", tokens.context, context),
-        ("scored: answer and stop token", tokens.scored, tokens.scored_tokens),
-    ):
-        table.add_row(name, f"{lengths.p50:,}", f"{lengths.p95:,}", f"{lengths.max:,}", f"{total:,}")
-    table.add_row("rows too long", "", "", "", f"{len(tokens.overlong):,}")
-    table.add_row("joined at the boundary", "", "", "", f"{tokens.boundary_merges:,}")
-    return table
-
-
-def _labels_table(labels: dict[str, dict[str, int]]) -> Table:
-    sides = list(next(iter(labels.values())))
-    more = f", the {SHOWN_LABELS} largest" if len(labels) > SHOWN_LABELS else ""
-    table = _table(_text(f"Labels ({len(labels)}{more})"), "label", *sides)
-    for label, counts in list(labels.items())[:SHOWN_LABELS]:
-        table.add_row(_text(label), *(f"{counts[side]:,}" for side in sides))
-    return table
-
-
-def _verdict(report: CheckReport) -> Table:
-    """Notes, then what the gates refuse, or that all is well."""
-    from rich.table import Table
-
-    grid = Table.grid(padding=(0, 2, 0, 0))
-    for note in report.notes:
-        grid.add_row(_text("note", style="yellow"), _text(note))
-    for problem in report.problems:
-        grid.add_row(_text("NO", style="bold red"), _text(problem))
-    if report.ok:
-        grid.add_row(_text("OK", style="bold green"), _text("The data is fit to train on."))
-    return grid

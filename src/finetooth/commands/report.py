@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, StrictUndefined
 from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
 
-from finetooth.commands import follow
+from finetooth.commands import follow, pages
+from finetooth.commands.pages import whole
 from finetooth.evaluation.page import gather
 from finetooth.evaluation.summary import CORPUS, TUNED, percent, points
 from finetooth.rundir import read_json, write_text
@@ -52,23 +51,8 @@ def run(run_path: Path) -> Report:
 
 
 def render(page: Mapping[str, Any]) -> str:
-    """The page as HTML. Every text in it is escaped; it needs no script and loads nothing."""
-    environment = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.filters.update(percent=percent, points=points, p_value=p_value, whole=whole)
-    source = files("finetooth.commands").joinpath("report.html.jinja").read_text(encoding="utf-8")
-    return environment.from_string(source).render(**page)
-
-
-def p_value(p: float) -> str:
-    """0.0123 as `p = 0.012`, very small ones as `p < 0.001`."""
-    return "p < 0.001" if p < 0.001 else f"p = {p:.3f}" if p < 0.1 else f"p = {p:.2f}"
-
-
-def whole(value: float | None) -> str:
-    """A corpus score on its own scale: 34.2 of BLEU or chrF, a perplexity of 2.93."""
-    return "–" if value is None else f"{value:,.1f}" if value >= 10 else f"{value:.2f}"
+    """The page of a run as HTML; see pages.render."""
+    return pages.render("report.html.jinja", page)
 
 
 def terminal_table(summary: Mapping[str, Any]) -> Group:

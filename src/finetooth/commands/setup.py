@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 from rich.console import Console
 
-from finetooth.commands import follow, memory, workspace
+from finetooth.commands import check, follow, memory, workspace
 from finetooth.config import Task
 from finetooth.data.examples import to_json
 from finetooth.data.overlong import Fitted, fit_rows, row_limit
@@ -60,7 +60,7 @@ def set_up(task: Task, path: Path, console: Console, graded: bool) -> Setup:
 
 def _set_up(task: Task, stored: Task | None, path: Path, console: Console, graded: bool) -> Setup:
     preferences.require_used((stored or task).train)
-    prepared = prepare(stored or task, path)
+    prepared = prepare(stored or task, path, None if stored else check.passed(task, path, console, graded))
     _require_pairs(task, prepared)
     if prepared.sealed_count:
         ledger.seal(path, time.time)

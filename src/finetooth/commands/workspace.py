@@ -76,14 +76,17 @@ STARTED = (
     "template.jinja",
 )
 REJECTED = "data/rejected.jsonl"
-CHECKED = "data/check.json"  # of `finetooth check --out`; it stays too
+# What `check` has written stays too.
+CHECKED = ("data/check.json", "data/findings.jsonl", "data/report.html", "data/label_queue.jsonl")
+FIXED = "data/fixed"
 
 
 def _foreign(path: Path) -> list[str]:
     """What stands in a directory without config.yaml that no unfinished run has put there."""
     there = [item for item in path.rglob("*") if not item.is_dir() and not item.name.startswith(".")]
     names = sorted(item.relative_to(path).as_posix() for item in there)
-    return [name for name in names if name not in (*STARTED, REJECTED, CHECKED)]
+    known = (*STARTED, REJECTED, *CHECKED)
+    return [name for name in names if name not in known and not name.startswith(f"{FIXED}/")]
 
 
 def discard(path: Path) -> None:

@@ -6,15 +6,21 @@ train and validation rows back, and opens neither the user's files nor the seale
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from finetooth import cleaning
+from finetooth.cleaning import Operation
 from finetooth.config import DataConfig, Task
-from finetooth.data.examples import content_id, from_json, to_json
+from finetooth.data.examples import content_id, from_json, place, to_json
 from finetooth.data.formats import Parsed, parse
+from finetooth.data.quality.clean import clean
+from finetooth.data.quality.clusters import Keys, near_keys
+from finetooth.data.quality.findings import Finding, Hit, stopping
+from finetooth.data.quality.steps import Cleaned, Step, together
 from finetooth.data.read import read
-from finetooth.data.split import SIDES, label_notes, leak_message, leaks, split
+from finetooth.data.split import SIDES, label_notes, leaks, split, split_keys
 from finetooth.data.table import Rejected
 from finetooth.errors import ConfigError, DataError
 from finetooth.rundir import read_json, read_jsonl, write_json, write_jsonl
@@ -25,14 +31,19 @@ MOST_BROKEN = 0.01
 
 @dataclass(frozen=True, slots=True)
 class Assembled:
-    """The user's data in memory. problems: what a gate says no to, each a complete message."""
+    """The user's data in memory, cleaned. findings: what is seen while reading: too many broken rows, and
+    rows that are on two sides as they are. brought: sides that are files of their own. cleaned: what each
+    operation of data.clean did.
+    """
 
     format: str
     sides: dict[str, list[Example]]
     rejected: list[Rejected]
     total: int
-    problems: list[str]
+    findings: list[Finding]
     notes: list[str]
+    brought: frozenset[str] = frozenset()
+    cleaned: tuple[Step, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,15 +61,16 @@ class Prepared:
     notes: list[str]
 
 
-def prepare(task: Task, run_path: str | Path) -> Prepared:
+def prepare(task: Task, run_path: str | Path, data: Assembled | None = None) -> Prepared:
     """Read, validate, split and write the data of a run; of a prepared run, read train and validation.
 
-    Raises DataError when more than 1% of a file's rows are broken, identical contexts are on two sides, or a
-    side is empty; rejected.jsonl is written before that, so that it can be looked at.
+    data: what `assemble` made of the task, where that has been done already. Raises DataError for a block
+    that data.allow does not name (more than 1% of a file's rows broken, a row on two sides), and for an empty
+    side; rejected.jsonl is written before that, so that it can be looked at.
     """
     folder = Path(run_path) / "data"
     if not (folder / "split.json").is_file():
-        _materialise(assemble(task), folder)
+        _materialise(data or assemble(task), folder, task.data.allow)
     about = read_json(folder / "split.json")
     train, validation = (
         [from_json(line) for line in read_jsonl(folder / f"{side}.jsonl")] for side in ("train", "validation")
@@ -74,12 +86,13 @@ def prepare(task: Task, run_path: str | Path) -> Prepared:
     )
 
 
-def _materialise(data: Assembled, folder: Path) -> None:
+def _materialise(data: Assembled, folder: Path, allowed: Sequence[str]) -> None:
     """Write the sides. split.json comes last: it says that all the others are whole."""
     write_jsonl(folder / "rejected.jsonl", (row.to_json() for row in data.rejected))
-    if data.problems:
+    stops = stopping(data.findings, allowed)
+    if stops:
         where = f"\nAll of them are in {folder / 'rejected.jsonl'}." if data.rejected else ""
-        raise DataError("\n".join(data.problems) + where)
+        raise DataError("\n".join(finding.message() for finding in stops) + where)
     for side, name in zip(SIDES, ("train", "validation", "sealed"), strict=True):
         write_jsonl(folder / f"{name}.jsonl", map(to_json, data.sides[side]))
     labels = {example.tags["label"] for example in data.sides["train"]} if data.format == "labels" else set()
@@ -111,22 +124,55 @@ def assemble(task: Task) -> Assembled:
     parts = [part for found in parsed.values() for part in found]
     format = _one_format(parsed)
     found = [[row for part in parsed[side] for row in part.examples] for side in parsed]
-    examples = dict(zip(parsed, _with_ids(found), strict=True))
-    sides = split(examples["train"], task.seed, shares["test"], shares["validation"])
-    sides |= {side: rows for side, rows in examples.items() if side != "train"}
-    problems = [message for part in parts if (message := _broken(part))]
-    pairs = leaks(sides, groups=config.group is not None)
-    problems += [leak_message(pairs)] if pairs else []
-    if not problems:
-        _require_rows(config, sides)
+    examples = dict(zip(parsed, with_ids(found), strict=True))
+    asked = cleaning.operations(config.clean)
+    early = [_clean(rows, side, asked, task.seed) for side, rows in examples.items()]
+    examples = {side: done.examples for side, done in zip(examples, early, strict=True)}
+    keys = Keys(split_keys(examples["train"]), [])
+    if any(shares.values()):
+        keys = near_keys(examples["train"], keys.keys)
+    sides = split(examples["train"], keys.keys, task.seed, shares["test"], shares["validation"])
+    late = clean(sides["train"], [one for one in asked if one.name == "balance"], task.seed)
+    sides |= {"train": late.examples} | {side: rows for side, rows in examples.items() if side != "train"}
+    findings = [one for side, found in parsed.items() for part in found for one in _broken(side, part)]
+    findings += _leaks(sides, config)
+    _require_rates(config, sides)
+    if sides["train"] or not stopping(findings, config.allow):
+        findings += _empty_sides(config, sides)
     return Assembled(
         format=format,
         sides=sides,
         rejected=[row for part in parts for row in part.rejected],
         total=sum(part.total for part in parts),
-        problems=problems,
-        notes=[note for part in parts for note in part.notes] + label_notes(sides) + _unused(format, task),
+        findings=findings,
+        notes=[note for part in parts for note in part.notes]
+        + keys.notes
+        + label_notes(sides)
+        + _unused(format, task),
+        brought=frozenset(side for side in examples if side != "train"),
+        cleaned=(*together([done.steps for done in early]), *late.steps),
     )
+
+
+def _clean(rows: Sequence[Example], side: str, asked: Sequence[Operation], seed: int) -> Cleaned:
+    """The rows of a source after what is done before the split. Balance waits for the split, so that the test
+    stays as rows come; and a test of the user's own keeps its copies, as its rows were counted by others.
+    """
+    later = {"balance"} if side == "train" else {"balance", "dedupe"}
+    return clean(rows, [one for one in asked if one.name not in later], seed)
+
+
+def _leaks(sides: Mapping[str, Sequence[Example]], config: DataConfig) -> Iterator[Finding]:
+    """Rows that are on two sides as they are. The rule `leak` (data/quality/leaks) finds these and more."""
+    pairs = leaks(sides, groups=config.group is not None)
+    if pairs:
+        yield Finding(
+            "leak",
+            "block",
+            f"{len(pairs)} rows (or groups) are on two sides of the split, so no result could be trusted.",
+            tuple(Hit.of(copy, other, f"= {one} {place(row)}", row.id) for one, row, other, copy in pairs),
+            "Take each out of one of the two files.",
+        )
 
 
 def _unused(format: str, task: Task) -> list[str]:
@@ -159,7 +205,7 @@ def _one_format(parsed: dict[str, list[Parsed]]) -> str:
     return names[0][1] if names else "unknown"
 
 
-def _with_ids(parts: Sequence[Sequence[Example]]) -> list[list[Example]]:
+def with_ids(parts: Sequence[Sequence[Example]]) -> list[list[Example]]:
     """Ids for all examples: the given one, else of the content; a second one of the same id gets `-2`, ..."""
     used: set[str] = set()
     copies: dict[str, int] = {}
@@ -179,21 +225,34 @@ def _with_ids(parts: Sequence[Sequence[Example]]) -> list[list[Example]]:
     return result
 
 
-def _broken(part: Parsed) -> str:
-    """The message of the gate for broken rows, '' when they are few enough."""
+def _broken(side: str, part: Parsed) -> Iterator[Finding]:
+    """A block when more than 1% of a file's rows are broken."""
     if len(part.rejected) <= MOST_BROKEN * part.total:
-        return ""
-    first = "\n".join(f"  {row.file}, line {row.line}: {row.reason}" for row in part.rejected[:3])
+        return
     bytes = any(row.reason.startswith("not UTF-8") for row in part.rejected)
     hint = ", or name the file's encoding, for example `data.encoding: cp1252`" if bytes else ""
-    return (
+    yield Finding(
+        "broken-rows",
+        "block",
         f"{part.rejected[0].file}: {len(part.rejected)} of {part.total} rows are broken, more than "
-        f"{MOST_BROKEN:.0%}. The first:\n{first}\nRepair or remove them{hint}."
+        f"{MOST_BROKEN:.0%}.",
+        tuple(Hit("", f"{row.file}, line {row.line}", side, row.reason) for row in part.rejected),
+        f"Repair or remove them{hint}.",
     )
 
 
-def _require_rows(config: DataConfig, sides: dict[str, list[Example]]) -> None:
-    """Every side has rows, except one that was set to a share of 0."""
+def _require_rates(config: DataConfig, sides: Mapping[str, Sequence[Example]]) -> None:
+    """The column of data.rates, which is among the tags as every column that the format does not read."""
+    known = {tag for row in sides["train"] for tag in row.tags} - {"file", "line", "label", "group"}
+    known |= {config.group} if config.group else set()
+    if sides["train"] and config.rates not in (None, *known):
+        listed = ", ".join(sorted(known)[:20])
+        others = f"Columns to compare by: {listed}." if listed else "The rows have no columns to compare by."
+        raise DataError(f"data.rates: no training row has {config.rates!r}. {others}")
+
+
+def _empty_sides(config: DataConfig, sides: dict[str, list[Example]]) -> Iterator[Finding]:
+    """A block when a side has no row, but one that was set to a share of 0. DataError for no training row."""
     empty = [
         side for side in SIDES if not sides[side] and not (side != "train" and getattr(config, side) == 0)
     ]
@@ -202,8 +261,13 @@ def _require_rows(config: DataConfig, sides: dict[str, list[Example]]) -> None:
     total = sum(map(len, sides.values()))
     counts = ", ".join(f"{len(sides[side])} {side}" for side in SIDES)
     wanted = " and ".join(f"data.{side}: a larger share or a file" for side in empty if side != "train")
-    raise DataError(
+    finding = Finding(
+        "empty-side",
+        "block",
         f"Too few rows ({total}): they split into {counts}, and every side needs at least one "
-        f"(30 in the test before a result can be called better). Bring more rows"
-        + (f", or set {wanted}." if wanted else ".")
+        "(30 in the test before a result can be called better).",
+        fix="Bring more rows" + (f", or set {wanted}." if wanted else "."),
     )
+    if not sides["train"]:
+        raise DataError(f"{finding.says} {finding.fix}")
+    yield finding

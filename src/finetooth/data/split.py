@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from itertools import combinations
 
-from finetooth.data.examples import normalised_context, place
+from finetooth.data.examples import normalised_context
 from finetooth.types import Example
 
 SIDES = ("train", "validation", "test")
@@ -46,10 +46,15 @@ def split_keys(examples: Sequence[Example]) -> list[str]:
     return [root(f"same\0{context}") for context in contexts]
 
 
-def split(examples: Sequence[Example], seed: int, test: float, validation: float) -> dict[str, list[Example]]:
-    """Sides of the examples, in their order: test where uniform < test, then validation, the rest train."""
+def split(
+    examples: Sequence[Example], keys: Sequence[str], seed: int, test: float, validation: float
+) -> dict[str, list[Example]]:
+    """Sides of the examples, in their order: test where uniform < test, then validation, the rest train.
+
+    keys: what decides the side of each; examples of one key are never apart.
+    """
     sides: dict[str, list[Example]] = {side: [] for side in SIDES}
-    for example, key in zip(examples, split_keys(examples), strict=True):
+    for example, key in zip(examples, keys, strict=True):
         at = uniform(seed, key)
         side = "test" if at < test else "validation" if at < test + validation else "train"
         sides[side].append(example)
@@ -75,18 +80,6 @@ def leaks(sides: Mapping[str, Sequence[Example]], groups: bool) -> list[tuple[st
         for key, example in first[other].items()
         if key in first[one]
     ]
-
-
-def leak_message(found: Sequence[tuple[str, Example, str, Example]]) -> str:
-    """What to tell the user about leaks: the first pairs by id, file and line, and what to do."""
-    pairs = "\n".join(
-        f"  {one} {place(example)} = {other} {place(copy)}" for one, example, other, copy in found[:SHOWN]
-    )
-    more = f"\n  and {len(found) - SHOWN} more" if len(found) > SHOWN else ""
-    return (
-        f"{len(found)} rows (or groups) are on two sides of the split, so no result could be trusted:\n"
-        f"{pairs}{more}\nTake each out of one of the two files."
-    )
 
 
 def label_notes(sides: Mapping[str, Sequence[Example]]) -> list[str]:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
 from finetooth.data.examples import place
 from finetooth.data.overlong import cuttable
+from finetooth.data.quality.findings import Hit
 from finetooth.data.render import MOST_UNUSABLE, Renderer
 from finetooth.data.tokens import Tokenizer
 from finetooth.data.turns import answer_turn
@@ -66,10 +67,12 @@ class Lengths:
 
 @dataclass(frozen=True, slots=True)
 class Survey:
-    """Rows in tokens. overlong: places of examples longer than `limit`, uncuttable: of those that do not fit
-    when cut; unusable: (place, reason). stopped: so many of these that training stops.
+    """Rows in tokens. overlong: examples longer than `limit`, uncuttable: those that do not fit when cut;
+    unusable: those that cannot be rendered, and why. stopped: so many of these that training stops.
 
-    unembedded: tokens of the rows that the model has no embedding for.
+    lost: scored tokens of the overlong rows. unknown: examples with tokens that the tokenizer does not know.
+    unembedded: tokens of the rows that the model has no embedding for. lengths: context and scored tokens of
+    every row.
     """
 
     template: str
@@ -81,11 +84,14 @@ class Survey:
     row_tokens: int
     boundary_merges: int
     limit: int | None
-    overlong: list[str]
-    uncuttable: list[str]
-    unusable: list[tuple[str, str]]
+    overlong: list[Hit]
+    uncuttable: list[Hit]
+    lost: int
+    unusable: list[Hit]
     stopped: bool
+    unknown: list[Hit]
     unembedded: list[str]
+    lengths: tuple[list[int], list[int]]
     samples: list[Sample]
     notes: list[str]
 
@@ -99,8 +105,7 @@ def survey(
     Raises DataError when not a single example can be rendered.
     """
     rows, samples = list[Row](), list[Sample]()
-    overlong, uncuttable = list[str](), list[str]()
-    unusable: list[tuple[str, str]] = []
+    found = _Odd()
     shown = _spread(sides["train"])
     refused: Counter[str] = Counter()
     for side, example in ((side, example) for side, examples in sides.items() for example in examples):
@@ -108,38 +113,64 @@ def survey(
             own = renderer.rows(example)
         except DataError as error:
             refused[side] += 1
-            unusable.append((place(example), str(error)))
+            found.unusable.append(Hit.of(example, side, str(error)))
             continue
         rows.extend(own)
         renderer.count_thoughts(example)
-        if limit is not None and max(map(len, own)) > limit:
-            overlong.append(place(example))
-            if any(len(row) - cuttable(row) > limit for row in own):
-                uncuttable.append(place(example))
+        found.look(side, example, own, limit, renderer.tokenizer.unknown_id)
         if example.id in shown:
             samples.append(sample(renderer, example, own))
     if not rows:
-        raise DataError(f"No row can be rendered. The first: {unusable[0][1]}")
+        raise DataError(f"No row can be rendered. The first: {found.unusable[0].evidence}")
     plain = not any(example.context for examples in sides.values() for example in examples)
     scored = [int(np.count_nonzero(row.weight)) for row in rows]
+    context = [len(row) - count for row, count in zip(rows, scored, strict=True)]
     return Survey(
         template="none, plain text" if plain else renderer.kind,
         stop=renderer.tokenizer.text_of(int(rows[-1].tokens[-1]) if plain else renderer.stop_id),
         rows=len(rows),
-        context=Lengths.of([len(row) - count for row, count in zip(rows, scored, strict=True)]),
+        context=Lengths.of(context),
         scored=Lengths.of(scored),
         scored_tokens=sum(scored),
         row_tokens=sum(map(len, rows)),
         boundary_merges=renderer.boundary_merges,
         limit=limit,
-        overlong=overlong,
-        uncuttable=uncuttable,
-        unusable=unusable,
+        overlong=found.overlong,
+        uncuttable=found.uncuttable,
+        lost=found.lost,
+        unusable=found.unusable,
         stopped=_stopped(sides, refused),
+        unknown=found.unknown,
         unembedded=_unembedded(renderer, rows, embedded),
+        lengths=(context, scored),
         samples=samples,
         notes=list(renderer.notes),
     )
+
+
+@dataclass(slots=True)
+class _Odd:
+    """Examples that are not like the others once they are tokens."""
+
+    overlong: list[Hit] = field(default_factory=list)
+    uncuttable: list[Hit] = field(default_factory=list)
+    unusable: list[Hit] = field(default_factory=list)
+    unknown: list[Hit] = field(default_factory=list)
+    lost: int = 0
+
+    def look(
+        self, side: str, example: Example, rows: Sequence[Row], limit: int | None, unknown: int | None
+    ) -> None:
+        """File an example by its rows."""
+        longest = max(map(len, rows))
+        if limit is not None and longest > limit:
+            hit = Hit.of(example, side, f"{longest:,} tokens, of at most {limit:,}")
+            self.overlong.append(hit)
+            self.lost += sum(int(np.count_nonzero(row.weight)) for row in rows if len(row) > limit)
+            if any(len(row) - cuttable(row) > limit for row in rows):
+                self.uncuttable.append(hit)
+        if unknown is not None and (count := sum(int(np.sum(row.tokens == unknown)) for row in rows)):
+            self.unknown.append(Hit.of(example, side, f"{count:,} tokens that the tokenizer does not know"))
 
 
 def _stopped(sides: Mapping[str, Sequence[Example]], refused: Counter[str]) -> bool:

@@ -114,6 +114,16 @@ class Tokenizer:
         return self._named_id("pad_token")
 
     @property
+    def unknown_id(self) -> int | None:
+        """Id that stands for text the vocabulary cannot spell; None where every text can be spelled.
+
+        Of the tokenizer's model, not its configuration: GPT-2's names its end token, and never uses it so.
+        """
+        text = getattr(self.backend.model, "unk_token", None)
+        index = self.id_of(text) if text else None
+        return None if index in (self.bos_token_id, self.eos_token_id, self.pad_token_id) else index
+
+    @property
     def vocab_size(self) -> int:
         """Number of ids, added tokens included."""
         return int(self.backend.get_vocab_size(with_added_tokens=True))

@@ -42,9 +42,10 @@ class Finding:
 class Watch:
     """Feed it every step and validation; what it finds comes back. total: steps of the run.
 
-    recent: the last losses. start: the median of the first ten. low: the lowest median of ten. blocks: means
-    of completed blocks. valid: (step, validation loss, mean training loss since the one before). pairs: the
-    last ten steps' (loss, accuracy, chosen_logp) of preference tuning; first_pairs: their first means.
+    recent: the last losses. start: the median of the first ten. low: the lowest value that most of
+    thirty losses were below. blocks: means of completed blocks. valid: (step, validation loss, mean training
+    loss since the one before). pairs: the last ten steps' (loss, accuracy, chosen_logp) of preference
+    tuning; first_pairs: their first means.
     """
 
     total: int
@@ -130,15 +131,19 @@ class Watch:
         )
 
     def _divergence(self, step: int, row_loss: Mapping[str, float]) -> Finding | None:
-        """The median of ten losses is above where training began, or far above its lowest."""
+        """Most of the last ten losses are above where training began, or far above what most of thirty were.
+
+        Most, not half: where batches differ much in loss (long texts beside labels), medians of ten do too.
+        """
         if len(self.recent) < FEWEST:
             return None
-        now = median(self.recent[-FEWEST:])
+        last, level = sorted(self.recent[-FEWEST:]), sorted(self.recent)[3 * len(self.recent) // 4]
+        now = median(last)
         if self.start is None or self.low is None:
-            self.start = self.low = now
+            self.start, self.low = now, level
             return None
-        low, self.low = self.low, min(self.low, now)
-        if now <= min(1.1 * self.start + 0.2, 2 * low + 0.5) or "divergence" in self.said:
+        low, self.low = self.low, min(self.low, level)
+        if last[FEWEST // 5] <= min(1.1 * self.start + 0.2, 2 * low + 0.5) or "divergence" in self.said:
             return None
         rows = _highest(row_loss, now)
         return self._found(

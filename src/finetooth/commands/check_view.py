@@ -1,0 +1,167 @@
+"""What `check` shows on a terminal: tables first, then rows, the findings, the verdict last."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from finetooth.data.quality.findings import Finding
+from finetooth.data.show import VISIBLE, row_text
+from finetooth.data.survey import Survey
+
+if TYPE_CHECKING:
+    from rich.console import Console, RenderableType
+    from rich.table import Table
+    from rich.text import Text
+
+    from finetooth.commands.check import CheckReport
+
+SHOWN_LABELS = 20
+SHOWN_ROWS = 5
+SHOWN_HITS = {"block": 5, "review": 2, "info": 0}  # rows of a finding; the page has more
+COLOURS = {"block": "bold red", "review": "yellow", "info": "dim"}
+
+
+def show(report: CheckReport, console: Console) -> None:
+    """Everything a person needs to decide what to do next."""
+    title = f"{report.source}: {report.data.total:,} rows, format {report.data.format}"
+    console.print(_text(title, style="bold"))
+    parts: list[RenderableType] = [_sides_table(report)]
+    if report.tokens:
+        parts.append(_tokens_table(report.tokens))
+    if report.labels:
+        parts.append(_labels_table(report.labels))
+    if report.data.cleaned:
+        parts.append(_cleaning_table(report))
+    parts += [row_text(sample) for sample in report.samples]
+    parts.append(_verdict(report))
+    for part in parts:
+        console.print()
+        console.print(part)
+    for line in _written(report):
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
+def _written(report: CheckReport) -> Iterator[str]:
+    """Which files were written; why one that was asked for was not."""
+    if report.page is not None:
+        yield f"Report: {report.page}"
+    for one in report.fixed or []:
+        yield f"Fixed: {one.fixed} ({one.changed:,} rows changed, {one.dropped:,} dropped), patch {one.patch}"
+    if report.fixed == []:
+        yield "Nothing was found that can safely be fixed."
+    if report.queue and report.page is not None:
+        yield f"Look again at: {report.page.with_name('label_queue.jsonl')} ({report.queue:,} rows)"
+    if report.queue == 0:
+        yield "No row to look at again: that takes rows with labels, and enough of them to judge by."
+
+
+def _text(value: str, style: str = "") -> Text:
+    """Text as a terminal may show it."""
+    from rich.text import Text
+
+    return Text(value.translate(VISIBLE), style=style)
+
+
+def _table(title: Text, *columns: str) -> Table:
+    from rich import box
+    from rich.table import Table
+
+    table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, show_edge=False)
+    table.add_column(columns[0])
+    for column in columns[1:]:
+        table.add_column(column, justify="right")
+    return table
+
+
+def _sides_table(report: CheckReport) -> Table:
+    table = _table(_text("Rows"), "", "rows", "share")
+    usable = max(sum(map(len, report.data.sides.values())), 1)
+    for side, rows in report.data.sides.items():
+        table.add_row(
+            "test (sealed)" if side == "test" else side, f"{len(rows):,}", f"{len(rows) / usable:.0%}"
+        )
+    table.add_row("set aside", f"{len(report.data.rejected):,}", "")
+    for reason, count in _reasons(report):
+        table.add_row(_text(f"  {reason}"), f"{count:,}", "", style="dim")
+    return table
+
+
+def _reasons(report: CheckReport) -> Iterator[tuple[str, int]]:
+    """Reasons of set-aside rows with their counts, each with the place of the first."""
+    first: dict[str, str] = {}
+    counts: Counter[str] = Counter()
+    for row in report.data.rejected:
+        counts[row.reason] += 1
+        first.setdefault(row.reason, f"{row.file}, line {row.line}")
+    for reason, count in counts.most_common(SHOWN_ROWS):
+        yield f"{first[reason]}: {reason}", count
+    if len(counts) > SHOWN_ROWS:
+        yield "other reasons", counts.total() - sum(count for _, count in counts.most_common(SHOWN_ROWS))
+
+
+def _tokens_table(tokens: Survey) -> Table:
+
+    limit = f", at most {tokens.limit:,} fit" if tokens.limit else ""
+    title = f"Tokens (template: {tokens.template}, stop token {tokens.stop}{limit})"
+    table = _table(_text(title), "per row", "median", "95%", "longest", "in all")
+    context = tokens.row_tokens - tokens.scored_tokens
+    for name, lengths, total in (
+        ("context", tokens.context, context),
+        ("scored: answer and stop token", tokens.scored, tokens.scored_tokens),
+    ):
+        table.add_row(name, f"{lengths.p50:,}", f"{lengths.p95:,}", f"{lengths.max:,}", f"{total:,}")
+    table.add_row("rows too long", "", "", "", f"{len(tokens.overlong):,}")
+    table.add_row("joined at the boundary", "", "", "", f"{tokens.boundary_merges:,}")
+    return table
+
+
+def _labels_table(labels: dict[str, dict[str, int]]) -> Table:
+    sides = list(next(iter(labels.values())))
+    more = f", the {SHOWN_LABELS} largest" if len(labels) > SHOWN_LABELS else ""
+    table = _table(_text(f"Labels ({len(labels)}{more})"), "label", *sides)
+    for label, counts in list(labels.items())[:SHOWN_LABELS]:
+        table.add_row(_text(label), *(f"{counts[side]:,}" for side in sides))
+    return table
+
+
+def _cleaning_table(report: CheckReport) -> Table:
+    table = _table(_text("Cleaning"), "operation", "kept", "changed", "dropped")
+    for step in report.data.cleaned:
+        table.add_row(step.operation, f"{step.kept:,}", f"{step.changed:,}", f"{step.dropped:,}")
+    return table
+
+
+def _verdict(report: CheckReport) -> Table:
+    """Notes and findings, the weightiest last, then whether all is well."""
+    from rich.table import Table
+
+    grid = Table.grid(padding=(0, 2, 0, 0))
+    grid.add_column()
+    grid.add_column(overflow="fold")  # a long path is broken, not cut
+    for note in [*report.notes, *report.not_checked]:
+        grid.add_row(_text("note", style="dim"), _text(note))
+    for finding in reversed(report.findings):
+        said: str = finding.severity
+        if said == "block":
+            said = "allowed" if finding.rule in report.allowed else "NO"
+        grid.add_row(_text(said, style=COLOURS[finding.severity]), _finding(finding))
+    if report.ok:
+        grid.add_row(_text("OK", style="bold green"), _text("The data is fit to train on."))
+    return grid
+
+
+def _finding(finding: Finding) -> Text:
+    """The finding with its first rows, and for what has to be mended how."""
+    from rich.text import Text
+
+    text = Text.assemble(_text(f"{finding.rule}: ", style=COLOURS[finding.severity]), _text(finding.says))
+    most = SHOWN_HITS[finding.severity]
+    for hit in finding.hits[:most]:
+        text.append_text(_text(f"\n  {hit.side} {hit.place}: {hit.evidence}", style="dim"))
+    if most and len(finding.hits) > most:
+        text.append_text(_text(f"\n  and {len(finding.hits) - most:,} more", style="dim"))
+    if finding.fix and finding.severity != "info":
+        text.append_text(_text(f"\n  {finding.fix}"))
+    return text

@@ -1,0 +1,38 @@
+"""HTML pages: one frame, self-contained, without a script; every text in them is escaped."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib.resources import files
+from typing import Any
+
+from jinja2 import Environment, FunctionLoader, StrictUndefined
+
+from finetooth.evaluation.summary import percent, points
+
+
+def render(template: str, page: Mapping[str, Any]) -> str:
+    """The page of a template beside this file (NAME.html.jinja), which extends page.html.jinja."""
+    environment = Environment(
+        loader=FunctionLoader(_source),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(percent=percent, points=points, p_value=p_value, whole=whole)
+    return environment.get_template(template).render(**page)
+
+
+def _source(name: str) -> str:
+    return files("finetooth.commands").joinpath(name).read_text(encoding="utf-8")
+
+
+def p_value(p: float) -> str:
+    """0.0123 as `p = 0.012`, very small ones as `p < 0.001`."""
+    return "p < 0.001" if p < 0.001 else f"p = {p:.3f}" if p < 0.1 else f"p = {p:.2f}"
+
+
+def whole(value: float | None) -> str:
+    """A corpus score on its own scale: 34.2 of BLEU or chrF, a perplexity of 2.93."""
+    return "–" if value is None else f"{value:,.1f}" if value >= 10 else f"{value:.2f}"

@@ -1,0 +1,245 @@
+"""The operations of `data.clean`, done one after another: which rows stay, which change, which go and why."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from finetooth.cleaning import Operation
+from finetooth.data.examples import content_id, place
+from finetooth.data.quality.mend import fix_encoding, normalise_space, strip_html
+from finetooth.data.quality.private import mask, veil
+from finetooth.data.quality.steps import SHOWN, Change, Cleaned, Step
+from finetooth.data.quality.text import empty_answers, empty_questions, texts
+from finetooth.data.split import uniform
+from finetooth.errors import DataError
+from finetooth.types import Answer, Example, Message
+
+TEXT: Mapping[str, Callable[[str], str]] = {
+    "fix_encoding": fix_encoding,
+    "strip_html": strip_html,
+    "normalise_space": normalise_space,
+    "mask_pii": mask,
+}
+_LONGEST = 300  # characters of a text that is shown
+_STYLES: tuple[dict[str, Any], ...] = tuple(
+    {"ensure_ascii": ascii, "separators": separators, "indent": indent}
+    for indent, separators in ((None, (", ", ": ")), (None, (",", ":")), (2, (",", ": ")), (4, (",", ": ")))
+    for ascii in (False, True)
+)
+
+
+def clean(examples: Sequence[Example], operations: Sequence[Operation], seed: int) -> Cleaned:
+    """The rows after the operations, in the order in which they are named.
+
+    Text operations go over every message, answer, thought and argument of a call; a row whose question or
+    answer they leave empty is dropped. A label changes with its tag, and mask_pii leaves it alone. The same
+    rows, operations and seed give the same result. Raises DataError for a column of balance that no row has.
+    """
+    rows = list(examples)
+    steps: list[Step] = []
+    dropped: dict[str, str] = {}
+    for operation in operations:
+        if operation.name in TEXT:
+            rows, step, gone = _over_texts(rows, operation.name)
+        else:
+            rows, step, gone = _over_rows(rows, operation, seed)
+        steps.append(step)
+        dropped |= gone
+    return Cleaned(rows, tuple(steps), dropped)
+
+
+# --- texts ---
+
+
+def _over_texts(rows: Sequence[Example], name: str) -> tuple[list[Example], Step, dict[str, str]]:
+    kept: list[Example] = []
+    shown: list[Change] = []
+    gone: dict[str, str] = {}
+    changed = 0
+    for row in rows:
+        new = changed_row(row, name)
+        if _emptied(row, new):
+            gone[row.id] = f"{name} left nothing of its question or answer"
+            continue
+        kept.append(new)
+        if new is not row:
+            changed += 1
+            if len(shown) < SHOWN:
+                shown.append(_change(row, new, name))
+    return kept, Step(name, len(kept), len(gone), changed, tuple(shown)), gone
+
+
+def changed_row(row: Example, name: str) -> Example:
+    """The example after a text operation; the same object where nothing changed."""
+    operation = TEXT[name]
+    label = row.tags.get("label")
+    context = tuple(_message(message, operation) for message in row.context)
+    tags: Mapping[str, Any] = row.tags
+    if label is None:
+        answers = tuple(_answer(answer, operation) for answer in row.answers)
+    else:
+        new = label if name == "mask_pii" else operation(label) or label
+        answers = tuple(
+            replace(answer, text=new) if answer.text == label else answer for answer in row.answers
+        )
+        tags = {**row.tags, "label": new}
+    if context == row.context and answers == row.answers:
+        return row
+    return replace(row, context=context, answers=answers, tags=tags)
+
+
+def _message(message: Message, operation: Callable[[str], str]) -> Message:
+    return replace(message, content=over(message.content, operation), more=_more(message.more, operation))
+
+
+def _answer(answer: Answer, operation: Callable[[str], str]) -> Answer:
+    return replace(answer, text=over(answer.text, operation), more=_more(answer.more, operation))
+
+
+def _more(more: Mapping[str, Any], operation: Callable[[str], str]) -> Mapping[str, Any]:
+    """Thoughts and calls; names and ids of calls stay, as others refer to them."""
+    found = dict(more)
+    for key in ("reasoning_content", "tool_calls"):
+        if key in found:
+            found[key] = over(found[key], operation, kept=("id", "name", "type"))
+    return found if found != dict(more) else more
+
+
+def over(value: Any, operation: Callable[[str], str], kept: Sequence[str] = ()) -> Any:
+    """A JSON value with the operation done on every text in it; keys stay, and values of keys in `kept`.
+
+    A text that is a JSON object or list is changed inside and stays one.
+    """
+    if isinstance(value, str):
+        return _over_text(value, operation)
+    if isinstance(value, Mapping):
+        return {key: inner if key in kept else over(inner, operation, kept) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(over(inner, operation, kept) for inner in value)
+    return value
+
+
+def _over_text(text: str, operation: Callable[[str], str]) -> str:
+    if text.lstrip()[:1] not in ("{", "["):
+        return operation(text)
+    try:
+        value = json.loads(text, object_pairs_hook=_without_copies)
+    except (ValueError, RecursionError):
+        return operation(text)
+    if (new := over(value, operation)) == value:
+        return text
+    style = next((style for style in _STYLES if json.dumps(value, **style) == text.strip()), _STYLES[0])
+    return json.dumps(new, **style)
+
+
+def _without_copies(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    if len(dict(pairs)) < len(pairs):
+        raise ValueError("a key is given twice")
+    return dict(pairs)
+
+
+def _emptied(old: Example, new: Example) -> bool:
+    """Whether a text operation left a turn without text that had some."""
+    return any(a.strip() and not b.strip() for a, b in zip(texts(old), texts(new), strict=True))
+
+
+def _change(old: Example, new: Example, name: str) -> Change:
+    pairs = zip(texts(old), texts(new), strict=True)
+    one, other = next(((a, b) for a, b in pairs if a != b), ("(a thought or a call)", "(changed)"))
+    at = next((k for k, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), 0)
+    hide = veil if name == "mask_pii" else mask
+    return Change(old.id, _window(hide(one), at), _window(mask(other), at))
+
+
+def _window(text: str, at: int) -> str:
+    """The part of a long text that holds a place."""
+    if len(text) <= _LONGEST:
+        return text
+    start = max(0, min(at - _LONGEST // 3, len(text) - _LONGEST))
+    end = start + _LONGEST
+    return ("…" if start else "") + text[start:end] + ("…" if end < len(text) else "")
+
+
+# --- rows ---
+
+
+def _over_rows(
+    rows: Sequence[Example], operation: Operation, seed: int
+) -> tuple[list[Example], Step, dict[str, str]]:
+    note = ""
+    if operation.name == "dedupe":
+        gone = _copies(rows)
+    elif operation.name == "drop_empty":
+        gone = _empties(rows)
+    else:
+        gone, note = _surplus(rows, operation, seed)
+    kept = [row for row in rows if row.id not in gone]
+    return kept, Step(operation.name, len(kept), len(gone), 0, (), note), gone
+
+
+def _copies(rows: Sequence[Example]) -> dict[str, str]:
+    """Rows whose context and answers, normalised, an earlier row has."""
+    first: dict[str, Example] = {}
+    gone = {}
+    for row in rows:
+        earlier = first.setdefault(content_id(row), row)
+        if earlier is not row:
+            gone[row.id] = f"a copy of {place(earlier)}"
+    return gone
+
+
+def _empties(rows: Sequence[Example]) -> dict[str, str]:
+    """Rows whose answer, or whose question without a system message, says nothing."""
+    alone = [row for row in rows if not any(message.role == "system" for message in row.context)]
+    asked = set(empty_questions(rows)) & {row.id for row in alone}
+    answered = empty_answers(rows)
+    return {
+        row.id: "its answer says nothing" if row.id in answered else "its question says nothing"
+        for row in rows
+        if row.id in answered or row.id in asked
+    }
+
+
+def _surplus(rows: Sequence[Example], operation: Operation, seed: int) -> tuple[dict[str, str], str]:
+    """What the larger classes have too much, chosen by a hash of the rows; rows without a class stay."""
+    classes: dict[str, list[Example]] = {}
+    for row in rows:
+        value = _class(row, operation.by)
+        if value:
+            classes.setdefault(value, []).append(row)
+    if not classes:
+        if not rows:
+            return {}, ""
+        known = sorted({key for row in rows for key in row.tags} - {"file", "line"})
+        raise DataError(
+            f"data.clean: balance: no row has {operation.by!r}. "
+            + (
+                f"The rows have: {', '.join(known[:20])}."
+                if known
+                else "The rows have no columns to balance by."
+            )
+        )
+    counts = Counter({name: len(members) for name, members in classes.items()})
+    smallest = min(sorted(classes), key=lambda name: counts[name])
+    most = math.floor(operation.max_ratio * counts[smallest])
+    gone = {}
+    for name in sorted(classes):
+        keyed = sorted(classes[name], key=lambda row: (uniform(seed, f"balance\0{content_id(row)}"), row.id))
+        for row in keyed[most:]:
+            gone[row.id] = f"{operation.by} {name[:60]!r} has more than {most:,} rows"
+    note = (
+        f"The smallest class by {operation.by} is {smallest[:60]!r} with {counts[smallest]:,} rows, so no "
+        f"class keeps more than {most:,}."
+    )
+    return {row.id: gone[row.id] for row in rows if row.id in gone}, note
+
+
+def _class(row: Example, by: str) -> str:
+    """The row's value of a column; columns with a name of finetooth's own are kept under `name_`."""
+    value = row.tags.get(by, row.tags.get(f"{by}_"))
+    return "" if value is None else str(value)

@@ -1,0 +1,91 @@
+"""Clusters of near-duplicates: what belongs together in a report, and what a split must keep together."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from finetooth.data.quality.findings import question
+from finetooth.data.quality.near import CLOSE, Pair, pairs_of
+from finetooth.types import Example
+
+STRICTER = (CLOSE, 0.8, 0.95)  # how alike the links of a cluster are: tried in turn while it is too large
+LARGEST = 0.1  # share of the keys that near-duplicates may join
+ALWAYS = 10  # a cluster of so few keys is never too large
+
+
+@dataclass(frozen=True, slots=True)
+class Keys:
+    """The text that decides each example's side, and what to tell the user about clusters left apart."""
+
+    keys: list[str]
+    notes: list[str]
+
+
+def joined(count: int, links: Iterable[tuple[int, int]]) -> list[list[int]]:
+    """The clusters of two or more of `count` things that links join: the largest first, then by position."""
+    parent = list(range(count))
+
+    def root(at: int) -> int:
+        while parent[at] != at:
+            parent[at] = parent[parent[at]]
+            at = parent[at]
+        return at
+
+    for one, other in links:
+        low, high = sorted((root(one), root(other)))
+        parent[high] = low
+    members: dict[int, list[int]] = {}
+    for at in range(count):
+        members.setdefault(root(at), []).append(at)
+    return sorted((group for group in members.values() if len(group) > 1), key=lambda group: -len(group))
+
+
+def cluster_keys(examples: Sequence[Example], keys: Sequence[str]) -> list[str]:
+    """Split keys that keep near-duplicates together as well: see near_keys."""
+    return near_keys(examples, keys).keys
+
+
+def near_keys(examples: Sequence[Example], keys: Sequence[str]) -> Keys:
+    """keys (of data.split.split_keys) with those of near-duplicate examples joined; the smallest key wins.
+
+    So a row that is added moves only rows that it joins to others. Rows are linked when they are close (see
+    near.Pair.close). A cluster of more than LARGEST of the keys is not one thing said in several ways but a
+    form that many rows share: its links have to be closer, and where that does not help it is left apart,
+    with a note.
+    """
+    names = sorted(set(keys))
+    at = {name: position for position, name in enumerate(names)}
+    row = [at[key] for key in keys]
+    pairs = [pair for pair in pairs_of([question(example) for example in examples]) if pair.close]
+    links = [(row[pair.one], row[pair.other], _share(pair)) for pair in pairs]
+    kept, apart = _bounded(len(names), [link for link in links if link[0] != link[1]])
+    first = {member: group[0] for group in kept for member in group}
+    rows = Counter(row)
+    notes = [
+        f"{sum(rows[one] for one in group)} rows are so alike that they would all be on one side of the "
+        "split, so they were split row by row. If they belong together, name a column that says so with "
+        "data.group."
+        for group in apart
+    ]
+    return Keys([names[first.get(position, position)] for position in row], notes)
+
+
+def _share(pair: Pair) -> float:
+    return 1.0 if pair.tier in ("copy", "words") else pair.inside
+
+
+def _bounded(count: int, links: Sequence[tuple[int, int, float]]) -> tuple[list[list[int]], list[list[int]]]:
+    """The clusters of links that are small enough, and those that are too large however close the links."""
+    most = max(LARGEST * count, ALWAYS)
+    kept: list[list[int]] = []
+    large: list[list[int]] = []
+    open = list(links)
+    for least in STRICTER:
+        groups = joined(count, ((one, other) for one, other, share in open if share >= least))
+        kept += [group for group in groups if len(group) <= most]
+        large = [group for group in groups if len(group) > most]
+        still = {member for group in large for member in group}
+        open = [link for link in open if link[0] in still]
+    return kept, large

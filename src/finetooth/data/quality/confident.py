@@ -1,0 +1,80 @@
+"""Labels that are probably wrong, and how much of the task a bag of words solves already."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from finetooth.data.quality.bag import Judged, judged, wilson
+from finetooth.data.quality.findings import Finding, Hit, View
+
+
+def label_errors(view: View) -> Iterator[Finding]:
+    """`label-errors` (review), or `labels-not-judged` (info); and `bag-of-words` (info)."""
+    if not view.labelled or len({example.target for example in view.sides.get("train", ())}) < 2:
+        return
+    seen = judged(view)
+    if isinstance(seen, str):
+        yield Finding("labels-not-judged", "info", f"Wrong labels were not looked for: {seen}.")
+        return
+    yield _bag_of_words(seen)
+    if not seen.good_enough:
+        yield Finding(
+            "labels-not-judged",
+            "info",
+            f"Cannot judge the labels: a bag of words, trained on the other rows, is right on only "
+            f"{seen.accuracy:.0%} of them (the most frequent label alone: {seen.majority:.0%}). Wrong labels "
+            "would not be told from hard ones, so none are listed.",
+            facts={"accuracy": seen.accuracy, "majority": seen.majority, "rows": len(seen.rows)},
+        )
+        return
+    yield from _errors(view, seen)
+
+
+def _errors(view: View, seen: Judged) -> Iterator[Finding]:
+    suspects, wrong, looked = seen.suspects()
+    if not len(suspects):
+        return
+    train = view.sides["train"]
+    doubt = f" It is right on only {seen.accuracy:.0%}: expect good labels among them." if seen.weak else ""
+    yield Finding(
+        "label-errors",
+        "review",
+        f"About {len(suspects)} of {_of(seen)} may have the wrong label. Of the {looked} rows that a bag of "
+        f"words is surest of, {wrong} carry another label than it expects.{doubt}",
+        hits=tuple(
+            Hit.of(train[seen.rows[position]], "train", seen.why(int(position))) for position in suspects
+        ),
+        fix="Look at the rows, from the top, and correct the labels in the file; nothing is changed for you.",
+        facts={
+            "suspects": len(suspects),
+            "rows": len(seen.rows),
+            "of": seen.total,
+            "surest": looked,
+            "surest_with_another_label": wrong,
+            "accuracy": seen.accuracy,
+        },
+    )
+
+
+def _bag_of_words(seen: Judged) -> Finding:
+    low, high = wilson(seen.right, len(seen.rows))
+    return Finding(
+        "bag-of-words",
+        "info",
+        f"A bag of words already gets {seen.accuracy:.0%} ({low:.0%} to {high:.0%}) of these labels right, "
+        f"in {_of(seen)}, each judged by a model of the others. The most frequent label alone gets "
+        f"{seen.majority:.0%}. A fine-tuned model has to beat that to be worth its cost.",
+        facts={
+            "accuracy": seen.accuracy,
+            "low": low,
+            "high": high,
+            "majority": seen.majority,
+            "rows": len(seen.rows),
+            "of": seen.total,
+        },
+    )
+
+
+def _of(seen: Judged) -> str:
+    rows = f"{len(seen.rows)} training rows"
+    return rows if len(seen.rows) == seen.total else f"{rows} (a sample of {seen.total})"

@@ -1,0 +1,111 @@
+"""All rules of the data gate in one list, and what they found in order of weight.
+
+To add a rule: a function (View) -> findings in a module here, a line in RULES, and one in docs/guide.md.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+
+from finetooth.data.quality.confident import label_errors
+from finetooth.data.quality.findings import SEVERITIES, Finding, Rule, View
+from finetooth.data.quality.groups import answer_rates
+from finetooth.data.quality.labels import (
+    answer_not_in_set,
+    label_imbalance,
+    label_spelling,
+    labels_are_unique,
+    one_label,
+    rare_label,
+    unseen_label,
+)
+from finetooth.data.quality.language import language_mix
+from finetooth.data.quality.leaks import leaks, possible_leaks
+from finetooth.data.quality.pairs import conflicting_answers, duplicates, near_duplicates
+from finetooth.data.quality.private import personal_data, secrets, veil
+from finetooth.data.quality.shortcuts import (
+    copied_answer,
+    first_token_shortcut,
+    label_in_text,
+    length_shortcut,
+)
+from finetooth.data.quality.text import control_characters, empty_answer, encoding, html, trivial_question
+from finetooth.errors import ConfigError
+
+RULES: tuple[Rule, ...] = (
+    leaks,
+    possible_leaks,
+    one_label,
+    labels_are_unique,
+    empty_answer,
+    conflicting_answers,
+    duplicates,
+    near_duplicates,
+    label_errors,
+    label_spelling,
+    answer_not_in_set,
+    unseen_label,
+    rare_label,
+    label_imbalance,
+    length_shortcut,
+    first_token_shortcut,
+    label_in_text,
+    copied_answer,
+    secrets,
+    personal_data,
+    encoding,
+    control_characters,
+    html,
+    trivial_question,
+    language_mix,
+    answer_rates,
+)
+
+# What --allow may name: blocks that are a judgement. broken-rows is found while reading.
+BLOCKS = ("leak", "one-label", "labels-are-unique", "empty-answer", "broken-rows")
+# Blocks that no word can lift, and what lifts them.
+HARD = {
+    "empty-side": "every side needs a row",
+    "grader": "name another with evaluate.grader",
+    "overlong": "say data.overlong: cut or drop",
+    "not-rendered": "take these rows out, or give a template that can write them",
+    "token-without-embedding": "use the model's own tokenizer and template",
+}
+
+
+def inspect(view: View) -> list[Finding]:
+    """What every rule found, blocks first, otherwise in the order of RULES.
+
+    Personal data and secrets are veiled in all evidence, also of rules that look for something else.
+    """
+    found: list[Finding] = []
+    for number, rule in enumerate(RULES):
+        view.step(number, len(RULES))
+        found += map(_veiled, rule(view))
+    view.step(len(RULES), len(RULES))
+    return ordered(found)
+
+
+def _veiled(finding: Finding) -> Finding:
+    hits = (replace(hit, evidence=veil(hit.evidence)) for hit in finding.hits)
+    return replace(finding, says=veil(finding.says), hits=tuple(hits))
+
+
+def ordered(findings: Iterable[Finding]) -> list[Finding]:
+    """Blocks first, then what wants a review; otherwise as they come."""
+    return sorted(findings, key=lambda finding: SEVERITIES.index(finding.severity))
+
+
+def require_known(allowed: Sequence[str]) -> None:
+    """ConfigError for a rule that cannot block, so that a slip of the pen allows nothing."""
+    for rule in allowed:
+        if rule in HARD:
+            raise ConfigError(
+                f"data.allow: {rule!r} cannot be allowed, as training would stop there; {HARD[rule]}."
+            )
+        if rule not in BLOCKS:
+            near = difflib.get_close_matches(rule, BLOCKS, 1)
+            hint = f"did you mean {near[0]}?" if near else f"They are {', '.join(sorted(BLOCKS))}."
+            raise ConfigError(f"data.allow: {rule!r} is no rule that blocks; {hint}")

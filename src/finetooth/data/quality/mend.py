@@ -1,0 +1,251 @@
+"""Texts that came broken, mended: broken encodings, left-over HTML, white space and invisible characters.
+
+Every operation takes a text and gives a text, and running it twice is running it once.
+"""
+
+from __future__ import annotations
+
+import html
+import re
+import unicodedata
+from html.entities import html5
+
+# --- encodings ---
+
+# Bytes of UTF-8 as they look when read as cp1252, or as Latin-1 where cp1252 has no character.
+_BYTES = {chr(byte): byte for byte in range(0x80, 0x100)}
+_CP1252 = {byte: bytes([byte]).decode("cp1252", "replace") for byte in range(0x80, 0xA0)}
+_C1 = {chr(byte): char for byte, char in _CP1252.items() if char != "\ufffd"}
+_BYTES |= {char: ord(control) for control, char in _C1.items()}
+_NEXT = "[" + "".join(re.escape(char) for char, byte in _BYTES.items() if byte < 0xC0) + "]"
+_SEQUENCE = re.compile(f"[\xc2-\xdf]{_NEXT}|[\xe0-\xef]{_NEXT}{{2}}|[\xf0-\xf4]{_NEXT}{{3}}")
+_RUN = re.compile(f"(?:{_SEQUENCE.pattern})+")
+_C1_CHARACTER = re.compile("[" + "".join(_C1) + "]")
+# What may follow an accented letter in text that is whole: "café…”" could be read as é + two bytes.
+_CLOSING = set("…”’»“‘—–› \xa0")
+# One character of these, alone among other text, is what mojibake usually hides.
+_USUAL = (
+    *((0x80, 0x17F), (0x218, 0x21B), (0x370, 0x3FF), (0x1E00, 0x1EFF), (0x2000, 0x206F), (0x20A0, 0x20CF)),
+    *((0x2100, 0x214F), (0x2190, 0x22FF), (0x2500, 0x27BF), (0xFB00, 0xFB06), (0xFE0F, 0xFE0F)),
+    *((0xFEFF, 0xFEFF), (0xFFFD, 0xFFFD), (0x1F000, 0x1FAFF)),
+)
+
+
+def fix_encoding(text: str) -> str:
+    """Text whose UTF-8 was read as cp1252 or Latin-1, once or more often, as it was meant (`Ã©` -> `é`).
+
+    Only characters are touched whose bytes, written back, are valid UTF-8. Such characters may be meant where
+    they could end a word and a quotation; those are touched only beside others that leave no doubt. Control
+    characters that are letters or signs in cp1252 (U+0092 for ’) become those, as in HTML.
+    """
+    while not text.isascii():
+        mended = _C1_CHARACTER.sub(lambda found: _C1[found[0]], _decoded(text))
+        if mended == text:
+            break
+        text = mended
+    return text
+
+
+def _decoded(text: str) -> str:
+    runs = list(_RUN.finditer(text))
+    if not any(map(_sure, runs)):
+        return text
+    return _RUN.sub(lambda run: "".join(map(_character, _SEQUENCE.findall(run[0]))), text)
+
+
+def _character(sequence: str) -> str:
+    """What the bytes of a sequence are as UTF-8; the sequence itself where they are not UTF-8."""
+    try:
+        return bytes(_BYTES[char] for char in sequence).decode("utf-8")
+    except UnicodeDecodeError:
+        return sequence
+
+
+def _sure(run: re.Match[str]) -> bool:
+    """Whether a run of sequences can hardly be what somebody wrote."""
+    sequences = _SEQUENCE.findall(run[0])
+    found = [char for sequence in sequences if (char := _character(sequence)) != sequence]
+    if len(found) > 1:
+        return True
+    if not found or not any(low <= ord(found[0]) <= high for low, high in _USUAL):
+        return False
+    before = run.string[: run.start()][-1:]
+    after = run.string[run.end() :][:1]
+    ends_a_word = before.isalpha() or (before != "" and before in "“‘«\"'(")
+    return not (ends_a_word and set(sequences[0][1:]) <= _CLOSING and not after.isalpha())
+
+
+# --- characters that nobody sees ---
+
+_CONTROL = "\x00-\x08\x0b\x0c\x0e-\x1f\x7f\x81\x8d\x8f\x90\x9d"  # the others of C1 are cp1252
+_SOFT = "\u00ad\u2060\ufeff"
+_MARKS = "\u200e\u200f\u202a-\u202c\u2066-\u2069"
+_STRANGE = re.compile(f"[{_CONTROL}{_SOFT}\u202d\u202e]")
+# Joiners belong between letters of Arabic, of Indic scripts and of Thai, and in emoji; not behind Latin ones.
+_JOINERS = re.compile("(?<![\u0300-\U0010ffff])[\u200b-\u200d]+")
+_DIRECTIONS = re.compile(f"[{_MARKS}]")
+_MAY_HIDE = re.compile(f"[{_CONTROL}{_SOFT}\u200b-\u200f\u202a-\u2069]")
+NAMES = {
+    "\u00ad": "soft hyphen",
+    "\u200b": "zero width space",
+    "\u200c": "zero width non-joiner",
+    "\u200d": "zero width joiner",
+    "\u200e": "left-to-right mark",
+    "\u200f": "right-to-left mark",
+    "\u202d": "left-to-right override",
+    "\u202e": "right-to-left override",
+    "\u2060": "word joiner",
+    "\ufeff": "byte-order mark",
+    "\x00": "NUL",
+    "\x07": "bell",
+    "\x08": "backspace",
+    "\x0b": "vertical tab",
+    "\x0c": "form feed",
+    "\x1b": "escape",
+    "\x7f": "delete",
+}
+
+
+def invisible(text: str) -> str:
+    """The control and invisible characters that do not belong into a text, in order.
+
+    Tabs and line ends belong; so do joiners in the scripts that need them, and marks of direction in text
+    that has letters written from right to left.
+    """
+    if not _MAY_HIDE.search(text):
+        return ""
+    found = _STRANGE.findall(text) + [char for run in _JOINERS.findall(text) for char in run]
+    return "".join(found + (_DIRECTIONS.findall(text) if not _right_to_left(text) else []))
+
+
+def _right_to_left(text: str) -> bool:
+    return any(unicodedata.bidirectional(char) in ("R", "AL") and char not in "\u200f" for char in text)
+
+
+def _visible(text: str) -> str:
+    while _MAY_HIDE.search(text):
+        seen = _JOINERS.sub("", _STRANGE.sub("", text))
+        seen = seen if _right_to_left(seen) else _DIRECTIONS.sub("", seen)
+        if seen == text:
+            break
+        text = seen
+    return text
+
+
+_LINE_ENDS = re.compile("\r\n|[\r\u2028\u2029]")
+_SPACES = re.compile("[\xa0\u1680\u2000-\u200a\u202f\u205f\u3000]")
+_INNER = re.compile(r"(?<=[^ \t])[ \t]+")
+
+
+def normalise_space(text: str) -> str:
+    """Single spaces, no space at the ends of lines, at most one empty line in a row; invisible characters go.
+
+    Indentation stays, as code needs it; that of the first line only where another line has some as well.
+    """
+    text = _visible(_SPACES.sub(" ", _LINE_ENDS.sub("\n", text)))
+    lines = [_INNER.sub(" ", line.rstrip(" \t")) for line in text.split("\n")]
+    kept = [line for line, last in zip(lines, ["", *lines], strict=False) if line or last]
+    while kept and not kept[-1]:
+        kept.pop()
+    if kept and not any(line[:1] in (" ", "\t") for line in kept[1:]):
+        kept[0] = kept[0].lstrip(" \t")
+    return "\n".join(kept)
+
+
+# --- HTML ---
+
+# The names of HTML elements but `s`, which is how models mark the end of a text (</s>).
+_VOID = "br|hr|img|wbr|input|meta|link"
+_BLOCK = (
+    "p|div|section|article|header|footer|main|aside|nav|blockquote|pre|ul|ol|dl|dt|dd|table|thead|tbody|"
+    "tfoot|tr|form|fieldset|h[1-6]|figure|figcaption|details|summary|address|body|html|head|title|"
+    "option|select"
+)
+_INLINE = (
+    "a|abbr|b|bdi|bdo|big|button|center|cite|code|del|em|font|i|iframe|ins|kbd|label|mark|q|samp|small|span|"
+    "strike|strong|sub|sup|textarea|tt|u|var|video|audio|canvas|svg|path|script|style"
+)
+_VALUE = r"\"[^\"<>]*\"|'[^'<>]*'|[^\s\"'<>=`]+"
+_SWITCH = "disabled|checked|selected|hidden|required|nowrap"
+_ATTRIBUTE = rf"\s+(?:[a-zA-Z_:@][\w:.-]*\s*=\s*(?:{_VALUE})|{_SWITCH})"
+_TAG = re.compile(
+    rf"<(?P<end>/?)(?P<name>{_VOID}|{_BLOCK}|{_INLINE}|li|td|th)(?P<more>(?:{_ATTRIBUTE})*)\s*/?>",
+    re.IGNORECASE,
+)
+_COMMENT = re.compile(r"<!--.*?-->", re.DOTALL)
+_DOCTYPE = re.compile(r"<!doctype[^<>]*>", re.IGNORECASE)
+_SCRIPT = re.compile(r"<(script|style)\b[^<>]*>.*?</\1\s*>", re.IGNORECASE | re.DOTALL)
+_ENTITY = re.compile(r"&(?:#\d{1,7}|#[xX][0-9a-fA-F]{1,6}|[a-zA-Z][a-zA-Z0-9]{1,31});")
+_CODE = re.compile(r"(```.*?(?:```|\Z)|`[^`\n]*`)", re.DOTALL)
+_ALONE = re.compile(rf"{_VOID}|p|li", re.IGNORECASE)  # elements that are often left open
+_BREAKS = re.compile(rf"{_BLOCK}|br|hr", re.IGNORECASE)
+
+
+def strip_html(text: str) -> str:
+    """Text without HTML: tags and comments go, breaks and paragraphs end a line, entities become characters.
+
+    A tag counts where it is certain: of a known element, and closed, with attributes, or of the kind that
+    is never closed; so `a < b`, <name> and List<a> stay. So does what is between backticks, and
+    entities that would make a tag, as in `&lt;b&gt;bold&lt;/b&gt;`.
+    """
+    while ("<" in text or "&" in text) and (plain := _without_html(text)) != text:
+        text = plain
+    return text
+
+
+def has_tags(text: str) -> bool:
+    """Whether there are tags or comments that `strip_html` removes."""
+    return _without_tags(text) != text
+
+
+def _without_html(text: str) -> str:
+    without = _without_tags(text)
+    plain = without
+    while (unescaped := _unescaped(plain, "")) != plain:
+        plain = unescaped
+    return plain if _without_tags(plain) == plain else _unescaped(without, "<>&")
+
+
+def _unescaped(text: str, left: str) -> str:
+    """Entities as characters, but in code and but those of the characters `left`."""
+    parts = _CODE.split(text)  # code is at the odd places
+    parts[::2] = [
+        _ENTITY.sub(lambda one: one[0] if (char := _entity(one)) in left else char, part)
+        for part in parts[::2]
+    ]
+    return "".join(parts)
+
+
+def _entity(found: re.Match[str]) -> str:
+    if found[0][1] != "#" and found[0][1:] not in html5:
+        return found[0]
+    char = html.unescape(found[0]).replace("\xa0", " ")
+    return found[0] if char in ("", "\ufffd") else char
+
+
+def _shown(text: str) -> str:
+    """Without comments, scripts and styles: what a browser does not show."""
+    text = _COMMENT.sub("", text) if "-->" in text else text
+    return _DOCTYPE.sub("", _SCRIPT.sub("", text) if "</s" in text.lower() else text)
+
+
+def _without_tags(text: str) -> str:
+    if "<" not in text:
+        return text
+    parts = _CODE.split(text)
+    outside = list(map(_shown, parts[::2]))
+    closed = {tag["name"].lower() for part in outside for tag in _TAG.finditer(part) if tag["end"]}
+
+    def replaced(tag: re.Match[str]) -> str:
+        name = tag["name"].lower()
+        if not (tag["end"] or tag["more"] or name in closed or _ALONE.fullmatch(name)):
+            return tag[0]
+        if name == "li":
+            return "" if tag["end"] else "\n- "
+        return "\n" if _BREAKS.fullmatch(name) else " " if name in ("td", "th") else ""
+
+    parts[::2] = [_TAG.sub(replaced, part) for part in outside]
+    without = "".join(parts)
+    if without == text:
+        return text
+    return re.sub(r"\n{3,}", "\n\n", re.sub(r"[ \t]+\n", "\n", without)).strip()

@@ -1,0 +1,223 @@
+"""Texts that say the same, or nearly: copies, the same words, one inside the other, alike by their letters.
+
+Tiers, the surest first. `copy`: equal after examples.normalise. `words`: equal but for prose punctuation.
+`inside`: at least INSIDE of what the smaller text says is in the other: a text behind an instruction, half a
+text, a text with words replaced. `letters`: short texts with a TF-IDF cosine over characters of at least
+COSINE: other spellings and endings. Words and pairs of words are weighed in bits, by how rare they are among
+all texts, so that a form that every row shares counts for nothing, and what a pair shares has to be BEYOND
+what chance explains. Paraphrases in other words are not found.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import numpy as np
+
+from finetooth.data.examples import normalise
+from finetooth.data.quality.anchors import (
+    Floats,
+    Ints,
+    Words,
+    bits,
+    candidates,
+    counter,
+    counters,
+    distinct,
+    numbered,
+    runs,
+    words_of,
+)
+
+Tier = Literal["copy", "words", "inside", "letters"]
+TIERS: tuple[Tier, ...] = ("copy", "words", "inside", "letters")
+INSIDE, WHOLE, BEYOND = 0.45, 0.3, 2.5  # what a near-duplicate shares, at least; or, one in the other:
+CONTAINED, BEYOND_CONTAINED = 0.8, 2.0
+CLOSE, BEYOND_CLOSE = 0.6, 3.0  # near enough to keep two texts together
+COSINE = 0.6
+SHORT = 40  # words of the longest text that is compared by letters
+BLOCK = 20_000  # pairs compared at a time
+_PROSE = re.compile(r"[.,;:!?\"“”„«»()…—–‐-](?!\d)|[\"“”„«»]")
+_APOSTROPHES = re.compile("['’ʼ`´]")
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """Two near-duplicate texts, by their indices, one < other.
+
+    inside: the share of the smaller text that is in the other, in bits; whole: the same of the larger one.
+    beyond: the shared bits over the 2 log2(texts) by which some pair of so many is alike by chance.
+    words: of the smaller text. cosine: by letters, 0 where they were not compared.
+    """
+
+    one: int
+    other: int
+    tier: Tier
+    inside: float = 1.0
+    whole: float = 1.0
+    beyond: float = 0.0
+    words: int = 0
+    cosine: float = 0.0
+
+    @property
+    def share(self) -> float:
+        """How alike the two are, 0 to 1: by words or, of short texts, by letters."""
+        return max(self.inside, self.cosine)
+
+    @property
+    def close(self) -> bool:
+        """Whether the two belong together beyond doubt enough to act on it, not only to look."""
+        sure = self.inside >= CLOSE and self.whole >= WHOLE and self.beyond >= BEYOND_CLOSE
+        return sure or self.tier in ("copy", "words")
+
+
+def prose(text: str) -> str:
+    """A text by its words and signs alone: case folded, no apostrophes, no punctuation but before a digit."""
+    folded = _APOSTROPHES.sub("", unicodedata.normalize("NFKC", text).casefold())
+    return " ".join(_PROSE.sub(" ", folded).split()) or folded
+
+
+def pairs_of(
+    texts: Sequence[str],
+    sides: Sequence[int] | None = None,
+    step: Callable[[int, int], None] = lambda done, total: None,
+) -> list[Pair]:
+    """Near-duplicate pairs of texts, the surest tier and the largest share first; empty texts have none.
+
+    sides: a small number per text, 0 for all if not given. Not all pairs are listed, but enough to tell what
+    belongs together: on one side, copies are paired with the first of them; across sides, every text of the
+    higher side that has a near-duplicate on the lower one is listed with at least one.
+    """
+    side = [0] * len(texts) if sides is None else list(sides)
+    members: dict[str, list[int]] = {}
+    for index, text in enumerate(texts):
+        if key := prose(text):
+            members.setdefault(key, []).append(index)
+    groups = list(members.values())
+    found = [pair for group in groups for pair in _copies(group, texts, side)]
+    words = numbered([texts[group[0]] for group in groups])
+    on = np.array([_mask(group, side) for group in groups], dtype=np.int64)
+    for pair in _scored(words, [texts[group[0]] for group in groups], candidates(words, on, step)):
+        found += _spread(pair, groups[pair.one], groups[pair.other], side)
+    return sorted(found, key=lambda pair: (TIERS.index(pair.tier), -pair.share, pair.one, pair.other))
+
+
+def pairs_between(one: Sequence[str], other: Sequence[str]) -> list[Pair]:
+    """Near-duplicate pairs of a text of `one` and a text of `other`, by their indices there; as pairs_of."""
+    start = len(one)
+    pairs = pairs_of([*one, *other], [0] * start + [1] * len(other))
+    return [replace(pair, other=pair.other - start) for pair in pairs if pair.one < start <= pair.other]
+
+
+def _mask(group: Sequence[int], side: Sequence[int]) -> int:
+    return sum({1 << side[index] for index in group})
+
+
+def _firsts(group: Sequence[int], side: Sequence[int]) -> dict[int, int]:
+    """The first text of a group on each side."""
+    firsts: dict[int, int] = {}
+    for index in group:
+        firsts.setdefault(side[index], index)
+    return firsts
+
+
+def _copies(group: Sequence[int], texts: Sequence[str], side: Sequence[int]) -> Iterator[Pair]:
+    """The pairs inside a group of equal prose: with the first of each side that is not higher."""
+    firsts = _firsts(group, side) if len(group) > 1 else {}
+    for index in group:
+        for where, first in sorted(firsts.items()):
+            if where <= side[index] and first != index:
+                same = normalise(texts[first]) == normalise(texts[index])
+                low, high = sorted((first, index))
+                yield Pair(low, high, "copy" if same else "words", words=len(words_of(texts[first])))
+
+
+def _spread(pair: Pair, one: Sequence[int], other: Sequence[int], side: Sequence[int]) -> Iterator[Pair]:
+    """A pair of groups as pairs of texts: the firsts of one side, and every text of a higher side."""
+    for low, high in ((one, other), (other, one)):
+        for where, first in sorted(_firsts(low, side).items()):
+            met = _firsts(high, side)
+            for index in high:
+                beside = side[index] == where and met[where] == index and low is one
+                if beside or side[index] > where:
+                    yield replace(pair, one=min(first, index), other=max(first, index))
+
+
+def _features(words: Words) -> Any:
+    """A row per text, a column per word and per pair of words, in bits."""
+    from scipy.sparse import csr_matrix
+
+    text, table = words.text, counters(words)
+    width = words.known + table
+    parts = [distinct(text * np.int64(width) + words.id)]
+    for hash, where in runs(words, 2):
+        parts.append(distinct(text[where] * np.int64(width) + words.known + counter(hash, table)))
+    keys = distinct(np.concatenate(parts))
+    del parts
+    column = (keys % width).astype(np.int32)
+    starts = np.searchsorted(keys, np.arange(words.texts + 1, dtype=np.int64) * width)
+    weight = bits(np.bincount(column, minlength=width), words.texts)[column]
+    return csr_matrix((weight, column, starts), shape=(words.texts, width))
+
+
+def _scored(words: Words, texts: Sequence[str], pairs: Ints) -> list[Pair]:
+    """The candidates that are near-duplicates, by `inside`, else by `letters`."""
+    from scipy.sparse import csr_matrix
+
+    if not len(pairs):
+        return []
+    features = _features(words)
+    total = np.asarray(features.sum(axis=1)).ravel()
+    present = csr_matrix(
+        (np.ones_like(features.data), features.indices, features.indptr), shape=features.shape
+    )
+    shared = np.concatenate(
+        [
+            np.asarray(features[block[:, 0]].multiply(present[block[:, 1]]).sum(axis=1)).ravel()
+            for block in np.array_split(pairs, -(-len(pairs) // BLOCK))
+        ]
+    )
+    lengths = np.diff(words.starts)
+    one, other = pairs.T
+    inside = shared / np.maximum(np.minimum(total[one], total[other]), 1e-6)
+    whole = shared / np.maximum(np.maximum(total[one], total[other]), 1e-6)
+    beyond = shared / (2 * np.log2(max(words.texts, 2)))
+    short = np.maximum(lengths[one], lengths[other]) <= SHORT
+    cosine = np.zeros(len(pairs))
+    cosine[short] = _cosines(texts, pairs[short])
+    least = np.minimum(lengths[one], lengths[other])
+    alike = ((inside >= INSIDE) | (cosine >= COSINE)) & (whole >= WHOLE) & (beyond >= BEYOND)
+    alike |= (inside >= CONTAINED) & (beyond >= BEYOND_CONTAINED)
+    return [
+        Pair(
+            one=int(one[k]),
+            other=int(other[k]),
+            tier="inside" if inside[k] >= INSIDE else "letters",
+            inside=float(inside[k]),
+            whole=float(whole[k]),
+            beyond=float(beyond[k]),
+            words=int(least[k]),
+            cosine=float(cosine[k]),
+        )
+        for k in np.flatnonzero(alike)
+    ]
+
+
+def _cosines(texts: Sequence[str], pairs: Ints) -> Floats:
+    """TF-IDF cosines of pairs over runs of 3 to 5 characters inside words."""
+    from sklearn.feature_extraction.text import TfidfVectorizer
+
+    if not len(pairs):
+        return np.zeros(0, dtype=np.float32)
+    used, index = np.unique(pairs, return_inverse=True)
+    index = index.reshape(pairs.shape)
+    vectorizer = TfidfVectorizer(analyzer="char_wb", ngram_range=(3, 5), dtype=np.float32)
+    vectors = vectorizer.fit_transform([texts[k] for k in used])
+    parts = np.array_split(index, -(-len(index) // BLOCK))
+    return np.concatenate(
+        [np.asarray(vectors[part[:, 0]].multiply(vectors[part[:, 1]]).sum(axis=1)).ravel() for part in parts]
+    )

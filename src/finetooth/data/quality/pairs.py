@@ -1,0 +1,266 @@
+"""Rules about rows of one side that repeat each other: copies, near-copies, and answers that contradict."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+from finetooth.data.examples import normalise, normalised_context
+from finetooth.data.quality.anchors import words_of
+from finetooth.data.quality.clusters import joined
+from finetooth.data.quality.findings import Edit, Finding, Hit, Severity, View, question
+from finetooth.data.quality.near import Pair, pairs_of
+from finetooth.types import Example
+
+MANY = 0.01  # share of a side's rows from which on copies deserve a look
+AGREE, AGREE_SHORT = 0.5, 0.8  # share of the words of two answers in common from which on they say the same
+LONG = 20  # words; a shorter answer in a fixed form, as a query is, has most of its words from the form
+REFERENCES = 0.1  # share of the rows that have several answers from which on that is how the data is made
+CLOSED = 5  # words of the longest answer that is right or wrong rather than put in one way or another
+SHOWN = 3
+
+NUMBER = re.compile(r"\d+(?:[.,]\d+)*")
+
+Row = tuple[str, Example]
+
+
+@dataclass(frozen=True, slots=True)
+class Looked:
+    """All rows of a view and their near-duplicate pairs, by position in `rows`."""
+
+    rows: list[Row]
+    pairs: list[Pair]
+
+
+def looked(view: View) -> Looked:
+    """The rows and pairs of a view, found once."""
+    return view.once("pairs", lambda: _looked(view))
+
+
+def _looked(view: View) -> Looked:
+    rows = list(view.rows())
+    number = {side: position for position, side in enumerate(view.sides)}
+    texts = [question(example) for _, example in rows]
+    return Looked(rows, pairs_of(texts, [number[side] for side, _ in rows], view.step))
+
+
+def sizes(groups: Iterable[int]) -> dict[str, int]:
+    """How many groups of rows there are of each size."""
+    counts = Counter(groups)
+    return {str(size): counts[size] for size in sorted(counts)}
+
+
+def agree(one: Example, other: Example, labelled: bool) -> bool:
+    """Whether two rows have the same answer: the same label; in free text most words, and the same numbers.
+
+    In long answers to questions of the same numbers, other numbers are details.
+    """
+    if not one.context and not other.context:
+        return True
+    first, second = normalise(one.target), normalise(other.target)
+    if first == second or labelled:
+        return first == second
+    details = _long(first, second) and same_numbers(question(one), question(other))
+    return (details or same_numbers(first, second)) and _worded_alike(first, second)
+
+
+def same_numbers(one: str, other: str) -> bool:
+    """Whether two texts have the same numbers, in whatever order."""
+    return Counter(NUMBER.findall(one)) == Counter(NUMBER.findall(other))
+
+
+def telling(one: Example, other: Example) -> bool:
+    """Whether it says much that the answers of two rows agree: equal ones and long ones, or plain texts."""
+    return (
+        not one.context or normalise(one.target) == normalise(other.target) or _long(one.target, other.target)
+    )
+
+
+def _long(one: str, other: str) -> bool:
+    return min(len(words_of(one)), len(words_of(other))) >= LONG
+
+
+def _worded_alike(one: str, other: str) -> bool:
+    """Whether two answers have most of their words in common; numbers do not count."""
+    left, right = ({word for word in words_of(text) if not word.isdecimal()} for text in (one, other))
+    return len(left & right) >= (AGREE if _long(one, other) else AGREE_SHORT) * len(left | right)
+
+
+def difference(mine: str, theirs: str) -> str:
+    """Where two texts part, in words: what is between their common beginning and their common end."""
+    one, other = mine.split(), theirs.split()
+    folded, against = [normalise(word) for word in one], [normalise(word) for word in other]
+    least, start, end = min(len(one), len(other)), 0, 0
+    while start < least and folded[start] == against[start]:
+        start += 1
+    while end < least - start and folded[-1 - end] == against[-1 - end]:
+        end += 1
+    here, there = " ".join(one[start : len(one) - end]), " ".join(other[start : len(other) - end])
+    parts = [f"only {where}: “{_short(text)}”" for where, text in (("here", here), ("there", there)) if text]
+    return "; ".join(parts) or "differs in spaces and punctuation alone"
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= 70 else f"{text[:45]} … {text[-20:]}"
+
+
+def duplicates(view: View) -> Iterator[Finding]:
+    """`duplicate`: rows of one side with the same question and answers; review from MANY of a side."""
+    hits: list[Hit] = []
+    shares: dict[str, int] = {}
+    for side, examples in view.sides.items():
+        first: dict[tuple[str, ...], Example] = {}
+        for example in examples:
+            answers = (f"{answer.role}\0{normalise(answer.text)}" for answer in example.answers)
+            original = first.setdefault((normalised_context(example), *answers), example)
+            if original is not example:
+                hits.append(Hit.of(example, side, f"again: {_short(question(example))}", original.id))
+                shares[side] = shares.get(side, 0) + 1
+    if not hits:
+        return
+    copies = Counter(hit.other for hit in hits)
+    most = max(count / len(view.sides[side]) for side, count in shares.items())
+    where = ", ".join(
+        f"{count} of {len(view.sides[side])} {side} rows ({count / len(view.sides[side]):.1%})"
+        for side, count in shares.items()
+    )
+    yield Finding(
+        "duplicate",
+        "review" if most >= MANY else "info",
+        f"Copies of an earlier row, question and answer alike: {where}. In training a copy counts twice, in "
+        "a test it makes the result look surer than it is.",
+        tuple(hits),
+        "data.clean: [dedupe] or --fix keeps the first of each.",
+        tuple(Edit(hit.id, "drop") for hit in hits),
+        {"rows": len(hits), "by_side": shares, "sizes": sizes(1 + count for count in copies.values())},
+    )
+
+
+def near_duplicates(view: View) -> Iterator[Finding]:
+    """`near-duplicate`: clusters of rows of one side, close to each other and with the same answer.
+
+    info, in a finding of its own, for questions and free answers that are alike but for other numbers.
+    """
+    found = looked(view)
+    same: list[tuple[int, int]] = []
+    form: list[tuple[int, int]] = []
+    for pair in found.pairs:
+        (side, one), (beside, other) = found.rows[pair.one], found.rows[pair.other]
+        if side != beside or not pair.close or pair.tier == "copy":
+            continue
+        if agree(one, other, view.labelled):
+            same.append((pair.one, pair.other))
+        elif not view.labelled and _other_numbers(one, other):
+            form.append((pair.one, pair.other))
+    if groups := _grouped(found, same):
+        yield _near(
+            view,
+            "review",
+            groups,
+            "ask almost the same and give the same answer",
+            "They teach little more than one row of each.",
+            "Look at the largest groups. Where rows came from one form or were generated, keep a few of "
+            "each; where people really ask that way, leave them.",
+        )
+    if groups := _grouped(found, form):
+        yield _near(
+            view,
+            "info",
+            groups,
+            "ask almost the same with other numbers and have other numbers in their answers",
+            "No mistake, where the answer follows from the numbers; but fewer different questions than rows.",
+        )
+
+
+def _other_numbers(one: Example, other: Example) -> bool:
+    """Whether both the questions and the answers differ in numbers, and the answers in little else."""
+    if same_numbers(question(one), question(other)) or same_numbers(one.target, other.target):
+        return False
+    return _worded_alike(normalise(one.target), normalise(other.target))
+
+
+def _grouped(found: Looked, links: Sequence[tuple[int, int]]) -> list[list[Row]]:
+    """The rows that links join, the largest group first."""
+    return [[found.rows[at] for at in cluster] for cluster in joined(len(found.rows), links)]
+
+
+def _near(
+    view: View, severity: Severity, groups: Sequence[Sequence[Row]], what: str, so: str, fix: str = ""
+) -> Finding:
+    hits = [hit for rows in groups for hit in _cluster_hits(rows)]
+    sides = Counter(hit.side for hit in hits)
+    where = ", ".join(f"{count} of {len(view.sides[side])} {side} rows" for side, count in sides.items())
+    count = "1 group of rows" if len(groups) == 1 else f"{len(groups)} groups of rows"
+    return Finding(
+        "near-duplicate",
+        severity,
+        f"{count} {what} ({where}; the largest group has {len(groups[0])}). {so}",
+        tuple(hits),
+        fix,
+        facts={"clusters": len(groups), "rows": len(hits), "sizes": sizes(map(len, groups))},
+    )
+
+
+def _cluster_hits(rows: Sequence[Row]) -> Iterator[Hit]:
+    """The rows of a cluster, each with what sets it apart from the first."""
+    side, first = rows[0]
+    yield Hit.of(first, side, f"{len(rows)} rows like: {_short(question(first))}")
+    for side, example in rows[1:]:
+        yield Hit.of(example, side, difference(question(example), question(first)), first.id)
+
+
+def conflicting_answers(view: View) -> Iterator[Finding]:
+    """`conflicting-answers`: the same question with different answers, on any sides.
+
+    review for labels and for answers of at most CLOSED words, which cannot all be right; info for free text,
+    and where several answers are how the data is made.
+    """
+    asked: dict[str, list[Row]] = {}
+    for side, example in view.rows():
+        if example.context:
+            asked.setdefault(normalised_context(example), []).append((side, example))
+    several = [rows for rows in asked.values() if len({normalise(row.target) for _, row in rows}) > 1]
+    affected = sum(map(len, several))
+    usual = not view.labelled and affected >= REFERENCES * sum(map(len, asked.values()))
+    closed = [rows for rows in several if not usual and (view.labelled or _closed(rows))]
+    chosen = {id(rows) for rows in closed}
+    free = [rows for rows in several if id(rows) not in chosen]
+    if closed:
+        yield _conflict(closed, "review")
+    if free:
+        yield _conflict(free, "info")
+
+
+def _closed(rows: Sequence[Row]) -> bool:
+    return all(len(row.target.split()) <= CLOSED for _, row in rows)
+
+
+def _conflict(groups: Sequence[Sequence[Row]], severity: str) -> Finding:
+    groups = sorted(groups, key=len, reverse=True)
+    hits = [hit for rows in groups for hit in _conflict_hits(rows)]
+    count = "1 question has" if len(groups) == 1 else f"{len(groups)} questions have"
+    if severity == "review":
+        says = f"{count} different answers in different rows ({len(hits)} rows). At most one can be right, "
+        says += "and the model learns to guess between them."
+        fix = "Look at the rows and correct or remove the wrong answers."
+        return Finding("conflicting-answers", "review", says, tuple(hits), fix, facts=_facts(groups, hits))
+    says = f"{count} several answers in free text ({len(hits)} rows). That is normal where one thing can be "
+    says += "said in several ways, as in descriptions or translations."
+    fix = "Nothing, if it is meant so; otherwise keep one answer of each."
+    return Finding("conflicting-answers", "info", says, tuple(hits), fix, facts=_facts(groups, hits))
+
+
+def _facts(groups: Sequence[Sequence[Row]], hits: Sequence[Hit]) -> dict[str, int]:
+    return {"questions": len(groups), "rows": len(hits)}
+
+
+def _conflict_hits(rows: Sequence[Row]) -> Iterator[Hit]:
+    """The rows of one question, the rarest answers first: with labels those are the likely mistakes."""
+    counts = Counter(normalise(row.target) for _, row in rows)
+    listed = ", ".join(f"“{_short(text)}” ×{count}" for text, count in counts.most_common(SHOWN))
+    more = f" and {len(counts) - SHOWN} others" if len(counts) > SHOWN else ""
+    for side, row in sorted(rows, key=lambda pair: counts[normalise(pair[1].target)]):
+        other = next(one.id for _, one in rows if normalise(one.target) != normalise(row.target))
+        yield Hit.of(row, side, f"{_short(question(row))}: {listed}{more}", other)

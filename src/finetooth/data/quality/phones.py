@@ -1,0 +1,89 @@
+"""Phone numbers in a text, told from order numbers, dates, sums and ISBNs by form and by what is said."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from itertools import pairwise
+
+_MAY_BE_PHONE = re.compile(r"\d(?:[ ()./-]{0,3}\d){6}")
+_START = r"(?<![\w.,$€£%#=/+-])(?<!\d{3}[ -])"  # not in the middle of longer groups of digits
+_END = r"(?![\w@%]|[-.,/:]\d| ?[€$£])"
+# Forms that are phone numbers whatever is said around them.
+_SURE = re.compile(
+    _START + r"(?:"
+    r"\+[1-9]\d{0,14}(?:[ .-]?\(\d{1,5}\)\d{0,11})?(?:[ ./-]\d{1,11}){0,6}"  # +49 30 1234567
+    r"|00[1-9]\d{0,2}(?:[ ./-]\d{2,8}){2,5}"  # 0049 30 1234567
+    r"|(?:1[ .-])?(?:\([2-9]\d{2}\) ?|[2-9]\d{2}([-.]))\d{3}(?(1)\1|[-. ])\d{4}"  # (212) 555-0123
+    r"|1?[2-9]\d{2}-\d{7}"
+    r"|0[1-9](?:([ .-])\d{2})(?:\2\d{2}){3}"  # 06 12 34 56 78
+    r"|0[1-9] \d{4} \d{4}"  # 02 1234 5678
+    r"|\(0[1-9]\d{0,4}\) ?\d{3,8}(?:[ -]\d{2,6}){0,3}"  # (030) 1234567
+    r"|0[1-9]\d{1,4}[ /-]\d{3,8}(?:[ -]\d{2,6}){0,3}"  # 020 7946 0958
+    r"|0[1-9]\d{8,9}"  # 07700900123
+    r")" + _END
+)
+# Digits that are one only where the words before say so.
+_SAID = re.compile(_START + r"\(?\d(?:[ ().-]{0,2}\d){6,14}" + _END)
+_PHONE_WORD = re.compile(
+    r"(?:phone|\btel\b|\bmobile|\bmob\b|\bcall\b|\bcalling\b|\bfax|whatsapp|\bring\b|\bdial\b|\bcell[:#]|"
+    r"\bcell (?:is|no)|landline|hotline|helpline|\bsms\b|\btext (?:me|us)|\breach (?:me|us|him|her|them)|"
+    r"\bhandy\b|t[ée]l[ée]fon)[^\d\n.;$€£]{0,20}[.:]? ?\(?$",
+    re.IGNORECASE,
+)
+_OTHER_WORD = re.compile(
+    r"\b(?:order|invoice|ref|reference|isbn(?:-1[03])?|issn|id|code|ticket|account|acct|serial|tracking|"
+    r"version|model|part|sku|case|item|batch|pmid|doi|zip|ean|upc|imei|vat|policy|booking|parcel|barcode|"
+    r"population|patent|isrc|oclc|lccn|asin)\W{0,3}(?:(?:number|no|nr|code|id|is|was)\W{0,3}){0,3}$",
+    re.IGNORECASE,
+)
+_DATE = re.compile(
+    r"\d{4}[-/. ]\d{4}|\d{4}[-/.]\d{1,2}[-/.]\d{1,2}.*|\d{1,2}[-/. ]\d{1,2}[-/. ]\d{4}.*|\d{8}"
+)
+_BEFORE = 40  # characters that are looked at in front of a number
+
+
+def phones(text: str) -> Iterator[tuple[int, int]]:
+    """(start, end) of every phone number in a text."""
+    if not _MAY_BE_PHONE.search(text):
+        return
+    for match in _SURE.finditer(text):
+        before = text[max(0, match.start() - _BEFORE) : match.start()]
+        value = _shortened(match[0])
+        if len(_digits(value)) < 8 or _DATE.fullmatch(value):
+            continue
+        said = _PHONE_WORD.search(before) is not None
+        if said or not (_OTHER_WORD.search(before) or _is_isbn(value) or _is_series(value)):
+            yield match.start(), match.start() + len(value)
+    for match in _SAID.finditer(text):
+        before = text[max(0, match.start() - _BEFORE) : match.start()]
+        digits = _digits(match[0])
+        long = len(digits) > 9 or (
+            len(digits) < len(match[0]) and not re.search(r"(?<!\d)\d(?!\d)", match[0])
+        )
+        if 7 <= len(digits) <= 15 and long and not _DATE.fullmatch(match[0]) and _PHONE_WORD.search(before):
+            yield match.span()
+
+
+def _digits(value: str) -> str:
+    return re.sub(r"\D", "", value)
+
+
+def _shortened(value: str) -> str:
+    """The value without the groups at its end that are too much: a number has at most 15 digits (E.164)."""
+    while len(_digits(value)) > 15 and (cut := re.search(r"[ ./-]\d+$", value)):
+        value = value[: cut.start()]
+    return value if len(_digits(value)) <= 15 else ""
+
+
+def _is_isbn(value: str) -> bool:
+    """Ten digits whose ISBN-10 sum is right: weights 10 to 1, modulo 11."""
+    if not re.fullmatch(r"\d{10}", value):
+        return False
+    return sum(weight * int(digit) for weight, digit in zip(range(10, 0, -1), value, strict=True)) % 11 == 0
+
+
+def _is_series(value: str) -> bool:
+    """Numbers that count up, as 01 02 03 04 05 do."""
+    numbers = [int(part) for part in re.findall(r"\d+", value)]
+    return len(numbers) > 3 and all(b == a + 1 for a, b in pairwise(numbers))

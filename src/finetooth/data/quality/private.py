@@ -1,0 +1,129 @@
+"""Personal data and secrets in the rows: found by patterns with checksums, and never shown whole."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+
+from finetooth.data.quality.findings import Edit, Finding, Hit, View
+from finetooth.data.quality.patterns import KINDS, Found, find
+
+_SHOWN = 4  # values that the evidence of a row names
+
+
+def mask(text: str) -> str:
+    """The text with every piece of personal data and every secret replaced by its tag, such as [EMAIL].
+
+    Running it twice is running it once.
+    """
+    while found := find(text):
+        text = _replaced(text, found, [KINDS[one.kind].tag for one in found])
+    return text
+
+
+def veil(text: str) -> str:
+    """The text with most of each such value hidden, as in `j***@***.com`: to be shown to a person."""
+    found = find(text)
+    return mask(_replaced(text, found, [shown(one.kind, text[one.start : one.end]) for one in found]))
+
+
+def _replaced(text: str, found: list[Found], by: list[str]) -> str:
+    parts, at = [], 0
+    for one, word in zip(found, by, strict=True):
+        parts += [text[at : one.start], word]
+        at = one.end
+    return "".join([*parts, text[at:]])
+
+
+def shown(kind: str, value: str) -> str:
+    """What may be seen of a value: enough to find it in its row, never enough to use it."""
+    if kind == "email":
+        return f"{value[0]}***@***.{value.rsplit('.', 1)[-1]}"
+    if kind == "ip":
+        return f"{value.split(':' if ':' in value else '.')[0]}.***"
+    if kind == "birth":
+        return "born **.**.****"
+    if kind in ("key", "password", "pem", "jwt"):
+        return f"{value[:4]}***" if kind == "key" else KINDS[kind].tag
+    return f"{value.lstrip('(')[:2]}***{value[-2:]}"
+
+
+def personal_data(view: View) -> Iterator[Finding]:
+    """Rule `personal-data` (review): rows with values that point to a person."""
+    yield from _rule(view, secret=False)
+
+
+def secrets(view: View) -> Iterator[Finding]:
+    """Rule `secrets` (review): rows with keys, tokens and passwords."""
+    yield from _rule(view, secret=True)
+
+
+def _rule(view: View, secret: bool) -> Iterator[Finding]:
+    hits: list[tuple[int, Hit]] = []
+    kinds: Counter[str] = Counter()
+    rows: Counter[str] = Counter()
+    edits: list[Edit] = []
+    learned = 0
+    for side, example in view.rows():
+        asked = [text for message in example.context for text in _of(message.content, secret)]
+        answered = [text for answer in example.answers for text in _of(answer.text, secret)]
+        values = list(dict.fromkeys([*answered, *asked]))
+        if not values:
+            continue
+        learned += bool(answered)
+        kinds.update(kind for kind, _ in values)
+        rows.update({kind for kind, _ in values})
+        hits.append((len(values), Hit.of(example, side, _evidence(values, bool(answered)))))
+        if secret and not answered:
+            edits.append(Edit(example.id, "text", "mask_pii"))
+    if hits:
+        yield _finding(view, secret, hits, kinds, rows, edits, learned)
+
+
+def _of(text: str, secret: bool) -> list[tuple[str, str]]:
+    """The kinds and values in a text."""
+    return [
+        (one.kind, text[one.start : one.end])
+        for one in find(text, secret)
+        if KINDS[one.kind].secret == secret
+    ]
+
+
+def _evidence(values: list[tuple[str, str]], answered: bool) -> str:
+    named = [f"{KINDS[kind].one} {shown(kind, value)}" for kind, value in values[:_SHOWN]]
+    more = f" and {len(values) - _SHOWN} more" if len(values) > _SHOWN else ""
+    return ", ".join(named) + more + (" (in the answer)" if answered else "")
+
+
+def _finding(
+    view: View,
+    secret: bool,
+    hits: list[tuple[int, Hit]],
+    kinds: Counter[str],
+    rows: Counter[str],
+    edits: list[Edit],
+    learned: int,
+) -> Finding:
+    total = sum(map(len, view.sides.values()))
+    counts = [f"{count:,} {KINDS[kind].one if count == 1 else KINDS[kind].many}" for kind, count in
+              kinds.most_common()]  # fmt: skip
+    what = "keys, tokens or passwords" if secret else "what looks like personal data"
+    says = f"{len(hits):,} of {total:,} rows hold {what}: {', '.join(counts)}. A model can repeat them."
+    if learned:
+        says += f" In {learned:,} of the rows the answer has some: masked, it teaches to answer with a tag."
+    fix = "Look at the rows. `data.clean: [mask_pii]` replaces every such value by a tag such as [EMAIL]."
+    if secret:
+        fix = (
+            "Revoke what is real: it has left its place. `data.clean: [mask_pii]` replaces each by a tag; "
+            "--fix does so in the rows whose answer has none."
+        )
+    hits.sort(key=lambda item: -item[0])
+    return Finding(
+        "secrets" if secret else "personal-data",
+        "review",
+        says,
+        tuple(hit for _, hit in hits),
+        fix,
+        tuple(edits),
+        {"values": dict(sorted(kinds.items())), "rows": dict(sorted(rows.items())), "in_answers": learned},
+    )

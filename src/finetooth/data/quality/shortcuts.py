@@ -1,0 +1,230 @@
+"""Rules about what gives an answer away, so that a good score would not mean what it seems to."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
+
+from finetooth.data.examples import normalise
+from finetooth.data.quality.findings import Finding, Hit, View, question
+from finetooth.data.quality.labels import train_labels
+from finetooth.data.split import uniform
+from finetooth.types import Example
+
+FEWEST_ROWS = 50
+FOLDS = 5
+STEPS = 10  # of length: tenths of the rows
+WORTH_TELLING, STRONG = 0.5, 0.8  # of the way from guessing to always right, each label counting the same
+FIRST_WORD = 0.8  # of a label's rows start with one word,
+FIRST_WORD_ALONE = 0.95  # and so many of the rows that start with it have the label
+FEWEST_OF_LABEL = 10
+NAMED_IN_TEXT = 0.6
+SAMPLE = 1_000  # rows, in which a set shows whether it is worth looking through
+COPIED_WORDS = 4  # words of an answer, at least, for a copy of it to be no accident
+MOST_COPIED = 0.5
+ECHO = 0.8  # of the question's length: the answer is the question again
+FEW_ECHOES = 0.1
+
+
+def length_shortcut(view: View) -> Iterator[Finding]:
+    """`length-shortcut` (info; review from STRONG on): the length of the text tells the label.
+
+    The label of a row is guessed from the tenth of all lengths that its own is in, by what the other folds'
+    rows of that tenth have, each label counting the same. Its share of right guesses, averaged over the
+    labels, is set against guessing: 0 is as good as that, 1 always right.
+    """
+    counts = train_labels(view)
+    rows = [row for row in view.sides.get("train", ()) if counts[row.target] >= FEWEST_OF_LABEL]
+    labels = sorted({row.target for row in rows})
+    if len(rows) < FEWEST_ROWS or not 2 <= len(labels) <= 50:
+        return
+    lengths = [len(question(row)) for row in rows]
+    right = _guessed_by_length(rows, lengths, view.seed)
+    guess = 1 / len(labels)
+    score = sum(right[label] / counts[label] for label in labels) / len(labels)
+    skill = (score - guess) / (1 - guess)
+    if skill < WORTH_TELLING:
+        return
+    middle = {
+        label: sorted(length for length, row in zip(lengths, rows, strict=True) if row.target == label)[
+            counts[label] // 2
+        ]
+        for label in labels
+    }
+    order = sorted(labels, key=lambda label: (middle[label], label))
+    yield Finding(
+        "length-shortcut",
+        "review" if skill >= STRONG else "info",
+        f"The length of the text alone tells the label in {score:.0%} of the cases, each label counting the "
+        f"same (guessing: {guess:.0%}): {order[0]!r} has {middle[order[0]]} characters in the middle, "
+        f"{order[-1]!r} {middle[order[-1]]}. A model can score well without reading.",
+        fix="Check that new texts differ in the same way; if not, bring short and long rows of every label.",
+        facts={"score": score, "guessing": guess, "median_characters": middle},
+    )
+
+
+def _guessed_by_length(rows: Sequence[Example], lengths: Sequence[int], seed: int) -> Counter[str]:
+    """Rows of each label that are guessed right from their length."""
+    order = sorted(lengths)
+    edges = [order[len(order) * step // STEPS] for step in range(1, STEPS)]
+    bins = [sum(length >= edge for edge in edges) for length in lengths]
+    folds = [int(FOLDS * uniform(seed, row.id)) for row in rows]
+    total = Counter(row.target for row in rows)
+    seen: dict[int, Counter[str]] = defaultdict(Counter)
+    held: dict[tuple[int, int], Counter[str]] = defaultdict(Counter)
+    for row, at, fold in zip(rows, bins, folds, strict=True):
+        seen[at][row.target] += 1
+        held[fold, at][row.target] += 1
+    right: Counter[str] = Counter()
+    for (_, at), inside in held.items():
+        others = seen[at] - inside
+        if others:
+            guess = min(others, key=lambda label: (-others[label] / total[label], label))
+            right[guess] += inside[guess]
+    return right
+
+
+def first_token_shortcut(view: View) -> Iterator[Finding]:
+    """`first-token-shortcut` (review): nearly all rows of a label, and they alone, start with one word."""
+    counts = train_labels(view)
+    train = view.sides.get("train", ())
+    if len(counts) < 2 or len(train) < FEWEST_ROWS:
+        return
+    firsts = [(question(row).split(None, 1) or [""])[0].casefold() for row in train]
+    starts = Counter(firsts)
+    pairs = Counter(zip(firsts, (row.target for row in train), strict=True))
+    found = {
+        (word, label): rows
+        for (word, label), rows in pairs.items()
+        if counts[label] >= FEWEST_OF_LABEL
+        and rows >= FIRST_WORD * counts[label]
+        and rows >= FIRST_WORD_ALONE * starts[word]
+        and counts[label] <= FIRST_WORD * len(train)
+    }
+    if not found:
+        return
+    order = sorted(found, key=lambda pair: (-found[pair], pair))
+    told = ", ".join(
+        f"{label!r} by {word!r} ({found[word, label]} of {counts[label]} rows)" for word, label in order[:5]
+    )
+    more = f" and {len(order) - 5} more" if len(order) > 5 else ""
+    yield Finding(
+        "first-token-shortcut",
+        "review",
+        f"The first word of the text gives a label away: {told}{more}. A model can learn that word and "
+        "nothing else.",
+        hits=tuple(
+            Hit.of(row, "train", f"starts with {first!r}, as nearly all rows of {row.target!r} do")
+            for row, first in zip(train, firsts, strict=True)
+            if (first, row.target) in found
+        ),
+        fix="If new texts will not start like this, take the word out of all rows.",
+        facts={
+            "words": [{"word": word, "label": label, "rows": found[word, label]} for word, label in order]
+        },
+    )
+
+
+def label_in_text(view: View) -> Iterator[Finding]:
+    """`label-in-text` (review): most texts name their own label and no other, as `category: billing` does."""
+    counts = train_labels(view)
+    train = view.sides.get("train", ())
+    names = {normalise(label): label for label in counts if len(normalise(label)) >= 3}
+    if len(counts) < 2 or len(names) < len(counts) or len(train) < FEWEST_ROWS:
+        return
+    longest = sorted(map(re.escape, names), key=lambda name: (-len(name), name))
+    anywhere = re.compile(rf"(?<!\w)(?:{'|'.join(longest)})(?!\w)")
+
+    def naming(rows: Sequence[Example]) -> list[Example]:
+        found = ({names[name] for name in anywhere.findall(normalise(question(row)))} for row in rows)
+        return [row for row, labels in zip(rows, found, strict=True) if labels == {row.target}]
+
+    some = train[:: 1 + len(train) // SAMPLE]
+    if len(naming(some)) < NAMED_IN_TEXT / 2 * len(some):
+        return
+    hits = naming(train)
+    if len(hits) < NAMED_IN_TEXT * len(train):
+        return
+    yield Finding(
+        "label-in-text",
+        "review",
+        f"{len(hits)} of {len(train)} texts ({len(hits) / len(train):.0%}) name their own label and no other"
+        ". If texts will come without it, the score will not hold.",
+        hits=tuple(Hit.of(row, "train", f"the text has the word {row.target!r}") for row in hits),
+        fix="Take the label out of the text, unless new texts carry it too.",
+        facts={"rows": len(train), "naming": len(hits)},
+    )
+
+
+def copied_answer(view: View) -> Iterator[Finding]:
+    """`copied-answer`: answers that stand in the question.
+
+    review: the answer is the question again, in a few rows where the rest are not so (left unanswered), or in
+    most (there is nothing to learn). info: most answers are a passage of the question, as in extraction.
+    """
+    train = view.sides.get("train", ())
+    if view.labelled or view.format == "text" or len(train) < FEWEST_ROWS // 2:
+        return
+    long = copied = 0
+    echoes = []
+    for row in train:
+        asked, answer = normalise(question(row)), normalise(row.target)
+        if len(answer.split()) < COPIED_WORDS:
+            continue
+        long += 1
+        if not _stands_in(answer, asked):
+            continue
+        copied += 1
+        if len(answer) >= ECHO * len(asked):
+            echoes.append(row)
+    if long < FEWEST_ROWS // 2:
+        return
+    if echoes:
+        yield _echoed(echoes, long)
+    if copied - len(echoes) >= MOST_COPIED * long:
+        yield Finding(
+            "copied-answer",
+            "info",
+            f"In {copied} of the {long} training rows with an answer of {COPIED_WORDS} words or more, the "
+            "answer stands in the question word for word. That is right for taking passages out of a text; "
+            "for any other task the model would learn to copy.",
+            fix="For extraction, nothing: the graders exact and f1 tell whether the passage is right.",
+            facts={"copied": copied, "rows": long},
+        )
+
+
+def _echoed(echoes: Sequence[Example], rows: int) -> Finding:
+    few = len(echoes) <= FEW_ECHOES * rows
+    return Finding(
+        "copied-answer",
+        "review",
+        f"In {len(echoes)} of {rows} training rows the answer is the question again, nearly word for word. "
+        + (
+            "The other rows are not like that: either nothing was to change, or these were never answered."
+            if few
+            else "The model would learn to repeat what it is told."
+        ),
+        hits=tuple(
+            Hit.of(row, "train", f"{len(row.target)} characters, of {len(question(row))} asked")
+            for row in echoes
+        ),
+        fix="Look at the rows; write the answers, or take the rows out.",
+        facts={"echoes": len(echoes), "rows": rows},
+    )
+
+
+def _stands_in(answer: str, asked: str) -> bool:
+    """Whether an answer is in the question word for word, or nine tenths of its groups of three words are."""
+    if answer in asked:
+        return True
+    words, said = answer.split(), asked.split()
+    known = set(said)
+    if len(words) < 2 * COPIED_WORDS or sum(word in known for word in words) < 0.9 * len(words):
+        return False
+    own = _triples(words)
+    return len(own & _triples(said)) >= 0.9 * len(own)
+
+
+def _triples(words: Sequence[str]) -> set[tuple[str, ...]]:
+    return set(zip(words, words[1:], words[2:], strict=False))

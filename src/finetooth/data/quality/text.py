@@ -1,0 +1,281 @@
+"""What is wrong with the text of single rows: its encoding, invisible characters, HTML, and saying nothing.
+
+Roles out of order are not looked for here: rows that have them are set aside when they are read.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from finetooth.data.quality.findings import Edit, Finding, Hit, Severity, View, question
+from finetooth.data.quality.mend import NAMES, fix_encoding, has_tags, invisible, strip_html
+from finetooth.data.quality.private import mask
+from finetooth.types import Example
+
+COMMON = 0.02  # share of rows from which an answer such as "none" is one of the task's answers
+MOST = 0.5  # share of rows from which HTML is what the task is about
+_AROUND = 30  # characters shown on either side of what is wrong
+PLACEHOLDERS = {
+    *("n/a", "na", "#n/a", "none", "null", "nil", "nan", "todo", "to do", "tbd", "tbc", "fixme", "xxx"),
+    *(
+        "not available",
+        "no answer",
+        "no input",
+        "noinput",
+        "<noinput>",
+        "<none>",
+        "placeholder",
+        "lorem ipsum",
+    ),
+    *("undefined", "empty", "(empty)", "<empty>", "(none)", "[deleted]", "[removed]", "missing"),
+}
+# Signs that say nothing however many there are; brackets and operators may be an answer, ":)" a message.
+_NOTHING = re.compile(r"[\s.,…·•\-–—_?!*#~/\\|'\"`“”‘’]*")
+_ABOUT_HTML = re.compile(
+    r"\b(?:x?html5?|css|xml|xpath|markup|markdown|tags?|entit(?:y|ies)|javascript|jsx?|dom|react|vue|php|"
+    r"web ?pages?|browser|hyperlinks?|snippet|code|element|selector|bootstrap|template)\b",
+    re.IGNORECASE,
+)
+_DOCUMENT = re.compile(r"\s*(?:```|<!doctype|<html\b|<\?xml|<svg\b)", re.IGNORECASE)
+
+
+def texts(example: Example) -> list[str]:
+    """Every text of an example: its messages, then its answers."""
+    return [*(message.content for message in example.context), *(answer.text for answer in example.answers)]
+
+
+def _total(view: View) -> int:
+    return sum(map(len, view.sides.values()))
+
+
+def encoding(view: View) -> Iterator[Finding]:
+    """Rule `encoding` (review): characters that were lost (U+FFFD), or that show bytes of UTF-8."""
+    lost: list[Hit] = []
+    mended: list[Hit] = []
+    edits: list[Edit] = []
+    for side, example in view.rows():
+        parts = [text for text in texts(example) if not text.isascii()]
+        wrong = next((text for text in parts if fix_encoding(text) != text), "")
+        gone = next((text for text in parts if "\ufffd" in text), "")
+        if wrong:
+            mended.append(Hit.of(example, side, _before_and_after(wrong)))
+            edits.append(Edit(example.id, "text", "fix_encoding"))
+        elif gone:
+            lost.append(Hit.of(example, side, _around(gone, gone.index("\ufffd"))))
+    if not lost and not mended:
+        return
+    says, fix = [], []
+    if mended:
+        says.append(
+            f"{len(mended):,} of {_total(view):,} rows have broken characters, such as Ã© in place of é or "
+            "an unseen one in place of ’: the file was once read in the wrong encoding."
+        )
+        fix.append("`data.clean: [fix_encoding]` or --fix mends those that show the wrong characters.")
+    if lost:
+        says.append(
+            f"{len(lost):,} of {_total(view):,} rows have characters that were lost, shown as \ufffd: "
+            "they were replaced when the file was made."
+        )
+        fix.append("What was lost can only come from the source: export it again as UTF-8.")
+    facts = {"mendable": len(mended), "lost": len(lost)}
+    yield Finding("encoding", "review", " ".join(says), (*mended, *lost), " ".join(fix), tuple(edits), facts)
+
+
+def _around(text: str, at: int) -> str:
+    """The text around a place, personal data masked, on one line."""
+    start = max(0, at - 200)  # a value that must be masked is found whole, then the part to show is cut
+    masked = mask(text[start : at + 200])
+    place = len(mask(text[start:at]))
+    left, right = max(0, place - _AROUND), place + _AROUND
+    shown = ("…" if start or left else "") + masked[left:right]
+    shown = "".join(
+        repr(char)[1:-1] if unicodedata.category(char) == "Cc" and char not in "\t\n\r" else char
+        for char in shown
+    )
+    return " ".join(shown.split()) + ("…" if right < len(masked) or at + 200 < len(text) else "")
+
+
+def _before_and_after(text: str) -> str:
+    """The first place that fix_encoding changes, and what it makes of it."""
+    fixed = fix_encoding(text)
+    at = next((k for k, (a, b) in enumerate(zip(text, fixed, strict=False)) if a != b), len(fixed))
+    return f"{_around(text, at)} -> {_around(fixed, at)}"
+
+
+def control_characters(view: View) -> Iterator[Finding]:
+    """Rule `control-characters` (review; info for spaces of no width alone): what nobody sees."""
+    counts: Counter[str] = Counter()
+    hits: list[tuple[int, Hit]] = []
+    edits: list[Edit] = []
+    for side, example in view.rows():
+        found = Counter("".join(map(invisible, texts(example))))
+        if found:
+            counts.update(found.keys())
+            named = ", ".join(f"{_named(char)} x {times}" for char, times in found.most_common())
+            hits.append((found.total(), Hit.of(example, side, named)))
+            edits.append(Edit(example.id, "text", "normalise_space"))
+    if not hits:
+        return
+    hits.sort(key=lambda item: -item[0])
+    listed = ", ".join(f"{_named(char)} in {rows:,}" for char, rows in counts.most_common(5))
+    harmless = all(unicodedata.category(char) == "Cf" and char not in "\u202d\u202e" for char in counts)
+    yield Finding(
+        "control-characters",
+        "info" if harmless else "review",
+        f"{len(hits):,} of {_total(view):,} rows hold characters that only the model sees: {listed}.",
+        tuple(hit for _, hit in hits),
+        "`data.clean: [normalise_space]` or --fix takes them out.",
+        tuple(edits),
+        {"rows": {_named(char): rows for char, rows in counts.most_common()}},
+    )
+
+
+def _named(char: str) -> str:
+    return f"U+{ord(char):04X}" + (f" ({NAMES[char]})" if char in NAMES else "")
+
+
+@dataclass(frozen=True, slots=True)
+class _Marked:
+    side: str
+    example: Example
+    evidence: str
+    asked: bool
+    answered: bool
+    tags: tuple[bool, bool]  # in the questions and in the answers, not only entities
+
+
+def html(view: View) -> Iterator[Finding]:
+    """Rule `html`: tags and entities left over (review); info where most questions or answers have tags.
+
+    Rows that speak of HTML or code, and texts that are whole documents, are left alone.
+    """
+    found = list(_marked(view))
+    total = _total(view)
+    asked, answered = sum(row.asked for row in found), sum(row.answered for row in found)
+    tagged = [sum(row.tags[part] for row in found) for part in (0, 1)]
+    usual = [count > MOST * total for count in tagged]
+    left = [row for row in found if (row.asked and not usual[0]) or (row.answered and not usual[1])]
+    if any(usual):
+        part, count = ("answers", tagged[1]) if usual[1] else ("questions", tagged[0])
+        yield Finding(
+            "html",
+            "info",
+            f"{count:,} of {total:,} rows have HTML tags in their {part}: it seems to be part of the task.",
+            tuple(Hit.of(row.example, row.side, row.evidence) for row in found),
+            "Nothing, if the HTML is meant. `data.clean: [strip_html]` takes it out.",
+            facts={"questions": asked, "answers": answered},
+        )
+    elif left:
+        yield Finding(
+            "html",
+            "review",
+            f"{len(left):,} of {total:,} rows have HTML left over, such as tags or &amp; in place of &. The "
+            "model would learn to read it, and where it is in answers to write it.",
+            tuple(Hit.of(row.example, row.side, row.evidence) for row in left),
+            "`data.clean: [strip_html]` or --fix makes plain text of it.",
+            tuple(Edit(row.example.id, "text", "strip_html") for row in left),
+            {"questions": asked, "answers": answered},
+        )
+
+
+def _marked(view: View) -> Iterator[_Marked]:
+    for side, example in view.rows():
+        asked = [message.content for message in example.context if _has_html(message.content)]
+        answered = [answer.text for answer in example.answers if _has_html(answer.text)]
+        parts = [*asked, *answered]
+        if parts and not any(_ABOUT_HTML.search(strip_html(text)) for text in texts(example)):
+            first = parts[0]
+            at = next(
+                (k for k, (a, b) in enumerate(zip(first, strip_html(first), strict=False)) if a != b),
+                len(first) - _AROUND,
+            )
+            tags = any(map(has_tags, asked)), any(map(has_tags, answered))
+            yield _Marked(side, example, _around(first, max(0, at)), bool(asked), bool(answered), tags)
+
+
+def _has_html(text: str) -> bool:
+    return ("<" in text or "&" in text) and not _DOCUMENT.match(text) and strip_html(text) != text
+
+
+def says_nothing(text: str) -> bool:
+    """Whether a text is empty, only punctuation, or a placeholder such as n/a or TODO."""
+    if len(text) > 200:
+        return _NOTHING.fullmatch(text) is not None
+    return _NOTHING.fullmatch(text) is not None or text.strip().strip(".!:").casefold() in PLACEHOLDERS
+
+
+def empty_answers(examples: Sequence[Example]) -> dict[str, str]:
+    """Ids of rows that have an answer which says nothing, and that answer.
+
+    Not where it is a label, nor where more than COMMON of all rows have it: then it is one of the answers.
+    """
+    found = [
+        (example.id, answer.text.strip())
+        for example in examples
+        if "label" not in example.tags
+        for answer in example.answers
+        if says_nothing(answer.text) and not answer.more.get("tool_calls")
+    ]
+    return _rare(found, len(examples))
+
+
+def empty_questions(examples: Sequence[Example]) -> dict[str, str]:
+    """The same of questions, all messages but the system's together. Plain text has no question."""
+    found = [
+        (example.id, asked.strip())
+        for example in examples
+        if example.context and says_nothing(asked := question(example))
+    ]
+    return _rare(found, len(examples))
+
+
+def _rare(found: Sequence[tuple[str, str]], total: int) -> dict[str, str]:
+    counts = Counter(text.casefold() for _, text in found)
+    most = max(2, COMMON * total)
+    return {id: text for id, text in found if not text or counts[text.casefold()] <= most}
+
+
+def empty_answer(view: View) -> Iterator[Finding]:
+    """Rule `empty-answer` (review): answers that are empty, only punctuation, or a rare placeholder."""
+    yield from _empty(
+        view, "empty-answer", "answer", empty_answers([row for _, row in view.rows()]), "review"
+    )
+
+
+def trivial_question(view: View) -> Iterator[Finding]:
+    """Rule `trivial-question` (review): the same of questions; info where a system message says more."""
+    found = empty_questions([row for _, row in view.rows()])
+    told = {
+        row.id for _, row in view.rows() if any(message.role == "system" for message in row.context)
+    } & set(found)
+    severity: Severity = "info" if len(told) == len(found) else "review"
+    yield from _empty(view, "trivial-question", "question", found, severity, told)
+
+
+def _empty(
+    view: View,
+    rule: str,
+    part: str,
+    found: dict[str, str],
+    severity: Severity,
+    kept: set[str] | frozenset[str] = frozenset(),
+) -> Iterator[Finding]:
+    if not found:
+        return
+    rows = [(side, row) for side, row in view.rows() if row.id in found]
+    counts = Counter(f"'{text}'" if text else "nothing at all" for text in found.values())
+    listed = ", ".join(f"{text} ({times:,})" for text, times in counts.most_common(5))
+    yield Finding(
+        rule,
+        severity,
+        f"{len(rows):,} of {_total(view):,} rows have {'an' if part == 'answer' else 'a'} {part} that says "
+        f"nothing: {listed}.",
+        tuple(Hit.of(row, side, f"the {part} is {found[row.id]!r}") for side, row in rows),
+        "Fill them in, or drop them with `data.clean: [drop_empty]` or --fix.",
+        tuple(Edit(row.id, "drop") for _, row in rows if row.id not in kept),
+        {"texts": dict(counts.most_common(20))},
+    )

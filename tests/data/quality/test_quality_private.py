@@ -1,0 +1,138 @@
+"""Personal data and secrets: planted ones are found (B4), look-alikes are not, and none is shown."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from private_values import AROUND, KINDS, harmless, secret
+
+from finetooth.config import DataConfig
+from finetooth.data.quality.findings import Finding, View
+from finetooth.data.quality.patterns import find, is_card, is_iban
+from finetooth.data.quality.private import mask, personal_data, secrets, shown, veil
+from finetooth.types import Answer, Example, Message
+
+CHECKSUMMED = ("iban", "card")
+SECRETS = {"key", "jwt", "pem", "password"}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_planted_values_are_found(kind: str) -> None:
+    draw = random.Random(7)
+    found = 0
+    for _ in range(500):
+        text = draw.choice(AROUND).format(KINDS[kind](draw))
+        found += any(one.kind in SECRETS if kind == "secret" else one.kind == kind for one in find(text))
+    assert found >= (0.95 if kind in CHECKSUMMED else 0.90) * 500
+
+
+def test_what_only_looks_like_personal_data_is_left_alone() -> None:
+    draw = random.Random(11)
+    alarms = []
+    for _ in range(3000):
+        text = draw.choice(AROUND).format(harmless(draw))
+        alarms += [(one.kind, text[one.start : one.end], text) for one in find(text)]
+    assert len(alarms) <= 0.005 * 3000, alarms[:20]
+
+
+@pytest.mark.data
+def test_phone_numbers_that_people_marked_are_found() -> None:
+    folder = Path(os.environ.get("FINETOOTH_DATA") or Path(__file__).parents[4] / "shared" / "data")
+    marked = [
+        (turn["utterance"], slot["start"], slot["exclusive_end"])
+        for path in sorted((folder / "sgd_sample").rglob("dialogues*.json"))
+        for dialogue in json.loads(path.read_text(encoding="utf-8"))
+        for turn in dialogue["turns"]
+        for frame in turn["frames"]
+        for slot in frame["slots"]
+        if slot["slot"] == "phone_number"
+    ]
+    assert len(marked) == 160
+    missed = [
+        text[start:end]
+        for text, start, end in marked
+        if ("phone", start, end) not in [(one.kind, one.start, one.end) for one in find(text)]
+    ]
+    assert not missed
+
+
+@pytest.mark.parametrize(
+    ("text", "masked"),
+    [
+        ("Mail ann@mail.org, or call 555-0134.", "Mail [EMAIL], or call [PHONE]."),
+        (
+            "IBAN DE89 3704 0044 0532 0130 00 and card 4111 1111 1111 1111 12/26",
+            "IBAN [IBAN] and card [CARD] 12/26",
+        ),
+        ("redis://:s3cr3t@host/0 from 81.2.69.142", "redis://:[PASSWORD]@host/0 from [IP]"),
+        ("-----BEGIN PRIVATE KEY-----\nMIIB\n-----BEGIN PRIVATE KEY-----\nMI", "[PRIVATE_KEY]" * 2),
+        ("born 12.03.1985, SSN 219-09-9999", "born [BIRTH_DATE], SSN [SSN]"),
+        ("IBAN DE89 3704 0044 0532 0130 01", "IBAN DE89 3704 0044 0532 0130 01"),
+        ("card 4111 1111 1111 1112", "card 4111 1111 1111 1112"),
+        ("+49 30 901820, +44 7700 900123 2021-05-06", "[PHONE], [PHONE] 2021-05-06"),
+    ],
+)
+def test_masking(text: str, masked: str) -> None:
+    assert mask(text) == masked
+
+
+def test_checksums() -> None:
+    assert is_iban("GB82WEST12345698765432") and not is_iban("GB28WEST12345698765432")
+    assert is_card("378282246310005") and not is_card("378282246310006") and not is_card("0" * 16)
+
+
+def rows(count: int, planted: Callable[[random.Random], str], in_answer: bool) -> list[Example]:
+    draw = random.Random(3)
+    made = []
+    for number in range(count):
+        value = planted(draw)
+        question = Message(
+            "user", f"Take the address out: write to {value} by noon." if number % 2 else "Hello"
+        )
+        answer = Answer(value if in_answer and number % 2 else "Done.")
+        made.append(Example(f"r{number}", (question,), (answer,), {"file": "a.jsonl", "line": number + 1}))
+    return made
+
+
+def of(examples: list[Example]) -> View:
+    return View({"train": examples}, "qa", DataConfig(train="a.jsonl"))
+
+
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "secret"])
+def test_no_finding_holds_a_value(kind: str) -> None:
+    examples = rows(60, KINDS[kind], in_answer=True)
+    (finding,) = personal_data(of(examples))
+    assert finding.severity == "review" and len(finding.hits) >= 27
+    assert finding.facts["in_answers"] == len(finding.hits)
+    said = json.dumps(finding.to_json(), ensure_ascii=False)
+    values = [
+        message.content[33:-9] for row in examples for message in row.context if len(message.content) > 9
+    ]
+    assert not [value for value in values if value and value in said]
+    assert "in the answer" in finding.hits[0].evidence and not finding.edits
+
+
+def test_secrets_are_found_apart_and_masked_where_the_answer_has_none() -> None:
+    examples = rows(40, secret, in_answer=False)
+    found: list[Finding] = [*personal_data(of(examples)), *secrets(of(examples))]
+    assert [finding.rule for finding in found] == ["secrets"]
+    assert {edit.id for edit in found[0].edits} == {f"r{number}" for number in range(1, 40, 2)}
+    assert {edit.operation for edit in found[0].edits} == {"mask_pii"}
+    assert "postgres://admin:" not in json.dumps(found[0].to_json())
+
+
+def test_rows_without_any_give_no_finding() -> None:
+    draw = random.Random(5)
+    examples = rows(200, lambda _: draw.choice(["nobody", "jo@example.com", "room 12"]), in_answer=True)
+    assert not [*personal_data(of(examples)), *secrets(of(examples))]
+
+
+def test_what_is_shown_of_a_value_is_not_the_value() -> None:
+    assert shown("email", "john.smith@mail.org") == "j***@***.org"
+    assert shown("phone", "+49 30 1234567") == "+4***67"
+    assert veil("Ask john.smith@mail.org or AKIA" + "A1B2" * 4) == "Ask j***@***.org or AKIA***"
