@@ -65,7 +65,8 @@ def _row_mean(signals: Signals) -> tuple[Tensor, dict[str, Tensor]]:
 def _average_of_averages(signals: Signals) -> tuple[Tensor, dict[str, Tensor]]:
     """The planted bug: each micro-tree takes its own mean."""
     loss_M, _ = supervised.loss(signals)
-    return loss_M / signals.weight_M.sum(), {}
+    zero_R = torch.zeros(int(signals.row_M.max()) + 1, dtype=loss_M.dtype)
+    return zero_R.index_add(0, signals.row_M, loss_M) / signals.weight_M.sum(), {}
 
 
 @pytest.fixture(scope="module", params=[("llama", "lora"), ("gpt2", "none"), ("gpt-neo", "none")])

@@ -21,17 +21,8 @@ CODE = sorted(path for folder in ("src", "tests", "tools", "benchmarks", "recipe
 # Import only to the left. Layers in one group are free among themselves.
 LAYERS = [
     {
-        "types",
-        "errors",
-        "foreign",
-        "values",
-        "plainly",
-        "cleaning",
-        "preference_keys",
-        "reward_keys",
-        "config",
-        "taskfile",
-        "rundir",
+        *("types", "errors", "foreign", "values", "plainly", "cleaning", "preference_keys", "reward_keys"),
+        *("config", "taskfile", "rundir"),
     },
     {"tree"},
     {"data"},

@@ -165,3 +165,24 @@ def test_few_validation_rows_choose_by_loss() -> None:
     for count, chosen in ((10, "loss"), (29, "loss"), (30, "score")):
         known = facts(sample=rows, validation_rows=count, ungraded="")
         assert resolve(TrainConfig(validate_every=100), known).config.select == chosen
+
+
+@pytest.mark.parametrize(
+    ("method", "share", "beta"),
+    [
+        ("sft", 1, None),
+        ("dpo", 5, 0.1),
+        ("kto", 5, 0.1),
+        ("simpo", 1, 2.0),
+        ("orpo", 1, 0.1),
+        ("reward_model", 1, None),
+    ],
+)
+def test_what_is_relative_to_its_start_moves_slowly_from_it(
+    method: str, share: float, beta: float | None
+) -> None:
+    usual = float(resolve(TrainConfig(), SMALL).config.learning_rate)
+    found = resolve(TrainConfig.model_validate({"method": method}), SMALL)
+    assert float(found.config.learning_rate) == pytest.approx(usual / share, rel=0.05)
+    assert found.config.beta == beta
+    assert float(found.config.epochs) == (10.0 if method == "sft" else 3.0)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,7 @@ from training_for_tests import fit, load
 
 from finetooth.errors import Interrupted, TrainError
 from finetooth.training import preferences, reference
+from finetooth.training.objectives import Loss, Signals
 from finetooth.training.reference import require_start, with_reference
 from finetooth.training.step import evaluate_rows
 
@@ -149,3 +152,33 @@ def test_a_run_that_was_stopped_ends_with_the_same_weights(
         for log in logs
     ]
     assert kept[0] == kept[1]
+
+
+def _swapped_in_the_log(signals: Signals, **given: Any) -> Loss:
+    """The planted bug: chosen and rejected change places on their way into the metrics."""
+    loss_U, said = preferences.logistic(signals, **given)
+    return loss_U, {**said, "accuracy": 1 - said["accuracy"]}
+
+
+def _both_fall(signals: Signals, **given: Any) -> Loss:
+    """Chosen answers are unlearned along with rejected ones."""
+    loss_U, said = preferences.logistic(signals, **given)
+    return loss_U + preferences._pair(signals, preferences._sum(signals, signals.logp_M))[0], said
+
+
+@pytest.mark.parametrize(
+    ("name", "planted"),
+    [("inverted", _swapped_in_the_log), ("chosen-falls", _both_fall), ("", preferences.logistic)],
+)
+def test_silent_trouble_with_pairs_is_found(models: Path, tmp_path: Path, name: str, planted: Any) -> None:
+    model = load(models)
+    chosen = config("dpo", learning_rate=0.003, batch_size=4, epochs=20, validate_every=100, beta=0.1)
+    rows = taken(model, tmp_path, chosen, pairs(8))[0]
+    sound = preferences.objective(chosen)
+    assert isinstance(sound.loss, partial)
+    objective = replace(sound, loss=partial(planted, **sound.loss.keywords))
+    fit(model, tmp_path, chosen, rows, [], objective=objective)
+    file = tmp_path / "train" / "findings.jsonl"
+    found = [json.loads(line)["name"] for line in file.read_text().splitlines()] if file.exists() else []
+    silent = {"inverted", "chosen-falls"} & set(found)
+    assert name in silent if name else not silent

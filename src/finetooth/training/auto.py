@@ -21,8 +21,8 @@ LORA_OVER_FULL = (
     10.0  # "LoRA without regret" (Thinking Machines 2025): the best rate is about 10x that of full
 )
 SFT_OVER_PREFERENCE = 5.0
-AS_SFT = ("orpo", "reward_model")  # what these learn is far from where they start: an answer, a new layer
-REWARD_SLOWER = 5  # rewards are noisier than answers to imitate (docs/log.md: the string example)
+AS_SFT = ("orpo", "simpo", "reward_model")  # nothing is relative to their start
+REWARD_SLOWER = 5  # rewards are noisier than answers to imitate
 FEWEST_GRADED = 30  # as for a verdict: fewer answers cannot tell weights apart
 FEW_STEPS = 100  # fewer optimizer steps than this rarely teach a format and a task
 TOKENS_LOW, TOKENS_HIGH = 256, 16384

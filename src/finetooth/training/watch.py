@@ -1,4 +1,4 @@
-"""Trouble that shows in the curves, called by its name: spike, divergence, plateau, overfitting.
+"""Trouble that shows in the curves, by its name: spike, divergence, plateau, overfitting, chosen-falls.
 
 It knows numbers alone, and all it remembers is plain JSON, so that it goes on with a run.
 """
@@ -12,6 +12,11 @@ from typing import Any
 
 RECENT, FEWEST = 30, 10  # losses that a step is compared with, and how many that takes
 BLOCKS, FLAT_BLOCKS = 20, 6  # a run has 20 blocks of steps; 6 of them on one level are a plateau
+INVERTED, NEARLY_NONE, UNLIKELIER = (
+    0.2,
+    0.15,
+    0.7,
+)  # share of pairs; nats a token: a chosen token is half as likely
 MOST = 20  # findings of one name that are kept
 
 
@@ -39,7 +44,8 @@ class Watch:
 
     recent: the last losses. start: the median of the first ten. low: the lowest value that most of
     thirty losses were below. blocks: means of completed blocks. valid: (step, validation loss, mean training
-    loss since the one before).
+    loss since the one before). pairs: the last ten steps' (loss, accuracy, chosen_logp) of preference
+    tuning; first_pairs: their first means.
     """
 
     total: int
@@ -51,6 +57,8 @@ class Watch:
     since: list[float] = field(default_factory=lambda: [0.0, 0.0])
     valid: list[list[float]] = field(default_factory=list)
     said: dict[str, int] = field(default_factory=dict)
+    pairs: list[list[float]] = field(default_factory=list)
+    first_pairs: list[float] = field(default_factory=list)
 
     def state(self) -> dict[str, Any]:
         """What `Watch(**state)` goes on from."""
@@ -58,7 +66,8 @@ class Watch:
 
     def line(self, line: Mapping[str, Any], row_loss: Mapping[str, float]) -> list[Finding]:
         """A step's line of metrics.jsonl, and the loss of each of its rows by id."""
-        return self.step(line["step"], line["loss"], row_loss)
+        found = self.step(line["step"], line["loss"], row_loss)
+        return found + self.preference(line["step"], line["loss"], line)
 
     def step(self, step: int, loss: float, row_loss: Mapping[str, float]) -> list[Finding]:
         """A step's loss, and the loss of each of its rows by id."""
@@ -71,6 +80,33 @@ class Watch:
             self.blocks.append(sum(self.block) / len(self.block))
             self.block = []
             found.append(self._plateau(step))
+        return [finding for finding in found if finding is not None]
+
+    def preference(self, step: int, loss: float, metrics: Mapping[str, float]) -> list[Finding]:
+        """What a step says of its pairs; nothing where it says nothing."""
+        if not {"accuracy", "chosen_logp"} <= set(metrics):
+            return []
+        self.pairs = [*self.pairs[1 - FEWEST :], [loss, metrics["accuracy"], metrics["chosen_logp"]]]
+        if len(self.pairs) < FEWEST:
+            return []
+        means = [sum(values) / FEWEST for values in zip(*self.pairs, strict=True)]
+        if not self.first_pairs:
+            self.first_pairs = means
+        (now, right, likely), (start, right_start, likely_start) = means, self.first_pairs
+        found = []
+        if now < start and right < max(right_start - INVERTED, NEARLY_NONE) and "inverted" not in self.said:
+            text = (
+                f"the loss falls to {now:.3f}, and yet the chosen answer is preferred in {right:.0%} of the "
+                f"pairs, where it was in {right_start:.0%}. The two may be swapped: please report this"
+            )
+            found.append(self._found(step, "inverted", text))
+        if likely < likely_start - UNLIKELIER and "chosen-falls" not in self.said:
+            text = (
+                f"the log-probability of chosen answers has fallen to {likely:.2f} nats a token from "
+                f"{likely_start:.2f}: both answers are unlearned. A larger train.beta, a smaller "
+                "train.learning_rate or fewer train.epochs help, or train.method: orpo"
+            )
+            found.append(self._found(step, "chosen-falls", text))
         return [finding for finding in found if finding is not None]
 
     def validation(self, step: int, loss: float) -> list[Finding]:
