@@ -1,4 +1,4 @@
-"""string_check, text_similarity and multi: what they score, what is wrong and what is an error, and refusals."""
+"""string_check, text_similarity and multi: what they score, what is wrong, an error, or refused."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rollouts: what is sampled is what is trained, groups that say nothing are replaced, nothing is lost silently."""
+"""Rollouts: what is sampled is trained, groups that say nothing are replaced, nothing is lost."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from rollouts_for_tests import (
     fit_rewards,
     low_letters,
     prepared,
-    ready,
     questions,
+    ready,
     reward_settings,
     rollouts,
 )
