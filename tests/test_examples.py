@@ -19,7 +19,7 @@ from finetooth.evaluation import graders
 from finetooth.rundir import read_json, read_jsonl
 from finetooth.taskfile import load_task
 
-NAMES = ["message-to-json", "notes-to-summary", "sentiment", "support-triage"]
+NAMES = ["message-to-json", "notes-to-summary", "sentiment", "string-rules", "support-triage"]
 PARTS = {"support-triage": 12, "sentiment": 3}  # labels
 
 

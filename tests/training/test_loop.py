@@ -15,6 +15,7 @@ from training_for_tests import fit, load, rows, settings
 from finetooth.config import TrainConfig, build_task
 from finetooth.errors import ConfigError, Interrupted, TrainError
 from finetooth.preference_keys import PreferenceKeys
+from finetooth.reward_keys import RewardKeys
 from finetooth.training import checkpoint, loop
 from finetooth.training.step import evaluate_loss
 
@@ -139,6 +140,7 @@ CHANGES: dict[str, dict[str, object]] = {
 ELSEWHERE = {
     *("select", "sentinel", "checkpointing", "track"),  # what they change: commands/test_before_training
     *("method", *PreferenceKeys.model_fields),  # training/test_preferences
+    *RewardKeys.model_fields,  # training/test_rollout
 }
 
 

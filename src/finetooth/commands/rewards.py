@@ -5,41 +5,56 @@ fooled.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from finetooth.commands.setup import Setup, grader_names
+from finetooth.config import Task
+from finetooth.data.prepare import Prepared
 from finetooth.errors import GradeError
 from finetooth.evaluation import graders
-from finetooth.evaluation.written import as_written
+from finetooth.evaluation.written import Compared, as_it_is, as_written
 from finetooth.reward_keys import REWARDED
 from finetooth.training import rewards
 from finetooth.training.batch import Question
 from finetooth.training.rollout import Rollouts
 
+if TYPE_CHECKING:
+    from finetooth.commands.setup import Setup
 
-def rollouts(setup: Setup, console: Console) -> Rollouts | None:
-    """What takes the steps of this run; None for a method without rewards.
 
-    Raises GradeError when the reward cannot be used or, with train.reward_check on, when it can be fooled.
+def require_sound(task: Task, prepared: Prepared, console: Console) -> None:
+    """Stop before a run begins when its reward cannot be used or, with train.reward_check on, can be fooled.
+
+    Does nothing for a method without rewards. Raises GradeError.
     """
-    task, prepared = setup.task, setup.prepared
     if task.train.method not in REWARDED:
-        return None
+        return
     if prepared.format == "text":
         raise GradeError(f"Plain text has no questions to answer, as train.method {task.train.method} needs.")
-    kind = graders.kind(task.data.columns, prepared.format)
-    given = grader_names(task)[0] if task.train.reward is None else task.train.reward
-    reward = rewards.of(given, kind, Path.cwd(), as_written(setup.renderer))
-    wrong, doubts = rewards.faults(reward, prepared.train)
+    wrong, doubts = rewards.faults(_reward(task, prepared), prepared.train)
     if wrong and task.train.reward_check == "on":
         listed = "\n".join(f"  {fault}" for fault in wrong)
         raise GradeError(
             f"train.reward: training would learn to fool it, or could not reach it:\n{listed}\nMend it. "
-            "`--train.reward_check off`, with a new --out, trains all the same."
+            "`--train.reward_check off` trains all the same."
         )
     for fault in [*wrong, *doubts]:
         console.print(f"warning: train.reward: {fault}.", style="yellow", soft_wrap=True)
+
+
+def _reward(task: Task, prepared: Prepared, compared: Compared = as_it_is) -> rewards.Reward:
+    kind = graders.kind(task.data.columns, prepared.format)
+    given = graders.specs(task.evaluate.grader)[0] if task.train.reward is None else task.train.reward
+    return rewards.of(given, kind, Path.cwd(), compared)
+
+
+def rollouts(setup: Setup, console: Console) -> Rollouts | None:
+    """What takes the steps of this run; None for a method without rewards. Raises GradeError."""
+    task, prepared = setup.task, setup.prepared
+    if task.train.method not in REWARDED:
+        return None
+    reward = _reward(task, prepared, as_written(setup.renderer))
     usable = {row.id for row in setup.train_rows} | {row.id.rpartition("#")[0] for row in setup.train_rows}
     renderer, longest = setup.renderer, task.evaluate.max_tokens
     assert isinstance(longest, int), "the configuration is resolved"

@@ -13,6 +13,7 @@ import torch
 from rich.console import Console
 
 from finetooth.commands import check, follow, memory, workspace
+from finetooth.commands.rewards import require_sound
 from finetooth.config import Task
 from finetooth.data.examples import to_json
 from finetooth.data.overlong import Fitted, fit_rows, row_limit
@@ -66,6 +67,8 @@ def _set_up(task: Task, stored: Task | None, path: Path, console: Console, grade
         ledger.seal(path, time.time)
     if graded:
         _require_gradable(task, prepared, console)
+    if stored is None:
+        require_sound(task, prepared, console)
     for note in prepared.notes:
         console.print(f"data: {note}")
     model = loader(stored or task, path)((stored or task).model)

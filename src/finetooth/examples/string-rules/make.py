@@ -1,4 +1,4 @@
-"""Writes train.jsonl: random signs, a rule, and what the rule makes of them. `python make.py`."""
+"""Writes train.jsonl: a rule, random signs, and what the rule makes of them. `python make.py`."""
 
 import json
 import random
@@ -7,21 +7,21 @@ from pathlib import Path
 from reward import RULES
 
 ROWS = 1500
-LETTERS = "bcdfghjklmnpqrstvwxyz"
-SIZES = (3, 4)
+SIZES = (3, 4, 5)
+KINDS = ("aeiou", "bcdfghjklmnpqrstvwxyz", "123456789")
 
 
 def rows() -> list[dict[str, str]]:
-    """Different signs in every string: letters, among them a vowel and one that is none; or also a digit."""
+    """Different signs in every string, among them a vowel, another letter and a digit."""
     draw = random.Random("string rules")
     found: dict[str, str] = {}
     while len(found) < ROWS:
-        rule = draw.choice([*RULES])
-        kinds = ["aeiou", LETTERS, "123456789" if rule == "keep digits" else LETTERS + "aeiou"]
-        signs = [draw.choice(kind) for kind in (kinds * 2)[: draw.choice(SIZES)]]
+        rule, size = draw.choice([*RULES]), draw.choice(SIZES)
+        signs = [draw.choice(kind) for kind in (*KINDS, *draw.choices(KINDS, k=size - 3))]
         draw.shuffle(signs)
-        if len(set(signs)) == len(signs):
-            found[f"{rule}: {' '.join(signs)}"] = " ".join(RULES[rule](signs))
+        if len(set(signs)) == size:
+            answer = " ".join(RULES[rule](sign) for sign in signs)
+            found[f"{rule}: {' '.join(signs)}"] = " ".join(answer.split())
     return [{"input": question, "output": answer} for question, answer in found.items()]
 
 
