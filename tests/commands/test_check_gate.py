@@ -61,7 +61,7 @@ def test_a_block_is_1_until_its_rule_is_allowed(capsys: pytest.CaptureFixture[st
     assert [row["place"].partition(" ")[2] for row in leak["rows"]] == ["(test.jsonl, line 1)"]
     assert leak["severity"] == "block" and "(rows.jsonl, line 8)" in leak["rows"][0]["evidence"]
 
-    assert invoke(["check", "leak.yaml", "--out", "yes", "--allow", "leak", "--allow", "empty-answer"]) == 0
+    assert invoke(["check", "leak.yaml", "--out", "yes", "--allow", "leak", "--allow", "one-label"]) == 0
     shown = capsys.readouterr().out
     assert "allowed" in shown and "NO " not in shown
     assert read_json(Path("yes/data/check.json"))["allowed"] == ["leak"]  # the other found nothing
@@ -75,7 +75,7 @@ def test_a_block_is_1_until_its_rule_is_allowed(capsys: pytest.CaptureFixture[st
 def test_a_block_stops_before_any_training(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert invoke([verb, "leak.yaml", "--out", "out"]) == 2
     told = capsys.readouterr().err
-    assert "1 of 21 test rows repeat a row" in told and "(test.jsonl, line 1)" in told
+    assert "leak: 1 of 21 test rows repeat a row" in told and "(test.jsonl, line 1)" in told
     assert "To look closer: finetooth check TASK" in told and "out/data/report.html" in told
     written = sorted(str(path.relative_to("out")) for path in Path("out").rglob("*") if path.is_file())
     assert written == ["data/check.json", "data/findings.jsonl", "data/report.html"]
@@ -111,6 +111,16 @@ def test_fix_writes_a_new_file_and_a_patch(capsys: pytest.CaptureFixture[str]) -
     assert "is there already" in capsys.readouterr().err
     assert invoke(["check", str(fixed), "--fix", "--out", "again"]) == 0
     assert "Nothing was found that can safely be fixed." in capsys.readouterr().out
+
+
+def test_fix_says_which_rows_the_new_file_has_not(capsys: pytest.CaptureFixture[str]) -> None:
+    """A row that cannot be read is left out, and one that is too long is the user's to decide about."""
+    long = {"text": "long " * 3000, "label": "apple"}
+    lines("torn.jsonl", [*ROWS, ROWS[0], "{torn", long])
+    assert invoke(["check", "torn.jsonl", "--fix"]) == 1
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "(0 rows changed, 1 dropped, 1 left out that cannot be read), patch" in shown
+    assert list(read_jsonl(Path("runs/torn/data/fixed/torn.fixed.jsonl"))) == [*ROWS, long]
 
 
 def test_the_label_queue_has_as_many_rows_as_asked_for(capsys: pytest.CaptureFixture[str]) -> None:
@@ -163,6 +173,8 @@ def rows_of(count: int, broken: int) -> Callable[[], Path]:
         (None, ["--allow", "leek"], 2, "'leek' is no rule that blocks; did you mean leak?"),
         (None, ["--allow", "near-duplicate"], 2, "is no rule that blocks"),
         (None, ["--allow", "overlong"], 2, "cannot be allowed, as training would stop there; say"),
+        (None, ["--allow", "empty-answer"], 2, "is no rule that blocks"),
+        (None, ["--allow", "empty-side"], 2, "'empty-side' cannot be allowed"),
         (None, ["--data.rates", "who"], 2, "data.rates: no training row has 'who'"),
         (None, ["--label-queue", "0"], 2, "0 is not in the range"),
         (None, ["--out", "rows.jsonl"], 2, "rows.jsonl"),

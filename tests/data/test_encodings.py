@@ -20,9 +20,9 @@ def make(path: Path, content: bytes) -> Path:
 def test_bytes_of_another_encoding_say_how_to_name_it(tmp_path: Path) -> None:
     rows = "".join(f"café {k},{'ab'[k % 2]}\n" for k in range(90))
     path = make(tmp_path / "a.csv", f"text,label\n{rows}".encode("cp1252"))
-    (problem,) = assemble(build_task({"data": {"train": str(path)}})).problems
-    assert "data.encoding: cp1252" in problem
-    assert not assemble(build_task({"data": {"train": str(path), "encoding": "cp1252"}})).problems
+    (finding,) = assemble(build_task({"data": {"train": str(path)}})).findings
+    assert finding.rule == "broken-rows" and "data.encoding: cp1252" in finding.fix
+    assert not assemble(build_task({"data": {"train": str(path), "encoding": "cp1252"}})).findings
 
 
 def test_a_wrong_encoding_has_one_message(tmp_path: Path) -> None:

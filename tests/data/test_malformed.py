@@ -266,7 +266,8 @@ def test_files_of_different_formats_are_named(tmp_path: Path) -> None:
 
 def test_rows_of_different_formats_are_set_aside_and_stop_the_run(tmp_path: Path) -> None:
     path = make(tmp_path / "a.jsonl", GOOD * 60 + '{"question": "a", "answer": "b"}\n' * 40)
-    (problem,) = assemble(build_task({"data": {"train": str(path)}})).problems
+    found = assemble(build_task({"data": {"train": str(path)}})).findings
+    (problem,) = (finding.message() for finding in found if finding.rule == "broken-rows")
     assert "40 of 100 rows are broken" in problem and "a.jsonl, line 61: text is missing" in problem
 
 

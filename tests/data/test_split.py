@@ -105,6 +105,14 @@ def test_a_group_on_two_sides_is_a_leak_where_groups_are_asked_for() -> None:
     }
     assert len(leaks(sides, groups=True)) == 1
     assert not leaks(sides, groups=False)
+    sides["validation"] = [example("c", "three", group="g")]
+    sides["test"] += [example("d", "four", group="g"), example("e", "ONE", group="g"), example("f", "five")]
+    found = [(one, left.id, two, right.id) for one, left, two, right in leaks(sides, groups=True)]
+    assert found == [
+        ("train", "a", "validation", "c"),
+        *(("train", "a", "test", id) for id in "bde"),  # every row that is to be taken out, each once
+        *(("validation", "c", "test", id) for id in "bde"),
+    ]
 
 
 @pytest.mark.parametrize(

@@ -60,8 +60,8 @@ class CheckReport:
 
     @property
     def problems(self) -> list[str]:
-        """What a gate says no to, each a complete message."""
-        return [finding.message() for finding in stopping(self.findings, self.allowed)]
+        """What a gate says no to, each a complete message that begins with its rule, as --allow names it."""
+        return [f"{finding.rule}: {finding.message()}" for finding in stopping(self.findings, self.allowed)]
 
     @property
     def ok(self) -> bool:

@@ -48,7 +48,11 @@ def _written(report: CheckReport) -> Iterator[str]:
     if report.page is not None:
         yield f"Report: {report.page}"
     for one in report.fixed or []:
-        yield f"Fixed: {one.fixed} ({one.changed:,} rows changed, {one.dropped:,} dropped), patch {one.patch}"
+        left = f", {one.left_out:,} left out that cannot be read" if one.left_out else ""
+        yield (
+            f"Fixed: {one.fixed} ({one.changed:,} rows changed, {one.dropped:,} dropped{left}), "
+            f"patch {one.patch}"
+        )
     if report.fixed == []:
         yield "Nothing was found that can safely be fixed."
     if report.queue and report.page is not None:

@@ -62,24 +62,31 @@ def split(
 
 
 def leaks(sides: Mapping[str, Sequence[Example]], groups: bool) -> list[tuple[str, Example, str, Example]]:
-    """Pairs (side, example, side, example) with the same normalised context on two sides.
+    """(side, example, later side, example): every row of the later side whose normalised context is on the
+    other one too, each once, with the first that has it there.
 
     groups: examples of one group on two sides are leaks as well.
     """
-    first: dict[str, dict[str, Example]] = {side: {} for side in sides}
+    keys: dict[str, list[list[str]]] = {}
+    first: dict[str, dict[str, Example]] = {}
     for side, examples in sides.items():
-        for example in examples:
-            keys = [normalised_context(example)]
-            if groups and "group" in example.tags:
-                keys.append(f"group\0{example.tags['group']}")
-            for key in keys:
+        keys[side] = [_same(example, groups) for example in examples]
+        first[side] = {}
+        for example, own in zip(examples, keys[side], strict=True):
+            for key in own:
                 first[side].setdefault(key, example)
     return [
-        (one, first[one][key], other, example)
+        (one, first[one][shared], other, example)
         for one, other in combinations(sides, 2)
-        for key, example in first[other].items()
-        if key in first[one]
+        for example, own in zip(sides[other], keys[other], strict=True)
+        if (shared := next((key for key in own if key in first[one]), None)) is not None
     ]
+
+
+def _same(example: Example, groups: bool) -> list[str]:
+    """What a row shares with those that must be on its side: its context and, with groups, its group."""
+    group = [f"group\0{example.tags['group']}"] if groups and "group" in example.tags else []
+    return [normalised_context(example), *group]
 
 
 def label_notes(sides: Mapping[str, Sequence[Example]]) -> list[str]:

@@ -131,6 +131,7 @@ def test_a_spelling_of_another_label_is_found(meant: str, typed: str) -> None:
             ("a", "as"),
             ("C", "C++"),
             ("C#", "C"),
+            ("A", "A-"),
             ("1", "-1"),
             ("1.0", "10"),
         ),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 import re
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -189,3 +190,37 @@ def test_the_difference_is_what_lies_between() -> None:
     )
     assert difference("Read this: go home", "go home") == "only here: “Read this:”"
     assert difference("go  home.", "go home") == "differs in spaces and punctuation alone"
+
+
+def test_evidence_of_copies_and_conflicts_holds_no_half_of_a_value() -> None:
+    """A value where a text is cut, in the words that differ, and in an answer that is folded."""
+    key, card = "AKIA" + "A1B2" * 4, "4111 1111 1111 1111"
+    asked = ["Charge the card that I gave you: {} please", "Which of the two keys is it, old or new: {} then"]
+    rows = [
+        *(planted.row(f"d{k}", asked[0].format(card), "yes") for k in range(2)),
+        *(planted.row(f"k{k}", asked[1].format("this"), answer) for k, answer in enumerate((key, "none"))),
+        *(
+            planted.row(f"n{k}", f"{TEXTS[0]} {number}", "")
+            for k, number in enumerate((card, card[:-4] + "1129"))
+        ),
+    ]
+    said = [*duplicates(view([*CLEAN, *rows])), *conflicting_answers(view([*CLEAN, *rows]))]
+    told = " ".join(hit.evidence for finding in said for hit in finding.hits)
+    assert "41***11" in told and "AKIA***" in told and "4111" not in told
+    assert "a1b2" not in told.casefold()
+    assert "1111" not in difference(f"card {card}", "card 4242 4242 4242 4242")
+
+
+def test_the_row_of_a_conflict_says_its_own_answer() -> None:
+    rows = [planted.row(f"c{k}", "is it open", answer) for k, answer in enumerate(("Yes", "yes", "No"))]
+    (finding,) = conflicting_answers(view(rows))
+    assert finding.hits[0].evidence == "“No” to is it open (in all: “Yes” ×2, “No” ×1)"
+    assert [(hit.id, hit.other) for hit in finding.hits] == [("c2", "c0"), ("c0", "c2"), ("c1", "c2")]
+
+
+def test_one_question_in_all_rows_is_told_in_linear_time() -> None:
+    """A column that was lost: 20,000 rows ask the same, sorted by label; two rows of each would be 10^8."""
+    rows = [planted.row(f"r{k}", "", "ab"[k // 10_000]) for k in range(20_000)]
+    start = time.process_time()
+    (finding,) = conflicting_answers(view(rows))
+    assert len(finding.hits) == 20_000 and time.process_time() - start < 20

@@ -13,8 +13,9 @@ from private_values import AROUND, KINDS, harmless, secret
 
 from finetooth.config import DataConfig
 from finetooth.data.quality.findings import Finding, View
+from finetooth.data.quality.hidden import mask, shown, veil
 from finetooth.data.quality.patterns import find, is_card, is_iban
-from finetooth.data.quality.private import mask, personal_data, secrets, shown, veil
+from finetooth.data.quality.private import personal_data, secrets
 from finetooth.types import Answer, Example, Message
 
 CHECKSUMMED = ("iban", "card")
@@ -74,6 +75,7 @@ def test_phone_numbers_that_people_marked_are_found() -> None:
         ("born 12.03.1985, SSN 219-09-9999", "born [BIRTH_DATE], SSN [SSN]"),
         ("IBAN DE89 3704 0044 0532 0130 01", "IBAN DE89 3704 0044 0532 0130 01"),
         ("card 4111 1111 1111 1112", "card 4111 1111 1111 1112"),
+        ("icon@2x.png from git@github.com:a/b.git", "icon@2x.png from git@github.com:a/b.git"),
         ("+49 30 901820, +44 7700 900123 2021-05-06", "[PHONE], [PHONE] 2021-05-06"),
     ],
 )

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from finetooth.config import DataConfig
 from finetooth.data.examples import place
+from finetooth.data.quality.hidden import veil
 from finetooth.types import Example
 
 Severity = Literal["block", "review", "info"]
@@ -37,7 +38,8 @@ class Hit:
 
     @classmethod
     def of(cls, example: Example, side: str, evidence: str, other: str = "") -> Hit:
-        """A hit of an example; long evidence is cut with an ellipsis."""
+        """A hit of an example. Personal data is veiled before long evidence is cut: no half of it stays."""
+        evidence = veil(evidence)
         cut = evidence if len(evidence) <= EVIDENCE else evidence[: EVIDENCE - 1] + "…"
         return cls(example.id, place(example), side, cut, other)
 

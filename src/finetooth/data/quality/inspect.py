@@ -12,6 +12,7 @@ from dataclasses import replace
 from finetooth.data.quality.confident import label_errors
 from finetooth.data.quality.findings import SEVERITIES, Finding, Rule, View
 from finetooth.data.quality.groups import answer_rates
+from finetooth.data.quality.hidden import veil
 from finetooth.data.quality.labels import (
     answer_not_in_set,
     label_imbalance,
@@ -24,7 +25,7 @@ from finetooth.data.quality.labels import (
 from finetooth.data.quality.language import language_mix
 from finetooth.data.quality.leaks import leaks, possible_leaks
 from finetooth.data.quality.pairs import conflicting_answers, duplicates, near_duplicates
-from finetooth.data.quality.private import personal_data, secrets, veil
+from finetooth.data.quality.private import personal_data, secrets
 from finetooth.data.quality.shortcuts import (
     copied_answer,
     first_token_shortcut,
@@ -64,7 +65,7 @@ RULES: tuple[Rule, ...] = (
 )
 
 # What --allow may name: blocks that are a judgement. broken-rows is found while reading.
-BLOCKS = ("leak", "one-label", "labels-are-unique", "empty-answer", "broken-rows")
+BLOCKS = ("leak", "one-label", "labels-are-unique", "broken-rows")
 # Blocks that no word can lift, and what lifts them.
 HARD = {
     "empty-side": "every side needs a row",
@@ -107,5 +108,5 @@ def require_known(allowed: Sequence[str]) -> None:
             )
         if rule not in BLOCKS:
             near = difflib.get_close_matches(rule, BLOCKS, 1)
-            hint = f"did you mean {near[0]}?" if near else f"They are {', '.join(sorted(BLOCKS))}."
+            hint = f"did you mean {near[0]}?" if near else f"those are {', '.join(sorted(BLOCKS))}."
             raise ConfigError(f"data.allow: {rule!r} is no rule that blocks; {hint}")

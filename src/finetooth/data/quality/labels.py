@@ -224,7 +224,9 @@ def _bare(label: str) -> str:
     Signs and points stay where there are digits: -1 is not 1, and 1.0 is not 10.
     """
     folded = unicodedata.normalize("NFKC", label).casefold().strip()
-    kept = re.sub(r"\s+" if re.search(r"\d", folded) else r"[\s_\-./,;:!?'\"()\[\]]+", "", folded)
+    # A minus at the end is a grade: A- is not A.
+    signs = r"\s+" if re.search(r"\d", folded) else r"[\s_./,;:!?'\"()\[\]]+|-(?!$)"
+    kept = re.sub(signs, "", folded)
     return kept or folded
 
 

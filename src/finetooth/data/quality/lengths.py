@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from finetooth.config import DataConfig
-from finetooth.data.quality.findings import Edit, Finding
+from finetooth.data.quality.findings import Finding
 from finetooth.data.survey import Survey
 
 NAMED = 5  # tokens that a sentence names
@@ -71,6 +71,5 @@ def _overlong(config: DataConfig, tokens: Survey) -> Iterator[Finding]:
         )
     else:
         says = f"{count}. They hold {lost}."
-        edits = tuple(Edit(hit.id, "drop") for hit in tokens.overlong)
         fix = f"Set data.overlong: cut (shortens contexts from the left) or drop, {larger}."
-        yield Finding("overlong", "block", says, tuple(tokens.overlong), fix, edits, facts)
+        yield Finding("overlong", "block", says, tuple(tokens.overlong), fix, facts=facts)

@@ -11,6 +11,7 @@ from finetooth.data.examples import normalise, normalised_context
 from finetooth.data.quality.anchors import words_of
 from finetooth.data.quality.clusters import joined
 from finetooth.data.quality.findings import Edit, Finding, Hit, Severity, View, question
+from finetooth.data.quality.hidden import veil
 from finetooth.data.quality.near import Pair, pairs_of
 from finetooth.types import Example
 
@@ -89,8 +90,11 @@ def _worded_alike(one: str, other: str) -> bool:
 
 
 def difference(mine: str, theirs: str) -> str:
-    """Where two texts part, in words: what is between their common beginning and their common end."""
-    one, other = mine.split(), theirs.split()
+    """Where two texts part, in words: what is between their common beginning and their common end.
+
+    Personal data is veiled first, as the words that differ may be half of a number.
+    """
+    one, other = veil(mine).split(), veil(theirs).split()
     folded, against = [normalise(word) for word in one], [normalise(word) for word in other]
     least, start, end = min(len(one), len(other)), 0, 0
     while start < least and folded[start] == against[start]:
@@ -106,6 +110,10 @@ def _short(text: str) -> str:
     return text if len(text) <= 70 else f"{text[:45]} … {text[-20:]}"
 
 
+def _told(text: str) -> str:
+    return _short(" ".join(veil(text).split()))
+
+
 def duplicates(view: View) -> Iterator[Finding]:
     """`duplicate`: rows of one side with the same question and answers; review from MANY of a side."""
     hits: list[Hit] = []
@@ -116,7 +124,7 @@ def duplicates(view: View) -> Iterator[Finding]:
             answers = (f"{answer.role}\0{normalise(answer.text)}" for answer in example.answers)
             original = first.setdefault((normalised_context(example), *answers), example)
             if original is not example:
-                hits.append(Hit.of(example, side, f"again: {_short(question(example))}", original.id))
+                hits.append(Hit.of(example, side, f"again: {_told(question(example))}", original.id))
                 shares[side] = shares.get(side, 0) + 1
     if not hits:
         return
@@ -206,7 +214,7 @@ def _near(
 def _cluster_hits(rows: Sequence[Row]) -> Iterator[Hit]:
     """The rows of a cluster, each with what sets it apart from the first."""
     side, first = rows[0]
-    yield Hit.of(first, side, f"{len(rows)} rows like: {_short(question(first))}")
+    yield Hit.of(first, side, f"{len(rows)} rows like: {_told(question(first))}")
     for side, example in rows[1:]:
         yield Hit.of(example, side, difference(question(example), question(first)), first.id)
 
@@ -258,9 +266,17 @@ def _facts(groups: Sequence[Sequence[Row]], hits: Sequence[Hit]) -> dict[str, in
 
 def _conflict_hits(rows: Sequence[Row]) -> Iterator[Hit]:
     """The rows of one question, the rarest answers first: with labels those are the likely mistakes."""
-    counts = Counter(normalise(row.target) for _, row in rows)
-    listed = ", ".join(f"“{_short(text)}” ×{count}" for text, count in counts.most_common(SHOWN))
+    answers = [normalise(row.target) for _, row in rows]
+    counts = Counter(answers)
+    first: dict[str, Example] = {}
+    for (_, row), answer in zip(rows, answers, strict=True):
+        first.setdefault(answer, row)
+    usual = [(_told(first[answer].target), count) for answer, count in counts.most_common(SHOWN)]
+    listed = ", ".join(f"“{text}” ×{count}" for text, count in usual)
     more = f" and {len(counts) - SHOWN} others" if len(counts) > SHOWN else ""
-    for side, row in sorted(rows, key=lambda pair: counts[normalise(pair[1].target)]):
-        other = next(one.id for _, one in rows if normalise(one.target) != normalise(row.target))
-        yield Hit.of(row, side, f"{_short(question(row))}: {listed}{more}", other)
+    for (side, row), answer in sorted(
+        zip(rows, answers, strict=True), key=lambda pair: (counts[pair[1]], pair[1])
+    ):
+        other = next(one.id for said, one in first.items() if said != answer)
+        here = f"“{_told(row.target)}” to {_told(question(row))}"
+        yield Hit.of(row, side, f"{here} (in all: {listed}{more})", other)

@@ -52,7 +52,11 @@ _EMAIL = re.compile(
     re.ASCII,
 )
 # Names that are kept for examples and belong to nobody (RFC 2606, RFC 6761).
-_NOBODY = re.compile(r"[@.](?:example\.(?:com|net|org)|example|test|invalid|localhost)$")
+# What looks like an address and is none: a picture for a screen (icon@2x.png), a repository.
+_NOBODY = re.compile(
+    r"[@.](?:example\.(?:com|net|org)|example|test|invalid|localhost)$"
+    r"|@[\dx.]{1,4}\.(?:png|jpe?g|gif|webp|svg)$|^git@"
+)
 
 _PEM = re.compile(
     r"-----BEGIN (?:[A-Z0-9]+ ){0,3}PRIVATE KEY(?: BLOCK)?-----"

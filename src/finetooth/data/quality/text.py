@@ -12,8 +12,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from finetooth.data.quality.findings import Edit, Finding, Hit, Severity, View, question
+from finetooth.data.quality.hidden import mask
 from finetooth.data.quality.mend import NAMES, fix_encoding, has_tags, invisible, strip_html
-from finetooth.data.quality.private import mask
 from finetooth.types import Example
 
 COMMON = 0.02  # share of rows from which an answer such as "none" is one of the task's answers
@@ -33,6 +33,8 @@ PLACEHOLDERS = {
     ),
     *("undefined", "empty", "(empty)", "<empty>", "(none)", "[deleted]", "[removed]", "missing"),
 }
+# Of these, what may be the answer: how many moons Venus has, the sign of sodium, what is not full.
+_MAY_BE_MEANT = {"na", "none", "null", "nil", "nan", "undefined", "empty", "missing", "xxx"}
 # Signs that say nothing however many there are; brackets and operators may be an answer, ":)" a message.
 _NOTHING = re.compile(r"[\s.,…·•\-–—_?!*#~/\\|'\"`“”‘’]*")
 _ABOUT_HTML = re.compile(
@@ -240,10 +242,13 @@ def _rare(found: Sequence[tuple[str, str]], total: int) -> dict[str, str]:
 
 
 def empty_answer(view: View) -> Iterator[Finding]:
-    """Rule `empty-answer` (review): answers that are empty, only punctuation, or a rare placeholder."""
-    yield from _empty(
-        view, "empty-answer", "answer", empty_answers([row for _, row in view.rows()]), "review"
-    )
+    """Rule `empty-answer` (review): answers that are empty, only punctuation, or a rare placeholder.
+
+    A word that may be meant, as `None` is where things are counted, is told and not edited.
+    """
+    found = empty_answers([row for _, row in view.rows()])
+    meant = {id for id, text in found.items() if text.strip(".!: ").casefold() in _MAY_BE_MEANT}
+    yield from _empty(view, "empty-answer", "answer", found, "review", meant)
 
 
 def trivial_question(view: View) -> Iterator[Finding]:
@@ -269,13 +274,15 @@ def _empty(
     rows = [(side, row) for side, row in view.rows() if row.id in found]
     counts = Counter(f"'{text}'" if text else "nothing at all" for text in found.values())
     listed = ", ".join(f"{text} ({times:,})" for text, times in counts.most_common(5))
+    edits = tuple(Edit(row.id, "drop") for _, row in rows if row.id not in kept)
     yield Finding(
         rule,
         severity,
         f"{len(rows):,} of {_total(view):,} rows have {'an' if part == 'answer' else 'a'} {part} that says "
         f"nothing: {listed}.",
         tuple(Hit.of(row, side, f"the {part} is {found[row.id]!r}") for side, row in rows),
-        "Fill them in, or drop them with `data.clean: [drop_empty]` or --fix.",
-        tuple(Edit(row.id, "drop") for _, row in rows if row.id not in kept),
+        "Look at the rows. Fill them in, or drop them with `data.clean: [drop_empty]`"
+        + (" or --fix." if not kept else "; --fix leaves those that may be meant." if edits else "."),
+        edits,
         {"texts": dict(counts.most_common(20))},
     )
