@@ -54,7 +54,7 @@ def draw(scratch: dict[str, Any], points: dict[float, dict[str, Any]], out: Path
         axis.set_title(f"{name}, {rows} rows", loc="left", weight="bold", color=INK)
         axis.set_xlabel("million tokens read")
     axes[0][0].set_ylabel("test accuracy, %")
-    axes[0][0].legend(frameon=False, loc="best")
+    axes[0][0].legend(frameon=False, loc="lower right")
     figure.tight_layout()
     figure.savefig(out, dpi=110)
 

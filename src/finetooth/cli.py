@@ -22,7 +22,7 @@ import click
 from finetooth import __version__
 from finetooth.completion import SHELLS, TASK_FILES, Place, script
 from finetooth.errors import ConfigError
-from finetooth.failures import CLOSED, DONE, explain
+from finetooth.failures import CLOSED, DONE, explain, with_task
 from finetooth.flags import Verb, given_keys, takes_keys
 from finetooth.taskfile import load_task
 from finetooth.verbs import console, finish, follow_unless, out_option, run_directory, takes_output
@@ -45,7 +45,7 @@ def invoke(arguments: Sequence[str]) -> int:
         if os.environ.get("FINETOOTH_DEBUG"):
             traceback.print_exc()
         code, message = explain(error)
-        click.echo(message, err=True)
+        click.echo(with_task(message, arguments), err=True)
         return code
 
 

@@ -5,9 +5,13 @@ from __future__ import annotations
 import difflib
 import errno
 import re
+from collections.abc import Sequence
+from itertools import pairwise
+from shlex import join
 
 import click
 
+from finetooth.completion import TASK_FILES
 from finetooth.config import OTHER_NAMES, keys, suggest
 from finetooth.errors import FinetoothError, Interrupted, TrainError
 
@@ -40,6 +44,20 @@ def explain(error: Exception) -> tuple[int, str]:
         f"finetooth stopped on an error that it did not expect: {type(error).__name__}: {error}\n"
         "This is a bug. Set FINETOOTH_DEBUG=1 and run the command again to see the traceback for a report."
     )
+
+
+def with_task(message: str, arguments: Sequence[str]) -> str:
+    """The message, with the task file and the keys of this command line where it says `check TASK`."""
+    words = [*arguments, ""]
+    task = next((word for word in words if word.endswith(TASK_FILES)), None)
+    if task is None:
+        return message
+    given = [task]
+    for word, following in pairwise(words):
+        name, equals, _ = word.partition("=")
+        if name.startswith("--") and "." in name:
+            given += [word] if equals else [word, following]
+    return message.replace("finetooth check TASK", f"finetooth check {join(given)}")
 
 
 def _from_file_system(error: BaseException) -> bool:

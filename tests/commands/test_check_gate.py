@@ -73,10 +73,11 @@ def test_a_block_is_1_until_its_rule_is_allowed(capsys: pytest.CaptureFixture[st
 
 @pytest.mark.parametrize("verb", ["run", "train"])
 def test_a_block_stops_before_any_training(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert invoke([verb, "leak.yaml", "--out", "out"]) == 2
+    assert invoke([verb, "leak.yaml", "--train.epochs", "2", "--out", "out"]) == 2
     told = capsys.readouterr().err
     assert "leak: 1 of 21 test rows repeat a row" in told and "(test.jsonl, line 1)" in told
-    assert "To look closer: finetooth check TASK" in told and "out/data/report.html" in told
+    assert "To look closer: finetooth check leak.yaml --train.epochs 2\n" in told
+    assert "out/data/report.html" in told
     written = sorted(str(path.relative_to("out")) for path in Path("out").rglob("*") if path.is_file())
     assert written == ["data/check.json", "data/findings.jsonl", "data/report.html"]
     assert workspace.open_run(load_task(Path("task.yaml")), Path("out")) is None  # a run may still begin

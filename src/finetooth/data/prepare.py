@@ -18,6 +18,7 @@ from finetooth.data.formats import Parsed, parse
 from finetooth.data.quality.clean import clean
 from finetooth.data.quality.clusters import Keys, near_keys
 from finetooth.data.quality.findings import Finding, Hit, stopping
+from finetooth.data.quality.hidden import veil
 from finetooth.data.quality.steps import Cleaned, Step, together
 from finetooth.data.read import read
 from finetooth.data.split import SIDES, label_notes, leaks, split, split_keys
@@ -236,7 +237,7 @@ def _broken(side: str, part: Parsed) -> Iterator[Finding]:
         "block",
         f"{part.rejected[0].file}: {len(part.rejected)} of {part.total} rows are broken, more than "
         f"{MOST_BROKEN:.0%}.",
-        tuple(Hit("", f"{row.file}, line {row.line}", side, row.reason) for row in part.rejected),
+        tuple(Hit("", f"{row.file}, line {row.line}", side, veil(row.reason)) for row in part.rejected),
         f"Repair or remove them{hint}.",
     )
 

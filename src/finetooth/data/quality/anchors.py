@@ -13,6 +13,7 @@ from array import array
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -190,7 +191,7 @@ def distinct(values: Ints) -> Ints:
     return values[np.concatenate([[True], values[1:] != values[:-1]])] if len(values) else values
 
 
-def _nearest(met, begin: int, total: Floats, sides: npt.NDArray[np.int64]) -> Ints:  # type: ignore[no-untyped-def]
+def _nearest(met: Any, begin: int, total: Floats, sides: npt.NDArray[np.int64]) -> Ints:
     """The best pairs of each row of a block of shared bits, as numbers: the lower text above bit 32."""
     smaller = np.minimum(total[begin + met.row], total[met.col])
     keep = (met.data >= LEAST * smaller) & (met.row + begin != met.col)

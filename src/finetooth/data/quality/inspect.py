@@ -79,19 +79,14 @@ HARD = {
 def inspect(view: View) -> list[Finding]:
     """What every rule found, blocks first, otherwise in the order of RULES.
 
-    Personal data and secrets are veiled in all evidence, also of rules that look for something else.
+    Personal data and secrets are veiled in what is said, as Hit.of does in the evidence of every rule.
     """
     found: list[Finding] = []
     for number, rule in enumerate(RULES):
         view.step(number, len(RULES))
-        found += map(_veiled, rule(view))
+        found += (replace(finding, says=veil(finding.says)) for finding in rule(view))
     view.step(len(RULES), len(RULES))
     return ordered(found)
-
-
-def _veiled(finding: Finding) -> Finding:
-    hits = (replace(hit, evidence=veil(hit.evidence)) for hit in finding.hits)
-    return replace(finding, says=veil(finding.says), hits=tuple(hits))
 
 
 def ordered(findings: Iterable[Finding]) -> list[Finding]:
