@@ -1,6 +1,6 @@
 """Convert the public data sets of the benchmark tasks to rows of `text, label`, `question, answer` or pairs.
 
-    python benchmarks/tasks/convert.py [clinc150] [sms_spam] [snips] [e2e_cleaned] [gsm8k] [wikisql_text2sql]
+    python benchmarks/tasks/convert.py [clinc150] [sms_spam] [dolly_flan_6400] ... (default: all)
 
 reads $FINETOOTH_DATA (default: ../shared/data beside the checkout) and writes benchmarks/tasks/data/, which
 git ignores. A text that occurs twice, by finetooth's own normalisation, is kept once: in the test file
@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import bz2
 import csv
+import gzip
 import io
 import json
 import os
@@ -19,6 +20,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from finetooth.data.examples import normalise
 from finetooth.rundir import write_jsonl
@@ -169,6 +171,34 @@ def read_dolly(folder: Path) -> tuple[dict[str, Rows], int]:
     return {"train": [row for row in found if all(row) and row[1] != row[2]]}, repaired
 
 
+def read_hh_rlhf(folder: Path) -> tuple[dict[str, Rows], int]:
+    """Conversations, and two answers to the last turn; finetooth splits.
+
+    Left out are pairs whose conversations differ before the last turn, and those of equal or empty answers.
+    """
+    text, repaired = decode(gzip.decompress((folder / "harmless-base" / "test.jsonl.gz").read_bytes()))
+    found: Rows = []
+    for line in text.splitlines():
+        entry = json.loads(line)
+        (start, chosen), (other, rejected) = (_turns(entry[name]) for name in ("chosen", "rejected"))
+        if start and start == other and chosen and rejected and chosen != rejected:
+            found.append((json.dumps(start), chosen, rejected))
+    return {"train": found}, repaired
+
+
+def _turns(talk: str) -> tuple[list[dict[str, str]], str]:
+    """A conversation in the form "\\n\\nHuman: ...\\n\\nAssistant: ..." as messages, and its last answer."""
+    parts = re.split(r"\n\n(Human|Assistant): ?", talk)[1:]
+    roles = {"Human": "user", "Assistant": "assistant"}
+    turns = [
+        {"role": roles[who], "content": said.strip()}
+        for who, said in zip(parts[::2], parts[1::2], strict=True)
+    ]
+    if not turns or turns[-1]["role"] != "assistant" or not all(turn["content"] for turn in turns):
+        return [], ""
+    return turns[:-1], turns[-1]["content"]
+
+
 READERS: dict[str, Callable[[Path], tuple[dict[str, Rows], int]]] = {
     "clinc150": read_clinc150,
     "sms_spam": read_sms_spam,
@@ -180,9 +210,11 @@ READERS: dict[str, Callable[[Path], tuple[dict[str, Rows], int]]] = {
     "gsm8k": read_gsm8k,
     "wikisql_text2sql": read_wikisql,
     "dolly_flan_6400": read_dolly,
+    "hh_rlhf_harmless_test": read_hh_rlhf,
 }
 QUESTIONS = {"e2e_cleaned", "gsm8k", "wikisql_text2sql"}  # written as question, answer
-PAIRS = {"dolly_flan_6400"}  # written as prompt, chosen, rejected
+PAIRS = {"dolly_flan_6400", "hh_rlhf_harmless_test"}  # written as prompt, chosen, rejected
+TALKS = {"hh_rlhf_harmless_test"}  # their prompts are conversations, JSON until they are written
 SEVERAL = {"e2e_cleaned"}  # the same text has several right answers, all of which stay
 
 
@@ -218,7 +250,10 @@ def convert(name: str, source: Path, out: Path) -> Report:
     keys: tuple[str, ...] = ("question", "answer") if name in QUESTIONS else ("text", "label")
     keys = ("prompt", "chosen", "rejected") if name in PAIRS else keys
     for split, rows in kept.items():
-        write_jsonl(out / name / f"{split}.jsonl", (dict(zip(keys, row, strict=True)) for row in rows))
+        records: list[dict[str, Any]] = [dict(zip(keys, row, strict=True)) for row in rows]
+        if name in TALKS:
+            records = [record | {"prompt": json.loads(record["prompt"])} for record in records]
+        write_jsonl(out / name / f"{split}.jsonl", records)
     return Report(report.written, report.within, report.across, report.conflicts, repaired)
 
 
