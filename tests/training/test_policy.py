@@ -6,6 +6,7 @@ golden_policy.json is written by benchmarks/trl_grpo_loss.py, where TRL is insta
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,8 @@ def signals(average: str, logp_M: Tensor, reference: bool) -> Signals:
         weight_M=torch.tensor(weight, dtype=torch.float64),
         row_M=torch.repeat_interleave(torch.arange(len(SIZES)), torch.tensor(SIZES)),
         by_name=by_name | ({"reference_logp": flat("reference")} if reference else {}),
+        unit_R=torch.arange(len(SIZES)),
+        units=len(SIZES),
     )
 
 
@@ -69,7 +72,14 @@ def one(ratio: float, advantage: float, low: float = 0.2, high: float = 0.28) ->
     logp_M = torch.tensor([0.0], dtype=torch.float64, requires_grad=True)
     old_M = -torch.tensor([ratio], dtype=torch.float64).log()
     by_name = {"advantage": torch.tensor([advantage], dtype=torch.float64), "sampled_logp": old_M}
-    given = Signals(logp_M, torch.ones(1, dtype=torch.float64), torch.zeros(1, dtype=torch.long), by_name)
+    given = Signals(
+        logp_M,
+        torch.ones(1, dtype=torch.float64),
+        torch.zeros(1, dtype=torch.long),
+        by_name,
+        unit_R=torch.zeros(1, dtype=torch.long),
+        units=1,
+    )
     loss_M, _ = policy.clipped("token", low, high).loss(given)
     (grad,) = torch.autograd.grad(loss_M.sum(), logp_M)
     return loss_M.item(), grad.item()
@@ -95,9 +105,7 @@ def test_a_tokens_own_advantage_counts_where_it_is_given() -> None:
     spread_M = given.by_name["advantage"].index_select(0, given.row_M)
     want, _ = policy.clipped("token", 0.2, 0.28).loss(given)
     by_token = {"token_advantage": spread_M, "sampled_logp": given.by_name["sampled_logp"]}
-    got, _ = policy.clipped("token", 0.2, 0.28).loss(
-        Signals(given.logp_M, given.weight_M, given.row_M, by_token)
-    )
+    got, _ = policy.clipped("token", 0.2, 0.28).loss(replace(given, by_name=by_token))
     torch.testing.assert_close(got, want)
 
 
