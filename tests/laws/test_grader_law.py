@@ -8,7 +8,7 @@ import pytest
 
 from finetooth.errors import GradeError
 from finetooth.evaluation.candidates import Answered
-from finetooth.evaluation.graders import BUILT_IN
+from finetooth.evaluation.graders import BUILT_IN, PREFERENCE
 from finetooth.evaluation.runner import evaluate
 from finetooth.types import Answer, Example, Message
 
@@ -25,6 +25,7 @@ TARGETS = [
     "100%",
     "É 2",
 ]
+WRITTEN = sorted({*BUILT_IN} - {PREFERENCE})  # that one grades a decision, not a text that a model wrote
 
 
 @dataclass
@@ -44,7 +45,7 @@ def examples(n: int) -> list[Example]:
     return [Example(str(i), (Message("user", f"q{i}"),), (Answer(f"a{i}"),)) for i in range(n)]
 
 
-@pytest.mark.parametrize("name", sorted(BUILT_IN))
+@pytest.mark.parametrize("name", WRITTEN)
 def test_the_reference_answer_scores_full_marks(name: str) -> None:
     for target in TARGETS:
         if name == "json":
@@ -55,7 +56,7 @@ def test_the_reference_answer_scores_full_marks(name: str) -> None:
         assert (score.value, score.error) == (1.0, None), target
 
 
-@pytest.mark.parametrize("name", sorted(BUILT_IN))
+@pytest.mark.parametrize("name", WRITTEN)
 @pytest.mark.parametrize(
     "text", ["", " ", "\0", "\ud800", "9" * 10_000, "1e999", "{" * 100, "-", "####", "٣,٤"]
 )
@@ -63,6 +64,19 @@ def test_bad_model_output_is_wrong_and_no_error(name: str, text: str) -> None:
     target = '{"card": 7}' if name == "json" else "card 7"
     score = BUILT_IN[name](Example("a", (), (Answer(target),)), text)
     assert (score.value, score.error) == (0.0, None)
+
+
+@pytest.mark.parametrize(("text", "value"), [("the good one", 1.0), ("the bad one", 0.0), ("", 0.5)])
+def test_a_decision_between_two_answers_is_right_or_wrong_or_a_tie(text: str, value: float) -> None:
+    pair = (Answer("the good one", role="chosen"), Answer("the bad one", role="rejected"))
+    score = BUILT_IN[PREFERENCE](Example("a", (), pair), text)
+    assert (score.value, score.error) == (value, None)
+
+
+def test_what_is_no_decision_is_an_error_and_no_score() -> None:
+    pair = (Answer("the good one", role="chosen"), Answer("the bad one", role="rejected"))
+    score = BUILT_IN[PREFERENCE](Example("a", (), pair), "another one")
+    assert score.value is None and "neither" in (score.error or "")
 
 
 def test_a_crash_is_counted_and_never_scored() -> None:
