@@ -5,6 +5,7 @@ padded rows through the stock model, in float64, whatever the budget and the ord
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -15,7 +16,6 @@ from training_for_tests import VOCABULARY, load
 
 from finetooth.model.api import Model
 from finetooth.training import policy
-from finetooth.training.objectives import Objective
 from finetooth.tree import Row
 
 LONGEST, LOW, HIGH, TEMPERATURE = 12, 0.2, 0.28, 0.8
@@ -168,5 +168,6 @@ def _forgets_the_mask(signals: policy.Signals) -> tuple[Tensor, dict[str, Tensor
 def test_the_law_catches_a_lost_weight(model: Model) -> None:
     rows = rollouts("length", False)
     want = formula(rows, "length", 0.0)
-    found, _ = gradient(model, Objective("token", _forgets_the_mask, TEMPERATURE), rows, 40)
+    planted = replace(policy.clipped("token", LOW, HIGH, 0.0, TEMPERATURE), loss=_forgets_the_mask)
+    found, _ = gradient(model, planted, rows, 40)
     assert found.loss != pytest.approx(float(want), rel=1e-3)
