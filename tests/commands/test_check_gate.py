@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from data.quality.undo import undo
 from html_for_tests import NASTY, Page, harmless
 from models_for_tests import tiny_model_dir
 
 import finetooth as ft
 from finetooth.cli import invoke
 from finetooth.commands import workspace
-from finetooth.data.quality.fix import undo
 from finetooth.data.quality.leaks import NOT_CHECKED
 from finetooth.rundir import read_json, read_jsonl
 from finetooth.taskfile import load_task

@@ -14,7 +14,7 @@ import pytest
 from rich.console import Console
 from tokenizers_for_tests import save_tokenizer
 
-from finetooth.commands.check import CheckReport, check_path, run
+from finetooth.commands.check import CheckReport, run
 from finetooth.config import build_task
 from finetooth.data.quality.leaks import NOT_CHECKED
 from finetooth.errors import DataError, ModelError
@@ -164,10 +164,9 @@ def test_nothing_is_written_unless_asked(tmp_path: Path, tokenizer_dir: Path) ->
     assert json.loads((tmp_path / "out/data/check.json").read_text())["ok"]
 
 
-def test_a_path_alone_and_no_torch(tmp_path: Path, tokenizer_dir: Path) -> None:
+def test_no_torch(tmp_path: Path, tokenizer_dir: Path) -> None:
     source = tmp_path / "a.jsonl"
     source.write_text("".join(json.dumps(row) + "\n" for row in ROWS))
-    assert check_path(source).to_json()["sides"] == check(str(source), tokenizer_dir).to_json()["sides"]
     code = """
 import sys
 from pathlib import Path

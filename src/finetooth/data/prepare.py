@@ -32,9 +32,10 @@ MOST_BROKEN = 0.01
 
 @dataclass(frozen=True, slots=True)
 class Assembled:
-    """The user's data in memory, cleaned. findings: what is seen while reading: too many broken rows, and
-    rows that are on two sides as they are. brought: sides that are files of their own. cleaned: what each
-    operation of data.clean did.
+    """The user's data in memory, cleaned. rejected: rows that were set aside, personal data hidden.
+
+    findings: what is seen while reading: too many broken rows, and rows that are on two sides as they are.
+    brought: sides that are files of their own. cleaned: what each operation of data.clean did.
     """
 
     format: str
@@ -143,7 +144,7 @@ def assemble(task: Task) -> Assembled:
     return Assembled(
         format=format,
         sides=sides,
-        rejected=[row for part in parts for row in part.rejected],
+        rejected=[row.hidden() for part in parts for row in part.rejected],
         total=sum(part.total for part in parts),
         findings=findings,
         notes=[note for part in parts for note in part.notes]

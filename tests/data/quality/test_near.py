@@ -9,7 +9,7 @@ import pytest
 from data.quality import planted
 
 from finetooth.data.quality.anchors import words_of
-from finetooth.data.quality.near import Pair, pairs_between, pairs_of, prose
+from finetooth.data.quality.near import Pair, pairs_of, prose
 
 TEXTS = planted.texts(2000, seed=1, most=3)
 LONG = [text for text in TEXTS if len(text.split()) >= 12]
@@ -19,8 +19,11 @@ def found(plant: Callable[[str, random.Random], str], count: int = 200) -> float
     """The share of planted texts that are paired with the text that they were made from."""
     generator = random.Random(7)
     source = generator.sample(LONG, count)
-    pairs = pairs_between(TEXTS, [plant(text, generator) for text in source])
-    met = {(TEXTS[pair.one], pair.other) for pair in pairs}
+    sides = [0] * len(TEXTS) + [1] * count
+    pairs = pairs_of([*TEXTS, *(plant(text, generator) for text in source)], sides)
+    met = {
+        (TEXTS[pair.one], pair.other - len(TEXTS)) for pair in pairs if pair.one < len(TEXTS) <= pair.other
+    }
     return sum((text, k) in met for k, text in enumerate(source)) / count
 
 
@@ -120,8 +123,3 @@ def test_the_order_of_the_texts_changes_no_pair_and_empty_texts_have_none() -> N
     assert {named(pair) for pair in shuffled} == straight
     assert pairs_of(texts) == pairs_of(texts)
     assert pairs_of([]) == [] == pairs_of(["", " "])
-
-
-def test_pairs_between_are_of_the_two_lists_alone() -> None:
-    one, other = [LONG[0], LONG[1], LONG[0]], [LONG[5], LONG[0].upper(), LONG[5]]
-    assert [(pair.one, pair.other, pair.tier) for pair in pairs_between(one, other)] == [(0, 1, "copy")]

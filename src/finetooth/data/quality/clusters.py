@@ -42,11 +42,6 @@ def joined(count: int, links: Iterable[tuple[int, int]]) -> list[list[int]]:
     return sorted((group for group in members.values() if len(group) > 1), key=lambda group: -len(group))
 
 
-def cluster_keys(examples: Sequence[Example], keys: Sequence[str]) -> list[str]:
-    """Split keys that keep near-duplicates together as well: see near_keys."""
-    return near_keys(examples, keys).keys
-
-
 def near_keys(examples: Sequence[Example], keys: Sequence[str]) -> Keys:
     """keys (of data.split.split_keys) with those of near-duplicate examples joined; the smallest key wins.
 

@@ -106,13 +106,6 @@ def pairs_of(
     return sorted(found, key=lambda pair: (TIERS.index(pair.tier), -pair.share, pair.one, pair.other))
 
 
-def pairs_between(one: Sequence[str], other: Sequence[str]) -> list[Pair]:
-    """Near-duplicate pairs of a text of `one` and a text of `other`, by their indices there; as pairs_of."""
-    start = len(one)
-    pairs = pairs_of([*one, *other], [0] * start + [1] * len(other))
-    return [replace(pair, other=pair.other - start) for pair in pairs if pair.one < start <= pair.other]
-
-
 def _mask(group: Sequence[int], side: Sequence[int]) -> int:
     return sum({1 << side[index] for index in group})
 
