@@ -91,7 +91,7 @@ def test_what_was_allowed_and_what_was_not_checked_is_said(tokenizer_dir: Path) 
     assert report.to_json()["allowed"] == ["leak"]
     text = shown(report)
     assert re.search("^allowed +leak: 2 of 2 test rows repeat", text, re.MULTILINE) and "NO " not in text
-    assert re.search(r"^note +Questions that say the same in other words", text, re.MULTILINE)
+    assert re.search(r"^note +Texts that say the same in other words", text, re.MULTILINE)
     assert report.to_json()["not_checked"] == [NOT_CHECKED]
 
 

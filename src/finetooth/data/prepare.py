@@ -26,6 +26,7 @@ from finetooth.data.table import Rejected
 from finetooth.errors import ConfigError, DataError
 from finetooth.rundir import read_json, read_jsonl, write_json, write_jsonl
 from finetooth.types import Example
+from finetooth.values import counted, either, out_of
 
 MOST_BROKEN = 0.01
 
@@ -171,7 +172,8 @@ def _leaks(sides: Mapping[str, Sequence[Example]], config: DataConfig) -> Iterat
         yield Finding(
             "leak",
             "block",
-            f"{len(pairs)} rows (or groups) are on two sides of the split, so no result could be trusted.",
+            f"{counted(len(pairs), 'row (or group) is', 'rows (or groups) are')} on two sides of the split, "
+            "so no result could be trusted.",
             tuple(Hit.of(copy, other, f"= {one} {place(row)}", row.id) for one, row, other, copy in pairs),
             "Take each out of one of the two files.",
         )
@@ -236,7 +238,8 @@ def _broken(side: str, part: Parsed) -> Iterator[Finding]:
     yield Finding(
         "broken-rows",
         "block",
-        f"{part.rejected[0].file}: {len(part.rejected)} of {part.total} rows are broken, more than "
+        f"{part.rejected[0].file}: {out_of(len(part.rejected), part.total, 'row')} "
+        f"{either(len(part.rejected), 'is', 'are')} broken, more than "
         f"{MOST_BROKEN:.0%}.",
         tuple(Hit("", f"{row.file}, line {row.line}", side, veil(row.reason)) for row in part.rejected),
         f"Repair or remove them{hint}.",

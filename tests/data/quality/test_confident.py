@@ -61,7 +61,7 @@ def test_clean_labels_are_left_alone() -> None:
 def test_a_weak_judge_says_so_and_lists_nothing() -> None:
     rows, _ = flipped(topics(300, own=0.06), 0.05)
     said = found(view(rows))
-    assert set(said) == {"bag-of-words", "labels-not-judged"}
+    assert set(said) == {"labels-not-judged"}, "it is not said to get much right as well"
     assert said["labels-not-judged"].facts["accuracy"] < 0.7
     assert "Cannot judge the labels" in said["labels-not-judged"].says
 
@@ -129,7 +129,7 @@ def test_large_sets_are_sampled_and_say_so(monkeypatch: pytest.MonkeyPatch) -> N
     said = found(view(topics(1_000, seed=9)))
     facts = said["bag-of-words"].facts
     assert 600 < facts["rows"] < 900 and facts["of"] == 1_000
-    assert "a sample of 1000" in said["bag-of-words"].says
+    assert "a sample of 1,000" in said["bag-of-words"].says
     monkeypatch.setattr("finetooth.data.quality.bag.WORK", 1e7)
     assert found(view(topics(1_000, seed=10)))["bag-of-words"].facts["rows"] < facts["rows"] / 2
 

@@ -59,7 +59,7 @@ def near_keys(examples: Sequence[Example], keys: Sequence[str]) -> Keys:
     first = {member: group[0] for group in kept for member in group}
     rows = Counter(row)
     notes = [
-        f"{sum(rows[one] for one in group)} rows are so alike that they would all be on one side of the "
+        f"{sum(rows[one] for one in group):,} rows are so alike that they would all be on one side of the "
         "split, so they were split row by row. If they belong together, name a column that says so with "
         "data.group."
         for group in apart

@@ -211,7 +211,7 @@ def strip_html(text: str) -> str:
 
 
 def _has_own(text: str) -> bool:
-    """Whether an element is opened and closed that HTML has not: XML, or parts of an answer by their names."""
+    """Whether an element is opened and closed that HTML has not: XML, or named parts of an answer."""
     if "</" not in text:
         return False
     outside = " ".join(_CODE.split(text)[::2])
