@@ -24,6 +24,7 @@ from finetooth.data.quality.hidden import veiled
 from finetooth.data.quality.inspect import hidden, inspect, ordered, require_known
 from finetooth.data.quality.leaks import NOT_CHECKED
 from finetooth.data.quality.lengths import in_tokens
+from finetooth.data.quality.looked import known
 from finetooth.data.quality.queue import label_queue
 from finetooth.data.render import Renderer
 from finetooth.data.survey import Sample, Survey, embedded_tokens, plain_samples, survey
@@ -132,6 +133,8 @@ def run(
     notes = list(data.notes)
     tokens = _survey(config, data, tokenizer_dir, notes)
     view = View(data.sides, data.format, config.data, config.seed, data.brought, embed, step)
+    if data.pairs is not None:
+        known(view, data.pairs)
     found = [*map(hidden, data.findings), *(_graders(config, data) if graded else ()), *inspect(view)]
     if tokens:
         notes += tokens.notes

@@ -19,6 +19,7 @@ from finetooth.data.quality.clean import clean
 from finetooth.data.quality.clusters import Keys, near_keys
 from finetooth.data.quality.findings import Finding, Hit, stopping
 from finetooth.data.quality.hidden import veil
+from finetooth.data.quality.near import Pair
 from finetooth.data.quality.steps import Cleaned, Step, together
 from finetooth.data.read import read
 from finetooth.data.split import SIDES, label_notes, leaks, split, split_keys
@@ -37,6 +38,7 @@ class Assembled:
 
     findings: what is seen while reading: too many broken rows, and rows that are on two sides as they are.
     brought: sides that are files of their own. cleaned: what each operation of data.clean did.
+    pairs: near-duplicates by the ids of their rows, where the split found what the rules would find.
     """
 
     format: str
@@ -47,6 +49,7 @@ class Assembled:
     notes: list[str]
     brought: frozenset[str] = frozenset()
     cleaned: tuple[Step, ...] = ()
+    pairs: tuple[tuple[str, str, Pair], ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +157,15 @@ def assemble(task: Task) -> Assembled:
         + _unused(format),
         brought=frozenset(side for side in examples if side != "train"),
         cleaned=(*together([done.steps for done in early]), *late.steps),
+        pairs=None if len(examples) > 1 or late.dropped else _named(examples["train"], keys),
     )
+
+
+def _named(rows: Sequence[Example], keys: Keys) -> tuple[tuple[str, str, Pair], ...] | None:
+    """The pairs that the split was made by; None where clusters were left apart, as some may straddle."""
+    if keys.pairs is None or keys.notes:
+        return None
+    return tuple((rows[pair.one].id, rows[pair.other].id, pair) for pair in keys.pairs)
 
 
 def _clean(rows: Sequence[Example], side: str, asked: Sequence[Operation], seed: int) -> Cleaned:

@@ -123,3 +123,14 @@ def test_the_order_of_the_texts_changes_no_pair_and_empty_texts_have_none() -> N
     assert {named(pair) for pair in shuffled} == straight
     assert pairs_of(texts) == pairs_of(texts)
     assert pairs_of([]) == [] == pairs_of(["", " "])
+
+
+def test_many_copies_near_many_other_texts_are_not_each_paired_with_each() -> None:
+    generator = random.Random(4)
+    near = [planted.edit(LONG[0], 0.1, generator) for _ in range(60)]
+    texts = [*TEXTS, *([LONG[0]] * 1_000), *near]
+    sides = [k % 2 for k in range(len(texts))]
+    pairs = pairs_of(texts, sides)
+    assert len(pairs) < 2 * len(texts), "each with each were 17,000"
+    across = {k for pair in pairs for k in (pair.one, pair.other) if sides[pair.one] != sides[pair.other]}
+    assert {k for k in range(len(TEXTS), len(texts)) if sides[k]} <= across, "every later text has one"

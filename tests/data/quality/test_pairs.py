@@ -13,15 +13,11 @@ from data.quality import planted
 
 from finetooth.commands import check
 from finetooth.config import DataConfig, Task
+from finetooth.data.prepare import assemble
 from finetooth.data.quality.bag import judged
 from finetooth.data.quality.findings import EVIDENCE, Edit, Finding, View
-from finetooth.data.quality.pairs import (
-    conflicting_answers,
-    difference,
-    duplicates,
-    looked,
-    near_duplicates,
-)
+from finetooth.data.quality.looked import known, looked
+from finetooth.data.quality.pairs import conflicting_answers, difference, duplicates, near_duplicates
 from finetooth.types import Answer, Example, Message
 
 TEXTS = planted.texts(2000, seed=4, least=1, most=3)
@@ -246,3 +242,20 @@ def test_plain_texts_are_told_of_texts() -> None:
     rows += [replace(rows[k], id=f"n{k}", answers=(Answer(rows[k].target + " Indeed."),)) for k in range(5)]
     for finding in (*duplicates(view(rows, "text")), *near_duplicates(view(rows, "text"))):
         assert "question" not in finding.message() and "answer" not in finding.message(), finding.says
+
+
+def test_the_pairs_of_the_split_are_those_that_the_rules_would_find(tmp_path: Path) -> None:
+    generator = random.Random(5)
+    texts = [*TEXTS[:400], *(planted.edit(text, 0.1, generator) for text in TEXTS[:60]), *TEXTS[:20]]
+    lines = [{"question": text, "answer": f"it is {k % 400}"} for k, text in enumerate(texts)]
+    file = tmp_path / "rows.jsonl"
+    file.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    data = assemble(Task.model_validate({"data": {"train": str(file)}}))
+    anew, given = (View(data.sides, data.format, DataConfig(train=str(file))) for _ in range(2))
+    assert data.pairs
+    known(given, data.pairs)
+    close = [
+        {(pair.one, pair.other, pair.tier) for pair in looked(one).pairs if pair.close}
+        for one in (anew, given)
+    ]
+    assert close[0] == close[1] and len(close[0]) >= 75

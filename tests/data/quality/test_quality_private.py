@@ -170,6 +170,7 @@ def test_sums_and_plain_numbers_are_no_phone_numbers(text: str) -> None:
         ("my phone = 0612345679", "0612345679"),
         ("1-800-858-6997 or write", "1-800-858-6997"),
         ("06 12 34 56 78", "06 12 34 56 78"),
+        ("no message. 07008009200", "07008009200"),
     ],
 )
 def test_signs_beside_a_phone_number_do_not_hide_it(text: str, value: str) -> None:

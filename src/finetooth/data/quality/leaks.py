@@ -8,9 +8,10 @@ from dataclasses import dataclass
 
 from finetooth.data.examples import normalised_context, place
 from finetooth.data.quality.findings import Finding, Hit, View, question
+from finetooth.data.quality.looked import Row, looked
 from finetooth.data.quality.meaning import RARELY, nearest
 from finetooth.data.quality.near import CONTAINED, Pair
-from finetooth.data.quality.pairs import NUMBER, Row, agree, difference, looked, telling
+from finetooth.data.quality.pairs import NUMBER, agree, difference, telling
 from finetooth.data.split import leaks as exact_leaks
 from finetooth.types import Example
 from finetooth.values import counted, either, out_of

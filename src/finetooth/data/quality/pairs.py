@@ -5,14 +5,13 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 
 from finetooth.data.examples import normalise, normalised_context
 from finetooth.data.quality.anchors import words_of
 from finetooth.data.quality.clusters import joined
 from finetooth.data.quality.findings import Edit, Finding, Hit, Severity, View, question
 from finetooth.data.quality.hidden import veil
-from finetooth.data.quality.near import Pair, pairs_of
+from finetooth.data.quality.looked import Looked, Row, looked
 from finetooth.types import Example
 from finetooth.values import counted, out_of
 
@@ -25,28 +24,6 @@ CHOSEN = 0.5  # where so many of the rows have one that other rows have too
 SHOWN = 3
 
 NUMBER = re.compile(r"\d+(?:[.,]\d+)*")
-
-Row = tuple[str, Example]
-
-
-@dataclass(frozen=True, slots=True)
-class Looked:
-    """All rows of a view and their near-duplicate pairs, by position in `rows`."""
-
-    rows: list[Row]
-    pairs: list[Pair]
-
-
-def looked(view: View) -> Looked:
-    """The rows and pairs of a view, found once."""
-    return view.once("pairs", lambda: _looked(view))
-
-
-def _looked(view: View) -> Looked:
-    rows = list(view.rows())
-    number = {side: position for position, side in enumerate(view.sides)}
-    texts = [question(example) for _, example in rows]
-    return Looked(rows, pairs_of(texts, [number[side] for side, _ in rows], view.step))
 
 
 def sizes(groups: Iterable[int]) -> dict[str, int]:

@@ -93,4 +93,5 @@ def _is_series(value: str) -> bool:
     parts = re.findall(r"\d+", value)
     steps = {b - a for a, b in pairwise(map(int, parts))}
     binary = set(_digits(value)) <= {"0", "1"}
-    return binary or (len(parts) > 3 and len(steps) == 1) or all(part[-2:] == "00" for part in parts)
+    hundreds = len(parts) > 2 and all(part[-2:] == "00" for part in parts)
+    return binary or hundreds or (len(parts) > 3 and len(steps) == 1)

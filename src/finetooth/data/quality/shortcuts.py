@@ -21,6 +21,7 @@ FIRST_WORD = 0.8  # of a label's rows start with one word,
 FIRST_WORD_ALONE = 0.95  # and so many of the rows that start with it have the label
 FEWEST_OF_LABEL = 10
 NAMED_IN_TEXT = 0.6
+MOST_NAMES, LONGEST_NAME = 500, 100  # labels that are looked for, and characters of each
 SAMPLE = 1_000  # rows, in which a set shows whether it is worth looking through
 COPIED_WORDS = 4  # words of an answer, at least, for a copy of it to be no accident
 MOST_COPIED = 0.5
@@ -135,6 +136,8 @@ def label_in_text(view: View) -> Iterator[Finding]:
     names = {normalise(label): label for label in counts if len(normalise(label)) >= 3}
     if len(counts) < 2 or len(names) < len(counts) or len(train) < FEWEST_ROWS:
         return
+    if len(names) > MOST_NAMES or max(map(len, names)) > LONGEST_NAME:
+        return  # text to write more than labels to choose, and slow to look for
     longest = sorted(map(re.escape, names), key=lambda name: (-len(name), name))
     anywhere = re.compile(rf"(?<!\w)(?:{'|'.join(longest)})(?!\w)")
 
