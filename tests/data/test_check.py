@@ -100,10 +100,10 @@ def test_overlong_rows_are_a_no_unless_the_user_chose(tokenizer_dir: Path) -> No
     report = check(rows, tokenizer_dir, max_tokens=100)
     assert not report.ok
     (problem,) = report.problems
-    assert "1 rows are longer than 100 tokens. They hold 4 of 1,304 scored tokens." in problem
+    assert "1 row is longer than 100 tokens. It holds 4 of 1,304 scored tokens." in problem
     assert "line 301" in problem and "Set data.overlong: cut" in problem
     cut = check(rows, tokenizer_dir, max_tokens=100, overlong="cut")
-    assert cut.ok and "overlong: 1 rows are longer than 100 tokens: the oldest part of" in one_line(cut)
+    assert cut.ok and "overlong: 1 row is longer than 100 tokens: the oldest part of" in one_line(cut)
     drop = check(rows, tokenizer_dir, max_tokens=100, overlong="drop")
     assert drop.ok and "and are dropped, with 4 of 1,304 scored tokens." in one_line(drop)
 
@@ -127,7 +127,7 @@ def test_rows_that_cannot_be_rendered_are_named(tokenizer_dir: Path) -> None:
     report = check([*ROWS, bad], tokenizer_dir)
     assert report.ok and report.tokens and len(report.tokens.unusable) == 1
     (finding,) = [one for one in report.findings if one.rule == "not-rendered"]
-    assert finding.severity == "review" and "1 rows cannot be written" in finding.says
+    assert finding.severity == "review" and "1 row cannot be written" in finding.says
     assert "line 301" in finding.hits[0].place and "special token" in finding.hits[0].evidence
     many = check([*ROWS, *({**bad, "text": f"t {k}"} for k in range(5))], tokenizer_dir)
     (problem,) = many.problems
@@ -186,7 +186,7 @@ def test_a_row_that_cutting_does_not_help_is_a_no_as_in_training(tokenizer_dir: 
     rows = [*ROWS, {"text": "short", "label": "ham " * 200}]
     report = check(rows, tokenizer_dir, max_tokens=100, overlong="cut")
     (problem,) = report.problems
-    assert "1 rows do not fit 100 tokens even without their context" in problem and "line 301" in problem
+    assert "1 row does not fit 100 tokens even without its context" in problem and "line 301" in problem
     assert check(rows, tokenizer_dir, max_tokens=100, overlong="drop").ok
 
 
