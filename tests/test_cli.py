@@ -161,19 +161,6 @@ def test_a_flag_means_what_the_key_means_in_a_task_file(key: str, text: str, val
     assert flags.parse_value(key, text) == value
 
 
-@pytest.mark.parametrize(
-    ("given", "said"),
-    [
-        ("[dedupe, strip_htm]", "'strip_htm'; did you mean strip_html"),
-        ("[{balance: {by: label, max_ratio: 0}}]", "max_ratio is a number from 1 on"),
-        ("[dedupe, {balance: {max_ratio: 3}]", "is a bracket, a brace or a comma missing?"),
-    ],
-)
-def test_what_is_wrong_inside_a_list_is_said(given: str, said: str, task: Path, capsys) -> None:
-    assert invoke(["check", str(task), "--data.clean", given]) == 2
-    assert said in " ".join(capsys.readouterr().err.split())
-
-
 def test_flags_reach_the_command(task: Path, monkeypatch, capsys) -> None:
     assert invoke(["run", str(task), "--train.rank", "0"]) == 2
     assert "train.rank" in capsys.readouterr().err
