@@ -128,6 +128,7 @@ def by_rule(file: Path) -> list[tuple[str, float, int]]:
     from finetooth.data.prepare import assemble
     from finetooth.data.quality.findings import View
     from finetooth.data.quality.inspect import RULES
+    from finetooth.data.quality.looked import known
     from finetooth.data.quality.queue import label_queue
 
     times: list[tuple[str, float, int]] = []
@@ -142,6 +143,8 @@ def by_rule(file: Path) -> list[tuple[str, float, int]]:
     data = timed("read, clean and split", lambda: assemble(task), lambda made: made.total)
     timed("tokens", lambda: check._survey(task, data, None, []), lambda made: made.rows)
     view = View(data.sides, data.format, task.data, task.seed, data.brought)
+    if data.pairs is not None:
+        known(view, data.pairs)
     for rule in RULES:
         timed(rule.__name__, partial(list, rule(view)), lambda made: sum(len(one.hits) for one in made))
     timed("label queue", lambda: label_queue(view, 500), len)

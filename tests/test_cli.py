@@ -154,6 +154,7 @@ def test_every_key_is_a_flag_with_its_description(verb: str, capsys) -> None:
         ("name", "007", "007"),
         ("train.rank", "many", "many"),  # wrong, and the check of the task says so in its words
         ("data.columns", "{text", "{text"),
+        ("data.clean", "[dedupe, strip_htm]", ["dedupe", "strip_htm"]),  # its mistake is told, not the whole
     ],
 )
 def test_a_flag_means_what_the_key_means_in_a_task_file(key: str, text: str, value: object) -> None:

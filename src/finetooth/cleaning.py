@@ -40,6 +40,8 @@ def checked(value: Any) -> Any:
 
     Raises ValueError, as pydantic's validators do, with what was expected.
     """
+    if isinstance(value, str) and value.lstrip()[:1] in ("[", "{"):
+        raise ValueError("this is no list as YAML writes one: is a bracket, a brace or a comma missing?")
     entries = [value] if isinstance(value, str | Mapping) else value
     if not isinstance(entries, list | tuple):
         raise ValueError(f"expected a list of operations out of {', '.join(NAMES)}")

@@ -81,10 +81,16 @@ def parse_value(key: str, text: str) -> Any:
     alone = create_model("Alone", value=(annotation, field))
     try:
         value = yaml.safe_load(text)
-        alone.model_validate({"value": value})
-    except (yaml.YAMLError, ValueError):  # pydantic's error is a ValueError; so is YAML's for 2026-99-99
+    except (yaml.YAMLError, ValueError):  # YAML's ValueError is of 2026-99-99
         return text
-    return value
+    for meant in (value, text):
+        try:
+            alone.model_validate({"value": meant})
+        except ValueError:
+            continue
+        return meant
+    # Of a list or a mapping with a mistake inside, the check of the task says which.
+    return value if isinstance(value, list | dict) else text
 
 
 def given_keys(flags: Mapping[str, Any]) -> dict[str, Any]:

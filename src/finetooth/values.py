@@ -125,3 +125,18 @@ def encoding(value: str) -> str:
 def switch(value: Any) -> Any:
     """YAML 1.1 reads on and off as truth values."""
     return ("on" if value else "off") if isinstance(value, bool) else value
+
+
+def counted(count: int, one: str, many: str = "") -> str:
+    """A count with what it is of: `1 row`, `12,345 rows`. many: where that is not `one` with an s."""
+    return f"{count:,} {either(count, one, many or one + 's')}"
+
+
+def out_of(count: int, total: int, one: str) -> str:
+    """`1 of 12,345 rows`."""
+    return f"{count:,} of {counted(total, one)}"
+
+
+def either(count: int, one: str, many: str) -> str:
+    """What goes with a count: `either(count, "has", "have")`."""
+    return one if count == 1 else many

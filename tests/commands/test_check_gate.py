@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from data.quality.undo import undo
 from html_for_tests import NASTY, Page, harmless
 from models_for_tests import tiny_model_dir
 
 import finetooth as ft
 from finetooth.cli import invoke
 from finetooth.commands import workspace
-from finetooth.data.quality.fix import undo
 from finetooth.data.quality.leaks import NOT_CHECKED
 from finetooth.rundir import read_json, read_jsonl
 from finetooth.taskfile import load_task
@@ -75,7 +75,7 @@ def test_a_block_is_1_until_its_rule_is_allowed(capsys: pytest.CaptureFixture[st
 def test_a_block_stops_before_any_training(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert invoke([verb, "leak.yaml", "--train.epochs", "2", "--out", "out"]) == 2
     told = capsys.readouterr().err
-    assert "leak: 1 of 21 test rows repeat a row" in told and "(test.jsonl, line 1)" in told
+    assert "leak: 1 of 21 test rows repeats a row" in told and "(test.jsonl, line 1)" in told
     assert "To look closer: finetooth check leak.yaml --train.epochs 2\n" in told
     assert "out/data/report.html" in told
     written = sorted(str(path.relative_to("out")) for path in Path("out").rglob("*") if path.is_file())
@@ -99,7 +99,7 @@ def test_fix_writes_a_new_file_and_a_patch(capsys: pytest.CaptureFixture[str]) -
     source = lines("dirty.jsonl", [*ROWS, dirty])
     before = source.read_bytes()
     assert invoke(["check", "dirty.jsonl", "--fix"]) == 0
-    assert "dirty.fixed.jsonl (1 rows changed, 0 dropped), patch" in " ".join(capsys.readouterr().out.split())
+    assert "dirty.fixed.jsonl (1 row changed, 0 dropped), patch" in " ".join(capsys.readouterr().out.split())
     assert source.read_bytes() == before
     folder = Path("runs/dirty/data/fixed")
     fixed, patch = folder / "dirty.fixed.jsonl", folder / "dirty.patch.jsonl"

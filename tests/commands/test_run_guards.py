@@ -125,7 +125,7 @@ def test_unrenderable_and_dropped_rows_are_counted_and_kept(model: Path, tmp_pat
 def test_a_test_row_that_is_too_long_stops_before_training(model: Path, tmp_path: Path) -> None:
     test = [*ROWS[:20], {"text": "far " + "too long " * 200, "label": "ap"}]
     test = [{**row, "text": "t " + row["text"]} for row in test]
-    with pytest.raises(DataError, match=r"1 rows are longer than 256 tokens.*\n  test \w+ \(rows, line 21\)"):
+    with pytest.raises(DataError, match=r"1 row is longer than 256 tokens.*\n  test \w+ \(rows, line 21\)"):
         run(model, tmp_path / "run", data__test=test)
     assert not files(tmp_path / "run") - CHECKED
 

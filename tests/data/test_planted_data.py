@@ -217,7 +217,7 @@ def test_11_a_copy_that_the_user_brings_stops_the_run(side: str, copy: str, tmp_
     with pytest.raises(DataError) as caught:
         prepare(task(rows(0, 200), **{side: brought}), tmp_path)
     message = str(caught.value)
-    assert "1 rows (or groups) are on two sides" in message
+    assert "1 row (or group) is on two sides" in message
     assert "(rows, line 8)" in message and "(rows, line 51)" in message
     assert not (tmp_path / "data" / "sealed.jsonl").exists()
 

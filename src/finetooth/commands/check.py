@@ -20,9 +20,11 @@ from finetooth.data.prepare import Assembled, assemble
 from finetooth.data.quality import fix as fixing
 from finetooth.data.quality.findings import Embed, Finding, View, stopping
 from finetooth.data.quality.fix import Fixed
-from finetooth.data.quality.inspect import inspect, ordered, require_known
+from finetooth.data.quality.hidden import veiled
+from finetooth.data.quality.inspect import hidden, inspect, ordered, require_known
 from finetooth.data.quality.leaks import NOT_CHECKED
 from finetooth.data.quality.lengths import in_tokens
+from finetooth.data.quality.looked import known
 from finetooth.data.quality.queue import label_queue
 from finetooth.data.render import Renderer
 from finetooth.data.survey import Sample, Survey, embedded_tokens, plain_samples, survey
@@ -131,21 +133,24 @@ def run(
     notes = list(data.notes)
     tokens = _survey(config, data, tokenizer_dir, notes)
     view = View(data.sides, data.format, config.data, config.seed, data.brought, embed, step)
-    found = [*data.findings, *(_graders(config, data) if graded else ()), *inspect(view)]
+    if data.pairs is not None:
+        known(view, data.pairs)
+    found = [*map(hidden, data.findings), *(_graders(config, data) if graded else ()), *inspect(view)]
     if tokens:
         notes += tokens.notes
         found += in_tokens(config.data, tokens)
+    samples = tokens.samples if tokens else plain_samples(data.sides["train"])
     report = CheckReport(
         name=config.name,
         model=config.model,
         source=source_name(config.data.train),
         data=data,
         tokens=tokens,
-        labels=_labels(data),
+        labels=veiled(_labels(data)),
         findings=_once(ordered(found)),
         allowed=list(config.data.allow),
-        notes=notes,
-        samples=tokens.samples if tokens else plain_samples(data.sides["train"]),
+        notes=veiled(notes),
+        samples=[one.hidden() for one in samples],
         view=view,
     )
     return report if out is None else write(report, out)
@@ -217,11 +222,6 @@ def passed(task: Task, path: Path, console: Console, graded: bool) -> Assembled 
     raise DataError("\n".join([*report.problems, more]))
 
 
-def check_path(path: str | Path) -> CheckReport:
-    """Check a data file with everything else at its default."""
-    return run(Task.model_validate({"data": {"train": str(path)}}))
-
-
 def _summary(finding: Finding) -> dict[str, Any]:
     line = finding.to_json()
     return {key: line[key] for key in ("rule", "severity", "says", "fix", "facts")} | {
@@ -252,9 +252,9 @@ def _graders(config: Task, data: Assembled) -> Iterator[Finding]:
     kind = graders.kind(config.data.columns, data.format)
     refused, doubts = graders.try_out(config.evaluate.grader, kind, data.sides["train"], Path.cwd())
     for words in refused:
-        yield Finding("grader", "block", f"evaluate.grader: {words}.")
+        yield hidden(Finding("grader", "block", f"evaluate.grader: {words}."))
     for words in doubts:
-        yield Finding("grader", "review", f"evaluate.grader: {words}.")
+        yield hidden(Finding("grader", "review", f"evaluate.grader: {words}."))
 
 
 def _survey(config: Task, data: Assembled, tokenizer_dir: Path | None, notes: list[str]) -> Survey | None:

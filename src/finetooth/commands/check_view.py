@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from finetooth.data.quality.findings import Finding
 from finetooth.data.show import VISIBLE, row_text
 from finetooth.data.survey import Survey
+from finetooth.values import counted
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -25,7 +26,7 @@ COLOURS = {"block": "bold red", "review": "yellow", "info": "dim"}
 
 def show(report: CheckReport, console: Console) -> None:
     """Everything a person needs to decide what to do next."""
-    title = f"{report.source}: {report.data.total:,} rows, format {report.data.format}"
+    title = f"{report.source}: {counted(report.data.total, 'row')}, format {report.data.format}"
     console.print(_text(title, style="bold"))
     parts: list[RenderableType] = [_sides_table(report)]
     if report.tokens:
@@ -50,13 +51,13 @@ def _written(report: CheckReport) -> Iterator[str]:
     for one in report.fixed or []:
         left = f", {one.left_out:,} left out that cannot be read" if one.left_out else ""
         yield (
-            f"Fixed: {one.fixed} ({one.changed:,} rows changed, {one.dropped:,} dropped{left}), "
+            f"Fixed: {one.fixed} ({counted(one.changed, 'row')} changed, {one.dropped:,} dropped{left}), "
             f"patch {one.patch}"
         )
     if report.fixed == []:
         yield "Nothing was found that can safely be fixed."
     if report.queue and report.page is not None:
-        yield f"Look again at: {report.page.with_name('label_queue.jsonl')} ({report.queue:,} rows)"
+        yield f"Look again at: {report.page.with_name('label_queue.jsonl')} ({counted(report.queue, 'row')})"
     if report.queue == 0:
         yield "No row to look at again: that takes rows with labels, and enough of them to judge by."
 
@@ -124,7 +125,7 @@ def _tokens_table(tokens: Survey) -> Table:
 def _labels_table(labels: dict[str, dict[str, int]]) -> Table:
     sides = list(next(iter(labels.values())))
     more = f", the {SHOWN_LABELS} largest" if len(labels) > SHOWN_LABELS else ""
-    table = _table(_text(f"Labels ({len(labels)}{more})"), "label", *sides)
+    table = _table(_text(f"Labels ({len(labels):,}{more})"), "label", *sides)
     for label, counts in list(labels.items())[:SHOWN_LABELS]:
         table.add_row(_text(label), *(f"{counts[side]:,}" for side in sides))
     return table

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from finetooth.commands import pages
 from finetooth.commands.plots import bars, histogram
 from finetooth.data.quality.findings import Finding, stopping
+from finetooth.values import counted, either
 
 if TYPE_CHECKING:
     from finetooth.commands.check import CheckReport
@@ -39,7 +40,7 @@ def gather(report: CheckReport) -> dict[str, Any]:
         "source": report.source,
         "model": report.model if report.tokens else "",
         "format": report.data.format,
-        "total": report.data.total,
+        "total": counted(report.data.total, "row"),
         "kind": "worse" if stops else "not-proven" if doubts else "better",
         "badge": "blocked" if stops else "a look is worth it" if doubts else "fit",
         "headline": _headline(stops),
@@ -67,15 +68,20 @@ def _headline(stops: Sequence[Finding]) -> str:
 def _lead(counts: Counter[str]) -> str:
     told = [
         (counts["block"], "must be mended or allowed"),
-        (counts["review"], "want a person's eye"),
-        (counts["info"], "are worth knowing"),
+        (counts["review"], either(counts["review"], "wants", "want") + " a person's eye"),
+        (counts["info"], either(counts["info"], "is", "are") + " worth knowing"),
     ]
     words = [f"{count} {what}" for count, what in told if count]
-    return f"Of {sum(counts.values())} findings {', '.join(words)}." if words else "No rule found anything."
+    return (
+        f"Of {counted(sum(counts.values()), 'finding')}, {', '.join(words)}."
+        if words
+        else "No rule found anything."
+    )
 
 
 def _counts(report: CheckReport) -> list[tuple[str, int]]:
-    counts = [(f"{side} rows", len(rows)) for side, rows in report.data.sides.items()]
+    sides = report.data.sides
+    counts = [(either(len(rows), f"{side} row", f"{side} rows"), len(rows)) for side, rows in sides.items()]
     return [*counts, ("set aside", len(report.data.rejected))]
 
 
@@ -118,7 +124,7 @@ def _copies(findings: Sequence[Finding]) -> Any:
     for finding in findings:
         if finding.rule in COPIES:
             sizes.update({int(size): count for size, count in finding.facts.get("sizes", {}).items()})
-    shown = {f"{size} rows": size * count for size, count in sorted(sizes.items())[:LABELS]}
+    shown = {f"{size:,} rows": size * count for size, count in sorted(sizes.items())[:LABELS]}
     return bars(shown, "Rows in groups of copies, by the size of the group") if shown else None
 
 

@@ -19,6 +19,7 @@ from finetooth.data.quality.clean import clean
 from finetooth.data.quality.clusters import Keys, near_keys
 from finetooth.data.quality.findings import Finding, Hit, stopping
 from finetooth.data.quality.hidden import veil
+from finetooth.data.quality.near import Pair
 from finetooth.data.quality.steps import Cleaned, Step, together
 from finetooth.data.read import read
 from finetooth.data.split import SIDES, label_notes, leaks, split, split_keys
@@ -26,15 +27,18 @@ from finetooth.data.table import Rejected
 from finetooth.errors import ConfigError, DataError
 from finetooth.rundir import read_json, read_jsonl, write_json, write_jsonl
 from finetooth.types import Example
+from finetooth.values import counted, either, out_of
 
 MOST_BROKEN = 0.01
 
 
 @dataclass(frozen=True, slots=True)
 class Assembled:
-    """The user's data in memory, cleaned. findings: what is seen while reading: too many broken rows, and
-    rows that are on two sides as they are. brought: sides that are files of their own. cleaned: what each
-    operation of data.clean did.
+    """The user's data in memory, cleaned. rejected: rows that were set aside, personal data hidden.
+
+    findings: what is seen while reading: too many broken rows, and rows that are on two sides as they are.
+    brought: sides that are files of their own. cleaned: what each operation of data.clean did.
+    pairs: near-duplicates by the ids of their rows, where the split found what the rules would find.
     """
 
     format: str
@@ -45,6 +49,7 @@ class Assembled:
     notes: list[str]
     brought: frozenset[str] = frozenset()
     cleaned: tuple[Step, ...] = ()
+    pairs: tuple[tuple[str, str, Pair], ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +148,7 @@ def assemble(task: Task) -> Assembled:
     return Assembled(
         format=format,
         sides=sides,
-        rejected=[row for part in parts for row in part.rejected],
+        rejected=[row.hidden() for part in parts for row in part.rejected],
         total=sum(part.total for part in parts),
         findings=findings,
         notes=[note for part in parts for note in part.notes]
@@ -152,7 +157,15 @@ def assemble(task: Task) -> Assembled:
         + _unused(format, task),
         brought=frozenset(side for side in examples if side != "train"),
         cleaned=(*together([done.steps for done in early]), *late.steps),
+        pairs=None if len(examples) > 1 or late.dropped else _named(examples["train"], keys),
     )
+
+
+def _named(rows: Sequence[Example], keys: Keys) -> tuple[tuple[str, str, Pair], ...] | None:
+    """The pairs that the split was made by; None where clusters were left apart, as some may straddle."""
+    if keys.pairs is None or keys.notes:
+        return None
+    return tuple((rows[pair.one].id, rows[pair.other].id, pair) for pair in keys.pairs)
 
 
 def _clean(rows: Sequence[Example], side: str, asked: Sequence[Operation], seed: int) -> Cleaned:
@@ -170,7 +183,8 @@ def _leaks(sides: Mapping[str, Sequence[Example]], config: DataConfig) -> Iterat
         yield Finding(
             "leak",
             "block",
-            f"{len(pairs)} rows (or groups) are on two sides of the split, so no result could be trusted.",
+            f"{counted(len(pairs), 'row (or group) is', 'rows (or groups) are')} on two sides of the split, "
+            "so no result could be trusted.",
             tuple(Hit.of(copy, other, f"= {one} {place(row)}", row.id) for one, row, other, copy in pairs),
             "Take each out of one of the two files.",
         )
@@ -235,7 +249,8 @@ def _broken(side: str, part: Parsed) -> Iterator[Finding]:
     yield Finding(
         "broken-rows",
         "block",
-        f"{part.rejected[0].file}: {len(part.rejected)} of {part.total} rows are broken, more than "
+        f"{part.rejected[0].file}: {out_of(len(part.rejected), part.total, 'row')} "
+        f"{either(len(part.rejected), 'is', 'are')} broken, more than "
         f"{MOST_BROKEN:.0%}.",
         tuple(Hit("", f"{row.file}, line {row.line}", side, veil(row.reason)) for row in part.rejected),
         f"Repair or remove them{hint}.",

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +13,7 @@ import numpy as np
 from finetooth.data.examples import place
 from finetooth.data.overlong import cuttable
 from finetooth.data.quality.findings import Hit
+from finetooth.data.quality.hidden import stubs, veil
 from finetooth.data.render import MOST_UNUSABLE, Renderer
 from finetooth.data.tokens import Tokenizer
 from finetooth.data.turns import answer_turn
@@ -45,9 +46,31 @@ class Sample:
     pieces: tuple[Piece, ...] = ()
     about: str = ""
 
+    def hidden(self) -> Sample:
+        """The same with personal data and secrets hidden, the tokens of each value as one piece."""
+        return replace(
+            self, context=veil(self.context), scored=veil(self.scored), pieces=tuple(_hidden(self.pieces))
+        )
+
     def to_json(self) -> dict[str, str]:
         """The row without its single tokens."""
         return {"id": self.id, "where": self.where, "context": self.context, "scored": self.scored}
+
+
+def _hidden(pieces: Sequence[Piece]) -> Iterator[Piece]:
+    """The pieces without what is left of a value beside its stub, which stands where the value began."""
+    values = stubs("".join(piece.text for piece in pieces))
+    at = 0
+    for piece in pieces:
+        end = at + len(piece.text)
+        text, done = "", at
+        for first, last, stub in values:
+            if first < end and last > at:
+                text += piece.text[done - at : max(first, at) - at] + (stub if first >= at else "")
+                done = min(last, end)
+        if kept := text + piece.text[done - at :]:
+            yield replace(piece, text=kept)
+        at = end
 
 
 @dataclass(frozen=True, slots=True)

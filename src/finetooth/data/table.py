@@ -6,8 +6,10 @@ import json
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
+
+from finetooth.data.quality.hidden import veil, veiled
 
 SHOWN = 500  # characters of a broken line that rejected.jsonl keeps
 MARGIN = 100  # levels: what can be nested so much deeper than the row can be written from anywhere
@@ -33,6 +35,10 @@ class Rejected:
     line: int
     reason: str
     row: Any
+
+    def hidden(self) -> Rejected:
+        """The same with personal data and secrets hidden: to be shown."""
+        return replace(self, reason=veil(self.reason), row=veiled(self.row))
 
     def to_json(self) -> dict[str, Any]:
         """The line of rejected.jsonl."""

@@ -6,7 +6,7 @@ import random
 
 from data.quality import planted
 
-from finetooth.data.quality.clusters import cluster_keys, joined, near_keys
+from finetooth.data.quality.clusters import joined, near_keys
 from finetooth.data.split import split_keys, uniform
 from finetooth.types import Example
 
@@ -15,7 +15,7 @@ LONG = [text for text in TEXTS if len(text.split()) >= 12]
 
 
 def keys(rows: list[Example]) -> list[str]:
-    return cluster_keys(rows, split_keys(rows))
+    return near_keys(rows, split_keys(rows)).keys
 
 
 def test_clean_rows_keep_their_keys() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from pathlib import Path
 
+import numpy as np
 import pytest
 from conftest import DATA
 from data.quality.label_rows import flipped, row, topics, view, words
@@ -13,6 +14,7 @@ from scripts_for_tests import load_script
 from finetooth.data.quality.bag import judged, sketch, wilson
 from finetooth.data.quality.confident import label_errors
 from finetooth.data.quality.findings import Finding, View
+from finetooth.data.quality.noise import wrong_R
 from finetooth.evaluation.statistics import wilson as reference
 
 convert = load_script("benchmarks/tasks/convert.py")
@@ -38,6 +40,22 @@ def test_planted_wrong_labels_are_found() -> None:
     assert said["label-errors"].severity == "review"
 
 
+def test_all_rows_tell_how_likely_a_label_is_to_be_wrong() -> None:
+    """The mixture is fitted to probabilities that are too cautious, as out-of-fold ones are."""
+    rng = np.random.default_rng(0)
+    logit_RL = rng.normal(0, 3, (4_000, 3))
+    right_RL = np.exp(logit_RL) / np.exp(logit_RL).sum(axis=1, keepdims=True)
+    true_R = np.array([rng.choice(3, p=p) for p in right_RL])
+    wrong = rng.random(4_000) < 0.05
+    given_R = np.where(wrong, (true_R + rng.integers(1, 3, 4_000)) % 3, true_R)
+    cautious_RL = np.sqrt(right_RL) / np.sqrt(right_RL).sum(axis=1, keepdims=True)
+    told_R = wrong_R(cautious_RL.astype(np.float32), given_R)
+    assert told_R.sum() == pytest.approx(wrong.sum(), rel=0.2)
+    for low, high in ((0.0, 0.1), (0.1, 0.5), (0.5, 1.0)):
+        at = (told_R >= low) & (told_R < high)
+        assert told_R[at].mean() == pytest.approx(wrong[at].mean(), abs=0.1)
+
+
 def test_wrong_labels_of_one_kind_are_found() -> None:
     """Every sixth label of one kind is another's: noise that depends on the label is harder to find."""
     rows, wrong = flipped(topics(1_000, seed=2, own=0.5), 0.17, 2, to={"returns": "billing"})
@@ -61,7 +79,7 @@ def test_clean_labels_are_left_alone() -> None:
 def test_a_weak_judge_says_so_and_lists_nothing() -> None:
     rows, _ = flipped(topics(300, own=0.06), 0.05)
     said = found(view(rows))
-    assert set(said) == {"bag-of-words", "labels-not-judged"}
+    assert set(said) == {"labels-not-judged"}, "it is not said to get much right as well"
     assert said["labels-not-judged"].facts["accuracy"] < 0.7
     assert "Cannot judge the labels" in said["labels-not-judged"].says
 
@@ -129,7 +147,7 @@ def test_large_sets_are_sampled_and_say_so(monkeypatch: pytest.MonkeyPatch) -> N
     said = found(view(topics(1_000, seed=9)))
     facts = said["bag-of-words"].facts
     assert 600 < facts["rows"] < 900 and facts["of"] == 1_000
-    assert "a sample of 1000" in said["bag-of-words"].says
+    assert "a sample of 1,000" in said["bag-of-words"].says
     monkeypatch.setattr("finetooth.data.quality.bag.WORK", 1e7)
     assert found(view(topics(1_000, seed=10)))["bag-of-words"].facts["rows"] < facts["rows"] / 2
 
@@ -140,11 +158,11 @@ def test_the_interval_is_that_of_the_evaluation(k: int, n: int) -> None:
 
 
 @pytest.mark.data
-@pytest.mark.parametrize("half", [0, 1])
-def test_planted_on_half_of_a_published_set(half: int, data_dir: Path) -> None:
-    """B3 where few rows are sure: by their count alone the precision was .73 and .71."""
+@pytest.mark.parametrize(("half", "seed"), [(0, 0), (0, 1), (0, 6), (1, 1), (1, 6)])
+def test_planted_on_half_of_a_published_set(half: int, seed: int, data_dir: Path) -> None:
+    """B3 where few rows are sure: their count alone had a recall of .70 to .80 in three of these."""
     pairs = list(dict.fromkeys(convert.read_sms_spam(data_dir / "sms_spam")[0]["train"]))[half::2]
-    rows, wrong = flipped([row(text, label, at) for at, (text, label) in enumerate(pairs)], 0.05, half)
+    rows, wrong = flipped([row(text, label, at) for at, (text, label) in enumerate(pairs)], 0.05, seed)
     recall, precision = quality(found(view(rows))["label-errors"], wrong)
     assert recall >= 0.85 and precision >= 0.8
 

@@ -9,7 +9,7 @@ import pytest
 from data.quality import planted
 
 from finetooth.data.quality.anchors import words_of
-from finetooth.data.quality.near import Pair, pairs_between, pairs_of, prose
+from finetooth.data.quality.near import Pair, pairs_of, prose
 
 TEXTS = planted.texts(2000, seed=1, most=3)
 LONG = [text for text in TEXTS if len(text.split()) >= 12]
@@ -19,8 +19,11 @@ def found(plant: Callable[[str, random.Random], str], count: int = 200) -> float
     """The share of planted texts that are paired with the text that they were made from."""
     generator = random.Random(7)
     source = generator.sample(LONG, count)
-    pairs = pairs_between(TEXTS, [plant(text, generator) for text in source])
-    met = {(TEXTS[pair.one], pair.other) for pair in pairs}
+    sides = [0] * len(TEXTS) + [1] * count
+    pairs = pairs_of([*TEXTS, *(plant(text, generator) for text in source)], sides)
+    met = {
+        (TEXTS[pair.one], pair.other - len(TEXTS)) for pair in pairs if pair.one < len(TEXTS) <= pair.other
+    }
     return sum((text, k) in met for k, text in enumerate(source)) / count
 
 
@@ -122,6 +125,12 @@ def test_the_order_of_the_texts_changes_no_pair_and_empty_texts_have_none() -> N
     assert pairs_of([]) == [] == pairs_of(["", " "])
 
 
-def test_pairs_between_are_of_the_two_lists_alone() -> None:
-    one, other = [LONG[0], LONG[1], LONG[0]], [LONG[5], LONG[0].upper(), LONG[5]]
-    assert [(pair.one, pair.other, pair.tier) for pair in pairs_between(one, other)] == [(0, 1, "copy")]
+def test_many_copies_near_many_other_texts_are_not_each_paired_with_each() -> None:
+    generator = random.Random(4)
+    near = [planted.edit(LONG[0], 0.1, generator) for _ in range(60)]
+    texts = [*TEXTS, *([LONG[0]] * 1_000), *near]
+    sides = [k % 2 for k in range(len(texts))]
+    pairs = pairs_of(texts, sides)
+    assert len(pairs) < 2 * len(texts), "each with each were 17,000"
+    across = {k for pair in pairs for k in (pair.one, pair.other) if sides[pair.one] != sides[pair.other]}
+    assert {k for k in range(len(TEXTS), len(texts)) if sides[k]} <= across, "every later text has one"

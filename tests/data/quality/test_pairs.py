@@ -13,15 +13,11 @@ from data.quality import planted
 
 from finetooth.commands import check
 from finetooth.config import DataConfig, Task
+from finetooth.data.prepare import assemble
 from finetooth.data.quality.bag import judged
 from finetooth.data.quality.findings import EVIDENCE, Edit, Finding, View
-from finetooth.data.quality.pairs import (
-    conflicting_answers,
-    difference,
-    duplicates,
-    looked,
-    near_duplicates,
-)
+from finetooth.data.quality.looked import known, looked
+from finetooth.data.quality.pairs import conflicting_answers, difference, duplicates, near_duplicates
 from finetooth.types import Answer, Example, Message
 
 TEXTS = planted.texts(2000, seed=4, least=1, most=3)
@@ -54,7 +50,7 @@ def test_copies_are_found_exactly_and_the_later_ones_are_to_drop() -> None:
     assert pairs([finding]) == {(f"c{k}", f"r{at}") for k, at in enumerate(picked)}
     assert finding.edits == tuple(Edit(f"c{k}", "drop") for k in range(40))
     assert finding.severity == "review"
-    assert "40 of 2041 train rows" in finding.says
+    assert "40 of 2,041 train rows" in finding.says
     assert finding.facts["sizes"] == {"2": 40}
     (few,) = duplicates(view([*CLEAN, *copies[:3], *(replace(copies[0], id=id) for id in "ab")]))
     assert few.severity == "info"
@@ -224,3 +220,42 @@ def test_one_question_in_all_rows_is_told_in_linear_time() -> None:
     start = time.process_time()
     (finding,) = conflicting_answers(view(rows))
     assert len(finding.hits) == 20_000 and time.process_time() - start < 20
+
+
+def test_short_replies_of_a_conversation_do_not_exclude_each_other() -> None:
+    clean = planted.rows(TEXTS, labels=tuple(TEXTS[:700]))
+    greeted = [planted.row(f"h{k}", "Hello", reply) for k, reply in enumerate(("Hi!", "Good day.", "Yes?"))]
+    (finding,) = conflicting_answers(view([*clean, *greeted], "qa"))
+    assert finding.severity == "info" and "At most one" not in finding.says
+    assert "1 question has several answers (3 rows)" in finding.says
+
+
+def test_short_answers_of_a_small_set_exclude_each_other() -> None:
+    clean = planted.rows(TEXTS, labels=("yes", "no"))
+    asked = [planted.row(f"v{k}", "is the van blue", answer) for k, answer in enumerate(("yes", "no"))]
+    (finding,) = conflicting_answers(view([*clean, *asked], "qa"))
+    assert finding.severity == "review" and "At most one" in finding.says
+
+
+def test_plain_texts_are_told_of_texts() -> None:
+    rows = [Example(f"t{k}", (), (Answer(text),), {}) for k, text in enumerate([*TEXTS[:60], *TEXTS[:9]])]
+    rows += [replace(rows[k], id=f"n{k}", answers=(Answer(rows[k].target + " Indeed."),)) for k in range(5)]
+    for finding in (*duplicates(view(rows, "text")), *near_duplicates(view(rows, "text"))):
+        assert "question" not in finding.message() and "answer" not in finding.message(), finding.says
+
+
+def test_the_pairs_of_the_split_are_those_that_the_rules_would_find(tmp_path: Path) -> None:
+    generator = random.Random(5)
+    texts = [*TEXTS[:400], *(planted.edit(text, 0.1, generator) for text in TEXTS[:60]), *TEXTS[:20]]
+    lines = [{"question": text, "answer": f"it is {k % 400}"} for k, text in enumerate(texts)]
+    file = tmp_path / "rows.jsonl"
+    file.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    data = assemble(Task.model_validate({"data": {"train": str(file)}}))
+    anew, given = (View(data.sides, data.format, DataConfig(train=str(file))) for _ in range(2))
+    assert data.pairs
+    known(given, data.pairs)
+    close = [
+        {(pair.one, pair.other, pair.tier) for pair in looked(one).pairs if pair.close}
+        for one in (anew, given)
+    ]
+    assert close[0] == close[1] and len(close[0]) >= 75

@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from data.quality.undo import undo
 
 from finetooth.config import DataConfig, Task
 from finetooth.data.prepare import assemble
 from finetooth.data.quality.clean import TEXT
 from finetooth.data.quality.findings import Edit
-from finetooth.data.quality.fix import fix, undo
+from finetooth.data.quality.fix import fix
 from finetooth.data.read import read
 from finetooth.errors import DataError
 from finetooth.rundir import read_jsonl
@@ -146,17 +147,3 @@ def test_nothing_is_overwritten_and_nothing_is_half_written(tmp_path: Path) -> N
     with pytest.raises(DataError, match="no row 'gone'"):
         fix(config, [edit, Edit("gone", "drop")], tmp_path / "out")
     assert not (tmp_path / "out").exists() and fix(config, [], tmp_path / "out") == []
-
-
-def test_a_fixed_file_that_was_changed_is_not_undone(tmp_path: Path) -> None:
-    path = write(tmp_path / "a.jsonl", [{"question": f"q{k}", "answer": "Ã©"} for k in range(30)])
-    config = DataConfig(train=str(path))
-    rows = assemble(Task.model_validate({"data": {"train": str(path)}})).sides["train"]
-    (done,) = fix(config, [Edit(rows[2].id, "text", "fix_encoding"), Edit(rows[5].id, "drop")], tmp_path)
-    text = done.fixed.read_text(encoding="utf-8")
-    done.fixed.write_text(text.replace("é", "e"), encoding="utf-8")
-    with pytest.raises(DataError, match="was changed since"):
-        undo(done.fixed, done.patch)
-    done.fixed.write_text("", encoding="utf-8")
-    with pytest.raises(DataError, match="fewer rows"):
-        undo(done.fixed, done.patch)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import random
+import time
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from finetooth.data.quality.clean import TEXT
-from finetooth.data.quality.mend import fix_encoding, invisible, normalise_space, strip_html
+from finetooth.data.quality.mend import fix_encoding, has_tags, invisible, normalise_space, strip_html
 
 WHOLE = [
     "The café’s naïve crème brûlée – 5 × 3 = 15 °C, £7, “quoted”…",
@@ -197,3 +198,43 @@ def test_plain_sentences_stay(name: str) -> None:
     for _ in range(300):
         text = " ".join(draw.choices(words, k=draw.randint(1, 20)))
         assert TEXT[name](text) == text
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Answer with <label> alone.",
+        "<label>spam</label>",
+        "<summary>The cat sat.</summary>",
+        "<title>Northern Lights</title> by <name>",
+        "<code>x = 1</code>",
+        "<details>none</details>",
+        "<style>formal</style>",
+        "Describe <img> in one line.",
+        "<note><to>Tove</to><body>Tea &amp; cake<br/></body></note>",
+        '<book><title lang="en">Dune</title></book>',
+        "<answer><b>Paris</b></answer>",
+    ],
+)
+def test_placeholders_and_elements_that_are_the_answer_stay(text: str) -> None:
+    assert strip_html(text) == text and not has_tags(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "plain"),
+    [
+        ("<details><summary>More</summary><p>It is late.</p></details>", "More\n\nIt is late."),
+        ('<label for="name">Name</label>', "Name"),
+        ("<p>See <code>x</code></p>", "See x"),
+        ('<div class="note">Tea&nbsp;time</div>', "Tea time"),
+        ("<html><head><title>T</title></head><body>x<br>y</body></html>", "T\n\nx\ny"),
+    ],
+)
+def test_what_a_page_left_over_goes_with_the_words_beside_it(text: str, plain: str) -> None:
+    assert strip_html(text) == plain
+
+
+def test_many_elements_that_are_never_closed_take_no_longer_than_others() -> None:
+    start = time.perf_counter()
+    strip_html("<item>" * 100_000 + "</other>")
+    assert time.perf_counter() - start < 5

@@ -138,3 +138,44 @@ def test_what_is_shown_of_a_value_is_not_the_value() -> None:
     assert shown("email", "john.smith@mail.org") == "j***@***.org"
     assert shown("phone", "+49 30 1234567") == "+4***67"
     assert veil("Ask john.smith@mail.org or AKIA" + "A1B2" * 4) == "Ask j***@***.org or AKIA***"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "555-1234 + 12",
+        "Compute 212-555-0123 + 12.",
+        "212-555-0123 = ?",
+        "x = +12345678901",
+        "5 + 0612345678 is",
+        "0612345678 / 2",
+        "020 4567 8901 - 12 = 1",
+        "(212) 555-0123 * 2",
+        "ranges: 800-200-1000 and 300-400-5000",
+        "0110100101 and 0101010111",
+        "01 12 23 34 45",
+    ],
+)
+def test_sums_and_plain_numbers_are_no_phone_numbers(text: str) -> None:
+    assert not find(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("* 020 7946 0958", "020 7946 0958"),
+        ("020 7946 0958 - 24 hours a day", "020 7946 0958"),
+        ("+49 30 1234567 / +49 30 7654321", "+49 30 1234567"),
+        ("**0612345679** is mine", "0612345679"),
+        ("my phone = 0612345679", "0612345679"),
+        ("1-800-858-6997 or write", "1-800-858-6997"),
+        ("06 12 34 56 78", "06 12 34 56 78"),
+        ("no message. 07008009200", "07008009200"),
+    ],
+)
+def test_signs_beside_a_phone_number_do_not_hide_it(text: str, value: str) -> None:
+    assert value in [text[one.start : one.end] for one in find(text)]
+
+
+def test_values_in_quotation_marks_are_found() -> None:
+    assert mask("the label 'maria.lopez@corp.com'") == "the label '[EMAIL]'"

@@ -123,3 +123,11 @@ def test_passages_of_the_question_are_extraction() -> None:
 
 def test_short_answers_are_no_copies() -> None:
     assert not list(copied_answer(asked([(question, question.split()[0]) for question, _ in pairs()])))
+
+
+def test_labels_too_many_to_look_for_are_left_alone() -> None:
+    """One pattern of all names would be as long as they are together."""
+    many = [row(f"{name}: it is so", name, at) for at, name in enumerate(words(random.Random(1), 600) * 2)]
+    assert not list(label_in_text(view(many)))
+    (finding,) = label_in_text(view(many[:400] + many[600:1_000]))
+    assert finding.severity == "review"

@@ -231,10 +231,10 @@ def _surplus(rows: Sequence[Example], operation: Operation, seed: int) -> tuple[
     for name in sorted(classes):
         keyed = sorted(classes[name], key=lambda row: (uniform(seed, f"balance\0{content_id(row)}"), row.id))
         for row in keyed[most:]:
-            gone[row.id] = f"{operation.by} {name[:60]!r} has more than {most:,} rows"
+            gone[row.id] = f"{operation.by} {veil(name)[:60]!r} has more than {most:,} rows"
     note = (
-        f"The smallest class by {operation.by} is {smallest[:60]!r} with {counts[smallest]:,} rows, so no "
-        f"class keeps more than {most:,}."
+        f"The smallest class by {operation.by} is {veil(smallest)[:60]!r} with {counts[smallest]:,} rows, "
+        f"so no class keeps more than {most:,}."
     )
     return {row.id: gone[row.id] for row in rows if row.id in gone}, note
 

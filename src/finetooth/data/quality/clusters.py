@@ -17,10 +17,14 @@ ALWAYS = 10  # a cluster of so few keys is never too large
 
 @dataclass(frozen=True, slots=True)
 class Keys:
-    """The text that decides each example's side, and what to tell the user about clusters left apart."""
+    """The text that decides each example's side, and what to tell the user about clusters left apart.
+
+    pairs: of near-duplicate examples, as near.pairs_of gives them; None where they were not looked for.
+    """
 
     keys: list[str]
     notes: list[str]
+    pairs: list[Pair] | None = None
 
 
 def joined(count: int, links: Iterable[tuple[int, int]]) -> list[list[int]]:
@@ -42,11 +46,6 @@ def joined(count: int, links: Iterable[tuple[int, int]]) -> list[list[int]]:
     return sorted((group for group in members.values() if len(group) > 1), key=lambda group: -len(group))
 
 
-def cluster_keys(examples: Sequence[Example], keys: Sequence[str]) -> list[str]:
-    """Split keys that keep near-duplicates together as well: see near_keys."""
-    return near_keys(examples, keys).keys
-
-
 def near_keys(examples: Sequence[Example], keys: Sequence[str]) -> Keys:
     """keys (of data.split.split_keys) with those of near-duplicate examples joined; the smallest key wins.
 
@@ -58,18 +57,18 @@ def near_keys(examples: Sequence[Example], keys: Sequence[str]) -> Keys:
     names = sorted(set(keys))
     at = {name: position for position, name in enumerate(names)}
     row = [at[key] for key in keys]
-    pairs = [pair for pair in pairs_of([question(example) for example in examples]) if pair.close]
-    links = [(row[pair.one], row[pair.other], _share(pair)) for pair in pairs]
+    pairs = pairs_of([question(example) for example in examples])
+    links = [(row[pair.one], row[pair.other], _share(pair)) for pair in pairs if pair.close]
     kept, apart = _bounded(len(names), [link for link in links if link[0] != link[1]])
     first = {member: group[0] for group in kept for member in group}
     rows = Counter(row)
     notes = [
-        f"{sum(rows[one] for one in group)} rows are so alike that they would all be on one side of the "
+        f"{sum(rows[one] for one in group):,} rows are so alike that they would all be on one side of the "
         "split, so they were split row by row. If they belong together, name a column that says so with "
         "data.group."
         for group in apart
     ]
-    return Keys([names[first.get(position, position)] for position in row], notes)
+    return Keys([names[first.get(position, position)] for position in row], notes, pairs)
 
 
 def _share(pair: Pair) -> float:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from finetooth.data.quality.bag import Judged, judged, wilson
 from finetooth.data.quality.findings import Finding, Hit, View
+from finetooth.values import counted
 
 
 def label_errors(view: View) -> Iterator[Finding]:
@@ -16,17 +17,19 @@ def label_errors(view: View) -> Iterator[Finding]:
     if isinstance(seen, str):
         yield Finding("labels-not-judged", "info", f"Wrong labels were not looked for: {seen}.")
         return
-    yield _bag_of_words(seen)
     if not seen.good_enough:
         yield Finding(
             "labels-not-judged",
             "info",
-            f"Cannot judge the labels: a bag of words, trained on the other rows, is right on only "
-            f"{seen.accuracy:.0%} of them (the most frequent label alone: {seen.majority:.0%}). Wrong labels "
-            "would not be told from hard ones, so none are listed.",
+            "Cannot judge the labels: a bag of words, trained on the other rows, gives "
+            f"{seen.accuracy:.0%} of "
+            f"{_of(seen)} their label (always the most frequent one: {seen.majority:.0%}). That is too "
+            "little "
+            "to tell wrong labels from hard ones, so none are listed.",
             facts={"accuracy": seen.accuracy, "majority": seen.majority, "rows": len(seen.rows)},
         )
         return
+    yield _bag_of_words(seen)
     yield from _errors(view, seen)
 
 
@@ -39,8 +42,8 @@ def _errors(view: View, seen: Judged) -> Iterator[Finding]:
     yield Finding(
         "label-errors",
         "review",
-        f"About {len(suspects)} of {_of(seen)} may have the wrong label. Of the {looked} rows that a bag of "
-        f"words is surest of, {wrong} carry another label than it expects.{doubt}",
+        f"About {len(suspects):,} of {_of(seen)} may have the wrong label. Of the {looked:,} rows that a bag "
+        f"of words is surest of, {counted(wrong, 'carries', 'carry')} another label than it expects.{doubt}",
         hits=tuple(
             Hit.of(train[seen.rows[position]], "train", seen.why(int(position))) for position in suspects
         ),
@@ -76,5 +79,5 @@ def _bag_of_words(seen: Judged) -> Finding:
 
 
 def _of(seen: Judged) -> str:
-    rows = f"{len(seen.rows)} training rows"
-    return rows if len(seen.rows) == seen.total else f"{rows} (a sample of {seen.total})"
+    rows = counted(len(seen.rows), "training row")
+    return rows if len(seen.rows) == seen.total else f"{rows} (a sample of {seen.total:,})"

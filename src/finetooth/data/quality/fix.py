@@ -1,4 +1,4 @@
-"""`check --fix`: the user's rows with edits done, in new files, each with a patch that takes them back.
+"""`check --fix`: the user's rows with edits done, in new files, each with a patch: what each row was before.
 
 The files that the user has are read and never written. What an edit is about is found by reading the files
 again: ids are given to rows in the same way each time.
@@ -20,7 +20,7 @@ from finetooth.data.read import read
 from finetooth.data.split import SIDES
 from finetooth.data.table import RawRow, Table
 from finetooth.errors import DataError
-from finetooth.rundir import read_jsonl, write_jsonl
+from finetooth.rundir import write_jsonl
 from finetooth.values import DATA_FILES
 
 # Columns that say which rows belong together; a changed text there would move rows.
@@ -169,29 +169,3 @@ def _name(source: str, side: str, taken: set[str]) -> str:
     name = next(name for name in (short, plain, f"{side}-{plain}") if name.lower() not in taken)
     taken.add(name.lower())
     return name
-
-
-def undo(fixed: Path, patch: Path) -> list[dict[str, Any]]:
-    """The rows as they were before `fix`: exactly those that were read from the source, in their order.
-
-    Raises DataError when the fixed file is not what the patch was made with.
-    """
-    lines = list(read_jsonl(patch))
-    rows = list(read_jsonl(fixed))
-    gone = {line["row"]: line["before"] for line in lines if line["operation"] == "drop"}
-    left = iter(rows)
-    whole: list[dict[str, Any]] = []
-    for number in range(1, len(rows) + len(gone) + 1):
-        row = gone[number] if number in gone else next(left, None)
-        if row is None:
-            raise DataError(f"{fixed}: has fewer rows than {patch} was made with.")
-        whole.append(row)
-    for line in reversed(lines):
-        if line["operation"] == "drop":
-            continue
-        at = line["row"] - 1
-        now = {column: whole[at].get(column) for column in line["after"]} if at < len(whole) else None
-        if now != line["after"]:
-            raise DataError(f"{fixed}: row {line['row']} was changed since {patch} was made.")
-        whole[at] = {**whole[at], **line["before"]}
-    return whole

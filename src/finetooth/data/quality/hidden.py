@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from finetooth.data.quality.patterns import KINDS, Found, find
 
 
@@ -19,6 +22,28 @@ def veil(text: str) -> str:
     """The text with most of each such value hidden, as in `j***@***.com`: to be shown to a person."""
     found = find(text)
     return mask(_replaced(text, found, [shown(one.kind, text[one.start : one.end]) for one in found]))
+
+
+def stubs(text: str) -> list[tuple[int, int, str]]:
+    """(start, end, stub) of every value that `veil` hides, in order."""
+    return [(one.start, one.end, shown(one.kind, text[one.start : one.end])) for one in find(text)]
+
+
+def veiled(value: Any) -> Any:
+    """A JSON value with every text in it veiled, the keys too; keys that become the same are numbered."""
+    if isinstance(value, str):
+        return veil(value)
+    if isinstance(value, Mapping):
+        found: dict[Any, Any] = {}
+        for key, inner in value.items():
+            name = stub = veiled(key)
+            number = 1
+            while name in found:
+                number += 1
+                name = f"{stub} ({number})"
+            found[name] = veiled(inner)
+        return found
+    return [veiled(inner) for inner in value] if isinstance(value, list | tuple) else value
 
 
 def _replaced(text: str, found: list[Found], by: list[str]) -> str:

@@ -12,7 +12,7 @@ from dataclasses import replace
 from finetooth.data.quality.confident import label_errors
 from finetooth.data.quality.findings import SEVERITIES, Finding, Rule, View
 from finetooth.data.quality.groups import answer_rates
-from finetooth.data.quality.hidden import veil
+from finetooth.data.quality.hidden import veil, veiled
 from finetooth.data.quality.labels import (
     answer_not_in_set,
     label_imbalance,
@@ -84,9 +84,14 @@ def inspect(view: View) -> list[Finding]:
     found: list[Finding] = []
     for number, rule in enumerate(RULES):
         view.step(number, len(RULES))
-        found += (replace(finding, says=veil(finding.says)) for finding in rule(view))
+        found += map(hidden, rule(view))
     view.step(len(RULES), len(RULES))
     return ordered(found)
+
+
+def hidden(finding: Finding) -> Finding:
+    """The finding with personal data and secrets veiled in what it says and in its facts."""
+    return replace(finding, says=veil(finding.says), facts=veiled(finding.facts))
 
 
 def ordered(findings: Iterable[Finding]) -> list[Finding]:

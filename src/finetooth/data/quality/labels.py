@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from finetooth.data.examples import normalise
 from finetooth.data.quality.findings import Finding, Hit, View
 from finetooth.types import Example
+from finetooth.values import counted, either, out_of
 
 FEWEST_UNIQUE = 20  # rows, before labels that differ on each of them mean anything
 NO_CLASSES = 0.9  # distinct labels per row: this is text to write, not a class to choose
@@ -49,8 +50,8 @@ def _where(view: View, wanted: Callable[[str, Example], str]) -> tuple[Hit, ...]
 
 def _names(labels: Sequence[str], counts: Mapping[str, int] | None = None) -> str:
     """The first labels by name, with their rows."""
-    named = [repr(label) + (f" ({counts[label]})" if counts else "") for label in labels[:NAMED]]
-    more = f" and {len(labels) - NAMED} more" if len(labels) > NAMED else ""
+    named = [repr(label) + (f" ({counts[label]:,})" if counts else "") for label in labels[:NAMED]]
+    more = f" and {len(labels) - NAMED:,} more" if len(labels) > NAMED else ""
     return ", ".join(named) + more
 
 
@@ -64,8 +65,8 @@ def one_label(view: View) -> Iterator[Finding]:
     yield Finding(
         "one-label",
         "block" if view.labelled else "review",
-        f"All {rows} training rows have the same {'label' if view.labelled else 'answer'}, as {shown}: there "
-        "is nothing to tell apart, so nothing can be learned.",
+        f"All {rows:,} training rows have the same {'label' if view.labelled else 'answer'}, as {shown}: "
+        "there is nothing to tell apart, so nothing can be learned.",
         fix="Bring rows with other answers, or name the column of the labels with data.columns.",
         facts={"rows": rows},
     )
@@ -81,8 +82,8 @@ def labels_are_unique(view: View) -> Iterator[Finding]:
     yield Finding(
         "labels-are-unique",
         "block" if len(counts) >= NO_CLASSES * counts.total() else "review",
-        f"{counts.total()} training rows have {len(counts)} different labels. A label that hardly any other "
-        "row has cannot be learned; this looks like text to write, not a label to choose.",
+        f"{counts.total():,} training rows have {len(counts):,} different labels. A label that hardly any "
+        "other row has cannot be learned; this looks like text to write, not a label to choose.",
         fix="For text to write, data.columns: {text: context, label: answer}. Else name the label column.",
         facts={"rows": counts.total(), "labels": len(counts)},
     )
@@ -95,18 +96,18 @@ def rare_label(view: View) -> Iterator[Finding]:
     if not rare or len(counts) < 2:
         return
     listed = set(rare)
-    have = "has" if len(rare) == 1 else "have"
     yield Finding(
         "rare-label",
         "review",
-        f"{len(rare)} of {len(counts)} labels {have} fewer than {RARE} training rows: {_names(rare, counts)}"
+        f"{out_of(len(rare), len(counts), 'label')} {either(len(rare), 'has', 'have')} fewer than {RARE} "
+        f"training rows: {_names(rare, counts)}"
         ". Too little to learn them from, and too little to measure whether they were learned.",
         hits=tuple(
             sorted(
                 _where(
                     view,
                     lambda side, row: (
-                        f"{counts[row.target]} training rows have {row.target!r}"
+                        f"{counted(counts[row.target], 'training row')} with {row.target!r}"
                         if side == "train" and row.target in listed
                         else ""
                     ),
@@ -132,12 +133,12 @@ def unseen_label(view: View) -> Iterator[Finding]:
         return
     unseen = Counter(row.target for side, row in view.rows() if row.target not in counts)
     names = sorted(unseen, key=lambda label: (-unseen[label], label))
-    rows = f"{len(hits)} validation or test row{'s have labels' if len(hits) > 1 else ' has a label'}"
+    rows = counted(len(hits), "validation or test row has a label", "validation or test rows have labels")
     yield Finding(
         "unseen-label",
         "review",
         f"{rows} that no training row has: {_names(names, unseen)}. The model never sees them, so it will "
-        "answer these rows wrong.",
+        f"answer {either(len(hits), 'this row', 'these rows')} wrong.",
         hits=hits,
         fix="Bring training rows of these labels, or correct their spelling, or take the rows out.",
         facts={"labels": {label: unseen[label] for label in names}},
@@ -156,8 +157,9 @@ def label_imbalance(view: View) -> Iterator[Finding]:
     yield Finding(
         "label-imbalance",
         "review" if ratio >= STRONG_IMBALANCE else "info",
-        f"{most!r} has {counts[most]} of {counts.total()} training rows ({share:.0%}), {least!r} has "
-        f"{counts[least]}: {ratio:.0f} to 1. A model that never answers {least!r} loses next to no accuracy.",
+        f"{most!r} has {out_of(counts[most], counts.total(), 'training row')} ({share:.0%}), {least!r} "
+        f"has {counts[least]:,}: {ratio:,.0f} to 1. A model that never answers {least!r} loses next to no "
+        "accuracy.",
         fix="data.clean: [{balance: {by: label, max_ratio: 3}}], or judge by the average over the labels.",
         facts={"ratio": ratio, "shares": {label: counts[label] / counts.total() for label in kept[:50]}},
     )
@@ -177,12 +179,14 @@ def label_spelling(view: View) -> Iterator[Finding]:
     if not meant:
         return
     names = sorted(meant, key=lambda label: (-counts[label], label))
-    pairs = [f"{label!r} ({counts[label]}) for {meant[label]!r} ({counts[meant[label]]})" for label in names]
+    pairs = [
+        f"{label!r} ({counts[label]:,}) for {meant[label]!r} ({counts[meant[label]]:,})" for label in names
+    ]
     more = f" and {len(pairs) - NAMED} more" if len(pairs) > NAMED else ""
     yield Finding(
         "label-spelling",
         "review",
-        f"{len(pairs)} label{'s look' if len(pairs) > 1 else ' looks'} like another spelling of a label: "
+        f"{counted(len(pairs), 'label looks', 'labels look')} like another spelling of a label: "
         f"{', '.join(pairs[:NAMED])}{more}. The model would learn them as different answers.",
         hits=_where(
             view,
@@ -286,8 +290,9 @@ def answer_not_in_set(view: View) -> Iterator[Finding]:
     yield Finding(
         "answer-not-in-set",
         "review",
-        f"{known} of {len(train)} training rows have one of {len(usual)} answers; {len(hits)} "
-        f"row{'s have' if len(hits) > 1 else ' has'} another. Either these answers are mistakes, or the set "
+        f"{out_of(known, len(train), 'training row')} have one of {len(usual)} answers; "
+        f"{counted(len(hits), 'row has', 'rows have')} another. Either these answers are mistakes, or the "
+        "set "
         "is larger than the rows show.",
         hits=hits,
         fix="Look at the rows. If the answers are labels, data.format: labels has them graded as such.",

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 
 from finetooth.data.quality.findings import Finding, Hit, View, question
 from finetooth.types import Example
+from finetooth.values import either, out_of
 
 TEXT = 500  # characters that are read
 LETTERS = 12  # of one script, at least
@@ -167,7 +168,8 @@ def language_mix(view: View) -> Iterator[Finding]:
     yield Finding(
         "language-mix",
         "review",
-        f"{len(other)} of {len(both)} answers are in another language than their question.",
+        f"{out_of(len(other), len(both), 'answer')} {either(len(other), 'is', 'are')} in another language "
+        f"than {either(len(other), 'its', 'their')} question.",
         hits=tuple(
             Hit.of(rows[at][1], rows[at][0], f"asked in {asked[at]}, answered in {answered[at]}")
             for at in other
@@ -188,13 +190,13 @@ def _wanted(asked: str, answered: str) -> bool:
 def _mix(rows: list[tuple[str, Example]], asked: list[str], known: Counter[str]) -> Iterator[Finding]:
     """The shares of the languages; rows of the rare ones where one language has nearly all."""
     names = sorted(known, key=lambda name: (-known[name], name))
-    shares = ", ".join(f"{name} {known[name]} ({known[name] / known.total():.1%})" for name in names[:6])
+    shares = ", ".join(f"{name} {known[name]:,} ({known[name] / known.total():.1%})" for name in names[:6])
     more = f" and {len(names) - 6} more" if len(names) > 6 else ""
     rare = known[names[0]] >= MAIN * known.total()
     yield Finding(
         "language-mix",
         "info",
-        f"Of {known.total()} rows whose language can be told, {shares}{more}."
+        f"Of {known.total():,} rows whose language can be told, {shares}{more}."
         + (" The model learns little of the rare ones." if rare else ""),
         hits=tuple(
             Hit.of(row, side, f"in {name}")

@@ -8,11 +8,13 @@ from dataclasses import dataclass
 
 from finetooth.data.examples import normalised_context, place
 from finetooth.data.quality.findings import Finding, Hit, View, question
+from finetooth.data.quality.looked import Row, looked
 from finetooth.data.quality.meaning import RARELY, nearest
 from finetooth.data.quality.near import CONTAINED, Pair
-from finetooth.data.quality.pairs import NUMBER, Row, agree, difference, looked, telling
+from finetooth.data.quality.pairs import NUMBER, agree, difference, telling
 from finetooth.data.split import leaks as exact_leaks
 from finetooth.types import Example
+from finetooth.values import counted, either, out_of
 
 # A near-duplicate blocks a run only when it is past doubt: most of the smaller text is in the other, far more
 # of it than chance explains, it is not short, no number in it differs, and the answers are the same.
@@ -25,7 +27,7 @@ TIERS = {
     "inside": "{:.0%} of its wording shared with",
     "letters": "{:.0%} alike in spelling to",
 }
-NOT_CHECKED = "Questions that say the same in other words were not looked for."
+NOT_CHECKED = "Texts that say the same in other words were not looked for."
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +43,7 @@ class Leak:
         """The later row, with what it repeats and where the two part."""
         side, example = self.other
         words = TIERS[self.tier].format(self.share)
+        words = words if example.context else words.replace("question", "text")
         apart = difference(question(example), question(self.one[1]))
         same = self.tier in ("same", "copy", "group")
         evidence = f"{words} {self.one[0]} {place(self.one[1])}" + ("" if same else f"; {apart}")
@@ -54,11 +57,12 @@ def leaks(view: View) -> Iterator[Finding]:
         return
     rows = Counter(leak.other[0] for leak in sure)
     tiers = Counter(leak.tier for leak in sure)
-    where = " and ".join(f"{count} of {len(view.sides[side])} {side} rows" for side, count in rows.items())
+    where = " and ".join(out_of(count, len(view.sides[side]), f"{side} row") for side, count in rows.items())
     yield Finding(
         "leak",
         "block",
-        f"{where} repeat a row (or a group) of another side, so a result on them would measure memory, not "
+        f"{where} {either(len(sure), 'repeats', 'repeat')} a row (or a group) of another side, so a result "
+        "on them would measure memory, not "
         f"skill. {NOT_CHECKED}",
         tuple(leak.hit() for leak in sure),
         "Take each row out of one of the two files, or give one file and let finetooth split it. Rows that "
@@ -73,12 +77,13 @@ def possible_leaks(view: View) -> Iterator[Finding]:
     if perhaps:
         rows = Counter(leak.other[0] for leak in perhaps)
         where = " and ".join(
-            f"{count} of {len(view.sides[side])} {side} rows" for side, count in rows.items()
+            out_of(count, len(view.sides[side]), f"{side} row") for side, count in rows.items()
         )
         yield Finding(
             "possible-leak",
             "review",
-            f"{where} are much like a row of another side. If they are the same thing in other clothes, the "
+            f"{where} {either(len(perhaps), 'is', 'are')} much like a row of another side. If that is "
+            "the same thing in other clothes, the "
             f"result will be better than the model is. {NOT_CHECKED}",
             tuple(leak.hit() for leak in perhaps),
             "Look at the pairs. Take out what is the same; short questions that people really ask in nearly "
@@ -105,8 +110,9 @@ def _by_meaning(view: View, known: Set[str]) -> Iterator[Finding]:
     yield Finding(
         "possible-leak",
         "review",
-        f"{len(hits)} rows of validation or test are closer in meaning to a training row, by the model's own "
-        f"vectors, than all but 1 in {round(1 / RARELY)} training rows are to each other.",
+        f"{counted(len(hits), 'row of validation or test is', 'rows of validation or test are')} closer in "
+        "meaning to a training row, by the model's own "
+        f"vectors, than all but 1 in {round(1 / RARELY):,} training rows are to each other.",
         tuple(hits),
         "Look at the pairs: some say the same in other words, others are only about the same thing.",
         facts={"rows": len(hits), "tier": "embedding", "cosine": limit},

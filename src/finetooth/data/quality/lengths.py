@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from finetooth.config import DataConfig
 from finetooth.data.quality.findings import Finding
 from finetooth.data.survey import Survey
+from finetooth.values import counted, either, out_of
 
 NAMED = 5  # tokens that a sentence names
 
@@ -20,15 +21,18 @@ def in_tokens(config: DataConfig, tokens: Survey) -> Iterator[Finding]:
         yield Finding(
             "token-without-embedding",
             "block",
-            f"The model has no embedding for {len(tokens.unembedded)} tokens of these rows: {listed}. "
-            "They were added to the tokenizer alone.",
-            fix="Use a template without them: `template: instruction`.",
+            f"The model has no embedding for {counted(len(tokens.unembedded), 'token')} of these rows: "
+            f"{listed}. "
+            f"{either(len(tokens.unembedded), 'It was', 'They were')} added to the tokenizer alone.",
+            fix=f"Use a template without {either(len(tokens.unembedded), 'it', 'them')}: `template: "
+            "instruction`.",
         )
     if tokens.unknown:
         yield Finding(
             "unknown-token",
             "review",
-            f"{len(tokens.unknown):,} rows have characters that this model's tokenizer does not know: "
+            f"{counted(len(tokens.unknown), 'row has', 'rows have')} characters that this model's "
+            "tokenizer does not know: "
             "the model sees one and the same token for each of them.",
             tuple(tokens.unknown),
             fix="Take a model that knows them (any with a byte-level vocabulary does), or rewrite them.",
@@ -40,7 +44,8 @@ def _unusable(tokens: Survey) -> Iterator[Finding]:
         yield Finding(
             "not-rendered",
             "block" if tokens.stopped else "review",
-            f"{len(tokens.unusable):,} rows cannot be written with this model's template and are set aside.",
+            f"{counted(len(tokens.unusable), 'row')} cannot be written with this model's template and "
+            f"{either(len(tokens.unusable), 'is', 'are')} set aside.",
             tuple(tokens.unusable),
             fix="The reason stands beside each row. Mend or remove them, or choose another `template`.",
         )
@@ -50,26 +55,29 @@ def _overlong(config: DataConfig, tokens: Survey) -> Iterator[Finding]:
     """Too long is a block until the user says what to do; what that costs is told afterwards."""
     if not tokens.overlong:
         return
-    count = f"{len(tokens.overlong):,} rows are longer than {tokens.limit:,} tokens"
-    lost = f"{tokens.lost:,} of {tokens.scored_tokens:,} scored tokens"
+    rows = len(tokens.overlong)
+    count = f"{counted(rows, 'row is', 'rows are')} longer than {tokens.limit:,} tokens"
+    lost = out_of(tokens.lost, tokens.scored_tokens, "scored token")
     facts = {"rows": len(tokens.overlong), "scored_tokens": tokens.lost, "limit": tokens.limit}
     larger = "or a larger data.max_tokens, if the model allows it"
     if config.overlong == "cut" and tokens.uncuttable:
         says = (
-            f"{len(tokens.uncuttable):,} rows do not fit {tokens.limit:,} tokens even without their context."
+            f"{counted(len(tokens.uncuttable), 'row does', 'rows do')} not fit {tokens.limit:,} tokens even "
+            f"without {either(len(tokens.uncuttable), 'its', 'their')} context."
         )
         fix = f"Set data.overlong: drop, {larger}."
         yield Finding("overlong", "block", says, tuple(tokens.uncuttable), fix, facts=facts)
     elif config.overlong == "cut":
-        says = f"{count}: the oldest part of their context is cut away; no scored token is lost."
+        says = f"{count}: the oldest part of {either(rows, 'its', 'their')} context is cut away; no scored "
+        "token is lost."
         facts["scored_tokens"] = 0
         yield Finding("overlong", "info", says, tuple(tokens.overlong), facts=facts)
     elif config.overlong == "drop":
-        says = f"{count} and are dropped, with {lost}."
+        says = f"{count} and {either(rows, 'is', 'are')} dropped, with {lost}."
         yield Finding(
             "overlong", "review", says, tuple(tokens.overlong), f"Or take {larger[3:]}.", facts=facts
         )
     else:
-        says = f"{count}. They hold {lost}."
+        says = f"{count}. {either(rows, 'It holds', 'They hold')} {lost}."
         fix = f"Set data.overlong: cut (shortens contexts from the left) or drop, {larger}."
         yield Finding("overlong", "block", says, tuple(tokens.overlong), fix, facts=facts)

@@ -154,48 +154,74 @@ def normalise_space(text: str) -> str:
 
 # --- HTML ---
 
-# The names of HTML elements but `s`, which is how models mark the end of a text (</s>).
-_VOID = "br|hr|img|wbr|input|meta|link"
-_BLOCK = (
-    "p|div|section|article|header|footer|main|aside|nav|blockquote|pre|ul|ol|dl|dt|dd|table|thead|tbody|"
-    "tfoot|tr|form|fieldset|h[1-6]|figure|figcaption|details|summary|address|body|html|head|title|"
-    "option|select"
+# The names of HTML elements but `s`, which is how models mark the end of a text (</s>). Those that are words
+# as well are used for placeholders (<label>) and for parts of an answer (<summary>...</summary>).
+_VOID = "br|hr|wbr"
+_BLOCK = "p|div|nav|blockquote|ul|ol|dl|dt|dd|thead|tbody|tfoot|tr|h[1-6]"
+_WORD_BLOCK = (
+    "section|article|header|footer|main|aside|pre|table|form|fieldset|figure|figcaption|details|summary|"
+    "address|body|html|head|title|option|select"
 )
-_INLINE = (
-    "a|abbr|b|bdi|bdo|big|button|center|cite|code|del|em|font|i|iframe|ins|kbd|label|mark|q|samp|small|span|"
-    "strike|strong|sub|sup|textarea|tt|u|var|video|audio|canvas|svg|path|script|style"
+_INLINE = "a|b|bdi|bdo|big|del|em|font|i|iframe|ins|small|span|strike|strong|sub|sup|tt|u"
+_WORD_INLINE = (
+    "abbr|audio|button|canvas|center|cite|code|img|input|kbd|label|link|mark|meta|path|q|samp|script|style|"
+    "svg|textarea|var|video"
+)
+_WORD = re.compile(f"{_WORD_BLOCK}|{_WORD_INLINE}", re.IGNORECASE)
+_KNOWN = re.compile(
+    f"{_VOID}|{_BLOCK}|{_WORD_BLOCK}|{_INLINE}|{_WORD_INLINE}|li|td|th|s|acronym|blink|caption|col|colgroup|"
+    "embed|marquee|nobr|noscript|object|picture|source|time",
+    re.IGNORECASE,
 )
 _VALUE = r"\"[^\"<>]*\"|'[^'<>]*'|[^\s\"'<>=`]+"
 _SWITCH = "disabled|checked|selected|hidden|required|nowrap"
 _ATTRIBUTE = rf"\s+(?:[a-zA-Z_:@][\w:.-]*\s*=\s*(?:{_VALUE})|{_SWITCH})"
 _TAG = re.compile(
-    rf"<(?P<end>/?)(?P<name>{_VOID}|{_BLOCK}|{_INLINE}|li|td|th)(?P<more>(?:{_ATTRIBUTE})*)\s*/?>",
+    rf"<(?P<end>/?)(?P<name>{_VOID}|{_BLOCK}|{_WORD_BLOCK}|{_INLINE}|{_WORD_INLINE}|li|td|th)"
+    rf"(?P<more>(?:{_ATTRIBUTE})*)\s*/?>",
     re.IGNORECASE,
 )
 _COMMENT = re.compile(r"<!--.*?-->", re.DOTALL)
 _DOCTYPE = re.compile(r"<!doctype[^<>]*>", re.IGNORECASE)
-_SCRIPT = re.compile(r"<(script|style)\b[^<>]*>.*?</\1\s*>", re.IGNORECASE | re.DOTALL)
+_SCRIPT = re.compile(r"<(script|style)\b[^<>]*>(?=[^<]*[{;(]).*?</\1\s*>", re.IGNORECASE | re.DOTALL)
+# Attributes that only a page has.
+_OF_A_PAGE = re.compile(
+    r"\s(?:class|style|href|src|rel|for|onclick|charset|content|placeholder)\s*=", re.IGNORECASE
+)
+_OPENED = re.compile(r"<([a-zA-Z][\w.-]*)(?:\s[^<>]*)?>")
+_CLOSED = re.compile(r"</([a-zA-Z][\w.-]*)\s*>")
 _ENTITY = re.compile(r"&(?:#\d{1,7}|#[xX][0-9a-fA-F]{1,6}|[a-zA-Z][a-zA-Z0-9]{1,31});")
 _CODE = re.compile(r"(```.*?(?:```|\Z)|`[^`\n]*`)", re.DOTALL)
 _ALONE = re.compile(rf"{_VOID}|p|li", re.IGNORECASE)  # elements that are often left open
-_BREAKS = re.compile(rf"{_BLOCK}|br|hr", re.IGNORECASE)
+_BREAKS = re.compile(rf"{_BLOCK}|{_WORD_BLOCK}|br|hr", re.IGNORECASE)
 
 
 def strip_html(text: str) -> str:
     """Text without HTML: tags and comments go, breaks and paragraphs end a line, entities become characters.
 
     A tag counts where it is certain: of a known element, and closed, with attributes, or of the kind that
-    is never closed; so `a < b`, <name> and List<a> stay. So does what is between backticks, and
-    entities that would make a tag, as in `&lt;b&gt;bold&lt;/b&gt;`.
+    is never closed; so `a < b`, <name> and List<a> stay. An element whose name is a word, such as
+    <summary>, counts only beside others or with an attribute of a page. What is between backticks stays, and
+    entities that would make a tag, as in `&lt;b&gt;bold&lt;/b&gt;`; and all of a text that has elements of
+    its own, as XML does.
     """
-    while ("<" in text or "&" in text) and (plain := _without_html(text)) != text:
+    while ("<" in text or "&" in text) and not _has_own(text) and (plain := _without_html(text)) != text:
         text = plain
     return text
 
 
+def _has_own(text: str) -> bool:
+    """Whether an element is opened and closed that HTML has not: XML, or named parts of an answer."""
+    if "</" not in text:
+        return False
+    outside = " ".join(_CODE.split(text)[::2])
+    both = {*_OPENED.findall(outside)} & {*_CLOSED.findall(outside)}
+    return any(not _KNOWN.fullmatch(name) for name in both)
+
+
 def has_tags(text: str) -> bool:
     """Whether there are tags or comments that `strip_html` removes."""
-    return _without_tags(text) != text
+    return not _has_own(text) and _without_tags(text) != text
 
 
 def _without_html(text: str) -> str:
@@ -234,11 +260,20 @@ def _without_tags(text: str) -> str:
         return text
     parts = _CODE.split(text)
     outside = list(map(_shown, parts[::2]))
-    closed = {tag["name"].lower() for part in outside for tag in _TAG.finditer(part) if tag["end"]}
+    tags = [tag for part in outside for tag in _TAG.finditer(part)]
+    closed = {tag["name"].lower() for tag in tags if tag["end"]}
+
+    def certain(tag: re.Match[str]) -> bool:
+        name = tag["name"].lower()
+        return bool(tag["end"] or tag["more"] or name in closed or _ALONE.fullmatch(name))
+
+    page = any(
+        certain(tag) and (not _WORD.fullmatch(tag["name"]) or _OF_A_PAGE.search(tag["more"])) for tag in tags
+    )
 
     def replaced(tag: re.Match[str]) -> str:
         name = tag["name"].lower()
-        if not (tag["end"] or tag["more"] or name in closed or _ALONE.fullmatch(name)):
+        if not certain(tag) or not (page or not _WORD.fullmatch(name)):
             return tag[0]
         if name == "li":
             return "" if tag["end"] else "\n- "

@@ -101,16 +101,17 @@ def pairs_of(
     found = [pair for group in groups for pair in _copies(group, texts, side)]
     words = numbered([texts[group[0]] for group in groups])
     on = np.array([_mask(group, side) for group in groups], dtype=np.int64)
-    for pair in _scored(words, [texts[group[0]] for group in groups], candidates(words, on, step)):
-        found += _spread(pair, groups[pair.one], groups[pair.other], side)
-    return sorted(found, key=lambda pair: (TIERS.index(pair.tier), -pair.share, pair.one, pair.other))
+    first = [_firsts(group, side) for group in groups]
+    told: set[tuple[int, int]] = set()
+    scored = _scored(words, [texts[group[0]] for group in groups], candidates(words, on, step))
+    for pair in sorted(scored, key=rank):
+        found += _spread(pair, groups, first, side, told)
+    return sorted(found, key=rank)
 
 
-def pairs_between(one: Sequence[str], other: Sequence[str]) -> list[Pair]:
-    """Near-duplicate pairs of a text of `one` and a text of `other`, by their indices there; as pairs_of."""
-    start = len(one)
-    pairs = pairs_of([*one, *other], [0] * start + [1] * len(other))
-    return [replace(pair, other=pair.other - start) for pair in pairs if pair.one < start <= pair.other]
+def rank(pair: Pair) -> tuple[int, float, int, int]:
+    """The order of pairs: the surest tier and the largest share first."""
+    return TIERS.index(pair.tier), -pair.share, pair.one, pair.other
 
 
 def _mask(group: Sequence[int], side: Sequence[int]) -> int:
@@ -136,15 +137,27 @@ def _copies(group: Sequence[int], texts: Sequence[str], side: Sequence[int]) -> 
                 yield Pair(low, high, "copy" if same else "words", words=len(words_of(texts[first])))
 
 
-def _spread(pair: Pair, one: Sequence[int], other: Sequence[int], side: Sequence[int]) -> Iterator[Pair]:
-    """A pair of groups as pairs of texts: the firsts of one side, and every text of a higher side."""
-    for low, high in ((one, other), (other, one)):
-        for where, first in sorted(_firsts(low, side).items()):
-            met = _firsts(high, side)
-            for index in high:
-                beside = side[index] == where and met[where] == index and low is one
-                if beside or side[index] > where:
-                    yield replace(pair, one=min(first, index), other=max(first, index))
+def _spread(
+    pair: Pair,
+    groups: Sequence[Sequence[int]],
+    first: Sequence[dict[int, int]],
+    side: Sequence[int],
+    told: set[tuple[int, int]],
+) -> Iterator[Pair]:
+    """A pair of groups as pairs of texts: the firsts of each side and, once, all that are on a higher side.
+
+    told: (group, side) of groups whose texts above that side have been paired with one on it.
+    """
+    for low, high in ((pair.one, pair.other), (pair.other, pair.one)):
+        for where, index in sorted(first[low].items()):
+            met = [at for beyond, at in first[high].items() if beyond > where]
+            if met and (high, where) not in told:
+                told.add((high, where))
+                met = [at for at in groups[high] if side[at] > where]
+            if low == pair.one and where in first[high]:
+                met.append(first[high][where])
+            for at in met:
+                yield replace(pair, one=min(index, at), other=max(index, at))
 
 
 def _features(words: Words) -> Any:

@@ -5,46 +5,25 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 
 from finetooth.data.examples import normalise, normalised_context
 from finetooth.data.quality.anchors import words_of
 from finetooth.data.quality.clusters import joined
 from finetooth.data.quality.findings import Edit, Finding, Hit, Severity, View, question
 from finetooth.data.quality.hidden import veil
-from finetooth.data.quality.near import Pair, pairs_of
+from finetooth.data.quality.looked import Looked, Row, looked
 from finetooth.types import Example
+from finetooth.values import counted, out_of
 
 MANY = 0.01  # share of a side's rows from which on copies deserve a look
 AGREE, AGREE_SHORT = 0.5, 0.8  # share of the words of two answers in common from which on they say the same
 LONG = 20  # words; a shorter answer in a fixed form, as a query is, has most of its words from the form
 REFERENCES = 0.1  # share of the rows that have several answers from which on that is how the data is made
-CLOSED = 5  # words of the longest answer that is right or wrong rather than put in one way or another
+CLOSED = 5  # words of the longest answer that is chosen rather than written,
+CHOSEN = 0.5  # where so many of the rows have one that other rows have too
 SHOWN = 3
 
 NUMBER = re.compile(r"\d+(?:[.,]\d+)*")
-
-Row = tuple[str, Example]
-
-
-@dataclass(frozen=True, slots=True)
-class Looked:
-    """All rows of a view and their near-duplicate pairs, by position in `rows`."""
-
-    rows: list[Row]
-    pairs: list[Pair]
-
-
-def looked(view: View) -> Looked:
-    """The rows and pairs of a view, found once."""
-    return view.once("pairs", lambda: _looked(view))
-
-
-def _looked(view: View) -> Looked:
-    rows = list(view.rows())
-    number = {side: position for position, side in enumerate(view.sides)}
-    texts = [question(example) for _, example in rows]
-    return Looked(rows, pairs_of(texts, [number[side] for side, _ in rows], view.step))
 
 
 def sizes(groups: Iterable[int]) -> dict[str, int]:
@@ -129,16 +108,18 @@ def duplicates(view: View) -> Iterator[Finding]:
     if not hits:
         return
     copies = Counter(hit.other for hit in hits)
+    plain = view.format == "text"
     most = max(count / len(view.sides[side]) for side, count in shares.items())
     where = ", ".join(
-        f"{count} of {len(view.sides[side])} {side} rows ({count / len(view.sides[side]):.1%})"
+        f"{out_of(count, len(view.sides[side]), f'{side} row')} ({count / len(view.sides[side]):.1%})"
         for side, count in shares.items()
     )
     yield Finding(
         "duplicate",
         "review" if most >= MANY else "info",
-        f"Copies of an earlier row, question and answer alike: {where}. In training a copy counts twice, in "
-        "a test it makes the result look surer than it is.",
+        f"Copies of an earlier row{'' if plain else ', question and answer alike'}: {where}. In training a "
+        "copy "
+        "counts twice, in a test it makes the result look surer than it is.",
         tuple(hits),
         "data.clean: [dedupe] or --fix keeps the first of each.",
         tuple(Edit(hit.id, "drop") for hit in hits),
@@ -167,10 +148,12 @@ def near_duplicates(view: View) -> Iterator[Finding]:
             view,
             "review",
             groups,
-            "ask almost the same and give the same answer",
+            "say almost the same"
+            if view.format == "text"
+            else "ask almost the same and give the same answer",
             "They teach little more than one row of each.",
             "Look at the largest groups. Where rows came from one form or were generated, keep a few of "
-            "each; where people really ask that way, leave them.",
+            f"each; where people really {'write' if view.format == 'text' else 'ask'} that way, leave them.",
         )
     if groups := _grouped(found, form):
         yield _near(
@@ -199,12 +182,12 @@ def _near(
 ) -> Finding:
     hits = [hit for rows in groups for hit in _cluster_hits(rows)]
     sides = Counter(hit.side for hit in hits)
-    where = ", ".join(f"{count} of {len(view.sides[side])} {side} rows" for side, count in sides.items())
-    count = "1 group of rows" if len(groups) == 1 else f"{len(groups)} groups of rows"
+    where = ", ".join(out_of(count, len(view.sides[side]), f"{side} row") for side, count in sides.items())
+    count = counted(len(groups), "group of rows", "groups of rows")
     return Finding(
         "near-duplicate",
         severity,
-        f"{count} {what} ({where}; the largest group has {len(groups[0])}). {so}",
+        f"{count} {what} ({where}; the largest group has {len(groups[0]):,}). {so}",
         tuple(hits),
         fix,
         facts={"clusters": len(groups), "rows": len(hits), "sizes": sizes(map(len, groups))},
@@ -214,7 +197,7 @@ def _near(
 def _cluster_hits(rows: Sequence[Row]) -> Iterator[Hit]:
     """The rows of a cluster, each with what sets it apart from the first."""
     side, first = rows[0]
-    yield Hit.of(first, side, f"{len(rows)} rows like: {_told(question(first))}")
+    yield Hit.of(first, side, f"{len(rows):,} rows like: {_told(question(first))}")
     for side, example in rows[1:]:
         yield Hit.of(example, side, difference(question(example), question(first)), first.id)
 
@@ -222,40 +205,53 @@ def _cluster_hits(rows: Sequence[Row]) -> Iterator[Hit]:
 def conflicting_answers(view: View) -> Iterator[Finding]:
     """`conflicting-answers`: the same question with different answers, on any sides.
 
-    review for labels and for answers of at most CLOSED words, which cannot all be right; info for free text,
-    and where several answers are how the data is made.
+    review where one answer at most can be right: labels, and answers of at most CLOSED words where the set's
+    answers are chosen from few, or with different numbers. info for open answers, as in a conversation, and
+    where several answers are how the data is made.
     """
     asked: dict[str, list[Row]] = {}
     for side, example in view.rows():
         if example.context:
             asked.setdefault(normalised_context(example), []).append((side, example))
     several = [rows for rows in asked.values() if len({normalise(row.target) for _, row in rows}) > 1]
-    affected = sum(map(len, several))
-    usual = not view.labelled and affected >= REFERENCES * sum(map(len, asked.values()))
-    closed = [rows for rows in several if not usual and (view.labelled or _closed(rows))]
-    chosen = {id(rows) for rows in closed}
-    free = [rows for rows in several if id(rows) not in chosen]
-    if closed:
-        yield _conflict(closed, "review")
-    if free:
-        yield _conflict(free, "info")
+    total = sum(map(len, asked.values()))
+    usual = not view.labelled and sum(map(len, several)) >= REFERENCES * total
+    few = bool(several) and _chosen([row.target for rows in asked.values() for _, row in rows])
+    one_is_right = [
+        view.labelled or (not usual and _closed([row.target for _, row in rows], few)) for rows in several
+    ]
+    for wanted in (True, False):
+        groups = [rows for rows, one in zip(several, one_is_right, strict=True) if one == wanted]
+        if groups:
+            yield _conflict(groups, wanted)
 
 
-def _closed(rows: Sequence[Row]) -> bool:
-    return all(len(row.target.split()) <= CLOSED for _, row in rows)
+def _chosen(answers: Sequence[str]) -> bool:
+    """Whether most rows have a short answer that other rows have too."""
+    counts = Counter(normalise(answer) for answer in answers)
+    short = (rows for answer, rows in counts.items() if rows > 1 and len(answer.split()) <= CLOSED)
+    return sum(short) >= CHOSEN * len(answers)
 
 
-def _conflict(groups: Sequence[Sequence[Row]], severity: str) -> Finding:
+def _closed(answers: Sequence[str], few: bool) -> bool:
+    """Whether answers to one question exclude each other. few: the set's answers are chosen from few."""
+    numbers = {tuple(NUMBER.findall(answer)) for answer in answers}
+    counted_in = len(numbers) > 1 and () not in numbers
+    return (few or counted_in) and all(len(answer.split()) <= CLOSED for answer in answers)
+
+
+def _conflict(groups: Sequence[Sequence[Row]], one_is_right: bool) -> Finding:
     groups = sorted(groups, key=len, reverse=True)
     hits = [hit for rows in groups for hit in _conflict_hits(rows)]
-    count = "1 question has" if len(groups) == 1 else f"{len(groups)} questions have"
-    if severity == "review":
-        says = f"{count} different answers in different rows ({len(hits)} rows). At most one can be right, "
+    count = counted(len(groups), "question has", "questions have")
+    if one_is_right:
+        says = f"{count} different answers in different rows ({len(hits):,} rows). At most one can be right, "
         says += "and the model learns to guess between them."
         fix = "Look at the rows and correct or remove the wrong answers."
         return Finding("conflicting-answers", "review", says, tuple(hits), fix, facts=_facts(groups, hits))
-    says = f"{count} several answers in free text ({len(hits)} rows). That is normal where one thing can be "
-    says += "said in several ways, as in descriptions or translations."
+    says = f"{count} several answers ({len(hits):,} rows). That is normal where one thing can be said in "
+    says += "several ways, as in conversations, descriptions or translations; where one answer is right, the "
+    says += "others are mistakes."
     fix = "Nothing, if it is meant so; otherwise keep one answer of each."
     return Finding("conflicting-answers", "info", says, tuple(hits), fix, facts=_facts(groups, hits))
 
@@ -272,7 +268,7 @@ def _conflict_hits(rows: Sequence[Row]) -> Iterator[Hit]:
     for (_, row), answer in zip(rows, answers, strict=True):
         first.setdefault(answer, row)
     usual = [(_told(first[answer].target), count) for answer, count in counts.most_common(SHOWN)]
-    listed = ", ".join(f"“{text}” ×{count}" for text, count in usual)
+    listed = ", ".join(f"“{text}” ×{count:,}" for text, count in usual)
     more = f" and {len(counts) - SHOWN} others" if len(counts) > SHOWN else ""
     for (side, row), answer in sorted(
         zip(rows, answers, strict=True), key=lambda pair: (counts[pair[1]], pair[1])

@@ -48,7 +48,7 @@ KINDS = {
 _MAY_BE_NUMBER = re.compile(r"\d(?:[ ()./-]{0,2}\d){5}")
 
 _EMAIL = re.compile(
-    r"(?<![\w.%+'@-])[A-Za-z0-9][\w.%+'-]{0,63}@(?:[A-Za-z0-9-]{1,63}\.){1,8}[A-Za-z]{2,24}(?![\w@-])",
+    r"(?<![\w.%+@-])(?<!\w')[A-Za-z0-9][\w.%+'-]{0,63}@(?:[A-Za-z0-9-]{1,63}\.){1,8}[A-Za-z]{2,24}(?![\w@-])",
     re.ASCII,
 )
 # Names that are kept for examples and belong to nobody (RFC 2606, RFC 6761).

@@ -40,6 +40,9 @@ _OTHER_WORD = re.compile(
 _DATE = re.compile(
     r"\d{4}[-/. ]\d{4}|\d{4}[-/.]\d{1,2}[-/.]\d{1,2}.*|\d{1,2}[-/. ]\d{1,2}[-/. ]\d{4}.*|\d{8}"
 )
+# What makes a sum of it; a lone sign may be a bullet or a dash, and ` / ` may stand between two numbers.
+_SUM_BEFORE = re.compile(r"(?:[\d)] ?[+*×·÷^/−]|\w ?=) ?$")
+_SUM_AFTER = re.compile(r" ?(?:=|[×÷^] ?\d|\+ \d|\*(?!\*) ?\d|/ ?\d{1,4}(?![\d /-])|[-−–] [\d.,]+ ?=)")
 _BEFORE = 40  # characters that are looked at in front of a number
 
 
@@ -53,7 +56,9 @@ def phones(text: str) -> Iterator[tuple[int, int]]:
         if len(_digits(value)) < 8 or _DATE.fullmatch(value):
             continue
         said = _PHONE_WORD.search(before) is not None
-        if said or not (_OTHER_WORD.search(before) or _is_isbn(value) or _is_series(value)):
+        after = text[match.start() + len(value) :][:_BEFORE]
+        other = _OTHER_WORD.search(before) or _SUM_BEFORE.search(before) or _SUM_AFTER.match(after)
+        if said or not (other or _is_isbn(value) or _is_series(value)):
             yield match.start(), match.start() + len(value)
     for match in _SAID.finditer(text):
         before = text[max(0, match.start() - _BEFORE) : match.start()]
@@ -84,6 +89,9 @@ def _is_isbn(value: str) -> bool:
 
 
 def _is_series(value: str) -> bool:
-    """Numbers that count up, as 01 02 03 04 05 do."""
-    numbers = [int(part) for part in re.findall(r"\d+", value)]
-    return len(numbers) > 3 and all(b == a + 1 for a, b in pairwise(numbers))
+    """Numbers that count in equal steps, as 01 02 03 04 05 do; binary digits; hundreds (800-200-1000)."""
+    parts = re.findall(r"\d+", value)
+    steps = {b - a for a, b in pairwise(map(int, parts))}
+    binary = set(_digits(value)) <= {"0", "1"}
+    hundreds = len(parts) > 2 and all(part[-2:] == "00" for part in parts)
+    return binary or hundreds or (len(parts) > 3 and len(steps) == 1)

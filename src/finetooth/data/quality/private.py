@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from finetooth.data.quality.findings import Edit, Finding, Hit, View
 from finetooth.data.quality.hidden import shown
 from finetooth.data.quality.patterns import KINDS, find
+from finetooth.values import either, out_of
 
 _SHOWN = 4  # values that the evidence of a row names
 
@@ -72,7 +73,9 @@ def _finding(
     counts = [f"{count:,} {KINDS[kind].one if count == 1 else KINDS[kind].many}" for kind, count in
               kinds.most_common()]  # fmt: skip
     what = "keys, tokens or passwords" if secret else "what looks like personal data"
-    says = f"{len(hits):,} of {total:,} rows hold {what}: {', '.join(counts)}. A model can repeat them."
+    says = f"{out_of(len(hits), total, 'row')} {either(len(hits), 'holds', 'hold')} {what}: "
+    f"{', '.join(counts)}. A model can repeat "
+    says += either(kinds.total(), "it.", "them.")
     if learned:
         says += f" In {learned:,} of the rows the answer has some: masked, it teaches to answer with a tag."
     fix = "Look at the rows. `data.clean: [mask_pii]` replaces every such value by a tag such as [EMAIL]."

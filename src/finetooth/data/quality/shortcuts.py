@@ -11,6 +11,7 @@ from finetooth.data.quality.findings import Finding, Hit, View, question
 from finetooth.data.quality.labels import train_labels
 from finetooth.data.split import uniform
 from finetooth.types import Example
+from finetooth.values import counted, out_of
 
 FEWEST_ROWS = 50
 FOLDS = 5
@@ -20,6 +21,7 @@ FIRST_WORD = 0.8  # of a label's rows start with one word,
 FIRST_WORD_ALONE = 0.95  # and so many of the rows that start with it have the label
 FEWEST_OF_LABEL = 10
 NAMED_IN_TEXT = 0.6
+MOST_NAMES, LONGEST_NAME = 500, 100  # labels that are looked for, and characters of each
 SAMPLE = 1_000  # rows, in which a set shows whether it is worth looking through
 COPIED_WORDS = 4  # words of an answer, at least, for a copy of it to be no accident
 MOST_COPIED = 0.5
@@ -57,8 +59,8 @@ def length_shortcut(view: View) -> Iterator[Finding]:
         "length-shortcut",
         "review" if skill >= STRONG else "info",
         f"The length of the text alone tells the label in {score:.0%} of the cases, each label counting the "
-        f"same (guessing: {guess:.0%}): {order[0]!r} has {middle[order[0]]} characters in the middle, "
-        f"{order[-1]!r} {middle[order[-1]]}. A model can score well without reading.",
+        f"same (guessing: {guess:.0%}): {order[0]!r} has {middle[order[0]]:,} characters in the middle, "
+        f"{order[-1]!r} {middle[order[-1]]:,}. A model can score well without reading.",
         fix="Check that new texts differ in the same way; if not, bring short and long rows of every label.",
         facts={"score": score, "guessing": guess, "median_characters": middle},
     )
@@ -106,7 +108,8 @@ def first_token_shortcut(view: View) -> Iterator[Finding]:
         return
     order = sorted(found, key=lambda pair: (-found[pair], pair))
     told = ", ".join(
-        f"{label!r} by {word!r} ({found[word, label]} of {counts[label]} rows)" for word, label in order[:5]
+        f"{label!r} by {word!r} ({out_of(found[word, label], counts[label], 'row')})"
+        for word, label in order[:5]
     )
     more = f" and {len(order) - 5} more" if len(order) > 5 else ""
     yield Finding(
@@ -133,6 +136,8 @@ def label_in_text(view: View) -> Iterator[Finding]:
     names = {normalise(label): label for label in counts if len(normalise(label)) >= 3}
     if len(counts) < 2 or len(names) < len(counts) or len(train) < FEWEST_ROWS:
         return
+    if len(names) > MOST_NAMES or max(map(len, names)) > LONGEST_NAME:
+        return  # text to write more than labels to choose, and slow to look for
     longest = sorted(map(re.escape, names), key=lambda name: (-len(name), name))
     anywhere = re.compile(rf"(?<!\w)(?:{'|'.join(longest)})(?!\w)")
 
@@ -149,7 +154,8 @@ def label_in_text(view: View) -> Iterator[Finding]:
     yield Finding(
         "label-in-text",
         "review",
-        f"{len(hits)} of {len(train)} texts ({len(hits) / len(train):.0%}) name their own label and no other"
+        f"{out_of(len(hits), len(train), 'text')} ({len(hits) / len(train):.0%}) name their own label and "
+        "no other"
         ". If texts will come without it, the score will not hold.",
         hits=tuple(Hit.of(row, "train", f"the text has the word {row.target!r}") for row in hits),
         fix="Take the label out of the text, unless new texts carry it too.",
@@ -186,7 +192,8 @@ def copied_answer(view: View) -> Iterator[Finding]:
         yield Finding(
             "copied-answer",
             "info",
-            f"In {copied} of the {long} training rows with an answer of {COPIED_WORDS} words or more, the "
+            f"In {copied:,} of the {long:,} training rows with an answer of {COPIED_WORDS} words or more, "
+            "the "
             "answer stands in the question word for word. That is right for taking passages out of a text; "
             "for any other task the model would learn to copy.",
             fix="For extraction, nothing: the graders exact and f1 tell whether the passage is right.",
@@ -199,14 +206,15 @@ def _echoed(echoes: Sequence[Example], rows: int) -> Finding:
     return Finding(
         "copied-answer",
         "review",
-        f"In {len(echoes)} of {rows} training rows the answer is the question again, nearly word for word. "
+        f"In {out_of(len(echoes), rows, 'training row')} the answer is the question again, nearly word for "
+        "word. "
         + (
             "The other rows are not like that: either nothing was to change, or these were never answered."
             if few
             else "The model would learn to repeat what it is told."
         ),
         hits=tuple(
-            Hit.of(row, "train", f"{len(row.target)} characters, of {len(question(row))} asked")
+            Hit.of(row, "train", f"{counted(len(row.target), 'character')}, of {len(question(row)):,} asked")
             for row in echoes
         ),
         fix="Look at the rows; write the answers, or take the rows out.",

@@ -15,6 +15,7 @@ from finetooth.data.quality.findings import Edit, Finding, Hit, Severity, View, 
 from finetooth.data.quality.hidden import mask
 from finetooth.data.quality.mend import NAMES, fix_encoding, has_tags, invisible, strip_html
 from finetooth.types import Example
+from finetooth.values import either, out_of
 
 COMMON = 0.02  # share of rows from which an answer such as "none" is one of the task's answers
 MOST = 0.5  # share of rows from which HTML is what the task is about
@@ -54,6 +55,10 @@ def _total(view: View) -> int:
     return sum(map(len, view.sides.values()))
 
 
+def _rows(count: int, view: View) -> str:
+    return out_of(count, _total(view), "row")
+
+
 def encoding(view: View) -> Iterator[Finding]:
     """Rule `encoding` (review): characters that were lost (U+FFFD), or that show bytes of UTF-8."""
     lost: list[Hit] = []
@@ -73,13 +78,15 @@ def encoding(view: View) -> Iterator[Finding]:
     says, fix = [], []
     if mended:
         says.append(
-            f"{len(mended):,} of {_total(view):,} rows have broken characters, such as Ã© in place of é or "
+            f"{_rows(len(mended), view)} {either(len(mended), 'has', 'have')} broken characters, such as "
+            "Ã© in place of é or "
             "an unseen one in place of ’: the file was once read in the wrong encoding."
         )
         fix.append("`data.clean: [fix_encoding]` or --fix mends those that show the wrong characters.")
     if lost:
         says.append(
-            f"{len(lost):,} of {_total(view):,} rows have characters that were lost, shown as \ufffd: "
+            f"{_rows(len(lost), view)} {either(len(lost), 'has', 'have')} characters that were lost, shown "
+            "as \ufffd: "
             "they were replaced when the file was made."
         )
         fix.append("What was lost can only come from the source: export it again as UTF-8.")
@@ -128,7 +135,8 @@ def control_characters(view: View) -> Iterator[Finding]:
     yield Finding(
         "control-characters",
         "info" if harmless else "review",
-        f"{len(hits):,} of {_total(view):,} rows hold characters that only the model sees: {listed}.",
+        f"{_rows(len(hits), view)} {either(len(hits), 'holds', 'hold')} characters that only the model "
+        f"sees: {listed}.",
         tuple(hit for _, hit in hits),
         "`data.clean: [normalise_space]` or --fix takes them out.",
         tuple(edits),
@@ -166,7 +174,7 @@ def html(view: View) -> Iterator[Finding]:
         yield Finding(
             "html",
             "info",
-            f"{count:,} of {total:,} rows have HTML tags in their {part}: it seems to be part of the task.",
+            f"{_rows(count, view)} have HTML tags in their {part}: it seems to be part of the task.",
             tuple(Hit.of(row.example, row.side, row.evidence) for row in found),
             "Nothing, if the HTML is meant. `data.clean: [strip_html]` takes it out.",
             facts={"questions": asked, "answers": answered},
@@ -175,7 +183,8 @@ def html(view: View) -> Iterator[Finding]:
         yield Finding(
             "html",
             "review",
-            f"{len(left):,} of {total:,} rows have HTML left over, such as tags or &amp; in place of &. The "
+            f"{_rows(len(left), view)} {either(len(left), 'has', 'have')} HTML left over, such as tags or "
+            "&amp; in place of &. The "
             "model would learn to read it, and where it is in answers to write it.",
             tuple(Hit.of(row.example, row.side, row.evidence) for row in left),
             "`data.clean: [strip_html]` or --fix makes plain text of it.",
@@ -278,7 +287,8 @@ def _empty(
     yield Finding(
         rule,
         severity,
-        f"{len(rows):,} of {_total(view):,} rows have {'an' if part == 'answer' else 'a'} {part} that says "
+        f"{_rows(len(rows), view)} {either(len(rows), 'has', 'have')} {'an' if part == 'answer' else 'a'} "
+        f"{part} that says "
         f"nothing: {listed}.",
         tuple(Hit.of(row, side, f"the {part} is {found[row.id]!r}") for side, row in rows),
         "Look at the rows. Fill them in, or drop them with `data.clean: [drop_empty]`"
