@@ -22,10 +22,12 @@ sys.path[:0] = [str(HERE), str(HERE.parent / "src")]
 from sidebyside import environments, machine, report  # noqa: E402
 from sidebyside.answers import run_choosing, run_generation  # noqa: E402
 from sidebyside.children import Quiet  # noqa: E402
+from sidebyside.learning import learning_cases, run_learning, systems_of  # noqa: E402
 from sidebyside.models import make_model  # noqa: E402
 from sidebyside.training import SYSTEMS, Setting, run_training, training_cases  # noqa: E402
 
 CASES = {"a": ["a-lora", "a-full"], "b": ["b-lora"]}
+CASES |= {"grpo": ["grpo-lora", "grpo-full"], "dpo": ["dpo-lora", "dpo-full"], "sampled": ["sampled-lora"]}
 ANSWERS = {"c": run_generation, "d": run_choosing}
 
 
@@ -33,9 +35,12 @@ def arguments() -> argparse.Namespace:
     """What the user asks for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument(
-        "--cases", default="a,b,c,d", help="of a, a-lora, a-full, b, c, d; default: %(default)s"
+        "--cases",
+        default="a,b,c,d,grpo,dpo,sampled",
+        help="of a, a-lora, a-full, b, c, d, grpo, grpo-lora, grpo-full, dpo, dpo-lora, dpo-full, sampled;\n"
+        "default: %(default)s",
     )
-    parser.add_argument("--systems", help="training systems, by name or the start of one; default: all of\n"
+    parser.add_argument("--systems", help="of cases a and b, by name or the start of one; default: all of\n"
                         + ", ".join(system.name for system in SYSTEMS))  # fmt: skip
     parser.add_argument("--steps", type=int, default=5, help="timed rounds, default %(default)s")
     parser.add_argument("--warmup", type=int, default=2, help="rounds before them, default %(default)s")
@@ -82,6 +87,8 @@ def main() -> None:
             print(f"case {name}", file=sys.stderr, flush=True)
             if name in ANSWERS:
                 result = ANSWERS[name](setting)
+            elif name in learning_cases():
+                result = run_learning(learning_cases()[name], systems_of(name), setting)
             else:
                 result = run_training(training_cases()[name], chosen(given.systems), setting)
             result |= {

@@ -71,6 +71,12 @@ def labels(row: Facts) -> list[int]:
     return [token if scored else -100 for token, scored in zip(row["tokens"], row["scored"], strict=True)]
 
 
+def even_share(text: str) -> float:
+    """A reward of a text of words like w17: the share of even numbers."""
+    words = text.split()
+    return sum(int(word[1:]) % 2 == 0 for word in words if word[1:].isdigit()) / max(1, len(words))
+
+
 def in_parts(rows: list[Facts], size: int) -> list[list[Facts]]:
     """Micro-batches of at most `size` rows, in order."""
     return [rows[start : start + size] for start in range(0, len(rows), size)]

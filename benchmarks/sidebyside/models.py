@@ -46,6 +46,26 @@ def make_model(directory: Path, shape: Mapping[str, int] = SHAPE, seed: int = 0)
     return directory
 
 
+def make_adapter(directory: Path, model: Path, rank: int, seed: int = 0) -> Path:
+    """Write a LoRA adapter of `model` whose every matrix is random, and returns it.
+
+    Where B is 0, as a fresh adapter has it, A has no gradient that could be compared.
+    """
+    import torch
+
+    import finetooth as ft
+
+    adapted = ft.Model.load(model)
+    adapted.add_lora(rank, seed=seed)
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for name, weight in adapted.named_trainable().items():
+            if "lora_B" in name:
+                weight.normal_(0.0, 0.02, generator=generator)
+    adapted.save(directory)
+    return directory
+
+
 def write_tokenizer(directory: Path, vocabulary: int) -> None:
     """A tokenizer in which id n is the word "wn"; three special tokens in front."""
     import tokenizers
