@@ -53,7 +53,7 @@ def test_answers_differ_in_worth_within_their_group() -> None:
     assert even_share("w4 w7 w10 </s>") == 0.5 and even_share("") == 0.0
 
 
-@pytest.mark.parametrize("name", ["grpo-lora", "grpo-full", "dpo-lora", "dpo-full"])
+@pytest.mark.parametrize("name", ["grpo-lora", "dpo-full"])
 def test_without_the_tree_the_step_is_the_same(setting: Setting, name: str) -> None:
     case = learning_cases(SHAPE["vocab_size"], prompt=20)[name]
     ours = [system for system in systems_of(name) if not system.environment]

@@ -27,7 +27,7 @@ class Channel:
     def __init__(self) -> None:
         self._out = os.fdopen(os.dup(1), "w", buffering=1)
         os.dup2(2, 1)
-        self._begun = 0.0
+        self._begun = self._used = 0.0
 
     def ready(self, *packages: str) -> None:
         """Say that everything is loaded, with the versions of these packages."""
@@ -37,12 +37,13 @@ class Channel:
         """Block until it is this child's turn; None when the harness wants no more. The clock starts here."""
         line = sys.stdin.readline()
         message = json.loads(line) if line else {"do": "stop"}
-        self._begun = time.perf_counter()
+        self._begun, self._used = time.perf_counter(), time.process_time()
         return message if message["do"] == "step" else None
 
     def answer(self, facts: Facts) -> None:
-        """What this turn found; the clock stops here."""
-        self._say({"seconds": time.perf_counter() - self._begun} | facts)
+        """What this turn found; the clocks stop here: that on the wall and that of the processors."""
+        seconds = {"wall": time.perf_counter() - self._begun, "processor": time.process_time() - self._used}
+        self._say(seconds | facts)
 
     def close(self) -> None:
         """Say how much memory the process had at its peak, in bytes (Linux counts ru_maxrss in KiB)."""

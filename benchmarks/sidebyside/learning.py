@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from sidebyside.models import SHAPE, make_adapter
+from sidebyside.models import LITTLE, make_adapter
 from sidebyside.rows import GROUP, SYSTEM_PROMPT, answered_rows
 from sidebyside.training import RANK, Setting, System, TrainingCase, run_training, told
 
 PROMPTS, PAIRS, BETA = 2, 8, 0.1
-SIZES = (1, 4, 16)  # rows of TRL's micro-batch that are tried; for DPO the pairs of as many rows
+SIZES = (1, 4, 16)  # rows of TRL's micro-batch that are tried; of DPO's, which has pairs, as many or two
 
 # finetooth without its tree; TRL as it is, and with the output head at answers alone, as it does on GPUs.
 UNSHARED = System("finetooth-unshared", "run_finetooth.py", "", {"unshared": True})
@@ -28,7 +28,7 @@ SYSTEMS = {
 
 
 def learning_cases(
-    vocabulary: int = SHAPE["vocab_size"], prompt: int = SYSTEM_PROMPT
+    vocabulary: int = LITTLE["vocab_size"], prompt: int = SYSTEM_PROMPT
 ) -> dict[str, TrainingCase]:
     """The cases by name; prompt: its tokens.
 

@@ -15,6 +15,15 @@ SHAPE = {
     "vocab_size": 32000,
     "max_position_embeddings": 2048,
 }
+LITTLE = {  # of the cases that learn from rewards and preferences: 7 million parameters
+    "hidden_size": 256,
+    "num_hidden_layers": 4,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 4,
+    "intermediate_size": 688,
+    "vocab_size": 8000,
+    "max_position_embeddings": 1024,
+}
 EPSILON = 1e-5  # of the RMS norms, given to every system
 # Three times the usual spread of random weights: probabilities then differ between tokens and depend on the
 # context, so a system that scores other tokens, or lets rows see each other, shows another loss.

@@ -88,10 +88,12 @@ def learning_table(name: str, result: Result) -> str:
                 f"{found['norms'][0]:.6g}",
             ]
         )
-    head = ["system", "a step: median (range)", "times finetooth", "peak memory", "gradient norm"]
+    step = "a step of the processor" if result.get("clock") == "processor" else "a step"
+    head = ["system", f"{step}: median (range)", "times finetooth", "peak memory", "gradient norm"]
     parts = [f"**{name}**: {result['title']}", floor_line(result, ours), table(head, lines)]
-    tried = ", ".join(f"{rows}: {seconds:.1f} s" for rows, seconds in result["searched"].items())
-    parts.append(f"Rows of TRL's micro-batch, of which the fastest is taken: {tried}.")
+    if result["searched"]:
+        tried = ", ".join(f"{rows}: {seconds:.1f} s" for rows, seconds in result["searched"].items())
+        parts.append(f"TRL's micro-batches in rows, of which the fastest is taken: {tried}.")
     if not result["alike"]:
         return "\n\n".join([*parts, "Each system samples its own answers, so gradients are not compared."])
     loss, norm = apart(systems)
