@@ -24,10 +24,13 @@ WANTED = (
     ("c", "generate", 4.0),
     ("d", "row-by-row", 10.0),
     ("grpo-lora", "trl", 2.0),
+    ("grpo-lora", "trl-answers-only", 2.0),
     ("grpo-full", "trl", 2.0),
     ("dpo-lora", "trl", 2.0),
+    ("dpo-lora", "trl-answers-only", 2.0),
     ("dpo-full", "trl", 2.0),
 )
+CHANGED = "-answers-only"  # a system that is not as it is installed; it counts where it is named
 ORDER = (
     "a-lora",
     "a-full",
@@ -54,7 +57,11 @@ def wanted(results: Results) -> str:
     lines = []
     for case, start, factor in (wish for wish in WANTED if wish[0] in results):
         systems = results[case]["systems"]
-        timed = {name: s["seconds"] for name, s in systems.items() if name.startswith(start) and s["seconds"]}
+        timed = {
+            name: s["seconds"]
+            for name, s in systems.items()
+            if name.startswith(start) and s["seconds"] and name.endswith(CHANGED) == start.endswith(CHANGED)
+        }
         best = min(timed, key=lambda name: median(timed[name]))
         ratio = Ratio.paired(timed[best], ours_beside(results[case], best))
         low = ratio.low if ratio.low is not None else 0.0
