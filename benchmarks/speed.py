@@ -13,6 +13,7 @@ import json
 import os
 import sys
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +23,12 @@ sys.path[:0] = [str(HERE), str(HERE.parent / "src")]
 from sidebyside import environments, machine, report  # noqa: E402
 from sidebyside.answers import run_choosing, run_generation  # noqa: E402
 from sidebyside.children import Quiet  # noqa: E402
-from sidebyside.models import make_model  # noqa: E402
+from sidebyside.learning import learning_cases, run_learning, systems_of  # noqa: E402
+from sidebyside.models import LITTLE, make_model  # noqa: E402
 from sidebyside.training import SYSTEMS, Setting, run_training, training_cases  # noqa: E402
 
 CASES = {"a": ["a-lora", "a-full"], "b": ["b-lora"]}
+CASES |= {"grpo": ["grpo-lora", "grpo-full"], "dpo": ["dpo-lora", "dpo-full"], "sampled": ["sampled-lora"]}
 ANSWERS = {"c": run_generation, "d": run_choosing}
 
 
@@ -33,13 +36,17 @@ def arguments() -> argparse.Namespace:
     """What the user asks for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument(
-        "--cases", default="a,b,c,d", help="of a, a-lora, a-full, b, c, d; default: %(default)s"
+        "--cases",
+        default="a,b,c,d,grpo,dpo,sampled",
+        help="of a, a-lora, a-full, b, c, d, grpo, grpo-lora, grpo-full, dpo, dpo-lora, dpo-full, sampled;\n"
+        "default: %(default)s",
     )
-    parser.add_argument("--systems", help="training systems, by name or the start of one; default: all of\n"
+    parser.add_argument("--systems", help="of cases a and b, by name or the start of one; default: all of\n"
                         + ", ".join(system.name for system in SYSTEMS))  # fmt: skip
     parser.add_argument("--steps", type=int, default=5, help="timed rounds, default %(default)s")
     parser.add_argument("--warmup", type=int, default=2, help="rounds before them, default %(default)s")
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)), help="of every system")
+    parser.add_argument("--clock", default="wall", choices=("wall", "processor"), help="default %(default)s")
     parser.add_argument("--out", type=Path, default=Path("runs/speed"), help="for the results")
     parser.add_argument("--envs", type=Path, default=environments.DEFAULT, help="for the peers' environments")
     parser.add_argument("--lock", type=Path, help="a file to hold an exclusive lock on while measuring")
@@ -77,16 +84,25 @@ def main() -> None:
             warmup=given.warmup,
             quiet=Quiet(given.lock),
             at_once=given.at_once,
+            clock=given.clock,
         )
         for name in names:
             print(f"case {name}", file=sys.stderr, flush=True)
             if name in ANSWERS:
                 result = ANSWERS[name](setting)
+            elif name in learning_cases():
+                model = make_model(given.envs / "little", LITTLE)
+                result = run_learning(
+                    learning_cases()[name],
+                    systems_of(name),
+                    replace(setting, model=model, shape=LITTLE),
+                )
             else:
                 result = run_training(training_cases()[name], chosen(given.systems), setting)
             result |= {
                 "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="minutes"),
                 "machine": machine.describe(given.threads),
+                "clock": given.clock,
             }
             (given.out / f"{name}.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
             print(report.of(name, result), end="\n\n", flush=True)

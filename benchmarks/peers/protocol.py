@@ -27,7 +27,7 @@ class Channel:
     def __init__(self) -> None:
         self._out = os.fdopen(os.dup(1), "w", buffering=1)
         os.dup2(2, 1)
-        self._begun = 0.0
+        self._begun = self._used = 0.0
 
     def ready(self, *packages: str) -> None:
         """Say that everything is loaded, with the versions of these packages."""
@@ -37,12 +37,13 @@ class Channel:
         """Block until it is this child's turn; None when the harness wants no more. The clock starts here."""
         line = sys.stdin.readline()
         message = json.loads(line) if line else {"do": "stop"}
-        self._begun = time.perf_counter()
+        self._begun, self._used = time.perf_counter(), time.process_time()
         return message if message["do"] == "step" else None
 
     def answer(self, facts: Facts) -> None:
-        """What this turn found; the clock stops here."""
-        self._say({"seconds": time.perf_counter() - self._begun} | facts)
+        """What this turn found; the clocks stop here: that on the wall and that of the processors."""
+        seconds = {"wall": time.perf_counter() - self._begun, "processor": time.process_time() - self._used}
+        self._say(seconds | facts)
 
     def close(self) -> None:
         """Say how much memory the process had at its peak, in bytes (Linux counts ru_maxrss in KiB)."""
@@ -69,6 +70,12 @@ def read_rows(spec: Facts) -> list[Facts]:
 def labels(row: Facts) -> list[int]:
     """The tokens of a row with -100 where a token is not scored, as most trainers take them."""
     return [token if scored else -100 for token, scored in zip(row["tokens"], row["scored"], strict=True)]
+
+
+def even_share(text: str) -> float:
+    """A reward of a text of words like w17: the share of even numbers."""
+    words = text.split()
+    return sum(int(word[1:]) % 2 == 0 for word in words if word[1:].isdigit()) / max(1, len(words))
 
 
 def in_parts(rows: list[Facts], size: int) -> list[list[Facts]]:

@@ -6,6 +6,7 @@ import os
 from typing import Any
 
 import torch
+from finetooth_learning import learning
 from protocol import Channel, Facts, read_rows, read_spec, serve
 
 import finetooth as ft
@@ -113,7 +114,8 @@ def main() -> None:
     spec = read_spec()
     torch.set_num_threads(spec["threads"])
     turns = {"train": training, "generate": generating, "choose": choosing}
-    serve(Channel(), turns[spec["task"]](spec), "torch", "transformers", "peft", "finetooth")
+    make = turns.get(spec["task"], lambda spec: learning(spec, budget))
+    serve(Channel(), make(spec), "torch", "transformers", "peft", "finetooth")
 
 
 if __name__ == "__main__":

@@ -16,13 +16,14 @@ def main() -> None:
     torch.set_num_threads(spec["threads"])
     left, right = torch.randn(SIZE, SIZE), torch.randn(SIZE, SIZE)
     out = torch.empty(SIZE, SIZE)
+    clock = time.process_time if spec.get("clock") == "processor" else time.perf_counter
 
     def turn(_: Facts) -> Facts:
         rates = []
         for _ in range(TIMES):
-            begun = time.perf_counter()
+            begun = clock()
             torch.mm(left, right, out=out)
-            rates.append(2 * SIZE**3 / (time.perf_counter() - begun) / 1e9)
+            rates.append(2 * SIZE**3 / (clock() - begun) / 1e9)
         return {"rates": rates[1:]}
 
     serve(Channel(), turn, "torch")

@@ -41,6 +41,7 @@ class Child:
     def __init__(self, name: str, python: Path, script: str, spec: Mapping[str, Any], room: Path) -> None:
         self.name = name
         self.versions: dict[str, str] = {}
+        self._clock = spec.get("clock", "wall")
         path, self._log_path = room / f"{name}.json", room / f"{name}.log"
         path.write_text(json.dumps(spec), encoding="utf-8")
         self._log: TextIO = self._log_path.open("w", encoding="utf-8")
@@ -58,9 +59,11 @@ class Child:
         self.versions = self._read()["versions"]
 
     def turn(self, **message: Any) -> dict[str, Any]:
-        """Let it compute once; what it found, with `seconds`."""
+        """Let it compute once; what it found, with `seconds` by the clock of the spec."""
         self._write({"do": "step"} | message)
-        return self._read()
+        found = self._read()
+        clocks = {name: found.pop(name) for name in ("wall", "processor")}
+        return found | {"seconds": clocks[self._clock]}
 
     def stop(self) -> int:
         """End it; its peak memory in bytes."""

@@ -15,6 +15,15 @@ SHAPE = {
     "vocab_size": 32000,
     "max_position_embeddings": 2048,
 }
+LITTLE = {  # of the cases that learn from rewards and preferences: 7 million parameters
+    "hidden_size": 256,
+    "num_hidden_layers": 4,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 4,
+    "intermediate_size": 688,
+    "vocab_size": 8000,
+    "max_position_embeddings": 1024,
+}
 EPSILON = 1e-5  # of the RMS norms, given to every system
 # Three times the usual spread of random weights: probabilities then differ between tokens and depend on the
 # context, so a system that scores other tokens, or lets rows see each other, shows another loss.
@@ -43,6 +52,26 @@ def make_model(directory: Path, shape: Mapping[str, int] = SHAPE, seed: int = 0)
     model = LlamaForCausalLM(config)
     write_tokenizer(directory, shape["vocab_size"])
     model.save_pretrained(directory)
+    return directory
+
+
+def make_adapter(directory: Path, model: Path, rank: int, seed: int = 0) -> Path:
+    """Write a LoRA adapter of `model` whose every matrix is random, and returns it.
+
+    Where B is 0, as a fresh adapter has it, A has no gradient that could be compared.
+    """
+    import torch
+
+    import finetooth as ft
+
+    adapted = ft.Model.load(model)
+    adapted.add_lora(rank, seed=seed)
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for name, weight in adapted.named_trainable().items():
+            if "lora_B" in name:
+                weight.normal_(0.0, 0.02, generator=generator)
+    adapted.save(directory)
     return directory
 
 

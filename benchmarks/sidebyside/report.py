@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sidebyside.statistics import Ratio, Spread, line_fit
-from sidebyside.training import SAME_LOSS, same_loss
+from sidebyside.training import SAME_LOSS, apart, same_loss
 
 Result = Mapping[str, Any]
 
@@ -37,6 +37,8 @@ def ratio(others: Sequence[float], ours: Sequence[float]) -> str:
 
 def of(name: str, result: Result) -> str:
     """The table of any case."""
+    if "alike" in result:
+        return learning_table(name, result)
     return training_table(name, result) if "work" in result else answers_table(name, result)
 
 
@@ -68,6 +70,44 @@ def training_table(name: str, result: Result) -> str:
             agreement(void),
         ]
     )
+
+
+def learning_table(name: str, result: Result) -> str:
+    """Rewards and preferences: times, ratios to finetooth, memory, gradients, and the tree's share."""
+    systems = result["systems"]
+    ours = systems["finetooth"]["seconds"]
+    lines = []
+    for system, found in systems.items():
+        beside = found.get("ours", ours)
+        lines.append(
+            [
+                system,
+                spread(found["seconds"]),
+                ratio(found["seconds"], beside) if system != "finetooth" else "",
+                f"{found['peak'] / 2**30:.2f} GiB",
+                f"{found['norms'][0]:.6g}",
+            ]
+        )
+    step = "a step of the processor" if result.get("clock") == "processor" else "a step"
+    head = ["system", f"{step}: median (range)", "times finetooth", "peak memory", "gradient norm"]
+    parts = [f"**{name}**: {result['title']}", floor_line(result, ours), table(head, lines)]
+    if result["searched"]:
+        tried = ", ".join(f"{rows}: {seconds:.1f} s" for rows, seconds in result["searched"].items())
+        parts.append(f"TRL's micro-batches in rows, of which the fastest is taken: {tried}.")
+    if not result["alike"]:
+        return "\n\n".join([*parts, "Each system samples its own answers, so gradients are not compared."])
+    loss, norm = apart(systems)
+    alike = f"In all steps the gradient's norm is the same to {norm:.0e} of it, and the loss to {loss:.0e}."
+    return "\n\n".join([*parts, tree_line(systems), alike])
+
+
+def tree_line(systems: Mapping[str, Any]) -> str:
+    """How much of the ratio to TRL is the tree's: what finetooth takes for the same rows without it."""
+    seconds = {name: found["seconds"] for name, found in systems.items()}
+    alone, ours = seconds["finetooth-unshared"], seconds["finetooth"]
+    said = [f"The tree makes {ratio(alone, ours)} of the ratios; the rest is"]
+    rest = [f"{ratio(seconds[name], alone)} of {name}" for name in seconds if name.startswith("trl")]
+    return f"{said[0]} {', '.join(rest)}."
 
 
 def answers_table(name: str, result: Result) -> str:

@@ -7,11 +7,13 @@ rows share nothing but what is put there on purpose.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 STOP, FIRST = 2, 3
 PREAMBLE, SYSTEM_PROMPT, LABEL_TOKENS = 25, 400, 3
+GROUP, ANSWER = 8, 32  # answers to a prompt that are compared, and the tokens of each
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,9 +23,22 @@ class Tokens:
     tokens: list[int]
     scored: list[int]
 
-    def as_json(self) -> dict[str, list[int]]:
+    def as_json(self) -> dict[str, Any]:
         """The form in which rows are handed to the children."""
         return {"tokens": self.tokens, "scored": self.scored}
+
+
+@dataclass(frozen=True, slots=True)
+class Answered(Tokens):
+    """A prompt with one of the answers to it. group: the prompt's number. worth: the answer's reward; in a
+    pair 1 for the chosen answer and 0 for the rejected one."""
+
+    group: int
+    worth: float
+
+    def as_json(self) -> dict[str, Any]:
+        """The form in which rows are handed to the children."""
+        return {"tokens": self.tokens, "scored": self.scored, "group": self.group, "worth": self.worth}
 
 
 def draw_tokens(draw: np.random.Generator, count: int, vocabulary: int) -> list[int]:
@@ -88,4 +103,23 @@ def rows_with_share(count: int, length: int, share: float, scored: int, vocabula
     for _ in range(count):
         own = draw_tokens(draw, length - len(common), vocabulary)
         made.append(Tokens(common + own, [0] * (length - scored) + [1] * scored))
+    return made
+
+
+def answered_rows(
+    prompts: int, answers: int, vocabulary: int, seed: int = 0, shared: int = SYSTEM_PROMPT
+) -> list[Answered]:
+    """Prompts of `shared` tokens, each with `answers` answers of 32 scored tokens, the last of them stop.
+
+    worth: the k-th answer to a prompt is worth 1 where k is even, else 0, so groups differ and are pairs of
+    a chosen and a rejected answer.
+    """
+    draw = np.random.default_rng(seed)
+    made = []
+    for group in range(prompts):
+        prompt = draw_tokens(draw, shared, vocabulary)
+        for number in range(answers):
+            answer = [*draw_tokens(draw, ANSWER - 1, vocabulary), STOP]
+            scored = [0] * len(prompt) + [1] * len(answer)
+            made.append(Answered(prompt + answer, scored, group, float(number % 2 == 0)))
     return made

@@ -19,6 +19,7 @@ from sidebyside.rows import Tokens, classification_rows, instruction_rows
 ROWS_A_STEP, RANK, ALPHA, RATE = 16, 16, 32, 1e-4
 PACKED_TO = 1024  # tokens of a packed sequence: TRL's default
 SAME_LOSS = 1e-3
+SAME_GRADIENT = 1e-4  # of its norm
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,11 +51,18 @@ SYSTEMS = [
 
 @dataclass(frozen=True, slots=True)
 class TrainingCase:
-    """Rows and what of the model is trained."""
+    """Rows, what of the model is trained, and what the children are to do with them.
+
+    more: what the children are told beside that. alike: every step of every system must have the same
+    gradient, or nothing is measured.
+    """
 
     title: str
     rows: Sequence[Tokens]
     adapter: str
+    task: str = "train"
+    more: Mapping[str, Any] = field(default_factory=dict)
+    alike: bool = False
 
 
 def training_cases() -> dict[str, TrainingCase]:
@@ -73,7 +81,9 @@ def training_cases() -> dict[str, TrainingCase]:
 class Setting:
     """What is the same for all cases of a run.
 
-    quiet: keeps other work away while something is measured. at_once: peers in memory together.
+    quiet: keeps other work away while something is measured. at_once: peers in memory together. clock: wall,
+    or processor: the time that a process computed, which other work on the machine changes less. With more
+    than one thread it counts the time of all.
     """
 
     model: Path
@@ -84,6 +94,7 @@ class Setting:
     warmup: int
     quiet: Quiet = field(default_factory=lambda: Quiet(None))
     at_once: int = 4
+    clock: str = "wall"
     shape: Mapping[str, int] = field(default_factory=lambda: SHAPE)
 
     def child(self, system: System, spec: Mapping[str, Any]) -> Child:
@@ -96,6 +107,7 @@ class Setting:
             "model": str(self.model),
             "shape": {**self.shape, "rms_norm_eps": EPSILON},
             "threads": self.threads,
+            "clock": self.clock,
             **spec,
             **system.options,
         }
@@ -112,15 +124,12 @@ def run_training(case: TrainingCase, systems: Sequence[System], setting: Setting
     Waiting children keep their memory, so at most `at_once` peers are loaded together; finetooth runs beside
     each such group, and a peer's `ours` are finetooth's seconds in its rounds.
     """
-    path = setting.room / "rows.json"
-    path.write_text(json.dumps([row.as_json() for row in case.rows]), encoding="utf-8")
-    spec = {"task": "train", "rows": str(path), "adapter": case.adapter}
-    spec |= {"rank": RANK, "alpha": ALPHA, "rate": RATE}
+    spec = told(case, setting)
     ours, peers = systems[0], systems[1:]
     found: dict[str, dict[str, Any]] = {}
     rates: list[float] = []
     for first in range(0, max(1, len(peers)), setting.at_once):
-        group = run_group([ours, *peers[first : first + setting.at_once]], spec, setting, rates)
+        group = run_group([ours, *peers[first : first + setting.at_once]], spec, setting, rates, case.alike)
         mine = group.pop(ours.name)
         for other in group.values():
             other["ours"] = mine["seconds"]
@@ -139,13 +148,28 @@ def run_training(case: TrainingCase, systems: Sequence[System], setting: Setting
     }
 
 
+def told(case: TrainingCase, setting: Setting) -> dict[str, Any]:
+    """What every child of a case is told; its rows are written where the children read them."""
+    path = setting.room / "rows.json"
+    path.write_text(json.dumps([row.as_json() for row in case.rows]), encoding="utf-8")
+    spec = {"task": case.task, "rows": str(path), "adapter": case.adapter}
+    return spec | {"rank": RANK, "alpha": ALPHA, "rate": RATE, **case.more}
+
+
 def run_group(
-    systems: Sequence[System], spec: Mapping[str, Any], setting: Setting, rates: list[float]
+    systems: Sequence[System],
+    spec: Mapping[str, Any],
+    setting: Setting,
+    rates: list[float],
+    alike: bool = False,
 ) -> dict[str, dict[str, Any]]:
     """Warm-up and timed rounds of systems that are loaded together; each round begins with another one.
 
+    alike: raise ValueError after the first round in which a system has another gradient than finetooth.
+
     In a round each system takes two steps and the second is timed: some kernels page out what a process that
-    sleeps for a minute has mapped, weights among it, which no training that runs on would see.
+    sleeps for a minute has mapped, weights among it, which no training that runs on would see. By the
+    processor's clock, which does not run while pages are awaited, it takes one.
     """
     found: dict[str, dict[str, Any]] = {}
     children = start(systems, spec, setting, found)
@@ -155,9 +179,12 @@ def run_group(
         with setting.quiet:
             rates += probe.turn()["rates"]
             for child in [*children[at % len(children) :], *children[: at % len(children)]]:
-                take(child, found[child.name], children, keep=False)  # wakes: idle memory may be paged out
+                if setting.clock == "wall":
+                    take(child, found[child.name], children, keep=False)  # wakes: memory may be paged out
                 if child in children:
                     take(child, found[child.name], children, keep=at >= setting.warmup)
+        if alike:
+            require_alike(found)
         print(f"  round {at + 1} of {setting.warmup + setting.steps}", file=sys.stderr, flush=True)
     setting.quiet.release()
     for child in children:
@@ -212,3 +239,23 @@ def same_loss(systems: Mapping[str, Mapping[str, Any]], allowed: float = SAME_LO
         for name, loss in first.items()
         if not abs(loss - first["finetooth"]) <= allowed
     }
+
+
+def apart(systems: Mapping[str, Mapping[str, Any]]) -> tuple[float, float]:
+    """The largest differences to finetooth's first step in all steps of all systems: of the loss, and of the
+    gradient's norm in parts of it.
+    """
+    first = systems["finetooth"]
+    loss, norm = first["losses"][0], first["norms"][0]
+    return (
+        max(abs(other - loss) for found in systems.values() for other in found["losses"]),
+        max(abs(other / norm - 1) for found in systems.values() for other in found.get("norms", [])),
+    )
+
+
+def require_alike(systems: Mapping[str, Mapping[str, Any]]) -> None:
+    """Raises ValueError, with the numbers, when a system computes another loss or gradient."""
+    loss, norm = apart(systems)
+    if not (loss <= SAME_LOSS and norm <= SAME_GRADIENT):
+        shown = {name: (found["losses"], found.get("norms")) for name, found in systems.items()}
+        raise ValueError(f"The systems do not compute the same, so nothing is measured: {shown}")

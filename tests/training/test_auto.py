@@ -8,8 +8,8 @@ import pytest
 from models_for_tests import CONFIGS
 
 from finetooth.config import TrainConfig
-from finetooth.training.auto import Facts, inner_width, resolve
-from finetooth.tree import Row
+from finetooth.training.auto import Facts, as_group, inner_width, resolve
+from finetooth.tree import Row, microtrees
 
 SMALL = Facts(
     family="llama",
@@ -157,6 +157,20 @@ def test_small_trees_where_little_is_shared() -> None:
     for rows, tokens in ((alone, 768), (shared, 1536)):
         known = facts(sample=tuple(rows))
         assert resolve(TrainConfig(), known).config.micro_tokens == tokens
+
+
+@pytest.mark.parametrize(("adapter", "tokens"), [("lora", 1536), ("none", 2048)])
+def test_a_group_behind_a_long_question_is_one_tree(adapter: str, tokens: int) -> None:
+    """Eight answers of 100 tokens to 400: trees of 768 tokens would compute the question several times."""
+    asked = [[*range(1000 * i, 1000 * i + 500)] for i in range(1, 3)]
+    known = facts(sample=tuple(Row(row, [0.0] * 400 + [1.0] * 100) for row in asked))
+    keys = {"adapter": adapter, "method": "grpo", "group_size": 8, "batch_size": 2}
+    config = resolve(TrainConfig.model_validate(keys), known).config
+    assert config.micro_tokens == tokens
+    rolled = [answer for row in known.sample for answer in as_group(row, 8)]
+    assert [len(tree) for tree in microtrees(rolled, tokens)] == [400 + 8 * 100] * 2
+    supervised = TrainConfig.model_validate({**keys, "method": "sft"})
+    assert resolve(supervised, known).config.micro_tokens == (768 if adapter == "lora" else 512)
 
 
 def test_few_validation_rows_choose_by_loss() -> None:

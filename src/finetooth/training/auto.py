@@ -7,9 +7,11 @@ the model, the rows and the machine's total memory, never on what happens to be 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
+
+import numpy as np
 
 from finetooth.config import TrainConfig
 from finetooth.preference_keys import BETA, PREFERENCES, USUAL_BETA
@@ -85,7 +87,11 @@ def resolve(config: TrainConfig, facts: Facts) -> Resolved:
         values["beta"] = BETA.get(config.method, USUAL_BETA)
         reasons["beta"] = f"usual for {config.method}"
     fill("batch_size", *batch_size(facts, float(values["epochs"])))
-    fill("micro_tokens", *micro_tokens(facts, config.adapter, values["batch_size"], config.checkpointing))
+    trained, batch = facts, values["batch_size"]
+    if config.method in REWARDED:
+        sampled = tuple(row for known in facts.sample for row in as_group(known, config.group_size))
+        trained, batch = replace(facts, sample=sampled), batch * config.group_size
+    fill("micro_tokens", *micro_tokens(trained, config.adapter, batch, config.checkpointing))
     per_epoch = math.ceil(facts.rows / values["batch_size"])
     steps = max(1, round(values["epochs"] * per_epoch))
     if config.max_steps is not None:
@@ -181,6 +187,14 @@ def _small_trees(rows: tuple[Row, ...], most: int, least: int) -> int:
         if tokens < most and sum(len(tree) for tree in microtrees(rows, tokens)) <= 1.1 * whole:
             return tokens
     return most
+
+
+def as_group(row: Row, size: int) -> Iterator[Row]:
+    """As many answers to a row's question as are sampled, as long as the row's own and all different."""
+    start = int(np.flatnonzero(row.weight)[0]) if row.weight.any() else len(row) - 1
+    answer_T, apart = row.tokens[start:], 1 + int(row.tokens.max())
+    for number in range(size):
+        yield Row(np.concatenate([row.tokens[:start], answer_T + number * apart]), row.weight)
 
 
 def inner_width(config: Any) -> int:
