@@ -6,8 +6,8 @@ from pathlib import Path
 
 from reward import RULES
 
-ROWS = 1500
-SIZES = (3, 4, 5)
+ROWS = 2400
+SIZES = (3, 4)
 KINDS = ("aeiou", "bcdfghjklmnpqrstvwxyz", "123456789")
 
 
