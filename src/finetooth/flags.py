@@ -55,7 +55,7 @@ def takes_keys(command: Callable[..., Any]) -> Callable[..., Any]:
     for name, key in reversed(_KEYS.items()):
         shown = "" if FIELDS[key].is_required() else f" [{default_of(key)}]"
         text = f"{FIELDS[key].description}{shown}"
-        names = (name, f"--{key}", *(["--from"] if key == "start" else []))
+        names = (name, *(["--from"] if key == "start" else []), f"--{key}")
         command = click.option(*names, metavar="VALUE", default=None, help=text, shell_complete=_offer(key))(
             command
         )

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import math
+import multiprocessing
+import os
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +15,16 @@ from models_for_tests import tiny_model_dir
 from rich.console import Console
 from safetensors.torch import load_file
 
-from finetooth.commands import lineage, run, workspace
+from finetooth.commands import bases, check, lineage, pairs, run, train, workspace
 from finetooth.commands.evaluate import load_tuned, run_renderer
 from finetooth.config import Task
+from finetooth.data.examples import from_json
+from finetooth.errors import ConfigError, DataError, TrainError
 from finetooth.model.api import Model
-from finetooth.rundir import read_json, read_jsonl
+from finetooth.rundir import read_json, read_jsonl, write_jsonl
 from finetooth.taskfile import load_task
-from finetooth.tree import PrefixTree
+from finetooth.training import loop, reference
+from finetooth.tree import PrefixTree, Row
 
 QUIET = Console(quiet=True)
 ROWS = [{"input": f"{n} and {n % 7} of fruit", "output": "yes" if n % 3 else "no"} for n in range(150)]
@@ -30,7 +37,7 @@ def task(model: Path, **changes: Any) -> Task:
         "data": {"train": ROWS},
         "train": {"batch_size": 16, "learning_rate": 0.01},
     }
-    return load_task(values, {**OFF, **changes})
+    return load_task(values, {**OFF, "train.learning_rate": 0.01, **changes})
 
 
 @pytest.fixture(scope="module")
@@ -51,8 +58,6 @@ def sides(path: Path) -> dict[str, list[str]]:
 def said(model: Model, path: Path) -> torch.Tensor:
     """Log-probabilities of what some rows of the run hold, rendered as this run renders them."""
     renderer = run_renderer(workspace.load_config(path), path)
-    from finetooth.data.examples import from_json
-
     rows = [row for line in list(read_jsonl(path / "data" / "train.jsonl"))[:6]
             for row in renderer.rows(from_json(line))]  # fmt: skip
     with torch.no_grad():
@@ -90,3 +95,132 @@ def test_the_second_run_goes_on_with_the_adapter_and_is_compared_with_the_first(
     sealed = next(read_jsonl(second / "ledger.jsonl"))
     assert sealed["start"]["run"] == str(first) and sealed["start"]["looks"] == 1
     assert read_json(second / "environment.json")["start"]["digest"] == summary["start"]["digest"]
+
+
+def test_pairs_of_its_own_answers_are_learned_and_tested_on_the_rows_that_were_sealed(place: Path) -> None:
+    first, third = place / "first", place / "third"
+    train_ids = sides(first)["train"]
+    lines = [
+        {"id": id, "text": text, "score": score, "stop": "stop"}
+        for id in train_ids
+        for text, score in (("yes", 1.0), ("no fruit", 0.0))
+    ]
+    write_jsonl(first / "train" / "rollouts.jsonl", lines)
+    made = pairs.run(first, place / "pairs.jsonl", 0.5, False)
+    (first / "train" / "rollouts.jsonl").unlink()
+    assert made.pairs >= len(train_ids)
+    steps = {"train.method": "dpo", "train.max_steps": 6, "data.train": str(place / "pairs.jsonl")}
+    summary = run.run_task(task(place / "model", start=str(first), **steps), third, QUIET).summary
+    assert sides(third)["sealed"] == sides(first)["sealed"]
+    assert not set(sides(third)["train"]) & set(sides(third)["validation"])
+    before = read_json(first / "evaluate" / "summary.json")
+    assert (summary["grader"], summary["split"], summary["n"]) == (before["grader"], "test", before["n"])
+    assert [entry["name"] for entry in summary["candidates"]] == ["zero-shot", "start", "tuned"]
+    assert workspace.load_config(third).train.rank == 4
+    metrics = [line for line in read_jsonl(third / "train" / "metrics.jsonl") if "loss" in line]
+    assert metrics[0]["loss"] == pytest.approx(math.log(2), abs=1e-4)  # the start is its own reference
+    assert metrics[-1]["margin"] > metrics[0]["margin"]
+
+
+def test_the_reference_is_not_the_bare_base(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Planted, known failure 12: the log-probabilities of the reference are measured without the adapter."""
+    real = reference.row_logprobs
+
+    def bare(model: Model, rows: list[Row], budget: int = 64) -> Any:
+        with model.peft.disable_adapter():
+            return real(model, rows, budget)
+
+    rows = [{"prompt": row["input"], "chosen": "yes", "rejected": "no"} for row in ROWS]
+    settings = {"train.method": "dpo", "train.max_steps": 2, "data.train": rows, "train.epochs": 1}
+    chosen = task(place / "model", start=str(place / "first"), **settings)
+    calls = iter([bare] + [real] * 9)
+    monkeypatch.setattr(reference, "row_logprobs", lambda *given: next(calls)(*given))
+    with pytest.raises(TrainError, match="must be its own reference"):
+        train.run(chosen, place / "planted", QUIET)
+
+
+def test_a_continued_run_has_the_same_start(place: Path, tmp_path: Path) -> None:
+    """Stopped after two of four steps and taken up again by its directory: the weights are the same."""
+    first, whole, broken = place / "first", tmp_path / "whole", tmp_path / "broken"
+    steps = {"train.max_steps": 4, "train.save_every": 1, "train.epochs": 1, "train.select": "loss"}
+    chosen = task(place / "model", start=str(first), **steps)
+    train.run(chosen, whole, QUIET)
+    process = multiprocessing.get_context("forkserver").Process(target=dies, args=(chosen, broken))
+    process.start()
+    process.join()
+    assert process.exitcode == -signal.SIGKILL and not (broken / "train" / "result.json").exists()
+    train.run(broken, None, QUIET)
+    one, other = (load_file(run / "train/adapter/adapter_model.safetensors") for run in (whole, broken))
+    assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def dies(chosen: Task, out: Path) -> None:
+    """Train until the third step, and be killed there."""
+    real, calls = loop.train_step, iter(range(9))
+
+    def step(*given: Any, **named: Any) -> Any:
+        if next(calls) == 2:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return real(*given, **named)
+
+    loop.train_step = step
+    train.run(chosen, out, QUIET)
+
+
+def test_what_the_first_run_has_is_not_changed(place: Path, tmp_path: Path) -> None:
+    first = str(place / "first")
+    wrong = {
+        r"train\.rank is 8, but training goes on with what .* where it is 4": {"train.rank": 8},
+        r"train\.adapter is none": {"train.adapter": "none"},
+        "nowhere is not a run directory": {"start": str(tmp_path / "nowhere")},
+    }
+    for words, change in wrong.items():
+        with pytest.raises(ConfigError, match=words):
+            train.run(task(place / "model", **{"start": first, **change}), tmp_path / "run", QUIET)
+    with pytest.raises(ConfigError, match="model is .*other"):
+        train.run(task(tiny_model_dir(tmp_path / "other"), start=first), tmp_path / "run", QUIET)
+    with pytest.raises(ConfigError, match="--from RUN"):
+        adapter = str(place / "first" / "train" / "adapter")
+        train.run(task(Path(adapter)), tmp_path / "run", QUIET)
+
+
+def test_a_test_row_that_the_first_run_was_trained_on_blocks(place: Path) -> None:
+    """The second file asks other things, but for one row that the first run was trained on, or has sealed."""
+    first = place / "first"
+    old = {side: next(read_jsonl(first / "data" / f"{side}.jsonl")) for side in ("train", "sealed")}
+    asked = {side: {"input": line["context"][0]["content"], "output": "yes"} for side, line in old.items()}
+    fresh = [
+        {"input": f"colour number {n} of {n * n}", "output": "yes" if n % 2 else "no"} for n in range(80)
+    ]
+    files = {"data.train": [*fresh[:50]], "data.test": [*fresh[50:], asked["train"]]}
+    report = check.run(task(place / "model", start=str(first), **files))
+    (leak,) = (finding for finding in report.findings if finding.rule == "leak")
+    assert not report.ok and leak.facts["by_side"] == {"test": 1}
+    files = {
+        "data.train": fresh[:50],
+        "data.validation": [*fresh[50:60], asked["sealed"]],
+        "data.test": fresh[60:],
+    }
+    report = check.run(task(place / "model", start=str(first), **files))
+    (leak,) = (finding for finding in report.findings if finding.rule == "leak")
+    assert leak.facts["by_side"] == {"validation": 1} and asked["sealed"]["input"] not in leak.message()
+    with pytest.raises(DataError, match="leak"):
+        train.run(task(place / "model", start=str(first), **files), place / "leaky", QUIET)
+    clean = {**files, "data.validation": fresh[50:60]}
+    assert check.run(task(place / "model", start=str(first), **clean)).ok
+
+
+def test_a_full_fine_tuning_goes_on_from_its_weights(place: Path, tmp_path: Path) -> None:
+    few = {"train.max_steps": 2, "train.epochs": 1, "train.learning_rate": 1e-3}
+    first, second = tmp_path / "first", tmp_path / "second"
+    train.run(task(place / "model", **few, **{"train.adapter": "none"}), first, QUIET)
+    summary = run.run_task(task(place / "model", start=str(first), **few), second, QUIET).summary
+    stored = workspace.load_config(second)
+    assert (stored.train.adapter, stored.model) == ("none", str(place / "model"))
+    assert [entry["name"] for entry in summary["candidates"]] == ["zero-shot", "start", "tuned"]
+    start = said(bases.load_start(stored, second), second)
+    assert torch.equal(start, said(load_tuned(workspace.load_config(first), first), second))
+    assert summary["look"] == 1  # the first run never opened its test
+    (first / "train" / "model" / "model.safetensors").write_bytes(b"other")
+    with pytest.raises(ConfigError, match="is not what this run went on from"):
+        bases.load_start(stored, second)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from finetooth.commands import lineage
 from finetooth.config import Task
-from finetooth.errors import ModelError
+from finetooth.errors import ConfigError, ModelError
 from finetooth.model import adapters
 from finetooth.model.api import Model
 from finetooth.rundir import read_json
@@ -51,16 +51,20 @@ def before_training(task: Task, path: Path) -> Model:
     """The base as training finds it, without its adapter; of a run that goes on from a full fine-tuning, the
     weights of that.
 
-    A base that is not the one below the first run's adapter raises ModelError.
+    Raises ConfigError for an adapter; ModelError for a base that is not the one below the first run's adapter.
     """
     load = loader(task, path)
-    if task.start is None:
-        return load(task.model)
-    trained = lineage.weights(Path(task.start))
-    if trained.name == "model":
+    trained = None if task.start is None else lineage.weights(Path(task.start))
+    if trained is not None and trained.name == "model":
         return load(trained)
     model = load(task.model)
-    require_same_base(Path(task.start), model)
+    if model.peft is not None:
+        raise ConfigError(
+            f"model {task.model} is an adapter; name a base model, or merge the adapter first. To go on with "
+            "what a run trained, its adapter included: --from RUN."
+        )
+    if task.start is not None:
+        require_same_base(Path(task.start), model)
     return model
 
 

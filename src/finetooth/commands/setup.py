@@ -73,11 +73,6 @@ def _set_up(task: Task, stored: Task | None, path: Path, console: Console, grade
     for note in prepared.notes:
         console.print(f"data: {note}")
     model = bases.before_training(stored or task, path)
-    if model.peft is not None:
-        raise ConfigError(
-            f"model {task.model} is an adapter; name a base model, or merge the adapter first. To go on with "
-            "what a run trained, its adapter included: --from RUN."
-        )
     assert model.tokenizer is not None
     if stored is None and task.template.endswith((".jinja", ".j2")) and Path(task.template).is_file():
         write_bytes(path / "template.jinja", Path(task.template).read_bytes())

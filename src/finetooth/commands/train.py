@@ -74,11 +74,7 @@ def run(source: Task | Path, out: Path | None, console: Console, graded: bool = 
     path = source if isinstance(source, Path) else workspace.run_path(source, out)
     task = workspace.load_config(path) if isinstance(source, Path) else lineage.followed(source, console)
     done = path / "train" / "result.json"
-    if (
-        done.is_file()
-        and workspace.trained_path(path) is not None
-        and workspace.open_run(task, path) is not None
-    ):
+    if workspace.trained_path(path) is not None and workspace.open_run(task, path) is not None:
         console.print(f"{path} is trained already.", highlight=False)
         return TrainReport(path, read_json(done))
     track.require_installed(task.train.track)
@@ -101,9 +97,8 @@ def run(source: Task | Path, out: Path | None, console: Console, graded: bool = 
             rollouts=rewarded,
         ).run()
         saved = save_model(setup.model, path, setup.renderer.chat_template)
-        rows = setup.train_rows[:CHECKED_ROWS]
-        before = lineage.weights(Path(task.start)) if task.start else None
-        verify_saved(setup.model, saved, task.model, rows, task.seed, release=True, start=before)
+        rows, start = setup.train_rows[:CHECKED_ROWS], task.start and lineage.weights(Path(task.start))
+        verify_saved(setup.model, saved, task.model, rows, task.seed, release=True, start=start or None)
         facts = {
             "steps": result.steps,
             "best_step": result.best_step,

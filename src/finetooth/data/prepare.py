@@ -127,10 +127,8 @@ def assemble(task: Task, former: Former | None = None) -> Assembled:
     former: the run that training goes on from.
     """
     config = task.data
-    shares = {
-        "validation": config.validation if isinstance(config.validation, float) else 0.0,
-        "test": config.test if isinstance(config.test, float) else 0.0,
-    }
+    asked_for = {side: getattr(config, side) for side in ("validation", "test")}
+    shares = {side: share if isinstance(share, float) else 0.0 for side, share in asked_for.items()}
     if sum(shares.values()) >= 1:
         raise ConfigError(
             f"data.validation {shares['validation']} and data.test {shares['test']} leave no row to train "
