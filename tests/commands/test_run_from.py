@@ -15,11 +15,15 @@ from models_for_tests import tiny_model_dir
 from rich.console import Console
 from safetensors.torch import load_file
 
-from finetooth.commands import bases, check, lineage, pairs, run, train, workspace
+from finetooth.cli import invoke
+from finetooth.commands import bases, check, earlier, evaluate, lineage, pairs, run, train, workspace
 from finetooth.commands.evaluate import load_tuned, run_renderer
 from finetooth.config import Task
 from finetooth.data.examples import from_json
+from finetooth.data.prepare import prepare
 from finetooth.errors import ConfigError, DataError, TrainError
+from finetooth.evaluation import ledger
+from finetooth.evaluation.prompts import Prompt
 from finetooth.model.api import Model
 from finetooth.rundir import read_json, read_jsonl, write_jsonl
 from finetooth.taskfile import load_task
@@ -87,6 +91,8 @@ def test_the_second_run_goes_on_with_the_adapter_and_is_compared_with_the_first(
     before = read_json(first / "evaluate" / "summary.json")
     scores = {entry["name"]: entry["score"] for entry in summary["candidates"]}
     assert scores["start"] == {entry["name"]: entry["score"] for entry in before["candidates"]}["tuned"]
+    notes = {entry["name"]: entry["notes"] for entry in summary["candidates"]}["start"]
+    assert notes == [f"the answers that {first} gave to this test"]
     assert summary["start"]["baseline"] == "start" and summary["start"]["run"] == str(first)
     assert summary["start"]["digest"] == lineage.digest(first / "train" / "adapter")
     assert summary["look"] == 2 and "look 2 at the sealed test" in summary["words"]
@@ -120,6 +126,23 @@ def test_pairs_of_its_own_answers_are_learned_and_tested_on_the_rows_that_were_s
     metrics = [line for line in read_jsonl(third / "train" / "metrics.jsonl") if "loss" in line]
     assert metrics[0]["loss"] == pytest.approx(math.log(2), abs=1e-4)  # the start is its own reference
     assert metrics[-1]["margin"] > metrics[0]["margin"]
+
+
+def test_answers_are_written_again_where_they_would_be_others(place: Path) -> None:
+    """Known answers are those of the same rows, asked alike, by the weights that the first run has now."""
+    first, second = place / "first", place / "second"
+    task, prepared = workspace.load_config(second), prepare(workspace.load_config(second), second)
+    assert earlier.recorded(task, second, prepared, evaluate._digest) is not None
+    assert earlier.recorded(task, second, prepared, lambda task, path: "other weights") is None
+    longer = task.model_copy(update={"evaluate": task.evaluate.model_copy(update={"max_tokens": 3})})
+    assert earlier.recorded(longer, second, prepared, evaluate._digest) is None
+    known = earlier.recorded(task, second, prepared, evaluate._digest)
+    again = evaluate._candidate(
+        task, second, prepared, "exact", bases.load_start(task, second), Prompt("start")
+    )
+    rows = ledger.to_keep_sealed(first)
+    text = {answer.index: answer.text for answer in again.answers(rows)}
+    assert known is not None and text == {answer.index: answer.text for answer in known.answers(rows)}
 
 
 def test_the_reference_is_not_the_bare_base(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -177,7 +200,7 @@ def test_what_the_first_run_has_is_not_changed(place: Path, tmp_path: Path) -> N
     for words, change in wrong.items():
         with pytest.raises(ConfigError, match=words):
             train.run(task(place / "model", **{"start": first, **change}), tmp_path / "run", QUIET)
-    with pytest.raises(ConfigError, match="model is .*other"):
+    with pytest.raises(ConfigError, match=r"model is .*other"):
         train.run(task(tiny_model_dir(tmp_path / "other"), start=first), tmp_path / "run", QUIET)
     with pytest.raises(ConfigError, match="--from RUN"):
         adapter = str(place / "first" / "train" / "adapter")
@@ -224,3 +247,19 @@ def test_a_full_fine_tuning_goes_on_from_its_weights(place: Path, tmp_path: Path
     (first / "train" / "model" / "model.safetensors").write_bytes(b"other")
     with pytest.raises(ConfigError, match="is not what this run went on from"):
         bases.load_start(stored, second)
+
+
+def test_a_reward_model_grows_on_the_adapter_and_the_flag_is_from(place: Path, tmp_path: Path) -> None:
+    """By the command line; beside the new layer are the first run's matrices. A third run is refused."""
+    rows = [{"prompt": row["input"], "chosen": "yes", "rejected": "no"} for row in ROWS]
+    write_jsonl(tmp_path / "pairs.jsonl", rows)
+    (tmp_path / "task.yaml").write_text(f"model: {place / 'model'}\ndata: {{train: pairs.jsonl}}\n")
+    few = ["--train.method", "reward_model", "--train.max_steps", "2", "--train.learning_rate", "1e-9"]
+    words = ["train", str(tmp_path / "task.yaml"), "--out", str(tmp_path / "scores"), "--quiet"]
+    assert invoke([*words, "--from", str(place / "first"), *few]) == 0
+    old = load_file(place / "first" / "train" / "adapter" / "adapter_model.safetensors")
+    new = load_file(tmp_path / "scores" / "train" / "adapter" / "adapter_model.safetensors")
+    assert all(torch.allclose(old[name], new[name], atol=1e-6) for name in old)
+    assert [name for name in new if name not in old] == ["base_model.model.score.weight"]
+    with pytest.raises(ConfigError, match="a reward model, which scores answers and writes none"):
+        lineage.followed(task(place / "model", start=str(tmp_path / "scores")), QUIET)

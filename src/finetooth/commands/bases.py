@@ -51,7 +51,7 @@ def before_training(task: Task, path: Path) -> Model:
     """The base as training finds it, without its adapter; of a run that goes on from a full fine-tuning, the
     weights of that.
 
-    Raises ConfigError for an adapter; ModelError for a base that is not the one below the first run's adapter.
+    Raises ConfigError for an adapter, ModelError for a base that is not the one below the first run's.
     """
     load = loader(task, path)
     trained = None if task.start is None else lineage.weights(Path(task.start))

@@ -19,7 +19,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from finetooth.commands import follow, lineage, preferring, report, workspace
+from finetooth.commands import earlier, follow, lineage, preferring, report, workspace
 from finetooth.commands.bases import load_start, loader, require_same_base
 from finetooth.commands.setup import rows_of
 from finetooth.config import Task
@@ -145,7 +145,7 @@ def _evaluate(
 
         result = evaluate(
             examples,
-            _deciding(task, path, prepared) if deciding else _candidates(task, path, prepared, name),
+            _deciding(task, path, prepared) if deciding else _candidates(task, path, prepared, name, split),
             primary,
             name,
             split,
@@ -160,14 +160,15 @@ def _evaluate(
     return result
 
 
-def _candidates(task: Task, path: Path, prepared: Prepared, grader: str) -> Iterator[Candidate]:
+def _candidates(task: Task, path: Path, prepared: Prepared, grader: str, split: str) -> Iterator[Candidate]:
     """Built one at a time, so that base and tuned model are not in memory together."""
     if prepared.labels and grader != graders.PERPLEXITY:  # those two have no likelihoods
         yield Majority(prepared.train)
         yield BagOfWords(prepared.train)
     yield from prompting_candidates(task, path, prepared, grader)
     if task.start is not None:
-        yield _candidate(task, path, prepared, grader, load_start(task, path), Prompt(START))
+        known = earlier.recorded(task, path, prepared, _digest) if split == "test" else None
+        yield known or _candidate(task, path, prepared, grader, load_start(task, path), Prompt(START))
     yield _candidate(task, path, prepared, grader, load_tuned(task, path), Prompt(TUNED))
 
 

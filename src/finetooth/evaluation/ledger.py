@@ -104,6 +104,12 @@ def sealed_rows(run_path: Path) -> int | None:
     return None if known is None else int(known["rows"])
 
 
+def sealed_digest(run_path: Path) -> str | None:
+    """The sha256 of the rows that were sealed, None without any."""
+    known = _sealed(run_path)
+    return None if known is None else str(known["sha256"])
+
+
 def looks(run_path: Path) -> int:
     """How often the sealed test was opened, here and in the runs that this one went on from."""
     start = (_sealed(run_path) or {}).get("start") or {}
