@@ -48,6 +48,7 @@ def path(tmp_path: Path) -> Path:
         answer("r3", "no", 0.0), answer("r3", "never", 0.1),
         answer("r4", "so", 0.4), answer("r4", "yes so", 0.6),
         answer("r5", "yes", 1.0), answer("r5", " ", 0.0), answer("r5", "boom", None),
+        answer("r5", "<|im_end|> yes", 0.0),
         answer("r5", "yes ", 1.0, "length"),
     ]  # fmt: skip
     write_jsonl(run / "train" / "rollouts.jsonl", rollouts)
@@ -71,7 +72,7 @@ def test_the_best_and_the_worst_answer_of_a_row(path: Path) -> None:
     ]
     assert (report.rows, report.pairs) == (7, 3)
     assert report.without == {"only_good": 2, "only_bad": 1, "close": 1}
-    assert report.unused == {"cut": 2, "empty": 1, "not_graded": 1}
+    assert report.unused == {"cut": 2, "unusable": 2, "not_graded": 1}
     read = assemble(load_task({"data": {"train": str(path / "pairs.jsonl"), "validation": 0, "test": 0}}))
     assert read.format == "preference" and not read.rejected
     assert [row.id for row in read.sides["train"]] == ["r0", "r1", "r6"]

@@ -17,6 +17,9 @@ from rich.console import Console
 
 from finetooth.commands import workspace
 from finetooth.data.examples import from_json
+from finetooth.data.locate import model_directory
+from finetooth.data.render import Renderer
+from finetooth.data.tokens import Tokenizer
 from finetooth.errors import ConfigError, DataError
 from finetooth.evaluation import graders
 from finetooth.evaluation.summary import START, TUNED, is_prompting
@@ -31,7 +34,7 @@ WORDS = {
 }
 UNUSED = {
     "cut": "cut off",
-    "empty": "empty",
+    "unusable": "empty, or with the text of a special token",
     "not_graded": "not graded, as the grader failed",
 }
 
@@ -118,9 +121,11 @@ def _rows(path: Path) -> dict[str, Example]:
 def _heard(path: Path, rows: dict[str, Example], unused: Counter[str]) -> dict[str, dict[str, float]]:
     """Of each row its different answers with their scores, the latest last. `unused` counts the others."""
     heard: dict[str, dict[str, float]] = {}
-    sources = list(_sources(path))
+    sources, task = list(_sources(path)), workspace.load_config(path)
     if not sources:
         raise ConfigError(f"{path}: nothing was answered yet. First: finetooth evaluate {path}")
+    tokenizer = Tokenizer.load(model_directory(task.model, weights=False))
+    renderer = Renderer(tokenizer, workspace.template(task, path), task.instruction)
     for file, line in [(source, line) for source in sources for line in read_jsonl(source)]:
         name = line.get("candidate", TUNED)
         if not (name in (TUNED, START) or is_prompting(name)):
@@ -130,9 +135,9 @@ def _heard(path: Path, rows: dict[str, Example], unused: Counter[str]) -> dict[s
                 f"{file}: an answer to row {line['id']}, which is neither a training nor a validation row of "
                 f"{path}. Pairs are made of no other, and never of the sealed test."
             )
-        cut, empty = line["stop"] == "length", not line["text"].strip()
-        if cut or empty or line["score"] is None:
-            unused["cut" if cut else "empty" if empty else "not_graded"] += 1
+        cut, usable = line["stop"] == "length", line["text"].strip() and renderer.can_answer(line["text"])
+        if cut or not usable or line["score"] is None:
+            unused["cut" if cut else "not_graded" if usable else "unusable"] += 1
             continue
         answers = heard.setdefault(line["id"], {})
         answers.pop(line["text"], None)
