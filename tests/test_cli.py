@@ -62,6 +62,7 @@ def test_help_lists_the_verbs_in_the_order_of_use(capsys) -> None:
         "report",
         "chat",
         "compare",
+        "pairs",
         "examples",
         "completion",
     ]

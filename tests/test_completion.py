@@ -55,6 +55,7 @@ def offered(*words: str) -> list[str]:
         (["train", "task.yaml", "--data.overlong", "c"], ["cut"]),
         (["train", "task.yaml", "--train.epochs", ""], ["auto"]),
         (["train", "task.yaml", "--data.train", ""], ["<file>"]),
+        (["run", "task.yaml", "--from", "runs/s"], ["runs/second"]),
         (["completion", ""], list(SHELLS)),
     ],
 )

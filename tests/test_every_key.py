@@ -13,7 +13,7 @@ import pytest
 from models_for_tests import tiny_model_dir
 from rich.console import Console
 
-from finetooth.commands import check, evaluate, setup, workspace
+from finetooth.commands import check, evaluate, lineage, setup, workspace
 from finetooth.config import Task, keys
 from finetooth.data.examples import to_json
 from finetooth.data.locate import model_directory
@@ -24,6 +24,7 @@ from finetooth.errors import FinetoothError
 from finetooth.evaluation import graders
 from finetooth.evaluation.candidates import ModelCandidate
 from finetooth.model.api import Model
+from finetooth.rundir import write_json
 from finetooth.taskfile import load_task
 from finetooth.types import Message
 
@@ -101,9 +102,24 @@ def graded(task: Task) -> Any:
     return [name for name, _ in graders.resolve_all(task.evaluate.grader, "labels")]
 
 
+def begun(task: Task) -> Any:
+    """The settings that follow from the run that training goes on from."""
+    first = Path(task.model).parent / "first"
+    shape = {"rank": 3}
+    made = Task.model_validate({"model": task.model, "data": {"train": "rows.jsonl"}, "train": shape})
+    workspace.save_config(first, made.model_copy(update={"template": "plain"}), {})
+    (first / "train" / "adapter").mkdir(parents=True, exist_ok=True)
+    write_json(first / "train" / "result.json", {})
+    followed = lineage.followed(
+        task.model_copy(update={"start": task.start and str(first)}), Console(quiet=True)
+    )
+    return followed.train.rank, followed.template
+
+
 CASES: dict[str, tuple[Callable[[Task], Any], dict[str, Any]]] = {
     "name": (lambda task: workspace.run_path(task, None), {"name": "other"}),
     "model": (lambda task: model_directory(task.model), {"model": "{other}"}),
+    "start": (begun, {"start": "first"}),
     "instruction": (rendered, {"instruction": "Answer in one word."}),
     "template": (rendered, {"template": "plain"}),
     "seed": (sides, {"seed": 2}),

@@ -216,6 +216,32 @@ def compare(paths: tuple[Path, ...], sealed: bool, as_json: bool, quiet: bool) -
     return finish(command.run([run_directory(path) for path in paths], sealed), as_json)
 
 
+@group.command(cls=Verb, epilog="Example: finetooth pairs runs/first --out pairs.jsonl")
+@click.argument("path", metavar="RUN", type=Place("run"))
+@click.option("--out", type=Place(), metavar="FILE", help="Where to write them [RUN/pairs.jsonl].")
+@click.option(
+    "--margin",
+    type=click.FloatRange(0, 1, min_open=True),
+    default=0.5,
+    metavar="NUMBER",
+    help="By how much the better answer scores higher [0.5].",
+)
+@click.option("--reference", is_flag=True, help="Where all answers are bad, prefer the expected one.")
+@takes_output
+def pairs(path: Path, out: Path | None, margin: float, reference: bool, as_json: bool, quiet: bool) -> int:
+    """Make preference pairs of a run's own answers.
+
+    Of every row that was answered well and badly, the best and the worst answer: those that a run learning
+    from rewards sampled, and those of the evaluation on validation rows. The sealed test is never read.
+    """
+    directory = run_directory(path)
+    from finetooth.commands import pairs as command
+
+    made = command.run(directory, out, margin, reference)
+    then = f"--from {quote(str(path))} --data.train {quote(str(made.path))} --train.method dpo"
+    return finish(made, as_json, *follow_unless(quiet, f"finetooth run TASK {then}"))
+
+
 @group.command(cls=Verb, epilog="Example: finetooth examples support-triage --out triage")
 @click.argument("name", metavar="[NAME]", required=False)
 @click.option("--out", type=Place(), metavar="DIR", help="Where to copy it to [./NAME].")

@@ -66,6 +66,11 @@ class Place(click.Path):
 
 def complete_value(key: str, field: FieldInfo, incomplete: str) -> list[CompletionItem[Any]]:
     """The words that a key of the task takes, or files where it takes a path."""
+    if key == "start":
+        from finetooth.commands.workspace import known_runs
+
+        runs = sorted({*known_runs(), *known_runs(incomplete)})
+        return [CompletionItem(run) for run in runs if run.startswith(incomplete)]
     found = [word for word in _words(field.annotation) if word.startswith(incomplete)]
     items: list[CompletionItem[Any]] = [CompletionItem(word) for word in found]
     return items or ([CompletionItem(incomplete, type="file")] if key in FILES else [])

@@ -206,6 +206,11 @@ class Task(Section):
         description="milktooth (embedded), a local directory, or a hub id (org/name, org/name@revision); a "
         "directory with config and tokenizer but no weights starts fresh from the seed.",
     )
+    start: str | None = Field(
+        None,
+        description="A run, as of --from: training goes on from what it trained, its adapter included; its "
+        "rows stay on their side of the split.",
+    )
     instruction: str = Field("", description="System prompt that is part of every context.")
     template: str = Field(
         "auto",

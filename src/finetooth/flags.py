@@ -55,9 +55,10 @@ def takes_keys(command: Callable[..., Any]) -> Callable[..., Any]:
     for name, key in reversed(_KEYS.items()):
         shown = "" if FIELDS[key].is_required() else f" [{default_of(key)}]"
         text = f"{FIELDS[key].description}{shown}"
-        command = click.option(
-            name, f"--{key}", metavar="VALUE", default=None, help=text, shell_complete=_offer(key)
-        )(command)
+        names = (name, *(["--from"] if key == "start" else []), f"--{key}")
+        command = click.option(*names, metavar="VALUE", default=None, help=text, shell_complete=_offer(key))(
+            command
+        )
     return click.option("--allow", multiple=True, metavar="RULE", help=ALLOW)(command)
 
 

@@ -32,7 +32,7 @@ MEANINGS: dict[str, Here] = {
     "model_type": Here("", "the model's config.json says it"),
     "tokenizer_type": Here("", "the model's directory brings its tokenizer"),
     "trust_remote_code": Here("", "code that comes with a model is never run"),
-    "adapter_name_or_path": Here("", "training starts from a model; merge the adapter into it first"),
+    "adapter_name_or_path": Here("start", "a run; training goes on with its adapter"),
     "resume_from_checkpoint": Here("", "the same command with the same --out goes on where it stopped"),
     "output_dir": Here("", "it is the flag --out"),
     "overwrite_output_dir": Here("", "nothing is overwritten; give another --out"),

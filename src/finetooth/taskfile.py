@@ -141,9 +141,11 @@ def _anchor(task: Task, folder: Path, from_flags: set[str]) -> Task:
     reward = _with_files(task.train.reward, Path() if "train.reward" in from_flags else folder)
     if reward != task.train.reward:
         task = task.model_copy(update={"train": task.train.model_copy(update={"reward": reward})})
-    return task.model_copy(
-        update={"data": data, "model": absolute("model", task.model), "template": template}
-    )
+    start = task.start
+    if start is not None:
+        start = str(((Path() if "start" in from_flags else folder) / Path(start).expanduser()).resolve())
+    model = absolute("model", task.model)
+    return task.model_copy(update={"data": data, "model": model, "start": start, "template": template})
 
 
 def _with_files(grader: Any, folder: Path) -> Any:

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from finetooth.commands import workspace
+from finetooth.commands import lineage, workspace
 from finetooth.config import EMBEDDED, Task
 from finetooth.data.locate import context_length, model_directory
 from finetooth.data.overlong import row_limit
@@ -20,6 +20,7 @@ from finetooth.data.prepare import Assembled, assemble
 from finetooth.data.quality import fix as fixing
 from finetooth.data.quality.findings import Embed, Finding, View, stopping
 from finetooth.data.quality.fix import Fixed
+from finetooth.data.quality.former import former_leaks
 from finetooth.data.quality.hidden import veiled
 from finetooth.data.quality.inspect import hidden, inspect, ordered, require_known
 from finetooth.data.quality.leaks import NOT_CHECKED
@@ -129,13 +130,16 @@ def run(
     model that is not there, ConfigError for a rule in data.allow that there is none of.
     """
     require_known(config.data.allow)
-    data = assemble(config)
+    former = lineage.former(config)
+    data = assemble(config, former)
     notes = list(data.notes)
     tokens = _survey(config, data, tokenizer_dir, notes)
     view = View(data.sides, data.format, config.data, config.seed, data.brought, embed, step)
     if data.pairs is not None:
         known(view, data.pairs)
-    found = [*map(hidden, data.findings), *(_graders(config, data) if graded else ()), *inspect(view)]
+    found = [hidden(one) for one in data.findings if one.rule != "leak"]  # the rule finds the same and more
+    found += [*(_graders(config, data) if graded else ()), *inspect(view)]
+    found += map(hidden, former_leaks(view, former)) if former else ()
     if tokens:
         notes += tokens.notes
         found += in_tokens(config.data, tokens)
@@ -147,7 +151,7 @@ def run(
         data=data,
         tokens=tokens,
         labels=veiled(_labels(data)),
-        findings=_once(ordered(found)),
+        findings=ordered(found),
         allowed=list(config.data.allow),
         notes=veiled(notes),
         samples=[one.hidden() for one in samples],
@@ -184,7 +188,7 @@ def run_and_write(
     sides by its vectors too. A run's own data/report.html is left alone: the report then goes to
     runs/NAME-check, and `out` must be another directory (ConfigError).
     """
-    folder = workspace.run_path(task, out)
+    task, folder = lineage.followed(task, console), workspace.run_path(task, out)
     if out is None and (folder / workspace.CONFIG).is_file():
         folder = folder.with_name(f"{folder.name}-check")
     if (folder / workspace.CONFIG).is_file():
@@ -227,12 +231,6 @@ def _summary(finding: Finding) -> dict[str, Any]:
     return {key: line[key] for key in ("rule", "severity", "says", "fix", "facts")} | {
         "rows": len(finding.hits)
     }
-
-
-def _once(findings: list[Finding]) -> list[Finding]:
-    """Without the quick look's `leak` where the rule has found the same and more."""
-    of_rule = [finding for finding in findings if finding.rule == "leak"]
-    return [finding for finding in findings if finding.rule != "leak" or finding is of_rule[-1]]
 
 
 @contextmanager

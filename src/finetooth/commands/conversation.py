@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from finetooth.commands import workspace
-from finetooth.commands.evaluate import load_tuned, run_renderer, trained_path
-from finetooth.commands.setup import loader, require_same_base
+from finetooth.commands.bases import loader, require_same_base
+from finetooth.commands.evaluate import load_tuned, run_renderer
 from finetooth.config import EMBEDDED, Task
 from finetooth.data.render import Renderer
 from finetooth.data.tokens import Tokenizer
@@ -156,7 +156,7 @@ def _of_run(path: Path, both: bool) -> list[Speaker]:
 
 def _saved_renderer(task: Task, path: Path) -> Renderer:
     """The run's rendering with the template saved beside its weights, which asks as its rows were asked."""
-    saved = trained_path(path)
+    saved = workspace.trained_path(path)
     if saved is None or not (saved / "tokenizer.json").is_file():
         return run_renderer(task, path)
     tokenizer = Tokenizer.load(saved)

@@ -19,8 +19,9 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from finetooth.commands import follow, preferring, report, workspace
-from finetooth.commands.setup import loader, require_same_base
+from finetooth.commands import earlier, follow, lineage, preferring, report, workspace
+from finetooth.commands.bases import load_start, loader, require_same_base
+from finetooth.commands.setup import rows_of
 from finetooth.config import Task
 from finetooth.data.examples import place
 from finetooth.data.locate import model_directory
@@ -34,7 +35,7 @@ from finetooth.evaluation.candidates import Candidate, ModelCandidate
 from finetooth.evaluation.graders.basic import label_names
 from finetooth.evaluation.prompts import Prompt, prompting
 from finetooth.evaluation.runner import Evaluation, evaluate
-from finetooth.evaluation.summary import TUNED, best_prompting
+from finetooth.evaluation.summary import START, TUNED, best_prompting
 from finetooth.evaluation.written import as_it_is, as_written
 from finetooth.model import reward
 from finetooth.model.api import Model
@@ -59,13 +60,6 @@ class EvaluateReport:
         console.print(report.terminal_table(self.summary))
 
 
-def trained_path(path: Path) -> Path | None:
-    """Where the run's tuned adapter or model is, None before training has ended and was verified."""
-    if not (path / "train" / "result.json").is_file():
-        return None
-    return next((p for p in (path / "train" / "adapter", path / "train" / "model") if p.is_dir()), None)
-
-
 def run(path: Path, sealed: bool, console: Console) -> EvaluateReport:
     """Evaluate a trained run on its validation rows, or on the sealed test.
 
@@ -73,7 +67,7 @@ def run(path: Path, sealed: bool, console: Console) -> EvaluateReport:
     the run has not been trained or has no such rows.
     """
     task = workspace.load_config(path)
-    if trained_path(path) is None:
+    if workspace.trained_path(path) is None:
         raise ConfigError(f"{path} has no tuned model yet. First: finetooth train {path}")
     if not follow.gradable(task):
         raise follow.nothing_to_grade(f"To ask the tuned model: finetooth chat {path}")
@@ -149,9 +143,9 @@ def _evaluate(
                 bars[candidate] = bar.add_task(f"{split}: {candidate}", total=total)
             bar.update(bars[candidate], completed=done)
 
-        return evaluate(
+        result = evaluate(
             examples,
-            _deciding(task, path, prepared) if deciding else _candidates(task, path, prepared, name),
+            _deciding(task, path, prepared) if deciding else _candidates(task, path, prepared, name, split),
             primary,
             name,
             split,
@@ -161,21 +155,28 @@ def _evaluate(
             progress=progress,
             compared=as_it_is if deciding else as_written(run_renderer(task, path)),
         )
+    if START in result.summary:
+        result.summary[START] |= read_json(path / "environment.json")["start"]
+    return result
 
 
-def _candidates(task: Task, path: Path, prepared: Prepared, grader: str) -> Iterator[Candidate]:
+def _candidates(task: Task, path: Path, prepared: Prepared, grader: str, split: str) -> Iterator[Candidate]:
     """Built one at a time, so that base and tuned model are not in memory together."""
     if prepared.labels and grader != graders.PERPLEXITY:  # those two have no likelihoods
         yield Majority(prepared.train)
         yield BagOfWords(prepared.train)
     yield from prompting_candidates(task, path, prepared, grader)
+    if task.start is not None:
+        known = earlier.recorded(task, path, prepared, _digest) if split == "test" else None
+        yield known or _candidate(task, path, prepared, grader, load_start(task, path), Prompt(START))
     yield _candidate(task, path, prepared, grader, load_tuned(task, path), Prompt(TUNED))
 
 
 def _deciding(task: Task, path: Path, prepared: Prepared) -> Iterator[Candidate]:
     """Candidates that choose between two answers."""
     base, tuned = partial(loader(task, path), task.model), partial(load_tuned, task, path)
-    return preferring.candidates(task, path, prepared, run_renderer(task, path), base, tuned)
+    start = None if task.start is None else partial(load_start, task, path)
+    return preferring.candidates(task, path, prepared, run_renderer(task, path), base, tuned, start)
 
 
 def prompting_candidates(task: Task, path: Path, prepared: Prepared, grader: str) -> Iterator[Candidate]:
@@ -235,16 +236,15 @@ def _fitting(task: Task, path: Path, examples: Sequence[Example], console: Conso
 
 
 def _longest(renderer: Renderer, example: Example) -> int:
-    pairs = "rejected" in {answer.role for answer in example.answers}
     try:
-        return max(len(row) for row in (renderer.pair(example) if pairs else renderer.rows(example)))
+        return max(len(row) for row in rows_of(renderer, example))
     except DataError:
         return 0
 
 
 def load_tuned(task: Task, path: Path) -> Model:
     """The run's tuned model: the base with its adapter, or the saved model. ConfigError before training."""
-    trained = trained_path(path)
+    trained = workspace.trained_path(path)
     if trained is None:
         raise ConfigError(f"{path} has no tuned model yet. First: finetooth train {path}")
     load = loader(task, path)
@@ -271,4 +271,6 @@ def _digest(task: Task, path: Path) -> str:
         "template": run_renderer(task, path).chat_template,
         "graders": [graders.source(spec, Path.cwd()) for spec in graders.specs(task.evaluate.grader)],
     }
+    if task.start is not None:
+        parts["start"] = lineage.digest(lineage.weights(Path(task.start)))
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from finetooth.commands.setup import require_same_base
+from finetooth.commands.bases import require_same_base
 from finetooth.config import Task
 from finetooth.data.prepare import Prepared
 from finetooth.data.render import Renderer
@@ -25,7 +25,7 @@ from finetooth.evaluation.preference import (
     row_logprobs,
     row_scores,
 )
-from finetooth.evaluation.summary import TUNED
+from finetooth.evaluation.summary import START, TUNED
 from finetooth.model import reward
 from finetooth.model.api import Model
 from finetooth.tree import Row
@@ -49,15 +49,21 @@ def candidates(
     renderer: Renderer,
     base: Callable[[], Model],
     tuned: Callable[[], Model],
+    before: Callable[[], Model] | None = None,
 ) -> Iterator[Candidate]:
     """Length alone; the base by the mean log-probability of a token; the tuned model by what it was taught.
 
-    That is the score of a reward model, else what the method takes an answer to be worth
+    before: loads what training started from where that is another run's; like the base it is asked what is
+    likely, and the tuned model is then measured against it. What a model was taught is the score of a reward
+    model, else what the method takes an answer to be worth
     (evaluation/preference.py). Models are loaded when their turn comes.
     """
     yield ByLength(prepared.train)
     start: dict[bytes, float] = {}
     yield _by(task, renderer, "zero-shot", _base(path, base), partial(_likely, start=start))
+    if before is not None:
+        start.clear()
+        yield _by(task, renderer, START, before(), partial(_likely, start=start))
     yield _by(task, renderer, TUNED, tuned(), partial(_taught, method=task.train.method, start=start))
 
 
@@ -72,7 +78,7 @@ def _base(path: Path, load: Callable[[], Model]) -> Model:
 
 
 def _likely(model: Model, rows: Sequence[Row], start: dict[bytes, float]) -> Any:
-    """By the base, whose sums are kept in `start`: tokens of a row -> nats."""
+    """By the base or the start, whose sums are kept in `start`: tokens of a row -> nats."""
     sum_R = [float(logp.sum()) for logp in row_logprobs(model, rows)]
     start.update(zip((row.tokens.tobytes() for row in rows), sum_R, strict=True))
     return implied(LIKELY, sum_R, sum_R, rows)

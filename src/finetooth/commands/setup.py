@@ -8,23 +8,24 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from rich.console import Console
 
-from finetooth.commands import check, follow, memory, workspace
+from finetooth.commands import bases, check, follow, lineage, memory, workspace
 from finetooth.commands.rewards import require_sound
 from finetooth.config import Task
 from finetooth.data.examples import to_json
 from finetooth.data.overlong import Fitted, fit_rows, row_limit
 from finetooth.data.prepare import Prepared, prepare
 from finetooth.data.render import Renderer
-from finetooth.errors import ConfigError, DataError, GradeError, ModelError
+from finetooth.errors import ConfigError, DataError, GradeError
 from finetooth.evaluation import graders, ledger
 from finetooth.model import reward
 from finetooth.model.api import Model
 from finetooth.preference_keys import PREFERENCES
-from finetooth.rundir import append_jsonl, read_json, write_bytes
+from finetooth.rundir import append_jsonl, write_bytes
 from finetooth.training import auto, order, preferences
 from finetooth.training.recompute import recompute_layers
 from finetooth.tree import Row
@@ -64,16 +65,14 @@ def _set_up(task: Task, stored: Task | None, path: Path, console: Console, grade
     prepared = prepare(stored or task, path, None if stored else check.passed(task, path, console, graded))
     _require_pairs(task, prepared)
     if prepared.sealed_count:
-        ledger.seal(path, time.time)
+        ledger.seal(path, time.time, lineage.about(task) if stored is None else None)
     if graded:
         _require_gradable(task, prepared, console)
     if stored is None:
         require_sound(task, prepared, console)
     for note in prepared.notes:
         console.print(f"data: {note}")
-    model = loader(stored or task, path)((stored or task).model)
-    if model.peft is not None:
-        raise ConfigError(f"model {task.model} is an adapter; name a base model, or merge the adapter first.")
+    model = bases.before_training(stored or task, path)
     assert model.tokenizer is not None
     if stored is None and task.template.endswith((".jinja", ".j2")) and Path(task.template).is_file():
         write_bytes(path / "template.jinja", Path(task.template).read_bytes())
@@ -97,15 +96,14 @@ def _set_up(task: Task, stored: Task | None, path: Path, console: Console, grade
         raise DataError("No training row is left. Look at them with: finetooth check TASK")
     if stored is None:
         if prepared.sealed_count and task.data.overlong == "raise":
-            pairs = task.train.method in PREFERENCES
-            _require_short(path, renderer.pair if pairs else renderer.rows, limit)
+            _require_short(path, partial(rows_of, renderer), limit)
         _resolve(setup, limit, console)
         setup.task = workspace.load_config(path)
-    require_same_base(path, model)
+    bases.require_same_start(setup.task, path, model)
     if task.train.method == "reward_model":
         reward.attach(model.hf)
     if setup.task.train.adapter == "lora":
-        console.print(f"model: {model.add_lora(setup.task.train.rank, task.seed)}")
+        console.print(f"model: {bases.add_adapter(setup.task, model)}")
     if setup.task.train.checkpointing:
         console.print(f"model: {recompute_layers(model)} layers are computed again in the backward pass")
     model.add_stop(renderer.stop_id)
@@ -133,6 +131,12 @@ def _require_gradable(task: Task, prepared: Prepared, console: Console) -> None:
         raise GradeError(f"evaluate.grader: {refused[0]}.")
     for doubt in doubts:
         console.print(f"warning: evaluate.grader: {doubt}.", style="yellow")
+
+
+def rows_of(renderer: Renderer, example: Example) -> list[Row]:
+    """The rows of an example: of a pair both. DataError where it cannot be rendered."""
+    pairs = "rejected" in {answer.role for answer in example.answers}
+    return renderer.pair(example) if pairs else renderer.rows(example)
 
 
 def _require_short(path: Path, make: Callable[[Example], list[Row]], limit: int) -> None:
@@ -200,12 +204,14 @@ def _resolve(setup: Setup, limit: int, console: Console) -> None:
         f"train.{key}": f"{getattr(resolved.config, key)}: {why}" for key, why in resolved.reasons.items()
     }
     values = task.model_dump() | {"train": resolved.config.model_dump()}
-    if task.evaluate.max_tokens == "auto":
+    if task.start is not None and setup.prepared.sealed_format is not None:
+        _graded_as_before(Path(task.start), values["evaluate"], reasons)
+    if values["evaluate"]["max_tokens"] == "auto":
         longest = max(int((row.weight > 0).sum()) for row in setup.train_rows)
         answer = min(limit, longest + max(8, math.ceil(longest / 4)))
         values["evaluate"]["max_tokens"] = answer
         reasons["evaluate.max_tokens"] = f"{answer}: the longest training answer has {longest} tokens"
-    if task.evaluate.grader == "auto" and setup.prepared.format != "text":
+    if values["evaluate"]["grader"] == "auto" and setup.prepared.format != "text":
         kind = graders.kind(task.data.columns, setup.prepared.format)
         preferring = task.train.method in PREFERENCES
         grader = graders.PREFERENCE if preferring else graders.resolve("auto", kind)[0]
@@ -227,16 +233,26 @@ def _resolve(setup: Setup, limit: int, console: Console) -> None:
         console.print(f"warning: {warning}", style="yellow")
     about = {
         "name": task.model,
-        "digest": model.digest(),
+        "digest": bases.base_digest(Path(task.start)) if task.start else model.digest(),
         "attention": model.attention,
         "dtype": str(model.dtype).removeprefix("torch."),
         "masters": model.masters,
         "device": str(model.device),
         "notes": model.notes,
     }
-    facts = {"model": about, "threads": torch.get_num_threads(), "data": setup.prepared.notes}
+    start = {"start": lineage.about(task)} if task.start else {}
+    facts = {"model": about, "threads": torch.get_num_threads(), "data": setup.prepared.notes, **start}
     workspace.save_environment(setup.path, facts)
     workspace.save_config(setup.path, Task.model_validate(values), reasons)
+
+
+def _graded_as_before(run: Path, evaluate: dict[str, Any], reasons: dict[str, str]) -> None:
+    """The test is that of the run before, so its answers are graded, and as long, as there."""
+    before = workspace.load_config(run).evaluate
+    for key in ("grader", "max_tokens"):
+        if evaluate[key] == "auto":
+            evaluate[key] = getattr(before, key)
+            reasons[f"evaluate.{key}"] = f"{evaluate[key]}: as in {run}, whose test this is"
 
 
 def _facts(setup: Setup) -> auto.Facts:
@@ -276,22 +292,3 @@ def ungraded(setup: Setup) -> str:
     if name == graders.PERPLEXITY:
         return "perplexity follows from the loss"
     return f"{name} may be slow; `train.select: score` takes it" if graders.is_own(name) else ""
-
-
-def loader(task: Task, path: Path) -> Callable[..., Model]:
-    """`Model.load` in the types that the run began with, since they decide its numbers; for a new run, auto.
-
-    Where every weight is trained, weights are float32 whatever they compute in.
-    """
-    known = path / "environment.json"
-    dtype = read_json(known)["model"].get("dtype", "auto") if known.is_file() else "auto"
-    return partial(Model.load, seed=task.seed, dtype=dtype, masters=task.train.adapter == "none")
-
-
-def require_same_base(path: Path, model: Model) -> None:
-    """The base model must be the one that the run began with. Raises ModelError."""
-    known = read_json(path / "environment.json")["model"]["digest"]
-    if model.digest(adapter=False) != known:
-        raise ModelError(
-            f"{path}: the base model is not the one that this run began with (its digest differs)."
-        )

@@ -12,8 +12,7 @@ from typing import Any
 
 from rich.console import Console
 
-from finetooth.commands import follow, workspace
-from finetooth.commands.evaluate import trained_path
+from finetooth.commands import follow, lineage, workspace
 from finetooth.commands.rewards import rollouts
 from finetooth.commands.sentinel import watch_over
 from finetooth.commands.setup import Setup, grader_names, set_up
@@ -73,9 +72,9 @@ def run(source: Task | Path, out: Path | None, console: Console, graded: bool = 
     after Ctrl-C or SIGTERM; the state is saved by then.
     """
     path = source if isinstance(source, Path) else workspace.run_path(source, out)
-    task = workspace.load_config(path) if isinstance(source, Path) else source
+    task = workspace.load_config(path) if isinstance(source, Path) else lineage.followed(source, console)
     done = path / "train" / "result.json"
-    if done.is_file() and trained_path(path) is not None and workspace.open_run(task, path) is not None:
+    if workspace.trained_path(path) is not None and workspace.open_run(task, path) is not None:
         console.print(f"{path} is trained already.", highlight=False)
         return TrainReport(path, read_json(done))
     track.require_installed(task.train.track)
@@ -98,8 +97,8 @@ def run(source: Task | Path, out: Path | None, console: Console, graded: bool = 
             rollouts=rewarded,
         ).run()
         saved = save_model(setup.model, path, setup.renderer.chat_template)
-        rows = setup.train_rows[:CHECKED_ROWS]
-        verify_saved(setup.model, saved, task.model, rows, task.seed, release=True)
+        rows, start = setup.train_rows[:CHECKED_ROWS], task.start and lineage.weights(Path(task.start))
+        verify_saved(setup.model, saved, task.model, rows, task.seed, release=True, start=start or None)
         facts = {
             "steps": result.steps,
             "best_step": result.best_step,

@@ -62,6 +62,13 @@ def open_run(task: Task, path: Path) -> Task | None:
     return None
 
 
+def trained_path(path: Path) -> Path | None:
+    """Where the run's tuned adapter or model is, None before training has ended and was verified."""
+    if not (path / "train" / "result.json").is_file():
+        return None
+    return next((p for p in (path / "train" / "adapter", path / "train" / "model") if p.is_dir()), None)
+
+
 def known_runs(start: str = "runs/") -> list[str]:
     """Run directories whose path begins like this, or that stand in the directory of this path."""
     folder, name = os.path.split(start)

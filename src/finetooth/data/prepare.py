@@ -15,6 +15,7 @@ from finetooth.cleaning import Operation
 from finetooth.config import DataConfig, Task
 from finetooth.data.examples import content_id, from_json, place, to_json
 from finetooth.data.formats import Parsed, parse
+from finetooth.data.inherit import Former, Settled, settled
 from finetooth.data.quality.clean import clean
 from finetooth.data.quality.clusters import Keys, near_keys
 from finetooth.data.quality.findings import Finding, Hit, stopping
@@ -39,6 +40,7 @@ class Assembled:
     findings: what is seen while reading: too many broken rows, and rows that are on two sides as they are.
     brought: sides that are files of their own. cleaned: what each operation of data.clean did.
     pairs: near-duplicates by the ids of their rows, where the split found what the rules would find.
+    sealed_of: the run whose test this is, where it is another's.
     """
 
     format: str
@@ -50,13 +52,15 @@ class Assembled:
     brought: frozenset[str] = frozenset()
     cleaned: tuple[Step, ...] = ()
     pairs: tuple[tuple[str, str, Pair], ...] | None = None
+    sealed_of: Former | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
     """The rows that training and iterating may see, and how many are sealed.
 
-    labels: of the training rows, sorted; () when the format has none.
+    labels: of the training rows, sorted; () when the format has none. sealed_format: of the test rows, where
+    they are those of the run that this one goes on from; the labels are then those of that run too.
     """
 
     train: list[Example]
@@ -65,6 +69,7 @@ class Prepared:
     format: str
     labels: tuple[str, ...]
     notes: list[str]
+    sealed_format: str | None = None
 
 
 def prepare(task: Task, run_path: str | Path, data: Assembled | None = None) -> Prepared:
@@ -88,7 +93,13 @@ def prepare(task: Task, run_path: str | Path, data: Assembled | None = None) -> 
                 "was changed after the split: start again with a new --out."
             )
     return Prepared(
-        train, validation, about["sealed"], about["format"], tuple(about["labels"]), about["notes"]
+        train,
+        validation,
+        about["sealed"],
+        about["format"],
+        tuple(about["labels"]),
+        about["notes"],
+        about.get("sealed_format"),
     )
 
 
@@ -111,16 +122,19 @@ def _materialise(data: Assembled, folder: Path, allowed: Sequence[str]) -> None:
         "labels": sorted(labels),
         "notes": data.notes,
     }
+    if data.sealed_of is not None:
+        about |= {"sealed_format": data.sealed_of.format, "labels": list(data.sealed_of.labels)}
     write_json(folder / "split.json", about)
 
 
-def assemble(task: Task) -> Assembled:
-    """Read, validate and split, in memory. Raises DataError for what leaves nothing to look at."""
+def assemble(task: Task, former: Former | None = None) -> Assembled:
+    """Read, validate and split, in memory. Raises DataError for what leaves nothing to look at.
+
+    former: the run that training goes on from.
+    """
     config = task.data
-    shares = {
-        "validation": config.validation if isinstance(config.validation, float) else 0.0,
-        "test": config.test if isinstance(config.test, float) else 0.0,
-    }
+    asked_for = {side: getattr(config, side) for side in ("validation", "test")}
+    shares = {side: share if isinstance(share, float) else 0.0 for side, share in asked_for.items()}
     if sum(shares.values()) >= 1:
         raise ConfigError(
             f"data.validation {shares['validation']} and data.test {shares['test']} leave no row to train "
@@ -138,6 +152,8 @@ def assemble(task: Task) -> Assembled:
     if any(shares.values()):
         keys = near_keys(examples["train"], keys.keys)
     sides = split(examples["train"], keys.keys, task.seed, shares["test"], shares["validation"])
+    kept = settled(examples["train"], sides, former, shares) if former else Settled(sides, [])
+    sides = kept.sides
     late = clean(sides["train"], [one for one in asked if one.name == "balance"], task.seed)
     sides |= {"train": late.examples} | {side: rows for side, rows in examples.items() if side != "train"}
     findings = [one for side, found in parsed.items() for part in found for one in _broken(side, part)]
@@ -153,11 +169,13 @@ def assemble(task: Task) -> Assembled:
         findings=findings,
         notes=[note for part in parts for note in part.notes]
         + keys.notes
+        + kept.notes
         + label_notes(sides)
         + _unused(format, task),
         brought=frozenset(side for side in examples if side != "train"),
         cleaned=(*together([done.steps for done in early]), *late.steps),
-        pairs=None if len(examples) > 1 or late.dropped else _named(examples["train"], keys),
+        pairs=None if former or len(examples) > 1 or late.dropped else _named(examples["train"], keys),
+        sealed_of=former if kept.sealed else None,
     )
 
 

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from finetooth.data.examples import from_json
+from finetooth.data.examples import from_json, normalised_context
 from finetooth.errors import DataError
 from finetooth.rundir import read_jsonl, write_jsonl
 from finetooth.types import Example
@@ -22,17 +22,20 @@ from finetooth.types import Example
 Clock = Callable[[], float]
 
 
-def seal(run_path: Path, clock: Clock) -> None:
+def seal(run_path: Path, clock: Clock, start: Mapping[str, Any] | None = None) -> None:
     """Record the sealed file's sha256 and number of rows, right after the split was written; once.
 
-    clock: seconds since 1970. DataError when another file was sealed before.
+    clock: seconds since 1970. start: the run that this one goes on from, {run, digest}; where it has sealed
+    one of these rows, its looks count here. DataError when another file was sealed before.
     """
     content = _read(run_path)
     digest = hashlib.sha256(content).hexdigest()
     known = _sealed(run_path)
     if known is None:
-        rows = len(_examples(content))
-        _append(run_path, {"event": "sealed", "sha256": digest, "rows": rows, "time": _time(clock)})
+        examples = _examples(content)
+        event = {"event": "sealed", "sha256": digest, "rows": len(examples), "time": _time(clock)}
+        before = {"start": {**start, "looks": _looks_before(Path(start["run"]), examples)}} if start else {}
+        _append(run_path, event | before)
     elif known["sha256"] != digest:
         raise DataError(_changed(run_path))
 
@@ -43,15 +46,24 @@ def open_sealed(run_path: Path, digest: str, clock: Clock) -> list[Example]:
     digest: of everything that is about to be evaluated. DataError when the test was never sealed, or is not
     the file that was sealed.
     """
+    examples = to_keep_sealed(run_path)
+    if look_number(run_path, digest) is None:
+        look = looks(run_path) + 1
+        _append(run_path, {"event": "opened", "digest": digest, "time": _time(clock), "look": look})
+    return examples
+
+
+def to_keep_sealed(run_path: Path) -> list[Example]:
+    """The test rows, for a run that goes on from this one, which must keep them apart.
+
+    Nothing is answered or shown of them, so it is no look. DataError as of open_sealed.
+    """
     known = _sealed(run_path)
     if known is None:
         raise DataError(f"{run_path / 'ledger.jsonl'}: the test was never sealed. Start a new run directory.")
     content = _read(run_path)
     if hashlib.sha256(content).hexdigest() != known["sha256"]:
         raise DataError(_changed(run_path))
-    if look_number(run_path, digest) is None:
-        look = looks(run_path) + 1
-        _append(run_path, {"event": "opened", "digest": digest, "time": _time(clock), "look": look})
     return _examples(content)
 
 
@@ -92,9 +104,23 @@ def sealed_rows(run_path: Path) -> int | None:
     return None if known is None else int(known["rows"])
 
 
+def sealed_digest(run_path: Path) -> str | None:
+    """The sha256 of the rows that were sealed, None without any."""
+    known = _sealed(run_path)
+    return None if known is None else str(known["sha256"])
+
+
 def looks(run_path: Path) -> int:
-    """How often the sealed test was opened."""
-    return sum(event["event"] == "opened" for event in _events(run_path))
+    """How often the sealed test was opened, here and in the runs that this one went on from."""
+    start = (_sealed(run_path) or {}).get("start") or {}
+    before = int(start.get("looks", 0))
+    return before + sum(1 for event in _events(run_path) if event["event"] == "opened")
+
+
+def _looks_before(start: Path, examples: list[Example]) -> int:
+    asked = {normalised_context(example) for example in examples}
+    sealed = to_keep_sealed(start) if sealed_rows(start) else []
+    return looks(start) if any(normalised_context(example) in asked for example in sealed) else 0
 
 
 def look_number(run_path: Path, digest: str) -> int | None:

@@ -255,6 +255,8 @@ def _environment(path: Path) -> str:
     machine = facts.get("machine", {})
     model = facts.get("model", {})
     digest = [f"base model {model['digest'][:12]}"] if "digest" in model else []
+    start = facts.get("start")
+    digest += [f"went on from {start['run']} ({start['digest'][:12]})"] if start else []
     return " · ".join([*versions, *(str(machine[key]) for key in ("system",) if key in machine), *digest])
 
 

@@ -14,6 +14,7 @@ from finetooth.evaluation.statistics import FEWEST_ROWS, compare, mean_interval
 from finetooth.types import Score
 
 TUNED = "tuned"
+START = "start"  # what training went on from, where that is another run's model
 BAG_OF_WORDS = "bag-of-words"
 # Candidates without a language model that a tuned one should beat, in words.
 CHEAP = {BAG_OF_WORDS: "a bag of words with logistic regression", BY_LENGTH: "the length of answers alone"}
@@ -88,6 +89,9 @@ def summarise(
     errors = sum(entry["errors"] for entry in summary["candidates"])
     summary["comparison"] = _comparison(by_name[baseline], by_name[TUNED], errors, groups)
     words = _words(summary, errors)
+    if START in by_name:
+        summary[START] = _comparison(by_name[START], by_name[TUNED], errors, groups)
+        words += _since(summary[START], by_name[START])
     hints = (_cheaper(by_name[name], by_name[TUNED], groups) for name in CHEAP if name in by_name)
     words = " ".join(filter(None, [words, *hints]))
     return {**summary, "words": words}
@@ -181,6 +185,18 @@ def _words(summary: Mapping[str, Any], errors: int) -> str:
             "points four times in five; a smaller gain needs more of them."
         )
     return words + _cautions(summary, base, tuned)
+
+
+def _since(result: Mapping[str, Any], start: Graded) -> str:
+    """What this run has added to the one that it went on from."""
+    verdict = {"better": "It is better", "worse": "It is worse"}.get(
+        result["verdict"], "It is not proven better"
+    )
+    return (
+        f" {verdict} than the run that it went on from ({START}), which scores "
+        f"{percent(_mean(start.marks, None)['score'])}: the difference is {points(result['difference'])} "
+        f"points, 95% interval {points(result['low'])} to {points(result['high'])}."
+    )
 
 
 def _cautions(summary: Mapping[str, Any], base: Mapping[str, Any], tuned: Mapping[str, Any]) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 
 from finetooth.evaluation.charts import score_bar
 from finetooth.evaluation.graders import PERPLEXITY
-from finetooth.evaluation.summary import CORPUS, TUNED, is_prompting
+from finetooth.evaluation.summary import CORPUS, START, TUNED, is_prompting
 
 
 def table(summary: Mapping[str, Any]) -> dict[str, Any]:
@@ -28,6 +28,7 @@ def table(summary: Mapping[str, Any]) -> dict[str, Any]:
         "grader": summary["grader"],
         "rows": rows,
         "baseline": comparison.get("baseline"),
+        "start": summary.get(START),
         "errors": any(row["errors"] for row in rows),
         "truncated": any(row.get("truncated") for row in rows),
         "notes": [(row["name"], note) for row in rows for note in row.get("notes", [])],

@@ -160,6 +160,29 @@ def load_adapter(model: Any, directory: Path) -> PeftModel:
     return wrapped
 
 
+def take_over(wrapped: PeftModel | None, directory: Path) -> None:
+    """Put the matrices of a saved adapter into a fresh one, exactly. ModelError when the two differ in shape.
+
+    A reward model's own layer is no part of it and stays as it is.
+    """
+    assert wrapped is not None, "add_lora comes first"
+    own, saved = wrapped.peft_config["default"], PeftConfig.from_pretrained(str(directory))
+    weights = get_peft_model_state_dict(wrapped, save_embedding_layers=False)  # the parameters' own memory
+    weights = {name: weight for name, weight in weights.items() if f".{reward.SCORE}." not in name}
+    with safe_open(directory / "adapter_model.safetensors", "pt") as file:
+        tensors = {name: file.get_tensor(name) for name in sorted(file.keys())}
+    for key in ("r", "lora_alpha", "use_rslora", "use_dora"):
+        if getattr(own, key) != getattr(saved, key):
+            raise ModelError(f"{directory}: its {key} is {getattr(saved, key)}, here {getattr(own, key)}.")
+    shapes = ({name: tuple(tensor.shape) for name, tensor in all.items()} for all in (weights, tensors))
+    wrong = sorted(dict(set.symmetric_difference(*(set(one.items()) for one in shapes))))
+    if wrong:
+        raise ModelError(f"{directory}: {len(wrong)} adapter tensors do not fit, such as {wrong[0]}.")
+    with torch.no_grad():
+        for name, weight in weights.items():
+            weight.copy_(tensors[name])
+
+
 def base_of(directory: Path) -> str:
     """The base model that an adapter directory names."""
     return str(PeftConfig.from_pretrained(str(directory), local_files_only=True).base_model_name_or_path)

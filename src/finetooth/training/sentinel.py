@@ -62,13 +62,20 @@ def save_model(model: Model, run_path: Path, chat_template: str | None) -> Path:
 
 
 def verify_saved(
-    model: Model, path: Path, base: str, rows: Sequence[Row], seed: int, release: bool = False
+    model: Model,
+    path: Path,
+    base: str,
+    rows: Sequence[Row],
+    seed: int,
+    release: bool = False,
+    start: Path | None = None,
 ) -> None:
     """Load what was saved as evaluation will, and compare log-probabilities on real rows.
 
     seed: of a base without weights. release: give the model's memory back before another is loaded; it
-    cannot be used any more. Raises TrainError when they are not the trained model's, or when they are
-    exactly the base's (an adapter that is saved inert, or reloads without effect).
+    cannot be used any more. start: the adapter or model that training went on from. Raises TrainError when
+    they are not the trained model's, or when they are exactly the base's, or the start's (an adapter that is
+    saved inert, or reloads without effect).
     """
     tree = PrefixTree.build(rows)
     load = partial(
@@ -91,7 +98,8 @@ def verify_saved(
     gap = float((saved_M - want_M).abs().max())
     if not gap <= TOLERANCE:
         raise TrainError(f"{path}: the saved model differs from the trained one by {gap:.1e} nats.")
-    base_M = torch.zeros_like(saved_M) if scores else _logprobs(load(base), tree)
+    before = partial(load, base, start) if adapter else partial(load, start or base)
+    base_M = torch.zeros_like(saved_M) if scores else _logprobs(before(), tree)
     if torch.equal(saved_M, base_M):
         what = "adapter" if adapter else "model"
         raise TrainError(f"{path}: the saved {what} answers exactly as its base; training had no effect.")

@@ -52,7 +52,7 @@ class Leak:
 
 def leaks(view: View) -> Iterator[Finding]:
     """`leak`, block: the same question, or beyond doubt the same, on two sides; groups that straddle."""
-    sure, _ = _sorted_out(view)
+    sure, _ = sorted_out(view)
     if not sure:
         return
     rows = Counter(leak.other[0] for leak in sure)
@@ -73,7 +73,7 @@ def leaks(view: View) -> Iterator[Finding]:
 
 def possible_leaks(view: View) -> Iterator[Finding]:
     """`possible-leak`, review: rows of two sides that are much alike; with embeddings, alike in meaning."""
-    sure, perhaps = _sorted_out(view)
+    sure, perhaps = sorted_out(view)
     if perhaps:
         rows = Counter(leak.other[0] for leak in perhaps)
         where = " and ".join(
@@ -119,7 +119,7 @@ def _by_meaning(view: View, known: Set[str]) -> Iterator[Finding]:
     )
 
 
-def _sorted_out(view: View) -> tuple[list[Leak], list[Leak]]:
+def sorted_out(view: View) -> tuple[list[Leak], list[Leak]]:
     """The leaks that block, and those to look at: each row of a later side once, the surest first."""
     found = looked(view)
     sure: dict[str, Leak] = {}
