@@ -21,6 +21,7 @@ from finetooth.errors import DataError
 from finetooth.rundir import read_json
 from finetooth.tree import Row
 from finetooth.types import Example, Message
+from finetooth.values import counted
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,7 +194,9 @@ class _Odd:
             if any(len(row) - cuttable(row) > limit for row in rows):
                 self.uncuttable.append(hit)
         if unknown is not None and (count := sum(int(np.sum(row.tokens == unknown)) for row in rows)):
-            self.unknown.append(Hit.of(example, side, f"{count:,} tokens that the tokenizer does not know"))
+            self.unknown.append(
+                Hit.of(example, side, f"{counted(count, 'token')} that the tokenizer does not know")
+            )
 
 
 def _stopped(sides: Mapping[str, Sequence[Example]], refused: Counter[str]) -> bool:

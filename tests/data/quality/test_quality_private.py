@@ -14,6 +14,7 @@ from private_values import AROUND, KINDS, harmless, secret
 from finetooth.config import DataConfig
 from finetooth.data.quality.findings import Finding, View
 from finetooth.data.quality.hidden import mask, shown, veil
+from finetooth.data.quality.patterns import KINDS as KIND_NAMES
 from finetooth.data.quality.patterns import find, is_card, is_iban
 from finetooth.data.quality.private import personal_data, secrets
 from finetooth.types import Answer, Example, Message
@@ -117,6 +118,9 @@ def test_no_finding_holds_a_value(kind: str) -> None:
     ]
     assert not [value for value in values if value and value in said]
     assert "in the answer" in finding.hits[0].evidence and not finding.edits
+    named, count = next(iter(finding.facts["values"].items()))
+    called = KIND_NAMES[named].one if count == 1 else KIND_NAMES[named].many
+    assert f"personal data: {count} {called}. A model can repeat" in finding.says
 
 
 def test_secrets_are_found_apart_and_masked_where_the_answer_has_none() -> None:

@@ -68,8 +68,10 @@ def _overlong(config: DataConfig, tokens: Survey) -> Iterator[Finding]:
         fix = f"Set data.overlong: drop, {larger}."
         yield Finding("overlong", "block", says, tuple(tokens.uncuttable), fix, facts=facts)
     elif config.overlong == "cut":
-        says = f"{count}: the oldest part of {either(rows, 'its', 'their')} context is cut away; no scored "
-        "token is lost."
+        says = (
+            f"{count}: the oldest part of {either(rows, 'its', 'their')} context is cut away; "
+            "no scored token is lost."
+        )
         facts["scored_tokens"] = 0
         yield Finding("overlong", "info", says, tuple(tokens.overlong), facts=facts)
     elif config.overlong == "drop":

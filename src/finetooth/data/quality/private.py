@@ -73,9 +73,10 @@ def _finding(
     counts = [f"{count:,} {KINDS[kind].one if count == 1 else KINDS[kind].many}" for kind, count in
               kinds.most_common()]  # fmt: skip
     what = "keys, tokens or passwords" if secret else "what looks like personal data"
-    says = f"{out_of(len(hits), total, 'row')} {either(len(hits), 'holds', 'hold')} {what}: "
-    f"{', '.join(counts)}. A model can repeat "
-    says += either(kinds.total(), "it.", "them.")
+    says = (
+        f"{out_of(len(hits), total, 'row')} {either(len(hits), 'holds', 'hold')} {what}: "
+        f"{', '.join(counts)}. A model can repeat {either(kinds.total(), 'it', 'them')}."
+    )
     if learned:
         says += f" In {learned:,} of the rows the answer has some: masked, it teaches to answer with a tag."
     fix = "Look at the rows. `data.clean: [mask_pii]` replaces every such value by a tag such as [EMAIL]."
