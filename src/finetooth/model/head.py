@@ -21,7 +21,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.utils.checkpoint import checkpoint
 
-from finetooth.errors import DataError
+from finetooth.errors import DataError, ModelError
 from finetooth.model.device import on_device
 from finetooth.tree import Ints
 
@@ -31,6 +31,16 @@ CHUNK_NUMBERS = {"cpu": 1 << 20, "cuda": 1 << 27}
 # float32 on the CPU.
 KEEP_NUMBERS = {"cpu": 1 << 25, "cuda": 1 << 28}
 BLOCK = 2048  # tokens of the vocabulary in one product, at most, on the CPU
+SCORE = "score"  # the layer that a reward model has in place of the head (reward.py)
+
+
+def require_writer(hf: Any) -> None:
+    """Raises ModelError for a reward model: its output head is never trained, and may be missing."""
+    if hasattr(hf, SCORE):
+        raise ModelError(
+            "This is a reward model: it scores answers and writes none. It can be a reward: "
+            "train.reward: {name: reward_model, model: ...}."
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +57,8 @@ class Head:
 
     @classmethod
     def of(cls, hf: Any) -> Head:
-        """The head of a transformers causal language model."""
+        """The head of a transformers causal language model. ModelError for a reward model."""
+        require_writer(hf)
         config = hf.config
         scale = getattr(config, "logit_scale", None) or 1.0 / (getattr(config, "logits_scaling", None) or 1.0)
         return cls(hf.get_output_embeddings(), scale, getattr(config, "final_logit_softcapping", None))
