@@ -52,7 +52,10 @@ def _reward(
     from finetooth.commands import scoring  # here, as it reads runs, which setup.py makes with this module
 
     kind = graders.kind(task.data.columns, prepared.format)
-    given = graders.specs(task.evaluate.grader)[0] if task.train.reward is None else task.train.reward
+    grader = graders.specs(task.evaluate.grader)[0]
+    if task.train.reward is None:
+        graders.resolve(grader, kind, Path.cwd())  # what it refuses is evaluate.grader's, a reward model too
+    given = grader if task.train.reward is None else task.train.reward
     scorer = partial(scoring.load, examples=prepared.train, compared=compared, run=path)
     return rewards.of(given, kind, Path.cwd(), compared, scorer)
 

@@ -50,7 +50,7 @@ def _of_run(path: Path) -> Scorer:
     task = workspace.load_config(path)
     if task.train.method != "reward_model":
         raise GradeError(
-            f"train.reward: {path} is a run with train.method {task.train.method}, which scores no answers. "
+            f"train.reward: {path} is a run of train.method {task.train.method}, which scores no answers. "
             f"{EXPECTED}."
         )
     if trained_path(path) is None:

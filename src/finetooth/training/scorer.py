@@ -29,10 +29,11 @@ class Scorer:
     An answer is worth 1 / (1 + exp(-(score - middle) / spread)). A reward model is trained on differences
     (Bradley-Terry), so its scores have no zero, and how far they spread depends on how long it was trained.
     middle, the mean score of expected answers, makes 0.5 as good as those. spread, the deviation of the
-    scores of expected answers, each to its own question and to another one, keeps the answers that occur on
-    the slope: with the bare score, whose margins grow with training, all bad answers would be worth about 0,
-    all good ones 1, and answers to one question nearly the same. Advantages compare, so nothing else about
-    the scale matters.
+    scores of expected answers, of those to another question and of copied questions, keeps good and bad
+    answers on the slope: with the bare score, whose margins grow with training, all bad answers to a question
+    would be worth 0, all good ones 1, and there would be nothing to compare. It is at least 1, the unit in
+    which scores are trained (nats): a reward model that hardly sees a difference is not made sure of it.
+    Advantages compare, so nothing else about the scale matters.
 
     An answer is read as a whole one, with the stop token at its end, where the score was learned; so is one
     that was cut, as graders take its text for the answer. What being cut costs is said by train.truncated.
@@ -50,8 +51,9 @@ class Scorer:
     def many(self, answers: Sequence[tuple[Example, str]]) -> list[Score]:
         """What the answers are worth, computed together; those to one question share their prompt.
 
-        An answer that the template cannot write (it holds a special token's text) is worth 0. A question that
-        it cannot, a row longer than the model takes, and a score that is no number are errors.
+        An answer that no row of training can have, as it is empty or holds the text of a special token, is
+        worth 0: what the score says there was never learned. A question that cannot be rendered, a row longer
+        than the model takes, and a score that is no number are errors.
         """
         found: list[Score] = []
         for (example, text), read in zip(answers, self._scores(answers), strict=True):
@@ -70,14 +72,15 @@ class Scorer:
         rows = [row for row in examples[:: -(-len(examples) // TRIED) or 1] if row.target]
         own = [compared(row, row.target) for row in rows]
         moved = [(row, text) for (row, _), (_, text) in zip(own, own[1:] + own[:1], strict=True)]
-        read = self._scores(own + moved)
+        copied = [(row, row.context[-1].content) for row, _ in own if row.context]
+        read = self._scores(own + moved + copied)
         right = [one for one in read[: len(own)] if not isinstance(one, Score)]
         if not right:
             errors = [one.error or one.reason for one in read if isinstance(one, Score)]
             why = errors[0] if errors else "the rows have no expected answer"
             raise GradeError(f"train.reward: the reward model scores no expected answer: {why}.")
         spread = float(np.std([one for one in read if not isinstance(one, Score)]))
-        return replace(self, middle=float(np.mean(right)), spread=spread or 1.0)
+        return replace(self, middle=float(np.mean(right)), spread=max(1.0, spread))
 
     def digest(self) -> str:
         """Hex digest of what decides the scores: the weights and the rendering."""
@@ -104,15 +107,10 @@ class Scorer:
             context = self.renderer.context_row(example.context, example.tools).tokens.tolist()
         except DataError as error:
             return Score(None, error=f"the reward model cannot be asked: {error}")
-        try:  # an empty answer, which no row of training is, is the stop token alone
-            blank = not text.strip()
-            ids = (
-                [self.renderer.stop_id]
-                if blank
-                else self.renderer.answer_ids(example.context, text, example.tools)
-            )
+        try:
+            ids = self.renderer.answer_ids(example.context, text, example.tools)
         except DataError as error:
-            return Score(0.0, f"cannot be written for the reward model: {error}", text, example.target)
+            return Score(0.0, f"no answer to the reward model: {error}", text, example.target)
         size = len(context) + len(ids)
         if size > self.model.max_tokens:
             most = self.model.max_tokens
