@@ -21,6 +21,7 @@ from transformers.utils import logging as transformers_logging
 
 from finetooth.errors import ModelError
 from finetooth.model import reward
+from finetooth.model.head import is_classifier
 
 
 @contextmanager
@@ -67,7 +68,7 @@ def load_weights(directory: Path, config: Any, dtype: torch.dtype, seed: int) ->
     """
     gc.collect()  # a model that is not used any more holds its memory by cycles; not both at once
     if list(directory.glob("*.safetensors")):
-        return (_scoring if reward.is_classifier(config) else _pretrained)(directory, config, dtype), False
+        return (_scoring if is_classifier(config) else _pretrained)(directory, config, dtype), False
     pickled = [*directory.glob("*.bin"), *directory.glob("*.pt"), *directory.glob("*.pth")]
     if pickled:
         raise ModelError(

@@ -81,11 +81,6 @@ def save(hf: Any, stop_ids: frozenset[int], path: Path) -> None:
     shell.save_pretrained(path)
 
 
-def is_classifier(config: Any) -> bool:
-    """Whether this is the configuration of a saved sequence classifier."""
-    return any(str(name).endswith("ForSequenceClassification") for name in config.architectures or [])
-
-
 def load_layer(hf: Any, directory: Path) -> None:
     """Give the layer of `attach` its saved weights. ModelError where the classifier has another layer."""
     found: dict[str, Tensor] = {}
