@@ -10,6 +10,7 @@ from finetooth.values import switch as _switch
 from finetooth.values import yaml_number as _yaml_number
 
 REWARDED = ("grpo", "rloo", "reinforce")  # methods that learn from rewards of the model's own answers
+REWARD_MODEL = "reward_model"  # a reward that is a run of that method: {name: reward_model, model: RUN}
 
 _Number = Annotated[float, BeforeValidator(_yaml_number)]
 
@@ -26,13 +27,15 @@ class RewardKeys(BaseModel):
     reward: str | dict[str, Any] | list[Any] | None = Field(
         None,
         description="What is raised: graders as in evaluate.grader, their weighted mean where there are "
-        "several: {exact: 2, file.py:function: 1}, or a list of graders and {grader: ..., weight: ...}; null "
-        "is evaluate.grader, the first of several.",
+        "several: {exact: 2, file.py:function: 1}, or a list of graders and {grader: ..., weight: ...}. "
+        "{name: reward_model, model: RUN} is a reward model: a run of train.method reward_model, or the "
+        "directory of a sequence classifier with one label. null is evaluate.grader, the first of several.",
     )
     reward_check: Annotated[Literal["on", "off"], BeforeValidator(_switch)] = Field(
         "on",
         description="on: training does not start with a reward that gives full marks to empty, repeated or "
-        "copied answers, or not to expected ones.",
+        "copied answers, or not to expected ones; nor with a reward model that takes such answers to be "
+        "worth no less than expected ones.",
     )
     group_size: Annotated[int, Field(ge=1)] = Field(8, description="Answers sampled to each question.")
     temperature: Annotated[_Number, Field(ge=1e-4, allow_inf_nan=False)] = Field(

@@ -12,6 +12,7 @@ import yaml
 
 from finetooth.config import EMBEDDED, Task, build_task, suggest
 from finetooth.errors import ConfigError
+from finetooth.reward_keys import REWARD_MODEL
 from finetooth.values import is_data_file, is_files, is_hub_id, path_of
 
 SOURCES = ("train", "validation", "test")  # keys of data that are a file or rows
@@ -150,7 +151,8 @@ def _anchor(task: Task, folder: Path, from_flags: set[str]) -> Task:
 
 def _with_files(grader: Any, folder: Path) -> Any:
     """Graders with their files found: a schema's name becomes what the file holds, so that a run keeps a
-    copy, and `file.py:function` gets the whole path, also where it is the key of a weight.
+    copy, and `file.py:function` gets the whole path, also where it is the key of a weight; so does the
+    directory of a reward model.
     """
     if isinstance(grader, list):
         return [_with_files(entry, folder) for entry in grader]
@@ -161,6 +163,8 @@ def _with_files(grader: Any, folder: Path) -> Any:
         )
     if not isinstance(grader, dict):
         return grader
+    if grader.get("name") == REWARD_MODEL and isinstance(grader.get("model"), str):
+        return {**grader, "model": str((folder / path_of(grader["model"])).resolve())}
     if not isinstance(grader.get("schema"), str):
         return {
             key if key in ("name", "type") else _with_files(key, folder): (

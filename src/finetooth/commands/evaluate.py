@@ -37,7 +37,6 @@ from finetooth.evaluation.prompts import Prompt, prompting
 from finetooth.evaluation.runner import Evaluation, evaluate
 from finetooth.evaluation.summary import START, TUNED, best_prompting
 from finetooth.evaluation.written import as_it_is, as_written
-from finetooth.model import reward
 from finetooth.model.api import Model
 from finetooth.rundir import read_json, write_json
 from finetooth.types import Example, Sampling
@@ -249,8 +248,7 @@ def load_tuned(task: Task, path: Path) -> Model:
         raise ConfigError(f"{path} has no tuned model yet. First: finetooth train {path}")
     load = loader(task, path)
     if trained.name == "model":
-        scores = task.train.method == "reward_model"
-        return reward.load_onto(load(task.model), trained) if scores else load(trained)
+        return load(trained)
     tuned = load(task.model, adapter=trained)
     require_same_base(path, tuned)
     return tuned

@@ -4,6 +4,7 @@ fooled.
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,7 @@ from finetooth.reward_keys import REWARDED
 from finetooth.training import rewards
 from finetooth.training.batch import Question
 from finetooth.training.rollout import Rollouts
+from finetooth.training.scorer import Scorer
 
 if TYPE_CHECKING:
     from finetooth.commands.setup import Setup
@@ -43,10 +45,19 @@ def require_sound(task: Task, prepared: Prepared, console: Console) -> None:
         console.print(f"warning: train.reward: {fault}.", style="yellow", soft_wrap=True)
 
 
-def _reward(task: Task, prepared: Prepared, compared: Compared = as_it_is) -> rewards.Reward:
+def _reward(
+    task: Task, prepared: Prepared, compared: Compared = as_it_is, path: Path | None = None
+) -> rewards.Reward:
+    """path: of the run, once it is there."""
+    from finetooth.commands import scoring  # here, as it reads runs, which setup.py makes with this module
+
     kind = graders.kind(task.data.columns, prepared.format)
-    given = graders.specs(task.evaluate.grader)[0] if task.train.reward is None else task.train.reward
-    return rewards.of(given, kind, Path.cwd(), compared)
+    grader = graders.specs(task.evaluate.grader)[0]
+    if task.train.reward is None:
+        graders.resolve(grader, kind, Path.cwd())  # what it refuses is evaluate.grader's, a reward model too
+    given = grader if task.train.reward is None else task.train.reward
+    scorer = partial(scoring.load, examples=prepared.train, compared=compared, run=path)
+    return rewards.of(given, kind, Path.cwd(), compared, scorer)
 
 
 def rollouts(setup: Setup, console: Console) -> Rollouts | None:
@@ -54,7 +65,7 @@ def rollouts(setup: Setup, console: Console) -> Rollouts | None:
     task, prepared = setup.task, setup.prepared
     if task.train.method not in REWARDED:
         return None
-    reward = _reward(task, prepared, as_written(setup.renderer))
+    reward = _reward(task, prepared, as_written(setup.renderer), setup.path)
     usable = {row.id for row in setup.train_rows} | {row.id.rpartition("#")[0] for row in setup.train_rows}
     renderer, longest = setup.renderer, task.evaluate.max_tokens
     assert isinstance(longest, int), "the configuration is resolved"
@@ -69,4 +80,8 @@ def rollouts(setup: Setup, console: Console) -> Rollouts | None:
         console.print(f"data: {left} questions have no room for {longest} tokens of answer and are left out")
     names = ", ".join(f"{weight:g} x {name}" for name, _, weight in reward.graders)
     console.print(f"reward: {names}; {task.train.group_size} answers to each of {len(room)} questions")
+    for name, scorer, _ in reward.graders:
+        if isinstance(scorer, Scorer):
+            scale = f"{scorer.middle:.3g} of expected answers is worth 0.5; spread {scorer.spread:.3g}"
+            console.print(f"reward: {name}: a score of {scale}", highlight=False)
     return Rollouts(setup.model, room, reward, task.train, task.seed, longest, setup.path)

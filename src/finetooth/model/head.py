@@ -21,7 +21,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.utils.checkpoint import checkpoint
 
-from finetooth.errors import DataError
+from finetooth.errors import DataError, ModelError
 from finetooth.model.device import on_device
 from finetooth.tree import Ints
 
@@ -31,6 +31,22 @@ CHUNK_NUMBERS = {"cpu": 1 << 20, "cuda": 1 << 27}
 # float32 on the CPU.
 KEEP_NUMBERS = {"cpu": 1 << 25, "cuda": 1 << 28}
 BLOCK = 2048  # tokens of the vocabulary in one product, at most, on the CPU
+
+SCORE = "score"  # the layer that transformers' classifiers have in place of the head
+
+
+def is_classifier(config: Any) -> bool:
+    """Whether this is the configuration of a saved sequence classifier, which has no output head."""
+    return any(str(name).endswith("ForSequenceClassification") for name in config.architectures or [])
+
+
+def require_writer(hf: Any) -> None:
+    """Raises ModelError for a network that was loaded without an output head: a saved reward model."""
+    if hasattr(hf, SCORE) and is_classifier(hf.config):  # the proof's random copy of one has a head
+        raise ModelError(
+            "This is a reward model: it scores answers and writes none. It can be a reward: "
+            "train.reward: {name: reward_model, model: ...}."
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +63,8 @@ class Head:
 
     @classmethod
     def of(cls, hf: Any) -> Head:
-        """The head of a transformers causal language model."""
+        """The head of a transformers causal language model. ModelError for a saved reward model."""
+        require_writer(hf)
         config = hf.config
         scale = getattr(config, "logit_scale", None) or 1.0 / (getattr(config, "logits_scaling", None) or 1.0)
         return cls(hf.get_output_embeddings(), scale, getattr(config, "final_logit_softcapping", None))

@@ -5,6 +5,7 @@ What is loaded is transformers' own class with its own weights; only its attenti
 
 from __future__ import annotations
 
+import copy
 import gc
 import json
 import warnings
@@ -19,6 +20,8 @@ from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig
 from transformers.utils import logging as transformers_logging
 
 from finetooth.errors import ModelError
+from finetooth.model import reward
+from finetooth.model.head import is_classifier
 
 
 @contextmanager
@@ -59,10 +62,13 @@ def load_config(directory: Path) -> Any:
 
 
 def load_weights(directory: Path, config: Any, dtype: torch.dtype, seed: int) -> tuple[Any, bool]:
-    """The model with its weights, and whether it is fresh: no weights found, initialised from `seed`."""
+    """The model with its weights, and whether it is fresh: no weights found, initialised from `seed`.
+
+    A saved sequence classifier with one label is a reward model (reward.py), and loads as one.
+    """
     gc.collect()  # a model that is not used any more holds its memory by cycles; not both at once
     if list(directory.glob("*.safetensors")):
-        return _pretrained(directory, config, dtype), False
+        return (_scoring if is_classifier(config) else _pretrained)(directory, config, dtype), False
     pickled = [*directory.glob("*.bin"), *directory.glob("*.pt"), *directory.glob("*.pth")]
     if pickled:
         raise ModelError(
@@ -100,6 +106,16 @@ def _require_whole(directory: Path) -> None:
                 f"{directory / name}: the file is damaged or cut off, so the model cannot be loaded "
                 f"({error}). Copy or download it again."
             ) from None
+
+
+def _scoring(directory: Path, config: Any, dtype: torch.dtype) -> Any:
+    """A reward model. Its network has no output head of its own: the embeddings stand there, never read."""
+    config = copy.deepcopy(config)
+    config.tie_word_embeddings = True
+    model = _pretrained(directory, config, dtype)
+    reward.attach(model)
+    reward.load_layer(model, directory)
+    return model
 
 
 def _pretrained(directory: Path, config: Any, dtype: torch.dtype) -> Any:

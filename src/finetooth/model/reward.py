@@ -14,19 +14,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from safetensors.torch import load_file
+from safetensors import safe_open
 from torch import Tensor
 from transformers import AutoModelForSequenceClassification
 
 from finetooth.errors import ModelError
 from finetooth.model.device import on_device
+from finetooth.model.head import SCORE as SCORE
 from finetooth.model.head import at_least_float32
 from finetooth.tree import PrefixTree
 
 if TYPE_CHECKING:
     from finetooth.model.api import Model
-
-SCORE = "score"  # the layer's name in transformers
 
 
 def is_reward(hf: Any) -> bool:
@@ -82,21 +81,19 @@ def save(hf: Any, stop_ids: frozenset[int], path: Path) -> None:
     shell.save_pretrained(path)
 
 
-def load_onto(model: Model, path: Path) -> Model:
-    """The base model with the weights of a saved sequence classifier. ModelError when they do not fit."""
-    attach(model.hf)
-    weights = {
-        name: weight
-        for file in sorted(path.glob("*.safetensors"))
-        for name, weight in load_file(file).items()
-    }
-    found = model.hf.load_state_dict(weights, strict=False)
-    output = (
-        model.hf.get_output_embeddings()
-    )  # a classifier has none, and tied to the embeddings it fits anyway
-    where = next(name for name, module in model.hf.named_modules() if module is output)
-    head = {f"{where}.{name}" for name in output.state_dict()}
-    wrong = sorted({*found.unexpected_keys, *found.missing_keys} - head)
-    if wrong:
-        raise ModelError(f"{path}: these weights do not fit the base model, such as {wrong[0]}.")
-    return model
+def load_layer(hf: Any, directory: Path) -> None:
+    """Give the layer of `attach` its saved weights. ModelError where the classifier has another layer."""
+    found: dict[str, Tensor] = {}
+    for file in sorted(directory.glob("*.safetensors")):
+        with safe_open(file, "pt") as tensors:
+            names = [name for name in tensors.keys() if name.startswith(f"{SCORE}.")]  # noqa: SIM118
+            found |= {name: tensors.get_tensor(name) for name in names}
+    layer = getattr(hf, SCORE)
+    wanted = list(layer.weight.shape)
+    if {name: list(weight.shape) for name, weight in found.items()} != {f"{SCORE}.weight": wanted}:
+        said = ", ".join(f"{name} {list(weight.shape)}" for name, weight in found.items()) or "none"
+        raise ModelError(
+            f"{directory}: a classifier, but no reward model: expected {SCORE}.weight {wanted}, found {said}."
+        )
+    with torch.no_grad():
+        layer.weight.copy_(found[f"{SCORE}.weight"])

@@ -10,13 +10,18 @@ from typing import Any
 from finetooth.errors import GradeError
 from finetooth.evaluation.graders import PERPLEXITY, Grader, resolve
 from finetooth.evaluation.written import Compared, as_it_is
+from finetooth.reward_keys import REWARD_MODEL
+from finetooth.training.scorer import TRIED, Scorer
 from finetooth.types import Example, Score
 
-TRIED = 50  # rows that a reward is tried on
 FULL = 1 - 1e-6  # from here on a reward is full marks
 FOOLED = 0.1  # share of the rows that one trick may get full marks on by chance
 LISTED = 50  # different expected answers that may be the labels of a task
 Rewards = Callable[[Example, str], Score]
+
+
+def _no_scorer(spec: Mapping[str, Any]) -> tuple[str, Scorer]:
+    raise GradeError("train.reward: a reward model is loaded by a run, and there is none here.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,25 +36,57 @@ class Reward:
 
     def __call__(self, example: Example, text: str) -> Score:
         """The reward of this answer; its reason names what each grader gave where there are several."""
-        pair = self.compared(example, text)
-        scores = [(name, grade(*pair), weight) for name, grade, weight in self.graders]
+        return self.many([(example, text)])[0]
+
+    def many(self, answers: Sequence[tuple[Example, str]]) -> list[Score]:
+        """The rewards of several answers, which a reward model scores together."""
+        pairs = [self.compared(*answer) for answer in answers]
+        scores = [
+            grader.many(pairs) if isinstance(grader, Scorer) else [grader(*pair) for pair in pairs]
+            for _, grader, _ in self.graders
+        ]
+        given = zip(*scores, strict=True)  # by answer
+        return [self._mean(*answer, each) for answer, each in zip(answers, given, strict=True)]
+
+    def _mean(self, example: Example, text: str, scores: Sequence[Score]) -> Score:
         total = 0.0
-        for name, score, weight in scores:
+        for (name, _, weight), score in zip(self.graders, scores, strict=True):
             if score.value is None:
                 return Score(None, error=f"{name}: {score.error}")
             total += weight * score.value
-        told = scores[0][1].reason
+        told = scores[0].reason
         if len(scores) > 1:
-            told = ", ".join(f"{name} {score.value:.3g}" for name, score, _ in scores)
-        return Score(total / sum(weight for *_, weight in scores), told, text, example.target)
+            named = zip(self.graders, scores, strict=True)
+            told = ", ".join(f"{name} {score.value:.3g}" for (name, *_), score in named)
+        return Score(total / sum(weight for *_, weight in self.graders), told, text, example.target)
+
+    def part(self, relative: bool) -> Reward | None:
+        """Its reward models, or its other graders; None without any. Of the former 1 is beyond reach."""
+        kept = tuple(one for one in self.graders if isinstance(one[1], Scorer) == relative)
+        return Reward(kept, self.compared) if kept else None
 
 
-def of(given: Any, kind: str, folder: Path | None, compared: Compared = as_it_is) -> Reward:
+def grade(reward: Rewards, answers: Sequence[tuple[Example, str]]) -> list[Score]:
+    """What each answer is worth: all at once where the reward can."""
+    return reward.many(answers) if isinstance(reward, Reward) else [reward(*answer) for answer in answers]
+
+
+def of(
+    given: Any,
+    kind: str,
+    folder: Path | None,
+    compared: Compared = as_it_is,
+    scorer: Callable[[Mapping[str, Any]], tuple[str, Scorer]] = _no_scorer,
+) -> Reward:
     """The reward that train.reward describes: a grader, {grader: weight}, or a list of graders and of
-    {grader: ..., weight: ...}. kind, folder: as of graders.resolve. Raises GradeError.
+    {grader: ..., weight: ...}. kind, folder: as of graders.resolve. scorer: makes {name: reward_model, ...} a
+    name and what scores. Raises GradeError.
     """
-    parts = []
+    parts: list[tuple[str, Grader, float]] = []
     for spec, weight in _weighed(given):
+        if spec == REWARD_MODEL or (isinstance(spec, Mapping) and spec.get("name") == REWARD_MODEL):
+            parts.append((*scorer(spec if isinstance(spec, Mapping) else {}), weight))
+            continue
         try:
             name, grader = resolve(spec, kind, folder)
         except GradeError as error:
@@ -94,34 +131,56 @@ def faults(reward: Rewards, examples: Sequence[Example]) -> tuple[list[str], lis
     Tried on up to 50 rows from all parts. Wrong: an expected answer without full marks; full marks, in more
     than a tenth of the rows, for an empty answer, one word over and over, a copy of the question, or all
     answers of a task with few of them at once. Doubtful: full marks for the expected answer three times over.
+
+    Of a reward model nothing gets full marks. With one, full marks are what the row's expected answer is
+    worth; of graders beside it the expected answers must still get their own.
     """
     tried = examples[:: -(-len(examples) // TRIED)] if examples else []
-    wrong: list[str] = []
-    doubts: list[str] = []
     known = [row for row in tried if row.target]
-    scores = [(row, reward(row, row.target)) for row in known]
-    short = [(row, score) for row, score in scores if score.value is None or score.value < FULL]
-    if short:
-        row, score = short[0]
-        got = f"the error {score.error}" if score.value is None else f"{score.value:.3g}"
-        told = f" ({score.reason})" if score.reason else ""
-        wrong.append(
-            f"{len(short)} of {len(known)} expected answers do not get full marks, such as that of row "
-            f"{row.id}, {row.target[:60]!r}: {got}{told}"
-        )
+    relative = isinstance(reward, Reward) and reward.part(True) is not None
+    full = dict.fromkeys((row.id for row in tried), FULL)
+    wrong = _short(reward, known)
+    if relative:
+        worth = grade(reward, [(row, row.target) for row in known])
+        full = {row.id: one.value for row, one in zip(known, worth, strict=True) if one.value is not None}
+    as_much = "is worth no less than the expected answer" if relative else "gets full marks"
+    doubts: list[str] = []
     answers = list(dict.fromkeys(row.target for row in known))
     closed = answers if len(known) > len(answers) and len(answers) <= LISTED else []
     for called, trick in _tricks(closed):
         played = [(row, text) for row in tried if (text := trick(row)) is not None and _other(row, text)]
-        fooled = [(row, text) for row, text in played if (reward(row, text).value or 0.0) >= FULL]
+        played = [(row, text) for row, text in played if row.id in full]
+        scores = grade(reward, played)
+        fooled = [
+            one for one, score in zip(played, scores, strict=True) if (score.value or 0.0) >= full[one[0].id]
+        ]
         if fooled and len(fooled) > FOOLED * len(played):
             row, text = fooled[0]
             said = (
-                f"{called} gets full marks in {len(fooled)} of {len(played)} rows, such as {row.id}: "
-                f"{text[:60]!r}"
+                f"{called} {as_much} in {len(fooled)} of {len(played)} rows, such as {row.id}: {text[:60]!r}"
             )
             (doubts if called.startswith("the expected") else wrong).append(said)
     return wrong, doubts
+
+
+def _short(reward: Rewards, known: Sequence[Example]) -> list[str]:
+    """The fault that expected answers have no full marks; of a reward model, that they have no score."""
+    found = []
+    parts = [reward.part(False), reward.part(True)] if isinstance(reward, Reward) else [reward]
+    for part in [part for part in parts if part is not None]:
+        least = 0.0 if isinstance(part, Reward) and part.part(True) else FULL
+        scores = zip(known, grade(part, [(row, row.target) for row in known]), strict=True)
+        short = [(row, score) for row, score in scores if score.value is None or score.value < least]
+        if not short:
+            continue
+        row, score = short[0]
+        got = f"the error {score.error}" if score.value is None else f"{score.value:.3g}"
+        told = f" ({score.reason})" if score.reason else ""
+        found.append(
+            f"{len(short)} of {len(known)} expected answers do not get {'full marks' if least else 'a score'}"
+            f", such as that of row {row.id}, {row.target[:60]!r}: {got}{told}"
+        )
+    return found
 
 
 def _tricks(closed: Sequence[str]) -> list[tuple[str, Callable[[Example], str | None]]]:

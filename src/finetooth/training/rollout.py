@@ -25,7 +25,7 @@ from finetooth.training import credit, policy
 from finetooth.training.batch import Batch, Question, Rollout
 from finetooth.training.objectives import Objective
 from finetooth.training.reward_watch import RewardWatch
-from finetooth.training.rewards import Rewards
+from finetooth.training.rewards import Rewards, grade
 from finetooth.training.step import StepResult
 from finetooth.tree import Floats, Ints, Row, microtrees
 from finetooth.types import Sampling
@@ -117,16 +117,16 @@ class Rollouts:
         )
         with evaluating(self.model):
             done = sorted(self.model.generate(rows, sampling), key=lambda one: (one.row, one.sample))
-        rollouts = []
         for completion in done:
             if (
                 len(completion.logprobs) != len(completion.tokens)
                 or not np.isfinite(completion.logprobs).all()
             ):
                 raise ModelError("A sampled token has no log-probability; the model's weights are damaged.")
-            question = indices[completion.row]
-            score = self.reward(self.questions[question].example, completion.text)
-            rollouts.append(Rollout(question, completion, score))
+        asked = [indices[completion.row] for completion in done]
+        examples = [self.questions[question].example for question in asked]
+        scores = grade(self.reward, [(row, one.text) for row, one in zip(examples, done, strict=True)])
+        rollouts = [Rollout(*one) for one in zip(asked, done, scores, strict=True)]
         cut_R = np.array([one.completion.stop == "length" for one in rollouts])
         length_R = np.array([len(one.completion.tokens) for one in rollouts])
         given_R = np.array([np.nan if one.score.value is None else one.score.value for one in rollouts])

@@ -91,8 +91,7 @@ def verify_saved(
     scores = reward.is_reward(model.hf)
     if release:
         model.hf = model.peft = None
-    whole = reward.load_onto(load(base), path) if scores and not adapter else None
-    again = whole or load(base if adapter else path, adapter)
+    again = load(base if adapter else path, adapter)
     saved_M = _logprobs(again, tree)
     del again
     gap = float((saved_M - want_M).abs().max())

@@ -24,6 +24,7 @@ from finetooth.errors import GradeError
 from finetooth.evaluation.graders import basic, overlap, structured
 from finetooth.evaluation.graders.templated import templated
 from finetooth.evaluation.preference import preferred
+from finetooth.reward_keys import REWARD_MODEL
 from finetooth.rundir import sha256_file
 from finetooth.types import Example, Score
 
@@ -86,6 +87,12 @@ def resolve(spec: Spec, format: str, folder: Path | None = None) -> tuple[str, G
     name, options = _parts(spec)
     if name == "auto":
         name = _default(format)
+    if name == REWARD_MODEL:
+        raise GradeError(
+            "evaluate.grader: reward_model is a reward (train.reward) and no grader: its scores mean nothing "
+            "by themselves, and it is no judge of what was trained to please it. Expected auto, preference, "
+            "or another grader."
+        )
     if name in OPTIONS and (options or name not in BUILT_IN):
         return _with_option(name, options)
     if options:

@@ -1,0 +1,101 @@
+"""A reward model as the reward of a run: where it is found, and that it stays the one the run began with."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from finetooth.commands import workspace
+from finetooth.commands.evaluate import load_tuned, run_renderer, trained_path
+from finetooth.commands.setup import require_same_base
+from finetooth.data.render import Renderer
+from finetooth.data.tokens import Tokenizer
+from finetooth.errors import FinetoothError, GradeError
+from finetooth.evaluation.written import Compared
+from finetooth.model import reward
+from finetooth.model.api import Model
+from finetooth.reward_keys import REWARD_MODEL
+from finetooth.rundir import read_json, write_json
+from finetooth.training.scorer import Scorer
+from finetooth.types import Example
+
+EXPECTED = "Expected the directory of a run of train.method reward_model, or of a classifier with one label"
+
+
+def load(
+    spec: Mapping[str, Any], examples: Sequence[Example], compared: Compared, run: Path | None = None
+) -> tuple[str, Scorer]:
+    """What {name: reward_model, model: DIRECTORY} names, and what to call it; its scale is of these rows.
+
+    run: the run that is trained on it, which keeps digest and scale in train/reward_models.json: it goes on
+    with these, and not with another model. Raises GradeError, naming train.reward.
+    """
+    if set(spec) != {"name", "model"} or not isinstance(spec["model"], str):
+        found = dict(spec) or REWARD_MODEL
+        raise GradeError(
+            f"train.reward: a reward model is {{name: reward_model, model: DIRECTORY}}, found {found}. "
+            f"{EXPECTED}."
+        )
+    path = Path(spec["model"])
+    try:
+        scorer = _of_run(path) if (path / workspace.CONFIG).is_file() else _of_directory(path)
+    except FinetoothError as error:
+        said = str(error)
+        raise GradeError(said if said.startswith("train.reward: ") else f"train.reward: {said}") from None
+    return f"{REWARD_MODEL} {path.name}", _kept(scorer, path, examples, compared, run)
+
+
+def _of_run(path: Path) -> Scorer:
+    task = workspace.load_config(path)
+    if task.train.method != "reward_model":
+        raise GradeError(
+            f"train.reward: {path} is a run of train.method {task.train.method}, which scores no answers. "
+            f"{EXPECTED}."
+        )
+    if trained_path(path) is None:
+        raise GradeError(f"train.reward: {path} has no reward model yet. First: finetooth train {path}")
+    model = load_tuned(task, path)
+    if model.peft is not None:
+        require_same_base(path, model)
+    return Scorer(model, run_renderer(task, path))
+
+
+def _of_directory(path: Path) -> Scorer:
+    """A classifier or its adapter. What the model was instructed with in training, nobody knows here."""
+    if not path.is_dir():
+        found = "a file" if path.is_file() else "no such directory"
+        raise GradeError(f"train.reward: {path}: {found}. {EXPECTED}.")
+    if not any((path / name).is_file() for name in ("config.json", "adapter_config.json")):
+        raise GradeError(f"train.reward: {path} holds neither a run nor a model. {EXPECTED}.")
+    model = Model.load(path)
+    if not reward.is_reward(model.hf):
+        raise GradeError(f"train.reward: {path} writes answers and scores none. {EXPECTED}.")
+    own = model.peft is not None and (path / "tokenizer.json").is_file()
+    tokenizer = Tokenizer.load(path) if own else model.tokenizer  # an adapter brings its template along
+    assert tokenizer is not None
+    return Scorer(model, Renderer(tokenizer))
+
+
+def _kept(
+    scorer: Scorer, path: Path, examples: Sequence[Example], compared: Compared, run: Path | None
+) -> Scorer:
+    """The reward model on its scale: the one that the run began with, where it has begun.
+
+    The scale is kept, and not measured again, as its last digits depend on the number of threads.
+    """
+    if run is None:
+        return scorer.on_scale_of(examples, compared)
+    file = run / "train" / "reward_models.json"
+    known = read_json(file) if file.is_file() else {}
+    digest = scorer.digest()
+    if str(path) not in known:
+        scorer = scorer.on_scale_of(examples, compared)
+        known[str(path)] = {"digest": digest, "middle": scorer.middle, "spread": scorer.spread}
+        write_json(file, known)
+    elif known[str(path)]["digest"] != digest:
+        raise GradeError(
+            f"train.reward: {path} is not the reward model that {run} began with (its digest differs): "
+            "rewards would mean something else from here on. Put it back, or start a new --out."
+        )
+    return Scorer(scorer.model, scorer.renderer, known[str(path)]["middle"], known[str(path)]["spread"])
