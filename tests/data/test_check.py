@@ -105,7 +105,7 @@ def test_overlong_rows_are_a_no_unless_the_user_chose(tokenizer_dir: Path) -> No
     cut = check(rows, tokenizer_dir, max_tokens=100, overlong="cut")
     assert cut.ok and "overlong: 1 row is longer than 100 tokens: the oldest part of" in one_line(cut)
     drop = check(rows, tokenizer_dir, max_tokens=100, overlong="drop")
-    assert drop.ok and "and are dropped, with 4 of 1,304 scored tokens." in one_line(drop)
+    assert drop.ok and "and is dropped, with 4 of 1,304 scored tokens." in one_line(drop)
 
 
 @pytest.mark.parametrize(

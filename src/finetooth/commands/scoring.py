@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from finetooth.commands import workspace
-from finetooth.commands.evaluate import load_tuned, run_renderer, trained_path
-from finetooth.commands.setup import require_same_base
+from finetooth.commands.bases import require_same_base
+from finetooth.commands.evaluate import load_tuned, run_renderer
 from finetooth.data.render import Renderer
 from finetooth.data.tokens import Tokenizer
 from finetooth.errors import FinetoothError, GradeError
@@ -53,7 +53,7 @@ def _of_run(path: Path) -> Scorer:
             f"train.reward: {path} is a run of train.method {task.train.method}, which scores no answers. "
             f"{EXPECTED}."
         )
-    if trained_path(path) is None:
+    if workspace.trained_path(path) is None:
         raise GradeError(f"train.reward: {path} has no reward model yet. First: finetooth train {path}")
     model = load_tuned(task, path)
     if model.peft is not None:

@@ -6,7 +6,8 @@ import hashlib
 import json
 import string
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from finetooth.errors import DataError
@@ -91,3 +92,23 @@ def place(example: Example) -> str:
     """Where an example comes from, for a message: `a1b2 (train.jsonl, line 7)`."""
     file, line = example.tags.get("file"), example.tags.get("line")
     return f"{example.id} ({file}, line {line})" if file else example.id
+
+
+def with_ids(parts: Sequence[Sequence[Example]]) -> list[list[Example]]:
+    """Ids for all examples: the given one, else of the content; a second one of the same id gets `-2`, ..."""
+    used: set[str] = set()
+    copies: dict[str, int] = {}
+    result = []
+    for examples in parts:
+        named = []
+        for example in examples:
+            base = example.id or content_id(example)
+            copies[base] = copies.get(base, 0) + 1
+            id = base if copies[base] == 1 else f"{base}-{copies[base]}"
+            while id in used:
+                copies[base] += 1
+                id = f"{base}-{copies[base]}"
+            used.add(id)
+            named.append(replace(example, id=id))
+        result.append(named)
+    return result

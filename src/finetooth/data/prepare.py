@@ -7,13 +7,13 @@ train and validation rows back, and opens neither the user's files nor the seale
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from finetooth import cleaning
 from finetooth.cleaning import Operation
 from finetooth.config import DataConfig, Task
-from finetooth.data.examples import content_id, from_json, place, to_json
+from finetooth.data.examples import from_json, place, to_json, with_ids
 from finetooth.data.formats import Parsed, parse
 from finetooth.data.inherit import Former, Settled, settled
 from finetooth.data.quality.clean import clean
@@ -236,26 +236,6 @@ def _one_format(parsed: dict[str, list[Parsed]]) -> str:
         found = ", ".join(f"{where} is {name}" for where, name in names[:10])
         raise DataError(f"The files are of different formats: {found}. Use one, or name it with data.format.")
     return names[0][1] if names else "unknown"
-
-
-def with_ids(parts: Sequence[Sequence[Example]]) -> list[list[Example]]:
-    """Ids for all examples: the given one, else of the content; a second one of the same id gets `-2`, ..."""
-    used: set[str] = set()
-    copies: dict[str, int] = {}
-    result = []
-    for examples in parts:
-        named = []
-        for example in examples:
-            base = example.id or content_id(example)
-            copies[base] = copies.get(base, 0) + 1
-            id = base if copies[base] == 1 else f"{base}-{copies[base]}"
-            while id in used:
-                copies[base] += 1
-                id = f"{base}-{copies[base]}"
-            used.add(id)
-            named.append(replace(example, id=id))
-        result.append(named)
-    return result
 
 
 def _broken(side: str, part: Parsed) -> Iterator[Finding]:

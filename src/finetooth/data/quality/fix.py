@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from finetooth.config import DataConfig
+from finetooth.data.examples import with_ids
 from finetooth.data.formats import parse
-from finetooth.data.prepare import with_ids
 from finetooth.data.quality.clean import TEXT, over
 from finetooth.data.quality.findings import Edit
 from finetooth.data.read import read
