@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from markupsafe import Markup, escape
 
 WIDTH, HEIGHT = 760, 220
-LEFT, RIGHT, TOP, BOTTOM = 52, 16, 12, 40
+LEFT, RIGHT, TOP, BOTTOM = 76, 16, 12, 40  # a count of millions fits at the left
 BINS = 30
 BAR, NAME, COUNT = 22, 200, 90  # height of a bar with its gap; width of names and of counts
 

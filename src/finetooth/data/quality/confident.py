@@ -61,10 +61,11 @@ def _errors(view: View, seen: Judged) -> Iterator[Finding]:
 
 def _bag_of_words(seen: Judged) -> Finding:
     low, high = wilson(seen.right, len(seen.rows))
+    digits = 0 if high - low > 0.02 else 1
     return Finding(
         "bag-of-words",
         "info",
-        f"A bag of words already gets {seen.accuracy:.0%} ({low:.0%} to {high:.0%}) of these labels right, "
+        f"A bag of words already gets {seen.accuracy:.{digits}%} ({low:.{digits}%} to {high:.{digits}%}) of these labels right, "
         f"in {_of(seen)}, each judged by a model of the others. The most frequent label alone gets "
         f"{seen.majority:.0%}. A fine-tuned model has to beat that to be worth its cost.",
         facts={
