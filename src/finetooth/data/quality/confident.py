@@ -67,7 +67,8 @@ def _bag_of_words(seen: Judged) -> Finding:
         "info",
         f"A bag of words already gets {seen.accuracy:.{digits}%} ({low:.{digits}%} to {high:.{digits}%}) of "
         f"these labels right, in {_of(seen)}, each judged by a model of the others. The most "
-        f"frequent label alone gets {seen.majority:.0%}. A fine-tuned model has to beat that to be worth its cost.",
+        f"frequent label alone gets {seen.majority:.0%}. A fine-tuned model has to beat that to be worth its "
+        "cost.",
         facts={
             "accuracy": seen.accuracy,
             "low": low,
