@@ -63,6 +63,8 @@ def test_a_preference_is_learned_and_measured_on_rows_it_never_saw(
     assert read_json(out / "train" / "result.json")["rows"] < 60  # pairs, not their rows
     stored = workspace.load_config(out).train
     assert stored.beta == (None if method == "reward_model" else 0.1)
+    again = workspace.open_run(task(model, method, **{"train.adapter": adapter}), out)
+    assert again is not None  # the same task goes on with it
     assert "by-length" in (out / "report.html").read_text()
     if method == "reward_model":
         with pytest.raises(ConfigError, match="it scores answers and writes none"):

@@ -20,6 +20,7 @@ from finetooth.values import is_files
 
 CONFIG = "config.yaml"
 WHOLE = (
+CHOSEN = {"beta"}  # null is replaced by a value, as auto is
     "columns",
     "grader",
     "reward",
@@ -130,11 +131,13 @@ def _plain(task: Task) -> dict[str, Any]:
 def _differences(
     wanted: Mapping[str, Any], found: Mapping[str, Any], prefix: str = ""
 ) -> Iterator[tuple[str, Any, Any]]:
-    """Keys whose stored value is not what is asked for now; auto asks for whatever was chosen."""
+    """Keys whose stored value is not what is asked for now; auto, or null where that is one, asks for
+    whatever was chosen.
+    """
     for key, value in wanted.items():
         if isinstance(value, dict) and isinstance(found.get(key), dict) and key not in WHOLE:
             yield from _differences(value, found[key], f"{prefix}{key}.")
-        elif value != "auto" and value != found.get(key):
+        elif value != "auto" and value != found.get(key) and (value is not None or key not in CHOSEN):
             yield f"{prefix}{key}", value, found.get(key)
 
 
