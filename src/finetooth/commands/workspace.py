@@ -20,11 +20,11 @@ from finetooth.values import is_files
 
 CONFIG = "config.yaml"
 WHOLE = (
-CHOSEN = {"beta"}  # null is replaced by a value, as auto is
     "columns",
     "grader",
     "reward",
 )  # mappings that are one value: what is left out of them is a difference too
+CHOSEN = {"beta"}  # null is replaced by a value, as auto is
 FROM_PYTHON = "rows from Python"  # stands in config.yaml in place of rows that no file holds
 PACKAGES = ("finetooth", "torch", "transformers", "peft", "tokenizers", "numpy", "scikit-learn")
 
