@@ -168,7 +168,7 @@ def test_bars_stand_where_their_numbers_are() -> None:
         assert "nan" not in str(difference_bar(*bounds, "better"))
 
 
-def test_the_loss_chart_takes_whatever_was_logged() -> None:
+def test_the_chart_of_a_course_takes_whatever_was_logged() -> None:
     assert smooth([(1, 4.0), (2, 2.0)]) == ([(1, 4.0), (2, 2.0)], 1)
     long = [(step, float(step % 2)) for step in range(1, 81)]
     smoothed, k = smooth(long)

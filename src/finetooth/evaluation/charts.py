@@ -13,7 +13,7 @@ Points = Sequence[tuple[float, float]]
 Place = Callable[[Points], list[tuple[float, float]]]
 
 WIDTH, HEIGHT = 760, 280
-LEFT, RIGHT, TOP, BOTTOM = 52, 84, 14, 44
+LEFT, RIGHT, TOP, BOTTOM = 60, 84, 14, 44
 SMOOTH_SHARE = 40  # the smoothed line averages over this fraction of the steps
 
 
