@@ -121,7 +121,7 @@ def referenced(model: Model, rows: Sequence[Row]) -> list[Row]:
     """The rows with their log-probabilities by this model."""
     logp = row_logprobs(model, rows)
     return [
-        preferences.replaced(row, {"reference_logp": reference._placed(row, own)})
+        preferences.replaced(row, {"reference_logp": reference.placed(row, own)})
         for row, own in zip(rows, logp, strict=True)
     ]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, Field
@@ -72,3 +73,12 @@ class RewardKeys(BaseModel):
         description="grpo, rloo: how often other questions take the place of those whose answers are all "
         "worth the same.",
     )
+
+
+# Which of these keys each method reads.
+_ALWAYS = tuple(key for key in RewardKeys.model_fields if key not in ("scale", "resample"))
+READ: Mapping[str, tuple[str, ...]] = {
+    "grpo": (*_ALWAYS, "scale", "resample"),
+    "rloo": (*_ALWAYS, "resample"),
+    "reinforce": _ALWAYS,
+}

@@ -101,3 +101,13 @@ def test_a_reward_that_cannot_be_used_is_one_message(
     for reward, words in (("mine.py:absent", "no such name"), ({"exact": 0}, "the weight 0")):
         assert invoke(["train", str(task(place, reward=reward)), "--out", str(tmp_path / "run"), *FEW]) == 2
         assert words in " ".join(capsys.readouterr().err.split())
+
+
+@pytest.mark.parametrize(("method", "batch_size"), [("grpo", 4), ("rloo", 4), ("reinforce", 1)])
+def test_an_answer_that_is_compared_with_no_other_is_refused(
+    place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], method: str, batch_size: int
+) -> None:
+    file = task(place, method=method, batch_size=batch_size, group_size=1)
+    assert invoke(["train", str(file), "--out", str(tmp_path / "run"), *FEW]) == 2
+    assert "train.group_size is 1, so an answer is compared" in " ".join(capsys.readouterr().err.split())
+    assert not (tmp_path / "run" / "train").exists()

@@ -43,6 +43,13 @@ def test_raise_names_rows_with_file_and_line_and_says_what_to_type(renderer: Ren
     assert "data.overlong: cut" in message and "data.max_tokens" in message
 
 
+def test_a_pair_that_is_too_long_is_named_once(renderer: Renderer) -> None:
+    (row,) = renderer.rows(example("long", QUESTION))
+    pair = [Row(row.tokens, row.weight, row.signals, unit="pair", id=row.id) for _ in range(2)]
+    with pytest.raises(DataError, match=r"\(the longest: \d+\): long\. Set"):
+        fit_rows(pair, 60, "raise")
+
+
 def test_drop_keeps_the_order_and_lists_what_went(renderer: Renderer) -> None:
     examples = [example("a", "Which way?"), example("long", QUESTION), example("b", "What?")]
     rows = [row for item in examples for row in renderer.rows(item)]

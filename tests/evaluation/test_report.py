@@ -14,7 +14,7 @@ from finetooth.commands import report
 from finetooth.data.examples import to_json
 from finetooth.errors import ConfigError
 from finetooth.evaluation.candidates import Answered
-from finetooth.evaluation.charts import difference_bar, loss_chart, score_bar, smooth
+from finetooth.evaluation.charts import course_chart, difference_bar, score_bar, smooth
 from finetooth.evaluation.graders import BUILT_IN
 from finetooth.evaluation.runner import evaluate
 from finetooth.rundir import append_jsonl, read_json, write_json, write_jsonl, write_text
@@ -168,7 +168,7 @@ def test_bars_stand_where_their_numbers_are() -> None:
         assert "nan" not in str(difference_bar(*bounds, "better"))
 
 
-def test_the_loss_chart_takes_whatever_was_logged() -> None:
+def test_the_chart_of_a_course_takes_whatever_was_logged() -> None:
     assert smooth([(1, 4.0), (2, 2.0)]) == ([(1, 4.0), (2, 2.0)], 1)
     long = [(step, float(step % 2)) for step in range(1, 81)]
     smoothed, k = smooth(long)
@@ -180,11 +180,28 @@ def test_the_loss_chart_takes_whatever_was_logged() -> None:
         (long, long),
         ([(1, -2.0)], []),
     ]:
-        svg = str(loss_chart(train, valid))
+        svg = str(course_chart(train, valid))
         heights = coordinates(svg, "circle", "cy")
         assert all(0 <= y <= 280 for y in heights)
         assert "nan" not in svg
         Page(svg)
+
+
+def test_of_rewards_the_course_is_drawn_and_not_their_loss(tmp_path: Path) -> None:
+    """The loss of a policy says nothing, and is not what the validation loss is."""
+    write_text(tmp_path / "config.yaml", "name: x\n")
+    file = tmp_path / "train" / "metrics.jsonl"
+    append_jsonl(file, {"step": 0, "valid_loss": 6.1, "valid_score": 0.25})
+    append_jsonl(file, {"step": 1, "loss": -7.5, "reward": 0.5})
+    page = page_of(tmp_path)
+    assert "Mean reward of the sampled answers, and the score of answers to validation rows" in page.words
+    assert "Lowest validation loss" not in page.words and "-7" not in page.words.replace("−", "-")
+
+
+def test_the_loss_of_pairs_is_not_told_of_as_that_of_tokens(tmp_path: Path) -> None:
+    write_text(tmp_path / "config.yaml", "name: x\n")
+    append_jsonl(tmp_path / "train" / "metrics.jsonl", {"step": 9, "loss": 0.6, "accuracy": 0.5})
+    assert "Loss of one pair, over" in page_of(tmp_path).words
 
 
 def test_a_validation_line_needs_no_training_loss(tmp_path: Path) -> None:

@@ -181,6 +181,7 @@ CHANGED = {
     "desirable_weight": 2.0,
     "undesirable_weight": 2.0,
 }
+OF_REWARDS = {"reward": "exact", "group_size": 4, "scale": "none", "resample": 3}
 
 
 @pytest.mark.parametrize(
@@ -205,13 +206,18 @@ def test_changing_a_key_changes_the_loss(models: Path, method: str, key: str) ->
         ("ipo", "label_smoothing"),
         ("simpo", "desirable_weight"),
         ("reward_model", "beta"),
+        ("sft", "reward"),
+        ("dpo", "group_size"),
+        ("grpo", "gamma"),
+        ("rloo", "scale"),
+        ("reinforce", "resample"),
     ],
 )
 def test_a_key_that_the_method_does_not_read_is_an_error(method: str, key: str) -> None:
     with pytest.raises(
         ConfigError, match=rf"train\.{key} is set, but train\.method {method} does not read it"
     ):
-        preferences.require_used(settings(method=method, **{key: CHANGED[key]}))
+        preferences.require_used(settings(method=method, **{key: {**CHANGED, **OF_REWARDS}[key]}))
 
 
 def test_orpo_stays_finite_where_an_answer_is_nearly_certain() -> None:

@@ -13,6 +13,8 @@ SOUND = {
     "reward": 0.5,
     "gap": 1e-6,
     "gap_max": 1e-5,
+    "grader_errors": 0,
+    "rollouts": 64,
     "truncated": 0.02,
     "same_groups": 0.3,
     "entropy": 1.0,
@@ -21,6 +23,7 @@ SOUND = {
 }
 TROUBLE: dict[str, dict[str, float]] = {
     "sampler-gap": {"gap": 5e-3},
+    "reward-errors": {"grader_errors": 3},
     "truncation": {"truncated": 0.5},
     "no-difference": {"same_groups": 0.95},
     "reward-fall": {"reward": 0.1},
@@ -62,6 +65,11 @@ def test_what_is_solved_is_no_trouble() -> None:
     """Equal rewards and certainty are what one wants once nearly every answer is right."""
     done = course({"reward": 0.97, "same_groups": 0.95, "entropy": 0.001})
     assert names(RewardWatch(), done) == []
+
+
+def test_steady_rewards_below_zero_have_not_fallen() -> None:
+    """As train.truncated: soft makes them."""
+    assert names(RewardWatch(), [{**line, "reward": -0.5} for line in course({})]) == []
 
 
 def test_a_divergence_that_was_not_measured_is_no_trouble() -> None:

@@ -12,7 +12,7 @@ from rich.console import Console
 
 from finetooth.config import Task
 from finetooth.data.prepare import Prepared
-from finetooth.errors import GradeError
+from finetooth.errors import ConfigError, GradeError
 from finetooth.evaluation import graders
 from finetooth.evaluation.written import Compared, as_it_is, as_written
 from finetooth.reward_keys import REWARDED
@@ -28,10 +28,18 @@ if TYPE_CHECKING:
 def require_sound(task: Task, prepared: Prepared, console: Console) -> None:
     """Stop before a run begins when its reward cannot be used or, with train.reward_check on, can be fooled.
 
-    Does nothing for a method without rewards. Raises GradeError.
+    Does nothing for a method without rewards. Raises GradeError, and ConfigError where an answer would be
+    compared with no other.
     """
-    if task.train.method not in REWARDED:
+    config = task.train
+    if config.method not in REWARDED:
         return
+    if config.group_size == 1 and (config.method != "reinforce" or config.batch_size == 1):
+        raise ConfigError(
+            "train.group_size is 1, so an answer is compared with no other and nothing is learned. Set it to "
+            "2 or more; train.method reinforce compares answers to different questions, from a "
+            "train.batch_size of 2 on."
+        )
     if prepared.format == "text":
         raise GradeError(f"Plain text has no questions to answer, as train.method {task.train.method} needs.")
     wrong, doubts = rewards.faults(_reward(task, prepared), prepared.train)

@@ -108,7 +108,8 @@ def _cut(row: Row, count: int) -> Row:
 
 
 def _listed(rows: Sequence[Row], places: Mapping[str, str]) -> str:
-    """The first few ids, with file and line where they are known."""
-    names = [places.get(row.id) or places.get(row.id.rsplit("#", 1)[0]) or row.id or "?" for row in rows]
+    """The first few ids, each once, with file and line where they are known."""
+    named = [places.get(row.id) or places.get(row.id.rsplit("#", 1)[0]) or row.id or "?" for row in rows]
+    names = list(dict.fromkeys(named))  # a pair, and the turns of a conversation, share one
     more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
     return ", ".join(names[:SHOWN]) + more

@@ -13,7 +13,7 @@ Points = Sequence[tuple[float, float]]
 Place = Callable[[Points], list[tuple[float, float]]]
 
 WIDTH, HEIGHT = 760, 280
-LEFT, RIGHT, TOP, BOTTOM = 52, 84, 14, 44
+LEFT, RIGHT, TOP, BOTTOM = 60, 84, 14, 44
 SMOOTH_SHARE = 40  # the smoothed line averages over this fraction of the steps
 
 
@@ -69,8 +69,8 @@ def smooth(loss_S: Points) -> tuple[Points, int]:
     return smoothed, k
 
 
-def loss_chart(train_S: Points, valid_S: Points) -> Markup:
-    """Training loss (each step and smoothed) and validation loss over the steps, in nats per scored token."""
+def course_chart(train_S: Points, valid_S: Points, what: str = "loss") -> Markup:
+    """Training (each step and smoothed) and validation over the steps. what: both are, as the axis has it."""
     smoothed, k = smooth(train_S)
     every = [*train_S, *valid_S]
     right = max(step for step, _ in every)
@@ -87,7 +87,7 @@ def loss_chart(train_S: Points, valid_S: Points) -> Markup:
             for step, loss in points_S
         ]
 
-    parts = _axes(place, right, bottom, top, step_y)
+    parts = _axes(place, right, bottom, top, step_y, what)
     if k > 1:
         parts.append(_line(place(train_S), "raw"))
     if smoothed:
@@ -97,12 +97,13 @@ def loss_chart(train_S: Points, valid_S: Points) -> Markup:
         parts += [f'<circle class="valid" cx="{x:.1f}" cy="{y:.1f}" r="3"/>' for x, y in place(valid_S)]
     parts += _names(place, smoothed, valid_S)
     return Markup(
-        f'<svg class="loss" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="Loss over the steps">'
+        f'<svg class="loss" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" '
+        f'aria-label="{what.capitalize()} over the steps">'
         f"{''.join(parts)}</svg>"
     )
 
 
-def _axes(place: Place, right: float, bottom: float, top: float, step_y: float) -> list[str]:
+def _axes(place: Place, right: float, bottom: float, top: float, step_y: float, what: str) -> list[str]:
     parts = []
     for index in range(round((top - bottom) / step_y) + 1):
         value = bottom + index * step_y
@@ -123,7 +124,7 @@ def _axes(place: Place, right: float, bottom: float, top: float, step_y: float) 
     down = (TOP + HEIGHT - BOTTOM) / 2
     parts.append(
         f'<text class="axis" x="14" y="{down}" text-anchor="middle" '
-        f'transform="rotate(-90 14 {down})">loss</text>'
+        f'transform="rotate(-90 14 {down})">{what}</text>'
     )
     return parts
 

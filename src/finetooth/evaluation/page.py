@@ -13,7 +13,7 @@ import yaml
 from finetooth.data.examples import from_json
 from finetooth.errors import ConfigError
 from finetooth.evaluation import ledger
-from finetooth.evaluation.charts import difference_bar, loss_chart, smooth
+from finetooth.evaluation.charts import course_chart, difference_bar, smooth
 from finetooth.evaluation.summary import TUNED, best_prompting
 from finetooth.evaluation.tables import table
 from finetooth.rundir import read_json, read_jsonl
@@ -77,16 +77,26 @@ def _verdict(summary: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _loss(folder: Path) -> dict[str, Any] | None:
+    """The course of training: losses, or the rewards of a run that learns from them, whose loss says nothing
+    and is not what the validation loss is.
+    """
     path, done = folder / "metrics.jsonl", folder / "result.json"
     lines = list(read_jsonl(path)) if path.is_file() else []
     result = read_json(done) if done.is_file() else {}
-    train_S = [(line["step"], line["loss"]) for line in lines if line.get("loss") is not None]
-    valid_S = [(line["step"], line["valid_loss"]) for line in lines if line.get("valid_loss") is not None]
+    rewarded = any("reward" in line for line in lines)
+    key, valid = ("reward", "valid_score") if rewarded else ("loss", "valid_loss")
+    train_S = [(line["step"], line[key]) for line in lines if line.get(key) is not None]
+    valid_S = [(line["step"], line[valid]) for line in lines if line.get(valid) is not None]
+    pairs, method = any("accuracy" in line for line in lines), result.get("method")
+    loss = "in nats per scored token" if not pairs else "of one answer" if method == "kto" else "of one pair"
     if not train_S and not valid_S:
         return None
-    best = min(valid_S, key=lambda point: point[1]) if valid_S else None
+    best = min(valid_S, key=lambda point: point[1]) if valid_S and not rewarded else None
     return {
-        "chart": loss_chart(train_S, valid_S),
+        "chart": course_chart(train_S, valid_S, "reward" if rewarded else "loss"),
+        "what": "Mean reward of the sampled answers, and the score of answers to validation rows,"
+        if rewarded
+        else f"Loss {loss},",
         "steps": max(step for step, _ in [*train_S, *valid_S]),
         "smoothing": smooth(train_S)[1],
         "best": best,

@@ -52,14 +52,16 @@ Numbers = Sequence[float] | NDArray[np.float64]
 Worth = Callable[[Sequence[Row]], NDArray[np.float64]]
 
 
-def row_logprobs(model: Model, rows: Sequence[Row], budget: int = TOKENS) -> list[NDArray[np.float64]]:
+def row_logprobs(
+    model: Model, rows: Sequence[Row], budget: int = TOKENS, temperature: float = 1.0
+) -> list[NDArray[np.float64]]:
     """The log-probabilities of each row's scored tokens, nats, in evaluation mode, without gradient.
 
-    budget: of a micro-tree; rows of one unit stay together.
+    budget: of a micro-tree; rows of one unit stay together. rows: different objects.
     """
     found: list[NDArray[np.float64]] = [np.empty(0)] * len(rows)
     for tree, at_R in _trees(rows, budget):
-        logp_M = _numbers(model, tree, model.logprobs)
+        logp_M = _numbers(model, tree, lambda tree: model.logprobs(tree, temperature))
         for number, index in enumerate(at_R):
             found[index] = logp_M[tree.row_M == number]
     return found

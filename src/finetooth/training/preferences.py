@@ -24,6 +24,7 @@ from finetooth.evaluation.preference import IMPLICIT, row_logprobs
 from finetooth.model import reward
 from finetooth.model.api import Model
 from finetooth.preference_keys import BETA, PREFERENCES, USUAL_BETA
+from finetooth.reward_keys import READ
 from finetooth.training.objectives import Loss, Objective, Signals
 from finetooth.tree import PrefixTree, Row
 
@@ -179,10 +180,11 @@ def _score(signals: Signals) -> Tensor:
 
 def require_used(config: TrainConfig) -> None:
     """Raises ConfigError for a key that is set, and that the method does not read."""
-    known = {key for keys in PREFERENCES.values() for key in keys}
-    for key in sorted(known - set(PREFERENCES.get(config.method, ()))):
+    read = {**PREFERENCES, **READ}
+    known = {key for keys in read.values() for key in keys}
+    for key in sorted(known - set(read.get(config.method, ()))):
         if getattr(config, key) != TrainConfig.model_fields[key].default:
-            users = ", ".join(method for method, keys in PREFERENCES.items() if key in keys)
+            users = ", ".join(method for method, keys in read.items() if key in keys)
             raise ConfigError(
                 f"train.{key} is set, but train.method {config.method} does not read it. It belongs to "
                 f"{users}: choose one of these, or take the key out."

@@ -57,7 +57,7 @@ def with_reference(
         say(f"reference: {len(rows)} answers are scored by the model as it starts")
         _write(path, rows, row_logprobs(model, rows, config.micro_tokens))
     logp = _read(path, rows)
-    made = [replaced(row, {"reference_logp": _placed(row, own)}) for row, own in zip(rows, logp, strict=True)]
+    made = [replaced(row, {"reference_logp": placed(row, own)}) for row, own in zip(rows, logp, strict=True)]
     found, start = [], 0
     for side in sides:
         found.append(made[start : start + len(side)])
@@ -140,7 +140,7 @@ def require_pairs(rows: Sequence[Row], examples: Sequence[Example], renderer: Re
             )
 
 
-def _placed(row: Row, logp_M: np.ndarray) -> np.ndarray:
+def placed(row: Row, logp_M: np.ndarray) -> np.ndarray:
     """The log-probabilities at the row's scored tokens, 0 elsewhere."""
     logp_T = np.zeros(len(row))
     logp_T[row.weight > 0] = logp_M

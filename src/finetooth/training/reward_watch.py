@@ -47,7 +47,7 @@ class RewardWatch:
     def line(self, line: Mapping[str, Any], row_loss: Mapping[str, float]) -> list[Finding]:
         """What is wrong with a step, by its line of metrics.jsonl."""
         self.rewards = [*self.rewards[1 - RECENT :], line["reward"]]
-        found = [self._gap(line), self._cut(line), self._same(line), self._fallen(line)]
+        found = [self._gap(line), self._failed(line), self._cut(line), self._same(line), self._fallen(line)]
         found += [self._drift(line), *self._moved(line)]
         return [finding for finding in found if finding is not None]
 
@@ -61,6 +61,16 @@ class RewardWatch:
             f"tokens were sampled with log-probabilities that are {line['gap']:.1e} nats off those in "
             f"training (at most {line['gap_max']:.1e}; usual is below {limit:.0e}): what is trained is "
             "not what was sampled. Please report this model",
+        )
+
+    def _failed(self, line: Mapping[str, Any]) -> Finding | None:
+        if not line["grader_errors"]:
+            return None
+        return self._found(
+            line,
+            "reward-errors",
+            f"the reward failed on {line['grader_errors']} of {line['rollouts']} answers, from which "
+            "nothing is learned. The errors are in train/rollouts.jsonl",
         )
 
     def _cut(self, line: Mapping[str, Any]) -> Finding | None:
@@ -91,7 +101,7 @@ class RewardWatch:
             return None
         now = sum(self.rewards) / len(self.rewards)
         best, self.best = self.best, max(self.best, now)
-        if now >= 0.7 * best or "reward-fall" in self.said:
+        if best <= 0 or now >= 0.7 * best or "reward-fall" in self.said:  # soft penalties go below 0
             return None
         text = f"the mean reward of ten steps has fallen to {now:.2f} from {best:.2f}"
         return self._found(line, "reward-fall", f"{text}. A smaller train.learning_rate or train.kl help")

@@ -15,19 +15,21 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from finetooth.config import TrainConfig
 from finetooth.errors import ModelError, TrainError
 from finetooth.evaluation.candidates import evaluating
+from finetooth.evaluation.preference import row_logprobs
 from finetooth.model.api import Model
 from finetooth.training import credit, policy
 from finetooth.training.batch import Batch, Question, Rollout
 from finetooth.training.objectives import Objective
+from finetooth.training.preferences import replaced
+from finetooth.training.reference import placed
 from finetooth.training.reward_watch import RewardWatch
 from finetooth.training.rewards import Rewards, grade
 from finetooth.training.step import StepResult
-from finetooth.tree import Floats, Ints, Row, microtrees
+from finetooth.tree import Floats, Ints, Row
 from finetooth.types import Sampling
 
 MEASURE_EVERY = 10  # steps after which the divergence is measured where train.kl is 0 and nothing needs it
@@ -177,32 +179,19 @@ class Rollouts:
     def _with_reference(self, rows: Sequence[Row]) -> list[Row]:
         """The rows with the log-probabilities of the model that training started from."""
         model, now = self.model, self.model.state()
-        found: dict[int, Floats] = {}
         model.load_state(self._start)
         try:
-            numbered = [replace_signals(row, {"number": float(at)}) for at, row in enumerate(rows)]
-            with evaluating(model), torch.no_grad():
-                for tree in microtrees(numbered, self._budget):
-                    logp_M = model.logprobs(tree, self.config.temperature).double().cpu().numpy()
-                    for index, row in enumerate(tree.rows):
-                        logp_T = np.zeros(len(row))
-                        logp_T[row.weight > 0] = logp_M[tree.row_M == index]
-                        found[int(row.signals["number"])] = logp_T
+            logp = row_logprobs(model, rows, self._budget, self.config.temperature)
         finally:
             model.load_state(now)
         return [
-            replace_signals(row, {**row.signals, "reference_logp": found[at]}) for at, row in enumerate(rows)
+            replaced(row, {"reference_logp": placed(row, own)}) for row, own in zip(rows, logp, strict=True)
         ]
 
     @property
     def _budget(self) -> int:
         assert isinstance(self.config.micro_tokens, int), "the configuration is resolved"
         return self.config.micro_tokens
-
-
-def replace_signals(row: Row, signals: dict[str, Any]) -> Row:
-    """The same row with these signals."""
-    return Row(row.tokens, row.weight, signals, row.unit, row.id)
 
 
 def _key(text: str) -> int:
