@@ -247,3 +247,9 @@ def test_no_private_path_or_address_in_the_tree() -> None:
     assert not {name: places for name, places in found.items() if places}
     assert private_addresses("pip --index-url https://registry.internal/simple") == ["registry.internal"]
     assert private_addresses("open('/home/ann/x.csv')") == ["/home/ann"]
+
+
+def test_no_two_test_files_have_one_name() -> None:
+    """Tests are modules without a package, so the second of a name would not be collected."""
+    names = [path.name for path in (ROOT / "tests").rglob("test_*.py")]
+    assert sorted(names) == sorted(set(names))
