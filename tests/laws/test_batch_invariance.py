@@ -11,7 +11,7 @@ from training_for_tests import load, rows
 
 from finetooth.model.api import Model
 from finetooth.training.objectives import Objective, Signals, supervised
-from finetooth.training.step import StepResult, evaluate_loss, train_step
+from finetooth.training.step import StepResult, evaluate_rows, train_step
 from finetooth.tree import PrefixTree, Row, microtrees
 
 ROWS = rows(9)
@@ -112,8 +112,8 @@ def test_the_loss_is_the_weighted_mean_over_single_rows(model: Model) -> None:
     want = total / sum(float(row.weight.sum()) for row in ROWS)
     for budget in BUDGETS:
         assert gradient(model, supervised, ROWS, budget)[0].loss == pytest.approx(want, rel=1e-6)
-        assert evaluate_loss(model, ROWS, budget=budget) == pytest.approx(want, rel=1e-6)
-        assert evaluate_loss(model, ROWS[::-1], budget=budget) == pytest.approx(want, rel=1e-6)
+        assert evaluate_rows(model, ROWS, budget=budget)[0] == pytest.approx(want, rel=1e-6)
+        assert evaluate_rows(model, ROWS[::-1], budget=budget)[0] == pytest.approx(want, rel=1e-6)
 
 
 def test_rows_without_scored_tokens_change_nothing(model: Model) -> None:

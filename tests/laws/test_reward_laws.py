@@ -16,6 +16,7 @@ from training_for_tests import VOCABULARY, load
 
 from finetooth.model.api import Model
 from finetooth.training import policy
+from finetooth.training.step import evaluate_rows
 from finetooth.tree import Row
 
 LONGEST, LOW, HIGH, TEMPERATURE = 12, 0.2, 0.28, 0.8
@@ -139,6 +140,8 @@ def test_the_largest_gap_does_not_depend_on_the_budget(model: Model) -> None:
     for budget in (1, 40, 10**6):
         found, _ = gradient(model, objective, rows, budget)
         assert found.metrics["gap_max"] == pytest.approx(float(apart.max()), rel=1e-5)
+        _, metrics = evaluate_rows(model, rows, budget=budget, objective=objective)
+        assert metrics["gap_max"] == pytest.approx(float(apart.max()), rel=1e-5)
         assert found.metrics["gap"] == pytest.approx(float((apart.sum(1) / mask.sum(1)).mean()), rel=1e-5)
 
 

@@ -17,7 +17,7 @@ from finetooth.evaluation.candidates import ModelCandidate
 from finetooth.evaluation.prompts import Prompt
 from finetooth.model.api import Model
 from finetooth.training.choose_best import Answers, better
-from finetooth.training.step import evaluate_loss
+from finetooth.training.step import evaluate_rows
 from finetooth.types import Example, Sampling, Score
 
 CONFIG = settings(
@@ -79,7 +79,9 @@ def test_the_best_answers_are_kept(tmp_path: Path) -> None:
     tied = {step: loss for step, (score, loss) in valid.items() if score == result.best_score}
     assert result.best_step == min(tied, key=lambda step: (tied[step], step))
     assert run.answers.look().score == result.best_score
-    assert evaluate_loss(run.model, run.trial.rows, budget=1024) == result.best_loss == tied[result.best_step]
+    assert (
+        evaluate_rows(run.model, run.trial.rows, budget=1024)[0] == result.best_loss == tied[result.best_step]
+    )
 
 
 def test_the_score_decides_against_the_loss(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from finetooth.errors import ConfigError, Interrupted, TrainError
 from finetooth.preference_keys import PreferenceKeys
 from finetooth.reward_keys import RewardKeys
 from finetooth.training import checkpoint, loop
-from finetooth.training.step import evaluate_loss
+from finetooth.training.step import evaluate_rows
 
 STEP_KEYS = [
     "step",
@@ -84,7 +84,7 @@ def test_the_best_weights_are_restored(models: Path, tmp_path: Path) -> None:
     assert result.best_step == min(valid, key=valid.__getitem__)
     assert result.best_step < result.steps
     assert result.best_loss == valid[result.best_step]
-    assert evaluate_loss(model, other, budget=64) == result.best_loss
+    assert evaluate_rows(model, other, budget=64)[0] == result.best_loss
 
 
 def test_training_that_only_harms_keeps_its_best_and_says_so(models: Path, tmp_path: Path) -> None:
@@ -104,7 +104,7 @@ def test_patience_stops_and_a_stopped_run_is_not_continued(models: Path, tmp_pat
     assert result.steps == result.best_step + 2
     again = load(models)
     assert fit(again, tmp_path, config) == result
-    assert evaluate_loss(again, rows(6, 1), budget=64) == result.best_loss
+    assert evaluate_rows(again, rows(6, 1), budget=64)[0] == result.best_loss
 
 
 def test_a_finished_run_gives_its_weights_again(models: Path, tmp_path: Path) -> None:

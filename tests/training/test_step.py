@@ -15,7 +15,7 @@ from finetooth.errors import DataError, TrainError
 from finetooth.model.api import Model
 from finetooth.training import optimizer
 from finetooth.training.objectives import Objective, Signals, supervised
-from finetooth.training.step import evaluate_loss, train_step
+from finetooth.training.step import evaluate_rows, train_step
 from finetooth.tree import PrefixTree, Row
 
 
@@ -103,7 +103,7 @@ def test_nothing_scored_is_an_error(model: Model) -> None:
     with pytest.raises(TrainError, match="nothing to learn: quiet"):
         step(model, supervised, silent)
     with pytest.raises(TrainError, match="no loss"):
-        evaluate_loss(model, silent, budget=40)
+        evaluate_rows(model, silent, budget=40)[0]
 
 
 def test_what_a_step_counts(model: Model) -> None:
@@ -138,8 +138,8 @@ def test_evaluation_is_without_dropout_and_equals_itself(tmp_path: Path) -> None
     tree = PrefixTree.build(rows(4))
     with torch.no_grad():
         assert not torch.equal(model.logprobs(tree), model.logprobs(tree))
-    first = evaluate_loss(model, rows(4), budget=40)
-    assert evaluate_loss(model, rows(4), budget=40) == first
+    first = evaluate_rows(model, rows(4), budget=40)[0]
+    assert evaluate_rows(model, rows(4), budget=40)[0] == first
     assert model.hf.training
     model.eval()
     with torch.no_grad():

@@ -54,7 +54,7 @@ def before_training(task: Task, path: Path) -> Model:
     Raises ConfigError for an adapter, ModelError for a base that is not the one below the first run's.
     """
     load = loader(task, path)
-    trained = None if task.start is None else lineage.weights(Path(task.start))
+    trained = lineage.started_from(task)
     if trained is not None and trained.name == "model":
         return load(trained)
     model = load(task.model)

@@ -47,6 +47,8 @@ def followed(task: Task, console: Console) -> Task:
         _warn(console, f"template is {task.template}; {run} was trained with {template}")
     if "instruction" in task.model_fields_set and task.instruction != first.instruction:
         _warn(console, f"the instruction is not the one that {run} was trained with")
+    if task.model != first.model:
+        console.print(f"model: {first.model}, as of {run}", soft_wrap=True)
     shape = {"adapter": first.train.adapter, "rank": first.train.rank}
     return task.model_copy(
         update={
@@ -76,6 +78,11 @@ def weights(run: Path) -> Path:
     if trained is None:
         raise ConfigError(f"start: {run} has no tuned model yet. First: finetooth train {run}")
     return trained
+
+
+def started_from(task: Task) -> Path | None:
+    """The weights of the run that a task starts from; None where it starts from a model."""
+    return None if task.start is None else weights(Path(task.start))
 
 
 def about(task: Task) -> dict[str, Any] | None:

@@ -97,8 +97,8 @@ def run(source: Task | Path, out: Path | None, console: Console, graded: bool = 
             rollouts=rewarded,
         ).run()
         saved = save_model(setup.model, path, setup.renderer.chat_template)
-        rows, start = setup.train_rows[:CHECKED_ROWS], task.start and lineage.weights(Path(task.start))
-        verify_saved(setup.model, saved, task.model, rows, task.seed, release=True, start=start or None)
+        rows, start = setup.train_rows[:CHECKED_ROWS], lineage.started_from(task)
+        verify_saved(setup.model, saved, task.model, rows, task.seed, release=True, start=start)
         facts = {
             "steps": result.steps,
             "best_step": result.best_step,

@@ -48,6 +48,19 @@ class StepResult:
     metrics: Mapping[str, float]
 
 
+def _fold(sums: dict[str, Tensor], metrics: Mapping[str, Tensor]) -> None:
+    """Add a micro-tree's metrics; of a name that ends in _max the largest value stays."""
+    for name, value_U in metrics.items():
+        value_U = value_U.detach().double()
+        before = sums.get(name, value_U.new_zeros(()))
+        largest = name.endswith("_max")
+        sums[name] = torch.cat([before[None], value_U]).max() if largest else before + value_U.sum()
+
+
+def _over(sums: Mapping[str, float], units: float) -> dict[str, float]:
+    return {name: value if name.endswith("_max") else value / units for name, value in sums.items()}
+
+
 @dataclass(slots=True)
 class _Tally:
     """Sums over the micro-trees of a step, kept on the device so that the step waits for it once."""
@@ -60,13 +73,7 @@ class _Tally:
     def add(self, tree: PrefixTree, signals: Signals, unit: str, loss: Loss) -> None:
         loss_U, metrics = loss[0].detach().double(), loss[1]
         self.losses.append(loss_U.sum())
-        for name, value_U in metrics.items():
-            value_U = value_U.detach().double()
-            before = self.metrics.get(name, value_U.new_zeros(()))
-            if name.endswith("_max"):
-                self.metrics[name] = torch.cat([before[None], value_U]).max()
-            else:
-                self.metrics[name] = before + value_U.sum()
+        _fold(self.metrics, metrics)
         if unit == "token":
             nll_M = -(signals.weight_M * signals.logp_M.detach()).double()
             nll_R = torch.zeros(len(tree.rows), dtype=torch.float64, device=nll_M.device)
@@ -134,7 +141,7 @@ def train_step(
         row_tokens=sum(len(row) for row in rows),
         computed_tokens=sum(len(tree) for tree in trees),
         row_loss=tally.row_loss(loss_R, objective.unit),
-        metrics={n: value if n.endswith("_max") else value / units for n, value in sums.items()},
+        metrics=_over(sums, units),
     )
 
 
@@ -165,13 +172,6 @@ def _gradients(model: Model) -> list[Tensor]:
     return [weight.grad for weight in model.trainable() if weight.grad is not None]
 
 
-def evaluate_loss(
-    model: Model, rows: Sequence[Row], *, budget: int, objective: Objective = supervised
-) -> float:
-    """The loss of `evaluate_rows` alone."""
-    return evaluate_rows(model, rows, budget=budget, objective=objective)[0]
-
-
 def evaluate_rows(
     model: Model, rows: Sequence[Row], *, budget: int, objective: Objective = supervised
 ) -> tuple[float, dict[str, float]]:
@@ -187,15 +187,14 @@ def evaluate_rows(
         if units <= 0:
             raise TrainError("No token of the validation rows is scored, so they have no loss.")
         total = 0.0
-        sums: dict[str, float] = {}
+        sums: dict[str, Tensor] = {}
         for tree in trees:
             loss_U, metrics = objective.loss(objective.read(model, tree))
             total += float(loss_U.double().sum())
-            for name, value_U in metrics.items():
-                sums[name] = sums.get(name, 0.0) + float(value_U.double().sum())
+            _fold(sums, metrics)
     if not math.isfinite(total):
         raise TrainError(f"The validation loss is {total}. A smaller train.learning_rate usually helps.")
-    return total / units, {name: value / units for name, value in sums.items()}
+    return total / units, _over({name: float(value) for name, value in sums.items()}, units)
 
 
 @contextmanager
