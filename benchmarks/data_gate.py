@@ -124,7 +124,7 @@ def measured(command: list[str], still: bool) -> tuple[int, float, float, float]
 def by_rule(file: Path) -> list[tuple[str, float, int]]:
     """(stage or rule, seconds, findings' rows) of a check, in this process and in the order of `check`."""
     from finetooth.commands import check
-    from finetooth.config import Task
+    from finetooth.config.task import Task
     from finetooth.data.prepare import assemble
     from finetooth.data.quality.findings import View
     from finetooth.data.quality.inspect import RULES

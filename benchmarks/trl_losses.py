@@ -23,7 +23,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from finetooth.config import TrainConfig
+from finetooth.config.task import TrainConfig
 from finetooth.training import preferences
 from finetooth.training.objectives import Signals
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from training_for_tests import settings
 
-from finetooth.config import TrainConfig
+from finetooth.config.task import TrainConfig
 from finetooth.evaluation.preference import row_logprobs
 from finetooth.model import reward
 from finetooth.model.api import Model

@@ -9,7 +9,7 @@ from typing import Any
 from rich.console import Console
 
 from finetooth.commands import train
-from finetooth.taskfile import load_task
+from finetooth.config.load import load_task
 from finetooth.types import Answer, Example, Message
 
 FRUIT = ("apple", "pear", "plum", "fig", "lime")

@@ -10,7 +10,7 @@ import numpy as np
 from rich.console import Console
 from training_for_tests import VOCABULARY, load, rows, settings
 
-from finetooth.config import TrainConfig
+from finetooth.config.task import TrainConfig
 from finetooth.evaluation import graders
 from finetooth.model.api import Model
 from finetooth.training.batch import Question

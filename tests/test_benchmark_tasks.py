@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from scripts_for_tests import load_script
 
+from finetooth.config.load import load_task
 from finetooth.data.examples import normalise
 from finetooth.rundir import read_jsonl
-from finetooth.taskfile import load_task
 
 TASKS = Path(__file__).resolve().parents[1] / "benchmarks" / "tasks"
 

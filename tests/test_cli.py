@@ -16,7 +16,7 @@ import pytest
 
 from finetooth import flags
 from finetooth.cli import explain, group, invoke
-from finetooth.config import keys
+from finetooth.config.task import keys
 from finetooth.errors import DataError, GradeError, Interrupted, TrainError
 
 SOURCE = Path(__file__).resolve().parents[1] / "src" / "finetooth"

@@ -14,7 +14,7 @@ from terminal_for_tests import Terminal
 
 from finetooth.cli import group, invoke
 from finetooth.completion import SHELLS
-from finetooth.config import keys
+from finetooth.config.task import keys
 
 
 @pytest.fixture

@@ -10,10 +10,10 @@ import pandas as pd
 import pytest
 
 import finetooth as ft
-from finetooth.config import DataConfig, build_task
+from finetooth.config.load import load_task
+from finetooth.config.task import DataConfig, build_task
 from finetooth.data.prepare import assemble
 from finetooth.errors import ConfigError
-from finetooth.taskfile import load_task
 
 DEEP: list[Any] = []
 for _ in range(5000):

@@ -7,10 +7,10 @@ import re
 import pytest
 from data.quality import planted
 
-from finetooth.config import DataConfig
+from finetooth.config.task import DataConfig
+from finetooth.config.values import counted, either, out_of
 from finetooth.data.quality.findings import View
 from finetooth.data.quality.inspect import inspect
-from finetooth.values import counted, either, out_of
 
 WRONG = re.compile(r"\b1 (?:rows|questions|answers|labels|texts|have|are|hold|groups)\b|(?<!U\+)\b\d{4,}\b")
 

@@ -14,7 +14,8 @@ from models_for_tests import tiny_model_dir
 from rich.console import Console
 
 from finetooth.commands import check, evaluate, lineage, setup, workspace
-from finetooth.config import Task, keys
+from finetooth.config.load import load_task
+from finetooth.config.task import Task, keys
 from finetooth.data.examples import to_json
 from finetooth.data.locate import model_directory
 from finetooth.data.prepare import Prepared, assemble
@@ -25,7 +26,6 @@ from finetooth.evaluation import graders
 from finetooth.evaluation.candidates import ModelCandidate
 from finetooth.model.api import Model
 from finetooth.rundir import write_json
-from finetooth.taskfile import load_task
 from finetooth.types import Message
 
 ROWS = [

@@ -13,11 +13,11 @@ import pytest
 
 from finetooth.cli import invoke
 from finetooth.commands.examples import folder, titles
+from finetooth.config.load import load_task
 from finetooth.data.examples import normalise
 from finetooth.data.prepare import assemble
 from finetooth.evaluation import graders
 from finetooth.rundir import read_json, read_jsonl
-from finetooth.taskfile import load_task
 
 NAMES = ["message-to-json", "notes-to-summary", "sentiment", "string-rules", "support-triage"]
 PARTS = {"support-triage": 12, "sentiment": 3}  # labels

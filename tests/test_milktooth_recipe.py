@@ -12,11 +12,11 @@ import pytest
 from scripts_for_tests import load_script
 
 from finetooth.cli import invoke
+from finetooth.config.load import load_task
 from finetooth.data.render import Renderer
 from finetooth.data.tokens import Tokenizer
 from finetooth.model.api import Model
 from finetooth.rundir import read_json, read_jsonl
-from finetooth.taskfile import load_task
 from finetooth.types import Message
 
 RECIPE = Path(__file__).resolve().parents[1] / "recipes" / "milktooth"

@@ -8,7 +8,7 @@ import numpy as np
 from models_for_tests import tiny_model_dir
 from rich.console import Console
 
-from finetooth.config import TrainConfig
+from finetooth.config.task import TrainConfig
 from finetooth.model.api import Model
 from finetooth.training.loop import Fit, FitResult
 from finetooth.tree import Row

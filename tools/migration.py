@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from finetooth.foreign import tables
+from finetooth.config.other_tools import tables
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "migration.md"
 PLACE = re.compile(r"(<!-- generated: tools/migration\.py -->\n).*?(<!-- end -->)", re.DOTALL)

@@ -14,7 +14,7 @@ from typing import Any
 import click
 
 from finetooth.cli import group
-from finetooth.config import Task
+from finetooth.config.task import Task
 from finetooth.flags import FIELDS, default_of
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "reference.md"

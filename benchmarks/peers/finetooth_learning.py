@@ -13,7 +13,7 @@ from protocol import Facts, even_share, read_rows
 
 import finetooth as ft
 from finetooth import tree
-from finetooth.config import TrainConfig
+from finetooth.config.task import TrainConfig
 from finetooth.evaluation import graders
 from finetooth.evaluation.preference import row_logprobs
 from finetooth.training import credit, optimizer, preferences

@@ -10,7 +10,7 @@ from finetooth_learning import learning
 from protocol import Channel, Facts, read_rows, read_spec, serve
 
 import finetooth as ft
-from finetooth.config import TrainConfig
+from finetooth.config.task import TrainConfig
 from finetooth.training import auto, optimizer
 from finetooth.training.objectives import supervised
 from finetooth.training.step import train_step

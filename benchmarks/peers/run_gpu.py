@@ -97,7 +97,7 @@ def ours(spec: Facts) -> Any:
 def train_ours(spec: Facts, clock: Clock) -> Facts:
     """finetooth: a turn is one optimizer step over all rows."""
     import finetooth as ft
-    from finetooth.config import TrainConfig
+    from finetooth.config.task import TrainConfig
     from finetooth.training import optimizer
     from finetooth.training.objectives import supervised
     from finetooth.training.step import train_step

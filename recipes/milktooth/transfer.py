@@ -23,7 +23,7 @@ from typing import Any
 
 from rich.console import Console
 
-from finetooth.config import TrainConfig
+from finetooth.config.task import TrainConfig
 from finetooth.data.locate import model_directory
 from finetooth.data.render import Renderer
 from finetooth.evaluation import graders

@@ -8,7 +8,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from finetooth.config import Task
+from finetooth.config.task import Task
 from finetooth.types import Completion, Example, Message, Piece, Sampling, Score
 
 if TYPE_CHECKING:

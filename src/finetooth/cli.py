@@ -21,10 +21,10 @@ import click
 
 from finetooth import __version__
 from finetooth.completion import SHELLS, TASK_FILES, Place, script
+from finetooth.config.load import load_task
 from finetooth.errors import ConfigError
 from finetooth.failures import CLOSED, DONE, explain, with_task
 from finetooth.flags import Verb, given_keys, takes_keys
-from finetooth.taskfile import load_task
 from finetooth.verbs import console, finish, follow_unless, out_option, run_directory, takes_output
 
 

@@ -15,7 +15,7 @@ import click
 from click.shell_completion import CompletionItem, get_completion_class
 from pydantic.fields import FieldInfo
 
-from finetooth.config import EMBEDDED
+from finetooth.config.task import EMBEDDED
 
 SHELLS = {
     "bash": "echo 'eval \"$(finetooth completion bash)\"' >> ~/.bashrc",

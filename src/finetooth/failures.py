@@ -12,7 +12,7 @@ from shlex import join
 import click
 
 from finetooth.completion import TASK_FILES
-from finetooth.config import OTHER_NAMES, keys, suggest
+from finetooth.config.task import OTHER_NAMES, keys, suggest
 from finetooth.errors import FinetoothError, Interrupted, TrainError
 
 DONE, REFUSED, WRONG_INPUT, BUG, INTERRUPTED, CLOSED = 0, 1, 2, 70, 130, 141

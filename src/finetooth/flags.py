@@ -13,7 +13,7 @@ from pydantic import create_model
 from pydantic.fields import FieldInfo
 
 from finetooth.completion import complete_value
-from finetooth.config import fields
+from finetooth.config.task import fields
 
 FIELDS: dict[str, FieldInfo] = dict(fields())
 ALLOW = "Go on in spite of this finding's block; the reports say so. As data.allow; may be given again."

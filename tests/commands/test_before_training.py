@@ -15,11 +15,11 @@ from rich.console import Console
 import finetooth as ft
 from finetooth.cli import invoke
 from finetooth.commands import sentinel, train
-from finetooth.config import Task
+from finetooth.config.load import load_task
+from finetooth.config.task import Task
 from finetooth.errors import ConfigError, Interrupted
 from finetooth.model.api import Model
 from finetooth.rundir import read_json
-from finetooth.taskfile import load_task
 from finetooth.training import track
 
 ROWS = [{"text": f"{n} of {fruit}", "label": fruit[:2]} for n in range(40) for fruit in ("apple", "plum")]

@@ -9,7 +9,7 @@ import pytest
 from rich.console import Console
 
 from finetooth.commands.check import run_and_write
-from finetooth.config import build_task
+from finetooth.config.task import build_task
 from finetooth.errors import ConfigError
 
 

@@ -15,9 +15,9 @@ from models_for_tests import tiny_model_dir
 import finetooth as ft
 from finetooth.cli import invoke
 from finetooth.commands import workspace
+from finetooth.config.load import load_task
 from finetooth.data.quality.leaks import NOT_CHECKED
 from finetooth.rundir import read_json, read_jsonl
-from finetooth.taskfile import load_task
 
 WORDS = {"apple": "sweet red crisp orchard", "engine": "loud oil metal piston"}
 ROWS = [

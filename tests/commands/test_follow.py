@@ -19,7 +19,7 @@ from models_for_tests import tiny_model_dir
 
 from finetooth.cli import invoke
 from finetooth.commands import follow
-from finetooth.config import Task, build_task
+from finetooth.config.task import Task, build_task
 
 QUICK = ["--train.rank", "4", "--train.max_steps", "2", "--evaluate.shots", "[0]", "--quiet"]
 

@@ -18,7 +18,8 @@ from safetensors.torch import load_file
 from finetooth.cli import invoke
 from finetooth.commands import bases, check, earlier, evaluate, lineage, pairs, run, train, workspace
 from finetooth.commands.evaluate import load_tuned, run_renderer
-from finetooth.config import Task
+from finetooth.config.load import load_task
+from finetooth.config.task import Task
 from finetooth.data.examples import from_json
 from finetooth.data.prepare import prepare
 from finetooth.errors import ConfigError, DataError, TrainError
@@ -26,7 +27,6 @@ from finetooth.evaluation import ledger
 from finetooth.evaluation.prompts import Prompt
 from finetooth.model.api import Model
 from finetooth.rundir import read_json, read_jsonl, write_jsonl
-from finetooth.taskfile import load_task
 from finetooth.training import loop, reference
 from finetooth.tree import PrefixTree, Row
 

@@ -13,9 +13,9 @@ from rich.console import Console
 
 import finetooth as ft
 from finetooth.commands import evaluate
+from finetooth.config.load import load_task
 from finetooth.errors import FinetoothError, GradeError
 from finetooth.rundir import read_json, read_jsonl
-from finetooth.taskfile import load_task
 
 QUIET = Console(quiet=True)
 QUICK = {"train.rank": 4, "train.max_steps": 2, "evaluate.shots": [0], "evaluate.limit": 12}

@@ -15,9 +15,9 @@ from safetensors.torch import load_file, save_file
 
 import finetooth as ft
 from finetooth.commands import check, evaluate, train
+from finetooth.config.load import load_task
 from finetooth.errors import ConfigError, DataError, FinetoothError, ModelError
 from finetooth.rundir import read_json, read_jsonl, write_json
-from finetooth.taskfile import load_task
 
 ROWS = [{"text": f"{n} of {fruit}", "label": fruit[:2]} for n in range(40) for fruit in ("apple", "plum")]
 QUIET = Console(quiet=True)

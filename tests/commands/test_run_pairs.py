@@ -10,11 +10,11 @@ import pytest
 
 from finetooth.cli import invoke
 from finetooth.commands import pairs, workspace
-from finetooth.config import Task
+from finetooth.config.load import load_task
+from finetooth.config.task import Task
 from finetooth.data.prepare import assemble
 from finetooth.errors import ConfigError, DataError
 from finetooth.rundir import read_jsonl, write_json, write_jsonl
-from finetooth.taskfile import load_task
 
 
 def answer(id: str, text: str, score: float | None, stop: str = "stop", **more: Any) -> dict[str, Any]:

@@ -12,10 +12,10 @@ from models_for_tests import tiny_model_dir
 from rich.console import Console
 
 from finetooth.commands import conversation, run, train, workspace
-from finetooth.config import Task
+from finetooth.config.load import load_task
+from finetooth.config.task import Task
 from finetooth.errors import ConfigError, GradeError
 from finetooth.rundir import read_json
-from finetooth.taskfile import load_task
 
 FRUIT = ("apple", "pear", "plum", "fig", "lime")
 

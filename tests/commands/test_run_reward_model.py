@@ -20,6 +20,7 @@ from transformers import AutoConfig, AutoModelForSequenceClassification
 from finetooth.cli import invoke
 from finetooth.commands import scoring as judges
 from finetooth.commands import train
+from finetooth.config.load import load_task
 from finetooth.data.examples import from_json
 from finetooth.errors import GradeError, ModelError
 from finetooth.evaluation import graders
@@ -27,7 +28,6 @@ from finetooth.evaluation.preference import row_scores
 from finetooth.evaluation.written import as_it_is
 from finetooth.model.api import Model
 from finetooth.rundir import read_json, read_jsonl
-from finetooth.taskfile import load_task
 from finetooth.training.rollout import Rollouts
 from finetooth.training.scorer import Scorer
 from finetooth.tree import Row

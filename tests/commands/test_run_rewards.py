@@ -10,8 +10,8 @@ import pytest
 from models_for_tests import tiny_model_dir
 
 from finetooth.cli import invoke
+from finetooth.config.load import load_task
 from finetooth.rundir import read_json
-from finetooth.taskfile import load_task
 
 REWARD = """
 def brief(example, text):

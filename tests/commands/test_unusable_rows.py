@@ -12,7 +12,7 @@ from models_for_tests import tiny_model_dir
 from rich.console import Console
 
 from finetooth.commands import check, evaluate, train
-from finetooth.config import build_task
+from finetooth.config.task import build_task
 from finetooth.data.prepare import assemble
 from finetooth.data.render import Renderer
 from finetooth.data.tokens import Tokenizer

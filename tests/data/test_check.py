@@ -15,7 +15,7 @@ from rich.console import Console
 from tokenizers_for_tests import save_tokenizer
 
 from finetooth.commands.check import CheckReport, run
-from finetooth.config import build_task
+from finetooth.config.task import build_task
 from finetooth.data.quality.leaks import NOT_CHECKED
 from finetooth.errors import DataError, ModelError
 
@@ -171,7 +171,7 @@ def test_no_torch(tmp_path: Path, tokenizer_dir: Path) -> None:
 import sys
 from pathlib import Path
 from finetooth.commands.check import run
-from finetooth.config import build_task
+from finetooth.config.task import build_task
 early = {"sklearn", "scipy", "pandas"} & set(sys.modules)
 assert not early, early
 report = run(build_task({"data": {"train": sys.argv[1]}}), tokenizer_dir=Path(sys.argv[2]))

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from finetooth.config import DataConfig, build_task
+from finetooth.config.task import DataConfig, build_task
 from finetooth.data.examples import from_json, to_json
 from finetooth.data.formats import Parsed, parse
 from finetooth.data.prepare import assemble

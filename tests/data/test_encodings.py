@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from finetooth.config import build_task
+from finetooth.config.task import build_task
 from finetooth.data.prepare import assemble
 from finetooth.data.read import read
 from finetooth.errors import ConfigError, DataError

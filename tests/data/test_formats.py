@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from finetooth.config import DataConfig
+from finetooth.config.task import DataConfig
 from finetooth.data.formats import Parsed, parse
 from finetooth.data.read import read
 from finetooth.errors import ConfigError, DataError

@@ -11,7 +11,7 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
-from finetooth.config import DataConfig
+from finetooth.config.task import DataConfig
 from finetooth.data import room
 from finetooth.data.formats import parse
 from finetooth.data.read import read

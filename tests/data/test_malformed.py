@@ -16,7 +16,7 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
-from finetooth.config import build_task
+from finetooth.config.task import build_task
 from finetooth.data.prepare import assemble
 from finetooth.data.read import read
 from finetooth.errors import DataError

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from test_conversations import CALL, only, reason, turn
 
-from finetooth.config import DataConfig
+from finetooth.config.task import DataConfig
 from finetooth.data.formats import parse
 from finetooth.data.read import read
 from finetooth.errors import DataError

@@ -14,7 +14,7 @@ import pytest
 from templates_for_tests import CHATML, HIDDEN_THINK
 from tokenizers_for_tests import FAMILIES, save_tokenizer
 
-from finetooth.config import Task, build_task
+from finetooth.config.task import Task, build_task
 from finetooth.data.overlong import fit_rows
 from finetooth.data.prepare import assemble, prepare
 from finetooth.data.render import Renderer

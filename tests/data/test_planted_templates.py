@@ -11,7 +11,7 @@ from test_golden_templates import GOLDEN, renderer_of
 from tokenizers_for_tests import save_tokenizer
 
 from finetooth.commands.check import run
-from finetooth.config import build_task
+from finetooth.config.task import build_task
 from finetooth.data.render import Renderer
 from finetooth.data.tokens import Tokenizer
 from finetooth.errors import DataError

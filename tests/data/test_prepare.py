@@ -12,7 +12,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from finetooth.config import Task, build_task
+from finetooth.config.task import Task, build_task
 from finetooth.data.prepare import assemble, prepare
 from finetooth.errors import ConfigError, DataError
 

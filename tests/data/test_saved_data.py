@@ -13,13 +13,13 @@ import pyarrow.parquet
 import pytest
 from test_sources import ROWS, files, hub, places, write
 
-from finetooth.config import build_task
+from finetooth.config.load import load_task
+from finetooth.config.task import build_task
+from finetooth.config.values import hub_parts, is_hub_id
 from finetooth.data.formats import parse
 from finetooth.data.prepare import assemble
 from finetooth.data.read import read
 from finetooth.errors import DataError
-from finetooth.taskfile import load_task
-from finetooth.values import hub_parts, is_hub_id
 
 CLASSES = {"label": {"names": ["ham", "spam"], "_type": "ClassLabel"}, "text": {"_type": "Value"}}
 

@@ -11,12 +11,12 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
-from finetooth.config import build_task
+from finetooth.config.load import load_task
+from finetooth.config.task import build_task
+from finetooth.config.values import source_name
 from finetooth.data.prepare import assemble
 from finetooth.data.read import read
 from finetooth.errors import ConfigError, DataError
-from finetooth.taskfile import load_task
-from finetooth.values import source_name
 
 ROWS = [{"text": f"message {k}", "label": "ab"[k % 2]} for k in range(30)]
 

@@ -12,7 +12,7 @@ import pyarrow.parquet
 import pytest
 import yaml
 
-from finetooth.config import FORMATS, DataConfig
+from finetooth.config.task import FORMATS, DataConfig
 from finetooth.data.files import EXAMPLES
 from finetooth.data.formats import parse
 from finetooth.data.read import read

@@ -8,10 +8,10 @@ import pytest
 from scripts_for_tests import load_script
 
 from finetooth.cli import invoke
-from finetooth.config import Task, keys
+from finetooth.config.load import load_task
+from finetooth.config.other_tools import MEANINGS, TOOLS
+from finetooth.config.task import Task, keys
 from finetooth.errors import ConfigError
-from finetooth.foreign import MEANINGS, TOOLS
-from finetooth.taskfile import load_task
 
 page_maker = load_script("tools/migration.py")
 KEYS = {key for key, _ in keys()}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from scripts_for_tests import load_script
 
-from finetooth.config import keys
+from finetooth.config.task import keys
 
 page_maker = load_script("tools/reference.py")
 

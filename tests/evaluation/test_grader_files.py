@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from finetooth.config.load import load_task
 from finetooth.errors import GradeError
 from finetooth.evaluation.graders import resolve, source
-from finetooth.taskfile import load_task
 from finetooth.types import Answer, Example, Message
 
 ROW = Example("1", (Message("user", "2 + 2"),), (Answer("4"),))

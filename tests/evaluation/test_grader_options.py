@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from finetooth.config import Task
+from finetooth.config.task import Task
 from finetooth.errors import ConfigError, GradeError
 from finetooth.evaluation.graders import (
     BUILT_IN,

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from finetooth.config.load import load_task
 from finetooth.errors import ConfigError, GradeError
 from finetooth.evaluation.graders import guarded, json_fields, resolve
-from finetooth.taskfile import load_task
 from finetooth.types import Answer, Example, Message
 
 WANT = '{"name": "Ada", "age": 36, "tags": ["a", "b"], "address": {"city": "London", "zip": null}}'

@@ -15,6 +15,7 @@ from templates_for_tests import QWEN3
 
 import finetooth as ft
 from finetooth.commands import setup, train
+from finetooth.config.load import load_task
 from finetooth.data.render import Renderer
 from finetooth.data.tokens import Tokenizer
 from finetooth.evaluation.candidates import Answered
@@ -22,7 +23,6 @@ from finetooth.evaluation.graders import BUILT_IN, exact
 from finetooth.evaluation.runner import evaluate
 from finetooth.evaluation.written import as_it_is, as_written
 from finetooth.rundir import read_jsonl
-from finetooth.taskfile import load_task
 from finetooth.types import Answer, Example, Message
 
 CALLS = (

@@ -7,7 +7,7 @@ import dataclasses
 import pytest
 from models_for_tests import CONFIGS
 
-from finetooth.config import TrainConfig
+from finetooth.config.task import TrainConfig
 from finetooth.training.auto import Facts, as_group, inner_width, resolve
 from finetooth.tree import Row, microtrees
 

@@ -12,10 +12,10 @@ import torch
 from rich.console import Console
 from training_for_tests import fit, load, rows, settings
 
-from finetooth.config import TrainConfig, build_task
+from finetooth.config.preference_keys import PreferenceKeys
+from finetooth.config.reward_keys import RewardKeys
+from finetooth.config.task import TrainConfig, build_task
 from finetooth.errors import ConfigError, Interrupted, TrainError
-from finetooth.preference_keys import PreferenceKeys
-from finetooth.reward_keys import RewardKeys
 from finetooth.training import checkpoint, loop
 from finetooth.training.step import evaluate_rows
 

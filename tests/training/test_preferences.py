@@ -27,7 +27,7 @@ from torch import Tensor
 from training_for_tests import load, settings
 from transformers import AutoModelForCausalLM
 
-from finetooth.config import TrainConfig
+from finetooth.config.task import TrainConfig
 from finetooth.errors import ConfigError
 from finetooth.model import adapters, reward
 from finetooth.model.api import Model

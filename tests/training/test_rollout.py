@@ -23,9 +23,9 @@ from rollouts_for_tests import (
 )
 from training_for_tests import load
 
+from finetooth.config.reward_keys import RewardKeys
 from finetooth.errors import ModelError, TrainError
 from finetooth.model.api import Model
-from finetooth.reward_keys import RewardKeys
 from finetooth.training import credit
 from finetooth.training.batch import Batch
 from finetooth.tree import PrefixTree, microtrees

@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 
 from finetooth.commands import lineage
-from finetooth.config import Task
+from finetooth.config.task import Task
 from finetooth.errors import ConfigError, ModelError
 from finetooth.model import adapters
 from finetooth.model.api import Model

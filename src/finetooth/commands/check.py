@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from finetooth.commands import lineage, workspace
-from finetooth.config import EMBEDDED, Task
+from finetooth.config.task import EMBEDDED, Task
+from finetooth.config.values import source_name
 from finetooth.data.locate import context_length, model_directory
 from finetooth.data.overlong import row_limit
 from finetooth.data.prepare import Assembled, assemble
@@ -33,7 +34,6 @@ from finetooth.data.tokens import Tokenizer
 from finetooth.errors import ConfigError, DataError, ModelError
 from finetooth.evaluation import graders
 from finetooth.rundir import write_json, write_jsonl, write_text
-from finetooth.values import source_name
 
 if TYPE_CHECKING:
     from rich.console import Console

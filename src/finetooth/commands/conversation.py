@@ -14,7 +14,7 @@ from typing import Any
 from finetooth.commands import workspace
 from finetooth.commands.bases import loader, require_same_base
 from finetooth.commands.evaluate import load_tuned, run_renderer
-from finetooth.config import EMBEDDED, Task
+from finetooth.config.task import EMBEDDED, Task
 from finetooth.data.render import Renderer
 from finetooth.data.tokens import Tokenizer
 from finetooth.errors import ConfigError, ModelError

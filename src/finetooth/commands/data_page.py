@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from finetooth.commands import pages
 from finetooth.commands.plots import bars, histogram
+from finetooth.config.values import counted, either
 from finetooth.data.quality.findings import Finding, stopping
-from finetooth.values import counted, either
 
 if TYPE_CHECKING:
     from finetooth.commands.check import CheckReport

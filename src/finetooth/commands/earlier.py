@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from finetooth.commands import workspace
-from finetooth.config import Task
+from finetooth.config.task import Task
 from finetooth.data.prepare import Prepared
 from finetooth.evaluation import graders, ledger
 from finetooth.evaluation.candidates import Answered

@@ -22,7 +22,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from finetooth.commands import earlier, follow, lineage, preferring, report, workspace
 from finetooth.commands.bases import load_start, loader, require_same_base
 from finetooth.commands.setup import rows_of
-from finetooth.config import Task
+from finetooth.config.task import Task
 from finetooth.data.examples import place
 from finetooth.data.locate import model_directory
 from finetooth.data.prepare import Prepared, prepare

@@ -13,7 +13,7 @@ from typing import Any
 from rich.console import Console
 
 from finetooth.commands import workspace
-from finetooth.config import Task
+from finetooth.config.task import Task
 from finetooth.data.examples import from_json
 from finetooth.data.inherit import Former
 from finetooth.errors import ConfigError

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from finetooth.commands.bases import require_same_base
-from finetooth.config import Task
+from finetooth.config.task import Task
 from finetooth.data.prepare import Prepared
 from finetooth.data.render import Renderer
 from finetooth.errors import GradeError

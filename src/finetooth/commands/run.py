@@ -14,11 +14,11 @@ from typing import Any
 from rich.console import Console
 
 from finetooth.commands import evaluate, follow, report, train, workspace
-from finetooth.config import Task
+from finetooth.config.load import load_task
+from finetooth.config.task import Task
 from finetooth.data.prepare import prepare
 from finetooth.errors import Interrupted
 from finetooth.rundir import read_json
-from finetooth.taskfile import load_task
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,13 +9,13 @@ from typing import Any
 from finetooth.commands import workspace
 from finetooth.commands.bases import require_same_base
 from finetooth.commands.evaluate import load_tuned, run_renderer
+from finetooth.config.reward_keys import REWARD_MODEL
 from finetooth.data.render import Renderer
 from finetooth.data.tokens import Tokenizer
 from finetooth.errors import FinetoothError, GradeError
 from finetooth.evaluation.written import Compared
 from finetooth.model import reward
 from finetooth.model.api import Model
-from finetooth.reward_keys import REWARD_MODEL
 from finetooth.rundir import read_json, write_json
 from finetooth.training.scorer import Scorer
 from finetooth.types import Example

@@ -15,7 +15,8 @@ from rich.console import Console
 
 from finetooth.commands import bases, check, follow, lineage, memory, workspace
 from finetooth.commands.rewards import require_sound
-from finetooth.config import Task
+from finetooth.config.preference_keys import PREFERENCES
+from finetooth.config.task import Task
 from finetooth.data.examples import to_json
 from finetooth.data.overlong import Fitted, fit_rows, row_limit
 from finetooth.data.prepare import Prepared, prepare
@@ -24,7 +25,6 @@ from finetooth.errors import ConfigError, DataError, GradeError
 from finetooth.evaluation import graders, ledger
 from finetooth.model import reward
 from finetooth.model.api import Model
-from finetooth.preference_keys import PREFERENCES
 from finetooth.rundir import append_jsonl, write_bytes
 from finetooth.training import auto, order, preferences
 from finetooth.training.recompute import recompute_layers

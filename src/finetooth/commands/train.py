@@ -16,14 +16,14 @@ from finetooth.commands import follow, lineage, workspace
 from finetooth.commands.rewards import rollouts
 from finetooth.commands.sentinel import watch_over
 from finetooth.commands.setup import Setup, grader_names, set_up
-from finetooth.config import Task
+from finetooth.config.preference_keys import PREFERENCES
+from finetooth.config.task import Task
 from finetooth.errors import ConfigError, GradeError, Interrupted
 from finetooth.evaluation import graders
 from finetooth.evaluation.candidates import ModelCandidate
 from finetooth.evaluation.prompts import Prompt
 from finetooth.evaluation.summary import TUNED
 from finetooth.evaluation.written import as_written
-from finetooth.preference_keys import PREFERENCES
 from finetooth.rundir import read_json, write_json
 from finetooth.training import choose_best, preferences, track
 from finetooth.training.choose_best import Answers

@@ -13,10 +13,10 @@ from typing import Any
 
 import yaml
 
-from finetooth.config import Task, build_task
+from finetooth.config.task import Task, build_task
+from finetooth.config.values import is_files
 from finetooth.errors import ConfigError
 from finetooth.rundir import write_json, write_text
-from finetooth.values import is_files
 
 CONFIG = "config.yaml"
 WHOLE = (

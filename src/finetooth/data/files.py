@@ -10,6 +10,7 @@ import stat
 import zlib
 from pathlib import Path
 
+from finetooth.config.values import DATA_FILES
 from finetooth.data.columnar import SPOKEN as COLUMNAR
 from finetooth.data.columnar import columnar
 from finetooth.data.delimited import decode, delimited
@@ -17,7 +18,6 @@ from finetooth.data.json_files import LIST, json_lines, json_list
 from finetooth.data.room import require_room
 from finetooth.data.table import SHOWN, RawRow, Rejected, Table
 from finetooth.errors import DataError
-from finetooth.values import DATA_FILES
 
 EXPECTED = f"Expected a {', '.join(DATA_FILES[:-1])} or {DATA_FILES[-1]} file, or one of them with .gz."
 EXAMPLES = {

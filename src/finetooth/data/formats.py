@@ -21,7 +21,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from finetooth.config import DataConfig
+from finetooth.config.task import DataConfig
 from finetooth.data.conversations import QUESTIONS, read_chat, read_preference, read_prompt, read_sharegpt
 from finetooth.data.readers import (
     PAIRS,

@@ -7,10 +7,10 @@ from functools import partial
 from importlib.resources import files
 from pathlib import Path
 
-from finetooth.config import EMBEDDED
+from finetooth.config.task import EMBEDDED
+from finetooth.config.values import DATA_FILES
 from finetooth.errors import DataError, ModelError
 from finetooth.rundir import read_json
-from finetooth.values import DATA_FILES
 
 SMALL_FILES = ("*.json", "*.jinja", "*.model", "merges.txt", "vocab.txt")
 # Names for the longest input in config.json, the usual one first.

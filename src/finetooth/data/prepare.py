@@ -10,9 +10,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from finetooth import cleaning
-from finetooth.cleaning import Operation
-from finetooth.config import DataConfig, Task
+from finetooth.config import cleaning
+from finetooth.config.cleaning import Operation
+from finetooth.config.task import DataConfig, Task
+from finetooth.config.values import counted, either, out_of
 from finetooth.data.examples import from_json, place, to_json, with_ids
 from finetooth.data.formats import Parsed, parse
 from finetooth.data.inherit import Former, Settled, settled
@@ -28,7 +29,6 @@ from finetooth.data.table import Rejected
 from finetooth.errors import ConfigError, DataError
 from finetooth.rundir import read_json, read_jsonl, write_json, write_jsonl
 from finetooth.types import Example
-from finetooth.values import counted, either, out_of
 
 MOST_BROKEN = 0.01
 

@@ -11,11 +11,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from finetooth.config.values import is_files
 from finetooth.data.files import read_file
 from finetooth.data.sources import Source, find_files
 from finetooth.data.table import RawRow, Rejected, Table, columns_of, plain, trouble
 from finetooth.errors import DataError
-from finetooth.values import is_files
 
 
 def read(source: Any, encoding: str = "utf-8", side: str = "train") -> list[Table]:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from finetooth.config.values import counted
 from finetooth.data.examples import place
 from finetooth.data.overlong import cuttable
 from finetooth.data.quality.findings import Hit
@@ -21,7 +22,6 @@ from finetooth.errors import DataError
 from finetooth.rundir import read_json
 from finetooth.tree import Row
 from finetooth.types import Example, Message
-from finetooth.values import counted
 
 
 @dataclass(frozen=True, slots=True)

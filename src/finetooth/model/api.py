@@ -14,7 +14,7 @@ import torch
 from peft import PeftModel
 from torch import Tensor
 
-from finetooth.config import EMBEDDED
+from finetooth.config.task import EMBEDDED
 from finetooth.data.locate import model_directory
 from finetooth.data.tokens import Tokenizer
 from finetooth.errors import ModelError

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from finetooth.config import TrainConfig
+from finetooth.config.task import TrainConfig
 from finetooth.data.render import Renderer
 from finetooth.data.tokens import Tokenizer
 from finetooth.data.turns import answer_turn

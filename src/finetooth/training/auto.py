@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from finetooth.config import TrainConfig
-from finetooth.preference_keys import BETA, PREFERENCES, USUAL_BETA
-from finetooth.reward_keys import REWARDED
+from finetooth.config.preference_keys import BETA, PREFERENCES, USUAL_BETA
+from finetooth.config.reward_keys import REWARDED
+from finetooth.config.task import TrainConfig
 from finetooth.training.choose_best import MOST
 from finetooth.tree import PrefixTree, Row, microtrees
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from rich.console import Console
 
-from finetooth.config import TrainConfig
+from finetooth.config.task import TrainConfig
 from finetooth.rundir import append_jsonl, read_jsonl, write_jsonl
 from finetooth.training.choose_best import Look
 from finetooth.training.reward_watch import RewardWatch

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from rich.console import Console
 
-from finetooth.config import TrainConfig
+from finetooth.config.task import TrainConfig
 from finetooth.errors import Interrupted, TrainError
 from finetooth.model.api import Model
 from finetooth.training import checkpoint as checkpoints

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from finetooth.config import TrainConfig
+from finetooth.config.task import TrainConfig
 from finetooth.errors import TrainError
 from finetooth.model.api import Model
 

@@ -18,13 +18,13 @@ import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-from finetooth.config import TrainConfig
+from finetooth.config.preference_keys import BETA, PREFERENCES, USUAL_BETA
+from finetooth.config.reward_keys import READ
+from finetooth.config.task import TrainConfig
 from finetooth.errors import ConfigError
 from finetooth.evaluation.preference import IMPLICIT, row_logprobs
 from finetooth.model import reward
 from finetooth.model.api import Model
-from finetooth.preference_keys import BETA, PREFERENCES, USUAL_BETA
-from finetooth.reward_keys import READ
 from finetooth.training.objectives import Loss, Objective, Signals
 from finetooth.tree import PrefixTree, Row
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from finetooth.config import TrainConfig
+from finetooth.config.task import TrainConfig
 from finetooth.errors import TrainError
 from finetooth.model.api import Model
 from finetooth.tree import Row

@@ -14,7 +14,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from finetooth.config import TrainConfig
+from finetooth.config.task import TrainConfig
 from finetooth.data.render import Renderer
 from finetooth.data.turns import answer_turn
 from finetooth.errors import TrainError

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from finetooth.config import TrainConfig
+from finetooth.config.task import TrainConfig
 from finetooth.data.render import Renderer
 from finetooth.errors import Interrupted, TrainError
 from finetooth.evaluation.candidates import ModelCandidate, evaluating

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from finetooth.config.reward_keys import REWARD_MODEL
 from finetooth.errors import GradeError
 from finetooth.evaluation.graders import PERPLEXITY, Grader, resolve
 from finetooth.evaluation.written import Compared, as_it_is
-from finetooth.reward_keys import REWARD_MODEL
 from finetooth.training.scorer import TRIED, Scorer
 from finetooth.types import Example, Score
 

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from finetooth.config import TrainConfig
+from finetooth.config.task import TrainConfig
 from finetooth.errors import ModelError, TrainError
 from finetooth.evaluation.candidates import evaluating
 from finetooth.evaluation.preference import row_logprobs

@@ -6,7 +6,7 @@ import random
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from finetooth.config import DataConfig
+from finetooth.config.task import DataConfig
 from finetooth.data.quality.findings import View
 from finetooth.types import Answer, Example, Message
 

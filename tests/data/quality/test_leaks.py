@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pytest
 from data.quality import planted
 
-from finetooth.config import DataConfig
+from finetooth.config.task import DataConfig
 from finetooth.data.quality.findings import Finding, View
 from finetooth.data.quality.leaks import leaks, possible_leaks
 from finetooth.data.split import leaks as exact_leaks

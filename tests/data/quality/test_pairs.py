@@ -12,7 +12,7 @@ from pathlib import Path
 from data.quality import planted
 
 from finetooth.commands import check
-from finetooth.config import DataConfig, Task
+from finetooth.config.task import DataConfig, Task
 from finetooth.data.prepare import assemble
 from finetooth.data.quality.bag import judged
 from finetooth.data.quality.findings import EVIDENCE, Edit, Finding, View

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from data.quality import planted
 
-from finetooth.config import DataConfig
+from finetooth.config.task import DataConfig
 from finetooth.data.quality.findings import View
 from finetooth.data.quality.leaks import leaks, possible_leaks
 from finetooth.types import Example

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from finetooth.cleaning import BALANCE, NAMES, TEXT, Operation, checked, operations
+from finetooth.config.cleaning import BALANCE, NAMES, TEXT, Operation, checked, operations
 from finetooth.data.quality import clean as module
 from finetooth.data.quality.clean import Cleaned, clean
 from finetooth.errors import DataError

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from data.quality.undo import undo
 
-from finetooth.config import DataConfig, Task
+from finetooth.config.task import DataConfig, Task
 from finetooth.data.prepare import assemble
 from finetooth.data.quality.clean import TEXT
 from finetooth.data.quality.findings import Edit

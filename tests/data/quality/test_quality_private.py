@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from private_values import AROUND, KINDS, harmless, secret
 
-from finetooth.config import DataConfig
+from finetooth.config.task import DataConfig
 from finetooth.data.quality.findings import Finding, View
 from finetooth.data.quality.hidden import mask, shown, veil
 from finetooth.data.quality.patterns import KINDS as KIND_NAMES

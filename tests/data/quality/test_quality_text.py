@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from finetooth.config import DataConfig
+from finetooth.config.task import DataConfig
 from finetooth.data.quality.findings import Finding, View
 from finetooth.data.quality.text import control_characters, empty_answer, encoding, html, trivial_question
 from finetooth.types import Answer, Example, Message

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from finetooth.cleaning import Operation
+from finetooth.config.cleaning import Operation
 from finetooth.data.examples import content_id, place
 from finetooth.data.quality.hidden import mask, veil
 from finetooth.data.quality.mend import fix_encoding, normalise_space, strip_html

@@ -9,7 +9,7 @@ from typing import Any, Literal, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from finetooth.config import DataConfig
+from finetooth.config.task import DataConfig
 from finetooth.data.examples import place
 from finetooth.data.quality.hidden import veil
 from finetooth.types import Example

@@ -11,7 +11,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from finetooth.config import DataConfig
+from finetooth.config.task import DataConfig
+from finetooth.config.values import DATA_FILES
 from finetooth.data.examples import with_ids
 from finetooth.data.formats import parse
 from finetooth.data.quality.clean import TEXT, over
@@ -21,7 +22,6 @@ from finetooth.data.split import SIDES
 from finetooth.data.table import RawRow, Table
 from finetooth.errors import DataError
 from finetooth.rundir import write_jsonl
-from finetooth.values import DATA_FILES
 
 # Columns that say which rows belong together; a changed text there would move rows.
 _KEPT = ("id", "group", "weight")

@@ -7,10 +7,10 @@ import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
+from finetooth.config.values import counted, either, out_of
 from finetooth.data.examples import normalise
 from finetooth.data.quality.findings import Finding, Hit, View
 from finetooth.types import Example
-from finetooth.values import counted, either, out_of
 
 FEWEST_UNIQUE = 20  # rows, before labels that differ on each of them mean anything
 NO_CLASSES = 0.9  # distinct labels per row: this is text to write, not a class to choose

@@ -12,9 +12,9 @@ from bisect import bisect_right
 from collections import Counter
 from collections.abc import Iterator
 
+from finetooth.config.values import either, out_of
 from finetooth.data.quality.findings import Finding, Hit, View, question
 from finetooth.types import Example
-from finetooth.values import either, out_of
 
 TEXT = 500  # characters that are read
 LETTERS = 12  # of one script, at least

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Set
 from dataclasses import dataclass
 
+from finetooth.config.values import counted, either, out_of
 from finetooth.data.examples import normalised_context, place
 from finetooth.data.quality.findings import Finding, Hit, View, question
 from finetooth.data.quality.looked import Row, looked
@@ -14,7 +15,6 @@ from finetooth.data.quality.near import CONTAINED, Pair
 from finetooth.data.quality.pairs import NUMBER, agree, difference, telling
 from finetooth.data.split import leaks as exact_leaks
 from finetooth.types import Example
-from finetooth.values import counted, either, out_of
 
 # A near-duplicate blocks a run only when it is past doubt: most of the smaller text is in the other, far more
 # of it than chance explains, it is not short, no number in it differs, and the answers are the same.

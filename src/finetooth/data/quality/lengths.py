@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from finetooth.config import DataConfig
+from finetooth.config.task import DataConfig
+from finetooth.config.values import counted, either, out_of
 from finetooth.data.quality.findings import Finding
 from finetooth.data.survey import Survey
-from finetooth.values import counted, either, out_of
 
 NAMED = 5  # tokens that a sentence names
 

@@ -6,6 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 
+from finetooth.config.values import counted, out_of
 from finetooth.data.examples import normalise, normalised_context
 from finetooth.data.quality.anchors import words_of
 from finetooth.data.quality.clusters import joined
@@ -13,7 +14,6 @@ from finetooth.data.quality.findings import Edit, Finding, Hit, Severity, View, 
 from finetooth.data.quality.hidden import veil
 from finetooth.data.quality.looked import Looked, Row, looked
 from finetooth.types import Example
-from finetooth.values import counted, out_of
 
 MANY = 0.01  # share of a side's rows from which on copies deserve a look
 AGREE, AGREE_SHORT = 0.5, 0.8  # share of the words of two answers in common from which on they say the same

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 
+from finetooth.config.values import either, out_of
 from finetooth.data.quality.findings import Edit, Finding, Hit, View
 from finetooth.data.quality.hidden import shown
 from finetooth.data.quality.patterns import KINDS, find
-from finetooth.values import either, out_of
 
 _SHOWN = 4  # values that the evidence of a row names
 

@@ -6,12 +6,12 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 
+from finetooth.config.values import counted, out_of
 from finetooth.data.examples import normalise
 from finetooth.data.quality.findings import Finding, Hit, View, question
 from finetooth.data.quality.labels import train_labels
 from finetooth.data.split import uniform
 from finetooth.types import Example
-from finetooth.values import counted, out_of
 
 FEWEST_ROWS = 50
 FOLDS = 5

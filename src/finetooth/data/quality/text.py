@@ -11,11 +11,11 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from finetooth.config.values import either, out_of
 from finetooth.data.quality.findings import Edit, Finding, Hit, Severity, View, question
 from finetooth.data.quality.hidden import mask
 from finetooth.data.quality.mend import NAMES, fix_encoding, has_tags, invisible, strip_html
 from finetooth.types import Example
-from finetooth.values import either, out_of
 
 COMMON = 0.02  # share of rows from which an answer such as "none" is one of the task's answers
 MOST = 0.5  # share of rows from which HTML is what the task is about

@@ -20,11 +20,11 @@ from pathlib import Path
 from types import CodeType, ModuleType
 from typing import Any
 
+from finetooth.config.reward_keys import REWARD_MODEL
 from finetooth.errors import GradeError
 from finetooth.evaluation.graders import basic, overlap, structured
 from finetooth.evaluation.graders.templated import templated
 from finetooth.evaluation.preference import preferred
-from finetooth.reward_keys import REWARD_MODEL
 from finetooth.rundir import sha256_file
 from finetooth.types import Example, Score
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from finetooth.values import yaml_number
+from finetooth.config.values import yaml_number
 
 TEXT = ("fix_encoding", "strip_html", "normalise_space", "mask_pii")
 ROWS = ("drop_empty", "dedupe", "balance")

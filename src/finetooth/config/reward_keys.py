@@ -1,4 +1,4 @@
-"""The keys of train.method grpo, rloo and reinforce: a part of the train section (config.py)."""
+"""The keys of train.method grpo, rloo and reinforce: a part of the train section (config/task.py)."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, Field
 
-from finetooth.values import switch as _switch
-from finetooth.values import yaml_number as _yaml_number
+from finetooth.config.values import switch as _switch
+from finetooth.config.values import yaml_number as _yaml_number
 
 REWARDED = ("grpo", "rloo", "reinforce")  # methods that learn from rewards of the model's own answers
 REWARD_MODEL = "reward_model"  # a reward that is a run of that method: {name: reward_model, model: RUN}

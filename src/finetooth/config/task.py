@@ -15,16 +15,16 @@ from typing import Annotated, Any, Literal, get_args
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from pydantic.fields import FieldInfo
 
-from finetooth.cleaning import checked as _cleaning
+from finetooth.config.cleaning import checked as _cleaning
+from finetooth.config.messages import expected
+from finetooth.config.other_tools import OTHER_NAMES as OTHER_NAMES
+from finetooth.config.preference_keys import PreferenceKeys
+from finetooth.config.reward_keys import RewardKeys
+from finetooth.config.values import encoding as _encoding
+from finetooth.config.values import source as _source
+from finetooth.config.values import switch as _switch
+from finetooth.config.values import yaml_number as _yaml_number
 from finetooth.errors import ConfigError
-from finetooth.foreign import OTHER_NAMES as OTHER_NAMES
-from finetooth.plainly import expected
-from finetooth.preference_keys import PreferenceKeys
-from finetooth.reward_keys import RewardKeys
-from finetooth.values import encoding as _encoding
-from finetooth.values import source as _source
-from finetooth.values import switch as _switch
-from finetooth.values import yaml_number as _yaml_number
 
 Auto = Literal["auto"]
 EMBEDDED = ("milktooth",)  # models that come with the package; such a name never means a folder

@@ -10,10 +10,10 @@ from typing import Any
 
 import yaml
 
-from finetooth.config import EMBEDDED, Task, build_task, suggest
+from finetooth.config.reward_keys import REWARD_MODEL
+from finetooth.config.task import EMBEDDED, Task, build_task, suggest
+from finetooth.config.values import is_data_file, is_files, is_hub_id, path_of
 from finetooth.errors import ConfigError
-from finetooth.reward_keys import REWARD_MODEL
-from finetooth.values import is_data_file, is_files, is_hub_id, path_of
 
 SOURCES = ("train", "validation", "test")  # keys of data that are a file or rows
 

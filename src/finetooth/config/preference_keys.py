@@ -1,4 +1,4 @@
-"""The keys of the methods that learn from pairs, which are a part of the train section (config.py)."""
+"""The keys of the methods that learn from pairs, which are a part of the train section (config/task.py)."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, BeforeValidator, Field
 
-from finetooth.values import yaml_number as _yaml_number
+from finetooth.config.values import yaml_number as _yaml_number
 
 # Methods that learn from a chosen and a rejected answer, and which of the keys below each of them reads.
 PREFERENCES: Mapping[str, tuple[str, ...]] = {
