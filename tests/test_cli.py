@@ -14,8 +14,8 @@ from pathlib import Path
 import click
 import pytest
 
-from finetooth import flags
-from finetooth.cli import explain, group, invoke
+from finetooth.cli import task_flags
+from finetooth.cli.app import explain, group, invoke
 from finetooth.config.task import keys
 from finetooth.errors import DataError, GradeError, Interrupted, TrainError
 
@@ -110,7 +110,7 @@ def test_what_a_message_says_to_type_can_be_typed() -> None:
         assert words[0] in group.commands, f"{where}: finetooth {' '.join(words)}"
         flags = {flag for param in group.commands[words[0]].params for flag in param.opts} | {"--help"}
         given = [word.rstrip(".") for word in words if word.startswith("--")]
-        assert not [flag for flag in given if flag.strip(".") not in flags], f"{where}: {words}"
+        assert not [flag for flag in given if flag.strip(".") not in task_flags], f"{where}: {words}"
         checked += 1
     assert checked > 15
 
@@ -159,7 +159,7 @@ def test_every_key_is_a_flag_with_its_description(verb: str, capsys) -> None:
     ],
 )
 def test_a_flag_means_what_the_key_means_in_a_task_file(key: str, text: str, value: object) -> None:
-    assert flags.parse_value(key, text) == value
+    assert task_flags.parse_value(key, text) == value
 
 
 def test_flags_reach_the_command(task: Path, monkeypatch, capsys) -> None:

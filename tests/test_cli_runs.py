@@ -103,7 +103,7 @@ def test_a_place_that_cannot_be_written_is_one_message(place: Path, out: str) ->
 
 def test_check_needs_no_torch(place: Path) -> None:
     code = (
-        "import sys; from finetooth.cli import invoke; code = invoke(['check', 'task.yaml', '--json'])\n"
+        "import sys; from finetooth.cli.app import invoke; code = invoke(['check', 'task.yaml', '--json'])\n"
         "print(code, sorted({'torch', 'transformers', 'peft'} & set(sys.modules)), file=sys.stderr)"
     )
     checked = subprocess.run([sys.executable, "-c", code], cwd=place, capture_output=True, text=True)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from finetooth.cli import invoke
+from finetooth.cli.app import invoke
 
 
 @pytest.fixture

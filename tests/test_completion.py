@@ -12,8 +12,8 @@ import pytest
 from click.shell_completion import ShellComplete
 from terminal_for_tests import Terminal
 
-from finetooth.cli import group, invoke
-from finetooth.completion import SHELLS
+from finetooth.cli.app import group, invoke
+from finetooth.cli.completion import SHELLS
 from finetooth.config.task import keys
 
 

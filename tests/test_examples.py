@@ -11,7 +11,7 @@ from typing import Any
 import jsonschema
 import pytest
 
-from finetooth.cli import invoke
+from finetooth.cli.app import invoke
 from finetooth.commands.examples import folder, titles
 from finetooth.config.load import load_task
 from finetooth.data.examples import normalise

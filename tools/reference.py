@@ -13,9 +13,9 @@ from typing import Any
 
 import click
 
-from finetooth.cli import group
+from finetooth.cli.app import group
+from finetooth.cli.task_flags import FIELDS, default_of
 from finetooth.config.task import Task
-from finetooth.flags import FIELDS, default_of
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "reference.md"
 

@@ -1,5 +1,5 @@
 """`python -m finetooth` is the command line `finetooth`."""
 
-from finetooth.cli import main
+from finetooth.cli.app import main
 
 main()

@@ -13,7 +13,7 @@ from models_for_tests import tiny_model_dir
 from rich.console import Console
 
 import finetooth as ft
-from finetooth.cli import invoke
+from finetooth.cli.app import invoke
 from finetooth.commands import sentinel, train
 from finetooth.config.load import load_task
 from finetooth.config.task import Task

@@ -18,7 +18,7 @@ from models_for_tests import CONFIGS, tiny_model_dir
 from terminal_for_tests import Terminal
 
 import finetooth as ft
-from finetooth.cli import invoke
+from finetooth.cli.app import invoke
 from finetooth.commands import conversation, evaluate
 from finetooth.commands.workspace import load_config
 from finetooth.model.small import random_model

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from models_for_tests import tiny_model_dir
 
-from finetooth.cli import invoke
+from finetooth.cli.app import invoke
 from finetooth.commands import conversation, evaluate
 from finetooth.commands.workspace import load_config
 from finetooth.rundir import write_json, write_jsonl

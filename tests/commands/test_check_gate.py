@@ -13,7 +13,7 @@ from html_for_tests import NASTY, Page, harmless
 from models_for_tests import tiny_model_dir
 
 import finetooth as ft
-from finetooth.cli import invoke
+from finetooth.cli.app import invoke
 from finetooth.commands import workspace
 from finetooth.config.load import load_task
 from finetooth.data.quality.leaks import NOT_CHECKED

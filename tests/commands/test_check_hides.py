@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from models_for_tests import tiny_model_dir
 
-from finetooth.cli import invoke
+from finetooth.cli.app import invoke
 
 MAIL, CARD, KEY = "maria.lopez@corp.com", "4111 1111 1111 1111", "ghp_" + "a1B2" * 9
 PHONE = "+49 30 1234567"

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from made_up_run import made_up_run
 
-from finetooth.cli import invoke
+from finetooth.cli.app import invoke
 from finetooth.commands.compare import CompareReport, _adjust, run
 from finetooth.errors import ConfigError, DataError, GradeError
 from finetooth.evaluation.statistics import compare

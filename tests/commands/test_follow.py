@@ -17,7 +17,7 @@ import yaml
 from made_up_run import made_up_run
 from models_for_tests import tiny_model_dir
 
-from finetooth.cli import invoke
+from finetooth.cli.app import invoke
 from finetooth.commands import follow
 from finetooth.config.task import Task, build_task
 

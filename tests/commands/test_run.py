@@ -17,7 +17,7 @@ from models_for_tests import tiny_model_dir
 from rich.console import Console
 
 import finetooth as ft
-from finetooth.cli import invoke
+from finetooth.cli.app import invoke
 from finetooth.commands import evaluate
 from finetooth.data.render import Renderer
 from finetooth.errors import ConfigError, FinetoothError
@@ -120,7 +120,7 @@ def hook(event, args):
             who = [f.filename for f in traceback.extract_stack() if "finetooth" in f.filename]
             opened.append((name.rsplit("/", 1)[-1], mode, any(w.endswith("ledger.py") for w in who)))
 sys.addaudithook(hook)
-from finetooth.cli import invoke
+from finetooth.cli.app import invoke
 code = invoke(["train", "task.yaml", "--out", "run", "--quiet"])
 split = len(opened)
 code += invoke(["evaluate", "run", "--quiet"])

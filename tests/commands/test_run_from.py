@@ -15,7 +15,7 @@ from models_for_tests import tiny_model_dir
 from rich.console import Console
 from safetensors.torch import load_file
 
-from finetooth.cli import invoke
+from finetooth.cli.app import invoke
 from finetooth.commands import bases, check, earlier, evaluate, lineage, pairs, run, train, workspace
 from finetooth.commands.evaluate import load_tuned, run_renderer
 from finetooth.config.load import load_task

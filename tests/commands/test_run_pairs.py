@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from finetooth.cli import invoke
+from finetooth.cli.app import invoke
 from finetooth.commands import pairs, workspace
 from finetooth.config.load import load_task
 from finetooth.config.task import Task

@@ -17,7 +17,7 @@ from rich.console import Console
 from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoModelForSequenceClassification
 
-from finetooth.cli import invoke
+from finetooth.cli.app import invoke
 from finetooth.commands import scoring as judges
 from finetooth.commands import train
 from finetooth.config.load import load_task

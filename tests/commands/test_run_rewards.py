@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from models_for_tests import tiny_model_dir
 
-from finetooth.cli import invoke
+from finetooth.cli.app import invoke
 from finetooth.config.load import load_task
 from finetooth.rundir import read_json
 

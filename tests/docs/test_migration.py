@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from scripts_for_tests import load_script
 
-from finetooth.cli import invoke
+from finetooth.cli.app import invoke
 from finetooth.config.load import load_task
 from finetooth.config.other_tools import MEANINGS, TOOLS
 from finetooth.config.task import Task, keys

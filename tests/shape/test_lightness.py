@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from finetooth.cli import group
+from finetooth.cli.app import group
 
 # Third-party packages that `import finetooth` and every --help may load. A new name here is a decision.
 LIGHT = {"annotated_types", "click", "pydantic", "pydantic_core", "yaml", "_yaml"}
@@ -43,7 +43,7 @@ def test_importing_the_package_is_light() -> None:
 
 @pytest.mark.parametrize("verb", ["", *group.commands])
 def test_help_is_light(verb: str) -> None:
-    code = f"from finetooth.cli import invoke; assert invoke({[*verb.split(), '--help']!r}) == 0"
+    code = f"from finetooth.cli.app import invoke; assert invoke({[*verb.split(), '--help']!r}) == 0"
     assert packages_after(code) <= LIGHT
 
 
@@ -52,7 +52,7 @@ def test_completing_a_word_is_light() -> None:
     code = (
         "import os; os.environ |= {'_FINETOOTH_COMPLETE': 'bash_complete', 'COMP_CWORD': '2', "
         "'COMP_WORDS': 'finetooth chat '}\n"
-        "from finetooth.cli import invoke\n"
+        "from finetooth.cli.app import invoke\n"
         "try: invoke([])\nexcept SystemExit as end: assert end.code == 0"
     )
     assert packages_after(code) <= LIGHT

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import click
 
-from finetooth.completion import TASK_FILES
+from finetooth.cli.completion import TASK_FILES
+from finetooth.cli.errors import DONE, REFUSED
 from finetooth.errors import ConfigError
-from finetooth.failures import DONE, REFUSED
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -12,7 +12,7 @@ from click.shell_completion import CompletionItem
 from pydantic import create_model
 from pydantic.fields import FieldInfo
 
-from finetooth.completion import complete_value
+from finetooth.cli.completion import complete_value
 from finetooth.config.task import fields
 
 FIELDS: dict[str, FieldInfo] = dict(fields())

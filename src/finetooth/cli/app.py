@@ -20,12 +20,12 @@ from typing import Any
 import click
 
 from finetooth import __version__
-from finetooth.completion import SHELLS, TASK_FILES, Place, script
+from finetooth.cli.completion import SHELLS, TASK_FILES, Place, script
+from finetooth.cli.errors import CLOSED, DONE, explain, with_task
+from finetooth.cli.output import console, finish, follow_unless, out_option, run_directory, takes_output
+from finetooth.cli.task_flags import Verb, given_keys, takes_keys
 from finetooth.config.load import load_task
 from finetooth.errors import ConfigError
-from finetooth.failures import CLOSED, DONE, explain, with_task
-from finetooth.flags import Verb, given_keys, takes_keys
-from finetooth.verbs import console, finish, follow_unless, out_option, run_directory, takes_output
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

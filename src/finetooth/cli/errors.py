@@ -11,7 +11,7 @@ from shlex import join
 
 import click
 
-from finetooth.completion import TASK_FILES
+from finetooth.cli.completion import TASK_FILES
 from finetooth.config.task import OTHER_NAMES, keys, suggest
 from finetooth.errors import FinetoothError, Interrupted, TrainError
 
