@@ -22,7 +22,6 @@ from finetooth.data.quality import fix as fixing
 from finetooth.data.quality.findings import Embed, Finding, View, stopping
 from finetooth.data.quality.fix import Fixed
 from finetooth.data.quality.former import former_leaks
-from finetooth.data.quality.hidden import veiled
 from finetooth.data.quality.inspect import hidden, inspect, ordered, require_known
 from finetooth.data.quality.leaks import NOT_CHECKED
 from finetooth.data.quality.lengths import in_tokens
@@ -33,6 +32,7 @@ from finetooth.data.survey import Sample, Survey, embedded_tokens, plain_samples
 from finetooth.data.tokens import Tokenizer
 from finetooth.errors import ConfigError, DataError, ModelError
 from finetooth.evaluation import graders
+from finetooth.privacy.masking import veiled
 from finetooth.rundir import write_json, write_jsonl, write_text
 
 if TYPE_CHECKING:

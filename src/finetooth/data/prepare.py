@@ -20,13 +20,13 @@ from finetooth.data.inherit import Former, Settled, settled
 from finetooth.data.quality.clean import clean
 from finetooth.data.quality.clusters import Keys, near_keys
 from finetooth.data.quality.findings import Finding, Hit, stopping
-from finetooth.data.quality.hidden import veil
 from finetooth.data.quality.near import Pair
 from finetooth.data.quality.steps import Cleaned, Step, together
 from finetooth.data.read import read
 from finetooth.data.split import SIDES, label_notes, leaks, split, split_keys
 from finetooth.data.table import Rejected
 from finetooth.errors import ConfigError, DataError
+from finetooth.privacy.masking import veil
 from finetooth.rundir import read_json, read_jsonl, write_json, write_jsonl
 from finetooth.types import Example
 

@@ -14,11 +14,11 @@ from finetooth.config.values import counted
 from finetooth.data.examples import place
 from finetooth.data.overlong import cuttable
 from finetooth.data.quality.findings import Hit
-from finetooth.data.quality.hidden import stubs, veil
 from finetooth.data.render import MOST_UNUSABLE, Renderer
 from finetooth.data.tokens import Tokenizer
 from finetooth.data.turns import answer_turn
 from finetooth.errors import DataError
+from finetooth.privacy.masking import stubs, veil
 from finetooth.rundir import read_json
 from finetooth.tree import Row
 from finetooth.types import Example, Message

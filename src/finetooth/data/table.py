@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from finetooth.data.quality.hidden import veil, veiled
+from finetooth.privacy.masking import veil, veiled
 
 SHOWN = 500  # characters of a broken line that rejected.jsonl keeps
 MARGIN = 100  # levels: what can be nested so much deeper than the row can be written from anywhere

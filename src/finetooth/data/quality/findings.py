@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from finetooth.config.task import DataConfig
 from finetooth.data.examples import place
-from finetooth.data.quality.hidden import veil
+from finetooth.privacy.masking import veil
 from finetooth.types import Example
 
 Severity = Literal["block", "review", "info"]

@@ -12,7 +12,6 @@ from dataclasses import replace
 from finetooth.data.quality.confident import label_errors
 from finetooth.data.quality.findings import SEVERITIES, Finding, Rule, View
 from finetooth.data.quality.groups import answer_rates
-from finetooth.data.quality.hidden import veil, veiled
 from finetooth.data.quality.labels import (
     answer_not_in_set,
     label_imbalance,
@@ -34,6 +33,7 @@ from finetooth.data.quality.shortcuts import (
 )
 from finetooth.data.quality.text import control_characters, empty_answer, encoding, html, trivial_question
 from finetooth.errors import ConfigError
+from finetooth.privacy.masking import veil, veiled
 
 RULES: tuple[Rule, ...] = (
     leaks,

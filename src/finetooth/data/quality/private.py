@@ -7,8 +7,8 @@ from collections.abc import Iterator
 
 from finetooth.config.values import either, out_of
 from finetooth.data.quality.findings import Edit, Finding, Hit, View
-from finetooth.data.quality.hidden import shown
-from finetooth.data.quality.patterns import KINDS, find
+from finetooth.privacy.masking import shown
+from finetooth.privacy.patterns import KINDS, find
 
 _SHOWN = 4  # values that the evidence of a row names
 

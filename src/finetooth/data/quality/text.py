@@ -13,8 +13,8 @@ from dataclasses import dataclass
 
 from finetooth.config.values import either, out_of
 from finetooth.data.quality.findings import Edit, Finding, Hit, Severity, View, question
-from finetooth.data.quality.hidden import mask
 from finetooth.data.quality.mend import NAMES, fix_encoding, has_tags, invisible, strip_html
+from finetooth.privacy.masking import mask
 from finetooth.types import Example
 
 COMMON = 0.02  # share of rows from which an answer such as "none" is one of the task's answers

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from finetooth.data.quality.patterns import KINDS, Found, find
+from finetooth.privacy.patterns import KINDS, Found, find
 
 
 def mask(text: str) -> str:

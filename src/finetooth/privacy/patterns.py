@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from finetooth.data.quality.phones import phones
+from finetooth.privacy.phone_numbers import phones
 
 Span = tuple[int, int]
 
