@@ -10,7 +10,7 @@ from typing import Any
 from models_for_tests import tiny_model_dir
 from training_for_tests import settings
 
-from finetooth.data.render import Renderer
+from finetooth.data.render.renderer import Renderer
 from finetooth.model.api import Model
 from finetooth.training.rehearsal import Trial
 from finetooth.types import Answer, Example, Message

@@ -17,10 +17,10 @@ from finetooth.commands import check, evaluate, lineage, setup, workspace
 from finetooth.config.load import load_task
 from finetooth.config.task import Task, keys
 from finetooth.data.examples import to_json
-from finetooth.data.locate import model_directory
+from finetooth.data.hub import model_directory
 from finetooth.data.prepare import Prepared, assemble
-from finetooth.data.render import Renderer
-from finetooth.data.tokens import Tokenizer
+from finetooth.data.render.renderer import Renderer
+from finetooth.data.render.tokenizer import Tokenizer
 from finetooth.errors import FinetoothError
 from finetooth.evaluation import graders
 from finetooth.evaluation.candidates import ModelCandidate

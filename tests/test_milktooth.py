@@ -8,8 +8,8 @@ import pytest
 import torch
 
 import finetooth as ft
-from finetooth.data.locate import model_directory
-from finetooth.data.render import Renderer
+from finetooth.data.hub import model_directory
+from finetooth.data.render.renderer import Renderer
 from finetooth.tree import PrefixTree
 
 

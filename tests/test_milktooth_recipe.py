@@ -13,8 +13,8 @@ from scripts_for_tests import load_script
 
 from finetooth.cli.app import invoke
 from finetooth.config.load import load_task
-from finetooth.data.render import Renderer
-from finetooth.data.tokens import Tokenizer
+from finetooth.data.render.renderer import Renderer
+from finetooth.data.render.tokenizer import Tokenizer
 from finetooth.model.api import Model
 from finetooth.rundir import read_json, read_jsonl
 from finetooth.types import Message

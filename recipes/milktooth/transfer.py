@@ -24,8 +24,8 @@ from typing import Any
 from rich.console import Console
 
 from finetooth.config.task import TrainConfig
-from finetooth.data.locate import model_directory
-from finetooth.data.render import Renderer
+from finetooth.data.hub import model_directory
+from finetooth.data.render.renderer import Renderer
 from finetooth.evaluation import graders
 from finetooth.evaluation.candidates import ModelCandidate
 from finetooth.evaluation.prompts import Prompt

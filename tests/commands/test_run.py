@@ -19,7 +19,7 @@ from rich.console import Console
 import finetooth as ft
 from finetooth.cli.app import invoke
 from finetooth.commands import evaluate
-from finetooth.data.render import Renderer
+from finetooth.data.render.renderer import Renderer
 from finetooth.errors import ConfigError, FinetoothError
 from finetooth.rundir import read_jsonl
 from finetooth.training.objectives import supervised

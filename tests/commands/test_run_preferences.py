@@ -82,7 +82,7 @@ def test_swapped_pairs_are_noticed_before_training(
     model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Planted: the renderer marks the rejected answer as the chosen one."""
-    from finetooth.data.render import Renderer
+    from finetooth.data.render.renderer import Renderer
     from finetooth.training.preferences import replaced
 
     real = Renderer.pair

@@ -7,8 +7,8 @@ import torch
 from transformers import AutoModel
 
 from finetooth.commands.vectors import TOKENS, embedder
-from finetooth.data.locate import model_directory
-from finetooth.data.tokens import Tokenizer
+from finetooth.data.hub import model_directory
+from finetooth.data.render.tokenizer import Tokenizer
 
 TEXTS = ["Where is my parcel?", "Where is my refund?", "", "A long one. " * 200, "Where is my parcel?"]
 

@@ -8,8 +8,8 @@ import pytest
 
 from finetooth.config.task import build_task
 from finetooth.data.prepare import assemble
-from finetooth.data.read import read
-from finetooth.data.table import Table
+from finetooth.data.read.table import Table
+from finetooth.data.read.tables import read
 from finetooth.errors import DataError
 
 

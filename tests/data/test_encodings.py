@@ -8,7 +8,7 @@ import pytest
 
 from finetooth.config.task import build_task
 from finetooth.data.prepare import assemble
-from finetooth.data.read import read
+from finetooth.data.read.tables import read
 from finetooth.errors import ConfigError, DataError
 
 

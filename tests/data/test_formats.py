@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from finetooth.config.task import DataConfig
-from finetooth.data.formats import Parsed, parse
-from finetooth.data.read import read
+from finetooth.data.formats.parse import Parsed, parse
+from finetooth.data.read.tables import read
 from finetooth.errors import ConfigError, DataError
 from finetooth.types import Message
 

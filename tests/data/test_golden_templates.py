@@ -22,9 +22,9 @@ from tokenizers import processors
 from tokenizers_for_tests import LLAMA3_PIECES, byte_level
 from transformers import AutoTokenizer
 
-from finetooth.data.render import Renderer
-from finetooth.data.tokens import Tokenizer
-from finetooth.data.turns import as_dicts, scored_turns, thought
+from finetooth.data.render.renderer import Renderer
+from finetooth.data.render.tokenizer import Tokenizer
+from finetooth.data.render.turns import as_dicts, scored_turns, thought
 from finetooth.errors import DataError
 from finetooth.types import Answer, Example, Message
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from finetooth.data.inherit import Former, settled
+from finetooth.data.inherited_split import Former, settled
 from finetooth.types import Answer, Example, Message
 
 SHARES = {"validation": 0.1, "test": 0.2}

@@ -7,18 +7,18 @@ from pathlib import Path
 
 import pytest
 
-from finetooth.data import locate
+from finetooth.data import hub
 from finetooth.errors import ModelError
 
 
 def test_a_local_directory(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("x")
     with pytest.raises(ModelError, match=r"Expected a config\.json, found notes\.txt"):
-        locate.model_directory(str(tmp_path))
+        hub.model_directory(str(tmp_path))
     (tmp_path / "config.json").write_text("{}")
-    assert locate.model_directory(str(tmp_path)) == tmp_path
+    assert hub.model_directory(str(tmp_path)) == tmp_path
     with pytest.raises(ModelError, match="a file"):
-        locate.model_directory(str(tmp_path / "config.json"))
+        hub.model_directory(str(tmp_path / "config.json"))
 
 
 def test_a_folder_of_that_name_does_not_hide_the_embedded_model(
@@ -28,14 +28,14 @@ def test_a_folder_of_that_name_does_not_hide_the_embedded_model(
     folder = tmp_path / "milktooth"
     folder.mkdir()
     (folder / "config.json").write_text("{}")
-    assert locate.model_directory("milktooth").resolve() != folder.resolve()
-    assert locate.model_directory("./milktooth").resolve() == folder.resolve()
+    assert hub.model_directory("milktooth").resolve() != folder.resolve()
+    assert hub.model_directory("./milktooth").resolve() == folder.resolve()
 
 
 @pytest.mark.parametrize("name", ["./nowhere", "/no/such/dir", "milktoth", "a/b/c"])
 def test_what_is_no_model(name: str) -> None:
     with pytest.raises(ModelError, match=r"no such directory\. Expected a local model directory, a hub id"):
-        locate.model_directory(name)
+        hub.model_directory(name)
 
 
 def test_a_hub_id_comes_from_the_cache_or_says_why_not(
@@ -43,17 +43,17 @@ def test_a_hub_id_comes_from_the_cache_or_says_why_not(
 ) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     with pytest.raises(ModelError, match=r"org/model: not a local directory, not in Hugging Face's cache"):
-        locate.model_directory("org/model")
+        hub.model_directory("org/model")
     snapshot = tmp_path / "models--org--model" / "snapshots" / "abc"
     snapshot.mkdir(parents=True)
     (tmp_path / "models--org--model" / "refs").mkdir()
     (tmp_path / "models--org--model" / "refs" / "main").write_text("abc")
     (snapshot / "config.json").write_text("{}")
-    assert locate.model_directory("org/model", weights=False) == snapshot
+    assert hub.model_directory("org/model", weights=False) == snapshot
     with pytest.raises(ModelError, match="no safetensors weights"):
-        locate.model_directory("org/model")
+        hub.model_directory("org/model")
     (snapshot / "model.safetensors").write_bytes(b"")
-    assert locate.model_directory("org/model") == snapshot
+    assert hub.model_directory("org/model") == snapshot
 
 
 def test_a_hub_id_may_name_a_revision(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -65,10 +65,10 @@ def test_a_hub_id_may_name_a_revision(tmp_path: Path, monkeypatch: pytest.Monkey
         (snapshot / "model.safetensors").write_bytes(b"")
         (tmp_path / "models--org--model" / "refs").mkdir(exist_ok=True)
         (tmp_path / "models--org--model" / "refs" / revision).write_text(commit)
-    assert locate.model_directory("org/model").name == "abc"
-    assert locate.model_directory("org/model@v1.0").name == "def"
+    assert hub.model_directory("org/model").name == "abc"
+    assert hub.model_directory("org/model@v1.0").name == "def"
     with pytest.raises(ModelError, match=r"org/model@v2: not a local directory, not in Hugging Face's cache"):
-        locate.model_directory("org/model@v2")
+        hub.model_directory("org/model@v2")
 
 
 @pytest.mark.parametrize(
@@ -80,9 +80,9 @@ def test_the_context_length_of_a_config(
 ) -> None:
     if config is not None:
         (tmp_path / "config.json").write_text(json.dumps(config))
-    assert locate.context_length(tmp_path) == length
+    assert hub.context_length(tmp_path) == length
 
 
 def test_the_context_length_of_a_model_with_several_parts(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(json.dumps({"text_config": {"max_position_embeddings": 96}}))
-    assert locate.context_length(tmp_path) == 96
+    assert hub.context_length(tmp_path) == 96

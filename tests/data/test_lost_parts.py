@@ -12,10 +12,10 @@ from templates_for_tests import CHATML
 from test_golden_templates import CAPITAL, GOLDEN, TOOL, WAY, renderer_of
 from tokenizers_for_tests import save_tokenizer
 
-from finetooth.data.overlong import fit_rows
-from finetooth.data.render import Renderer
-from finetooth.data.template import ChatTemplate
-from finetooth.data.tokens import Tokenizer
+from finetooth.data.render.chat_template import ChatTemplate
+from finetooth.data.render.overlong import fit_rows
+from finetooth.data.render.renderer import Renderer
+from finetooth.data.render.tokenizer import Tokenizer
 from finetooth.errors import DataError, ModelError
 from finetooth.types import Answer, Example, Message
 
@@ -221,7 +221,7 @@ def test_tools_in_front_of_the_last_question_are_never_cut(tmp_path: Path) -> No
 
 
 def test_the_ends_of_contexts_are_not_kept_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("finetooth.data.render.FRAMES", 3)
+    monkeypatch.setattr("finetooth.data.render.renderer.FRAMES", 3)
     renderer = renderer_of(tmp_path, "chatml")
     for k in range(12):
         system = Message("system", f"{k} times.")

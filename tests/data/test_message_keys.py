@@ -10,8 +10,8 @@ import pytest
 from test_conversations import CALL, only, reason, turn
 
 from finetooth.config.task import DataConfig
-from finetooth.data.formats import parse
-from finetooth.data.read import read
+from finetooth.data.formats.parse import parse
+from finetooth.data.read.tables import read
 from finetooth.errors import DataError
 from finetooth.types import Answer, Message
 

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from tokenizers_for_tests import save_tokenizer
 
-from finetooth.data.overlong import fit_rows
-from finetooth.data.render import Renderer
-from finetooth.data.tokens import Tokenizer
+from finetooth.data.render.overlong import fit_rows
+from finetooth.data.render.renderer import Renderer
+from finetooth.data.render.tokenizer import Tokenizer
 from finetooth.errors import DataError
 from finetooth.tree import Row
 from finetooth.types import Answer, Example, Message

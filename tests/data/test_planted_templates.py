@@ -12,8 +12,8 @@ from tokenizers_for_tests import save_tokenizer
 
 from finetooth.commands.check import run
 from finetooth.config.task import build_task
-from finetooth.data.render import Renderer
-from finetooth.data.tokens import Tokenizer
+from finetooth.data.render.renderer import Renderer
+from finetooth.data.render.tokenizer import Tokenizer
 from finetooth.errors import DataError
 from finetooth.types import Answer, Example, Message
 

@@ -11,8 +11,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from finetooth.data.read import read as read_all
-from finetooth.data.table import Table
+from finetooth.data.read.table import Table
+from finetooth.data.read.tables import read as read_all
 from finetooth.errors import DataError
 
 

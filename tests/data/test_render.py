@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from templates_for_tests import CHATML
 from tokenizers_for_tests import save_tokenizer
 
-from finetooth.data.render import Renderer
-from finetooth.data.template import ChatTemplate
-from finetooth.data.tokens import Tokenizer
+from finetooth.data.render.chat_template import ChatTemplate
+from finetooth.data.render.renderer import Renderer
+from finetooth.data.render.tokenizer import Tokenizer
 from finetooth.errors import DataError
 from finetooth.types import Answer, Example, Message
 

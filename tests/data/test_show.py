@@ -9,7 +9,7 @@ import pytest
 from rich.console import Console
 from test_golden_templates import renderer_of
 
-from finetooth.data.render import Renderer
+from finetooth.data.render.renderer import Renderer
 from finetooth.data.show import SHOWN_CHARACTERS, row_text
 from finetooth.data.survey import Sample, plain_samples, sample
 from finetooth.types import Answer, Example, Message

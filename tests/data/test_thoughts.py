@@ -9,9 +9,9 @@ import pytest
 from test_golden_templates import CAPITAL, WAY, renderer_of
 from transformers import AutoTokenizer
 
-from finetooth.data.render import Renderer
-from finetooth.data.tokens import Tokenizer
-from finetooth.data.turns import as_dicts
+from finetooth.data.render.renderer import Renderer
+from finetooth.data.render.tokenizer import Tokenizer
+from finetooth.data.render.turns import as_dicts
 from finetooth.errors import DataError
 from finetooth.types import Answer, Example, Message
 

@@ -13,8 +13,8 @@ from templates_for_tests import CHATML
 from tokenizers import models
 from tokenizers_for_tests import byte_level, save_tokenizer
 
-from finetooth.data.render import Renderer
-from finetooth.data.tokens import Tokenizer
+from finetooth.data.render.renderer import Renderer
+from finetooth.data.render.tokenizer import Tokenizer
 from finetooth.errors import ModelError
 
 
@@ -159,8 +159,8 @@ def test_old_tokenizer_files_are_converted(tmp_path: Path) -> None:
 def test_loading_needs_neither_torch_nor_transformers(tmp_path: Path) -> None:
     save_tokenizer(tmp_path)
     code = (
-        "import sys; from finetooth.data.tokens import Tokenizer; "
-        "from finetooth.data.render import Renderer; "
+        "import sys; from finetooth.data.render.tokenizer import Tokenizer; "
+        "from finetooth.data.render.renderer import Renderer; "
         "Renderer(Tokenizer.load(sys.argv[1])); assert not {'torch', 'transformers'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=True)

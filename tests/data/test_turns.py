@@ -10,9 +10,9 @@ import pytest
 from test_golden_templates import CALL, CALLED, CAPITAL, GOLDEN, TOOL, WAY, renderer_of
 from transformers import AutoTokenizer
 
-from finetooth.data.render import Renderer
-from finetooth.data.tokens import Tokenizer
-from finetooth.data.turns import as_dicts, has, left_out
+from finetooth.data.render.renderer import Renderer
+from finetooth.data.render.tokenizer import Tokenizer
+from finetooth.data.render.turns import as_dicts, has, left_out
 from finetooth.errors import DataError
 from finetooth.types import Answer, Example, Message
 

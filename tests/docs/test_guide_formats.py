@@ -13,9 +13,9 @@ import pytest
 import yaml
 
 from finetooth.config.task import FORMATS, DataConfig
-from finetooth.data.files import EXAMPLES
-from finetooth.data.formats import parse
-from finetooth.data.read import read
+from finetooth.data.formats.parse import parse
+from finetooth.data.read.files import EXAMPLES
+from finetooth.data.read.tables import read
 from finetooth.types import Example
 
 GUIDE = Path(__file__).resolve().parents[2] / "docs" / "guide.md"

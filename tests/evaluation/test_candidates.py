@@ -8,7 +8,7 @@ import torch
 from models_for_tests import tiny_model_dir
 from transformers import AutoModelForCausalLM
 
-from finetooth.data.render import Renderer
+from finetooth.data.render.renderer import Renderer
 from finetooth.errors import GradeError
 from finetooth.evaluation.candidates import BOUNDARY, ModelCandidate, evaluating
 from finetooth.evaluation.graders import BUILT_IN

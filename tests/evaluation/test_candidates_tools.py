@@ -8,7 +8,7 @@ import pytest
 from models_for_tests import tiny_model_dir
 from templates_for_tests import QWEN3
 
-from finetooth.data.render import Renderer
+from finetooth.data.render.renderer import Renderer
 from finetooth.evaluation.candidates import ModelCandidate
 from finetooth.evaluation.prompts import Prompt
 from finetooth.model.api import Model

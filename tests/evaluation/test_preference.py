@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from tokenizers_for_tests import save_tokenizer
 
-from finetooth.data.render import Renderer
-from finetooth.data.tokens import Tokenizer
+from finetooth.data.render.renderer import Renderer
+from finetooth.data.render.tokenizer import Tokenizer
 from finetooth.errors import GradeError
 from finetooth.evaluation.preference import ByLength, Implicit, Prefers, implied, preferred, told
 from finetooth.evaluation.runner import evaluate

@@ -16,8 +16,8 @@ from templates_for_tests import QWEN3
 import finetooth as ft
 from finetooth.commands import setup, train
 from finetooth.config.load import load_task
-from finetooth.data.render import Renderer
-from finetooth.data.tokens import Tokenizer
+from finetooth.data.render.renderer import Renderer
+from finetooth.data.render.tokenizer import Tokenizer
 from finetooth.evaluation.candidates import Answered
 from finetooth.evaluation.graders import BUILT_IN, exact
 from finetooth.evaluation.runner import evaluate

@@ -9,9 +9,9 @@ import pytest
 from templates_for_tests import THINKING
 from tokenizers_for_tests import BASE, FAMILIES, save_tokenizer
 
-from finetooth.data.render import Renderer
-from finetooth.data.template import choose
-from finetooth.data.tokens import Tokenizer
+from finetooth.data.render.chat_template import choose
+from finetooth.data.render.renderer import Renderer
+from finetooth.data.render.tokenizer import Tokenizer
 from finetooth.errors import DataError
 from finetooth.types import Answer, Example, Message
 

@@ -9,8 +9,8 @@ import pytest
 from tokenizers_for_tests import BASE, FAMILIES, save_tokenizer
 from transformers import AutoTokenizer
 
-from finetooth.data.render import Renderer
-from finetooth.data.tokens import Tokenizer
+from finetooth.data.render.renderer import Renderer
+from finetooth.data.render.tokenizer import Tokenizer
 from finetooth.types import Message
 
 CONVERSATIONS = [

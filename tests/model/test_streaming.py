@@ -9,7 +9,7 @@ import pytest
 from models_for_tests import tiny_model_dir
 from tokenizers_for_tests import save_tokenizer
 
-from finetooth.data.tokens import Tokenizer
+from finetooth.data.render.tokenizer import Tokenizer
 from finetooth.errors import ModelError
 from finetooth.model.api import Model
 from finetooth.model.streaming import Text

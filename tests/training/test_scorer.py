@@ -14,7 +14,7 @@ from rollouts_for_tests import LONGEST, ready, reward_settings
 from training_for_tests import load
 
 from finetooth.commands import scoring
-from finetooth.data.render import Renderer
+from finetooth.data.render.renderer import Renderer
 from finetooth.errors import GradeError
 from finetooth.evaluation import graders
 from finetooth.evaluation.written import as_it_is

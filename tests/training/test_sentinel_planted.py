@@ -20,7 +20,7 @@ from safetensors.torch import load_file, save_file
 from templates_for_tests import CHATML, CHATML_DEFAULT_SYSTEM, ZEPHYR
 from torch.nn import functional
 
-from finetooth.data.render import Renderer
+from finetooth.data.render.renderer import Renderer
 from finetooth.evaluation.candidates import ModelCandidate
 from finetooth.model.api import Model
 from finetooth.training import rehearsal

@@ -15,8 +15,7 @@ from typing import TYPE_CHECKING, Any
 from finetooth.commands import lineage, workspace
 from finetooth.config.task import EMBEDDED, Task
 from finetooth.config.values import source_name
-from finetooth.data.locate import context_length, model_directory
-from finetooth.data.overlong import row_limit
+from finetooth.data.hub import context_length, model_directory
 from finetooth.data.prepare import Assembled, assemble
 from finetooth.data.quality import fix as fixing
 from finetooth.data.quality.findings import Embed, Finding, View, stopping
@@ -27,9 +26,10 @@ from finetooth.data.quality.leaks import NOT_CHECKED
 from finetooth.data.quality.lengths import in_tokens
 from finetooth.data.quality.looked import known
 from finetooth.data.quality.queue import label_queue
-from finetooth.data.render import Renderer
+from finetooth.data.render.overlong import row_limit
+from finetooth.data.render.renderer import Renderer
+from finetooth.data.render.tokenizer import Tokenizer
 from finetooth.data.survey import Sample, Survey, embedded_tokens, plain_samples, survey
-from finetooth.data.tokens import Tokenizer
 from finetooth.errors import ConfigError, DataError, ModelError
 from finetooth.evaluation import graders
 from finetooth.privacy.masking import veiled

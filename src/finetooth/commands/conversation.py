@@ -15,8 +15,8 @@ from finetooth.commands import workspace
 from finetooth.commands.bases import loader, require_same_base
 from finetooth.commands.evaluate import load_tuned, run_renderer
 from finetooth.config.task import EMBEDDED, Task
-from finetooth.data.render import Renderer
-from finetooth.data.tokens import Tokenizer
+from finetooth.data.render.renderer import Renderer
+from finetooth.data.render.tokenizer import Tokenizer
 from finetooth.errors import ConfigError, ModelError
 from finetooth.evaluation.summary import TUNED
 from finetooth.model.api import Model

@@ -24,10 +24,10 @@ from finetooth.commands.bases import load_start, loader, require_same_base
 from finetooth.commands.setup import rows_of
 from finetooth.config.task import Task
 from finetooth.data.examples import place
-from finetooth.data.locate import model_directory
+from finetooth.data.hub import model_directory
 from finetooth.data.prepare import Prepared, prepare
-from finetooth.data.render import Renderer
-from finetooth.data.tokens import Tokenizer
+from finetooth.data.render.renderer import Renderer
+from finetooth.data.render.tokenizer import Tokenizer
 from finetooth.errors import ConfigError, DataError
 from finetooth.evaluation import graders, ledger
 from finetooth.evaluation.baselines import BagOfWords, Majority

@@ -17,9 +17,9 @@ from rich.console import Console
 
 from finetooth.commands import workspace
 from finetooth.data.examples import from_json
-from finetooth.data.locate import model_directory
-from finetooth.data.render import Renderer
-from finetooth.data.tokens import Tokenizer
+from finetooth.data.hub import model_directory
+from finetooth.data.render.renderer import Renderer
+from finetooth.data.render.tokenizer import Tokenizer
 from finetooth.errors import ConfigError, DataError
 from finetooth.evaluation import graders
 from finetooth.evaluation.summary import START, TUNED, is_prompting

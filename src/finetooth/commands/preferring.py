@@ -12,7 +12,7 @@ import numpy as np
 from finetooth.commands.bases import require_same_base
 from finetooth.config.task import Task
 from finetooth.data.prepare import Prepared
-from finetooth.data.render import Renderer
+from finetooth.data.render.renderer import Renderer
 from finetooth.errors import GradeError
 from finetooth.evaluation.candidates import Candidate
 from finetooth.evaluation.graders import PREFERENCE, Grader

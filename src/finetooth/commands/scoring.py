@@ -10,8 +10,8 @@ from finetooth.commands import workspace
 from finetooth.commands.bases import require_same_base
 from finetooth.commands.evaluate import load_tuned, run_renderer
 from finetooth.config.reward_keys import REWARD_MODEL
-from finetooth.data.render import Renderer
-from finetooth.data.tokens import Tokenizer
+from finetooth.data.render.renderer import Renderer
+from finetooth.data.render.tokenizer import Tokenizer
 from finetooth.errors import FinetoothError, GradeError
 from finetooth.evaluation.written import Compared
 from finetooth.model import reward

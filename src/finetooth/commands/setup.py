@@ -18,9 +18,9 @@ from finetooth.commands.rewards import require_sound
 from finetooth.config.preference_keys import PREFERENCES
 from finetooth.config.task import Task
 from finetooth.data.examples import to_json
-from finetooth.data.overlong import Fitted, fit_rows, row_limit
 from finetooth.data.prepare import Prepared, prepare
-from finetooth.data.render import Renderer
+from finetooth.data.render.overlong import Fitted, fit_rows, row_limit
+from finetooth.data.render.renderer import Renderer
 from finetooth.errors import ConfigError, DataError, GradeError
 from finetooth.evaluation import graders, ledger
 from finetooth.model import reward

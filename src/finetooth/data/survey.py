@@ -12,11 +12,11 @@ import numpy as np
 
 from finetooth.config.values import counted
 from finetooth.data.examples import place
-from finetooth.data.overlong import cuttable
 from finetooth.data.quality.findings import Hit
-from finetooth.data.render import MOST_UNUSABLE, Renderer
-from finetooth.data.tokens import Tokenizer
-from finetooth.data.turns import answer_turn
+from finetooth.data.render.overlong import cuttable
+from finetooth.data.render.renderer import MOST_UNUSABLE, Renderer
+from finetooth.data.render.tokenizer import Tokenizer
+from finetooth.data.render.turns import answer_turn
 from finetooth.errors import DataError
 from finetooth.privacy.masking import stubs, veil
 from finetooth.rundir import read_json

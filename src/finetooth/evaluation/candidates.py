@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import numpy as np
 
-from finetooth.data.turns import answer_turn
+from finetooth.data.render.turns import answer_turn
 from finetooth.errors import DataError, GradeError
 from finetooth.evaluation.prompts import Prompt, fitted
 from finetooth.tree import PrefixTree, Row
 from finetooth.types import Answer, Example, Message, Sampling
 
 if TYPE_CHECKING:
-    from finetooth.data.render import Renderer
+    from finetooth.data.render.renderer import Renderer
     from finetooth.model.api import Model
 
 BOUNDARY = 3  # what a tokenizer makes of an answer's beginning depends on no more tokens in front of it

@@ -12,15 +12,15 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from finetooth.data.overlong import Overlong, fit_rows
-from finetooth.data.turns import all_text
+from finetooth.data.render.overlong import Overlong, fit_rows
+from finetooth.data.render.turns import all_text
 from finetooth.errors import DataError, GradeError
 from finetooth.evaluation.candidates import Answered, evaluating
 from finetooth.tree import PrefixTree, Row, microtrees
 from finetooth.types import Answer, Example, Message, Score
 
 if TYPE_CHECKING:
-    from finetooth.data.render import Renderer
+    from finetooth.data.render.renderer import Renderer
     from finetooth.model.api import Model
 
 BY_LENGTH = "by-length"

@@ -10,7 +10,7 @@ import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from finetooth.data.turns import answer_turn
+from finetooth.data.render.turns import answer_turn
 from finetooth.errors import GradeError
 from finetooth.types import Example, Message
 

@@ -6,12 +6,12 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from finetooth.data import turns
+from finetooth.data.render import turns
 from finetooth.errors import DataError
 from finetooth.types import Example
 
 if TYPE_CHECKING:
-    from finetooth.data.render import Renderer
+    from finetooth.data.render.renderer import Renderer
 
 THOUGHT, THOUGHT_ENDS = "<think>", "</think>"
 Compared = Callable[[Example, str], tuple[Example, str]]

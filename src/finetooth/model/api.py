@@ -15,8 +15,8 @@ from peft import PeftModel
 from torch import Tensor
 
 from finetooth.config.task import EMBEDDED
-from finetooth.data.locate import model_directory
-from finetooth.data.tokens import Tokenizer
+from finetooth.data.hub import model_directory
+from finetooth.data.render.tokenizer import Tokenizer
 from finetooth.errors import ModelError
 from finetooth.model import adapters, choose, fused, generate, head, load, proof, rows, saving, streaming
 from finetooth.model.attention import Attends, TreeAttention

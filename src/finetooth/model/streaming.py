@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Sequence
 
-from finetooth.data.tokens import Tokenizer
+from finetooth.data.render.tokenizer import Tokenizer
 from finetooth.errors import ModelError
 from finetooth.model.generate import Written
 from finetooth.types import Piece

@@ -12,9 +12,9 @@ import numpy as np
 import torch
 
 from finetooth.config.task import TrainConfig
-from finetooth.data.render import Renderer
-from finetooth.data.tokens import Tokenizer
-from finetooth.data.turns import answer_turn
+from finetooth.data.render.renderer import Renderer
+from finetooth.data.render.tokenizer import Tokenizer
+from finetooth.data.render.turns import answer_turn
 from finetooth.errors import DataError, FinetoothError, TrainError
 from finetooth.evaluation.candidates import evaluating
 from finetooth.model.api import Model

@@ -15,8 +15,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from finetooth.config.task import TrainConfig
-from finetooth.data.render import Renderer
-from finetooth.data.turns import answer_turn
+from finetooth.data.render.renderer import Renderer
+from finetooth.data.render.turns import answer_turn
 from finetooth.errors import TrainError
 from finetooth.evaluation.preference import row_logprobs
 from finetooth.model.api import Model

@@ -20,7 +20,7 @@ import numpy as np
 import torch
 
 from finetooth.config.task import TrainConfig
-from finetooth.data.render import Renderer
+from finetooth.data.render.renderer import Renderer
 from finetooth.errors import Interrupted, TrainError
 from finetooth.evaluation.candidates import ModelCandidate, evaluating
 from finetooth.evaluation.prompts import Prompt

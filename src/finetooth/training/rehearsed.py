@@ -11,8 +11,8 @@ import numpy as np
 from rich.text import Text
 
 from finetooth.data.examples import normalised_context
-from finetooth.data.tokens import Tokenizer
-from finetooth.data.turns import answer_turn
+from finetooth.data.render.tokenizer import Tokenizer
+from finetooth.data.render.turns import answer_turn
 from finetooth.evaluation.prompts import Prompt
 from finetooth.tree import Row
 from finetooth.types import Example, Message

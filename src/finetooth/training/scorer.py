@@ -16,7 +16,7 @@ from finetooth.tree import Row
 from finetooth.types import Example, Score
 
 if TYPE_CHECKING:
-    from finetooth.data.render import Renderer
+    from finetooth.data.render.renderer import Renderer
     from finetooth.model.api import Model
 
 TRIED = 50  # rows that a reward is tried on, and that a reward model's scale is measured on

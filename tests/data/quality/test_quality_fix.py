@@ -15,7 +15,7 @@ from finetooth.data.prepare import assemble
 from finetooth.data.quality.clean import TEXT
 from finetooth.data.quality.findings import Edit
 from finetooth.data.quality.fix import fix
-from finetooth.data.read import read
+from finetooth.data.read.tables import read
 from finetooth.errors import DataError
 from finetooth.rundir import read_jsonl
 

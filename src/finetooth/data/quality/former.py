@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from finetooth.data.examples import normalised_context, place
-from finetooth.data.inherit import Former
+from finetooth.data.inherited_split import Former
 from finetooth.data.quality.findings import Finding, Hit, View
 from finetooth.data.quality.leaks import NOT_CHECKED, TIERS, sorted_out
 from finetooth.types import Example

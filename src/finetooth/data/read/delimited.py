@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from finetooth.data.table import SHOWN, RawRow, Rejected, Table, repeated
+from finetooth.data.read.table import SHOWN, RawRow, Rejected, Table, repeated
 from finetooth.errors import DataError
 
 LONGEST_FIELD = 2**31 - 1  # the csv module's default refuses a field of 128 KiB; documents are longer

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from finetooth.data.tokens import Tokenizer
+from finetooth.data.render.tokenizer import Tokenizer
 from finetooth.errors import DataError
 
 

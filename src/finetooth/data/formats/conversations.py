@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Literal
 
-from finetooth.data.readers import Broken, Reading, factor, listed, opening, string
-from finetooth.data.tools import NOTHING, read_calls, read_tools
-from finetooth.data.turns import THOUGHTS
+from finetooth.data.formats.text_columns import Broken, Reading, factor, listed, opening, string
+from finetooth.data.formats.tools import NOTHING, read_calls, read_tools
+from finetooth.data.render.turns import THOUGHTS
 from finetooth.types import Answer, Message
 
 ROLES = {

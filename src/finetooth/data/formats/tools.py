@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from finetooth.data.readers import Broken, listed
+from finetooth.data.formats.text_columns import Broken, listed
 
 NOTHING: tuple[Any, ...] = (None, "", [], {})
 CALL_KEYS = {"id", "type", "index", "function", "name", "arguments"}

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from finetooth.data.delimited import decode
-from finetooth.data.table import SHOWN, RawRow, Rejected, Table, columns_of, repeated, trouble
+from finetooth.data.read.delimited import decode
+from finetooth.data.read.table import SHOWN, RawRow, Rejected, Table, columns_of, repeated, trouble
 from finetooth.errors import DataError
 
 LIST = 'a list of objects, such as [{"text": "...", "label": "..."}]'

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from finetooth.data.room import require_room
-from finetooth.data.table import SHOWN, RawRow, Rejected, Table, columns_of, plain, repeated, trouble
+from finetooth.data.read.memory_limit import require_room
+from finetooth.data.read.table import SHOWN, RawRow, Rejected, Table, columns_of, plain, repeated, trouble
 from finetooth.errors import DataError
 
 if TYPE_CHECKING:

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from finetooth.config.values import is_files
-from finetooth.data.files import read_file
-from finetooth.data.sources import Source, find_files
-from finetooth.data.table import RawRow, Rejected, Table, columns_of, plain, trouble
+from finetooth.data.read.files import read_file
+from finetooth.data.read.sources import Source, find_files
+from finetooth.data.read.table import RawRow, Rejected, Table, columns_of, plain, trouble
 from finetooth.errors import DataError
 
 

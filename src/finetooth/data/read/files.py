@@ -11,12 +11,12 @@ import zlib
 from pathlib import Path
 
 from finetooth.config.values import DATA_FILES
-from finetooth.data.columnar import SPOKEN as COLUMNAR
-from finetooth.data.columnar import columnar
-from finetooth.data.delimited import decode, delimited
-from finetooth.data.json_files import LIST, json_lines, json_list
-from finetooth.data.room import require_room
-from finetooth.data.table import SHOWN, RawRow, Rejected, Table
+from finetooth.data.read.columnar import SPOKEN as COLUMNAR
+from finetooth.data.read.columnar import columnar
+from finetooth.data.read.delimited import decode, delimited
+from finetooth.data.read.json_files import LIST, json_lines, json_list
+from finetooth.data.read.memory_limit import require_room
+from finetooth.data.read.table import SHOWN, RawRow, Rejected, Table
 from finetooth.errors import DataError
 
 EXPECTED = f"Expected a {', '.join(DATA_FILES[:-1])} or {DATA_FILES[-1]} file, or one of them with .gz."

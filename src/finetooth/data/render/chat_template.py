@@ -20,8 +20,8 @@ from jinja2 import meta, nodes
 from jinja2.parser import Parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-from finetooth.data.tokens import Tokenizer
-from finetooth.data.turns import THOUGHTS, as_dicts, with_text_arguments
+from finetooth.data.render.tokenizer import Tokenizer
+from finetooth.data.render.turns import THOUGHTS, as_dicts, with_text_arguments
 from finetooth.errors import DataError
 from finetooth.types import Message
 

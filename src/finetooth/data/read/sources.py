@@ -19,9 +19,9 @@ from typing import Any
 import yaml
 
 from finetooth.config.values import hub_parts, is_hub_id, path_of
-from finetooth.data.files import EXPECTED, kind_of
-from finetooth.data.locate import dataset_directory
-from finetooth.data.table import repeated
+from finetooth.data.hub import dataset_directory
+from finetooth.data.read.files import EXPECTED, kind_of
+from finetooth.data.read.table import repeated
 from finetooth.errors import DataError
 
 SPLIT_NAMES = {

@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from finetooth.data import turns
-from finetooth.data.boundary import continuation, shared
-from finetooth.data.template import ChatTemplate, TemplateRefusal
-from finetooth.data.tokens import Tokenizer
+from finetooth.data.render import turns
+from finetooth.data.render.boundary import continuation, shared
+from finetooth.data.render.chat_template import ChatTemplate, TemplateRefusal
+from finetooth.data.render.tokenizer import Tokenizer
 from finetooth.errors import DataError
 from finetooth.types import Message
 

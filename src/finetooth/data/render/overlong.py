@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 
 from finetooth.data.examples import place
-from finetooth.data.tokens import Tokenizer
+from finetooth.data.render.tokenizer import Tokenizer
 from finetooth.errors import DataError
 from finetooth.tree import Row
 from finetooth.types import Example

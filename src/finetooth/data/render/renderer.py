@@ -15,12 +15,12 @@ from datetime import datetime
 
 import numpy as np
 
-from finetooth.data import turns
-from finetooth.data.boundary import shared
 from finetooth.data.examples import place
-from finetooth.data.template import ChatTemplate, Clock, choose
-from finetooth.data.tokens import Tokenizer
-from finetooth.data.writer import PROBE_ANSWER, PROBE_QUESTION, Tools, Writer
+from finetooth.data.render import turns
+from finetooth.data.render.boundary import shared
+from finetooth.data.render.chat_template import ChatTemplate, Clock, choose
+from finetooth.data.render.tokenizer import Tokenizer
+from finetooth.data.render.writer import PROBE_ANSWER, PROBE_QUESTION, Tools, Writer
 from finetooth.errors import DataError
 from finetooth.tree import Row
 from finetooth.types import Example, Message

@@ -22,8 +22,14 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from finetooth.config.task import DataConfig
-from finetooth.data.conversations import QUESTIONS, read_chat, read_preference, read_prompt, read_sharegpt
-from finetooth.data.readers import (
+from finetooth.data.formats.conversations import (
+    QUESTIONS,
+    read_chat,
+    read_preference,
+    read_prompt,
+    read_sharegpt,
+)
+from finetooth.data.formats.text_columns import (
     PAIRS,
     Broken,
     Reading,
@@ -34,7 +40,7 @@ from finetooth.data.readers import (
     read_text,
     string,
 )
-from finetooth.data.table import RawRow, Rejected, Table
+from finetooth.data.read.table import RawRow, Rejected, Table
 from finetooth.errors import ConfigError, DataError
 from finetooth.types import Example, Message
 
