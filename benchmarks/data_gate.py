@@ -125,11 +125,11 @@ def by_rule(file: Path) -> list[tuple[str, float, int]]:
     """(stage or rule, seconds, findings' rows) of a check, in this process and in the order of `check`."""
     from finetooth.commands import check
     from finetooth.config.task import Task
-    from finetooth.data.prepare import assemble
-    from finetooth.data.quality.findings import View
-    from finetooth.data.quality.inspect import RULES
-    from finetooth.data.quality.looked import known
-    from finetooth.data.quality.queue import label_queue
+    from finetooth.quality.findings import View
+    from finetooth.quality.gate import RULES
+    from finetooth.quality.prepare import assemble
+    from finetooth.quality.review_queue import label_queue
+    from finetooth.quality.similarity.near_duplicates import known
 
     times: list[tuple[str, float, int]] = []
 

@@ -12,8 +12,8 @@ import pytest
 import finetooth as ft
 from finetooth.config.load import load_task
 from finetooth.config.task import DataConfig, build_task
-from finetooth.data.prepare import assemble
 from finetooth.errors import ConfigError
+from finetooth.quality.prepare import assemble
 
 DEEP: list[Any] = []
 for _ in range(5000):

@@ -9,8 +9,8 @@ from data.quality import planted
 
 from finetooth.config.task import DataConfig
 from finetooth.config.values import counted, either, out_of
-from finetooth.data.quality.findings import View
-from finetooth.data.quality.inspect import inspect
+from finetooth.quality.findings import View
+from finetooth.quality.gate import inspect
 
 WRONG = re.compile(r"\b1 (?:rows|questions|answers|labels|texts|have|are|hold|groups)\b|(?<!U\+)\b\d{4,}\b")
 

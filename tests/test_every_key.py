@@ -18,13 +18,13 @@ from finetooth.config.load import load_task
 from finetooth.config.task import Task, keys
 from finetooth.data.examples import to_json
 from finetooth.data.hub import model_directory
-from finetooth.data.prepare import Prepared, assemble
 from finetooth.data.render.renderer import Renderer
 from finetooth.data.render.tokenizer import Tokenizer
 from finetooth.errors import FinetoothError
 from finetooth.evaluation import graders
 from finetooth.evaluation.candidates import ModelCandidate
 from finetooth.model.api import Model
+from finetooth.quality.prepare import Prepared, assemble
 from finetooth.rundir import write_json
 from finetooth.types import Message
 

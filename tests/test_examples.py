@@ -15,8 +15,8 @@ from finetooth.cli.app import invoke
 from finetooth.commands.examples import folder, titles
 from finetooth.config.load import load_task
 from finetooth.data.examples import normalise
-from finetooth.data.prepare import assemble
 from finetooth.evaluation import graders
+from finetooth.quality.prepare import assemble
 from finetooth.rundir import read_json, read_jsonl
 
 NAMES = ["message-to-json", "notes-to-summary", "sentiment", "string-rules", "support-triage"]

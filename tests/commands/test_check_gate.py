@@ -16,7 +16,7 @@ import finetooth as ft
 from finetooth.cli.app import invoke
 from finetooth.commands import workspace
 from finetooth.config.load import load_task
-from finetooth.data.quality.leaks import NOT_CHECKED
+from finetooth.quality.rules.leaks import NOT_CHECKED
 from finetooth.rundir import read_json, read_jsonl
 
 WORDS = {"apple": "sweet red crisp orchard", "engine": "loud oil metal piston"}

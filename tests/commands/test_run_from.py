@@ -21,11 +21,11 @@ from finetooth.commands.evaluate import load_tuned, run_renderer
 from finetooth.config.load import load_task
 from finetooth.config.task import Task
 from finetooth.data.examples import from_json
-from finetooth.data.prepare import prepare
 from finetooth.errors import ConfigError, DataError, TrainError
 from finetooth.evaluation import ledger
 from finetooth.evaluation.prompts import Prompt
 from finetooth.model.api import Model
+from finetooth.quality.prepare import prepare
 from finetooth.rundir import read_json, read_jsonl, write_jsonl
 from finetooth.training import loop, reference
 from finetooth.tree import PrefixTree, Row

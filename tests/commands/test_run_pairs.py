@@ -12,8 +12,8 @@ from finetooth.cli.app import invoke
 from finetooth.commands import pairs, workspace
 from finetooth.config.load import load_task
 from finetooth.config.task import Task
-from finetooth.data.prepare import assemble
 from finetooth.errors import ConfigError, DataError
+from finetooth.quality.prepare import assemble
 from finetooth.rundir import read_jsonl, write_json, write_jsonl
 
 

@@ -13,10 +13,10 @@ from rich.console import Console
 
 from finetooth.commands import check, evaluate, train
 from finetooth.config.task import build_task
-from finetooth.data.prepare import assemble
 from finetooth.data.render.renderer import Renderer
 from finetooth.data.render.tokenizer import Tokenizer
 from finetooth.errors import DataError
+from finetooth.quality.prepare import assemble
 from finetooth.rundir import read_json, read_jsonl, write_jsonl
 
 TOOL = {"type": "function", "function": {"name": "look", "parameters": {"type": "object", "properties": {}}}}

@@ -16,8 +16,8 @@ from tokenizers_for_tests import save_tokenizer
 
 from finetooth.commands.check import CheckReport, run
 from finetooth.config.task import build_task
-from finetooth.data.quality.leaks import NOT_CHECKED
 from finetooth.errors import DataError, ModelError
+from finetooth.quality.rules.leaks import NOT_CHECKED
 
 ROWS = [{"text": f"message number {k}", "label": ("ham", "spam")[k % 3 == 0]} for k in range(300)]
 

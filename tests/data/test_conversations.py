@@ -10,8 +10,8 @@ import pytest
 from finetooth.config.task import DataConfig, build_task
 from finetooth.data.examples import from_json, to_json
 from finetooth.data.formats.parse import Parsed, parse
-from finetooth.data.prepare import assemble
 from finetooth.data.read.tables import read
+from finetooth.quality.prepare import assemble
 from finetooth.types import Answer, Example, Message
 
 

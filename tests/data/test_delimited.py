@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from finetooth.config.task import build_task
-from finetooth.data.prepare import assemble
 from finetooth.data.read.table import Table
 from finetooth.data.read.tables import read
 from finetooth.errors import DataError
+from finetooth.quality.prepare import assemble
 
 
 def table(path: Path, text: str) -> Table:

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from finetooth.config.task import build_task
-from finetooth.data.prepare import assemble
 from finetooth.data.read.tables import read
 from finetooth.errors import ConfigError, DataError
+from finetooth.quality.prepare import assemble
 
 
 def make(path: Path, content: bytes) -> Path:

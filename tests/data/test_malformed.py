@@ -17,9 +17,9 @@ import pyarrow.parquet
 import pytest
 
 from finetooth.config.task import build_task
-from finetooth.data.prepare import assemble
 from finetooth.data.read.tables import read
 from finetooth.errors import DataError
+from finetooth.quality.prepare import assemble
 
 GOOD = '{"text": "a", "label": "b"}\n'
 LIMIT = 20  # seconds; every case takes well under one

@@ -15,11 +15,11 @@ from templates_for_tests import CHATML, HIDDEN_THINK
 from tokenizers_for_tests import FAMILIES, save_tokenizer
 
 from finetooth.config.task import Task, build_task
-from finetooth.data.prepare import assemble, prepare
 from finetooth.data.render.overlong import fit_rows
 from finetooth.data.render.renderer import Renderer
 from finetooth.data.render.tokenizer import Tokenizer
 from finetooth.errors import DataError
+from finetooth.quality.prepare import assemble, prepare
 from finetooth.tree import PrefixTree, Row
 from finetooth.types import Answer, Example, Message
 

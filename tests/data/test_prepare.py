@@ -13,8 +13,8 @@ import pandas as pd
 import pytest
 
 from finetooth.config.task import Task, build_task
-from finetooth.data.prepare import assemble, prepare
 from finetooth.errors import ConfigError, DataError
+from finetooth.quality.prepare import assemble, prepare
 
 ROWS = [{"text": f"message number {k}", "label": ("ham", "spam")[k % 3 == 0]} for k in range(300)]
 OPENED: list[str] | None = None  # what the audit hook notes while `watched` is open

@@ -17,9 +17,9 @@ from finetooth.config.load import load_task
 from finetooth.config.task import build_task
 from finetooth.config.values import hub_parts, is_hub_id
 from finetooth.data.formats.parse import parse
-from finetooth.data.prepare import assemble
 from finetooth.data.read.tables import read
 from finetooth.errors import DataError
+from finetooth.quality.prepare import assemble
 
 CLASSES = {"label": {"names": ["ham", "spam"], "_type": "ClassLabel"}, "text": {"_type": "Value"}}
 

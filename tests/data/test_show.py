@@ -11,7 +11,7 @@ from test_golden_templates import renderer_of
 
 from finetooth.data.render.renderer import Renderer
 from finetooth.data.show import SHOWN_CHARACTERS, row_text
-from finetooth.data.survey import Sample, plain_samples, sample
+from finetooth.quality.survey import Sample, plain_samples, sample
 from finetooth.types import Answer, Example, Message
 
 

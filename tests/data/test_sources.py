@@ -14,9 +14,9 @@ import pytest
 from finetooth.config.load import load_task
 from finetooth.config.task import build_task
 from finetooth.config.values import source_name
-from finetooth.data.prepare import assemble
 from finetooth.data.read.tables import read
 from finetooth.errors import ConfigError, DataError
+from finetooth.quality.prepare import assemble
 
 ROWS = [{"text": f"message {k}", "label": "ab"[k % 2]} for k in range(30)]
 

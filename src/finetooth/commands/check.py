@@ -16,23 +16,23 @@ from finetooth.commands import lineage, workspace
 from finetooth.config.task import EMBEDDED, Task
 from finetooth.config.values import source_name
 from finetooth.data.hub import context_length, model_directory
-from finetooth.data.prepare import Assembled, assemble
-from finetooth.data.quality import fix as fixing
-from finetooth.data.quality.findings import Embed, Finding, View, stopping
-from finetooth.data.quality.fix import Fixed
-from finetooth.data.quality.former import former_leaks
-from finetooth.data.quality.inspect import hidden, inspect, ordered, require_known
-from finetooth.data.quality.leaks import NOT_CHECKED
-from finetooth.data.quality.lengths import in_tokens
-from finetooth.data.quality.looked import known
-from finetooth.data.quality.queue import label_queue
 from finetooth.data.render.overlong import row_limit
 from finetooth.data.render.renderer import Renderer
 from finetooth.data.render.tokenizer import Tokenizer
-from finetooth.data.survey import Sample, Survey, embedded_tokens, plain_samples, survey
 from finetooth.errors import ConfigError, DataError, ModelError
 from finetooth.evaluation import graders
 from finetooth.privacy.masking import veiled
+from finetooth.quality.findings import Embed, Finding, View, stopping
+from finetooth.quality.gate import hidden, inspect, ordered, require_known
+from finetooth.quality.prepare import Assembled, assemble
+from finetooth.quality.repair import fix as fixing
+from finetooth.quality.repair.fix import Fixed
+from finetooth.quality.review_queue import label_queue
+from finetooth.quality.rules.leaks import NOT_CHECKED
+from finetooth.quality.rules.lengths import in_tokens
+from finetooth.quality.rules.parent_leaks import former_leaks
+from finetooth.quality.similarity.near_duplicates import known
+from finetooth.quality.survey import Sample, Survey, embedded_tokens, plain_samples, survey
 from finetooth.rundir import write_json, write_jsonl, write_text
 
 if TYPE_CHECKING:

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from finetooth.config.values import counted
-from finetooth.data.quality.findings import Finding
 from finetooth.data.show import VISIBLE, row_text
-from finetooth.data.survey import Survey
+from finetooth.quality.findings import Finding
+from finetooth.quality.survey import Survey
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType

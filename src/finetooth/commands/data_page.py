@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from finetooth.commands import pages
 from finetooth.commands.plots import bars, histogram
 from finetooth.config.values import counted, either
-from finetooth.data.quality.findings import Finding, stopping
+from finetooth.quality.findings import Finding, stopping
 
 if TYPE_CHECKING:
     from finetooth.commands.check import CheckReport

@@ -25,7 +25,6 @@ from finetooth.commands.setup import rows_of
 from finetooth.config.task import Task
 from finetooth.data.examples import place
 from finetooth.data.hub import model_directory
-from finetooth.data.prepare import Prepared, prepare
 from finetooth.data.render.renderer import Renderer
 from finetooth.data.render.tokenizer import Tokenizer
 from finetooth.errors import ConfigError, DataError
@@ -38,6 +37,7 @@ from finetooth.evaluation.runner import Evaluation, evaluate
 from finetooth.evaluation.summary import START, TUNED, best_prompting
 from finetooth.evaluation.written import as_it_is, as_written
 from finetooth.model.api import Model
+from finetooth.quality.prepare import Prepared, prepare
 from finetooth.rundir import read_json, write_json
 from finetooth.types import Example, Sampling
 

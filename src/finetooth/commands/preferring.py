@@ -11,7 +11,6 @@ import numpy as np
 
 from finetooth.commands.bases import require_same_base
 from finetooth.config.task import Task
-from finetooth.data.prepare import Prepared
 from finetooth.data.render.renderer import Renderer
 from finetooth.errors import GradeError
 from finetooth.evaluation.candidates import Candidate
@@ -28,6 +27,7 @@ from finetooth.evaluation.preference import (
 from finetooth.evaluation.summary import START, TUNED
 from finetooth.model import reward
 from finetooth.model.api import Model
+from finetooth.quality.prepare import Prepared
 from finetooth.tree import Row
 
 

@@ -12,10 +12,10 @@ from rich.console import Console
 
 from finetooth.config.reward_keys import REWARDED
 from finetooth.config.task import Task
-from finetooth.data.prepare import Prepared
 from finetooth.errors import ConfigError, GradeError
 from finetooth.evaluation import graders
 from finetooth.evaluation.written import Compared, as_it_is, as_written
+from finetooth.quality.prepare import Prepared
 from finetooth.training import rewards
 from finetooth.training.batch import Question
 from finetooth.training.rollout import Rollouts

@@ -16,8 +16,8 @@ from rich.console import Console
 from finetooth.commands import evaluate, follow, report, train, workspace
 from finetooth.config.load import load_task
 from finetooth.config.task import Task
-from finetooth.data.prepare import prepare
 from finetooth.errors import Interrupted
+from finetooth.quality.prepare import prepare
 from finetooth.rundir import read_json
 
 

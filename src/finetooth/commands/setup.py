@@ -18,13 +18,13 @@ from finetooth.commands.rewards import require_sound
 from finetooth.config.preference_keys import PREFERENCES
 from finetooth.config.task import Task
 from finetooth.data.examples import to_json
-from finetooth.data.prepare import Prepared, prepare
 from finetooth.data.render.overlong import Fitted, fit_rows, row_limit
 from finetooth.data.render.renderer import Renderer
 from finetooth.errors import ConfigError, DataError, GradeError
 from finetooth.evaluation import graders, ledger
 from finetooth.model import reward
 from finetooth.model.api import Model
+from finetooth.quality.prepare import Prepared, prepare
 from finetooth.rundir import append_jsonl, write_bytes
 from finetooth.training import auto, order, preferences
 from finetooth.training.recompute import recompute_layers

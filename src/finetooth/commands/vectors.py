@@ -8,9 +8,9 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from finetooth.data.quality.findings import Embed
 from finetooth.evaluation.candidates import evaluating
 from finetooth.model.api import Model
+from finetooth.quality.findings import Embed
 from finetooth.tree import PrefixTree, Row
 
 TEXTS, TOKENS = 32, 256  # texts computed at once, and tokens of each that are looked at

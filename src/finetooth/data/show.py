@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from finetooth.data.survey import Piece, Sample
+from finetooth.quality.survey import Piece, Sample
 
 if TYPE_CHECKING:
     from rich.text import Text

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from finetooth.config.task import DataConfig
-from finetooth.data.quality.findings import View
+from finetooth.quality.findings import View
 from finetooth.types import Answer, Example, Message
 
 SYLLABLES = [a + b for a in "bdfgklmnprstvz" for b in "aeiou"]

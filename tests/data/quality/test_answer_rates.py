@@ -8,8 +8,8 @@ import pytest
 from data.quality.label_rows import row, view
 from scipy import stats
 
-from finetooth.data.quality.findings import View
-from finetooth.data.quality.groups import _adjusted, _p, answer_rates
+from finetooth.quality.findings import View
+from finetooth.quality.rules.answer_rates import _adjusted, _p, answer_rates
 
 NAMES = ("north", "south", "west")
 

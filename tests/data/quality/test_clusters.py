@@ -6,8 +6,8 @@ import random
 
 from data.quality import planted
 
-from finetooth.data.quality.clusters import joined, near_keys
 from finetooth.data.split import split_keys, uniform
+from finetooth.quality.similarity.clusters import joined, near_keys
 from finetooth.types import Example
 
 TEXTS = planted.texts(2000, seed=21, most=3)

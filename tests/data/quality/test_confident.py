@@ -11,11 +11,11 @@ from conftest import DATA
 from data.quality.label_rows import flipped, row, topics, view, words
 from scripts_for_tests import load_script
 
-from finetooth.data.quality.bag import judged, sketch, wilson
-from finetooth.data.quality.confident import label_errors
-from finetooth.data.quality.findings import Finding, View
-from finetooth.data.quality.noise import wrong_R
 from finetooth.evaluation.statistics import wilson as reference
+from finetooth.quality.findings import Finding, View
+from finetooth.quality.label_audit import judged, sketch, wilson
+from finetooth.quality.label_noise import wrong_R
+from finetooth.quality.rules.label_errors import label_errors
 
 convert = load_script("benchmarks/tasks/convert.py")
 
@@ -143,12 +143,12 @@ def test_near_copies_are_judged_together() -> None:
 
 
 def test_large_sets_are_sampled_and_say_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("finetooth.data.quality.bag.READ", {True: 50_000, False: 50_000})
+    monkeypatch.setattr("finetooth.quality.label_audit.READ", {True: 50_000, False: 50_000})
     said = found(view(topics(1_000, seed=9)))
     facts = said["bag-of-words"].facts
     assert 600 < facts["rows"] < 900 and facts["of"] == 1_000
     assert "a sample of 1,000" in said["bag-of-words"].says
-    monkeypatch.setattr("finetooth.data.quality.bag.WORK", 1e7)
+    monkeypatch.setattr("finetooth.quality.label_audit.WORK", 1e7)
     assert found(view(topics(1_000, seed=10)))["bag-of-words"].facts["rows"] < facts["rows"] / 2
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from data.quality.label_rows import row, topics, view
 
-from finetooth.data.quality.findings import Finding, Rule, View
-from finetooth.data.quality.labels import (
+from finetooth.quality.findings import Finding, Rule, View
+from finetooth.quality.rules.labels import (
     answer_not_in_set,
     label_imbalance,
     label_spelling,

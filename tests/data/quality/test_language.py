@@ -6,7 +6,7 @@ import pytest
 from conftest import DATA
 from data.quality.label_rows import row, topics, view
 
-from finetooth.data.quality.language import language, language_mix
+from finetooth.quality.rules.language import language, language_mix
 from finetooth.rundir import read_json
 
 SENTENCES = {

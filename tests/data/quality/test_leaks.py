@@ -12,9 +12,9 @@ import pytest
 from data.quality import planted
 
 from finetooth.config.task import DataConfig
-from finetooth.data.quality.findings import Finding, View
-from finetooth.data.quality.leaks import leaks, possible_leaks
 from finetooth.data.split import leaks as exact_leaks
+from finetooth.quality.findings import Finding, View
+from finetooth.quality.rules.leaks import leaks, possible_leaks
 from finetooth.types import Answer, Example, Message
 
 TEXTS = planted.texts(2400, seed=11, most=3)

@@ -8,8 +8,8 @@ from collections.abc import Callable
 import pytest
 from data.quality import planted
 
-from finetooth.data.quality.anchors import words_of
-from finetooth.data.quality.near import Pair, pairs_of, prose
+from finetooth.quality.similarity.anchors import words_of
+from finetooth.quality.similarity.near import Pair, pairs_of, prose
 
 TEXTS = planted.texts(2000, seed=1, most=3)
 LONG = [text for text in TEXTS if len(text.split()) >= 12]

@@ -13,11 +13,11 @@ from data.quality import planted
 
 from finetooth.commands import check
 from finetooth.config.task import DataConfig, Task
-from finetooth.data.prepare import assemble
-from finetooth.data.quality.bag import judged
-from finetooth.data.quality.findings import EVIDENCE, Edit, Finding, View
-from finetooth.data.quality.looked import known, looked
-from finetooth.data.quality.pairs import conflicting_answers, difference, duplicates, near_duplicates
+from finetooth.quality.findings import EVIDENCE, Edit, Finding, View
+from finetooth.quality.label_audit import judged
+from finetooth.quality.prepare import assemble
+from finetooth.quality.rules.duplicates import conflicting_answers, difference, duplicates, near_duplicates
+from finetooth.quality.similarity.near_duplicates import known, looked
 from finetooth.types import Answer, Example, Message
 
 TEXTS = planted.texts(2000, seed=4, least=1, most=3)

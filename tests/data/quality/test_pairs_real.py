@@ -10,8 +10,8 @@ import pytest
 from data.quality import planted
 
 from finetooth.config.task import DataConfig
-from finetooth.data.quality.findings import View
-from finetooth.data.quality.leaks import leaks, possible_leaks
+from finetooth.quality.findings import View
+from finetooth.quality.rules.leaks import leaks, possible_leaks
 from finetooth.types import Example
 
 pytestmark = pytest.mark.data

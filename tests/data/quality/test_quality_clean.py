@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from finetooth.config.cleaning import BALANCE, NAMES, TEXT, Operation, checked, operations
-from finetooth.data.quality import clean as module
-from finetooth.data.quality.clean import Cleaned, clean
 from finetooth.errors import DataError
+from finetooth.quality.repair import clean as module
+from finetooth.quality.repair.clean import Cleaned, clean
 from finetooth.types import Answer, Example, Message
 
 

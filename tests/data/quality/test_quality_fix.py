@@ -11,12 +11,12 @@ import pytest
 from data.quality.undo import undo
 
 from finetooth.config.task import DataConfig, Task
-from finetooth.data.prepare import assemble
-from finetooth.data.quality.clean import TEXT
-from finetooth.data.quality.findings import Edit
-from finetooth.data.quality.fix import fix
 from finetooth.data.read.tables import read
 from finetooth.errors import DataError
+from finetooth.quality.findings import Edit
+from finetooth.quality.prepare import assemble
+from finetooth.quality.repair.clean import TEXT
+from finetooth.quality.repair.fix import fix
 from finetooth.rundir import read_jsonl
 
 PARTS = ["<b>x</b>", "Ã©", "ann@mail.org", "  two  ", "&amp;", "it\x92s", "word", "\u200b", "+49 30 1234567"]

@@ -9,8 +9,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from finetooth.data.quality.clean import TEXT
-from finetooth.data.quality.mend import fix_encoding, has_tags, invisible, normalise_space, strip_html
+from finetooth.quality.repair.clean import TEXT
+from finetooth.quality.repair.text_repair import (
+    fix_encoding,
+    has_tags,
+    invisible,
+    normalise_space,
+    strip_html,
+)
 
 WHOLE = [
     "The café’s naïve crème brûlée – 5 × 3 = 15 °C, £7, “quoted”…",

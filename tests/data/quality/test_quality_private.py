@@ -12,11 +12,11 @@ import pytest
 from private_values import AROUND, KINDS, harmless, secret
 
 from finetooth.config.task import DataConfig
-from finetooth.data.quality.findings import Finding, View
-from finetooth.data.quality.private import personal_data, secrets
 from finetooth.privacy.masking import mask, shown, veil
 from finetooth.privacy.patterns import KINDS as KIND_NAMES
 from finetooth.privacy.patterns import find, is_card, is_iban
+from finetooth.quality.findings import Finding, View
+from finetooth.quality.rules.personal_data import personal_data, secrets
 from finetooth.types import Answer, Example, Message
 
 CHECKSUMMED = ("iban", "card")

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from finetooth.config.task import DataConfig
-from finetooth.data.quality.findings import Finding, View
-from finetooth.data.quality.text import control_characters, empty_answer, encoding, html, trivial_question
+from finetooth.quality.findings import Finding, View
+from finetooth.quality.rules.text import control_characters, empty_answer, encoding, html, trivial_question
 from finetooth.types import Answer, Example, Message
 
 RULES = (encoding, control_characters, html, empty_answer, trivial_question)

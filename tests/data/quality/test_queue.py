@@ -6,7 +6,7 @@ from collections import Counter
 
 from data.quality.label_rows import flipped, row, topics, view
 
-from finetooth.data.quality.queue import label_queue
+from finetooth.quality.review_queue import label_queue
 
 
 def test_wrong_labels_come_first_and_in_turns() -> None:

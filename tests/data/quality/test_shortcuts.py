@@ -7,8 +7,8 @@ import random
 import pytest
 from data.quality.label_rows import LABELS, row, topics, view, words
 
-from finetooth.data.quality.findings import Finding, Rule, View
-from finetooth.data.quality.shortcuts import (
+from finetooth.quality.findings import Finding, Rule, View
+from finetooth.quality.rules.shortcuts import (
     copied_answer,
     first_token_shortcut,
     label_in_text,

@@ -6,8 +6,8 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from finetooth.data.quality.findings import question
-from finetooth.data.quality.near import CLOSE, Pair, pairs_of
+from finetooth.quality.findings import question
+from finetooth.quality.similarity.near import CLOSE, Pair, pairs_of
 from finetooth.types import Example
 
 STRICTER = (CLOSE, 0.8, 0.95)  # how alike the links of a cluster are: tried in turn while it is too large

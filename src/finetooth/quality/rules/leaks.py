@@ -8,12 +8,12 @@ from dataclasses import dataclass
 
 from finetooth.config.values import counted, either, out_of
 from finetooth.data.examples import normalised_context, place
-from finetooth.data.quality.findings import Finding, Hit, View, question
-from finetooth.data.quality.looked import Row, looked
-from finetooth.data.quality.meaning import RARELY, nearest
-from finetooth.data.quality.near import CONTAINED, Pair
-from finetooth.data.quality.pairs import NUMBER, agree, difference, telling
 from finetooth.data.split import leaks as exact_leaks
+from finetooth.quality.findings import Finding, Hit, View, question
+from finetooth.quality.rules.duplicates import NUMBER, agree, difference, telling
+from finetooth.quality.similarity.embeddings import RARELY, nearest
+from finetooth.quality.similarity.near import CONTAINED, Pair
+from finetooth.quality.similarity.near_duplicates import Row, looked
 from finetooth.types import Example
 
 # A near-duplicate blocks a run only when it is past doubt: most of the smaller text is in the other, far more

@@ -6,9 +6,9 @@ from collections import Counter
 from collections.abc import Iterator
 
 from finetooth.config.values import either, out_of
-from finetooth.data.quality.findings import Edit, Finding, Hit, View
 from finetooth.privacy.masking import shown
 from finetooth.privacy.patterns import KINDS, find
+from finetooth.quality.findings import Edit, Finding, Hit, View
 
 _SHOWN = 4  # values that the evidence of a row names
 

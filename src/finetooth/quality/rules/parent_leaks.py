@@ -8,8 +8,8 @@ from dataclasses import replace
 
 from finetooth.data.examples import normalised_context, place
 from finetooth.data.inherited_split import Former
-from finetooth.data.quality.findings import Finding, Hit, View
-from finetooth.data.quality.leaks import NOT_CHECKED, TIERS, sorted_out
+from finetooth.quality.findings import Finding, Hit, View
+from finetooth.quality.rules.leaks import NOT_CHECKED, TIERS, sorted_out
 from finetooth.types import Example
 
 SEEN = ("train", "validation")  # trained on, and chosen by

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 from finetooth.config.task import DataConfig
 from finetooth.config.values import counted, either, out_of
-from finetooth.data.quality.findings import Finding
-from finetooth.data.survey import Survey
+from finetooth.quality.findings import Finding
+from finetooth.quality.survey import Survey
 
 NAMED = 5  # tokens that a sentence names
 

@@ -20,9 +20,9 @@ import numpy as np
 import numpy.typing as npt
 
 from finetooth.data.examples import normalise
-from finetooth.data.quality.findings import View, question
-from finetooth.data.quality.noise import wrong_R
 from finetooth.data.split import split_keys, uniform
+from finetooth.quality.findings import View, question
+from finetooth.quality.label_noise import wrong_R
 from finetooth.types import Example
 
 FOLDS = 5

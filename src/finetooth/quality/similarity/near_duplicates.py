@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-from finetooth.data.quality.findings import View, question
-from finetooth.data.quality.near import Pair, pairs_of, rank
+from finetooth.quality.findings import View, question
+from finetooth.quality.similarity.near import Pair, pairs_of, rank
 from finetooth.types import Example
 
 Row = tuple[str, Example]

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from finetooth.data.quality.bag import Floats, Judged, judged, sketch
-from finetooth.data.quality.findings import Hit, View, question
+from finetooth.quality.findings import Hit, View, question
+from finetooth.quality.label_audit import Floats, Judged, judged, sketch
 
 AGAIN = 0.5  # what another row of the same label pair is worth beside the one before it
 

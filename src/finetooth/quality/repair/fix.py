@@ -15,12 +15,12 @@ from finetooth.config.task import DataConfig
 from finetooth.config.values import DATA_FILES
 from finetooth.data.examples import with_ids
 from finetooth.data.formats.parse import parse
-from finetooth.data.quality.clean import TEXT, over
-from finetooth.data.quality.findings import Edit
 from finetooth.data.read.table import RawRow, Table
 from finetooth.data.read.tables import read
 from finetooth.data.split import SIDES
 from finetooth.errors import DataError
+from finetooth.quality.findings import Edit
+from finetooth.quality.repair.clean import TEXT, over
 from finetooth.rundir import write_jsonl
 
 # Columns that say which rows belong together; a changed text there would move rows.

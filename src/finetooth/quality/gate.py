@@ -9,10 +9,13 @@ import difflib
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
-from finetooth.data.quality.confident import label_errors
-from finetooth.data.quality.findings import SEVERITIES, Finding, Rule, View
-from finetooth.data.quality.groups import answer_rates
-from finetooth.data.quality.labels import (
+from finetooth.errors import ConfigError
+from finetooth.privacy.masking import veil, veiled
+from finetooth.quality.findings import SEVERITIES, Finding, Rule, View
+from finetooth.quality.rules.answer_rates import answer_rates
+from finetooth.quality.rules.duplicates import conflicting_answers, duplicates, near_duplicates
+from finetooth.quality.rules.label_errors import label_errors
+from finetooth.quality.rules.labels import (
     answer_not_in_set,
     label_imbalance,
     label_spelling,
@@ -21,19 +24,16 @@ from finetooth.data.quality.labels import (
     rare_label,
     unseen_label,
 )
-from finetooth.data.quality.language import language_mix
-from finetooth.data.quality.leaks import leaks, possible_leaks
-from finetooth.data.quality.pairs import conflicting_answers, duplicates, near_duplicates
-from finetooth.data.quality.private import personal_data, secrets
-from finetooth.data.quality.shortcuts import (
+from finetooth.quality.rules.language import language_mix
+from finetooth.quality.rules.leaks import leaks, possible_leaks
+from finetooth.quality.rules.personal_data import personal_data, secrets
+from finetooth.quality.rules.shortcuts import (
     copied_answer,
     first_token_shortcut,
     label_in_text,
     length_shortcut,
 )
-from finetooth.data.quality.text import control_characters, empty_answer, encoding, html, trivial_question
-from finetooth.errors import ConfigError
-from finetooth.privacy.masking import veil, veiled
+from finetooth.quality.rules.text import control_characters, empty_answer, encoding, html, trivial_question
 
 RULES: tuple[Rule, ...] = (
     leaks,

@@ -19,7 +19,7 @@ from typing import Any, Literal
 import numpy as np
 
 from finetooth.data.examples import normalise
-from finetooth.data.quality.anchors import (
+from finetooth.quality.similarity.anchors import (
     Floats,
     Ints,
     Words,

@@ -17,16 +17,16 @@ from finetooth.config.values import counted, either, out_of
 from finetooth.data.examples import from_json, place, to_json, with_ids
 from finetooth.data.formats.parse import Parsed, parse
 from finetooth.data.inherited_split import Former, Settled, settled
-from finetooth.data.quality.clean import clean
-from finetooth.data.quality.clusters import Keys, near_keys
-from finetooth.data.quality.findings import Finding, Hit, stopping
-from finetooth.data.quality.near import Pair
-from finetooth.data.quality.steps import Cleaned, Step, together
 from finetooth.data.read.table import Rejected
 from finetooth.data.read.tables import read
 from finetooth.data.split import SIDES, label_notes, leaks, split, split_keys
 from finetooth.errors import ConfigError, DataError
 from finetooth.privacy.masking import veil
+from finetooth.quality.findings import Finding, Hit, stopping
+from finetooth.quality.repair.clean import clean
+from finetooth.quality.repair.steps import Cleaned, Step, together
+from finetooth.quality.similarity.clusters import Keys, near_keys
+from finetooth.quality.similarity.near import Pair
 from finetooth.rundir import read_json, read_jsonl, write_json, write_jsonl
 from finetooth.types import Example
 

@@ -8,11 +8,11 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from finetooth.config.values import counted, out_of
 from finetooth.data.examples import normalise, normalised_context
-from finetooth.data.quality.anchors import words_of
-from finetooth.data.quality.clusters import joined
-from finetooth.data.quality.findings import Edit, Finding, Hit, Severity, View, question
-from finetooth.data.quality.looked import Looked, Row, looked
 from finetooth.privacy.masking import veil
+from finetooth.quality.findings import Edit, Finding, Hit, Severity, View, question
+from finetooth.quality.similarity.anchors import words_of
+from finetooth.quality.similarity.clusters import joined
+from finetooth.quality.similarity.near_duplicates import Looked, Row, looked
 from finetooth.types import Example
 
 MANY = 0.01  # share of a side's rows from which on copies deserve a look

@@ -12,9 +12,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from finetooth.config.values import either, out_of
-from finetooth.data.quality.findings import Edit, Finding, Hit, Severity, View, question
-from finetooth.data.quality.mend import NAMES, fix_encoding, has_tags, invisible, strip_html
 from finetooth.privacy.masking import mask
+from finetooth.quality.findings import Edit, Finding, Hit, Severity, View, question
+from finetooth.quality.repair.text_repair import NAMES, fix_encoding, has_tags, invisible, strip_html
 from finetooth.types import Example
 
 COMMON = 0.02  # share of rows from which an answer such as "none" is one of the task's answers

@@ -12,8 +12,8 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from finetooth.data.quality.findings import View, question
 from finetooth.data.split import uniform
+from finetooth.quality.findings import View, question
 from finetooth.types import Example
 
 RARELY = 0.001

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
-from finetooth.data.quality.bag import wilson
-from finetooth.data.quality.findings import Finding, View
-from finetooth.data.quality.labels import train_labels
+from finetooth.quality.findings import Finding, View
+from finetooth.quality.label_audit import wilson
+from finetooth.quality.rules.labels import train_labels
 from finetooth.types import Example
 
 MOST_GROUPS = 50

@@ -12,13 +12,13 @@ import numpy as np
 
 from finetooth.config.values import counted
 from finetooth.data.examples import place
-from finetooth.data.quality.findings import Hit
 from finetooth.data.render.overlong import cuttable
 from finetooth.data.render.renderer import MOST_UNUSABLE, Renderer
 from finetooth.data.render.tokenizer import Tokenizer
 from finetooth.data.render.turns import answer_turn
 from finetooth.errors import DataError
 from finetooth.privacy.masking import stubs, veil
+from finetooth.quality.findings import Hit
 from finetooth.rundir import read_json
 from finetooth.tree import Row
 from finetooth.types import Example, Message

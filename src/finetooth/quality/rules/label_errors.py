@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from finetooth.config.values import counted
-from finetooth.data.quality.bag import Judged, judged, wilson
-from finetooth.data.quality.findings import Finding, Hit, View
+from finetooth.quality.findings import Finding, Hit, View
+from finetooth.quality.label_audit import Judged, judged, wilson
 
 
 def label_errors(view: View) -> Iterator[Finding]:

@@ -11,12 +11,12 @@ from typing import Any
 
 from finetooth.config.cleaning import Operation
 from finetooth.data.examples import content_id, place
-from finetooth.data.quality.mend import fix_encoding, normalise_space, strip_html
-from finetooth.data.quality.steps import SHOWN, Change, Cleaned, Step
-from finetooth.data.quality.text import empty_answers, empty_questions, texts
 from finetooth.data.split import uniform
 from finetooth.errors import DataError
 from finetooth.privacy.masking import mask, veil
+from finetooth.quality.repair.steps import SHOWN, Change, Cleaned, Step
+from finetooth.quality.repair.text_repair import fix_encoding, normalise_space, strip_html
+from finetooth.quality.rules.text import empty_answers, empty_questions, texts
 from finetooth.types import Answer, Example, Message
 
 TEXT: Mapping[str, Callable[[str], str]] = {

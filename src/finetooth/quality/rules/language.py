@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Iterator
 
 from finetooth.config.values import either, out_of
-from finetooth.data.quality.findings import Finding, Hit, View, question
+from finetooth.quality.findings import Finding, Hit, View, question
 from finetooth.types import Example
 
 TEXT = 500  # characters that are read

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from finetooth.config.values import counted, either, out_of
 from finetooth.data.examples import normalise
-from finetooth.data.quality.findings import Finding, Hit, View
+from finetooth.quality.findings import Finding, Hit, View
 from finetooth.types import Example
 
 FEWEST_UNIQUE = 20  # rows, before labels that differ on each of them mean anything

@@ -8,9 +8,9 @@ from collections.abc import Iterator, Sequence
 
 from finetooth.config.values import counted, out_of
 from finetooth.data.examples import normalise
-from finetooth.data.quality.findings import Finding, Hit, View, question
-from finetooth.data.quality.labels import train_labels
 from finetooth.data.split import uniform
+from finetooth.quality.findings import Finding, Hit, View, question
+from finetooth.quality.rules.labels import train_labels
 from finetooth.types import Example
 
 FEWEST_ROWS = 50
