@@ -30,10 +30,10 @@ from transformers import (
     SmolLM3Config,
 )
 
-from finetooth.model import proof
+from finetooth.model import capability
 from finetooth.model.api import Model
-from finetooth.model.proof import random_forest
-from finetooth.model.small import random_model
+from finetooth.model.capability import random_forest
+from finetooth.model.tiny_copy import random_model
 from finetooth.tree import Row
 
 VOCABULARY = 96
@@ -199,4 +199,6 @@ def tiny_model_dir(
 
 def fastest(model: Model, kind: str) -> str:
     """The fastest modules with which this back-end is proven for the model; stock ones if none are."""
-    return next((speed for speed in proof.SPEEDS if proof.failure(model, kind, speed) is None), "stock")
+    return next(
+        (speed for speed in capability.SPEEDS if capability.failure(model, kind, speed) is None), "stock"
+    )

@@ -13,7 +13,7 @@ from training_for_tests import settings
 
 from finetooth.config.task import TrainConfig
 from finetooth.evaluation.preference import row_logprobs
-from finetooth.model import reward
+from finetooth.model import reward_head
 from finetooth.model.api import Model
 from finetooth.training import preferences, reference
 from finetooth.training.reference import with_reference
@@ -139,7 +139,7 @@ def swapped(rows: Sequence[Row]) -> list[Row]:
 def scoring(models: Path, adapter: str = "lora") -> Model:
     """A reward model before training."""
     model = Model.load(models)
-    reward.attach(model.hf)
+    reward_head.attach(model.hf)
     if adapter == "lora":
         model.add_lora(4, 0)
     return model

@@ -21,7 +21,7 @@ import finetooth as ft
 from finetooth.cli.app import invoke
 from finetooth.commands import conversation, evaluate
 from finetooth.commands.workspace import load_config
-from finetooth.model.small import random_model
+from finetooth.model.tiny_copy import random_model
 
 COLORS = {"apple": "red", "banana": "yellow", "plum": "blue"}
 ROWS = [{"question": f"{n} of {fruit}?", "answer": c} for n in range(30) for fruit, c in COLORS.items()]

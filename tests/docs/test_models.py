@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from models_for_tests import CONFIGS, tiny
 
-from finetooth.model import adapters, proof
+from finetooth.model import capability, lora
 from finetooth.model.api import Model
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "models.md"
@@ -47,11 +47,11 @@ NAMES = {
 def line(family: str) -> str:
     """One line of the table."""
     model = Model(tiny(family), None, "rows", frozenset())
-    proof.choose_backend(model, "auto")
+    capability.choose_backend(model, "auto")
     (note,) = (note for note in model.notes if note.startswith("attention: "))
     way, _, reason = note.partition(", because ")
     way = way.removeprefix("attention: ").removesuffix(", proven on a small random copy")
-    found = adapters.projections(model.hf)
+    found = lora.projections(model.hf)
     leaves = [dict.fromkeys(n.rsplit(".", 1)[-1] for n in part) for part in (found.layers, found.experts)]
     experts = [f"{leaf} of every expert" for leaf in leaves[1]]
     covered = ", ".join([*leaves[0], *experts])

@@ -17,8 +17,8 @@ from torch.nn.attention.flex_attention import create_block_mask
 from transformers import AttentionInterface
 
 from finetooth.errors import ModelError
-from finetooth.model import attention, flex
 from finetooth.model.api import Model
+from finetooth.model.attention import flex, interface
 from finetooth.tree import PrefixTree, Row
 from finetooth.types import Sampling
 
@@ -29,11 +29,11 @@ PARTS += ("q_num_blocks", "q_indices", "full_q_num_blocks", "full_q_indices")
 
 @pytest.fixture(autouse=True)
 def _registered() -> None:
-    AttentionInterface.register(attention.NAME, attention.attention)
+    AttentionInterface.register(interface.NAME, interface.attention)
 
 
 def over_trees(hf: Any) -> Model:
-    hf.set_attn_implementation(attention.NAME)
+    hf.set_attn_implementation(interface.NAME)
     return Model(hf, None, "flex", frozenset())
 
 
@@ -165,7 +165,7 @@ def test_a_soft_cap_is_applied_to_scores() -> None:
     )
     found = flex.attend(query, key, value, flex.Forest(tree, CPU), 1.0, None, softcap=2.0)
     score = query @ key.repeat_interleave(2, 1).transpose(-1, -2)
-    hidden = ~torch.from_numpy(attention.visible(tree))
+    hidden = ~torch.from_numpy(interface.visible(tree))
     score = (2.0 * torch.tanh(score / 2.0)).masked_fill(hidden, float("-inf"))
     want = score.softmax(-1) @ value.repeat_interleave(2, 1)
     assert torch.allclose(found, want, atol=1e-12)

@@ -11,9 +11,11 @@ import torch
 from models_for_tests import TREE_FAMILIES, VOCABULARY, fastest, tiny, tiny_model_dir
 from transformers import AttentionInterface
 
-from finetooth.model import api, attention, contexts, decode, prefixes, proof
+from finetooth.model import api, capability
 from finetooth.model.api import Model
-from finetooth.model.decode import TreeDecoder
+from finetooth.model.attention import interface
+from finetooth.model.generation import contexts, decode, prefixes
+from finetooth.model.generation.decode import TreeDecoder
 from finetooth.tree import Row
 from finetooth.types import Completion, Sampling
 
@@ -48,8 +50,8 @@ def watched(family: str, kind: str = "segment") -> Watched:
     hf = tiny(family)
     model = Watched(hf, None, kind, STOP)
     if kind != "rows":
-        AttentionInterface.register(attention.NAME, attention.attention)
-        proof.prepare(model, fastest(model, kind) if kind == "segment" else "stock")
+        AttentionInterface.register(interface.NAME, interface.attention)
+        capability.prepare(model, fastest(model, kind) if kind == "segment" else "stock")
     return model
 
 

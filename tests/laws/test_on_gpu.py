@@ -18,9 +18,9 @@ from models_for_tests import CONFIGS, VOCABULARY, forest, tiny_model_dir
 from training_for_tests import fit, load, rows, settings
 from transformers import AttentionInterface
 
-from finetooth.model import attention
 from finetooth.model.api import Model
-from finetooth.model.small import random_model
+from finetooth.model.attention import interface
+from finetooth.model.tiny_copy import random_model
 from finetooth.training import optimizer as optimizers
 from finetooth.training.objectives import Signals, supervised
 from finetooth.training.step import deterministic, evaluate_rows, train_step
@@ -39,7 +39,7 @@ on_each = pytest.mark.parametrize(("device", "kind"), PLACES)
 
 @pytest.fixture(autouse=True)
 def _registered() -> None:
-    AttentionInterface.register(attention.NAME, attention.attention)
+    AttentionInterface.register(interface.NAME, interface.attention)
 
 
 def wide(family: str) -> Any:
@@ -52,7 +52,7 @@ def wide(family: str) -> Any:
 
 
 def over_trees(hf: Any, device: str, kind: str) -> Model:
-    hf.set_attn_implementation(attention.NAME)
+    hf.set_attn_implementation(interface.NAME)
     return Model(hf.to(device), None, kind, frozenset())
 
 

@@ -11,7 +11,7 @@ from test_batch_invariance import gradient, require_equal
 from torch import Tensor
 from training_for_tests import load
 
-from finetooth.model import reward
+from finetooth.model import reward_head
 from finetooth.model.api import Model
 from finetooth.training import preferences
 from finetooth.training.objectives import Loss, Objective, Signals
@@ -30,7 +30,7 @@ def made(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     place = tmp_path_factory.mktemp("model")
     load(place, adapter, family)
     model = Model.load(place)
-    reward.attach(model.hf)
+    reward_head.attach(model.hf)
     if adapter == "lora":
         model.add_lora(4, 0)
     rows = referenced(model, with_mismatched(pairs(7), 256))

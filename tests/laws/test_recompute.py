@@ -60,7 +60,7 @@ def test_a_deep_model_keeps_a_fraction(tmp_path: Path) -> None:
     """What 8 layers keep: 2 layers' worth of inputs or less, instead of all activations."""
     import copy
 
-    from finetooth.model.small import random_model
+    from finetooth.model.tiny_copy import random_model
 
     config = copy.deepcopy(CONFIGS["llama"])
     config.vocab_size, config.num_hidden_layers = 448, 8

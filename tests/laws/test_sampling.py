@@ -14,9 +14,9 @@ from models_for_tests import CONFIGS, TREE_FAMILIES, VOCABULARY, tiny, tiny_mode
 from transformers import AttentionInterface
 
 from finetooth.errors import DataError, ModelError
-from finetooth.model import attention
-from finetooth.model import sampling as sampling_module
 from finetooth.model.api import Model
+from finetooth.model.attention import interface
+from finetooth.model.generation import sampling as sampling_module
 from finetooth.tree import PrefixTree, Row
 from finetooth.types import Sampling
 
@@ -34,8 +34,8 @@ def contexts(seed: int = 0) -> list[Row]:
 def model_of(family: str, kind: str) -> Model:
     hf = tiny(family)
     if kind != "rows":
-        AttentionInterface.register(attention.NAME, attention.attention)
-        hf.set_attn_implementation(attention.NAME)
+        AttentionInterface.register(interface.NAME, interface.attention)
+        hf.set_attn_implementation(interface.NAME)
     return Model(hf, None, kind, STOP)
 
 

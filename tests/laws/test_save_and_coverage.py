@@ -15,7 +15,7 @@ from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from finetooth.errors import ModelError
-from finetooth.model import adapters
+from finetooth.model import lora
 from finetooth.model.api import Model
 from finetooth.tree import PrefixTree
 
@@ -146,9 +146,7 @@ def test_each_expert_has_its_own_product(family: str) -> None:
 
 
 def test_a_missed_projection_raises(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(
-        adapters, "get_peft_model", lambda model, config: adapters.PeftModel(model, fewer(config))
-    )
+    monkeypatch.setattr(lora, "get_peft_model", lambda model, config: lora.PeftModel(model, fewer(config)))
 
     def fewer(config: Any) -> Any:
         config.target_modules = {name for name in config.target_modules if "down_proj" not in name}
@@ -158,7 +156,7 @@ def test_a_missed_projection_raises(monkeypatch: pytest.MonkeyPatch) -> None:
 
     for family in ("llama", "mixtral"):
         with pytest.raises(ModelError, match=r"did not reach 2 linear layers.*down_proj"):
-            adapters.add_lora(tiny(family), 4, seed=0)
+            lora.add_lora(tiny(family), 4, seed=0)
 
 
 def test_lora_starts_the_same_for_a_seed(tmp_path: Path) -> None:

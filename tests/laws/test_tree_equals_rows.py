@@ -23,8 +23,9 @@ from models_for_tests import (
 )
 from transformers import AttentionInterface
 
-from finetooth.model import attention, fused, proof, segments
+from finetooth.model import capability, fused
 from finetooth.model.api import Model
+from finetooth.model.attention import interface, segments
 from finetooth.tree import PrefixTree, Row, microtrees
 
 KINDS = ("dense", "segment")
@@ -32,17 +33,17 @@ KINDS = ("dense", "segment")
 
 @pytest.fixture(autouse=True)
 def _registered() -> None:
-    AttentionInterface.register(attention.NAME, attention.attention)
+    AttentionInterface.register(interface.NAME, interface.attention)
 
 
 def over_trees(hf: Any, kind: str) -> Model:
     """dense with transformers' and PEFT's own modules, segment with the fused ones where they are proven."""
     model = Model(hf, None, kind, frozenset())
     if kind == "segment":
-        proof.prepare(model, fastest(model, kind))
+        capability.prepare(model, fastest(model, kind))
         fused.fuse_lora(hf)
     else:
-        proof.prepare(model, "stock")
+        capability.prepare(model, "stock")
     return model
 
 
@@ -109,7 +110,7 @@ def test_rows_that_share_nothing(family: str, kind: str, sizes: tuple[int, ...])
     rows = [
         Row([i, *draw.integers(0, VOCABULARY, size)], [0.0] + [1.0] * size) for i, size in enumerate(sizes)
     ]
-    assert attention.Chains.fit(PrefixTree.build(rows), kind)
+    assert interface.Chains.fit(PrefixTree.build(rows), kind)
     hf = tiny(family)
     want_M = stock_logprobs(hf, rows)
     want_M.sum().backward()
@@ -196,7 +197,7 @@ def test_a_planted_leak_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
     ) -> Any:
         return np.tril(np.ones((len(tree), len(tree)), bool))[start:stop, start:stop]
 
-    for module in (attention, segments):
+    for module in (interface, segments):
         monkeypatch.setattr(module, "visible", everything_before)
     hf, rows = tiny("llama"), forest(0)
     want_M = stock_logprobs(hf, rows)

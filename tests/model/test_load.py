@@ -11,8 +11,9 @@ from models_for_tests import CONFIGS, TREE_FAMILIES, tiny, tiny_model_dir
 from safetensors.torch import load_file, save_file
 
 from finetooth.errors import ModelError
-from finetooth.model import attention, small
+from finetooth.model import tiny_copy
 from finetooth.model.api import Model
+from finetooth.model.attention import interface
 from finetooth.tree import PrefixTree, Row
 from finetooth.types import Sampling
 
@@ -37,10 +38,10 @@ def test_the_proof_catches_what_is_not_implemented(
     """Differences that real families have, planted one at a time: each selects `rows`, with the reason."""
     family = "mistral" if name == "ignored_window" else "llama"
     tiny_model_dir(tmp_path, family)
-    plain = attention.attention
+    plain = interface.attention
     if name == "unknown_argument":
         monkeypatch.setattr(
-            "finetooth.model.attention.attention",
+            "finetooth.model.attention.interface.attention",
             lambda *args, **kwargs: plain(*args, temperature=30.0, **kwargs),
         )
     elif name == "logit_scale":
@@ -50,12 +51,12 @@ def test_the_proof_catches_what_is_not_implemented(
         def scaled(self: torch.nn.Linear, hidden: torch.Tensor) -> torch.Tensor:
             out = forward(self, hidden)
             head[0] += 1
-            return out * 1.01 if out.shape[-1] == small.VOCABULARY and hidden.ndim == 3 else out
+            return out * 1.01 if out.shape[-1] == tiny_copy.VOCABULARY and hidden.ndim == 3 else out
 
         monkeypatch.setattr(torch.nn.Linear, "forward", scaled)
     elif name == "ignored_window":
         monkeypatch.setattr(
-            "finetooth.model.attention.attention",
+            "finetooth.model.attention.interface.attention",
             lambda *args, sliding_window=None, **kwargs: plain(*args, **kwargs),
         )
     else:

@@ -16,7 +16,7 @@ from transformers import (
 )
 
 from finetooth.errors import ModelError
-from finetooth.model.small import layer_kinds, small_config, small_copy
+from finetooth.model.tiny_copy import layer_kinds, small_config, small_copy
 
 
 def without_memory(config: Any) -> Any:

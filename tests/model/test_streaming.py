@@ -12,7 +12,7 @@ from tokenizers_for_tests import save_tokenizer
 from finetooth.data.render.tokenizer import Tokenizer
 from finetooth.errors import ModelError
 from finetooth.model.api import Model
-from finetooth.model.streaming import Text
+from finetooth.model.generation.streaming import Text
 from finetooth.tree import Row
 from finetooth.types import Piece, Sampling
 

@@ -29,7 +29,7 @@ from transformers import AutoModelForCausalLM
 
 from finetooth.config.task import TrainConfig
 from finetooth.errors import ConfigError
-from finetooth.model import adapters, reward
+from finetooth.model import lora, reward_head
 from finetooth.model.api import Model
 from finetooth.training import preferences
 from finetooth.training.objectives import Signals
@@ -64,10 +64,10 @@ def exact(models: Path, adapter: str) -> Model:
 def stock(models: Path, model: Model) -> tuple[Any, list[Tensor]]:
     """transformers' own network and PEFT's own layers with the same weights, and those that are trained."""
     hf = AutoModelForCausalLM.from_pretrained(models, dtype=torch.float64)
-    if reward.is_reward(model.hf):
-        reward.attach(hf)
+    if reward_head.is_reward(model.hf):
+        reward_head.attach(hf)
     if model.peft is not None:
-        adapters.add_lora(hf, 4, 0)
+        lora.add_lora(hf, 4, 0)
     hf.double()
     weights = dict(hf.named_parameters())
     with torch.no_grad():
@@ -128,7 +128,7 @@ def test_loss_and_gradient_are_those_of_the_paper_on_padded_rows(
 
 def test_a_reward_model_is_bradley_terry_on_the_score_of_the_last_token(gpt2: Path) -> None:
     model = Model.load(gpt2, dtype="float64")
-    reward.attach(model.hf)
+    reward_head.attach(model.hf)
     model.hf.double()
     moved(model)
     rows = pairs(5)

@@ -18,7 +18,7 @@ from finetooth.data.render.renderer import Renderer
 from finetooth.errors import GradeError
 from finetooth.evaluation import graders
 from finetooth.evaluation.written import as_it_is
-from finetooth.model import reward
+from finetooth.model import reward_head
 from finetooth.model.api import Model
 from finetooth.training import rewards
 from finetooth.training.batch import Question
@@ -88,7 +88,7 @@ def test_what_was_never_learned_is_worth_nothing_or_unknown(place: Path) -> None
     assert long.value is None and "256 that the reward model takes" in (long.error or "")
     with torch.no_grad():
         for name, weight in one.model.named_trainable().items():
-            if reward.SCORE in name:
+            if reward_head.SCORE in name:
                 weight.fill_(torch.nan)
     broken = one(ROWS[0], "yes")
     assert broken.value is None and "its weights are damaged" in (broken.error or "")
@@ -103,7 +103,7 @@ def test_half_is_as_good_as_expected_and_the_size_of_scores_has_no_part(place: P
     assert all(0.02 < value < 0.98 for value in before if value is not None)  # on the slope
     with torch.no_grad():
         for name, weight in one.model.named_trainable().items():
-            if reward.SCORE in name:
+            if reward_head.SCORE in name:
                 weight.mul_(50.0)
     after = one.on_scale_of(ROWS, as_it_is)
     assert [score.value for score in after.many(texts)] == pytest.approx(before, abs=1e-4)
@@ -142,7 +142,7 @@ def test_a_sound_reward_model_passes_and_one_that_was_taught_length_does_not(pla
 def test_a_reward_model_that_knows_nothing_is_flagged(place: Path) -> None:
     model = Model.load(place / "model")
     assert model.tokenizer is not None
-    reward.attach(model.hf)
+    reward_head.attach(model.hf)
     none = Scorer(model, Renderer(model.tokenizer)).on_scale_of(ROWS, as_it_is)
     wrong, _ = rewards.faults(alone(none), ROWS)
     assert any("a copy of the question is worth no less" in fault for fault in wrong)

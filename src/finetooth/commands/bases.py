@@ -9,7 +9,7 @@ from pathlib import Path
 from finetooth.commands import lineage
 from finetooth.config.task import Task
 from finetooth.errors import ConfigError, ModelError
-from finetooth.model import adapters
+from finetooth.model import lora
 from finetooth.model.api import Model
 from finetooth.rundir import read_json
 
@@ -68,11 +68,11 @@ def before_training(task: Task, path: Path) -> Model:
     return model
 
 
-def add_adapter(task: Task, model: Model) -> adapters.Coverage:
+def add_adapter(task: Task, model: Model) -> lora.Coverage:
     """Put the task's adapter on the model: fresh, or with the matrices that the run before has trained."""
     coverage = model.add_lora(task.train.rank, task.seed)
     if task.start is not None:
-        adapters.take_over(model.peft, lineage.weights(Path(task.start)))
+        lora.take_over(model.peft, lineage.weights(Path(task.start)))
     return coverage
 
 

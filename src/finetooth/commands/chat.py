@@ -19,7 +19,7 @@ from rich.text import Text
 from finetooth.commands.conversation import Conversation, Reply, speakers, to_json
 from finetooth.data.show import VISIBLE
 from finetooth.errors import ConfigError, DataError, FinetoothError
-from finetooth.model.sampling import check_sampling
+from finetooth.model.generation.sampling import check_sampling
 from finetooth.types import Sampling
 
 HELP = """\

@@ -25,7 +25,7 @@ from finetooth.evaluation.preference import (
     row_scores,
 )
 from finetooth.evaluation.summary import START, TUNED
-from finetooth.model import reward
+from finetooth.model import reward_head
 from finetooth.model.api import Model
 from finetooth.quality.prepare import Prepared
 from finetooth.tree import Row
@@ -85,7 +85,7 @@ def _likely(model: Model, rows: Sequence[Row], start: dict[bytes, float]) -> Any
 
 
 def _taught(model: Model, rows: Sequence[Row], method: str, start: dict[bytes, float]) -> Any:
-    if reward.is_reward(model.hf):
+    if reward_head.is_reward(model.hf):
         return row_scores(model, rows)
     sum_R = [float(logp.sum()) for logp in row_logprobs(model, rows)]
     start_R = np.array([start[row.tokens.tobytes()] for row in rows])

@@ -14,7 +14,7 @@ from finetooth.data.render.renderer import Renderer
 from finetooth.data.render.tokenizer import Tokenizer
 from finetooth.errors import FinetoothError, GradeError
 from finetooth.evaluation.written import Compared
-from finetooth.model import reward
+from finetooth.model import reward_head
 from finetooth.model.api import Model
 from finetooth.rundir import read_json, write_json
 from finetooth.training.scorer import Scorer
@@ -69,7 +69,7 @@ def _of_directory(path: Path) -> Scorer:
     if not any((path / name).is_file() for name in ("config.json", "adapter_config.json")):
         raise GradeError(f"train.reward: {path} holds neither a run nor a model. {EXPECTED}.")
     model = Model.load(path)
-    if not reward.is_reward(model.hf):
+    if not reward_head.is_reward(model.hf):
         raise GradeError(f"train.reward: {path} writes answers and scores none. {EXPECTED}.")
     own = model.peft is not None and (path / "tokenizer.json").is_file()
     tokenizer = Tokenizer.load(path) if own else model.tokenizer  # an adapter brings its template along

@@ -22,7 +22,7 @@ from finetooth.data.render.overlong import Fitted, fit_rows, row_limit
 from finetooth.data.render.renderer import Renderer
 from finetooth.errors import ConfigError, DataError, GradeError
 from finetooth.evaluation import graders, ledger
-from finetooth.model import reward
+from finetooth.model import reward_head
 from finetooth.model.api import Model
 from finetooth.quality.prepare import Prepared, prepare
 from finetooth.rundir import append_jsonl, write_bytes
@@ -101,7 +101,7 @@ def _set_up(task: Task, stored: Task | None, path: Path, console: Console, grade
         setup.task = workspace.load_config(path)
     bases.require_same_start(setup.task, path, model)
     if task.train.method == "reward_model":
-        reward.attach(model.hf)
+        reward_head.attach(model.hf)
     if setup.task.train.adapter == "lora":
         console.print(f"model: {bases.add_adapter(setup.task, model)}")
     if setup.task.train.checkpointing:

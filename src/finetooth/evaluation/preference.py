@@ -69,11 +69,11 @@ def row_logprobs(
 
 def row_scores(model: Model, rows: Sequence[Row]) -> NDArray[np.float64]:
     """What a reward model takes each row to be worth."""
-    from finetooth.model import reward  # here, as it imports torch
+    from finetooth.model import reward_head  # here, as it imports torch
 
     found = np.empty(len(rows))
     for tree, at_R in _trees(rows, TOKENS):
-        found[at_R] = _numbers(model, tree, lambda tree: reward.scores(model, tree))
+        found[at_R] = _numbers(model, tree, lambda tree: reward_head.scores(model, tree))
     return found
 
 

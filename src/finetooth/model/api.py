@@ -18,14 +18,15 @@ from finetooth.config.task import EMBEDDED
 from finetooth.data.hub import model_directory
 from finetooth.data.render.tokenizer import Tokenizer
 from finetooth.errors import ModelError
-from finetooth.model import adapters, choose, fused, generate, head, load, proof, rows, saving, streaming
-from finetooth.model.attention import Attends, TreeAttention
-from finetooth.model.choose import Choice
-from finetooth.model.decode import Decoder, Network, RowDecoder, TreeDecoder
+from finetooth.model import capability, fused, head, load, lora, rows, saving
+from finetooth.model.attention.interface import Attends, TreeAttention
 from finetooth.model.device import named, narrow, on_device, resolve_device, resolve_dtype
-from finetooth.model.generate import Written
+from finetooth.model.generation import choose, generate, streaming
+from finetooth.model.generation.choose import Choice
+from finetooth.model.generation.decode import Decoder, Network, RowDecoder, TreeDecoder
+from finetooth.model.generation.generate import Written
+from finetooth.model.generation.sampling import check_sampling
 from finetooth.model.head import Head
-from finetooth.model.sampling import check_sampling
 from finetooth.tree import Ints, PrefixTree, Row
 from finetooth.types import Completion, Piece, Sampling
 
@@ -77,7 +78,7 @@ class Model:
         if attention not in BACKENDS:
             raise ModelError(f"attention {attention!r} is not known; choose one of {', '.join(BACKENDS)}.")
         if adapter is None and name not in EMBEDDED and (Path(name) / "adapter_config.json").is_file():
-            name, adapter = adapters.base_of(Path(name)), name
+            name, adapter = lora.base_of(Path(name)), name
         directory = model_directory(str(name))
         where = resolve_device(device)
         computes = resolve_dtype(dtype, where)
@@ -98,9 +99,9 @@ class Model:
         model.notes += [f"no weights in {directory}: initialised from seed {seed}"] * fresh
         model.notes += load.routing_note(config)
         load.silence_dropout(hf)
-        proof.choose_backend(model, attention)
+        capability.choose_backend(model, attention)
         if adapter is not None:
-            model.peft = adapters.load_adapter(hf, Path(adapter))
+            model.peft = lora.load_adapter(hf, Path(adapter))
             model._fuse_lora()
             model.stop_ids |= load.end_tokens(Path(adapter), config)
         return model.eval()
@@ -219,11 +220,11 @@ class Model:
 
     # Weights -----------------------------------------------------------------------------------------------
 
-    def add_lora(self, rank: int, seed: int) -> adapters.Coverage:
+    def add_lora(self, rank: int, seed: int) -> lora.Coverage:
         """Freeze the base and put LoRA adapters on all its linear layers; returns what they cover."""
         if self.peft is not None:
             raise ModelError("The model already has an adapter.")
-        self.peft, coverage = adapters.add_lora(self.hf, rank, seed)
+        self.peft, coverage = lora.add_lora(self.hf, rank, seed)
         self._fuse_lora()
         self.notes.append(str(coverage))
         return coverage

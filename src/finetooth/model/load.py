@@ -20,7 +20,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig
 from transformers.utils import logging as transformers_logging
 
 from finetooth.errors import ModelError
-from finetooth.model import reward
+from finetooth.model import reward_head
 from finetooth.model.head import is_classifier
 
 
@@ -113,8 +113,8 @@ def _scoring(directory: Path, config: Any, dtype: torch.dtype) -> Any:
     config = copy.deepcopy(config)
     config.tie_word_embeddings = True
     model = _pretrained(directory, config, dtype)
-    reward.attach(model)
-    reward.load_layer(model, directory)
+    reward_head.attach(model)
+    reward_head.load_layer(model, directory)
     return model
 
 

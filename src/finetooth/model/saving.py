@@ -10,7 +10,7 @@ import torch
 from peft import PeftModel
 from transformers import GenerationConfig
 
-from finetooth.model import reward
+from finetooth.model import reward_head
 from finetooth.model.load import quiet
 
 
@@ -21,8 +21,8 @@ def save(model: Any, peft: PeftModel | None, stop_ids: frozenset[int], path: Pat
     ends = sorted(stop_ids)
     config.eos_token_id = ends[0] if len(ends) == 1 else ends
     with quiet():
-        if peft is None and reward.is_reward(model):
-            reward.save(model, stop_ids, path)
+        if peft is None and reward_head.is_reward(model):
+            reward_head.save(model, stop_ids, path)
         elif peft is None:
             model.save_pretrained(path)
         else:
@@ -39,7 +39,7 @@ def digest(model: Any, adapter: bool = True) -> str:
     """
     weights = dict(model.state_dict())
     if not adapter:
-        added = (".lora_", f"{reward.SCORE}.")
+        added = (".lora_", f"{reward_head.SCORE}.")
         weights = {name: w for name, w in weights.items() if not any(part in name for part in added)}
         weights = {name.replace(".base_layer", ""): w for name, w in weights.items()}
     result = hashlib.sha256(str(model.config.model_type).encode())

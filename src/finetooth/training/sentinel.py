@@ -13,7 +13,7 @@ from safetensors import SafetensorError
 
 from finetooth.errors import TrainError
 from finetooth.evaluation.candidates import evaluating
-from finetooth.model import reward
+from finetooth.model import reward_head
 from finetooth.model.api import Model
 from finetooth.rundir import fsync_directory
 from finetooth.training.checkpoint import fsync_file
@@ -88,7 +88,7 @@ def verify_saved(
     )
     adapter = path if model.peft is not None else None
     want_M = _logprobs(model, tree)
-    scores = reward.is_reward(model.hf)
+    scores = reward_head.is_reward(model.hf)
     if release:
         model.hf = model.peft = None
     again = load(base if adapter else path, adapter)
@@ -107,4 +107,6 @@ def verify_saved(
 def _logprobs(model: Model, tree: PrefixTree) -> torch.Tensor:
     """What the model says of the rows; of a reward model its scores."""
     with evaluating(model), torch.no_grad():
-        return (reward.scores(model, tree) if reward.is_reward(model.hf) else model.logprobs(tree)).cpu()
+        return (
+            reward_head.scores(model, tree) if reward_head.is_reward(model.hf) else model.logprobs(tree)
+        ).cpu()

@@ -18,9 +18,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from finetooth.model.calls import Step
-from finetooth.model.contexts import Contexts, Forward
-from finetooth.model.lanes import LanePart, Lanes, turns
+from finetooth.model.generation.attention import Step
+from finetooth.model.generation.contexts import Contexts, Forward
+from finetooth.model.generation.kv_cache import LanePart, Lanes, turns
 from finetooth.tree import Ints
 
 ROWS = {"cpu": 256, "cuda": 1024}  # rows that are continued side by side

@@ -14,9 +14,10 @@ import torch
 from transformers import AttentionInterface
 
 from finetooth.errors import ModelError
-from finetooth.model import attention, fused
+from finetooth.model import fused
+from finetooth.model.attention import interface
 from finetooth.model.load import quiet
-from finetooth.model.small import VOCABULARY, small_copy
+from finetooth.model.tiny_copy import VOCABULARY, small_copy
 from finetooth.tree import PrefixTree, Row
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ def choose_backend(model: Model, wanted: str) -> None:
     if wanted == "rows":
         model.padded = rows_can_be_padded(model)
         return
-    AttentionInterface.register(attention.NAME, attention.attention)
+    AttentionInterface.register(interface.NAME, interface.attention)
     refused = ""
     for kind in FASTEST.get(model.device.type, ("dense",)) if wanted == "auto" else (wanted,):
         for speed, lost in SPEEDS.items():
@@ -81,7 +82,7 @@ def choose_backend(model: Model, wanted: str) -> None:
 
 def prepare(model: Model, speed: str) -> None:
     """Let the network compute over trees, with the modules of this speed (a key of SPEEDS)."""
-    model.hf.set_attn_implementation(attention.NAME)
+    model.hf.set_attn_implementation(interface.NAME)
     if speed != "stock":
         fused.fuse(model.hf)
     model.trimmed = speed == "trimmed" and fused.trim_last(model.hf)

@@ -24,10 +24,10 @@ from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
 from finetooth.errors import ModelError
-from finetooth.model import flex, segments
+from finetooth.model.attention import flex, segments
+from finetooth.model.attention.segments import visible
+from finetooth.model.attention.softmax import Scores
 from finetooth.model.device import on_device
-from finetooth.model.partial import Scores
-from finetooth.model.segments import visible
 from finetooth.tree import PrefixTree
 
 NAME = "finetooth"

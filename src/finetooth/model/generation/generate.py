@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 
 import torch
 
-from finetooth.model.decode import Decoder
-from finetooth.model.sampling import StopStrings, pick, stream_keys, uniform
+from finetooth.model.generation.decode import Decoder
+from finetooth.model.generation.sampling import StopStrings, pick, stream_keys, uniform
 from finetooth.tree import Ints
 from finetooth.types import Completion, Sampling, StopReason
 

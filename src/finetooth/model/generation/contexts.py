@@ -13,11 +13,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from finetooth.model.attention import Attends
-from finetooth.model.calls import Above, Fill
+from finetooth.model.attention.interface import Attends
 from finetooth.model.device import on_device
-from finetooth.model.lanes import LanePart, Lanes, turns
-from finetooth.model.prefixes import Stretch, tails
+from finetooth.model.generation.attention import Above, Fill
+from finetooth.model.generation.kv_cache import LanePart, Lanes, turns
+from finetooth.model.generation.prefixes import Stretch, tails
 from finetooth.tree import Ints
 
 # Last hidden states [K, D] at some of N tokens: ids, positions, their attention, which of them.

@@ -13,8 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from finetooth.model.attention.softmax import Scores, additive, partial_attention
 from finetooth.model.device import on_device
-from finetooth.model.partial import Scores, additive, partial_attention
 from finetooth.tree import Ints
 
 

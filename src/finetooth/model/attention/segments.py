@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from finetooth.model.partial import flash, flash_backward, merge
+from finetooth.model.attention.softmax import flash, flash_backward, merge
 from finetooth.tree import PrefixTree
 
 # Subtrees up to this many nodes are computed under one mask: below, a kernel call costs more than its work.

@@ -13,10 +13,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from finetooth.model.attention.softmax import Scores, add_sink, additive, merge, partial_attention
 from finetooth.model.device import on_device
-from finetooth.model.lanes import Grid, LanePart, Lanes
-from finetooth.model.partial import Scores, add_sink, additive, merge, partial_attention
-from finetooth.model.prefixes import Stretch
+from finetooth.model.generation.kv_cache import Grid, LanePart, Lanes
+from finetooth.model.generation.prefixes import Stretch
 from finetooth.tree import Ints
 
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from finetooth.errors import DataError, ModelError
-from finetooth.model.decode import Decoder
+from finetooth.model.generation.decode import Decoder
 
 WIDEST = 64  # partial options of one context that are expanded in one round, at most
 EXPANDED = 1024  # tokens of one such call: bounds the memory of what it computes

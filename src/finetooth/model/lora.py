@@ -19,7 +19,7 @@ from safetensors import SafetensorError, safe_open
 from transformers.pytorch_utils import Conv1D
 
 from finetooth.errors import ModelError
-from finetooth.model import reward
+from finetooth.model import reward_head
 from finetooth.model.load import quiet, seeded
 
 ALPHA = 32
@@ -67,7 +67,7 @@ def projections(model: Any) -> Projections:
     found = Projections({}, {}, {})
     for name, module in model.named_modules():
         if isinstance(module, (torch.nn.Linear, Conv1D)):
-            if module is not head and name != reward.SCORE:
+            if module is not head and name != reward_head.SCORE:
                 found.layers[name] = 1
             continue
         if isinstance(module, torch.nn.Embedding):
@@ -93,14 +93,14 @@ def add_lora(model: Any, rank: int, seed: int) -> tuple[PeftModel, Coverage]:
     Experts that are stored as one tensor get a product of rank `rank` each, by PEFT's `target_parameters`.
     """
     found = projections(model)
-    scores = reward.is_reward(model)
+    scores = reward_head.is_reward(model)
     config = LoraConfig(
         r=rank,
         lora_alpha=ALPHA,
         target_modules=list(found.layers),
         target_parameters=list(found.experts) or None,
         lora_dropout=0.0,
-        modules_to_save=[reward.SCORE] if scores else None,
+        modules_to_save=[reward_head.SCORE] if scores else None,
         task_type="SEQ_CLS" if scores else "CAUSAL_LM",
     )
     sizes = {name: weight.numel() for name, weight in model.named_parameters() if weight.ndim >= 2}
@@ -140,7 +140,7 @@ def load_adapter(model: Any, directory: Path) -> PeftModel:
     if not (directory / "adapter_model.safetensors").is_file():
         raise ModelError(f"{directory}: no adapter_model.safetensors (pickled adapters are not loaded).")
     if PeftConfig.from_pretrained(str(directory), local_files_only=True).task_type == "SEQ_CLS":
-        reward.attach(model)
+        reward_head.attach(model)
     try:
         with quiet():
             wrapped = PeftModel.from_pretrained(model, directory, is_trainable=True, local_files_only=True)
@@ -168,7 +168,7 @@ def take_over(wrapped: PeftModel | None, directory: Path) -> None:
     assert wrapped is not None, "add_lora comes first"
     own, saved = wrapped.peft_config["default"], PeftConfig.from_pretrained(str(directory))
     weights = get_peft_model_state_dict(wrapped, save_embedding_layers=False)  # the parameters' own memory
-    weights = {name: weight for name, weight in weights.items() if f".{reward.SCORE}." not in name}
+    weights = {name: weight for name, weight in weights.items() if f".{reward_head.SCORE}." not in name}
     with safe_open(directory / "adapter_model.safetensors", "pt") as file:
         tensors = {name: file.get_tensor(name) for name in sorted(file.keys())}
     for key in ("r", "lora_alpha", "use_rslora", "use_dora"):

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from finetooth.data.render.tokenizer import Tokenizer
 from finetooth.errors import ModelError
-from finetooth.model.generate import Written
+from finetooth.model.generation.generate import Written
 from finetooth.types import Piece
 
 # How SentencePiece names the tokens of single bytes; ids without a token (padding of the vocabulary) are
