@@ -12,7 +12,7 @@ from training_for_tests import settings
 
 from finetooth.data.render.renderer import Renderer
 from finetooth.model.api import Model
-from finetooth.training.rehearsal import Trial
+from finetooth.training.preflight.run import Trial
 from finetooth.types import Answer, Example, Message
 
 CITIES = ["Rome", "Oslo", "Lima", "Cairo", "Tokyo", "Quito", "Paris", "Delhi", "Accra", "Minsk"]

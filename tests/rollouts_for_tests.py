@@ -13,9 +13,9 @@ from training_for_tests import VOCABULARY, load, rows, settings
 from finetooth.config.task import TrainConfig
 from finetooth.evaluation import graders
 from finetooth.model.api import Model
-from finetooth.training.batch import Question
 from finetooth.training.loop import Fit, FitResult
-from finetooth.training.rollout import Rollouts
+from finetooth.training.rl.batch import Question
+from finetooth.training.rl.rollout import Rollouts
 from finetooth.tree import Row
 from finetooth.types import Answer, Example, Message
 

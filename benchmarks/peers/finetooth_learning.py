@@ -16,10 +16,11 @@ from finetooth import tree
 from finetooth.config.task import TrainConfig
 from finetooth.evaluation import graders
 from finetooth.evaluation.preference import row_logprobs
-from finetooth.training import credit, optimizer, preferences
-from finetooth.training.batch import Batch, Question, Rollout
+from finetooth.training import optimizer, preferences
 from finetooth.training.objectives import Objective
-from finetooth.training.rollout import Rollouts
+from finetooth.training.rl import advantages
+from finetooth.training.rl.batch import Batch, Question, Rollout
+from finetooth.training.rl.rollout import Rollouts
 from finetooth.training.step import StepResult, train_step
 from finetooth.types import Answer, Completion, Example, Message, Score
 
@@ -92,7 +93,7 @@ def rewarded(spec: Facts, learner: Learner) -> Any:
     batch = Batch(found, reward_R, group_R, groups=len(rollouts.questions))
 
     def turn(_: Facts) -> Facts:
-        rows = rollouts.to_rows(batch, credit.advantages("grpo", reward_R, group_R))
+        rows = rollouts.to_rows(batch, advantages.advantages("grpo", reward_R, group_R))
         return learner.told(learner.update(rows, rollouts.objective))
 
     return turn

@@ -11,7 +11,7 @@ from protocol import Channel, Facts, read_rows, read_spec, serve
 
 import finetooth as ft
 from finetooth.config.task import TrainConfig
-from finetooth.training import auto, optimizer
+from finetooth.training import defaults, optimizer
 from finetooth.training.objectives import supervised
 from finetooth.training.step import train_step
 
@@ -19,7 +19,7 @@ from finetooth.training.step import train_step
 def budget(model: ft.Model, rows: list[ft.Row]) -> int:
     """Distinct tokens of a micro-tree, as the auto rule of a run resolves it."""
     config = model.hf.config
-    facts = auto.Facts(
+    facts = defaults.Facts(
         family=config.model_type,
         hidden=config.hidden_size,
         layers=config.num_hidden_layers,
@@ -29,10 +29,10 @@ def budget(model: ft.Model, rows: list[ft.Row]) -> int:
         rows=len(rows),
         validation_rows=0,
         memory=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
-        inner=auto.inner_width(config),
+        inner=defaults.inner_width(config),
         sample=tuple(rows[:16]),
     )
-    return auto.micro_tokens(facts, "lora" if model.peft else "none")[0]
+    return defaults.micro_tokens(facts, "lora" if model.peft else "none")[0]
 
 
 def training(spec: Facts) -> Any:

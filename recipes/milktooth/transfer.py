@@ -32,8 +32,8 @@ from finetooth.evaluation.prompts import Prompt
 from finetooth.evaluation.statistics import compare
 from finetooth.model.api import Model
 from finetooth.rundir import read_jsonl, write_json
-from finetooth.training.choose_best import Answers
 from finetooth.training.loop import Fit
+from finetooth.training.selection import Answers
 from finetooth.types import Answer, Example, Message, Sampling
 
 INSTRUCTIONS = {

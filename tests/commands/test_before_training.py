@@ -20,7 +20,7 @@ from finetooth.config.task import Task
 from finetooth.errors import ConfigError, Interrupted
 from finetooth.model.api import Model
 from finetooth.rundir import read_json
-from finetooth.training import track
+from finetooth.training import trackers
 
 ROWS = [{"text": f"{n} of {fruit}", "label": fruit[:2]} for n in range(40) for fruit in ("apple", "plum")]
 
@@ -169,7 +169,7 @@ def test_checkpointing_gives_the_same_weights(model: Path, tmp_path: Path) -> No
 def test_a_tracker_that_is_missing_is_said_before_anything_is_done(
     model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(track, "find_spec", lambda name: None)
+    monkeypatch.setattr(trackers, "find_spec", lambda name: None)
     with pytest.raises(ConfigError, match=r"train\.track: mlflow is not installed"):
         trained(task(model, train__track=["mlflow"]), tmp_path / "run")
     assert not (tmp_path / "run").exists()

@@ -28,8 +28,8 @@ from finetooth.evaluation.preference import row_scores
 from finetooth.evaluation.written import as_it_is
 from finetooth.model.api import Model
 from finetooth.rundir import read_json, read_jsonl
-from finetooth.training.rollout import Rollouts
-from finetooth.training.scorer import Scorer
+from finetooth.training.rl.reward_model import Scorer
+from finetooth.training.rl.rollout import Rollouts
 from finetooth.tree import Row
 from finetooth.types import Sampling
 

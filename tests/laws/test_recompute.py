@@ -12,7 +12,7 @@ from training_for_tests import fit, load, rows, settings
 
 from finetooth.errors import TrainError
 from finetooth.model.api import Model
-from finetooth.training.recompute import recompute_layers
+from finetooth.training.gradient_checkpointing import recompute_layers
 from finetooth.tree import PrefixTree
 
 

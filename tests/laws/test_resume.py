@@ -23,7 +23,7 @@ from training_for_tests import fit, load, settings
 from finetooth.errors import Interrupted
 from finetooth.training import loop
 from finetooth.training.checkpoint import steps
-from finetooth.training.signals import stop_on_signals
+from finetooth.training.interrupts import stop_on_signals
 
 TOTAL = 8  # of the settings: 13 rows in batches of 4, two epochs
 

@@ -17,7 +17,7 @@ from rollouts_for_tests import fit_rewards, prepared, ready, reward_settings
 from safetensors.torch import save_file
 
 from finetooth.errors import Interrupted
-from finetooth.training import rollout
+from finetooth.training.rl import rollout
 
 METHOD = {"kl": 0.1, "updates": 2, "method": "grpo", "resample": 1}
 

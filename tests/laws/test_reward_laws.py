@@ -15,7 +15,7 @@ from torch import Tensor
 from training_for_tests import VOCABULARY, load
 
 from finetooth.model.api import Model
-from finetooth.training import policy
+from finetooth.training.rl import policy
 from finetooth.training.step import evaluate_rows
 from finetooth.tree import Row
 

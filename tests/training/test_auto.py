@@ -8,7 +8,7 @@ import pytest
 from models_for_tests import CONFIGS
 
 from finetooth.config.task import TrainConfig
-from finetooth.training.auto import Facts, as_group, inner_width, resolve
+from finetooth.training.defaults import Facts, as_group, inner_width, resolve
 from finetooth.tree import Row, microtrees
 
 SMALL = Facts(

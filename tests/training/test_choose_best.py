@@ -16,7 +16,7 @@ from finetooth.evaluation import graders
 from finetooth.evaluation.candidates import ModelCandidate
 from finetooth.evaluation.prompts import Prompt
 from finetooth.model.api import Model
-from finetooth.training.choose_best import Answers, better
+from finetooth.training.selection import Answers, better
 from finetooth.training.step import evaluate_rows
 from finetooth.types import Example, Sampling, Score
 

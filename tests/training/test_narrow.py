@@ -19,8 +19,8 @@ from finetooth.model import device, head
 from finetooth.model.api import Model
 from finetooth.training import optimizer as optimizers
 from finetooth.training.objectives import supervised
-from finetooth.training.sentinel import save_model, verify_saved
 from finetooth.training.step import train_step
+from finetooth.training.verification import save_model, verify_saved
 from finetooth.tree import PrefixTree, Row
 from finetooth.types import Sampling
 

@@ -14,8 +14,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from finetooth.training import policy
 from finetooth.training.objectives import Objective, Signals
+from finetooth.training.rl import policy
 
 GOLDEN: dict[str, Any] = json.loads(Path(__file__).with_name("golden_policy.json").read_text())
 SIZES = [len(row) for row in GOLDEN["logp"]]

@@ -11,10 +11,10 @@ from rehearsals_for_tests import question, trial
 from training_for_tests import load, rows
 
 from finetooth.errors import Interrupted, TrainError
-from finetooth.training import rehearsal
-from finetooth.training.alarms import Alarm
-from finetooth.training.rehearsal import rehearse
-from finetooth.training.rehearsed import floor, pick, shown
+from finetooth.training.preflight import run
+from finetooth.training.preflight.checks import Alarm
+from finetooth.training.preflight.rows import floor, pick, shown
+from finetooth.training.preflight.run import rehearse
 from finetooth.tree import Row
 from finetooth.types import Answer, Example, Message
 
@@ -35,7 +35,7 @@ def test_model_and_generator_are_as_they_were(tmp_path: Path, adapter: str) -> N
 def test_also_after_an_alarm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     clean = trial(tmp_path)
     before = clean.model.digest()
-    monkeypatch.setattr(rehearsal, "RATES", (1e-9,))
+    monkeypatch.setattr(run, "RATES", (1e-9,))
     with pytest.raises(Alarm, match="sentinel:not-learning: the loss of 8 rows went from"):
         rehearse(clean)
     assert clean.model.digest() == before
@@ -50,14 +50,14 @@ def test_half_precision_is_named(tmp_path: Path) -> None:
 
 def test_frozen_weights_that_change_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     clean = trial(tmp_path)
-    real = rehearsal.train_step
+    real = run.train_step
 
     def step(model, *args, **kwargs):  # type: ignore[no-untyped-def]
         with torch.no_grad():
             model.hf.get_input_embeddings().weight[5] += 1e-3
         return real(model, *args, **kwargs)
 
-    monkeypatch.setattr(rehearsal, "train_step", step)
+    monkeypatch.setattr(run, "train_step", step)
     with pytest.raises(Alarm, match="sentinel:base-changed"):
         rehearse(clean)
 
@@ -72,7 +72,7 @@ def test_a_slow_machine_is_no_alarm(tmp_path: Path) -> None:
 def test_a_large_model_gets_fewer_rows_and_no_second_copy(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(rehearsal.WORK, "cpu", 3e9)
+    monkeypatch.setitem(run.WORK, "cpu", 3e9)
     found = rehearse(replace(trial(tmp_path), memory=1))
     assert 2 <= len(found.ids) < 8
     assert any(f"{len(found.ids)} rows instead of 8" in note for note in found.notes)
@@ -162,13 +162,13 @@ def test_a_very_slow_machine_is_no_alarm(tmp_path: Path) -> None:
 def test_a_second_step_that_is_not_finite_is_called_by_its_name(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real, calls = rehearsal.train_step, iter(range(10**6))
+    real, calls = run.train_step, iter(range(10**6))
 
     def step(*args, **kwargs):  # type: ignore[no-untyped-def]
         if next(calls) % 2:
             raise TrainError("not finite")
         return real(*args, **kwargs)
 
-    monkeypatch.setattr(rehearsal, "train_step", step)
+    monkeypatch.setattr(run, "train_step", step)
     with pytest.raises(Alarm, match="sentinel:not-learning"):
         rehearse(trial(tmp_path))

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from finetooth.training.reward_watch import RECENT, RewardWatch
+from finetooth.training.rl.monitor import RECENT, RewardWatch
 
 SOUND = {
     "reward": 0.5,

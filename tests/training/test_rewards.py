@@ -9,7 +9,7 @@ import pytest
 
 from finetooth.errors import GradeError
 from finetooth.evaluation import graders
-from finetooth.training import rewards
+from finetooth.training.rl import rewards
 from finetooth.types import Answer, Example, Message, Score
 
 

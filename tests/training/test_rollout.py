@@ -26,8 +26,8 @@ from training_for_tests import load
 from finetooth.config.reward_keys import RewardKeys
 from finetooth.errors import ModelError, TrainError
 from finetooth.model.api import Model
-from finetooth.training import credit
-from finetooth.training.batch import Batch
+from finetooth.training.rl import advantages
+from finetooth.training.rl.batch import Batch
 from finetooth.tree import PrefixTree, microtrees
 from finetooth.types import Completion, Example, Sampling
 
@@ -53,7 +53,7 @@ def test_tokens_in_are_tokens_out(models: Path, tmp_path: Path, attention: str, 
     model.add_lora(4, 0)
     made = rollouts(model, tmp_path, reward_settings(temperature=temperature))
     found = batch(made)
-    rows = made.to_rows(found, credit.grpo(found.reward_R, found.group_R))
+    rows = made.to_rows(found, advantages.grpo(found.reward_R, found.group_R))
     assert len(rows) == 16
     for row, rollout in zip(rows, found.rollouts, strict=True):
         context = made.questions[rollout.question].row.tokens.tolist()
@@ -70,7 +70,7 @@ def test_tokens_in_are_tokens_out(models: Path, tmp_path: Path, attention: str, 
 def test_a_group_shares_its_prompt(models: Path, tmp_path: Path) -> None:
     made = rollouts(ready(models), tmp_path)
     found = batch(made)
-    rows = made.to_rows(found, credit.grpo(found.reward_R, found.group_R))
+    rows = made.to_rows(found, advantages.grpo(found.reward_R, found.group_R))
     contexts = len(PrefixTree.build([made.questions[number].row for number in set(found.group_R.tolist())]))
     answers = sum(len(rollout.completion.tokens) for rollout in found.rollouts)
     assert sum(len(tree) for tree in microtrees(rows, 10**6)) <= contexts + answers < sum(map(len, rows))
@@ -185,14 +185,14 @@ def test_reinforce_compares_over_the_step_and_replaces_nothing(models: Path, tmp
     config = reward_settings(method="reinforce", resample=2)
     found = batch(rollouts(ready(models), tmp_path, config, right_for_odd, asked=questions(16)), count=6)
     assert found.group_R.tolist() == np.repeat(np.arange(6), 4).tolist()
-    assert np.abs(credit.reinforce(found.reward_R, found.group_R)[found.group_R % 2 == 0]).min() > 0
+    assert np.abs(advantages.reinforce(found.reward_R, found.group_R)[found.group_R % 2 == 0]).min() > 0
 
 
 def test_the_reference_is_the_start_and_measuring_it_changes_no_weight(models: Path, tmp_path: Path) -> None:
     model = ready(models)
     made = rollouts(model, tmp_path, reward_settings(kl=0.1))
     found = batch(made)
-    rows = made.to_rows(found, credit.grpo(found.reward_R, found.group_R))
+    rows = made.to_rows(found, advantages.grpo(found.reward_R, found.group_R))
     with torch.no_grad():
         for weight in model.trainable():
             weight.add_(0.05)

@@ -20,10 +20,10 @@ from finetooth.evaluation import graders
 from finetooth.evaluation.written import as_it_is
 from finetooth.model import reward_head
 from finetooth.model.api import Model
-from finetooth.training import rewards
-from finetooth.training.batch import Question
-from finetooth.training.rollout import Rollouts
-from finetooth.training.scorer import Scorer
+from finetooth.training.rl import rewards
+from finetooth.training.rl.batch import Question
+from finetooth.training.rl.reward_model import Scorer
+from finetooth.training.rl.rollout import Rollouts
 from finetooth.types import Answer
 
 ROWS = examples()

@@ -13,7 +13,7 @@ from training_for_tests import fit, load, rows, settings
 
 from finetooth.errors import TrainError
 from finetooth.model.api import Model
-from finetooth.training.sentinel import save_model, verify_saved
+from finetooth.training.verification import save_model, verify_saved
 
 
 @pytest.mark.parametrize(("adapter", "folder"), [("lora", "adapter"), ("none", "model")])

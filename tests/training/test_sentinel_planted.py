@@ -23,10 +23,10 @@ from torch.nn import functional
 from finetooth.data.render.renderer import Renderer
 from finetooth.evaluation.candidates import ModelCandidate
 from finetooth.model.api import Model
-from finetooth.training import rehearsal
-from finetooth.training.alarms import Alarm
 from finetooth.training.objectives import Objective, Signals, supervised
-from finetooth.training.rehearsal import Trial, rehearse
+from finetooth.training.preflight import run
+from finetooth.training.preflight.checks import Alarm
+from finetooth.training.preflight.run import Trial, rehearse
 from finetooth.tree import Row
 
 FAMILIES = ["llama", "mistral", "qwen2", "qwen3", "gemma3", "phi3", "gpt2", "olmo2"]
@@ -82,7 +82,7 @@ def stop_token_left_out_of_the_loss(t: Trial, draw: random.Random, patch: Patch)
         last = torch.cat([signals.row_M[1:] != signals.row_M[:-1], torch.tensor([True])])
         return supervised.loss(signals)[0] * ~last, {}
 
-    patch.setattr(rehearsal, "supervised", Objective(unit="token", loss=loss))
+    patch.setattr(run, "supervised", Objective(unit="token", loss=loss))
     return t
 
 
@@ -97,7 +97,7 @@ def weights_shifted(t: Trial, draw: random.Random, patch: Patch) -> Trial:
 
 
 def the_trainer_scores_one_token_early(t: Trial, draw: random.Random, patch: Patch) -> Trial:
-    real = rehearsal.train_step
+    real = run.train_step
 
     def early(model: Model, objective: Any, rows: Any, *args: Any, **kwargs: Any) -> Any:
         first = [int(np.flatnonzero(row.weight)[0]) for row in rows]
@@ -105,7 +105,7 @@ def the_trainer_scores_one_token_early(t: Trial, draw: random.Random, patch: Pat
                 for row, at in zip(rows, first, strict=True)]  # fmt: skip
         return real(model, objective, rows, *args, **kwargs)
 
-    patch.setattr(rehearsal, "train_step", early)
+    patch.setattr(run, "train_step", early)
     return t
 
 

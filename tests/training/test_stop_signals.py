@@ -8,7 +8,7 @@ import threading
 
 import pytest
 
-from finetooth.training.signals import stop_on_signals
+from finetooth.training.interrupts import stop_on_signals
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -14,8 +14,8 @@ from rich.console import Console
 from training_for_tests import fit, load, settings
 
 from finetooth.errors import ConfigError, Interrupted
-from finetooth.training import track
-from finetooth.training.track import Trackers, require_installed
+from finetooth.training import trackers
+from finetooth.training.trackers import Trackers, require_installed
 
 
 def numbers(run: Path) -> dict[str, list[tuple[int, float]]]:
@@ -111,7 +111,7 @@ def test_trackio(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_what_is_not_installed_is_one_clear_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(track, "find_spec", lambda name: None)
+    monkeypatch.setattr(trackers, "find_spec", lambda name: None)
     with pytest.raises(ConfigError, match=r"train\.track: wandb is not installed\. .*pip install wandb"):
         require_installed(["wandb"])
     require_installed([])

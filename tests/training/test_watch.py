@@ -12,7 +12,7 @@ import pytest
 from rich.console import Console
 from training_for_tests import fit, load, rows, settings
 
-from finetooth.training.watch import Finding, Watch
+from finetooth.training.monitor import Finding, Watch
 from finetooth.tree import Row
 
 

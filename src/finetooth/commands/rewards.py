@@ -16,10 +16,10 @@ from finetooth.errors import ConfigError, GradeError
 from finetooth.evaluation import graders
 from finetooth.evaluation.written import Compared, as_it_is, as_written
 from finetooth.quality.prepare import Prepared
-from finetooth.training import rewards
-from finetooth.training.batch import Question
-from finetooth.training.rollout import Rollouts
-from finetooth.training.scorer import Scorer
+from finetooth.training.rl import rewards
+from finetooth.training.rl.batch import Question
+from finetooth.training.rl.reward_model import Scorer
+from finetooth.training.rl.rollout import Rollouts
 
 if TYPE_CHECKING:
     from finetooth.commands.setup import Setup

@@ -17,7 +17,7 @@ from finetooth.evaluation.written import Compared
 from finetooth.model import reward_head
 from finetooth.model.api import Model
 from finetooth.rundir import read_json, write_json
-from finetooth.training.scorer import Scorer
+from finetooth.training.rl.reward_model import Scorer
 from finetooth.types import Example
 
 EXPECTED = "Expected the directory of a run of train.method reward_model, or of a classifier with one label"

@@ -15,9 +15,9 @@ from finetooth.commands.setup import Setup
 from finetooth.model.api import Model
 from finetooth.rundir import read_json, write_json
 from finetooth.training import checkpoint
-from finetooth.training.alarms import Alarm
-from finetooth.training.rehearsal import Trial, rehearse
-from finetooth.training.rehearsed import Picked, shown
+from finetooth.training.preflight.checks import Alarm
+from finetooth.training.preflight.rows import Picked, shown
+from finetooth.training.preflight.run import Trial, rehearse
 
 SHOWN = 3
 

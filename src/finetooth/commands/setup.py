@@ -26,8 +26,8 @@ from finetooth.model import reward_head
 from finetooth.model.api import Model
 from finetooth.quality.prepare import Prepared, prepare
 from finetooth.rundir import append_jsonl, write_bytes
-from finetooth.training import auto, order, preferences
-from finetooth.training.recompute import recompute_layers
+from finetooth.training import defaults, order, preferences
+from finetooth.training.gradient_checkpointing import recompute_layers
 from finetooth.tree import Row
 from finetooth.types import Example
 
@@ -199,7 +199,7 @@ def render_and_fit(
 def _resolve(setup: Setup, limit: int, console: Console) -> None:
     """Replace every `auto`, print each with its reason, and save configuration and environment."""
     task, model = setup.task, setup.model
-    resolved = auto.resolve(task.train, _facts(setup))
+    resolved = defaults.resolve(task.train, _facts(setup))
     reasons = {
         f"train.{key}": f"{getattr(resolved.config, key)}: {why}" for key, why in resolved.reasons.items()
     }
@@ -255,12 +255,12 @@ def _graded_as_before(run: Path, evaluate: dict[str, Any], reasons: dict[str, st
             reasons[f"evaluate.{key}"] = f"{evaluate[key]}: as in {run}, whose test this is"
 
 
-def _facts(setup: Setup) -> auto.Facts:
+def _facts(setup: Setup) -> defaults.Facts:
     """What automatic values are made from."""
     hf = setup.model.hf
     units = order.together(setup.train_rows)
     vocabulary, hidden = hf.get_input_embeddings().weight.shape
-    return auto.Facts(
+    return defaults.Facts(
         family=hf.config.model_type,
         hidden=int(hidden),
         layers=int(hf.config.num_hidden_layers),
@@ -271,7 +271,7 @@ def _facts(setup: Setup) -> auto.Facts:
         validation_rows=len(order.together(setup.validation_rows)),
         memory=memory.of_device(setup.model.device),
         held=memory.held(hf, setup.task.train.adapter) if setup.model.device.type == "cuda" else None,
-        inner=auto.inner_width(hf.config),
+        inner=defaults.inner_width(hf.config),
         sample=tuple(row for unit in units[:: max(1, len(units) // 64)][:64] for row in unit),
         ungraded=ungraded(setup),
     )

@@ -25,14 +25,14 @@ from finetooth.evaluation.prompts import Prompt
 from finetooth.evaluation.summary import TUNED
 from finetooth.evaluation.written import as_written
 from finetooth.rundir import read_json, write_json
-from finetooth.training import choose_best, preferences, track
-from finetooth.training.choose_best import Answers
+from finetooth.training import preferences, selection, trackers
+from finetooth.training.interrupts import stop_on_signals
 from finetooth.training.loop import Fit, FitResult
 from finetooth.training.objectives import Objective, supervised
 from finetooth.training.order import together
 from finetooth.training.reference import require_pairs, with_reference
-from finetooth.training.sentinel import save_model, verify_saved
-from finetooth.training.signals import stop_on_signals
+from finetooth.training.selection import Answers
+from finetooth.training.verification import save_model, verify_saved
 from finetooth.types import Sampling
 
 CHECKED_ROWS = 8  # on which the saved model is compared with the trained one
@@ -77,7 +77,7 @@ def run(source: Task | Path, out: Path | None, console: Console, graded: bool = 
     if workspace.trained_path(path) is not None and workspace.open_run(task, path) is not None:
         console.print(f"{path} is trained already.", highlight=False)
         return TrainReport(path, read_json(done))
-    track.require_installed(task.train.track)
+    trackers.require_installed(task.train.track)
     setup = set_up(task, path, console, graded)
     task, answers, rewarded = setup.task, _answers(setup, console), rollouts(setup, console)
     with stop_on_signals() as stop:
@@ -173,8 +173,8 @@ def _answers(setup: Setup, console: Console) -> Answers | None:
         if wanted:
             raise
         return None
-    if len(usable) > choose_best.MOST:
-        drawn = random.Random(f"select {task.seed}").sample(range(len(usable)), choose_best.MOST)
+    if len(usable) > selection.MOST:
+        drawn = random.Random(f"select {task.seed}").sample(range(len(usable)), selection.MOST)
         usable = [usable[at] for at in sorted(drawn)]
     labels = [label for label in prepared.labels if name == "label" and setup.renderer.can_answer(label)]
     sampling = Sampling(task.evaluate.temperature, length, seed=task.seed)

@@ -11,10 +11,10 @@ from rich.console import Console
 
 from finetooth.config.task import TrainConfig
 from finetooth.rundir import append_jsonl, read_jsonl, write_jsonl
-from finetooth.training.choose_best import Look
-from finetooth.training.reward_watch import RewardWatch
-from finetooth.training.track import Trackers
-from finetooth.training.watch import Finding, Watch
+from finetooth.training.monitor import Finding, Watch
+from finetooth.training.rl.monitor import RewardWatch
+from finetooth.training.selection import Look
+from finetooth.training.trackers import Trackers
 
 LOGS = ("metrics.jsonl", "row_losses.jsonl", "samples.jsonl", "findings.jsonl", "rollouts.jsonl")
 

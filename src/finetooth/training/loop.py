@@ -21,17 +21,17 @@ from finetooth.errors import Interrupted, TrainError
 from finetooth.model.api import Model
 from finetooth.training import checkpoint as checkpoints
 from finetooth.training import optimizer as optimizers
-from finetooth.training.choose_best import Answers, better
 from finetooth.training.journal import Journal
+from finetooth.training.monitor import Watch
 from finetooth.training.objectives import Objective, supervised
 from finetooth.training.order import batch, steps_per_epoch, together, total_steps
 from finetooth.training.progress import Bar
 from finetooth.training.provenance import made_of, require_same
-from finetooth.training.rollout import Rollouts
+from finetooth.training.rl.rollout import Rollouts
 from finetooth.training.schedule import multiplier
-from finetooth.training.sentinel import require_gradient
+from finetooth.training.selection import Answers, better
 from finetooth.training.step import StepResult, evaluate_rows, train_step
-from finetooth.training.watch import Watch
+from finetooth.training.verification import require_gradient
 from finetooth.tree import Row
 
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from finetooth.training.watch import MOST, Finding
+from finetooth.training.monitor import MOST, Finding
 
 RECENT = 10  # steps whose mean is compared with the first ones, or with the best
 GAPS = {"float32": 1e-3, "float64": 1e-3, "bfloat16": 5e-2}  # nats a token, by what the model computes in

@@ -16,7 +16,7 @@ import numpy as np
 from finetooth.config.preference_keys import BETA, PREFERENCES, USUAL_BETA
 from finetooth.config.reward_keys import REWARDED
 from finetooth.config.task import TrainConfig
-from finetooth.training.choose_best import MOST
+from finetooth.training.selection import MOST
 from finetooth.tree import PrefixTree, Row, microtrees
 
 LORA_OVER_FULL = (

@@ -19,8 +19,8 @@ from finetooth.errors import DataError, FinetoothError, TrainError
 from finetooth.evaluation.candidates import evaluating
 from finetooth.model.api import Model
 from finetooth.training import optimizer as optimizers
-from finetooth.training.rehearsed import Picked
-from finetooth.training.sentinel import TOLERANCE
+from finetooth.training.preflight.rows import Picked
+from finetooth.training.verification import TOLERANCE
 from finetooth.tree import PrefixTree, Row
 
 

@@ -11,7 +11,7 @@ from finetooth.config.reward_keys import REWARD_MODEL
 from finetooth.errors import GradeError
 from finetooth.evaluation.graders import PERPLEXITY, Grader, resolve
 from finetooth.evaluation.written import Compared, as_it_is
-from finetooth.training.scorer import TRIED, Scorer
+from finetooth.training.rl.reward_model import TRIED, Scorer
 from finetooth.types import Example, Score
 
 FULL = 1 - 1e-6  # from here on a reward is full marks

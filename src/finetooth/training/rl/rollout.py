@@ -21,13 +21,13 @@ from finetooth.errors import ModelError, TrainError
 from finetooth.evaluation.candidates import evaluating
 from finetooth.evaluation.preference import row_logprobs
 from finetooth.model.api import Model
-from finetooth.training import credit, policy
-from finetooth.training.batch import Batch, Question, Rollout
 from finetooth.training.objectives import Objective
 from finetooth.training.preferences import replaced
 from finetooth.training.reference import placed
-from finetooth.training.reward_watch import RewardWatch
-from finetooth.training.rewards import Rewards, grade
+from finetooth.training.rl import advantages, policy
+from finetooth.training.rl.batch import Batch, Question, Rollout
+from finetooth.training.rl.monitor import RewardWatch
+from finetooth.training.rl.rewards import Rewards, grade
 from finetooth.training.step import StepResult
 from finetooth.tree import Floats, Ints, Row
 from finetooth.types import Sampling
@@ -74,7 +74,7 @@ class Rollouts:
         rollout has a reward.
         """
         batch = self.collect(step, indices)
-        advantage_R = credit.advantages(
+        advantage_R = advantages.advantages(
             self.config.method, batch.reward_R, batch.group_R, self.config.scale == "deviation"
         )
         rows = self.to_rows(batch, advantage_R)
@@ -132,12 +132,12 @@ class Rollouts:
         cut_R = np.array([one.completion.stop == "length" for one in rollouts])
         length_R = np.array([len(one.completion.tokens) for one in rollouts])
         given_R = np.array([np.nan if one.score.value is None else one.score.value for one in rollouts])
-        reward_R = credit.overlong(config.truncated, given_R, cut_R, length_R, self.longest)
+        reward_R = advantages.overlong(config.truncated, given_R, cut_R, length_R, self.longest)
         return Batch(rollouts, reward_R, np.array([one.question for one in rollouts], np.int64))
 
     def _same(self, batch: Batch) -> list[int]:
         """The questions whose answers are worth the same throughout, in the batch's order."""
-        differs_R = credit.differ(batch.reward_R, batch.group_R)
+        differs_R = advantages.differ(batch.reward_R, batch.group_R)
         return list(dict.fromkeys(batch.group_R[~differs_R].tolist()))
 
     def _order(self, step: int) -> Ints:

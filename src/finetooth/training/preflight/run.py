@@ -26,7 +26,8 @@ from finetooth.evaluation.candidates import ModelCandidate, evaluating
 from finetooth.evaluation.prompts import Prompt
 from finetooth.model.api import Model
 from finetooth.training import optimizer as optimizers
-from finetooth.training.alarms import (
+from finetooth.training.objectives import supervised
+from finetooth.training.preflight.checks import (
     Alarm,
     count,
     require_counted,
@@ -40,10 +41,9 @@ from finetooth.training.alarms import (
     require_weights,
     without_gradient,
 )
-from finetooth.training.objectives import supervised
-from finetooth.training.rehearsed import Picked, all_scored, floor, pick
-from finetooth.training.sentinel import TOLERANCE, save_model
+from finetooth.training.preflight.rows import Picked, all_scored, floor, pick
 from finetooth.training.step import train_step
+from finetooth.training.verification import TOLERANCE, save_model
 from finetooth.tree import PrefixTree, Row
 from finetooth.types import Example, Sampling
 
