@@ -24,8 +24,8 @@ from finetooth.config.load import load_task
 from finetooth.data.examples import from_json
 from finetooth.errors import GradeError, ModelError
 from finetooth.evaluation import graders
+from finetooth.evaluation.answer_text import as_it_is
 from finetooth.evaluation.preference import row_scores
-from finetooth.evaluation.written import as_it_is
 from finetooth.model.api import Model
 from finetooth.rundir import read_json, read_jsonl
 from finetooth.training.rl.reward_model import Scorer

@@ -10,8 +10,8 @@ from rich.console import Console
 from test_golden_templates import renderer_of
 
 from finetooth.data.render.renderer import Renderer
-from finetooth.data.show import SHOWN_CHARACTERS, row_text
 from finetooth.quality.survey import Sample, plain_samples, sample
+from finetooth.report.row_text import SHOWN_CHARACTERS, row_text
 from finetooth.types import Answer, Example, Message
 
 

@@ -14,9 +14,9 @@ from finetooth.commands import report
 from finetooth.data.examples import to_json
 from finetooth.errors import ConfigError
 from finetooth.evaluation.candidates import Answered
-from finetooth.evaluation.charts import course_chart, difference_bar, score_bar, smooth
 from finetooth.evaluation.graders import BUILT_IN
 from finetooth.evaluation.runner import evaluate
+from finetooth.report.charts import course_chart, difference_bar, score_bar, smooth
 from finetooth.rundir import append_jsonl, read_json, write_json, write_jsonl, write_text
 from finetooth.types import Answer, Example, Message
 

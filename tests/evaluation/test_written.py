@@ -18,10 +18,10 @@ from finetooth.commands import setup, train
 from finetooth.config.load import load_task
 from finetooth.data.render.renderer import Renderer
 from finetooth.data.render.tokenizer import Tokenizer
+from finetooth.evaluation.answer_text import as_it_is, as_written
 from finetooth.evaluation.candidates import Answered
 from finetooth.evaluation.graders import BUILT_IN, exact
 from finetooth.evaluation.runner import evaluate
-from finetooth.evaluation.written import as_it_is, as_written
 from finetooth.rundir import read_jsonl
 from finetooth.types import Answer, Example, Message
 

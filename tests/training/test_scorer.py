@@ -17,7 +17,7 @@ from finetooth.commands import scoring
 from finetooth.data.render.renderer import Renderer
 from finetooth.errors import GradeError
 from finetooth.evaluation import graders
-from finetooth.evaluation.written import as_it_is
+from finetooth.evaluation.answer_text import as_it_is
 from finetooth.model import reward_head
 from finetooth.model.api import Model
 from finetooth.training.rl import rewards

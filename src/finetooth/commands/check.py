@@ -109,7 +109,7 @@ class CheckReport:
 
     def print(self, console: Console) -> None:
         """Show the report to a person."""
-        from finetooth.commands.check_view import show
+        from finetooth.report.check_terminal import show
 
         show(self, console)
 
@@ -162,7 +162,7 @@ def run(
 
 def write(report: CheckReport, out: Path) -> CheckReport:
     """data/check.json, findings.jsonl, report.html and, before the split is written, rejected.jsonl."""
-    from finetooth.commands import data_page
+    from finetooth.report import data_page
 
     report = replace(report, page=out / "data" / "report.html")
     write_json(out / "data" / "check.json", report.to_json())

@@ -29,13 +29,13 @@ from finetooth.data.render.renderer import Renderer
 from finetooth.data.render.tokenizer import Tokenizer
 from finetooth.errors import ConfigError, DataError
 from finetooth.evaluation import graders, ledger
+from finetooth.evaluation.answer_text import as_it_is, as_written
 from finetooth.evaluation.baselines import BagOfWords, Majority
 from finetooth.evaluation.candidates import Candidate, ModelCandidate
 from finetooth.evaluation.graders.basic import label_names
 from finetooth.evaluation.prompts import Prompt, prompting
 from finetooth.evaluation.runner import Evaluation, evaluate
 from finetooth.evaluation.summary import START, TUNED, best_prompting
-from finetooth.evaluation.written import as_it_is, as_written
 from finetooth.model.api import Model
 from finetooth.quality.prepare import Prepared, prepare
 from finetooth.rundir import read_json, write_json

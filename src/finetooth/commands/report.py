@@ -11,10 +11,11 @@ from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
 
-from finetooth.commands import follow, pages
-from finetooth.commands.pages import whole
-from finetooth.evaluation.page import gather
+from finetooth.commands import follow
 from finetooth.evaluation.summary import CORPUS, TUNED, percent, points
+from finetooth.report import html
+from finetooth.report.html import whole
+from finetooth.report.run_page import gather
 from finetooth.rundir import read_json, write_text
 
 COLOURS = {"better": "bold green", "not proven": "bold yellow", "worse": "bold red"}
@@ -52,7 +53,7 @@ def run(run_path: Path) -> Report:
 
 def render(page: Mapping[str, Any]) -> str:
     """The page of a run as HTML; see pages.render."""
-    return pages.render("report.html.jinja", page)
+    return html.render("report.html.jinja", page)
 
 
 def terminal_table(summary: Mapping[str, Any]) -> Group:

@@ -14,7 +14,7 @@ from finetooth.config.reward_keys import REWARDED
 from finetooth.config.task import Task
 from finetooth.errors import ConfigError, GradeError
 from finetooth.evaluation import graders
-from finetooth.evaluation.written import Compared, as_it_is, as_written
+from finetooth.evaluation.answer_text import Compared, as_it_is, as_written
 from finetooth.quality.prepare import Prepared
 from finetooth.training.rl import rewards
 from finetooth.training.rl.batch import Question

@@ -13,7 +13,7 @@ from finetooth.config.reward_keys import REWARD_MODEL
 from finetooth.data.render.renderer import Renderer
 from finetooth.data.render.tokenizer import Tokenizer
 from finetooth.errors import FinetoothError, GradeError
-from finetooth.evaluation.written import Compared
+from finetooth.evaluation.answer_text import Compared
 from finetooth.model import reward_head
 from finetooth.model.api import Model
 from finetooth.rundir import read_json, write_json

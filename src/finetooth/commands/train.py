@@ -20,10 +20,10 @@ from finetooth.config.preference_keys import PREFERENCES
 from finetooth.config.task import Task
 from finetooth.errors import ConfigError, GradeError, Interrupted
 from finetooth.evaluation import graders
+from finetooth.evaluation.answer_text import as_written
 from finetooth.evaluation.candidates import ModelCandidate
 from finetooth.evaluation.prompts import Prompt
 from finetooth.evaluation.summary import TUNED
-from finetooth.evaluation.written import as_written
 from finetooth.rundir import read_json, write_json
 from finetooth.training import preferences, selection, trackers
 from finetooth.training.interrupts import stop_on_signals

@@ -12,10 +12,10 @@ import numpy as np
 
 from finetooth.data.split import split_keys
 from finetooth.errors import GradeError
+from finetooth.evaluation.answer_text import Compared, as_it_is
 from finetooth.evaluation.candidates import Answered, Candidate, Likely
 from finetooth.evaluation.graders import PERPLEXITY, Grader, corpus_score, guarded
 from finetooth.evaluation.summary import Graded, Marks, summarise
-from finetooth.evaluation.written import Compared, as_it_is
 from finetooth.rundir import write_json, write_jsonl
 from finetooth.types import Example, Record, Score
 

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from finetooth.evaluation.answer_text import Compared, as_it_is
 from finetooth.evaluation.candidates import Answered, ModelCandidate
 from finetooth.evaluation.graders import Grader
-from finetooth.evaluation.written import Compared, as_it_is
 from finetooth.types import Example
 
 MOST = 64  # rows whose answers are graded

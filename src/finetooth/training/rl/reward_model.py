@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from finetooth.errors import DataError, GradeError
+from finetooth.evaluation.answer_text import Compared
 from finetooth.evaluation.preference import row_scores
-from finetooth.evaluation.written import Compared
 from finetooth.tree import Row
 from finetooth.types import Example, Score
 

@@ -9,8 +9,8 @@ from typing import Any
 
 from finetooth.config.reward_keys import REWARD_MODEL
 from finetooth.errors import GradeError
+from finetooth.evaluation.answer_text import Compared, as_it_is
 from finetooth.evaluation.graders import PERPLEXITY, Grader, resolve
-from finetooth.evaluation.written import Compared, as_it_is
 from finetooth.training.rl.reward_model import TRIED, Scorer
 from finetooth.types import Example, Score
 

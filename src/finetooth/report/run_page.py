@@ -13,9 +13,9 @@ import yaml
 from finetooth.data.examples import from_json
 from finetooth.errors import ConfigError
 from finetooth.evaluation import ledger
-from finetooth.evaluation.charts import course_chart, difference_bar, smooth
 from finetooth.evaluation.summary import TUNED, best_prompting
-from finetooth.evaluation.tables import table
+from finetooth.report.charts import course_chart, difference_bar, smooth
+from finetooth.report.score_tables import table
 from finetooth.rundir import read_json, read_jsonl
 from finetooth.types import Example
 

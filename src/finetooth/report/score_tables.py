@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from finetooth.evaluation.charts import score_bar
 from finetooth.evaluation.graders import PERPLEXITY
 from finetooth.evaluation.summary import CORPUS, START, TUNED, is_prompting
+from finetooth.report.charts import score_bar
 
 
 def table(summary: Mapping[str, Any]) -> dict[str, Any]:

@@ -25,7 +25,7 @@ def render(template: str, page: Mapping[str, Any]) -> str:
 
 
 def _source(name: str) -> str:
-    return files("finetooth.commands").joinpath(name).read_text(encoding="utf-8")
+    return files("finetooth.report").joinpath(name).read_text(encoding="utf-8")
 
 
 def p_value(p: float) -> str:

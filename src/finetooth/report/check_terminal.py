@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from finetooth.config.values import counted
-from finetooth.data.show import VISIBLE, row_text
 from finetooth.quality.findings import Finding
 from finetooth.quality.survey import Survey
+from finetooth.report.row_text import VISIBLE, row_text
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType

@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from finetooth.commands import pages
-from finetooth.commands.plots import bars, histogram
 from finetooth.config.values import counted, either
 from finetooth.quality.findings import Finding, stopping
+from finetooth.report import html
+from finetooth.report.plots import bars, histogram
 
 if TYPE_CHECKING:
     from finetooth.commands.check import CheckReport
@@ -27,7 +27,7 @@ NEVER_CHECKED = [
 
 def render(report: CheckReport) -> str:
     """The page as HTML: self-contained, without a script; every text of the data is escaped."""
-    return pages.render("data.html.jinja", gather(report))
+    return html.render("data.html.jinja", gather(report))
 
 
 def gather(report: CheckReport) -> dict[str, Any]:
