@@ -108,7 +108,7 @@ def test_what_a_message_says_to_type_can_be_typed() -> None:
         if not words or not (words[0].isalpha() and words[0].islower()):
             continue  # `finetooth VERB`, or a verb that is filled in
         assert words[0] in group.commands, f"{where}: finetooth {' '.join(words)}"
-        flags = {flag for param in group.commands[words[0]].params for flag in param.opts} | {"--help"}
+        task_flags = {flag for param in group.commands[words[0]].params for flag in param.opts} | {"--help"}
         given = [word.rstrip(".") for word in words if word.startswith("--")]
         assert not [flag for flag in given if flag.strip(".") not in task_flags], f"{where}: {words}"
         checked += 1

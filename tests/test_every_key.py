@@ -13,7 +13,7 @@ import pytest
 from models_for_tests import tiny_model_dir
 from rich.console import Console
 
-from finetooth.commands import check, evaluate, lineage, setup, workspace
+from finetooth.commands import check, evaluate
 from finetooth.config.load import load_task
 from finetooth.config.task import Task, keys
 from finetooth.data.examples import to_json
@@ -26,6 +26,7 @@ from finetooth.evaluation.candidates import ModelCandidate
 from finetooth.model.api import Model
 from finetooth.quality.prepare import Prepared, assemble
 from finetooth.rundir import write_json
+from finetooth.runs import parent, setup, workspace
 from finetooth.types import Message
 
 ROWS = [
@@ -110,7 +111,7 @@ def begun(task: Task) -> Any:
     workspace.save_config(first, made.model_copy(update={"template": "plain"}), {})
     (first / "train" / "adapter").mkdir(parents=True, exist_ok=True)
     write_json(first / "train" / "result.json", {})
-    followed = lineage.followed(
+    followed = parent.followed(
         task.model_copy(update={"start": task.start and str(first)}), Console(quiet=True)
     )
     return followed.train.rank, followed.template

@@ -14,12 +14,13 @@ from rich.console import Console
 
 import finetooth as ft
 from finetooth.cli.app import invoke
-from finetooth.commands import sentinel, train
+from finetooth.commands import train
 from finetooth.config.load import load_task
 from finetooth.config.task import Task
 from finetooth.errors import ConfigError, Interrupted
 from finetooth.model.api import Model
 from finetooth.rundir import read_json
+from finetooth.runs import preflight
 from finetooth.training import trackers
 
 ROWS = [{"text": f"{n} of {fruit}", "label": fruit[:2]} for n in range(40) for fruit in ("apple", "plum")]
@@ -81,15 +82,15 @@ def test_an_alarm_stops_the_command_with_its_name(
     (tmp_path / "task.yaml").write_text(
         f"model: {model}\ninstruction: Be brief.\ndata: {{train: rows.jsonl}}\ntrain: {{max_steps: 2}}\n"
     )
-    real = sentinel.run_renderer
+    real = preflight.run_renderer
     monkeypatch.setattr(
-        sentinel, "run_renderer", lambda task, path: real(task.model_copy(update={"instruction": ""}), path)
+        preflight, "run_renderer", lambda task, path: real(task.model_copy(update={"instruction": ""}), path)
     )
     assert invoke(command) == 1
     assert "sentinel:template: row " in capsys.readouterr().err
     record = read_json(tmp_path / "run" / "train" / "sentinel.json")
     assert (record["passed"], record["name"]) == (False, "template")
-    monkeypatch.setattr(sentinel, "run_renderer", real)
+    monkeypatch.setattr(preflight, "run_renderer", real)
     assert invoke(command) == 0  # mended: the same command goes on, and tries again
     assert read_json(tmp_path / "run" / "train" / "sentinel.json")["passed"]
 

@@ -19,9 +19,10 @@ from terminal_for_tests import Terminal
 
 import finetooth as ft
 from finetooth.cli.app import invoke
-from finetooth.commands import conversation, evaluate
-from finetooth.commands.workspace import load_config
+from finetooth.commands import evaluate
 from finetooth.model.tiny_copy import random_model
+from finetooth.runs import conversation
+from finetooth.runs.workspace import load_config
 
 COLORS = {"apple": "red", "banana": "yellow", "plum": "blue"}
 ROWS = [{"question": f"{n} of {fruit}?", "answer": c} for n in range(30) for fruit, c in COLORS.items()]

@@ -8,9 +8,10 @@ import pytest
 from models_for_tests import tiny_model_dir
 
 from finetooth.cli.app import invoke
-from finetooth.commands import conversation, evaluate
-from finetooth.commands.workspace import load_config
+from finetooth.commands import evaluate
 from finetooth.rundir import write_json, write_jsonl
+from finetooth.runs import conversation
+from finetooth.runs.workspace import load_config
 from finetooth.types import Message
 
 QUESTION = "Which way?"

@@ -14,10 +14,10 @@ from models_for_tests import tiny_model_dir
 
 import finetooth as ft
 from finetooth.cli.app import invoke
-from finetooth.commands import workspace
 from finetooth.config.load import load_task
 from finetooth.quality.rules.leaks import NOT_CHECKED
 from finetooth.rundir import read_json, read_jsonl
+from finetooth.runs import workspace
 
 WORDS = {"apple": "sweet red crisp orchard", "engine": "loud oil metal piston"}
 ROWS = [

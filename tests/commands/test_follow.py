@@ -18,8 +18,8 @@ from made_up_run import made_up_run
 from models_for_tests import tiny_model_dir
 
 from finetooth.cli.app import invoke
-from finetooth.commands import follow
 from finetooth.config.task import Task, build_task
+from finetooth.runs import next_steps
 
 QUICK = ["--train.rank", "4", "--train.max_steps", "2", "--evaluate.shots", "[0]", "--quiet"]
 
@@ -112,10 +112,10 @@ def test_every_command_after_a_run_works_as_it_stands(place: Path, capsys) -> No
 def test_rows_from_python_leave_the_task_open(tmp_path: Path) -> None:
     train = {"epochs": 3.0}
     task = Task.model_validate({"data": {"train": [{"text": "a"}]}, "train": train})
-    from finetooth.commands import workspace
+    from finetooth.runs import workspace
 
     workspace.save_config(tmp_path, task, {})
-    assert follow.longer(tmp_path)[0][0].startswith("finetooth train TASK --train.epochs 6 --out ")
+    assert next_steps.longer(tmp_path)[0][0].startswith("finetooth train TASK --train.epochs 6 --out ")
 
 
 def test_a_stopped_run_goes_on_as_a_run(place: Path) -> None:

@@ -16,7 +16,7 @@ from rich.console import Console
 from safetensors.torch import load_file
 
 from finetooth.cli.app import invoke
-from finetooth.commands import bases, check, earlier, evaluate, lineage, pairs, run, train, workspace
+from finetooth.commands import check, evaluate, pairs, run, train
 from finetooth.commands.evaluate import load_tuned, run_renderer
 from finetooth.config.load import load_task
 from finetooth.config.task import Task
@@ -27,6 +27,7 @@ from finetooth.evaluation.prompts import Prompt
 from finetooth.model.api import Model
 from finetooth.quality.prepare import prepare
 from finetooth.rundir import read_json, read_jsonl, write_jsonl
+from finetooth.runs import models, parent, parent_records, workspace
 from finetooth.training import loop, reference
 from finetooth.tree import PrefixTree, Row
 
@@ -94,7 +95,7 @@ def test_the_second_run_goes_on_with_the_adapter_and_is_compared_with_the_first(
     notes = {entry["name"]: entry["notes"] for entry in summary["candidates"]}["start"]
     assert notes == [f"the answers that {first} gave to this test"]
     assert summary["start"]["baseline"] == "start" and summary["start"]["run"] == str(first)
-    assert summary["start"]["digest"] == lineage.digest(first / "train" / "adapter")
+    assert summary["start"]["digest"] == parent.digest(first / "train" / "adapter")
     assert summary["look"] == 2 and "look 2 at the sealed test" in summary["words"]
     assert "not proven better than the run that it went on from" in summary["words"]
     assert str(first) in (second / "report.html").read_text()
@@ -132,13 +133,13 @@ def test_answers_are_written_again_where_they_would_be_others(place: Path) -> No
     """Known answers are those of the same rows, asked alike, by the weights that the first run has now."""
     first, second = place / "first", place / "second"
     task, prepared = workspace.load_config(second), prepare(workspace.load_config(second), second)
-    assert earlier.recorded(task, second, prepared, evaluate._digest) is not None
-    assert earlier.recorded(task, second, prepared, lambda task, path: "other weights") is None
+    assert parent_records.recorded(task, second, prepared, evaluate._digest) is not None
+    assert parent_records.recorded(task, second, prepared, lambda task, path: "other weights") is None
     longer = task.model_copy(update={"evaluate": task.evaluate.model_copy(update={"max_tokens": 3})})
-    assert earlier.recorded(longer, second, prepared, evaluate._digest) is None
-    known = earlier.recorded(task, second, prepared, evaluate._digest)
+    assert parent_records.recorded(longer, second, prepared, evaluate._digest) is None
+    known = parent_records.recorded(task, second, prepared, evaluate._digest)
     again = evaluate._candidate(
-        task, second, prepared, "exact", bases.load_start(task, second), Prompt("start")
+        task, second, prepared, "exact", models.load_start(task, second), Prompt("start")
     )
     rows = ledger.to_keep_sealed(first)
     text = {answer.index: answer.text for answer in again.answers(rows)}
@@ -241,12 +242,12 @@ def test_a_full_fine_tuning_goes_on_from_its_weights(place: Path, tmp_path: Path
     stored = workspace.load_config(second)
     assert (stored.train.adapter, stored.model) == ("none", str(place / "model"))
     assert [entry["name"] for entry in summary["candidates"]] == ["zero-shot", "start", "tuned"]
-    start = said(bases.load_start(stored, second), second)
+    start = said(models.load_start(stored, second), second)
     assert torch.equal(start, said(load_tuned(workspace.load_config(first), first), second))
     assert summary["look"] == 1  # the first run never opened its test
     (first / "train" / "model" / "model.safetensors").write_bytes(b"other")
     with pytest.raises(ConfigError, match="is not what this run went on from"):
-        bases.load_start(stored, second)
+        models.load_start(stored, second)
 
 
 def test_a_reward_model_grows_on_the_adapter_and_the_flag_is_from(place: Path, tmp_path: Path) -> None:
@@ -262,4 +263,4 @@ def test_a_reward_model_grows_on_the_adapter_and_the_flag_is_from(place: Path, t
     assert all(torch.allclose(old[name], new[name], atol=1e-6) for name in old)
     assert [name for name in new if name not in old] == ["base_model.model.score.weight"]
     with pytest.raises(ConfigError, match="a reward model, which scores answers and writes none"):
-        lineage.followed(task(place / "model", start=str(tmp_path / "scores")), QUIET)
+        parent.followed(task(place / "model", start=str(tmp_path / "scores")), QUIET)

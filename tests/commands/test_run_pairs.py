@@ -9,12 +9,13 @@ from typing import Any
 import pytest
 
 from finetooth.cli.app import invoke
-from finetooth.commands import pairs, workspace
+from finetooth.commands import pairs
 from finetooth.config.load import load_task
 from finetooth.config.task import Task
 from finetooth.errors import ConfigError, DataError
 from finetooth.quality.prepare import assemble
 from finetooth.rundir import read_jsonl, write_json, write_jsonl
+from finetooth.runs import workspace
 
 
 def answer(id: str, text: str, score: float | None, stop: str = "stop", **more: Any) -> dict[str, Any]:

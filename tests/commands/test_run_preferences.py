@@ -11,11 +11,12 @@ import pytest
 from models_for_tests import tiny_model_dir
 from rich.console import Console
 
-from finetooth.commands import conversation, run, train, workspace
+from finetooth.commands import run, train
 from finetooth.config.load import load_task
 from finetooth.config.task import Task
 from finetooth.errors import ConfigError, GradeError
 from finetooth.rundir import read_json
+from finetooth.runs import conversation, workspace
 
 FRUIT = ("apple", "pear", "plum", "fig", "lime")
 

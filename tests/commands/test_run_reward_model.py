@@ -18,7 +18,6 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoModelForSequenceClassification
 
 from finetooth.cli.app import invoke
-from finetooth.commands import scoring as judges
 from finetooth.commands import train
 from finetooth.config.load import load_task
 from finetooth.data.examples import from_json
@@ -28,6 +27,7 @@ from finetooth.evaluation.answer_text import as_it_is
 from finetooth.evaluation.preference import row_scores
 from finetooth.model.api import Model
 from finetooth.rundir import read_json, read_jsonl
+from finetooth.runs import reward_model as judges
 from finetooth.training.rl.reward_model import Scorer
 from finetooth.training.rl.rollout import Rollouts
 from finetooth.tree import Row

@@ -6,9 +6,9 @@ import numpy as np
 import torch
 from transformers import AutoModel
 
-from finetooth.commands.vectors import TOKENS, embedder
 from finetooth.data.hub import model_directory
 from finetooth.data.render.tokenizer import Tokenizer
+from finetooth.runs.embeddings import TOKENS, embedder
 
 TEXTS = ["Where is my parcel?", "Where is my refund?", "", "A long one. " * 200, "Where is my parcel?"]
 

@@ -14,7 +14,7 @@ from rich.console import Console
 from templates_for_tests import QWEN3
 
 import finetooth as ft
-from finetooth.commands import setup, train
+from finetooth.commands import train
 from finetooth.config.load import load_task
 from finetooth.data.render.renderer import Renderer
 from finetooth.data.render.tokenizer import Tokenizer
@@ -23,6 +23,7 @@ from finetooth.evaluation.candidates import Answered
 from finetooth.evaluation.graders import BUILT_IN, exact
 from finetooth.evaluation.runner import evaluate
 from finetooth.rundir import read_jsonl
+from finetooth.runs import setup
 from finetooth.types import Answer, Example, Message
 
 CALLS = (

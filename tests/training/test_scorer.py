@@ -13,13 +13,13 @@ from reward_models_for_tests import examples, expected, longer, sound, trained
 from rollouts_for_tests import LONGEST, ready, reward_settings
 from training_for_tests import load
 
-from finetooth.commands import scoring
 from finetooth.data.render.renderer import Renderer
 from finetooth.errors import GradeError
 from finetooth.evaluation import graders
 from finetooth.evaluation.answer_text import as_it_is
 from finetooth.model import reward_head
 from finetooth.model.api import Model
+from finetooth.runs import reward_model
 from finetooth.training.rl import rewards
 from finetooth.training.rl.batch import Question
 from finetooth.training.rl.reward_model import Scorer
@@ -41,7 +41,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def scorer(place: Path, name: str = "sound") -> Scorer:
-    return scoring.load({"name": "reward_model", "model": str(place / name)}, ROWS, as_it_is)[1]
+    return reward_model.load({"name": "reward_model", "model": str(place / name)}, ROWS, as_it_is)[1]
 
 
 def alone(one: Scorer) -> rewards.Reward:

@@ -98,7 +98,7 @@ def check(
     Your files are never changed. The exit code is 1 when a finding blocks training.
     """
     from finetooth.commands import check as command
-    from finetooth.commands import follow
+    from finetooth.runs import next_steps
 
     overrides = given_keys(flags)
     if (path / "config.yaml").is_file():
@@ -106,7 +106,7 @@ def check(
     is_task = path.suffix in TASK_FILES
     task = load_task(path if is_task else {"name": path.stem, "data": {"train": str(path)}}, overrides)
     report = command.run_and_write(task, out, console(quiet), fix, label_queue, embed)
-    then = follow.after_check(path, is_task, report.data.format, report.ok, overrides)
+    then = next_steps.after_check(path, is_task, report.data.format, report.ok, overrides)
     return finish(report, as_json, *follow_unless(quiet, then))
 
 

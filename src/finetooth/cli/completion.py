@@ -52,7 +52,7 @@ class Place(click.Path):
         return [CompletionItem(name) for name in found] or [CompletionItem(incomplete, type="file")]
 
     def _names(self, start: str) -> Iterator[str]:
-        from finetooth.commands.workspace import known_runs
+        from finetooth.runs.workspace import known_runs
 
         if "model" in self.offers:
             yield from EMBEDDED
@@ -67,7 +67,7 @@ class Place(click.Path):
 def complete_value(key: str, field: FieldInfo, incomplete: str) -> list[CompletionItem[Any]]:
     """The words that a key of the task takes, or files where it takes a path."""
     if key == "start":
-        from finetooth.commands.workspace import known_runs
+        from finetooth.runs.workspace import known_runs
 
         runs = sorted({*known_runs(), *known_runs(incomplete)})
         return [CompletionItem(run) for run in runs if run.startswith(incomplete)]

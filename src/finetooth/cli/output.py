@@ -73,7 +73,7 @@ def run_directory(path: Path) -> Path:
     """The path, when it is a run; ConfigError says what it is instead."""
     if (path / "config.yaml").is_file():
         return path
-    from finetooth.commands.workspace import known_runs
+    from finetooth.runs.workspace import known_runs
 
     if path.is_file() and path.suffix in TASK_FILES:
         raise ConfigError(f"{path}: not a run directory but a task. First: finetooth run {path}")

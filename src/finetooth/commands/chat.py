@@ -16,10 +16,10 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from finetooth.commands.conversation import Conversation, Reply, speakers, to_json
 from finetooth.errors import ConfigError, DataError, FinetoothError
 from finetooth.model.generation.sampling import check_sampling
 from finetooth.report.row_text import VISIBLE
+from finetooth.runs.conversation import Conversation, Reply, speakers, to_json
 from finetooth.types import Sampling
 
 HELP = """\

@@ -12,7 +12,6 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from finetooth.commands import lineage, workspace
 from finetooth.config.task import EMBEDDED, Task
 from finetooth.config.values import source_name
 from finetooth.data.hub import context_length, model_directory
@@ -34,6 +33,7 @@ from finetooth.quality.rules.parent_leaks import former_leaks
 from finetooth.quality.similarity.near_duplicates import known
 from finetooth.quality.survey import Sample, Survey, embedded_tokens, plain_samples, survey
 from finetooth.rundir import write_json, write_jsonl, write_text
+from finetooth.runs import parent, workspace
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -130,7 +130,7 @@ def run(
     model that is not there, ConfigError for a rule in data.allow that there is none of.
     """
     require_known(config.data.allow)
-    former = lineage.former(config)
+    former = parent.former(config)
     data = assemble(config, former)
     notes = list(data.notes)
     tokens = _survey(config, data, tokenizer_dir, notes)
@@ -188,7 +188,7 @@ def run_and_write(
     sides by its vectors too. A run's own data/report.html is left alone: the report then goes to
     runs/NAME-check, and `out` must be another directory (ConfigError).
     """
-    task, folder = lineage.followed(task, console), workspace.run_path(task, out)
+    task, folder = parent.followed(task, console), workspace.run_path(task, out)
     if out is None and (folder / workspace.CONFIG).is_file():
         folder = folder.with_name(f"{folder.name}-check")
     if (folder / workspace.CONFIG).is_file():
@@ -206,7 +206,7 @@ def run_and_write(
 
 
 def _embedder(model: str) -> Embed:
-    from finetooth.commands.vectors import embedder
+    from finetooth.runs.embeddings import embedder
 
     return embedder(model)
 

@@ -16,7 +16,6 @@ from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
 
-from finetooth.commands import follow, workspace
 from finetooth.data.examples import from_json
 from finetooth.errors import ConfigError, GradeError
 from finetooth.evaluation import ledger
@@ -24,6 +23,7 @@ from finetooth.evaluation.runner import groups_of
 from finetooth.evaluation.statistics import ALPHA, FEWEST_ROWS, compare
 from finetooth.evaluation.summary import TUNED, percent, points
 from finetooth.rundir import read_json, read_jsonl
+from finetooth.runs import next_steps, workspace
 from finetooth.types import Example
 
 ORDER = ("majority", "bag-of-words", "zero-shot")  # then the rest as they come, the tuned model last
@@ -102,7 +102,7 @@ def _todo(path: Path, flag: str) -> list[str]:
     """The commands that bring a run to where it can be compared."""
     trained = (path / "train" / "result.json").is_file()
     evaluate = f"  finetooth evaluate {path}{flag}"
-    return [evaluate] if trained else [f"  {follow.of_run(path)}", evaluate]
+    return [evaluate] if trained else [f"  {next_steps.of_run(path)}", evaluate]
 
 
 def _read(path: Path, split: str) -> Evaluated:

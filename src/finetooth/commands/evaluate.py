@@ -19,9 +19,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from finetooth.commands import earlier, follow, lineage, preferring, report, workspace
-from finetooth.commands.bases import load_start, loader, require_same_base
-from finetooth.commands.setup import rows_of
+from finetooth.commands import report
 from finetooth.config.task import Task
 from finetooth.data.examples import place
 from finetooth.data.hub import model_directory
@@ -39,6 +37,9 @@ from finetooth.evaluation.summary import START, TUNED, best_prompting
 from finetooth.model.api import Model
 from finetooth.quality.prepare import Prepared, prepare
 from finetooth.rundir import read_json, write_json
+from finetooth.runs import next_steps, parent, parent_records, preference_candidates, workspace
+from finetooth.runs.models import load_start, loader, require_same_base
+from finetooth.runs.setup import rows_of
 from finetooth.types import Example, Sampling
 
 
@@ -68,8 +69,8 @@ def run(path: Path, sealed: bool, console: Console) -> EvaluateReport:
     task = workspace.load_config(path)
     if workspace.trained_path(path) is None:
         raise ConfigError(f"{path} has no tuned model yet. First: finetooth train {path}")
-    if not follow.gradable(task):
-        raise follow.nothing_to_grade(f"To ask the tuned model: finetooth chat {path}")
+    if not next_steps.gradable(task):
+        raise next_steps.nothing_to_grade(f"To ask the tuned model: finetooth chat {path}")
     prepared = prepare(task, path)
     if sealed:
         if not (path / "evaluate" / "validation" / "summary.json").is_file() and prepared.validation:
@@ -132,7 +133,7 @@ def _evaluate(
     kind = graders.kind(task.data.columns, prepared.format)
     loaded = graders.resolve_all(task.evaluate.grader, kind, Path.cwd())
     (name, primary), *others = loaded
-    deciding = preferring.asked(loaded)
+    deciding = preference_candidates.asked(loaded)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True, disable=console.quiet) as bar:
         bars: dict[str, Any] = {}
@@ -166,7 +167,7 @@ def _candidates(task: Task, path: Path, prepared: Prepared, grader: str, split: 
         yield BagOfWords(prepared.train)
     yield from prompting_candidates(task, path, prepared, grader)
     if task.start is not None:
-        known = earlier.recorded(task, path, prepared, _digest) if split == "test" else None
+        known = parent_records.recorded(task, path, prepared, _digest) if split == "test" else None
         yield known or _candidate(task, path, prepared, grader, load_start(task, path), Prompt(START))
     yield _candidate(task, path, prepared, grader, load_tuned(task, path), Prompt(TUNED))
 
@@ -175,7 +176,9 @@ def _deciding(task: Task, path: Path, prepared: Prepared) -> Iterator[Candidate]
     """Candidates that choose between two answers."""
     base, tuned = partial(loader(task, path), task.model), partial(load_tuned, task, path)
     start = None if task.start is None else partial(load_start, task, path)
-    return preferring.candidates(task, path, prepared, run_renderer(task, path), base, tuned, start)
+    return preference_candidates.candidates(
+        task, path, prepared, run_renderer(task, path), base, tuned, start
+    )
 
 
 def prompting_candidates(task: Task, path: Path, prepared: Prepared, grader: str) -> Iterator[Candidate]:
@@ -270,5 +273,5 @@ def _digest(task: Task, path: Path) -> str:
         "graders": [graders.source(spec, Path.cwd()) for spec in graders.specs(task.evaluate.grader)],
     }
     if task.start is not None:
-        parts["start"] = lineage.digest(lineage.weights(Path(task.start)))
+        parts["start"] = parent.digest(parent.weights(Path(task.start)))
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()

@@ -15,7 +15,6 @@ from typing import Any
 
 from rich.console import Console
 
-from finetooth.commands import workspace
 from finetooth.data.examples import from_json
 from finetooth.data.hub import model_directory
 from finetooth.data.render.renderer import Renderer
@@ -24,6 +23,7 @@ from finetooth.errors import ConfigError, DataError
 from finetooth.evaluation import graders
 from finetooth.evaluation.summary import START, TUNED, is_prompting
 from finetooth.rundir import read_jsonl, write_jsonl
+from finetooth.runs import workspace
 from finetooth.types import Example
 
 GOOD = 0.5  # a score from which on an answer is rather right than wrong

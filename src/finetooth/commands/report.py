@@ -11,12 +11,12 @@ from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
 
-from finetooth.commands import follow
 from finetooth.evaluation.summary import CORPUS, TUNED, percent, points
 from finetooth.report import html
 from finetooth.report.html import whole
 from finetooth.report.run_page import gather
 from finetooth.rundir import read_json, write_text
+from finetooth.runs import next_steps
 
 COLOURS = {"better": "bold green", "not proven": "bold yellow", "worse": "bold red"}
 EXTRA = {"truncated": "cut off", "errors": "grader errors"}
@@ -39,7 +39,7 @@ class Report:
         if self.summary is not None:
             console.print(terminal_table(self.summary))
         else:
-            console.print(f"Not evaluated yet. Next: {follow.of_run(self.path.parent)}", markup=False)
+            console.print(f"Not evaluated yet. Next: {next_steps.of_run(self.path.parent)}", markup=False)
         console.print(f"\nReport: {self.path}", highlight=False, markup=False, soft_wrap=True)
 
 

@@ -13,12 +13,13 @@ from typing import Any
 
 from rich.console import Console
 
-from finetooth.commands import evaluate, follow, report, train, workspace
+from finetooth.commands import evaluate, report, train
 from finetooth.config.load import load_task
 from finetooth.config.task import Task
 from finetooth.errors import Interrupted
 from finetooth.quality.prepare import prepare
 from finetooth.rundir import read_json
+from finetooth.runs import next_steps, workspace
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +39,7 @@ class Run:
         console.print(report.terminal_table(self.summary))
         console.print(f"\nReport: {self.path / 'report.html'}", highlight=False, markup=False, soft_wrap=True)
         chat = (f"finetooth chat {quote(str(self.path))}", "ask the tuned model yourself")
-        lines = [f"  {command}    {why}" for command, why in (chat, *follow.longer(self.path))]
+        lines = [f"  {command}    {why}" for command, why in (chat, *next_steps.longer(self.path))]
         console.print("\n".join(["Next:", *lines]), highlight=False, markup=False, soft_wrap=True)
 
 

@@ -12,10 +12,6 @@ from typing import Any
 
 from rich.console import Console
 
-from finetooth.commands import follow, lineage, workspace
-from finetooth.commands.rewards import rollouts
-from finetooth.commands.sentinel import watch_over
-from finetooth.commands.setup import Setup, grader_names, set_up
 from finetooth.config.preference_keys import PREFERENCES
 from finetooth.config.task import Task
 from finetooth.errors import ConfigError, GradeError, Interrupted
@@ -25,6 +21,10 @@ from finetooth.evaluation.candidates import ModelCandidate
 from finetooth.evaluation.prompts import Prompt
 from finetooth.evaluation.summary import TUNED
 from finetooth.rundir import read_json, write_json
+from finetooth.runs import next_steps, parent, workspace
+from finetooth.runs.preflight import watch_over
+from finetooth.runs.rewards import rollouts
+from finetooth.runs.setup import Setup, grader_names, set_up
 from finetooth.training import preferences, selection, trackers
 from finetooth.training.interrupts import stop_on_signals
 from finetooth.training.loop import Fit, FitResult
@@ -62,7 +62,7 @@ class TrainReport:
             markup=False,
             soft_wrap=True,
         )
-        console.print(f"Next: {follow.of_run(self.path)}", markup=False, soft_wrap=True)
+        console.print(f"Next: {next_steps.of_run(self.path)}", markup=False, soft_wrap=True)
 
 
 def run(source: Task | Path, out: Path | None, console: Console, graded: bool = False) -> TrainReport:
@@ -72,7 +72,7 @@ def run(source: Task | Path, out: Path | None, console: Console, graded: bool = 
     after Ctrl-C or SIGTERM; the state is saved by then.
     """
     path = source if isinstance(source, Path) else workspace.run_path(source, out)
-    task = workspace.load_config(path) if isinstance(source, Path) else lineage.followed(source, console)
+    task = workspace.load_config(path) if isinstance(source, Path) else parent.followed(source, console)
     done = path / "train" / "result.json"
     if workspace.trained_path(path) is not None and workspace.open_run(task, path) is not None:
         console.print(f"{path} is trained already.", highlight=False)
@@ -97,7 +97,7 @@ def run(source: Task | Path, out: Path | None, console: Console, graded: bool = 
             rollouts=rewarded,
         ).run()
         saved = save_model(setup.model, path, setup.renderer.chat_template)
-        rows, start = setup.train_rows[:CHECKED_ROWS], lineage.started_from(task)
+        rows, start = setup.train_rows[:CHECKED_ROWS], parent.started_from(task)
         verify_saved(setup.model, saved, task.model, rows, task.seed, release=True, start=start)
         facts = {
             "steps": result.steps,
@@ -113,7 +113,7 @@ def run(source: Task | Path, out: Path | None, console: Console, graded: bool = 
         }
         write_json(done, facts)
         if stop():
-            raise Interrupted("Stopped; the training has ended and is saved.", follow.of_run(path))
+            raise Interrupted("Stopped; the training has ended and is saved.", next_steps.of_run(path))
     return TrainReport(path, facts)
 
 

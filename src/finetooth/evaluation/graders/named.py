@@ -46,7 +46,7 @@ BUILT_IN: dict[str, Grader] = {
     "chrf": overlap.chrf,
     "preference": preferred,
 }
-PREFERENCE = "preference"  # of candidates that decide between two answers: commands/preferring.py
+PREFERENCE = "preference"  # of candidates that decide between two answers: runs/preference_candidates.py
 PERPLEXITY = "perplexity"  # asks the model for likelihoods and reads no answer: evaluation/runner.py
 # Graders that take an option, which one, and the grader that its value makes.
 OPTIONS: dict[str, tuple[str, Callable[[Any], Grader]]] = {

@@ -6,8 +6,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from finetooth.commands import workspace
-from finetooth.commands.bases import require_same_base
 from finetooth.commands.evaluate import load_tuned, run_renderer
 from finetooth.config.reward_keys import REWARD_MODEL
 from finetooth.data.render.renderer import Renderer
@@ -17,6 +15,8 @@ from finetooth.evaluation.answer_text import Compared
 from finetooth.model import reward_head
 from finetooth.model.api import Model
 from finetooth.rundir import read_json, write_json
+from finetooth.runs import workspace
+from finetooth.runs.models import require_same_base
 from finetooth.training.rl.reward_model import Scorer
 from finetooth.types import Example
 

@@ -12,13 +12,13 @@ from typing import Any
 
 from rich.console import Console
 
-from finetooth.commands import workspace
 from finetooth.config.task import Task
 from finetooth.data.examples import from_json
 from finetooth.data.inherited_split import Former
 from finetooth.errors import ConfigError
 from finetooth.evaluation import ledger
 from finetooth.rundir import read_json, read_jsonl, sha256_file
+from finetooth.runs import workspace
 from finetooth.types import Example
 
 

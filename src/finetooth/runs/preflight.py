@@ -10,10 +10,10 @@ from functools import partial
 from rich.console import Console
 
 from finetooth.commands.evaluate import run_renderer
-from finetooth.commands.memory import of_device
-from finetooth.commands.setup import Setup
 from finetooth.model.api import Model
 from finetooth.rundir import read_json, write_json
+from finetooth.runs.memory import of_device
+from finetooth.runs.setup import Setup
 from finetooth.training import checkpoint
 from finetooth.training.preflight.checks import Alarm
 from finetooth.training.preflight.rows import Picked, shown

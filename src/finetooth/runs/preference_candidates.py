@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 
-from finetooth.commands.bases import require_same_base
 from finetooth.config.task import Task
 from finetooth.data.render.renderer import Renderer
 from finetooth.errors import GradeError
@@ -28,6 +27,7 @@ from finetooth.evaluation.summary import START, TUNED
 from finetooth.model import reward_head
 from finetooth.model.api import Model
 from finetooth.quality.prepare import Prepared
+from finetooth.runs.models import require_same_base
 from finetooth.tree import Row
 
 

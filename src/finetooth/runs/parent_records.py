@@ -7,13 +7,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from finetooth.commands import workspace
 from finetooth.config.task import Task
 from finetooth.evaluation import graders, ledger
 from finetooth.evaluation.candidates import Answered
 from finetooth.evaluation.summary import START, TUNED
 from finetooth.quality.prepare import Prepared
 from finetooth.rundir import read_json, read_jsonl
+from finetooth.runs import workspace
 from finetooth.types import Example
 
 

@@ -13,8 +13,7 @@ from typing import Any
 import torch
 from rich.console import Console
 
-from finetooth.commands import bases, check, follow, lineage, memory, workspace
-from finetooth.commands.rewards import require_sound
+from finetooth.commands import check
 from finetooth.config.preference_keys import PREFERENCES
 from finetooth.config.task import Task
 from finetooth.data.examples import to_json
@@ -26,6 +25,8 @@ from finetooth.model import reward_head
 from finetooth.model.api import Model
 from finetooth.quality.prepare import Prepared, prepare
 from finetooth.rundir import append_jsonl, write_bytes
+from finetooth.runs import memory, models, next_steps, parent, workspace
+from finetooth.runs.rewards import require_sound
 from finetooth.training import defaults, order, preferences
 from finetooth.training.gradient_checkpointing import recompute_layers
 from finetooth.tree import Row
@@ -65,14 +66,14 @@ def _set_up(task: Task, stored: Task | None, path: Path, console: Console, grade
     prepared = prepare(stored or task, path, None if stored else check.passed(task, path, console, graded))
     _require_pairs(task, prepared)
     if prepared.sealed_count:
-        ledger.seal(path, time.time, lineage.about(task) if stored is None else None)
+        ledger.seal(path, time.time, parent.about(task) if stored is None else None)
     if graded:
         _require_gradable(task, prepared, console)
     if stored is None:
         require_sound(task, prepared, console)
     for note in prepared.notes:
         console.print(f"data: {note}")
-    model = bases.before_training(stored or task, path)
+    model = models.before_training(stored or task, path)
     assert model.tokenizer is not None
     if stored is None and task.template.endswith((".jinja", ".j2")) and Path(task.template).is_file():
         write_bytes(path / "template.jinja", Path(task.template).read_bytes())
@@ -99,11 +100,11 @@ def _set_up(task: Task, stored: Task | None, path: Path, console: Console, grade
             _require_short(path, partial(rows_of, renderer), limit)
         _resolve(setup, limit, console)
         setup.task = workspace.load_config(path)
-    bases.require_same_start(setup.task, path, model)
+    models.require_same_start(setup.task, path, model)
     if task.train.method == "reward_model":
         reward_head.attach(model.hf)
     if setup.task.train.adapter == "lora":
-        console.print(f"model: {bases.add_adapter(setup.task, model)}")
+        console.print(f"model: {models.add_adapter(setup.task, model)}")
     if setup.task.train.checkpointing:
         console.print(f"model: {recompute_layers(model)} layers are computed again in the backward pass")
     model.add_stop(renderer.stop_id)
@@ -122,7 +123,7 @@ def _require_pairs(task: Task, prepared: Prepared) -> None:
 def _require_gradable(task: Task, prepared: Prepared, console: Console) -> None:
     """Stop before training when the run could not be evaluated after it; say what may be graded wrongly."""
     if prepared.format == "text":
-        raise follow.nothing_to_grade("To train on it: finetooth train TASK")
+        raise next_steps.nothing_to_grade("To train on it: finetooth train TASK")
     if not prepared.validation and not prepared.sealed_count:
         raise ConfigError("data.validation and data.test are both 0, so no row is left to evaluate on.")
     kind = graders.kind(task.data.columns, prepared.format)
@@ -233,14 +234,14 @@ def _resolve(setup: Setup, limit: int, console: Console) -> None:
         console.print(f"warning: {warning}", style="yellow")
     about = {
         "name": task.model,
-        "digest": bases.base_digest(Path(task.start)) if task.start else model.digest(),
+        "digest": models.base_digest(Path(task.start)) if task.start else model.digest(),
         "attention": model.attention,
         "dtype": str(model.dtype).removeprefix("torch."),
         "masters": model.masters,
         "device": str(model.device),
         "notes": model.notes,
     }
-    start = {"start": lineage.about(task)} if task.start else {}
+    start = {"start": parent.about(task)} if task.start else {}
     facts = {"model": about, "threads": torch.get_num_threads(), "data": setup.prepared.notes, **start}
     workspace.save_environment(setup.path, facts)
     workspace.save_config(setup.path, Task.model_validate(values), reasons)

@@ -11,8 +11,6 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from finetooth.commands import workspace
-from finetooth.commands.bases import loader, require_same_base
 from finetooth.commands.evaluate import load_tuned, run_renderer
 from finetooth.config.task import EMBEDDED, Task
 from finetooth.data.render.renderer import Renderer
@@ -20,6 +18,8 @@ from finetooth.data.render.tokenizer import Tokenizer
 from finetooth.errors import ConfigError, ModelError
 from finetooth.evaluation.summary import TUNED
 from finetooth.model.api import Model
+from finetooth.runs import workspace
+from finetooth.runs.models import loader, require_same_base
 from finetooth.tree import Row
 from finetooth.types import Message, Piece, Sampling
 

@@ -6,12 +6,12 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from finetooth.commands import lineage
 from finetooth.config.task import Task
 from finetooth.errors import ConfigError, ModelError
 from finetooth.model import lora
 from finetooth.model.api import Model
 from finetooth.rundir import read_json
+from finetooth.runs import parent
 
 
 def loader(task: Task, path: Path) -> Callable[..., Model]:
@@ -42,8 +42,8 @@ def require_same_base(path: Path, model: Model) -> None:
 
 def require_same_start(task: Task, path: Path, model: Model) -> None:
     """The base, and the run that training goes on from, are what they were when this run began."""
-    lineage.require_unchanged(task, path)
-    if task.start is None or lineage.weights(Path(task.start)).name == "adapter":
+    parent.require_unchanged(task, path)
+    if task.start is None or parent.weights(Path(task.start)).name == "adapter":
         require_same_base(path, model)
 
 
@@ -54,7 +54,7 @@ def before_training(task: Task, path: Path) -> Model:
     Raises ConfigError for an adapter, ModelError for a base that is not the one below the first run's.
     """
     load = loader(task, path)
-    trained = lineage.started_from(task)
+    trained = parent.started_from(task)
     if trained is not None and trained.name == "model":
         return load(trained)
     model = load(task.model)
@@ -72,13 +72,13 @@ def add_adapter(task: Task, model: Model) -> lora.Coverage:
     """Put the task's adapter on the model: fresh, or with the matrices that the run before has trained."""
     coverage = model.add_lora(task.train.rank, task.seed)
     if task.start is not None:
-        lora.take_over(model.peft, lineage.weights(Path(task.start)))
+        lora.take_over(model.peft, parent.weights(Path(task.start)))
     return coverage
 
 
 def load_start(task: Task, path: Path) -> Model:
     """What the training of this run started from, where that is another run. Raises ConfigError."""
     assert task.start is not None, "only such runs are asked"
-    lineage.require_unchanged(task, path)
-    trained, load = lineage.weights(Path(task.start)), loader(task, path)
+    parent.require_unchanged(task, path)
+    trained, load = parent.weights(Path(task.start)), loader(task, path)
     return load(trained) if trained.name == "model" else load(task.model, adapter=trained)

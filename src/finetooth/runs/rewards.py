@@ -22,7 +22,7 @@ from finetooth.training.rl.reward_model import Scorer
 from finetooth.training.rl.rollout import Rollouts
 
 if TYPE_CHECKING:
-    from finetooth.commands.setup import Setup
+    from finetooth.runs.setup import Setup
 
 
 def require_sound(task: Task, prepared: Prepared, console: Console) -> None:
@@ -57,14 +57,14 @@ def _reward(
     task: Task, prepared: Prepared, compared: Compared = as_it_is, path: Path | None = None
 ) -> rewards.Reward:
     """path: of the run, once it is there."""
-    from finetooth.commands import scoring  # here, as it reads runs, which setup.py makes with this module
+    from finetooth.runs import reward_model  # here, as it reads runs, which setup.py makes with this module
 
     kind = graders.kind(task.data.columns, prepared.format)
     grader = graders.specs(task.evaluate.grader)[0]
     if task.train.reward is None:
         graders.resolve(grader, kind, Path.cwd())  # what it refuses is evaluate.grader's, a reward model too
     given = grader if task.train.reward is None else task.train.reward
-    scorer = partial(scoring.load, examples=prepared.train, compared=compared, run=path)
+    scorer = partial(reward_model.load, examples=prepared.train, compared=compared, run=path)
     return rewards.of(given, kind, Path.cwd(), compared, scorer)
 
 

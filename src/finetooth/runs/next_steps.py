@@ -9,10 +9,10 @@ from typing import Any
 
 import yaml
 
-from finetooth.commands import workspace
 from finetooth.config.load import set_dotted
 from finetooth.config.task import Task
 from finetooth.errors import GradeError
+from finetooth.runs import workspace
 
 
 def after_check(path: Path, is_task: bool, format: str, ok: bool, flags: Mapping[str, Any]) -> str:
