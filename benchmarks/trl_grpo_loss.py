@@ -1,4 +1,4 @@
-"""TRL's GRPO loss and its gradient on made-up log-probabilities: tests/training/golden_policy.json.
+"""TRL's GRPO loss and its gradient on made-up log-probabilities: tests/training/rl/golden_policy.json.
 
 Run it where trl is installed (it takes nothing of finetooth): python benchmarks/trl_grpo_loss.py [OUT]. The
 trainer's own `_compute_loss` is called; log-probabilities are handed to it in place of a model's.

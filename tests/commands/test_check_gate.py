@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from data.quality.undo import undo
 from html_for_tests import NASTY, Page, harmless
 from models_for_tests import tiny_model_dir
+from undo import undo
 
 import finetooth as ft
 from finetooth.cli.app import invoke

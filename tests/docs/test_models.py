@@ -1,6 +1,6 @@
 """The table of docs/models.md is what the capability proof and LoRA say of each architecture of the laws.
 
-To write it again: python tests/docs/test_models.py, with src and tests in PYTHONPATH.
+To write it again: python tests/docs/test_models.py, with src and tests/support in PYTHONPATH.
 """
 
 from __future__ import annotations

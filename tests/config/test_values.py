@@ -1,0 +1,38 @@
+"""Counts as they are told: one way everywhere, singular where there is one."""
+
+from __future__ import annotations
+
+import re
+
+import planted
+import pytest
+
+from finetooth.config.task import DataConfig
+from finetooth.config.values import counted, either, out_of
+from finetooth.quality.findings import View
+from finetooth.quality.gate import inspect
+
+WRONG = re.compile(r"\b1 (?:rows|questions|answers|labels|texts|have|are|hold|groups)\b|(?<!U\+)\b\d{4,}\b")
+
+
+def test_one_and_many() -> None:
+    assert counted(1, "row") == "1 row" and counted(0, "row") == "0 rows"
+    assert counted(12_345, "row") == "12,345 rows" and counted(2, "reply", "replies") == "2 replies"
+    assert out_of(1, 12_345, "row") == "1 of 12,345 rows" and out_of(1, 1, "row") == "1 of 1 row"
+    assert either(1, "has", "have") == "has" and either(1_000, "has", "have") == "have"
+
+
+@pytest.mark.parametrize(
+    "broken", ["<p>x</p> it is", "Ã© it is", "a\u200bb\x07 it is", "ann@mail.org", "..."]
+)
+def test_findings_of_one_row_and_of_many(broken: str) -> None:
+    texts = planted.texts(1_200, seed=3)
+    rows = planted.rows(texts, labels=("yes", "no"))
+    odd = [
+        planted.row("x1", broken, "yes"),
+        planted.row("x2", texts[0], "no"),
+        planted.row("x3", "a b c", "ye"),
+    ]
+    for kind, more in (("labels", odd[:1]), ("labels", odd), ("qa", odd), ("labels", odd * 2)):
+        for finding in inspect(View({"train": [*rows, *more]}, kind, DataConfig(train="r.jsonl"))):
+            assert not WRONG.search(finding.says), finding.says
