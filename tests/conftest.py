@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # before any test imports transformers: a test never downloads
+os.environ.setdefault("FINETOOTH_CACHE", "")  # a test that plants a bug must not meet a proof kept before it
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # tiny models: a second thread costs more than it helps
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -15,7 +15,7 @@ import finetooth as ft
 from finetooth import tree
 from finetooth.config.task import TrainConfig
 from finetooth.evaluation import graders
-from finetooth.evaluation.preference import row_logprobs
+from finetooth.model.inference import row_logprobs
 from finetooth.training import optimizer, preferences
 from finetooth.training.objectives import Objective
 from finetooth.training.rl import advantages

@@ -24,8 +24,8 @@ from finetooth.data.examples import from_json
 from finetooth.errors import GradeError, ModelError
 from finetooth.evaluation import graders
 from finetooth.evaluation.answer_text import as_it_is
-from finetooth.evaluation.preference import row_scores
 from finetooth.model.api import Model
+from finetooth.model.inference import row_scores
 from finetooth.rundir import read_json, read_jsonl
 from finetooth.runs import reward_model as judges
 from finetooth.training.rl.reward_model import Scorer

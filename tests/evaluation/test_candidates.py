@@ -10,7 +10,7 @@ from transformers import AutoModelForCausalLM
 
 from finetooth.data.render.renderer import Renderer
 from finetooth.errors import GradeError
-from finetooth.evaluation.candidates import BOUNDARY, ModelCandidate, evaluating
+from finetooth.evaluation.candidates import BOUNDARY, ModelCandidate
 from finetooth.evaluation.graders import BUILT_IN
 from finetooth.evaluation.prompts import Prompt, few_shot, zero_shot
 from finetooth.evaluation.runner import evaluate
@@ -113,14 +113,14 @@ def test_evaluation_equals_itself_twice_with_dropout_left_on(tmp_path: Path) -> 
     assert results[0] == results[1]
     assert model.hf.training
     model.eval()
-    with evaluating(model):
+    with model.eval_mode():
         assert not model.hf.training
     assert not model.hf.training
 
 
 def test_the_mode_is_restored_when_answering_fails(model: Model) -> None:
     model.train()
-    with pytest.raises(RuntimeError), evaluating(model):
+    with pytest.raises(RuntimeError), model.eval_mode():
         raise RuntimeError
     assert model.hf.training
     model.eval()

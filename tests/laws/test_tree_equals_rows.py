@@ -40,10 +40,10 @@ def over_trees(hf: Any, kind: str) -> Model:
     """dense with transformers' and PEFT's own modules, segment with the fused ones where they are proven."""
     model = Model(hf, None, kind, frozenset())
     if kind == "segment":
-        capability.prepare(model, fastest(model, kind))
+        model.set_backend(capability.Backend(kind, fastest(model, kind)))
         fused.fuse_lora(hf)
     else:
-        capability.prepare(model, "stock")
+        model.set_backend(capability.Backend(kind))
     return model
 
 

@@ -200,5 +200,10 @@ def tiny_model_dir(
 def fastest(model: Model, kind: str) -> str:
     """The fastest modules with which this back-end is proven for the model; stock ones if none are."""
     return next(
-        (speed for speed in capability.SPEEDS if capability.failure(model, kind, speed) is None), "stock"
+        (
+            speed
+            for speed in capability.SPEEDS
+            if capability.failure(model.hf, kind, model.dtype, Model.wrap, speed) is None
+        ),
+        "stock",
     )

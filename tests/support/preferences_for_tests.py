@@ -12,9 +12,9 @@ from torch import Tensor
 from training_for_tests import settings
 
 from finetooth.config.task import TrainConfig
-from finetooth.evaluation.preference import row_logprobs
 from finetooth.model import reward_head
 from finetooth.model.api import Model
+from finetooth.model.inference import row_logprobs
 from finetooth.training import preferences, reference
 from finetooth.training.reference import with_reference
 from finetooth.tree import Row

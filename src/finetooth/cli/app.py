@@ -105,7 +105,7 @@ def check(
         raise ConfigError(f"{path}: a run directory, no data. What is in it: finetooth report {path}")
     is_task = path.suffix in TASK_FILES
     task = load_task(path if is_task else {"name": path.stem, "data": {"train": str(path)}}, overrides)
-    report = command.run_and_write(task, out, console(quiet), fix, label_queue, embed)
+    report = command.run(task, out, console(quiet), fix, label_queue, embed)
     then = next_steps.after_check(path, is_task, report.data.format, report.ok, overrides)
     return finish(report, as_json, *follow_unless(quiet, then))
 

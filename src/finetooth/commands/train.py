@@ -22,9 +22,10 @@ from finetooth.evaluation.prompts import Prompt
 from finetooth.evaluation.summary import TUNED
 from finetooth.rundir import read_json, write_json
 from finetooth.runs import next_steps, parent, workspace
+from finetooth.runs.context import RunContext
 from finetooth.runs.preflight import watch_over
 from finetooth.runs.rewards import rollouts
-from finetooth.runs.setup import Setup, grader_names, set_up
+from finetooth.runs.setup import grader_names, set_up
 from finetooth.training import preferences, selection, trackers
 from finetooth.training.interrupts import stop_on_signals
 from finetooth.training.loop import Fit, FitResult
@@ -32,7 +33,7 @@ from finetooth.training.objectives import Objective, supervised
 from finetooth.training.order import together
 from finetooth.training.reference import require_pairs, with_reference
 from finetooth.training.selection import Answers
-from finetooth.training.verification import save_model, verify_saved
+from finetooth.training.verification import outputs, save_model, verify_saved
 from finetooth.types import Sampling
 
 CHECKED_ROWS = 8  # on which the saved model is compared with the trained one
@@ -66,27 +67,36 @@ class TrainReport:
 
 
 def run(source: Task | Path, out: Path | None, console: Console, graded: bool = False) -> TrainReport:
-    """Train a task, or continue a run directory. A run that is already trained is left as it is.
+    """Train a task, or continue a run directory. See `train`."""
+    if isinstance(source, Path):
+        return train(RunContext.of_run(source, console), graded)
+    task = parent.followed(source, console)
+    return train(RunContext(task, workspace.run_path(task, out), console), graded)
 
-    graded: stop before training when the task's grader cannot be used. Raises Interrupted, with how to go on,
-    after Ctrl-C or SIGTERM; the state is saved by then.
+
+def train(context: RunContext, graded: bool) -> TrainReport:
+    """Train what the context's task says, from the start or from the newest checkpoint.
+
+    A run that is already trained is left as it is. graded: stop before training when the task's grader cannot
+    be used. Raises Interrupted, with how to go on, after Ctrl-C or SIGTERM; the state is saved by then.
     """
-    path = source if isinstance(source, Path) else workspace.run_path(source, out)
-    task = workspace.load_config(path) if isinstance(source, Path) else parent.followed(source, console)
-    done = path / "train" / "result.json"
-    if workspace.trained_path(path) is not None and workspace.open_run(task, path) is not None:
+    path, console = context.path, context.console
+    if workspace.trained_path(path) is not None and workspace.open_run(context.task, path) is not None:
         console.print(f"{path} is trained already.", highlight=False)
-        return TrainReport(path, read_json(done))
-    trackers.require_installed(task.train.track)
-    setup = set_up(task, path, console, graded)
-    task, answers, rewarded = setup.task, _answers(setup, console), rollouts(setup, console)
+        context.task = workspace.load_config(path)
+        return TrainReport(path, read_json(path / "train" / "result.json"))
+    trackers.require_installed(context.task.train.track)
+    set_up(context, graded)
+    task, answers, rewarded = context.task, _answers(context), rollouts(context)
     with stop_on_signals() as stop:
-        sentinel = watch_over(setup, console, stop)
-        objective = _objective(setup, console)
+        preflight = watch_over(context, stop)
+        objective = _objective(context)
+        checked = context.train_rows[:CHECKED_ROWS]
+        untrained_M = outputs(context.model, checked)
         result = Fit(  # not kept: the optimizer's state is as large as two models
-            setup.model,
-            rewarded.rows if rewarded else setup.train_rows,
-            setup.validation_rows,
+            context.model,
+            rewarded.rows if rewarded else context.train_rows,
+            context.validation_rows,
             task.train,
             path,
             task.seed,
@@ -96,9 +106,10 @@ def run(source: Task | Path, out: Path | None, console: Console, graded: bool = 
             objective=objective,
             rollouts=rewarded,
         ).run()
-        saved = save_model(setup.model, path, setup.renderer.chat_template)
-        rows, start = setup.train_rows[:CHECKED_ROWS], parent.started_from(task)
-        verify_saved(setup.model, saved, task.model, rows, task.seed, release=True, start=start)
+        saved = save_model(context.model, path, context.renderer.chat_template)
+        load = context.load if saved.name == "model" else lambda saved: context.load(adapter=saved)
+        tuned = verify_saved(context.model, saved, load, checked, untrained_M)
+        context.keep_tuned(tuned)
         facts = {
             "steps": result.steps,
             "best_step": result.best_step,
@@ -106,28 +117,28 @@ def run(source: Task | Path, out: Path | None, console: Console, graded: bool = 
             "best_score": result.best_score,
             "selected_by": _chosen_by(result),
             "stopped_early": result.stopped_early,
-            "rows": len(together(setup.train_rows)),
+            "rows": len(together(context.train_rows)),
             "model": str(saved),
-            "sentinel": sentinel,
+            "sentinel": preflight,
             **({"method": task.train.method} if rewarded else {}),
         }
-        write_json(done, facts)
+        write_json(path / "train" / "result.json", facts)
         if stop():
             raise Interrupted("Stopped; the training has ended and is saved.", next_steps.of_run(path))
     return TrainReport(path, facts)
 
 
-def _objective(setup: Setup, console: Console) -> Objective:
+def _objective(context: RunContext) -> Objective:
     """What the method minimises. Pairs are checked, and get what the model as it starts says of them."""
-    if setup.task.train.method not in PREFERENCES:
+    if context.task.train.method not in PREFERENCES:
         return supervised
-    examples = [*setup.prepared.train, *setup.prepared.validation]
-    sides = setup.train_rows, setup.validation_rows
-    require_pairs([row for rows in sides for row in rows], examples, setup.renderer)
-    say = partial(console.print, highlight=False)
-    taken = with_reference(setup.model, sides, setup.task.train, setup.path, say)
-    setup.train_rows, setup.validation_rows = taken
-    return preferences.objective(setup.task.train)
+    examples = [*context.prepared.train, *context.prepared.validation]
+    sides = context.train_rows, context.validation_rows
+    require_pairs([row for rows in sides for row in rows], examples, context.renderer)
+    say = partial(context.console.print, highlight=False)
+    taken = with_reference(context.model, sides, context.task.train, context.path, say)
+    context.train_rows, context.validation_rows = taken
+    return preferences.objective(context.task.train)
 
 
 def _chosen_by(result: FitResult) -> str | None:
@@ -137,13 +148,13 @@ def _chosen_by(result: FitResult) -> str | None:
     return "loss" if result.best_score is None else "score"
 
 
-def _answers(setup: Setup, console: Console) -> Answers | None:
+def _answers(context: RunContext) -> Answers | None:
     """What the model is asked at each validation, as evaluation asks it; None where it cannot be graded.
 
     At most 64 validation rows, drawn by the seed, that leave room for the longest answer. Raises ConfigError
     or GradeError where the score is to choose the weights and rows cannot be graded.
     """
-    task, prepared, model = setup.task, setup.prepared, setup.model
+    task, prepared, model = context.task, context.prepared, context.model
     wanted = task.train.select == "score"
     if wanted and task.train.method in PREFERENCES:
         raise ConfigError(
@@ -155,7 +166,7 @@ def _answers(setup: Setup, console: Console) -> Answers | None:
     length = task.evaluate.max_tokens
     assert isinstance(length, int), "the configuration is resolved"
     fits: dict[str, bool] = {}
-    for row in setup.validation_rows:
+    for row in context.validation_rows:
         for id in {row.id, row.id.rpartition("#")[0]}:  # turns of a conversation are id#1, id#2
             fits[id] = fits.get(id, True) and len(row) + length <= model.max_tokens
     usable = [example for example in prepared.validation if fits.get(example.id)]
@@ -163,7 +174,7 @@ def _answers(setup: Setup, console: Console) -> Answers | None:
         raise ConfigError("train.select is score, but there are no validation rows with an expected answer.")
     if prepared.format == "text" or not usable:
         if wanted:
-            console.print("warning: no validation row leaves room for an answer: the loss chooses.")
+            context.console.print("warning: no validation row leaves room for an answer: the loss chooses.")
         return None
     try:
         kind = graders.kind(task.data.columns, prepared.format)
@@ -176,7 +187,7 @@ def _answers(setup: Setup, console: Console) -> Answers | None:
     if len(usable) > selection.MOST:
         drawn = random.Random(f"select {task.seed}").sample(range(len(usable)), selection.MOST)
         usable = [usable[at] for at in sorted(drawn)]
-    labels = [label for label in prepared.labels if name == "label" and setup.renderer.can_answer(label)]
+    labels = [label for label in prepared.labels if name == "label" and context.renderer.can_answer(label)]
     sampling = Sampling(task.evaluate.temperature, length, seed=task.seed)
-    candidate = ModelCandidate(TUNED, model, setup.renderer, Prompt(TUNED), sampling, labels or None, "cut")
-    return Answers(candidate, usable, grader, wanted, as_written(setup.renderer))
+    candidate = ModelCandidate(TUNED, model, context.renderer, Prompt(TUNED), sampling, labels or None, "cut")
+    return Answers(candidate, usable, grader, wanted, as_written(context.renderer))

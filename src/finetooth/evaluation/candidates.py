@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
@@ -75,7 +74,7 @@ class ModelCandidate:
 
     def answers(self, examples: Sequence[Example]) -> Iterator[Answered]:
         """One answer to each example; the model is in evaluation mode meanwhile. Raises GradeError."""
-        with evaluating(self.model):
+        with self.model.eval_mode():
             asked = self._ask(examples)
             rows = [row for _, row in asked]
             if self.labels is None:
@@ -92,7 +91,7 @@ class ModelCandidate:
 
         The row is asked as `answers` asks it. A row without an answer to score yields why. Raises GradeError.
         """
-        with evaluating(self.model):
+        with self.model.eval_mode():
             found: list[Row | str] = []
             for example, (messages, row) in zip(examples, self._ask(examples, noted=False), strict=True):
                 found.append(self._answered_row(example, messages, row))
@@ -208,14 +207,3 @@ class ModelCandidate:
             )
         if cut:
             self.notes.append(f"{cut} of {n} contexts were cut from the left to fit the model")
-
-
-@contextmanager
-def evaluating(model: Model) -> Iterator[None]:
-    """The model in evaluation mode, and afterwards in the mode that it was in."""
-    training = bool(model.hf.training)
-    model.eval()
-    try:
-        yield
-    finally:
-        model.train(training)

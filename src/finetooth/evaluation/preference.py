@@ -15,17 +15,14 @@ from numpy.typing import NDArray
 from finetooth.data.render.overlong import Overlong, fit_rows
 from finetooth.data.render.turns import all_text
 from finetooth.errors import DataError, GradeError
-from finetooth.evaluation.candidates import Answered, evaluating
-from finetooth.tree import PrefixTree, Row, microtrees
+from finetooth.evaluation.candidates import Answered
+from finetooth.tree import Row
 from finetooth.types import Answer, Example, Message, Score
 
 if TYPE_CHECKING:
     from finetooth.data.render.renderer import Renderer
-    from finetooth.model.api import Model
 
 BY_LENGTH = "by-length"
-TOKENS = 4096  # distinct ones, computed together
-UNITS = 512  # pairs of one call, so that memory does not grow with the rows
 
 
 class Implicit(NamedTuple):
@@ -50,58 +47,6 @@ IMPLICIT: Mapping[str, Implicit] = {
 LIKELY = Implicit(reference=False, mean=True)  # of a model that no preference was taught
 Numbers = Sequence[float] | NDArray[np.float64]
 Worth = Callable[[Sequence[Row]], NDArray[np.float64]]
-
-
-def row_logprobs(
-    model: Model, rows: Sequence[Row], budget: int = TOKENS, temperature: float = 1.0
-) -> list[NDArray[np.float64]]:
-    """The log-probabilities of each row's scored tokens, nats, in evaluation mode, without gradient.
-
-    budget: of a micro-tree; rows of one unit stay together. rows: different objects.
-    """
-    found: list[NDArray[np.float64]] = [np.empty(0)] * len(rows)
-    for tree, at_R in _trees(rows, budget):
-        logp_M = _numbers(model, tree, lambda tree: model.logprobs(tree, temperature))
-        for number, index in enumerate(at_R):
-            found[index] = logp_M[tree.row_M == number]
-    return found
-
-
-def row_scores(model: Model, rows: Sequence[Row]) -> NDArray[np.float64]:
-    """What a reward model takes each row to be worth."""
-    from finetooth.model import reward_head  # here, as it imports torch
-
-    found = np.empty(len(rows))
-    for tree, at_R in _trees(rows, TOKENS):
-        found[at_R] = _numbers(model, tree, lambda tree: reward_head.scores(model, tree))
-    return found
-
-
-def _trees(rows: Sequence[Row], budget: int) -> Iterator[tuple[PrefixTree, list[int]]]:
-    """Micro-trees of the rows, and which of them are in each."""
-    for start, stop in _chunks(rows):
-        place = {id(row): index for index, row in enumerate(rows[start:stop], start)}
-        for tree in microtrees(rows[start:stop], budget):
-            yield tree, [place[id(row)] for row in tree.rows]
-
-
-def _chunks(rows: Sequence[Row]) -> Iterator[tuple[int, int]]:
-    """Stretches of about 2 * UNITS rows, which do not end between two rows of one unit."""
-    start = 0
-    while start < len(rows):
-        stop = min(len(rows), start + 2 * UNITS)
-        while stop < len(rows) and rows[stop].unit is not None and rows[stop].unit == rows[stop - 1].unit:
-            stop += 1
-        yield start, stop
-        start = stop
-
-
-def _numbers(model: Model, tree: PrefixTree, measure: Callable[[PrefixTree], Any]) -> NDArray[np.float64]:
-    import torch  # here: the report reads this package and computes nothing
-
-    with evaluating(model), torch.inference_mode():
-        found: NDArray[np.float64] = measure(tree).double().cpu().numpy()
-    return found
 
 
 def implied(implicit: Implicit, sum_R: Numbers, start_R: Numbers, rows: Sequence[Row]) -> Any:

@@ -79,6 +79,7 @@ def evaluate(
         for row, (example, answer) in enumerate(zip(examples, answered, strict=True)):
             also = {name: _further(other.score_R[row]) for name, other in other_marks.items()}
             records.append(_record(example.id, candidate.name, answer, marks.score_R[row], also))
+        del candidate  # and its model, before the next one is loaded
     groups = groups_of(examples)
     return Evaluation(records, summarise(graded, grader_name, split, baseline_name, look, groups))
 

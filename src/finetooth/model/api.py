@@ -6,6 +6,7 @@ Training is `logprobs` and backward; scoring is `logprobs`; answers are `generat
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from finetooth.config.task import EMBEDDED
 from finetooth.data.hub import model_directory
 from finetooth.data.render.tokenizer import Tokenizer
 from finetooth.errors import ModelError
-from finetooth.model import capability, fused, head, load, lora, rows, saving
+from finetooth.model import capability, fused, head, load, lora, reward_head, rows, saving
 from finetooth.model.attention.interface import Attends, TreeAttention
 from finetooth.model.device import named, narrow, on_device, resolve_device, resolve_dtype
 from finetooth.model.generation import choose, generate, streaming
@@ -52,6 +53,7 @@ class Model:
         self.fresh = False
         # The last layer computes only what is read (fused.py); `rows` takes several rows a call (rows.py).
         self.trimmed = self.padded = False
+        self.speed = "stock"  # which modules are fused: a key of capability.SPEEDS
         self.notes: list[str] = []
         self.max_tokens = load.longest_row(hf.config)
 
@@ -65,6 +67,7 @@ class Model:
         attention: str = "auto",
         seed: int = 0,
         masters: bool = False,
+        tokenizer: Tokenizer | None = None,
     ) -> Model:
         """Load a model by the embedded name, a local directory or a hub id.
 
@@ -73,7 +76,8 @@ class Model:
         dtype: of matrix products: float32, float64 or bfloat16; auto is bfloat16 on CUDA and float32 on the
         CPU. Base weights are stored in it too, unless masters asks for float32 ones: what training them
         needs. Adapters are float32 always. attention: auto, dense, segment (CPU), flex (CUDA) or rows; auto
-        takes the fastest that passes the capability proof. Raises ModelError.
+        takes the fastest that passes the capability proof. tokenizer: the directory's own, where it has been
+        loaded already. Raises ModelError.
         """
         if attention not in BACKENDS:
             raise ModelError(f"attention {attention!r} is not known; choose one of {', '.join(BACKENDS)}.")
@@ -83,7 +87,7 @@ class Model:
         where = resolve_device(device)
         computes = resolve_dtype(dtype, where)
         config = load.load_config(directory)
-        tokenizer = Tokenizer.load(directory)
+        tokenizer = tokenizer or Tokenizer.load(directory)
         stored = torch.float32 if masters and computes == torch.bfloat16 else computes
         hf, fresh = load.load_weights(directory, config, stored, seed)
         embedded = hf.get_input_embeddings().weight.shape[0]
@@ -99,16 +103,26 @@ class Model:
         model.notes += [f"no weights in {directory}: initialised from seed {seed}"] * fresh
         model.notes += load.routing_note(config)
         load.silence_dropout(hf)
-        capability.choose_backend(model, attention)
+        model.choose_backend(attention)
         if adapter is not None:
-            model.peft = lora.load_adapter(hf, Path(adapter))
-            model._fuse_lora()
-            model.stop_ids |= load.end_tokens(Path(adapter), config)
+            model._put_on(Path(adapter))
         return model.eval()
 
-    def sibling(self, hf: Any, attention: str) -> Model:
-        """Another network behind the same interface, without tokenizer: what the proof compares."""
-        return Model(hf, None, attention, frozenset())
+    @classmethod
+    def wrap(cls, hf: Any, attention: str) -> Model:
+        """A network without tokenizer: what the capability proof compares."""
+        return cls(hf, None, attention, frozenset())
+
+    def choose_backend(self, wanted: str) -> None:
+        """Compute through the back-end that is wanted, or for auto the fastest proven one. ModelError."""
+        backend = capability.proven_backend(self.hf, wanted, self.dtype, Model.wrap)
+        self.set_backend(backend)
+        self.notes += [backend.note] if backend.note else []
+
+    def set_backend(self, backend: capability.Backend) -> None:
+        """Compute through this back-end from now on."""
+        self.attention, self.speed, self.padded = backend.attention, backend.speed, backend.padded
+        self.trimmed = capability.prepare(self.hf, backend)
 
     @property
     def device(self) -> torch.device:
@@ -141,6 +155,15 @@ class Model:
         if self.attention == "rows":
             return rows.hidden(self._states, tree, nodes_K)
         return self._tree_hidden(tree, nodes_K)
+
+    def scores(self, tree: PrefixTree) -> Tensor:
+        """What a reward model takes each row to be worth, read at its last token: [R], at least float32,
+        differentiable.
+        """
+        last_R = np.array([path[-1] for path in tree.path_R])
+        node_K, at_R = np.unique(last_R, return_inverse=True)
+        score_K = reward_head.read(self.hf, self.hidden(tree, node_K))
+        return score_K.index_select(0, self._tensor(at_R))
 
     def _tree_hidden(self, tree: PrefixTree, nodes_K: Ints) -> Tensor:
         plan = TreeAttention(tree, self.attention, self.device, self.dtype)
@@ -271,6 +294,33 @@ class Model:
         if self.tokenizer is not None:
             self.tokenizer.save(Path(path), chat_template)
 
+    def with_adapter(self, directory: str | Path) -> Model:
+        """Another model: the base weights of this one, which it shares in memory, under a saved adapter.
+
+        For frozen base weights, so for a model with an adapter of its own. Raises ModelError as load does.
+        """
+        assert self.peft is not None and not reward_head.is_reward(self.hf), (
+            "the base must be frozen and bare"
+        )
+        hf = lora.bare_copy(self.peft)
+        other = Model(hf, self.tokenizer, self.attention, self.stop_ids)
+        other.name, other.fresh, other.dtype, other.masters = self.name, self.fresh, self.dtype, self.masters
+        other.set_backend(capability.Backend(self.attention, self.speed, self.padded))
+        other._put_on(Path(directory))
+        return other.eval()
+
+    def _put_on(self, directory: Path) -> None:
+        """Apply a saved adapter."""
+        self.peft = lora.load_adapter(self.hf, directory)
+        self._fuse_lora()
+        self.stop_ids |= load.end_tokens(directory, self.hf.config)
+
+    @contextmanager
+    def without_adapter(self) -> Iterator[Model]:
+        """The base model alone inside, where there is an adapter; it is on again afterwards."""
+        with self.peft.disable_adapter() if self.peft is not None else nullcontext():
+            yield self
+
     @property
     def training(self) -> bool:
         """Whether the model is in training mode."""
@@ -284,6 +334,16 @@ class Model:
     def eval(self) -> Model:
         """Evaluation mode."""
         return self.train(False)
+
+    @contextmanager
+    def eval_mode(self) -> Iterator[None]:
+        """Evaluation mode inside, and afterwards the mode that it was in."""
+        training = self.training
+        self.eval()
+        try:
+            yield
+        finally:
+            self.train(training)
 
     # Helpers -----------------------------------------------------------------------------------------------
 

@@ -7,6 +7,7 @@ al. 2025, "LoRA Without Regret").
 
 from __future__ import annotations
 
+import copy
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -158,6 +159,21 @@ def load_adapter(model: Any, directory: Path) -> PeftModel:
             f"{directory}: {len(wrong)} adapter tensors do not match this model, such as {wrong[0]}."
         )
     return wrapped
+
+
+def bare_copy(wrapped: PeftModel) -> Any:
+    """The network below an adapter as a model of its own, which shares all its weights and buffers.
+
+    Modules are copied, since another adapter would replace them; their own `forward`s are not (fused.py and
+    gradient checkpointing bind them again where they are wanted).
+    """
+    shared = {id(tensor): tensor for tensor in (*wrapped.parameters(), *wrapped.buffers())}
+    hf: Any = copy.deepcopy(wrapped, shared).unload()
+    for module in hf.modules():
+        vars(module).pop("forward", None)
+    for weight in hf.parameters():
+        weight.requires_grad_(False)
+    return hf
 
 
 def take_over(wrapped: PeftModel | None, directory: Path) -> None:

@@ -5,15 +5,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from finetooth.config.values import counted, either
 from finetooth.quality.findings import Finding, stopping
 from finetooth.report import html
+from finetooth.report.check_report import CheckReport
 from finetooth.report.plots import bars, histogram
-
-if TYPE_CHECKING:
-    from finetooth.commands.check import CheckReport
 
 ROWS = 100  # of a finding, on the page; all of them are in findings.jsonl
 LABELS = 30

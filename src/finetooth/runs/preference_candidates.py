@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from finetooth.config.task import Task
-from finetooth.data.render.renderer import Renderer
 from finetooth.errors import GradeError
 from finetooth.evaluation.candidates import Candidate
 from finetooth.evaluation.graders import PREFERENCE, Grader
@@ -20,14 +17,12 @@ from finetooth.evaluation.preference import (
     ByLength,
     Prefers,
     implied,
-    row_logprobs,
-    row_scores,
 )
 from finetooth.evaluation.summary import START, TUNED
 from finetooth.model import reward_head
 from finetooth.model.api import Model
-from finetooth.quality.prepare import Prepared
-from finetooth.runs.models import require_same_base
+from finetooth.model.inference import row_logprobs, row_scores
+from finetooth.runs.context import RunContext
 from finetooth.tree import Row
 
 
@@ -42,39 +37,26 @@ def asked(graders: Sequence[tuple[str, Grader]]) -> bool:
     return PREFERENCE in names
 
 
-def candidates(
-    task: Task,
-    path: Path,
-    prepared: Prepared,
-    renderer: Renderer,
-    base: Callable[[], Model],
-    tuned: Callable[[], Model],
-    before: Callable[[], Model] | None = None,
-) -> Iterator[Candidate]:
+def candidates(context: RunContext) -> Iterator[Candidate]:
     """Length alone; the base by the mean log-probability of a token; the tuned model by what it was taught.
 
-    before: loads what training started from where that is another run's; like the base it is asked what is
-    likely, and the tuned model is then measured against it. What a model was taught is the score of a reward
-    model, else what the method takes an answer to be worth
-    (evaluation/preference.py). Models are loaded when their turn comes.
+    What training started from, where that is another run's, is asked what is likely, as the base is, and the
+    tuned model is then measured against it. What a model was taught is the score of a reward model, else what
+    the method takes an answer to be worth (evaluation/preference.py). Models are loaded at their turn.
     """
-    yield ByLength(prepared.train)
+    task = context.task
+
+    def by(name: str, model: Model, worth: Any) -> Prefers:
+        return Prefers(name, context.renderer, partial(worth, model), model.max_tokens, task.data.overlong)
+
+    yield ByLength(context.prepared.train)
     start: dict[bytes, float] = {}
-    yield _by(task, renderer, "zero-shot", _base(path, base), partial(_likely, start=start))
-    if before is not None:
+    with context.base() as base:
+        yield by("zero-shot", base, partial(_likely, start=start))
+    if task.start is not None:
         start.clear()
-        yield _by(task, renderer, START, before(), partial(_likely, start=start))
-    yield _by(task, renderer, TUNED, tuned(), partial(_taught, method=task.train.method, start=start))
-
-
-def _by(task: Task, renderer: Renderer, name: str, model: Model, worth: Any) -> Prefers:
-    return Prefers(name, renderer, partial(worth, model), model.max_tokens, task.data.overlong)
-
-
-def _base(path: Path, load: Callable[[], Model]) -> Model:
-    model = load()
-    require_same_base(path, model)
-    return model
+        yield by(START, context.parent_model(), partial(_likely, start=start))
+    yield by(TUNED, context.tuned(), partial(_taught, method=task.train.method, start=start))
 
 
 def _likely(model: Model, rows: Sequence[Row], start: dict[bytes, float]) -> Any:

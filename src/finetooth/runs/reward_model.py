@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from finetooth.commands.evaluate import load_tuned, run_renderer
+from rich.console import Console
+
 from finetooth.config.reward_keys import REWARD_MODEL
 from finetooth.data.render.renderer import Renderer
 from finetooth.data.render.tokenizer import Tokenizer
@@ -16,7 +17,7 @@ from finetooth.model import reward_head
 from finetooth.model.api import Model
 from finetooth.rundir import read_json, write_json
 from finetooth.runs import workspace
-from finetooth.runs.models import require_same_base
+from finetooth.runs.context import RunContext
 from finetooth.training.rl.reward_model import Scorer
 from finetooth.types import Example
 
@@ -55,10 +56,8 @@ def _of_run(path: Path) -> Scorer:
         )
     if workspace.trained_path(path) is None:
         raise GradeError(f"train.reward: {path} has no reward model yet. First: finetooth train {path}")
-    model = load_tuned(task, path)
-    if model.peft is not None:
-        require_same_base(path, model)
-    return Scorer(model, run_renderer(task, path))
+    context = RunContext(task, path, Console(quiet=True))
+    return Scorer(context.tuned(), context.renderer)
 
 
 def _of_directory(path: Path) -> Scorer:

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from rich.console import Console
 
@@ -16,13 +15,12 @@ from finetooth.errors import ConfigError, GradeError
 from finetooth.evaluation import graders
 from finetooth.evaluation.answer_text import Compared, as_it_is, as_written
 from finetooth.quality.prepare import Prepared
+from finetooth.runs import reward_model
+from finetooth.runs.context import RunContext
 from finetooth.training.rl import rewards
 from finetooth.training.rl.batch import Question
 from finetooth.training.rl.reward_model import Scorer
 from finetooth.training.rl.rollout import Rollouts
-
-if TYPE_CHECKING:
-    from finetooth.runs.setup import Setup
 
 
 def require_sound(task: Task, prepared: Prepared, console: Console) -> None:
@@ -57,8 +55,6 @@ def _reward(
     task: Task, prepared: Prepared, compared: Compared = as_it_is, path: Path | None = None
 ) -> rewards.Reward:
     """path: of the run, once it is there."""
-    from finetooth.runs import reward_model  # here, as it reads runs, which setup.py makes with this module
-
     kind = graders.kind(task.data.columns, prepared.format)
     grader = graders.specs(task.evaluate.grader)[0]
     if task.train.reward is None:
@@ -68,21 +64,23 @@ def _reward(
     return rewards.of(given, kind, Path.cwd(), compared, scorer)
 
 
-def rollouts(setup: Setup, console: Console) -> Rollouts | None:
+def rollouts(context: RunContext) -> Rollouts | None:
     """What takes the steps of this run; None for a method without rewards. Raises GradeError."""
-    task, prepared = setup.task, setup.prepared
+    task, prepared, console = context.task, context.prepared, context.console
     if task.train.method not in REWARDED:
         return None
-    reward = _reward(task, prepared, as_written(setup.renderer), setup.path)
-    usable = {row.id for row in setup.train_rows} | {row.id.rpartition("#")[0] for row in setup.train_rows}
-    renderer, longest = setup.renderer, task.evaluate.max_tokens
+    reward = _reward(task, prepared, as_written(context.renderer), context.path)
+    usable = {row.id for row in context.train_rows} | {
+        row.id.rpartition("#")[0] for row in context.train_rows
+    }
+    renderer, longest = context.renderer, task.evaluate.max_tokens
     assert isinstance(longest, int), "the configuration is resolved"
     questions = [
         Question(example, renderer.context_row(example.context, example.tools, renderer.thinks(example)))
         for example in prepared.train
         if example.id in usable and example.context
     ]
-    room = [one for one in questions if len(one.row) + longest <= setup.model.max_tokens]
+    room = [one for one in questions if len(one.row) + longest <= context.model.max_tokens]
     if len(room) < len(questions):
         left = len(questions) - len(room)
         console.print(f"data: {left} questions have no room for {longest} tokens of answer and are left out")
@@ -92,4 +90,4 @@ def rollouts(setup: Setup, console: Console) -> Rollouts | None:
         if isinstance(scorer, Scorer):
             scale = f"{scorer.middle:.3g} of expected answers is worth 0.5; spread {scorer.spread:.3g}"
             console.print(f"reward: {name}: a score of {scale}", highlight=False)
-    return Rollouts(setup.model, room, reward, task.train, task.seed, longest, setup.path)
+    return Rollouts(context.model, room, reward, task.train, task.seed, longest, context.path)

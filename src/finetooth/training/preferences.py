@@ -22,9 +22,9 @@ from finetooth.config.preference_keys import BETA, PREFERENCES, USUAL_BETA
 from finetooth.config.reward_keys import READ
 from finetooth.config.task import TrainConfig
 from finetooth.errors import ConfigError
-from finetooth.evaluation.preference import IMPLICIT, row_logprobs
-from finetooth.model import reward_head
+from finetooth.evaluation.preference import IMPLICIT
 from finetooth.model.api import Model
+from finetooth.model.inference import row_logprobs
 from finetooth.training.objectives import Loss, Objective, Signals
 from finetooth.tree import PrefixTree, Row
 
@@ -171,7 +171,7 @@ def replaced(row: Row, signals: Mapping[str, object]) -> Row:
 def _read_scores(model: Model, tree: PrefixTree) -> Signals:
     """The signal `score` of each row; log-probabilities are not computed, and are 0."""
     signals = Signals.of(tree, torch.zeros(tree.node_M.size, device=model.device))
-    return replace(signals, by_name={**signals.by_name, "score": reward_head.scores(model, tree).double()})
+    return replace(signals, by_name={**signals.by_name, "score": model.scores(tree).double()})
 
 
 def _score(signals: Signals) -> Tensor:

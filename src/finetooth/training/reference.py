@@ -18,8 +18,8 @@ from finetooth.config.task import TrainConfig
 from finetooth.data.render.renderer import Renderer
 from finetooth.data.render.turns import answer_turn
 from finetooth.errors import TrainError
-from finetooth.evaluation.preference import row_logprobs
 from finetooth.model.api import Model
+from finetooth.model.inference import row_logprobs
 from finetooth.rundir import fsync_directory
 from finetooth.training.checkpoint import fsync_file
 from finetooth.training.order import together

@@ -19,7 +19,6 @@ from torch import Tensor
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
 from finetooth.errors import TrainError
-from finetooth.evaluation.candidates import evaluating
 from finetooth.model.api import Model
 from finetooth.training.objectives import Loss, Objective, Signals, supervised
 from finetooth.training.order import together
@@ -180,7 +179,7 @@ def evaluate_rows(
     Dropout is off, and `budget` changes nothing. Raises TrainError when nothing is scored or the loss is not
     finite. The model is left in the mode in which it was found.
     """
-    with evaluating(model), torch.no_grad():
+    with model.eval_mode(), torch.no_grad():
         rows = objective.prepare(model, rows, budget)
         trees = microtrees(rows, budget)
         units = sum(tree.count(objective.unit) for tree in trees)

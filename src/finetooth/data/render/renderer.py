@@ -164,6 +164,11 @@ class Renderer:
             found.append(Row(row.tokens, row.weight, signals, example.id, example.id))
         return found
 
+    def training_rows(self, example: Example) -> list[Row]:
+        """What an example trains: its rows, or both rows of its preference pair. DataError as `rows`."""
+        pair = any(answer.role == "rejected" for answer in example.answers)
+        return self.pair(example) if pair else self.rows(example)
+
     def render_all(self, examples: Sequence[Example], total: int = 0, pairs: bool = False) -> Rendered:
         """Rows of many examples; one whose answer cannot be scored is set aside with its reason.
 

@@ -16,7 +16,6 @@ from finetooth.data.render.renderer import Renderer
 from finetooth.data.render.tokenizer import Tokenizer
 from finetooth.data.render.turns import answer_turn
 from finetooth.errors import DataError, FinetoothError, TrainError
-from finetooth.evaluation.candidates import evaluating
 from finetooth.model.api import Model
 from finetooth.training import optimizer as optimizers
 from finetooth.training.preflight.rows import Picked
@@ -107,7 +106,7 @@ def require_rendering(picked: Sequence[Picked], asks: Renderer, where: str = "ev
 
 def require_still(model: Model, tree: PrefixTree) -> torch.Tensor:
     """The log-probabilities in evaluation mode, which are the same twice."""
-    with evaluating(model), torch.no_grad():
+    with model.eval_mode(), torch.no_grad():
         first_M, second_M = model.logprobs(tree).cpu(), model.logprobs(tree).cpu()
     gap = float((first_M - second_M).abs().max())
     if not gap <= TOLERANCE:
@@ -164,7 +163,7 @@ def require_template(asked: Sequence[Picked], saved: Path, instruction: str) -> 
 def count(model: Model, rows: Sequence[Row]) -> tuple[float, float]:
     """The loss of these rows, and what it would be if no row's last token counted; nats a token."""
     tree = PrefixTree.build(rows)
-    with evaluating(model), torch.no_grad():
+    with model.eval_mode(), torch.no_grad():
         loss_M = -model.logprobs(tree).cpu().double().numpy() * tree.weight_M
     stays_M = np.append(tree.row_M[1:] == tree.row_M[:-1], False)
     return float(loss_M.sum() / tree.weight_M.sum()), float(loss_M[stays_M].sum() / tree.weight_M.sum())
@@ -195,7 +194,7 @@ def require_saved(
     hint = "Do not train: what would be evaluated and shipped is not what was trained. Please report this."
     try:
         again = load(saved)
-        with evaluating(again), torch.no_grad():
+        with again.eval_mode(), torch.no_grad():
             again_M = again.logprobs(tree).cpu()
     except FinetoothError as error:
         raise Alarm("saved-differs", f"what was saved cannot be loaded ({error})", hint) from error

@@ -22,7 +22,7 @@ import torch
 from finetooth.config.task import TrainConfig
 from finetooth.data.render.renderer import Renderer
 from finetooth.errors import Interrupted, TrainError
-from finetooth.evaluation.candidates import ModelCandidate, evaluating
+from finetooth.evaluation.candidates import ModelCandidate
 from finetooth.evaluation.prompts import Prompt
 from finetooth.model.api import Model
 from finetooth.training import optimizer as optimizers
@@ -255,7 +255,7 @@ def _repeats(model: Model, picked: Sequence[Picked]) -> bool:
     starts = [int(np.flatnonzero(one.row.weight)[0]) for one in picked]
     contexts = [Row(one.row.tokens[:at], np.zeros(at)) for one, at in zip(picked, starts, strict=True)]
     longest = max(len(one.row) - at for one, at in zip(picked, starts, strict=True))
-    with evaluating(model):
+    with model.eval_mode():
         return all(
             list(answer.tokens) == picked[answer.row].row.tokens[starts[answer.row] :].tolist()
             for answer in model.generate(contexts, Sampling(max_tokens=longest))

@@ -11,7 +11,7 @@ import numpy as np
 
 from finetooth.errors import DataError, GradeError
 from finetooth.evaluation.answer_text import Compared
-from finetooth.evaluation.preference import row_scores
+from finetooth.model.inference import row_scores
 from finetooth.tree import Row
 from finetooth.types import Example, Score
 

@@ -18,9 +18,8 @@ import numpy as np
 
 from finetooth.config.task import TrainConfig
 from finetooth.errors import ModelError, TrainError
-from finetooth.evaluation.candidates import evaluating
-from finetooth.evaluation.preference import row_logprobs
 from finetooth.model.api import Model
+from finetooth.model.inference import row_logprobs
 from finetooth.training.objectives import Objective
 from finetooth.training.preferences import replaced
 from finetooth.training.reference import placed
@@ -117,7 +116,7 @@ class Rollouts:
         sampling = Sampling(
             config.temperature, self.longest, config.group_size, _key(f"{self.seed}/{step}/{turn}")
         )
-        with evaluating(self.model):
+        with self.model.eval_mode():
             done = sorted(self.model.generate(rows, sampling), key=lambda one: (one.row, one.sample))
         for completion in done:
             if (
