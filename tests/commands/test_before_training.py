@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +18,14 @@ from finetooth.cli.app import invoke
 from finetooth.commands import train
 from finetooth.config.load import load_task
 from finetooth.config.task import Task
+from finetooth.data.render.renderer import Renderer
 from finetooth.errors import ConfigError, Interrupted
 from finetooth.model.api import Model
 from finetooth.rundir import read_json
 from finetooth.runs import preflight
+from finetooth.runs.context import RunContext
 from finetooth.training import trackers
+from finetooth.training.preflight.run import Trial
 
 ROWS = [{"text": f"{n} of {fruit}", "label": fruit[:2]} for n in range(40) for fruit in ("apple", "plum")]
 
@@ -82,15 +86,17 @@ def test_an_alarm_stops_the_command_with_its_name(
     (tmp_path / "task.yaml").write_text(
         f"model: {model}\ninstruction: Be brief.\ndata: {{train: rows.jsonl}}\ntrain: {{max_steps: 2}}\n"
     )
-    real = preflight.run_renderer
-    monkeypatch.setattr(
-        preflight, "run_renderer", lambda task, path: real(task.model_copy(update={"instruction": ""}), path)
-    )
+    real = preflight._trial
+
+    def planted(context: RunContext, stop: Any) -> Trial:
+        return replace(real(context, stop), asks=Renderer(context.tokenizer, context.task.template))
+
+    monkeypatch.setattr(preflight, "_trial", planted)
     assert invoke(command) == 1
     assert "sentinel:template: row " in capsys.readouterr().err
     record = read_json(tmp_path / "run" / "train" / "sentinel.json")
     assert (record["passed"], record["name"]) == (False, "template")
-    monkeypatch.setattr(preflight, "run_renderer", real)
+    monkeypatch.setattr(preflight, "_trial", real)
     assert invoke(command) == 0  # mended: the same command goes on, and tries again
     assert read_json(tmp_path / "run" / "train" / "sentinel.json")["passed"]
 

@@ -9,12 +9,13 @@ from typing import Any
 
 import pytest
 import torch
+from contexts_for_tests import checked
 from models_for_tests import tiny_model_dir
 from rich.console import Console
 from safetensors.torch import load_file, save_file
 
 import finetooth as ft
-from finetooth.commands import check, evaluate, train
+from finetooth.commands import evaluate, train
 from finetooth.config.load import load_task
 from finetooth.errors import ConfigError, DataError, FinetoothError, ModelError
 from finetooth.rundir import read_json, read_jsonl, write_json
@@ -57,7 +58,7 @@ def test_the_users_own_files_are_never_deleted(model: Path, tmp_path: Path) -> N
 
 
 def test_a_checked_directory_can_be_run_in(model: Path, tmp_path: Path) -> None:
-    check.run(load_task({"model": str(model), "data": {"train": ROWS}}), tmp_path / "run")
+    checked(load_task({"model": str(model), "data": {"train": ROWS}}), tmp_path / "run")
     assert run(model, tmp_path / "run").summary["split"] == "test"
     assert (tmp_path / "run" / "data" / "check.json").is_file()
 

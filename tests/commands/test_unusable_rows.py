@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from contexts_for_tests import checked
 from models_for_tests import tiny_model_dir
 from rich.console import Console
 
-from finetooth.commands import check, evaluate, train
+from finetooth.commands import evaluate, train
 from finetooth.config.task import build_task
 from finetooth.data.render.renderer import Renderer
 from finetooth.data.render.tokenizer import Tokenizer
@@ -60,7 +61,7 @@ def test_one_bad_row_of_many_does_not_stop_a_run_because_it_fell_on_the_smaller_
     side = assemble(validation).sides["validation"]
     bad = next(entry for entry in rows if entry["id"] == side[0].id)
     bad["tools"] = [TOOL]
-    report = check.run(build_task({"model": str(model), "data": {"train": rows}}))
+    report = checked(build_task({"model": str(model), "data": {"train": rows}}))
     (finding,) = [one for one in report.findings if one.rule == "not-rendered"]
     assert report.ok and finding.severity == "review" and "1 row cannot be written" in finding.says
     renderer = Renderer(Tokenizer.load(model))
@@ -77,7 +78,7 @@ def test_the_check_says_no_where_training_does(model: Path) -> None:
     talks = [{"messages": [{"role": "user", "content": f"{k}?"}, *turns[1:]]} for k in range(60)]
     for talk in talks[:3]:
         talk["tools"] = [TOOL]  # type: ignore[assignment,list-item]
-    report = check.run(build_task({"model": str(model), "data": {"train": talks, "test": 0}}))
+    report = checked(build_task({"model": str(model), "data": {"train": talks, "test": 0}}))
     assert not report.ok and any("3 rows cannot be written" in problem for problem in report.problems)
 
 

@@ -24,6 +24,7 @@ from finetooth.evaluation.graders import BUILT_IN, exact
 from finetooth.evaluation.runner import evaluate
 from finetooth.rundir import read_jsonl
 from finetooth.runs import setup
+from finetooth.runs.context import RunContext
 from finetooth.types import Answer, Example, Message
 
 CALLS = (
@@ -122,6 +123,8 @@ def test_a_run_compares_what_is_written(tmp_path: Path) -> None:
     done = ft.run(task, tmp_path / "run", quiet=True)
     records = list(read_jsonl(done.path / "evaluate" / "test" / "records.jsonl"))
     assert records and all(record["want"].endswith("!") and len(record["want"]) < 4 for record in records)
-    answers = train._answers(setup.set_up(task, done.path, Console(quiet=True), True), Console(quiet=True))
+    context = RunContext(task, done.path, Console(quiet=True))
+    setup.set_up(context, True)
+    answers = train._answers(context)
     assert answers is not None
     assert answers.compared(FIELD, "<think>\nHm.\n</think>\n\nLeft.")[1] == "Left."

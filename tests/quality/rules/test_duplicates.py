@@ -10,8 +10,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import planted
+from contexts_for_tests import checked
 
-from finetooth.commands import check
 from finetooth.config.task import DataConfig, Task
 from finetooth.quality.findings import EVIDENCE, Edit, Finding, View
 from finetooth.quality.label_audit import judged
@@ -95,7 +95,7 @@ def test_the_page_draws_the_groups_by_size(tmp_path: Path) -> None:
     file = tmp_path / "rows.jsonl"
     file.write_text("\n".join(map(json.dumps, rows)))
     data = {"train": str(file), "validation": 0, "test": 0}
-    report = check.run(Task.model_validate({"data": data}), tmp_path / "run")
+    report = checked(Task.model_validate({"data": data}), tmp_path / "run")
     assert report.page is not None
     drawn = re.search(r'aria-label="Rows in groups of copies.*?</svg>', report.page.read_text(), re.DOTALL)
     assert drawn and re.findall(r">(\d+(?: rows)?)</text>", drawn[0]) == ["2 rows", "4", "3 rows", "3"]
