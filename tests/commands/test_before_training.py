@@ -25,7 +25,7 @@ from finetooth.rundir import read_json
 from finetooth.runs import preflight
 from finetooth.runs.context import RunContext
 from finetooth.training import trackers
-from finetooth.training.preflight.run import Trial
+from finetooth.training.preflight.run import PreflightInputs
 
 ROWS = [{"text": f"{n} of {fruit}", "label": fruit[:2]} for n in range(40) for fruit in ("apple", "plum")]
 
@@ -88,7 +88,7 @@ def test_an_alarm_stops_the_command_with_its_name(
     )
     real = preflight._trial
 
-    def planted(context: RunContext, stop: Any) -> Trial:
+    def planted(context: RunContext, stop: Any) -> PreflightInputs:
         return replace(real(context, stop), asks=Renderer(context.tokenizer, context.task.template))
 
     monkeypatch.setattr(preflight, "_trial", planted)
@@ -106,17 +106,17 @@ def test_a_run_that_goes_on_is_not_tried_again(
 ) -> None:
     from finetooth.training import loop
 
-    real = loop.Fit.run
+    real = loop.Trainer.run
 
     def stopped(self: Any) -> Any:
         calls = iter(range(1, 99))
         self.stop = lambda: next(calls) == 2
         return real(self)
 
-    monkeypatch.setattr(loop.Fit, "run", stopped)
+    monkeypatch.setattr(loop.Trainer, "run", stopped)
     with pytest.raises(Interrupted):
         trained(task(model), tmp_path / "run")
-    monkeypatch.setattr(loop.Fit, "run", real)
+    monkeypatch.setattr(loop.Trainer, "run", real)
     before = (tmp_path / "run" / "train" / "sentinel.json").read_bytes()
     result, said = trained(task(model), tmp_path / "run")
     assert "sentinel" not in said and result["sentinel"] == "passed"

@@ -139,9 +139,9 @@ def test_answers_are_written_again_where_they_would_be_others(place: Path) -> No
     assert parent_records.recorded(longer, evaluate.result_digest) is None
     known = parent_records.recorded(context, evaluate.result_digest)
     again = evaluate.candidate(context, "exact", context.parent_model(), Prompt("start"))
-    rows = ledger.to_keep_sealed(first)
-    text = {answer.index: answer.text for answer in again.answers(rows)}
-    assert known is not None and text == {answer.index: answer.text for answer in known.answers(rows)}
+    rows = ledger.read_sealed(first)
+    text = {answer.index: answer.text for answer in again.predict(rows)}
+    assert known is not None and text == {answer.index: answer.text for answer in known.predict(rows)}
 
 
 def test_the_reference_is_not_the_bare_base(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -261,4 +261,4 @@ def test_a_reward_model_grows_on_the_adapter_and_the_flag_is_from(place: Path, t
     assert all(torch.allclose(old[name], new[name], atol=1e-6) for name in old)
     assert [name for name in new if name not in old] == ["base_model.model.score.weight"]
     with pytest.raises(ConfigError, match="a reward model, which scores answers and writes none"):
-        parent.followed(task(place / "model", start=str(tmp_path / "scores")), QUIET)
+        parent.inherit_settings(task(place / "model", start=str(tmp_path / "scores")), QUIET)

@@ -63,7 +63,7 @@ def test_one_bad_row_of_many_does_not_stop_a_run_because_it_fell_on_the_smaller_
     bad["tools"] = [TOOL]
     report = checked(build_task({"model": str(model), "data": {"train": rows}}))
     (finding,) = [one for one in report.findings if one.rule == "not-rendered"]
-    assert report.ok and finding.severity == "review" and "1 row cannot be written" in finding.says
+    assert report.ok and finding.severity == "review" and "1 row cannot be written" in finding.summary
     renderer = Renderer(Tokenizer.load(model))
     sides = assemble(build_task({"model": str(model), "data": {"train": rows}})).sides
     with pytest.raises(DataError, match="more than 1%"):

@@ -25,7 +25,7 @@ from finetooth.errors import FinetoothError
 from finetooth.evaluation import graders
 from finetooth.evaluation.candidates import ModelCandidate
 from finetooth.model.api import Model
-from finetooth.quality.prepare import Prepared, assemble
+from finetooth.quality.prepare import PreparedData, assemble
 from finetooth.rundir import write_json
 from finetooth.runs import parent, setup, workspace
 from finetooth.runs.context import RunContext
@@ -94,7 +94,7 @@ def asked(task: Task) -> Any:
     resolved_task = task.model_copy(update={"evaluate": resolved})
     found = []
     context = RunContext(resolved_task, run, Console(quiet=True))
-    context.prepared = Prepared(data.sides["train"], [], 0, "labels", ("a", "b"), [])
+    context.prepared = PreparedData(data.sides["train"], [], 0, "labels", ("a", "b"), [])
     candidates = evaluate.prompting_candidates(context, "label")
     for candidate in candidates:
         assert isinstance(candidate, ModelCandidate)
@@ -114,10 +114,10 @@ def begun(task: Task) -> Any:
     workspace.save_config(first, made.model_copy(update={"template": "plain"}), {})
     (first / "train" / "adapter").mkdir(parents=True, exist_ok=True)
     write_json(first / "train" / "result.json", {})
-    followed = parent.followed(
+    inherited = parent.inherit_settings(
         task.model_copy(update={"start": task.start and str(first)}), Console(quiet=True)
     )
-    return followed.train.rank, followed.template
+    return inherited.train.rank, inherited.template
 
 
 CASES: dict[str, tuple[Callable[[Task], Any], dict[str, Any]]] = {
@@ -144,7 +144,7 @@ CASES: dict[str, tuple[Callable[[Task], Any], dict[str, Any]]] = {
     "evaluate.max_tokens": (asked, {"evaluate.max_tokens": 3}),
     "evaluate.temperature": (asked, {"evaluate.temperature": 0.5}),
     "evaluate.limit": (
-        lambda task: len(evaluate.limited(assemble(task).sides["train"], task)),
+        lambda task: len(evaluate.sample_rows(assemble(task).sides["train"], task)),
         {"evaluate.limit": 5},
     ),
 }

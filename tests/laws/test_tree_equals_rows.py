@@ -110,7 +110,7 @@ def test_rows_that_share_nothing(family: str, kind: str, sizes: tuple[int, ...])
     rows = [
         Row([i, *draw.integers(0, VOCABULARY, size)], [0.0] + [1.0] * size) for i, size in enumerate(sizes)
     ]
-    assert interface.Chains.fit(PrefixTree.build(rows), kind)
+    assert interface.UnsharedRows.fit(PrefixTree.build(rows), kind)
     hf = tiny(family)
     want_M = stock_logprobs(hf, rows)
     want_M.sum().backward()

@@ -13,10 +13,10 @@ from rich.console import Console
 from finetooth.commands import report
 from finetooth.data.examples import to_json
 from finetooth.errors import ConfigError
-from finetooth.evaluation.candidates import Answered
+from finetooth.evaluation.candidates import Prediction
 from finetooth.evaluation.graders import BUILT_IN
 from finetooth.evaluation.runner import evaluate
-from finetooth.report.charts import course_chart, difference_bar, score_bar, smooth
+from finetooth.report.charts import difference_bar, score_bar, smooth, training_curve
 from finetooth.rundir import append_jsonl, read_json, write_json, write_jsonl, write_text
 from finetooth.types import Answer, Example, Message
 
@@ -74,8 +74,8 @@ def test_every_text_is_escaped(tmp_path: Path) -> None:
         def __init__(self, name: str) -> None:
             self.name, self.notes = name, [NASTY]
 
-        def answers(self, examples: list[Example]) -> object:
-            return iter([Answered(i, NASTY * 20, 1, 1, "length") for i in range(len(examples))])
+        def predict(self, examples: list[Example]) -> object:
+            return iter([Prediction(i, NASTY * 20, 1, 1, "length") for i in range(len(examples))])
 
     example = Example(NASTY, (Message("user", NASTY),), (Answer(NASTY),), {"label": NASTY})
     others = {NASTY: BUILT_IN["exact"]}
@@ -172,7 +172,7 @@ def test_the_chart_of_a_course_takes_whatever_was_logged() -> None:
         (long, long),
         ([(1, -2.0)], []),
     ]:
-        svg = str(course_chart(train, valid))
+        svg = str(training_curve(train, valid))
         heights = coordinates(svg, "circle", "cy")
         assert all(0 <= y <= 280 for y in heights)
         assert "nan" not in svg

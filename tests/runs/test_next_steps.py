@@ -115,7 +115,9 @@ def test_rows_from_python_leave_the_task_open(tmp_path: Path) -> None:
     from finetooth.runs import workspace
 
     workspace.save_config(tmp_path, task, {})
-    assert next_steps.longer(tmp_path)[0][0].startswith("finetooth train TASK --train.epochs 6 --out ")
+    assert next_steps.longer_training(tmp_path)[0][0].startswith(
+        "finetooth train TASK --train.epochs 6 --out "
+    )
 
 
 def test_a_stopped_run_goes_on_as_a_run(place: Path) -> None:

@@ -32,7 +32,7 @@ from transformers import (
 
 from finetooth.model import capability
 from finetooth.model.api import Model
-from finetooth.model.capability import random_forest
+from finetooth.model.capability import random_rows
 from finetooth.model.tiny_copy import random_model
 from finetooth.tree import Row
 
@@ -139,7 +139,7 @@ def tiny(family: str, seed: int = 0) -> Any:
 def forest(seed: int = 0, scale: int = 1) -> list[Row]:
     """Rows with nested, shared and no prefixes, duplicates, a prefix of another row, random weights."""
     draw = np.random.default_rng(seed)
-    rows = [row for part in range(scale) for row in random_forest(VOCABULARY, seed + 100 * part)]
+    rows = [row for part in range(scale) for row in random_rows(VOCABULARY, seed + 100 * part)]
     weighted = []
     for index, row in enumerate(rows):
         weight = draw.choice([0.0, 1.0, 0.5], len(row))
@@ -202,7 +202,7 @@ def fastest(model: Model, kind: str) -> str:
     return next(
         (
             speed
-            for speed in capability.SPEEDS
+            for speed in capability.VARIANTS
             if capability.failure(model.hf, kind, model.dtype, Model.wrap, speed) is None
         ),
         "stock",

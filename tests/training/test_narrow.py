@@ -36,8 +36,8 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def narrow(directory: Path, adapter: str, attention: str = "auto") -> Model:
-    """As `auto` loads on a GPU: a bfloat16 base under LoRA, or float32 masters."""
-    model = Model.load(directory, dtype="bfloat16", masters=adapter == "none", attention=attention)
+    """As `auto` loads on a GPU: a bfloat16 base under LoRA, or float32 master_weights."""
+    model = Model.load(directory, dtype="bfloat16", master_weights=adapter == "none", attention=attention)
     if adapter == "lora":
         model.add_lora(4, 0)
     return model
@@ -58,7 +58,7 @@ def test_what_auto_means() -> None:
 @pytest.mark.parametrize("adapter", ["lora", "none"])
 def test_only_trained_weights_are_wide(models: Path, adapter: str) -> None:
     model = narrow(models, adapter)
-    assert model.dtype == BF16 and model.masters == (adapter == "none")
+    assert model.dtype == BF16 and model.master_weights == (adapter == "none")
     assert dtypes(model.trainable()) == {torch.float32}
     frozen = [weight for weight in model.hf.parameters() if not weight.requires_grad]
     assert dtypes(frozen) == ({BF16} if adapter == "lora" else set())
@@ -68,7 +68,7 @@ def test_only_trained_weights_are_wide(models: Path, adapter: str) -> None:
 
 def test_narrow_weights_are_not_trained(models: Path) -> None:
     model = Model.load(models, dtype="bfloat16")
-    with pytest.raises(TrainError, match="masters=True"):
+    with pytest.raises(TrainError, match="master_weights=True"):
         optimizers.build(model, settings(adapter="none"))
 
 
@@ -133,7 +133,7 @@ def test_what_is_saved_is_wide_and_loads_as_it_was(models: Path, tmp_path: Path,
     path = save_model(model, tmp_path, None)
     tensors = load_file(next(path.glob("*.safetensors")))
     assert dtypes(list(tensors.values())) == {torch.float32}
-    options = {"dtype": "bfloat16", "masters": model.masters}
+    options = {"dtype": "bfloat16", "master_weights": model.master_weights}
     with torch.no_grad():
         want_M = model.logprobs(TREE)
     saved = partial(Model.load, models) if adapter == "lora" else Model.load

@@ -39,14 +39,16 @@ def run(
     sides by its vectors too. A run's own data/report.html is left alone: the report then goes to
     runs/NAME-check, and `out` must be another directory (ConfigError).
     """
-    task, folder = parent.followed(task, console), workspace.run_path(task, out)
+    task, folder = parent.inherit_settings(task, console), workspace.run_path(task, out)
     if out is None and (folder / workspace.CONFIG).is_file():
         folder = folder.with_name(f"{folder.name}-check")
     if (folder / workspace.CONFIG).is_file():
         raise ConfigError(f"{folder} holds a run, with its own data/report.html. --out DIR writes elsewhere.")
-    with rule_bar(console) as step:
+    with rule_bar(console) as progress:
         context = RunContext(task, folder, console)
-        report = write(check(context, step=step, embed=_embedder(task.model) if embed else None), folder)
+        report = write(
+            check(context, progress=progress, embed=_embedder(task.model) if embed else None), folder
+        )
     if fix:
         edits = [edit for finding in report.findings for edit in finding.edits]
         report = replace(report, fixed=fixing.fix(task.data, edits, folder / workspace.FIXED))

@@ -20,15 +20,15 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from finetooth.commands import report
 from finetooth.config.task import Task
-from finetooth.data.examples import place
+from finetooth.data.examples import source_location
 from finetooth.data.render.renderer import Renderer
 from finetooth.errors import ConfigError, DataError
 from finetooth.evaluation import graders, ledger
-from finetooth.evaluation.answer_text import as_it_is, as_written
+from finetooth.evaluation.answer_text import answer_normaliser, identity
 from finetooth.evaluation.baselines import BagOfWords, Majority
 from finetooth.evaluation.candidates import Candidate, ModelCandidate
 from finetooth.evaluation.graders.basic import label_names
-from finetooth.evaluation.prompts import Prompt, prompting
+from finetooth.evaluation.prompts import Prompt, build_prompt
 from finetooth.evaluation.runner import Evaluation, evaluate
 from finetooth.evaluation.summary import START, TUNED, best_prompting
 from finetooth.model.api import Model
@@ -70,7 +70,7 @@ def evaluate_run(context: RunContext, sealed: bool) -> EvaluateReport:
     if workspace.trained_path(path) is None:
         raise ConfigError(f"{path} has no tuned model yet. First: finetooth train {path}")
     if not next_steps.gradable(context.task):
-        raise next_steps.nothing_to_grade(f"To ask the tuned model: finetooth chat {path}")
+        raise next_steps.not_gradable_error(f"To ask the tuned model: finetooth chat {path}")
     if sealed:
         if not (path / "evaluate" / "validation" / "summary.json").is_file() and prepared.validation:
             _validation(context)  # the prompt to beat is chosen there
@@ -87,7 +87,7 @@ def evaluate_run(context: RunContext, sealed: bool) -> EvaluateReport:
 
 
 def _validation(context: RunContext) -> dict[str, Any]:
-    examples = limited(context.prepared.validation, context.task)
+    examples = sample_rows(context.prepared.validation, context.task)
     result = _evaluate(context, examples, "validation", None, None)
     result.write(context.path / "evaluate" / "validation")
     return result.summary
@@ -103,7 +103,7 @@ def _test(context: RunContext) -> dict[str, Any]:
         return known
     chosen = path / "evaluate" / "validation" / "summary.json"
     baseline = best_prompting(read_json(chosen)) if chosen.is_file() else None
-    examples = limited(ledger.open_sealed(path, digest, time.time), context.task)
+    examples = sample_rows(ledger.open_sealed(path, digest, time.time), context.task)
     look = ledger.look_number(path, digest)
     result = _evaluate(context, examples, "test", baseline, look)
     result.write(path / "evaluate" / "test")
@@ -111,7 +111,7 @@ def _test(context: RunContext) -> dict[str, Any]:
     return result.summary
 
 
-def limited(examples: Sequence[Example], task: Task) -> list[Example]:
+def sample_rows(examples: Sequence[Example], task: Task) -> list[Example]:
     """At most evaluate.limit rows, drawn by the seed, in their order."""
     limit = task.evaluate.limit
     if limit is None or limit >= len(examples):
@@ -125,10 +125,10 @@ def _evaluate(
 ) -> Evaluation:
     task, console = context.task, context.console
     examples = _fitting(context, examples)
-    kind = graders.kind(task.data.columns, context.prepared.format)
+    kind = graders.grading_format(task.data.columns, context.prepared.format)
     loaded = graders.resolve_all(task.evaluate.grader, kind, Path.cwd())
     (name, primary), *others = loaded
-    deciding = preference_candidates.asked(loaded)
+    deciding = preference_candidates.is_preference_evaluation(loaded)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True, disable=console.quiet) as bar:
         bars: dict[str, Any] = {}
@@ -145,10 +145,10 @@ def _evaluate(
             name,
             split,
             baseline_name=baseline,
-            others=dict(others),
+            secondary_graders=dict(others),
             look=look,
             progress=progress,
-            compared=as_it_is if deciding else as_written(context.renderer),
+            normalise=identity if deciding else answer_normaliser(context.renderer),
         )
     if START in result.summary:
         result.summary[START] |= read_json(context.path / "environment.json")["start"]
@@ -177,7 +177,7 @@ def prompting_candidates(context: RunContext, grader: str) -> Iterator[Candidate
     labels = label_names(prepared.labels) if several else prepared.labels
     with context.base() as base:
         for shots in task.evaluate.shots:
-            prompt = replace(prompting(shots, prepared.train, labels, task.seed), several=several)
+            prompt = replace(build_prompt(shots, prepared.train, labels, task.seed), multi_label=several)
             yield candidate(context, grader, base, prompt)
 
 
@@ -203,7 +203,7 @@ def _fitting(context: RunContext, examples: Sequence[Example]) -> list[Example]:
         try:
             renderer.context_row(example.context, example.tools, renderer.thinks(example))
         except DataError as error:
-            reasons.append(f"{place(example)}: {error}")
+            reasons.append(f"{source_location(example)}: {error}")
             continue
         if task.data.overlong == "drop" and limit != "auto" and _longest(renderer, example) > limit:
             dropped += 1
@@ -233,8 +233,8 @@ def result_digest(context: RunContext) -> str:
         "evaluate": task.evaluate.model_dump(mode="json"),
         "instruction": task.instruction,
         "template": context.renderer.chat_template,
-        "graders": [graders.source(spec, Path.cwd()) for spec in graders.specs(task.evaluate.grader)],
+        "graders": [graders.grader_digest(spec, Path.cwd()) for spec in graders.specs(task.evaluate.grader)],
     }
     if task.start is not None:
-        parts["start"] = parent.digest(parent.weights(Path(task.start)))
+        parts["start"] = parent.digest(parent.trained_weights(Path(task.start)))
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()

@@ -39,7 +39,7 @@ class Run:
         console.print(report.terminal_table(self.summary))
         console.print(f"\nReport: {self.path / 'report.html'}", highlight=False, markup=False, soft_wrap=True)
         chat = (f"finetooth chat {quote(str(self.path))}", "ask the tuned model yourself")
-        lines = [f"  {command}    {why}" for command, why in (chat, *next_steps.longer(self.path))]
+        lines = [f"  {command}    {why}" for command, why in (chat, *next_steps.longer_training(self.path))]
         console.print("\n".join(["Next:", *lines]), highlight=False, markup=False, soft_wrap=True)
 
 
@@ -60,15 +60,15 @@ def run(
 
 def run_task(task: Task, out: Path | None, console: Console, file: Path | None = None) -> Run:
     """The loop for a loaded task. See `run`. file: the task file, for the message of how to go on."""
-    context = RunContext(parent.followed(task, console), workspace.run_path(task, out), console)
+    context = RunContext(parent.inherit_settings(task, console), workspace.run_path(task, out), console)
     path = context.path
     name = "TASK" if file is None else quote(str(file))
     again = f"finetooth run {name} --out {quote(str(path))} (and the flags as before); it does nothing twice"
     try:
-        train.train(context, graded=True)
+        train.train(context, needs_grader=True)
         _evaluate(context)
     except Interrupted as error:
-        raise Interrupted(error.what, again if error.then else "") from None
+        raise Interrupted(error.message, again if error.next_command else "") from None
     except KeyboardInterrupt:
         if not (path / "train" / "result.json").is_file():
             raise

@@ -12,27 +12,27 @@ from typing import Any
 
 from rich.console import Console
 
-from finetooth.config.preference_keys import PREFERENCES
+from finetooth.config.preference_keys import PREFERENCE_METHODS
 from finetooth.config.task import Task
 from finetooth.errors import ConfigError, GradeError, Interrupted
 from finetooth.evaluation import graders
-from finetooth.evaluation.answer_text import as_written
+from finetooth.evaluation.answer_text import answer_normaliser
 from finetooth.evaluation.candidates import ModelCandidate
 from finetooth.evaluation.prompts import Prompt
 from finetooth.evaluation.summary import TUNED
 from finetooth.rundir import read_json, write_json
 from finetooth.runs import next_steps, parent, workspace
 from finetooth.runs.context import RunContext
-from finetooth.runs.preflight import watch_over
+from finetooth.runs.preflight import ensure_preflight
 from finetooth.runs.rewards import rollouts
 from finetooth.runs.setup import grader_names, set_up
 from finetooth.training import preferences, selection, trackers
 from finetooth.training.interrupts import stop_on_signals
-from finetooth.training.loop import Fit, FitResult
+from finetooth.training.loop import Trainer, TrainingResult
 from finetooth.training.objectives import Objective, supervised
-from finetooth.training.order import together
+from finetooth.training.order import group_by_unit
 from finetooth.training.reference import require_pairs, with_reference
-from finetooth.training.selection import Answers
+from finetooth.training.selection import AnswerValidator
 from finetooth.training.verification import outputs, save_model, verify_saved
 from finetooth.types import Sampling
 
@@ -66,18 +66,18 @@ class TrainReport:
         console.print(f"Next: {next_steps.of_run(self.path)}", markup=False, soft_wrap=True)
 
 
-def run(source: Task | Path, out: Path | None, console: Console, graded: bool = False) -> TrainReport:
+def run(source: Task | Path, out: Path | None, console: Console, needs_grader: bool = False) -> TrainReport:
     """Train a task, or continue a run directory. See `train`."""
     if isinstance(source, Path):
-        return train(RunContext.of_run(source, console), graded)
-    task = parent.followed(source, console)
-    return train(RunContext(task, workspace.run_path(task, out), console), graded)
+        return train(RunContext.of_run(source, console), needs_grader)
+    task = parent.inherit_settings(source, console)
+    return train(RunContext(task, workspace.run_path(task, out), console), needs_grader)
 
 
-def train(context: RunContext, graded: bool) -> TrainReport:
+def train(context: RunContext, needs_grader: bool) -> TrainReport:
     """Train what the context's task says, from the start or from the newest checkpoint.
 
-    A run that is already trained is left as it is. graded: stop before training when the task's grader cannot
+    A run that is already trained is left as it is. needs_grader: stop before training when the task's grader cannot
     be used. Raises Interrupted, with how to go on, after Ctrl-C or SIGTERM; the state is saved by then.
     """
     path, console = context.path, context.console
@@ -86,14 +86,14 @@ def train(context: RunContext, graded: bool) -> TrainReport:
         context.task = workspace.load_config(path)
         return TrainReport(path, read_json(path / "train" / "result.json"))
     trackers.require_installed(context.task.train.track)
-    set_up(context, graded)
+    set_up(context, needs_grader)
     task, answers, rewarded = context.task, _answers(context), rollouts(context)
     with stop_on_signals() as stop:
-        preflight = watch_over(context, stop)
+        preflight = ensure_preflight(context, stop)
         objective = _objective(context)
         checked = context.train_rows[:CHECKED_ROWS]
         untrained_M = outputs(context.model, checked)
-        result = Fit(  # not kept: the optimizer's state is as large as two models
+        result = Trainer(  # not kept: the optimizer's state is as large as two models
             context.model,
             rewarded.rows if rewarded else context.train_rows,
             context.validation_rows,
@@ -117,7 +117,7 @@ def train(context: RunContext, graded: bool) -> TrainReport:
             "best_score": result.best_score,
             "selected_by": _chosen_by(result),
             "stopped_early": result.stopped_early,
-            "rows": len(together(context.train_rows)),
+            "rows": len(group_by_unit(context.train_rows)),
             "model": str(saved),
             "sentinel": preflight,
             **({"method": task.train.method} if rewarded else {}),
@@ -130,7 +130,7 @@ def train(context: RunContext, graded: bool) -> TrainReport:
 
 def _objective(context: RunContext) -> Objective:
     """What the method minimises. Pairs are checked, and get what the model as it starts says of them."""
-    if context.task.train.method not in PREFERENCES:
+    if context.task.train.method not in PREFERENCE_METHODS:
         return supervised
     examples = [*context.prepared.train, *context.prepared.validation]
     sides = context.train_rows, context.validation_rows
@@ -141,22 +141,22 @@ def _objective(context: RunContext) -> Objective:
     return preferences.objective(context.task.train)
 
 
-def _chosen_by(result: FitResult) -> str | None:
+def _chosen_by(result: TrainingResult) -> str | None:
     """What chose the weights in fact: answers may have had no score, whatever train.select says."""
     if result.best_loss is None:
         return None
     return "loss" if result.best_score is None else "score"
 
 
-def _answers(context: RunContext) -> Answers | None:
-    """What the model is asked at each validation, as evaluation asks it; None where it cannot be graded.
+def _answers(context: RunContext) -> AnswerValidator | None:
+    """What the model is asked at each validation, as evaluation asks it; None where it cannot be needs_grader.
 
     At most 64 validation rows, drawn by the seed, that leave room for the longest answer. Raises ConfigError
-    or GradeError where the score is to choose the weights and rows cannot be graded.
+    or GradeError where the score is to choose the weights and rows cannot be needs_grader.
     """
     task, prepared, model = context.task, context.prepared, context.model
     wanted = task.train.select == "score"
-    if wanted and task.train.method in PREFERENCES:
+    if wanted and task.train.method in PREFERENCE_METHODS:
         raise ConfigError(
             f"train.select is score, but train.method {task.train.method} learns which of two answers is "
             "preferred, and grades none that is written. Set train.select: loss."
@@ -177,7 +177,7 @@ def _answers(context: RunContext) -> Answers | None:
             context.console.print("warning: no validation row leaves room for an answer: the loss chooses.")
         return None
     try:
-        kind = graders.kind(task.data.columns, prepared.format)
+        kind = graders.grading_format(task.data.columns, prepared.format)
         asked = grader_names(task)[0]
         name, grader = graders.resolve("auto" if asked == graders.PREFERENCE else asked, kind, Path.cwd())
     except GradeError:
@@ -190,4 +190,4 @@ def _answers(context: RunContext) -> Answers | None:
     labels = [label for label in prepared.labels if name == "label" and context.renderer.can_answer(label)]
     sampling = Sampling(task.evaluate.temperature, length, seed=task.seed)
     candidate = ModelCandidate(TUNED, model, context.renderer, Prompt(TUNED), sampling, labels or None, "cut")
-    return Answers(candidate, usable, grader, wanted, as_written(context.renderer))
+    return AnswerValidator(candidate, usable, grader, wanted, answer_normaliser(context.renderer))

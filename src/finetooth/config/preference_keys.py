@@ -10,7 +10,7 @@ from pydantic import BaseModel, BeforeValidator, Field
 from finetooth.config.values import yaml_number as _yaml_number
 
 # Methods that learn from a chosen and a rejected answer, and which of the keys below each of them reads.
-PREFERENCES: Mapping[str, tuple[str, ...]] = {
+PREFERENCE_METHODS: Mapping[str, tuple[str, ...]] = {
     "dpo": ("beta", "label_smoothing"),
     "dpo_norm": ("beta", "label_smoothing"),
     "ipo": ("beta",),
@@ -21,7 +21,7 @@ PREFERENCES: Mapping[str, tuple[str, ...]] = {
 }
 
 BETA = {"simpo": 2.0}  # of its paper, whose rewards are per token
-USUAL_BETA = 0.1
+DEFAULT_BETA = 0.1
 
 _Number = Annotated[float, BeforeValidator(_yaml_number)]
 _Positive = Annotated[_Number, Field(gt=0, allow_inf_nan=False)]

@@ -7,10 +7,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, Field
 
-from finetooth.config.values import switch as _switch
 from finetooth.config.values import yaml_number as _yaml_number
+from finetooth.config.values import yaml_switch as _switch
 
-REWARDED = ("grpo", "rloo", "reinforce")  # methods that learn from rewards of the model's own answers
+RL_METHODS = ("grpo", "rloo", "reinforce")  # methods that learn from rewards of the model's own answers
 REWARD_MODEL = "reward_model"  # a reward that is a run of that method: {name: reward_model, model: RUN}
 
 _Number = Annotated[float, BeforeValidator(_yaml_number)]
@@ -77,7 +77,7 @@ class RewardKeys(BaseModel):
 
 # Which of these keys each method reads.
 _ALWAYS = tuple(key for key in RewardKeys.model_fields if key not in ("scale", "resample"))
-READ: Mapping[str, tuple[str, ...]] = {
+RL_METHOD_KEYS: Mapping[str, tuple[str, ...]] = {
     "grpo": (*_ALWAYS, "scale", "resample"),
     "rloo": (*_ALWAYS, "resample"),
     "reinforce": _ALWAYS,

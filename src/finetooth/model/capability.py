@@ -36,7 +36,7 @@ from finetooth.tree import PrefixTree, Row
 
 FASTEST = {"cpu": ("segment",), "cuda": ("flex", "dense")}  # what auto tries, by kind of device
 # What is tried with each back-end, and what the log says where the faster way was not right.
-SPEEDS = {
+VARIANTS = {
     "trimmed": "",
     "fused": "; the last layer computes all tokens, since skipping those that are not read was not proven",
     "stock": "; with stock norms and MLPs, since fused ones were not proven",
@@ -66,7 +66,7 @@ Make = Callable[[Any, str], Network]  # a transformers model and the name of its
 
 @dataclass(frozen=True, slots=True)
 class Backend:
-    """How a network computes. attention: dense, segment, flex or rows. speed: a key of SPEEDS.
+    """How a network computes. attention: dense, segment, flex or rows. speed: a key of VARIANTS.
 
     padded: `rows` takes several rows a call. note: how this was decided, in words; "" where it was asked for.
     """
@@ -77,7 +77,7 @@ class Backend:
     note: str = ""
 
 
-def random_forest(vocabulary: int, seed: int = 0) -> list[Row]:
+def random_rows(vocabulary: int, seed: int = 0) -> list[Row]:
     """Rows with nested, shared and no prefixes, a duplicate, and one that is a prefix of another."""
     draw = np.random.default_rng(seed)
 
@@ -124,8 +124,8 @@ def prove(hf: Any, wanted: str, dtype: torch.dtype, make: Make) -> Backend:
     refused = ""
     if wanted != "rows":
         for kind in FASTEST.get(device, ("dense",)) if wanted == "auto" else (wanted,):
-            for speed, lost in SPEEDS.items():
-                reason = failure(hf, kind, dtype, make, speed)
+            for speed, lost in VARIANTS.items():
+                reason = proof_failure(hf, kind, dtype, make, speed)
                 if reason is None:
                     note = f"attention: {kind}, proven on a small random copy{refused}{lost}"
                     return Backend(kind, speed, note=note)
@@ -152,7 +152,7 @@ def rows_can_be_padded(hf: Any, make: Make) -> bool:
     """Whether a padded batch of rows gives each row the log-probabilities that it has alone."""
     if _call_dependent_rope(hf.config):
         return False
-    tree = PrefixTree.build(random_forest(VOCABULARY))
+    tree = PrefixTree.build(random_rows(VOCABULARY))
     try:
         alone = make(small_copy(hf).to(hf.device), "rows")
         together = make(alone.hf, "rows")
@@ -176,8 +176,8 @@ def _call_dependent_rope(config: Any) -> str | None:
     return next((kind for kind in sorted(kinds) if kind in ("dynamic", "longrope", "su")), None)
 
 
-def failure(hf: Any, kind: str, dtype: torch.dtype, make: Make, speed: str = "stock") -> str | None:
-    """Why this back-end, with modules of this speed (a key of SPEEDS), cannot be used for the architecture of
+def proof_failure(hf: Any, kind: str, dtype: torch.dtype, make: Make, speed: str = "stock") -> str | None:
+    """Why this back-end, with modules of this speed (a key of VARIANTS), cannot be used for the architecture of
     `hf`; None when it was just proven right.
     """
     if rope := _call_dependent_rope(hf.config):
@@ -185,7 +185,7 @@ def failure(hf: Any, kind: str, dtype: torch.dtype, make: Make, speed: str = "st
     try:
         small = small_copy(hf).to(hf.device)
         stock = make(small, "rows")
-        rows = random_forest(VOCABULARY)
+        rows = random_rows(VOCABULARY)
         tree = PrefixTree.build(rows)
         options = [[3, 5, 7], [3, 5, 9], [3, 8], [4, 1]]
         with torch.no_grad(), quiet():

@@ -176,7 +176,7 @@ def bare_copy(wrapped: PeftModel) -> Any:
     return hf
 
 
-def take_over(wrapped: PeftModel | None, directory: Path) -> None:
+def copy_adapter_weights(wrapped: PeftModel | None, directory: Path) -> None:
     """Put the matrices of a saved adapter into a fresh one, exactly. ModelError when the two differ in shape.
 
     A reward model's own layer is no part of it and stays as it is.

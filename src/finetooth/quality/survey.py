@@ -10,14 +10,14 @@ from pathlib import Path
 
 import numpy as np
 
-from finetooth.config.values import counted
-from finetooth.data.examples import place
+from finetooth.config.values import format_count
+from finetooth.data.examples import source_location
 from finetooth.data.render.overlong import cuttable
 from finetooth.data.render.renderer import MOST_UNUSABLE, Renderer
 from finetooth.data.render.tokenizer import Tokenizer
 from finetooth.data.render.turns import answer_turn
 from finetooth.errors import DataError
-from finetooth.privacy.masking import stubs, veil
+from finetooth.privacy.masking import redact, redacted_spans
 from finetooth.quality.findings import Hit
 from finetooth.rundir import read_json
 from finetooth.tree import Row
@@ -47,10 +47,10 @@ class Sample:
     pieces: tuple[Piece, ...] = ()
     about: str = ""
 
-    def hidden(self) -> Sample:
+    def redacted(self) -> Sample:
         """The same with personal data and secrets hidden, the tokens of each value as one piece."""
         return replace(
-            self, context=veil(self.context), scored=veil(self.scored), pieces=tuple(_hidden(self.pieces))
+            self, context=redact(self.context), scored=redact(self.scored), pieces=tuple(_hidden(self.pieces))
         )
 
     def to_json(self) -> dict[str, str]:
@@ -60,7 +60,7 @@ class Sample:
 
 def _hidden(pieces: Sequence[Piece]) -> Iterator[Piece]:
     """The pieces without what is left of a value beside its stub, which stands where the value began."""
-    values = stubs("".join(piece.text for piece in pieces))
+    values = redacted_spans("".join(piece.text for piece in pieces))
     at = 0
     for piece in pieces:
         end = at + len(piece.text)
@@ -92,7 +92,7 @@ class Lengths:
 @dataclass(frozen=True, slots=True)
 class Survey:
     """Rows in tokens. overlong: examples longer than `limit`, uncuttable: those that do not fit when cut;
-    unusable: those that cannot be rendered, and why. stopped: so many of these that training stops.
+    unrenderable: those that cannot be rendered, and why. stopped: so many of these that training stops.
 
     lost: scored tokens of the overlong rows. unknown: examples with tokens that the tokenizer does not know.
     unembedded: tokens of the rows that the model has no embedding for. lengths: context and scored tokens of
@@ -111,7 +111,7 @@ class Survey:
     overlong: list[Hit]
     uncuttable: list[Hit]
     lost: int
-    unusable: list[Hit]
+    unrenderable: list[Hit]
     stopped: bool
     unknown: list[Hit]
     unembedded: list[str]
@@ -137,7 +137,7 @@ def survey(
             own = renderer.rows(example)
         except DataError as error:
             refused[side] += 1
-            found.unusable.append(Hit.of(example, side, str(error)))
+            found.unrenderable.append(Hit.of(example, side, str(error)))
             continue
         rows.extend(own)
         renderer.count_thoughts(example)
@@ -145,7 +145,7 @@ def survey(
         if example.id in shown:
             samples.append(sample(renderer, example, own))
     if not rows:
-        raise DataError(f"No row can be rendered. The first: {found.unusable[0].evidence}")
+        raise DataError(f"No row can be rendered. The first: {found.unrenderable[0].evidence}")
     plain = not any(example.context for examples in sides.values() for example in examples)
     scored = [int(np.count_nonzero(row.weight)) for row in rows]
     context = [len(row) - count for row, count in zip(rows, scored, strict=True)]
@@ -162,7 +162,7 @@ def survey(
         overlong=found.overlong,
         uncuttable=found.uncuttable,
         lost=found.lost,
-        unusable=found.unusable,
+        unrenderable=found.unrenderable,
         stopped=_stopped(sides, refused),
         unknown=found.unknown,
         unembedded=_unembedded(renderer, rows, embedded),
@@ -178,7 +178,7 @@ class _Odd:
 
     overlong: list[Hit] = field(default_factory=list)
     uncuttable: list[Hit] = field(default_factory=list)
-    unusable: list[Hit] = field(default_factory=list)
+    unrenderable: list[Hit] = field(default_factory=list)
     unknown: list[Hit] = field(default_factory=list)
     lost: int = 0
 
@@ -195,7 +195,7 @@ class _Odd:
                 self.uncuttable.append(hit)
         if unknown is not None and (count := sum(int(np.sum(row.tokens == unknown)) for row in rows)):
             self.unknown.append(
-                Hit.of(example, side, f"{counted(count, 'token')} that the tokenizer does not know")
+                Hit.of(example, side, f"{format_count(count, 'token')} that the tokenizer does not know")
             )
 
 
@@ -228,7 +228,7 @@ def plain_samples(examples: Sequence[Example]) -> list[Sample]:
     return [
         Sample(
             example.id,
-            place(example),
+            source_location(example),
             "".join(f"{message.role}: {_plain(message)}\n" for message in example.context),
             _plain(answer_turn(example)),
         )
@@ -259,7 +259,7 @@ def sample(renderer: Renderer, example: Example, rows: Sequence[Row]) -> Sample:
         about += f"; the last of {len(rows)} answers, each a row of its own"
     return Sample(
         example.id,
-        place(example),
+        source_location(example),
         decode(row.tokens[~scored]),
         decode(row.tokens[scored]),
         _pieces(renderer.tokenizer, row),

@@ -8,10 +8,10 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from finetooth.config.values import counted
-from finetooth.quality.findings import Finding, View, stopping
-from finetooth.quality.prepare import Assembled
-from finetooth.quality.repair.fix import Fixed
+from finetooth.config.values import format_count
+from finetooth.quality.findings import Finding, View, blocking_findings
+from finetooth.quality.prepare import AssembledData
+from finetooth.quality.repair.fix import FixedFile
 from finetooth.quality.rules.leaks import NOT_CHECKED
 from finetooth.quality.survey import Sample, Survey
 from finetooth.report.row_text import VISIBLE, row_text
@@ -37,7 +37,7 @@ class CheckReport:
     name: str
     model: str
     source: str
-    data: Assembled
+    data: AssembledData
     tokens: Survey | None
     labels: dict[str, dict[str, int]]
     findings: list[Finding]
@@ -46,23 +46,26 @@ class CheckReport:
     samples: list[Sample]
     view: View
     page: Path | None = None
-    fixed: list[Fixed] | None = None
+    fixed: list[FixedFile] | None = None
     queue: int | None = None
 
     @property
     def problems(self) -> list[str]:
         """What a gate says no to, each a complete message that begins with its rule, as --allow names it."""
-        return [f"{finding.rule}: {finding.message()}" for finding in stopping(self.findings, self.allowed)]
+        return [
+            f"{finding.rule}: {finding.message()}"
+            for finding in blocking_findings(self.findings, self.allowed)
+        ]
 
     @property
     def ok(self) -> bool:
         """Whether the data is fit to train on."""
-        return not stopping(self.findings, self.allowed)
+        return not blocking_findings(self.findings, self.allowed)
 
     @property
-    def overruled(self) -> list[str]:
+    def overridden_rules(self) -> list[str]:
         """Rules that found what blocks and were allowed."""
-        stops = stopping(self.findings, self.allowed)
+        stops = blocking_findings(self.findings, self.allowed)
         blocks = [one.rule for one in self.findings if one.severity == "block" and one not in stops]
         return list(dict.fromkeys(blocks))
 
@@ -86,7 +89,7 @@ class CheckReport:
             "cleaned": [step.to_json() for step in self.data.cleaned],
             "samples": [sample.to_json() for sample in self.samples],
             "findings": [_summary(finding) for finding in self.findings],
-            "allowed": self.overruled,
+            "allowed": self.overridden_rules,
             "not_checked": self.not_checked,
             "problems": self.problems,
             "notes": self.notes,
@@ -97,7 +100,7 @@ class CheckReport:
 
     def print(self, console: Console) -> None:
         """Show the report to a person."""
-        title = f"{self.source}: {counted(self.data.total, 'row')}, format {self.data.format}"
+        title = f"{self.source}: {format_count(self.data.total, 'row')}, format {self.data.format}"
         console.print(_text(title, style="bold"))
         parts: list[RenderableType] = [_sides_table(self)]
         if self.tokens:
@@ -134,13 +137,13 @@ def _written(report: CheckReport) -> Iterator[str]:
     for one in report.fixed or []:
         left = f", {one.left_out:,} left out that cannot be read" if one.left_out else ""
         yield (
-            f"Fixed: {one.fixed} ({counted(one.changed, 'row')} changed, {one.dropped:,} dropped{left}), "
+            f"Fixed: {one.fixed} ({format_count(one.changed, 'row')} changed, {one.dropped:,} dropped{left}), "
             f"patch {one.patch}"
         )
     if report.fixed == []:
         yield "Nothing was found that can safely be fixed."
     if report.queue and report.page is not None:
-        yield f"Look again at: {report.page.with_name('label_queue.jsonl')} ({counted(report.queue, 'row')})"
+        yield f"Look again at: {report.page.with_name('label_queue.jsonl')} ({format_count(report.queue, 'row')})"
     if report.queue == 0:
         yield "No row to look at again: that takes rows with labels, and enough of them to judge by."
 
@@ -244,7 +247,7 @@ def _finding(finding: Finding) -> Text:
     """The finding with its first rows, and for what has to be mended how."""
     from rich.text import Text
 
-    text = Text.assemble(_text(f"{finding.rule}: ", style=COLOURS[finding.severity]), _text(finding.says))
+    text = Text.assemble(_text(f"{finding.rule}: ", style=COLOURS[finding.severity]), _text(finding.summary))
     most = SHOWN_HITS[finding.severity]
     for hit in finding.hits[:most]:
         text.append_text(_text(f"\n  {hit.side} {hit.place}: {hit.evidence}", style="dim"))

@@ -18,13 +18,13 @@ from finetooth.data.hub import context_length
 from finetooth.data.render.overlong import row_limit
 from finetooth.errors import DataError, ModelError
 from finetooth.evaluation import graders
-from finetooth.privacy.masking import veiled
+from finetooth.privacy.masking import redact_json
 from finetooth.quality.findings import Embed, Finding, View
-from finetooth.quality.gate import hidden, inspect, ordered, require_known
-from finetooth.quality.prepare import Assembled, assemble
-from finetooth.quality.rules.lengths import in_tokens
-from finetooth.quality.rules.parent_leaks import former_leaks
-from finetooth.quality.similarity.near_duplicates import known
+from finetooth.quality.gate import inspect, ordered, redacted, require_known
+from finetooth.quality.prepare import AssembledData, assemble
+from finetooth.quality.rules.lengths import token_findings
+from finetooth.quality.rules.parent_leaks import parent_run_leaks
+from finetooth.quality.similarity.near_duplicates import reuse_near_duplicates
 from finetooth.quality.survey import Survey, embedded_tokens, plain_samples, survey
 from finetooth.report import data_page
 from finetooth.report.check_report import CheckReport
@@ -39,32 +39,32 @@ if TYPE_CHECKING:
 def check(
     context: RunContext,
     out: Path | None = None,
-    step: Callable[[int, int], None] = lambda done, total: None,
+    progress: Callable[[int, int], None] = lambda done, total: None,
     embed: Embed | None = None,
-    graded: bool = True,
+    needs_grader: bool = True,
 ) -> CheckReport:
     """Check the data of a task; with `out`, also write what `write` does there.
 
-    step: told how far the rules are.
-    embed: see View. graded: try the graders too. Raises DataError where there is nothing to report on (no
+    progress: told how far the rules are.
+    embed: see View. needs_grader: try the graders too. Raises DataError where there is nothing to report on (no
     such file, no rows, an unknown format), GradeError for a grader that cannot be used, ModelError for a
     model that is not there, ConfigError for a rule in data.allow that there is none of.
     """
     config = context.task
     require_known(config.data.allow)
-    former = parent.former(config)
-    data = assemble(config, former)
+    parent_run = parent.parent_run(config)
+    data = assemble(config, parent_run)
     notes = list(data.notes)
     tokens = _survey(context, data, notes)
-    view = View(data.sides, data.format, config.data, config.seed, data.brought, embed, step)
+    view = View(data.sides, data.format, config.data, config.seed, data.user_provided, embed, progress)
     if data.pairs is not None:
-        known(view, data.pairs)
-    found = [hidden(one) for one in data.findings if one.rule != "leak"]  # the rule finds the same and more
-    found += [*(_graders(config, data) if graded else ()), *inspect(view)]
-    found += map(hidden, former_leaks(view, former)) if former else ()
+        reuse_near_duplicates(view, data.pairs)
+    found = [redacted(one) for one in data.findings if one.rule != "leak"]  # the rule finds the same and more
+    found += [*(_graders(config, data) if needs_grader else ()), *inspect(view)]
+    found += map(redacted, parent_run_leaks(view, parent_run)) if parent_run else ()
     if tokens:
         notes += tokens.notes
-        found += in_tokens(config.data, tokens)
+        found += token_findings(config.data, tokens)
     samples = tokens.samples if tokens else plain_samples(data.sides["train"])
     report = CheckReport(
         name=config.name,
@@ -72,11 +72,11 @@ def check(
         source=source_name(config.data.train),
         data=data,
         tokens=tokens,
-        labels=veiled(_labels(data)),
+        labels=redact_json(_labels(data)),
         findings=ordered(found),
         allowed=list(config.data.allow),
-        notes=veiled(notes),
-        samples=[one.hidden() for one in samples],
+        notes=redact_json(notes),
+        samples=[one.redacted() for one in samples],
         view=view,
     )
     return report if out is None else write(report, out)
@@ -93,15 +93,15 @@ def write(report: CheckReport, out: Path) -> CheckReport:
     return report
 
 
-def passed(context: RunContext, graded: bool) -> Assembled | None:
+def run_gate(context: RunContext, needs_grader: bool) -> AssembledData | None:
     """The data of a new run behind the gate; None where it is written already. DataError for a block.
 
-    graded: whether the run will be evaluated; what is only trained needs no grader that works.
+    needs_grader: whether the run will be evaluated; what is only trained needs no grader that works.
     """
     if (context.path / "data" / "split.json").is_file():
         return None
-    with rule_bar(context.console) as step:
-        report = check(context, context.path, step=step, graded=graded)
+    with rule_bar(context.console) as progress:
+        report = check(context, context.path, progress=progress, needs_grader=needs_grader)
     if report.ok:
         return report.data
     more = f"Every finding with its rows: {report.page}\nTo look closer: finetooth check TASK"
@@ -118,19 +118,19 @@ def rule_bar(console: Console) -> Iterator[Callable[[int, int], None]]:
         yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
-def _graders(config: Task, data: Assembled) -> Iterator[Finding]:
+def _graders(config: Task, data: AssembledData) -> Iterator[Finding]:
     """What `run` would refuse of the graders, and what is doubtful about them. GradeError."""
     if data.format in ("text", "unknown"):
-        return  # trained on without being graded
-    kind = graders.kind(config.data.columns, data.format)
-    refused, doubts = graders.try_out(config.evaluate.grader, kind, data.sides["train"], Path.cwd())
+        return  # trained on without being needs_grader
+    kind = graders.grading_format(config.data.columns, data.format)
+    refused, doubts = graders.validate_graders(config.evaluate.grader, kind, data.sides["train"], Path.cwd())
     for words in refused:
-        yield hidden(Finding("grader", "block", f"evaluate.grader: {words}."))
+        yield redacted(Finding("grader", "block", f"evaluate.grader: {words}."))
     for words in doubts:
-        yield hidden(Finding("grader", "review", f"evaluate.grader: {words}."))
+        yield redacted(Finding("grader", "review", f"evaluate.grader: {words}."))
 
 
-def _survey(context: RunContext, data: Assembled, notes: list[str]) -> Survey | None:
+def _survey(context: RunContext, data: AssembledData, notes: list[str]) -> Survey | None:
     """Token counts, or None with a note where there is no tokenizer or nothing to count."""
     if not data.sides["train"]:
         return None
@@ -146,7 +146,7 @@ def _survey(context: RunContext, data: Assembled, notes: list[str]) -> Survey | 
     return survey(context.renderer, data.sides, limit, embedded_tokens(context.tokenizer_directory))
 
 
-def _labels(data: Assembled) -> dict[str, dict[str, int]]:
+def _labels(data: AssembledData) -> dict[str, dict[str, int]]:
     if data.format != "labels":
         return {}
     counts = {

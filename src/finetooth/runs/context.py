@@ -16,7 +16,7 @@ from finetooth.data.hub import model_directory
 from finetooth.data.render.renderer import Renderer
 from finetooth.data.render.tokenizer import Tokenizer
 from finetooth.errors import ConfigError, ModelError
-from finetooth.quality.prepare import Prepared, prepare
+from finetooth.quality.prepare import PreparedData, prepare
 from finetooth.rundir import read_json
 from finetooth.runs import parent, workspace
 from finetooth.tree import Row
@@ -69,7 +69,7 @@ class RunContext:
         return Renderer(self.tokenizer, template, self.task.instruction)
 
     @cached_property
-    def prepared(self) -> Prepared:
+    def prepared(self) -> PreparedData:
         """The rows that training and iterating may see, from the run's data/."""
         return prepare(self.task, self.path)
 
@@ -92,7 +92,7 @@ class RunContext:
             name,
             seed=self.task.seed,
             dtype=dtype,
-            masters=self.task.train.adapter == "none",
+            master_weights=self.task.train.adapter == "none",
             tokenizer=self.tokenizer if str(name) == self.task.model else None,
             **options,
         )
@@ -103,7 +103,7 @@ class RunContext:
 
         Raises ConfigError for an adapter, ModelError for a base that is not the one below the parent run's.
         """
-        trained = parent.started_from(self.task)
+        trained = parent.parent_weights(self.task)
         if trained is not None and trained.name == "model":
             return self.load(trained)
         model = self.load()
@@ -122,13 +122,13 @@ class RunContext:
 
         coverage = model.add_lora(self.task.train.rank, self.task.seed)
         if self.task.start is not None:
-            lora.take_over(model.peft, parent.weights(Path(self.task.start)))
+            lora.copy_adapter_weights(model.peft, parent.trained_weights(Path(self.task.start)))
         return coverage
 
     def require_same_start(self, model: Model) -> None:
         """The base, and the run that training goes on from, are what they were when this run began."""
         parent.require_unchanged(self.task, self.path)
-        if self.task.start is None or parent.weights(Path(self.task.start)).name == "adapter":
+        if self.task.start is None or parent.trained_weights(Path(self.task.start)).name == "adapter":
             require_same_base(self.path, model)
 
     def keep_tuned(self, model: Model) -> None:
@@ -172,7 +172,7 @@ class RunContext:
         """What the training of this run started from, where that is another run. Raises ConfigError."""
         assert self.task.start is not None, "only such runs are asked"
         parent.require_unchanged(self.task, self.path)
-        trained = parent.weights(Path(self.task.start))
+        trained = parent.trained_weights(Path(self.task.start))
         if trained.name == "model":
             return self._hold("parent", lambda: self.load(trained))
         if self._shares_base():

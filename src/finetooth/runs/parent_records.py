@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from finetooth.evaluation import graders, ledger
-from finetooth.evaluation.candidates import Answered
+from finetooth.evaluation.candidates import Prediction
 from finetooth.evaluation.summary import START, TUNED
 from finetooth.rundir import read_json, read_jsonl
 from finetooth.runs import workspace
@@ -17,22 +17,22 @@ from finetooth.types import Example
 
 
 @dataclass
-class Recorded:
+class RecordedCandidate:
     """A candidate whose answers were written before. lines: of records.jsonl, by the row's id."""
 
     lines: Mapping[str, Mapping[str, Any]]
     notes: list[str]
     name: str = field(default=START)
 
-    def answers(self, examples: Sequence[Example]) -> Iterator[Answered]:
+    def predict(self, examples: Sequence[Example]) -> Iterator[Prediction]:
         """The answer to each example, in order."""
         for index, example in enumerate(examples):
             line = self.lines[example.id]
             used = line["prompt_tokens"], line["completion_tokens"]
-            yield Answered(index, line["text"], *used, line["stop"])
+            yield Prediction(index, line["text"], *used, line["stop"])
 
 
-def recorded(context: RunContext, digest_of: Callable[[RunContext], str]) -> Recorded | None:
+def recorded(context: RunContext, digest_of: Callable[[RunContext], str]) -> RecordedCandidate | None:
     """The first run's answers to the sealed test, where they are what its model would answer again.
 
     That is where the sealed rows are the same bytes, both runs ask alike, and the look that its ledger holds
@@ -51,7 +51,7 @@ def recorded(context: RunContext, digest_of: Callable[[RunContext], str]) -> Rec
     if ledger.stored_result(run, digest_of(first)) != read_json(summary):
         return None
     lines = {line["id"]: line for line in read_jsonl(records) if line["candidate"] == TUNED}
-    return Recorded(lines, [f"the answers that {run} gave to this test"])
+    return RecordedCandidate(lines, [f"the answers that {run} gave to this test"])
 
 
 def _asks_alike(context: RunContext, first: RunContext) -> bool:

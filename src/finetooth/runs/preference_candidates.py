@@ -12,11 +12,11 @@ from finetooth.errors import GradeError
 from finetooth.evaluation.candidates import Candidate
 from finetooth.evaluation.graders import PREFERENCE, Grader
 from finetooth.evaluation.preference import (
-    IMPLICIT,
-    LIKELY,
-    ByLength,
-    Prefers,
-    implied,
+    IMPLICIT_REWARDS,
+    MEAN_LOGPROB,
+    LengthBaseline,
+    PreferenceCandidate,
+    implicit_rewards,
 )
 from finetooth.evaluation.summary import START, TUNED
 from finetooth.model import reward_head
@@ -26,7 +26,7 @@ from finetooth.runs.context import RunContext
 from finetooth.tree import Row
 
 
-def asked(graders: Sequence[tuple[str, Grader]]) -> bool:
+def is_preference_evaluation(graders: Sequence[tuple[str, Grader]]) -> bool:
     """Whether the grader is preference. GradeError where others, which grade written answers, are with it."""
     names = [name for name, _ in graders]
     if PREFERENCE in names and len(names) > 1:
@@ -46,10 +46,12 @@ def candidates(context: RunContext) -> Iterator[Candidate]:
     """
     task = context.task
 
-    def by(name: str, model: Model, worth: Any) -> Prefers:
-        return Prefers(name, context.renderer, partial(worth, model), model.max_tokens, task.data.overlong)
+    def by(name: str, model: Model, worth: Any) -> PreferenceCandidate:
+        return PreferenceCandidate(
+            name, context.renderer, partial(worth, model), model.max_tokens, task.data.overlong
+        )
 
-    yield ByLength(context.prepared.train)
+    yield LengthBaseline(context.prepared.train)
     start: dict[bytes, float] = {}
     with context.base() as base:
         yield by("zero-shot", base, partial(_likely, start=start))
@@ -63,7 +65,7 @@ def _likely(model: Model, rows: Sequence[Row], start: dict[bytes, float]) -> Any
     """By the base or the start, whose sums are kept in `start`: tokens of a row -> nats."""
     sum_R = [float(logp.sum()) for logp in row_logprobs(model, rows)]
     start.update(zip((row.tokens.tobytes() for row in rows), sum_R, strict=True))
-    return implied(LIKELY, sum_R, sum_R, rows)
+    return implicit_rewards(MEAN_LOGPROB, sum_R, sum_R, rows)
 
 
 def _taught(model: Model, rows: Sequence[Row], method: str, start: dict[bytes, float]) -> Any:
@@ -71,4 +73,4 @@ def _taught(model: Model, rows: Sequence[Row], method: str, start: dict[bytes, f
         return row_scores(model, rows)
     sum_R = [float(logp.sum()) for logp in row_logprobs(model, rows)]
     start_R = np.array([start[row.tokens.tobytes()] for row in rows])
-    return implied(IMPLICIT.get(method, LIKELY), sum_R, start_R, rows)
+    return implicit_rewards(IMPLICIT_REWARDS.get(method, MEAN_LOGPROB), sum_R, start_R, rows)

@@ -8,16 +8,16 @@ from dataclasses import asdict
 
 from finetooth.rundir import read_json, write_json
 from finetooth.runs.context import RunContext, base_digest
-from finetooth.runs.memory import of_device
+from finetooth.runs.memory import device_memory
 from finetooth.training import checkpoint
-from finetooth.training.preflight.checks import Alarm
-from finetooth.training.preflight.rows import Picked, shown
-from finetooth.training.preflight.run import Trial, rehearse
+from finetooth.training.preflight.checks import PreflightError
+from finetooth.training.preflight.rows import PreflightRow, shown
+from finetooth.training.preflight.run import PreflightInputs, run_preflight
 
 SHOWN = 3
 
 
-def watch_over(context: RunContext, stop: Callable[[], bool]) -> str:
+def ensure_preflight(context: RunContext, stop: Callable[[], bool]) -> str:
     """Let the sentinel try the way before a first step; train/sentinel.json says what it found.
 
     Returns `passed`, `off` when the task says so, or `not tried` for a run that has begun without it. A run
@@ -38,13 +38,13 @@ def watch_over(context: RunContext, stop: Callable[[], bool]) -> str:
     if checkpoint.steps(context.path / "train" / "checkpoints"):
         return "not tried"
 
-    def show(picked: Sequence[Picked]) -> None:
+    def show(picked: Sequence[PreflightRow]) -> None:
         for one in picked[:SHOWN]:
             context.console.print(shown(one, context.renderer.tokenizer), soft_wrap=True)
 
     try:
-        found = rehearse(_trial(context, stop), show)
-    except Alarm as alarm:
+        found = run_preflight(_trial(context, stop), show)
+    except PreflightError as alarm:
         write_json(record, {"passed": False, "name": alarm.name, "message": str(alarm)})
         raise
     write_json(record, {"passed": True, **asdict(found)})
@@ -52,21 +52,21 @@ def watch_over(context: RunContext, stop: Callable[[], bool]) -> str:
     return "passed"
 
 
-def _trial(context: RunContext, stop: Callable[[], bool]) -> Trial:
+def _trial(context: RunContext, stop: Callable[[], bool]) -> PreflightInputs:
     task, path, model = context.task, context.path, context.model
     limit = task.data.max_tokens
-    return Trial(
+    return PreflightInputs(
         model=model,
         rows=[row for row in context.train_rows if row.signals.get("chosen", 1)],
         examples=context.prepared.train,
         config=task.train,
-        renders=context.renderer,
-        asks=context.renderer,
+        training_renderer=context.renderer,
+        evaluation_renderer=context.renderer,
         load=context.load if model.peft is None else model.with_adapter,
         place=path / "train" / ".sentinel",
         base_digest=None if model.peft is None else base_digest(path),
         uncut=limit if task.data.overlong == "cut" and isinstance(limit, int) else None,
-        memory=of_device(model.device),
+        memory=device_memory(model.device),
         clock=time.perf_counter,
         stop=stop,
     )

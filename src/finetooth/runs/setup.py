@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from rich.console import Console
 
-from finetooth.config.preference_keys import PREFERENCES
+from finetooth.config.preference_keys import PREFERENCE_METHODS
 from finetooth.config.task import Task
 from finetooth.data.examples import to_json
 from finetooth.data.render.overlong import Fitted, fit_rows, row_limit
@@ -19,45 +19,47 @@ from finetooth.data.render.renderer import Renderer
 from finetooth.errors import ConfigError, DataError, GradeError
 from finetooth.evaluation import graders, ledger
 from finetooth.model import reward_head
-from finetooth.quality.prepare import Prepared, prepare
+from finetooth.quality.prepare import PreparedData, prepare
 from finetooth.rundir import append_jsonl, write_bytes
 from finetooth.runs import check, memory, next_steps, parent, workspace
 from finetooth.runs.context import RunContext, base_digest
-from finetooth.runs.rewards import require_sound
+from finetooth.runs.rewards import require_valid_reward
 from finetooth.training import defaults, order, preferences
-from finetooth.training.gradient_checkpointing import recompute_layers
+from finetooth.training.gradient_checkpointing import enable_gradient_checkpointing
 from finetooth.tree import Row
 from finetooth.types import Example
 
 
-def set_up(context: RunContext, graded: bool) -> None:
+def set_up(context: RunContext, needs_grader: bool) -> None:
     """Prepare a new run or take up a known one; for a new one config.yaml is written last.
 
-    Afterwards the context has the resolved task, the model with its adapter, untrained, and the rows. graded:
+    Afterwards the context has the resolved task, the model with its adapter, untrained, and the rows. needs_grader:
     the run will be evaluated, so its grader must load; else it may be plain text. Raises FinetoothError with
     one message when the data, the model or the configuration cannot be used.
     """
     stored = workspace.open_run(context.task, context.path)
     try:
-        _set_up(context, stored, graded)
+        _set_up(context, stored, needs_grader)
     except BaseException:
         if stored is None and not (context.path / workspace.CONFIG).is_file():
             workspace.discard(context.path)
         raise
 
 
-def _set_up(context: RunContext, stored: Task | None, graded: bool) -> None:
+def _set_up(context: RunContext, stored: Task | None, needs_grader: bool) -> None:
     asked, path, console = context.task, context.path, context.console
     context.task = task = stored or asked
     preferences.require_used(task.train)
-    context.prepared = prepared = prepare(task, path, None if stored else check.passed(context, graded))
+    context.prepared = prepared = prepare(
+        task, path, None if stored else check.run_gate(context, needs_grader)
+    )
     _require_pairs(asked, prepared)
     if prepared.sealed_count:
-        ledger.seal(path, time.time, parent.about(asked) if stored is None else None)
-    if graded:
+        ledger.seal(path, time.time, parent.parent_provenance(asked) if stored is None else None)
+    if needs_grader:
         _require_gradable(asked, prepared, console)
     if stored is None:
-        require_sound(asked, prepared, console)
+        require_valid_reward(asked, prepared, console)
     for note in prepared.notes:
         console.print(f"data: {note}")
     context.model = model = context.initial_model()
@@ -93,12 +95,14 @@ def _set_up(context: RunContext, stored: Task | None, graded: bool) -> None:
     if context.task.train.adapter == "lora":
         console.print(f"model: {context.add_adapter(model)}")
     if context.task.train.checkpointing:
-        console.print(f"model: {recompute_layers(model)} layers are computed again in the backward pass")
+        console.print(
+            f"model: {enable_gradient_checkpointing(model)} layers are computed again in the backward pass"
+        )
     model.add_stop(renderer.stop_id)
 
 
-def _require_pairs(task: Task, prepared: Prepared) -> None:
-    if task.train.method in PREFERENCES and prepared.format != "preference":
+def _require_pairs(task: Task, prepared: PreparedData) -> None:
+    if task.train.method in PREFERENCE_METHODS and prepared.format != "preference":
         raise ConfigError(
             f"train.method {task.train.method} learns from pairs of a chosen and a rejected answer; the data "
             f"format is {prepared.format}. Bring rows with prompt, chosen and rejected, or map their columns "
@@ -106,14 +110,14 @@ def _require_pairs(task: Task, prepared: Prepared) -> None:
         )
 
 
-def _require_gradable(task: Task, prepared: Prepared, console: Console) -> None:
-    """Stop before training when the run could not be evaluated after it; say what may be graded wrongly."""
+def _require_gradable(task: Task, prepared: PreparedData, console: Console) -> None:
+    """Stop before training when the run could not be evaluated after it; say what may be needs_grader wrongly."""
     if prepared.format == "text":
-        raise next_steps.nothing_to_grade("To train on it: finetooth train TASK")
+        raise next_steps.not_gradable_error("To train on it: finetooth train TASK")
     if not prepared.validation and not prepared.sealed_count:
         raise ConfigError("data.validation and data.test are both 0, so no row is left to evaluate on.")
-    kind = graders.kind(task.data.columns, prepared.format)
-    refused, doubts = graders.try_out(task.evaluate.grader, kind, prepared.train, Path.cwd())
+    kind = graders.grading_format(task.data.columns, prepared.format)
+    refused, doubts = graders.validate_graders(task.evaluate.grader, kind, prepared.train, Path.cwd())
     if refused:
         raise GradeError(f"evaluate.grader: {refused[0]}.")
     for doubt in doubts:
@@ -131,7 +135,7 @@ def _require_short(path: Path, make: Callable[[Example], list[Row]], limit: int)
         )
 
 
-def grader_names(task: Task) -> list[graders.Spec]:
+def grader_names(task: Task) -> list[graders.GraderSpec]:
     """The graders of a task, by name or with options, the primary one first."""
     return graders.specs(task.evaluate.grader)
 
@@ -151,7 +155,7 @@ def render_and_fit(
     """
     if not examples:
         return [], []
-    rendered = renderer.render_all(examples, together, task.train.method in PREFERENCES)
+    rendered = renderer.render_all(examples, together, task.train.method in PREFERENCE_METHODS)
     fitted: Fitted = fit_rows(rendered.rows, limit, task.data.overlong, examples)
     known = {example.id for example in examples}
     reasons = {example.id: reason for example, reason in rendered.rejected}
@@ -193,8 +197,8 @@ def _resolve(context: RunContext, limit: int) -> None:
         values["evaluate"]["max_tokens"] = answer
         reasons["evaluate.max_tokens"] = f"{answer}: the longest training answer has {longest} tokens"
     if values["evaluate"]["grader"] == "auto" and context.prepared.format != "text":
-        kind = graders.kind(task.data.columns, context.prepared.format)
-        preferring = task.train.method in PREFERENCES
+        kind = graders.grading_format(task.data.columns, context.prepared.format)
+        preferring = task.train.method in PREFERENCE_METHODS
         grader = graders.PREFERENCE if preferring else graders.resolve("auto", kind)[0]
         values["evaluate"]["grader"] = grader
         reasons["evaluate.grader"] = f"{grader}: the data format is {kind}"
@@ -208,7 +212,7 @@ def _resolve(context: RunContext, limit: int) -> None:
         values["template"] = context.renderer.kind
         reasons["template"] = f"{context.renderer.kind}: {own}"
     if context.prepared.format == "text":
-        values["evaluate"]["grader"] = []  # plain text is not graded
+        values["evaluate"]["grader"] = []  # plain text is not needs_grader
     values["data"]["format"] = context.prepared.format
     for key, reason in reasons.items():
         console.print(f"auto: {key} = {reason}")
@@ -219,18 +223,18 @@ def _resolve(context: RunContext, limit: int) -> None:
         "digest": base_digest(Path(task.start)) if task.start else model.digest(),
         "attention": model.attention,
         "dtype": str(model.dtype).removeprefix("torch."),
-        "masters": model.masters,
+        "master_weights": model.master_weights,
         "device": str(model.device),
         "notes": model.notes,
     }
-    start = {"start": parent.about(task)} if task.start else {}
+    start = {"start": parent.parent_provenance(task)} if task.start else {}
     facts = {"model": about, "threads": torch.get_num_threads(), "data": context.prepared.notes, **start}
     workspace.save_environment(context.path, facts)
     workspace.save_config(context.path, Task.model_validate(values), reasons)
 
 
 def _graded_as_before(run: Path, evaluate: dict[str, Any], reasons: dict[str, str]) -> None:
-    """The test is that of the run before, so its answers are graded, and as long, as there."""
+    """The test is that of the run before, so its answers are needs_grader, and as long, as there."""
     before = workspace.load_config(run).evaluate
     for key in ("grader", "max_tokens"):
         if evaluate[key] == "auto":
@@ -238,12 +242,12 @@ def _graded_as_before(run: Path, evaluate: dict[str, Any], reasons: dict[str, st
             reasons[f"evaluate.{key}"] = f"{evaluate[key]}: as in {run}, whose test this is"
 
 
-def _facts(context: RunContext) -> defaults.Facts:
+def _facts(context: RunContext) -> defaults.DefaultsContext:
     """What automatic values are made from."""
     hf = context.model.hf
-    units = order.together(context.train_rows)
+    units = order.group_by_unit(context.train_rows)
     vocabulary, hidden = hf.get_input_embeddings().weight.shape
-    return defaults.Facts(
+    return defaults.DefaultsContext(
         family=hf.config.model_type,
         hidden=int(hidden),
         layers=int(hf.config.num_hidden_layers),
@@ -251,27 +255,29 @@ def _facts(context: RunContext) -> defaults.Facts:
         weights=int(hf.num_parameters()),
         fresh=context.model.fresh,
         rows=len(units),
-        validation_rows=len(order.together(context.validation_rows)),
-        memory=memory.of_device(context.model.device),
-        held=memory.held(hf, context.task.train.adapter) if context.model.device.type == "cuda" else None,
+        validation_rows=len(order.group_by_unit(context.validation_rows)),
+        memory=memory.device_memory(context.model.device),
+        model_state_bytes=memory.model_state_bytes(hf, context.task.train.adapter)
+        if context.model.device.type == "cuda"
+        else None,
         inner=defaults.inner_width(hf.config),
         sample=tuple(row for unit in units[:: max(1, len(units) // 64)][:64] for row in unit),
-        ungraded=ungraded(context),
+        ungradable_reason=ungradable_reason(context),
     )
 
 
-def ungraded(context: RunContext) -> str:
-    """Why answers cannot be graded at every validation without being asked for; "" when they can."""
+def ungradable_reason(context: RunContext) -> str:
+    """Why answers cannot be needs_grader at every validation without being asked for; "" when they can."""
     if context.prepared.format == "text":
-        return "plain text is not graded"
-    if context.task.train.method in PREFERENCES:
+        return "plain text is not needs_grader"
+    if context.task.train.method in PREFERENCE_METHODS:
         return "pairs are preferred, and no answer is written"
     name = grader_names(context.task)[0]
     try:
-        kind = graders.kind(context.task.data.columns, context.prepared.format)
+        kind = graders.grading_format(context.task.data.columns, context.prepared.format)
         name, _ = graders.resolve(name, kind, Path.cwd())
     except GradeError:
         return "there is no grader for these rows"
     if name == graders.PERPLEXITY:
         return "perplexity follows from the loss"
-    return f"{name} may be slow; `train.select: score` takes it" if graders.is_own(name) else ""
+    return f"{name} may be slow; `train.select: score` takes it" if graders.is_custom(name) else ""

@@ -19,7 +19,7 @@ MUST = ("settings", "rows", "seeds", "weights")  # another one is another run
 SHOULD = ("torch", "attention", "dtype", "device")  # another one is the same run, not bit for bit
 
 
-def made_of(
+def run_fingerprint(
     model: Model,
     train_rows: Sequence[Row],
     validation_rows: Sequence[Row],
@@ -38,7 +38,7 @@ def made_of(
         "weights": _digest([model.hf.config.model_type, shapes]),
         "torch": torch.__version__,
         "attention": model.attention,
-        "dtype": f"{model.dtype}{' over wider weights' if model.masters else ''}",
+        "dtype": f"{model.dtype}{' over wider weights' if model.master_weights else ''}",
         "device": str(model.device),
         "threads": torch.get_num_threads(),
     }

@@ -21,7 +21,7 @@ from finetooth.tree import PrefixTree, Row
 TOLERANCE = 1e-4  # nats; saving and loading in the same type changes nothing, threads may
 
 
-def require_gradient(first: StepResult) -> None:
+def require_nonzero_gradient(first: StepResult) -> None:
     """Raises TrainError when the first step's gradient is zero: no weight would ever learn anything."""
     if first.grad_norm == 0:
         raise TrainError(

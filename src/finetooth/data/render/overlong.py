@@ -8,7 +8,7 @@ from typing import Literal
 
 import numpy as np
 
-from finetooth.data.examples import place
+from finetooth.data.examples import source_location
 from finetooth.data.render.tokenizer import Tokenizer
 from finetooth.errors import DataError
 from finetooth.tree import Row
@@ -51,7 +51,7 @@ def fit_rows(
     long = [row for row in rows if len(row) > max_tokens]
     if not long:
         return Fitted(list(rows))
-    places = {example.id: place(example) for example in examples}
+    places = {example.id: source_location(example) for example in examples}
     if overlong == "raise":
         worst = max(len(row) for row in long)
         raise DataError(

@@ -15,12 +15,12 @@ from datetime import datetime
 
 import numpy as np
 
-from finetooth.data.examples import place
+from finetooth.data.examples import source_location
 from finetooth.data.render import turns
-from finetooth.data.render.boundary import shared
-from finetooth.data.render.chat_template import ChatTemplate, Clock, choose
+from finetooth.data.render.boundary import common_prefix_length
+from finetooth.data.render.chat_template import ChatTemplate, Clock, select_template
 from finetooth.data.render.tokenizer import Tokenizer
-from finetooth.data.render.writer import PROBE_ANSWER, PROBE_QUESTION, Tools, Writer
+from finetooth.data.render.writer import PROBE_ANSWER, PROBE_QUESTION, TemplateEncoder, Tools
 from finetooth.errors import DataError
 from finetooth.tree import Row
 from finetooth.types import Example, Message
@@ -62,10 +62,12 @@ class Renderer:
     ) -> None:
         self.tokenizer = tokenizer
         self.instruction = instruction
-        self.kind, source, where = choose(tokenizer, template)
+        self.kind, source, where = select_template(tokenizer, template)
         self._where = where
         now = clock()  # a context and its continuation, rendered seconds apart, are the same text
-        self._writer = Writer(tokenizer, ChatTemplate(source, tokenizer.special_tokens, where, lambda: now))
+        self._writer = TemplateEncoder(
+            tokenizer, ChatTemplate(source, tokenizer.special_tokens, where, lambda: now)
+        )
         self.notes = self._writer.notes
         self.stop_id = self._writer.stop_id
         self._frames: dict[str, list[list[int]]] = {}
@@ -144,7 +146,7 @@ class Renderer:
                 for (_, context, turn), id in zip(scored, ids, strict=True)
             ]
         except DataError as error:
-            raise DataError(f"Row {place(example)}: {error}") from error
+            raise DataError(f"Row {source_location(example)}: {error}") from error
 
     def pair(self, example: Example) -> list[Row]:
         """The chosen and the rejected answer behind their context: two rows of one unit, the example's id.
@@ -158,7 +160,7 @@ class Renderer:
                 :1
             ]
             if not answers:
-                raise DataError(f"Row {place(example)}: there is no {role} answer.")
+                raise DataError(f"Row {source_location(example)}: there is no {role} answer.")
             row = self.rows(replace(example, context=tuple(unlearned), answers=tuple(answers)))[0]
             signals = {**row.signals, "chosen": float(role == "chosen")}
             found.append(Row(row.tokens, row.weight, signals, example.id, example.id))
@@ -252,8 +254,8 @@ class Renderer:
                 for probe in (PROBE_QUESTION, PROBE_ANSWER)
             ]
         one, two = self._frames[key]
-        head = min(shared(one, two), shared(one, ids))
-        tail = min(shared(one[::-1], two[::-1]), shared(one[::-1], ids[::-1]))
+        head = min(common_prefix_length(one, two), common_prefix_length(one, ids))
+        tail = min(common_prefix_length(one[::-1], two[::-1]), common_prefix_length(one[::-1], ids[::-1]))
         return head, tail
 
     def _merged(self, messages: Sequence[Message]) -> list[Message]:
