@@ -40,7 +40,8 @@ class GradeError(FinetoothError):
 class Interrupted(FinetoothError):
     """A signal asked training to stop: its state is saved, and the message says how to go on.
 
-    message: message has stopped and message is saved. next_command: the command that goes on, "" where `message` says it.
+    message: message has stopped and message is saved. next_command: the command that goes on, "" where
+    `message` says it.
     """
 
     def __init__(self, message: str, next_command: str = "") -> None:

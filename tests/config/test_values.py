@@ -8,7 +8,7 @@ import planted
 import pytest
 
 from finetooth.config.task import DataConfig
-from finetooth.config.values import format_count, format_count_of, plural_form
+from finetooth.config.values import format_count, format_count_of, plural
 from finetooth.quality.findings import View
 from finetooth.quality.gate import inspect
 
@@ -22,7 +22,7 @@ def test_one_and_many() -> None:
         format_count_of(1, 12_345, "row") == "1 of 12,345 rows"
         and format_count_of(1, 1, "row") == "1 of 1 row"
     )
-    assert plural_form(1, "has", "have") == "has" and plural_form(1_000, "has", "have") == "have"
+    assert plural(1, "has", "have") == "has" and plural(1_000, "has", "have") == "have"
 
 
 @pytest.mark.parametrize(

@@ -77,8 +77,9 @@ def run(source: Task | Path, out: Path | None, console: Console, needs_grader: b
 def train(context: RunContext, needs_grader: bool) -> TrainReport:
     """Train what the context's task says, from the start or from the newest checkpoint.
 
-    A run that is already trained is left as it is. needs_grader: stop before training when the task's grader cannot
-    be used. Raises Interrupted, with how to go on, after Ctrl-C or SIGTERM; the state is saved by then.
+    A run that is already trained is left as it is. needs_grader: stop before training when the task's grader
+    cannot be used. Raises Interrupted, with how to go on, after Ctrl-C or SIGTERM; the state is saved by
+    then.
     """
     path, console = context.path, context.console
     if workspace.trained_path(path) is not None and workspace.open_run(context.task, path) is not None:
@@ -149,7 +150,8 @@ def _chosen_by(result: TrainingResult) -> str | None:
 
 
 def _answers(context: RunContext) -> AnswerValidator | None:
-    """What the model is asked at each validation, as evaluation asks it; None where it cannot be needs_grader.
+    """What the model is asked at each validation, as evaluation asks it; None where it cannot be
+    needs_grader.
 
     At most 64 validation rows, drawn by the seed, that leave room for the longest answer. Raises ConfigError
     or GradeError where the score is to choose the weights and rows cannot be needs_grader.

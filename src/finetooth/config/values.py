@@ -129,7 +129,7 @@ def yaml_switch(value: Any) -> Any:
 
 def format_count(count: int, one: str, many: str = "") -> str:
     """A count with what it is of: `1 row`, `12,345 rows`. many: where that is not `one` with an s."""
-    return f"{count:,} {plural_form(count, one, many or one + 's')}"
+    return f"{count:,} {plural(count, one, many or one + 's')}"
 
 
 def format_count_of(count: int, total: int, one: str) -> str:
@@ -137,6 +137,6 @@ def format_count_of(count: int, total: int, one: str) -> str:
     return f"{count:,} of {format_count(total, one)}"
 
 
-def plural_form(count: int, one: str, many: str) -> str:
-    """What goes with a count: `plural_form(count, "has", "have")`."""
+def plural(count: int, one: str, many: str) -> str:
+    """What goes with a count: `plural(count, "has", "have")`."""
     return one if count == 1 else many

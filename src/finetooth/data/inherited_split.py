@@ -45,8 +45,9 @@ def inherit_split(
     """Every row that the parent_run run has too stays on its side there; the others stay as they were split.
 
     examples: all that was split, in order. Rows are the same that ask the same. Where all that are here were
-    trained on, as pairs made of a run are, the test is the parent_run run's own, and a part of the rows is for
-    validation. shares: of validation and test that were asked for, 0 for a side without or with own files.
+    trained on, as pairs made of a run are, the test is the parent_run run's own, and a part of the rows is
+    for validation. shares: of validation and test that were asked for, 0 for a side without or with own
+    files.
     """
     home = {normalised_context(row): side for side in reversed(SIDES) for row in parent_run.rows(side)}
     drawn = {row.id: side for side, rows in sides.items() for row in rows}

@@ -49,12 +49,12 @@ def evaluate(
 ) -> Evaluation:
     """Grade every candidate's answers to the same examples, and compare `tuned` with a prompting candidate.
 
-    candidates: taken one at a time, so each may be built when its turn comes. grader decides; secondary_graders are
-    shown beside it. baseline_name: the candidate to compare with (chosen on validation); None takes the best
-    prompting candidate on these rows. look: how often the sealed test has been opened, this time included.
-    progress: called with (candidate, rows done, rows). normalise: what graders get of a row and its answer.
-    Perplexity is measured of candidates that can say how likely an answer is. GradeError for zero rows, or
-    where nothing could be graded.
+    candidates: taken one at a time, so each may be built when its turn comes. grader decides;
+    secondary_graders are shown beside it. baseline_name: the candidate to compare with (chosen on
+    validation); None takes the best prompting candidate on these rows. look: how often the sealed test has
+    been opened, this time included. progress: called with (candidate, rows done, rows). normalise: what
+    graders get of a row and its answer. Perplexity is measured of candidates that can say how likely an
+    answer is. GradeError for zero rows, or where nothing could be graded.
     """
     if not examples:
         raise GradeError(f"The {split} split has no rows: there is nothing to evaluate.")

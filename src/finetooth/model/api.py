@@ -40,8 +40,8 @@ class Model:
     """A causal language model, its tokenizer, and optionally a LoRA adapter.
 
     hf: the stock transformers model. peft: its PEFT wrapper when it has an adapter. attention: the back-end
-    in use. dtype: what matrix products are computed in; master_weights: base weights are wider (see load). stop_ids:
-    tokens that end an answer. max_tokens: longest row. notes: what was decided at load, in words.
+    in use. dtype: what matrix products are computed in; master_weights: base weights are wider (see load).
+    stop_ids: tokens that end an answer. max_tokens: longest row. notes: what was decided at load, in words.
     """
 
     def __init__(self, hf: Any, tokenizer: Tokenizer | None, attention: str, stop_ids: frozenset[int]):
@@ -74,10 +74,10 @@ class Model:
         name: may also be a directory that holds a PEFT adapter; its base is then loaded first. A directory
         with config and tokenizer but no weights is initialised from `seed`. device: auto, cpu or cuda[:N].
         dtype: of matrix products: float32, float64 or bfloat16; auto is bfloat16 on CUDA and float32 on the
-        CPU. Base weights are stored in it too, unless master_weights asks for float32 ones: what training them
-        needs. Adapters are float32 always. attention: auto, dense, segment (CPU), flex (CUDA) or rows; auto
-        takes the fastest that passes the capability proof. tokenizer: the directory's own, where it has been
-        loaded already. Raises ModelError.
+        CPU. Base weights are stored in it too, unless master_weights asks for float32 ones: what training
+        them needs. Adapters are float32 always. attention: auto, dense, segment (CPU), flex (CUDA) or rows;
+        auto takes the fastest that passes the capability proof. tokenizer: the directory's own, where it has
+        been loaded already. Raises ModelError.
         """
         if attention not in BACKENDS:
             raise ModelError(f"attention {attention!r} is not known; choose one of {', '.join(BACKENDS)}.")

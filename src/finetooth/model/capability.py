@@ -177,8 +177,8 @@ def _call_dependent_rope(config: Any) -> str | None:
 
 
 def proof_failure(hf: Any, kind: str, dtype: torch.dtype, make: Make, speed: str = "stock") -> str | None:
-    """Why this back-end, with modules of this speed (a key of VARIANTS), cannot be used for the architecture of
-    `hf`; None when it was just proven right.
+    """Why this back-end, with modules of this speed (a key of VARIANTS), cannot be used for the architecture
+    of `hf`; None when it was just proven right.
     """
     if rope := _call_dependent_rope(hf.config):
         return f"its rotary positions ({rope}) depend on the longest row of a call"

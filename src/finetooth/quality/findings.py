@@ -101,10 +101,10 @@ class Finding:
 class View:
     """What the rules look at.
 
-    sides: train, validation and test, after cleaning; few-shot examples are drawn from train. user_provided: the
-    sides that the user brought as files of their own (their split is not finetooth's). format: as read.
-    embed: texts -> (texts, D) vectors of the base model, where a command hands one in. progress: told how far a
-    long rule is, (done, of all). cache: what rules share, see `once`; a view made from another has its own.
+    sides: train, validation and test, after cleaning; few-shot examples are drawn from train. user_provided:
+    the sides that the user brought as files of their own (their split is not finetooth's). format: as read.
+    embed: texts -> (texts, D) vectors of the base model, where a command hands one in. progress: told how far
+    a long rule is, (done, of all). cache: what rules share, see `once`; a view made from another has its own.
     """
 
     sides: Mapping[str, Sequence[Example]]

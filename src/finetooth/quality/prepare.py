@@ -13,7 +13,7 @@ from pathlib import Path
 from finetooth.config import cleaning
 from finetooth.config.cleaning import Operation
 from finetooth.config.task import DataConfig, Task
-from finetooth.config.values import format_count, format_count_of, plural_form
+from finetooth.config.values import format_count, format_count_of, plural
 from finetooth.data.examples import from_json, source_location, to_json, with_ids
 from finetooth.data.formats.parse import ParsedTable, parse
 from finetooth.data.inherited_split import InheritedSplit, ParentRun, inherit_split
@@ -205,7 +205,8 @@ def _leaks(sides: Mapping[str, Sequence[Example]], config: DataConfig) -> Iterat
         yield Finding(
             "leak",
             "block",
-            f"{format_count(len(pairs), 'row (or group) is', 'rows (or groups) are')} on two sides of the split, "
+            f"{format_count(len(pairs), 'row (or group) is', 'rows (or groups) are')} on two sides of the "
+            "split, "
             "so no result could be trusted.",
             tuple(
                 Hit.of(copy, other, f"= {one} {source_location(row)}", row.id)
@@ -255,7 +256,7 @@ def _broken(side: str, part: ParsedTable) -> Iterator[Finding]:
         "broken-rows",
         "block",
         f"{part.rejected[0].file}: {format_count_of(len(part.rejected), part.total, 'row')} "
-        f"{plural_form(len(part.rejected), 'is', 'are')} broken, more than "
+        f"{plural(len(part.rejected), 'is', 'are')} broken, more than "
         f"{MOST_BROKEN:.0%}.",
         tuple(Hit("", f"{row.file}, line {row.line}", side, redact(row.reason)) for row in part.rejected),
         f"Repair or remove them{hint}.",

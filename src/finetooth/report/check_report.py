@@ -137,13 +137,15 @@ def _written(report: CheckReport) -> Iterator[str]:
     for one in report.fixed or []:
         left = f", {one.left_out:,} left out that cannot be read" if one.left_out else ""
         yield (
-            f"Fixed: {one.fixed} ({format_count(one.changed, 'row')} changed, {one.dropped:,} dropped{left}), "
+            f"Fixed: {one.fixed} ({format_count(one.changed, 'row')} changed, {one.dropped:,} "
+            f"dropped{left}), "
             f"patch {one.patch}"
         )
     if report.fixed == []:
         yield "Nothing was found that can safely be fixed."
     if report.queue and report.page is not None:
-        yield f"Look again at: {report.page.with_name('label_queue.jsonl')} ({format_count(report.queue, 'row')})"
+        queue = report.page.with_name("label_queue.jsonl")
+        yield f"Look again at: {queue} ({format_count(report.queue, 'row')})"
     if report.queue == 0:
         yield "No row to look at again: that takes rows with labels, and enough of them to judge by."
 

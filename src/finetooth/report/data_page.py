@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from finetooth.config.values import format_count, plural_form
+from finetooth.config.values import format_count, plural
 from finetooth.quality.findings import Finding, blocking_findings
 from finetooth.report import html
 from finetooth.report.check_report import CheckReport
@@ -66,8 +66,8 @@ def _headline(stops: Sequence[Finding]) -> str:
 def _lead(counts: Counter[str]) -> str:
     told = [
         (counts["block"], "must be mended or allowed"),
-        (counts["review"], plural_form(counts["review"], "wants", "want") + " a person's eye"),
-        (counts["info"], plural_form(counts["info"], "is", "are") + " worth knowing"),
+        (counts["review"], plural(counts["review"], "wants", "want") + " a person's eye"),
+        (counts["info"], plural(counts["info"], "is", "are") + " worth knowing"),
     ]
     words = [f"{count} {what}" for count, what in told if count]
     return (
@@ -79,9 +79,7 @@ def _lead(counts: Counter[str]) -> str:
 
 def _counts(report: CheckReport) -> list[tuple[str, int]]:
     sides = report.data.sides
-    counts = [
-        (plural_form(len(rows), f"{side} row", f"{side} rows"), len(rows)) for side, rows in sides.items()
-    ]
+    counts = [(plural(len(rows), f"{side} row", f"{side} rows"), len(rows)) for side, rows in sides.items()]
     return [*counts, ("set aside", len(report.data.rejected))]
 
 

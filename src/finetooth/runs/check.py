@@ -45,10 +45,10 @@ def check(
 ) -> CheckReport:
     """Check the data of a task; with `out`, also write what `write` does there.
 
-    progress: told how far the rules are.
-    embed: see View. needs_grader: try the graders too. Raises DataError where there is nothing to report on (no
-    such file, no rows, an unknown format), GradeError for a grader that cannot be used, ModelError for a
-    model that is not there, ConfigError for a rule in data.allow that there is none of.
+    progress: told how far the rules are. embed: see View. needs_grader: try the graders too. Raises DataError
+    where there is nothing to report on (no such file, no rows, an unknown format), GradeError for a grader
+    that cannot be used, ModelError for a model that is not there, ConfigError for a rule in data.allow that
+    there is none of.
     """
     config = context.task
     require_known(config.data.allow)

@@ -33,9 +33,9 @@ from finetooth.types import Example
 def set_up(context: RunContext, needs_grader: bool) -> None:
     """Prepare a new run or take up a known one; for a new one config.yaml is written last.
 
-    Afterwards the context has the resolved task, the model with its adapter, untrained, and the rows. needs_grader:
-    the run will be evaluated, so its grader must load; else it may be plain text. Raises FinetoothError with
-    one message when the data, the model or the configuration cannot be used.
+    Afterwards the context has the resolved task, the model with its adapter, untrained, and the rows.
+    needs_grader: the run will be evaluated, so its grader must load; else it may be plain text. Raises
+    FinetoothError with one message when the data, the model or the configuration cannot be used.
     """
     stored = workspace.open_run(context.task, context.path)
     try:
@@ -111,7 +111,9 @@ def _require_pairs(task: Task, prepared: PreparedData) -> None:
 
 
 def _require_gradable(task: Task, prepared: PreparedData, console: Console) -> None:
-    """Stop before training when the run could not be evaluated after it; say what may be needs_grader wrongly."""
+    """Stop before training when the run could not be evaluated after it; say what may be needs_grader
+    wrongly.
+    """
     if prepared.format == "text":
         raise next_steps.not_gradable_error("To train on it: finetooth train TASK")
     if not prepared.validation and not prepared.sealed_count:

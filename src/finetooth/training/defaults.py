@@ -37,10 +37,11 @@ class DefaultsContext:
 
     family: the architecture's name (llama, qwen2). hidden, layers, vocabulary: its sizes. weights: number of
     parameters. fresh: started from random weights. rows: training rows. validation_rows. memory: bytes in all
-    of the device that trains. model_state_bytes: what weights, gradients and the optimizer's state take of a GPU's memory;
-    None: on the CPU, whose memory other programs need too. inner: width of the MLP (of all experts that a
-    token goes to), 0 for four times hidden. sample: training rows, a step's or more. ungradable_reason: why answers to
-    validation rows cannot be graded during training, in words; "" when they can.
+    of the device that trains. model_state_bytes: what weights, gradients and the optimizer's state take of a
+    GPU's memory; None: on the CPU, whose memory other programs need too. inner: width of the MLP (of all
+    experts that a token goes to), 0 for four times hidden. sample: training rows, a step's or more.
+    ungradable_reason: why answers to validation rows cannot be graded during training, in words; "" when they
+    can.
     """
 
     family: str

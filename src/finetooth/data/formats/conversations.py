@@ -97,7 +97,9 @@ def read_preference(values: Mapping[str, Any]) -> ParsedRow:
 
 
 def _scored(messages: list[Message], tools: tuple[Mapping[str, Any], ...]) -> ParsedRow:
-    """The last turn is the answer. InvalidRowError when the turns are out of order or none of them is learned."""
+    """The last turn is the answer. InvalidRowError when the turns are out of order or none of them is
+    learned.
+    """
     _check_order(messages)
     if not any(message.weight for message in messages if message.role == "assistant"):
         raise InvalidRowError("no turn of the assistant has a weight above 0, so there is nothing to learn")

@@ -108,7 +108,7 @@ def parse(table: Table, config: DataConfig, format: str = "auto") -> ParsedTable
 
 
 def _example(row: RawRow, table: Table, name: str, used: set[str], group: str | None) -> Example:
-    """The example of a row; its place and the columns not `used` are tags. InvalidRowError when it is none."""
+    """The example of a row; its place and columns not `used` are tags. InvalidRowError when it is none."""
     values = {column: value for column, value in row.values.items() if column in used}
     tags = {RESERVED.get(key, key): value for key, value in row.values.items() if key not in used}
     id = string(values.pop("id", None), "id")

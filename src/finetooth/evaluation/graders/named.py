@@ -79,7 +79,8 @@ def grading_format(columns: Mapping[str, str], format: str) -> str:
 
 
 def resolve(spec: GraderSpec, format: str, folder: Path | None = None) -> tuple[str, Grader]:
-    """The grader of this name, and what to call it: its name and options, `auto` by `grading_format` of the data.
+    """The grader of this name, and what to call it: its name and options, `auto` by `grading_format` of the
+    data.
 
     folder: where a user's own module may lie (the command line passes the working directory). Every returned
     grader turns its own crash into Score(error). GradeError when the name or an option means nothing.

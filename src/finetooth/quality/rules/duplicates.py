@@ -111,7 +111,8 @@ def duplicates(view: View) -> Iterator[Finding]:
     plain = view.format == "text"
     most = max(count / len(view.sides[side]) for side, count in shares.items())
     where = ", ".join(
-        f"{format_count_of(count, len(view.sides[side]), f'{side} row')} ({count / len(view.sides[side]):.1%})"
+        f"{format_count_of(count, len(view.sides[side]), f'{side} row')} "
+        f"({count / len(view.sides[side]):.1%})"
         for side, count in shares.items()
     )
     yield Finding(

@@ -43,7 +43,8 @@ def _errors(view: View, seen: LabelAudit) -> Iterator[Finding]:
         "label-errors",
         "review",
         f"About {len(suspects):,} of {_of(seen)} may have the wrong label. Of the {looked:,} rows that a bag "
-        f"of words is surest of, {format_count(wrong, 'carries', 'carry')} another label than it expects.{doubt}",
+        f"of words is surest of, {format_count(wrong, 'carries', 'carry')} another label than it "
+        f"expects.{doubt}",
         hits=tuple(
             Hit.of(train[seen.rows[position]], "train", seen.explain(int(position))) for position in suspects
         ),

@@ -12,7 +12,7 @@ from bisect import bisect_right
 from collections import Counter
 from collections.abc import Iterator
 
-from finetooth.config.values import format_count_of, plural_form
+from finetooth.config.values import format_count_of, plural
 from finetooth.quality.findings import Finding, Hit, View, question
 from finetooth.types import Example
 
@@ -168,8 +168,9 @@ def language_mix(view: View) -> Iterator[Finding]:
     yield Finding(
         "language-mix",
         "review",
-        f"{format_count_of(len(other), len(both), 'answer')} {plural_form(len(other), 'is', 'are')} in another language "
-        f"than {plural_form(len(other), 'its', 'their')} question.",
+        f"{format_count_of(len(other), len(both), 'answer')} {plural(len(other), 'is', 'are')} in another "
+        "language "
+        f"than {plural(len(other), 'its', 'their')} question.",
         hits=tuple(
             Hit.of(rows[at][1], rows[at][0], f"asked in {asked[at]}, answered in {answered[at]}")
             for at in other

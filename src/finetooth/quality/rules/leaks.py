@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Set
 from dataclasses import dataclass
 
-from finetooth.config.values import format_count, format_count_of, plural_form
+from finetooth.config.values import format_count, format_count_of, plural
 from finetooth.data.examples import normalised_context, source_location
 from finetooth.data.split import leaks as exact_leaks
 from finetooth.quality.findings import Finding, Hit, View, question
@@ -63,7 +63,7 @@ def leaks(view: View) -> Iterator[Finding]:
     yield Finding(
         "leak",
         "block",
-        f"{where} {plural_form(len(sure), 'repeats', 'repeat')} a row (or a group) of another side, so a result "
+        f"{where} {plural(len(sure), 'repeats', 'repeat')} a row (or a group) of another side, so a result "
         "on them would measure memory, not "
         f"skill. {NOT_CHECKED}",
         tuple(leak.hit() for leak in sure),
@@ -84,7 +84,7 @@ def possible_leaks(view: View) -> Iterator[Finding]:
         yield Finding(
             "possible-leak",
             "review",
-            f"{where} {plural_form(len(perhaps), 'is', 'are')} much like a row of another side. If that is "
+            f"{where} {plural(len(perhaps), 'is', 'are')} much like a row of another side. If that is "
             "the same thing in other clothes, the "
             f"result will be better than the model is. {NOT_CHECKED}",
             tuple(leak.hit() for leak in perhaps),
@@ -112,7 +112,8 @@ def _by_meaning(view: View, known: Set[str]) -> Iterator[Finding]:
     yield Finding(
         "possible-leak",
         "review",
-        f"{format_count(len(hits), 'row of validation or test is', 'rows of validation or test are')} closer in "
+        f"{format_count(len(hits), 'row of validation or test is', 'rows of validation or test are')} "
+        "closer in "
         "meaning to a training row, by the model's own "
         f"vectors, than all but 1 in {round(1 / RARELY):,} training rows are to each other.",
         tuple(hits),

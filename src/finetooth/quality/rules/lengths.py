@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from finetooth.config.task import DataConfig
-from finetooth.config.values import format_count, format_count_of, plural_form
+from finetooth.config.values import format_count, format_count_of, plural
 from finetooth.quality.findings import Finding
 from finetooth.quality.survey import Survey
 
@@ -23,8 +23,8 @@ def token_findings(config: DataConfig, tokens: Survey) -> Iterator[Finding]:
             "block",
             f"The model has no embedding for {format_count(len(tokens.unembedded), 'token')} of these rows: "
             f"{listed}. "
-            f"{plural_form(len(tokens.unembedded), 'It was', 'They were')} added to the tokenizer alone.",
-            fix=f"Use a template without {plural_form(len(tokens.unembedded), 'it', 'them')}: `template: "
+            f"{plural(len(tokens.unembedded), 'It was', 'They were')} added to the tokenizer alone.",
+            fix=f"Use a template without {plural(len(tokens.unembedded), 'it', 'them')}: `template: "
             "instruction`.",
         )
     if tokens.unknown:
@@ -44,8 +44,9 @@ def _unusable(tokens: Survey) -> Iterator[Finding]:
         yield Finding(
             "not-rendered",
             "block" if tokens.stopped else "review",
-            f"{format_count(len(tokens.unrenderable), 'row')} cannot be written with this model's template and "
-            f"{plural_form(len(tokens.unrenderable), 'is', 'are')} set aside.",
+            f"{format_count(len(tokens.unrenderable), 'row')} cannot be written with this model's template "
+            "and "
+            f"{plural(len(tokens.unrenderable), 'is', 'are')} set aside.",
             tuple(tokens.unrenderable),
             fix="The reason stands beside each row. Mend or remove them, or choose another `template`.",
         )
@@ -62,24 +63,25 @@ def _overlong(config: DataConfig, tokens: Survey) -> Iterator[Finding]:
     larger = "or a larger data.max_tokens, if the model allows it"
     if config.overlong == "cut" and tokens.uncuttable:
         says = (
-            f"{format_count(len(tokens.uncuttable), 'row does', 'rows do')} not fit {tokens.limit:,} tokens even "
-            f"without {plural_form(len(tokens.uncuttable), 'its', 'their')} context."
+            f"{format_count(len(tokens.uncuttable), 'row does', 'rows do')} not fit {tokens.limit:,} "
+            "tokens even "
+            f"without {plural(len(tokens.uncuttable), 'its', 'their')} context."
         )
         fix = f"Set data.overlong: drop, {larger}."
         yield Finding("overlong", "block", says, tuple(tokens.uncuttable), fix, facts=facts)
     elif config.overlong == "cut":
         says = (
-            f"{count}: the oldest part of {plural_form(rows, 'its', 'their')} context is cut away; "
+            f"{count}: the oldest part of {plural(rows, 'its', 'their')} context is cut away; "
             "no scored token is lost."
         )
         facts["scored_tokens"] = 0
         yield Finding("overlong", "info", says, tuple(tokens.overlong), facts=facts)
     elif config.overlong == "drop":
-        says = f"{count} and {plural_form(rows, 'is', 'are')} dropped, with {lost}."
+        says = f"{count} and {plural(rows, 'is', 'are')} dropped, with {lost}."
         yield Finding(
             "overlong", "review", says, tuple(tokens.overlong), f"Or take {larger[3:]}.", facts=facts
         )
     else:
-        says = f"{count}. {plural_form(rows, 'It holds', 'They hold')} {lost}."
+        says = f"{count}. {plural(rows, 'It holds', 'They hold')} {lost}."
         fix = f"Set data.overlong: cut (shortens contexts from the left) or drop, {larger}."
         yield Finding("overlong", "block", says, tuple(tokens.overlong), fix, facts=facts)

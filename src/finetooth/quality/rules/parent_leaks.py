@@ -16,9 +16,11 @@ SEEN = ("train", "validation")  # trained on, and chosen by
 
 
 def parent_run_leaks(view: View, parent_run: ParentRun) -> Iterator[Finding]:
-    """`leak`, block: test rows that the parent_run run has trained on, and rows to train on that it has sealed.
+    """`leak`, block: test rows that the parent_run run has trained on, and rows to train on that it has
+    sealed.
 
-    Rows are compared as those of two files that the user brought. Of the parent_run run's test nothing is shown.
+    Rows are compared as those of two files that the user brought. Of the parent_run run's test nothing is
+    shown.
     """
     side_of = {id(row): side for side, row in view.rows()}
     here = {(side in SEEN, normalised_context(row)) for side, row in view.rows()}
@@ -49,7 +51,8 @@ def parent_run_leaks(view: View, parent_run: ParentRun) -> Iterator[Finding]:
         yield Finding(
             "leak",
             "block",
-            f"{where} repeat a row (or a group) that {parent_run.name} has on the other side of its test, so a "
+            f"{where} repeat a row (or a group) that {parent_run.name} has on the other side of its test, "
+            "so a "
             f"result would measure memory, not skill. {NOT_CHECKED}",
             tuple(hits),
             "Take these rows out, or go on with the file that the first run was given: its rows stay "

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 
-from finetooth.config.values import format_count_of, plural_form
+from finetooth.config.values import format_count_of, plural
 from finetooth.privacy.masking import redacted_form
 from finetooth.privacy.patterns import KINDS, find
 from finetooth.quality.findings import Edit, Finding, Hit, View
@@ -74,8 +74,8 @@ def _finding(
               kinds.most_common()]  # fmt: skip
     what = "keys, tokens or passwords" if secret else "what looks like personal data"
     says = (
-        f"{format_count_of(len(hits), total, 'row')} {plural_form(len(hits), 'holds', 'hold')} {what}: "
-        f"{', '.join(counts)}. A model can repeat {plural_form(kinds.total(), 'it', 'them')}."
+        f"{format_count_of(len(hits), total, 'row')} {plural(len(hits), 'holds', 'hold')} {what}: "
+        f"{', '.join(counts)}. A model can repeat {plural(kinds.total(), 'it', 'them')}."
     )
     if learned:
         says += f" In {learned:,} of the rows the answer has some: masked, it teaches to answer with a tag."

@@ -154,7 +154,8 @@ def label_in_text(view: View) -> Iterator[Finding]:
     yield Finding(
         "label-in-text",
         "review",
-        f"{format_count_of(len(hits), len(train), 'text')} ({len(hits) / len(train):.0%}) name their own label and "
+        f"{format_count_of(len(hits), len(train), 'text')} ({len(hits) / len(train):.0%}) name their own "
+        "label and "
         "no other"
         ". If texts will come without it, the score will not hold.",
         hits=tuple(Hit.of(row, "train", f"the text has the word {row.target!r}") for row in hits),
@@ -206,7 +207,8 @@ def _echoed(echoes: Sequence[Example], rows: int) -> Finding:
     return Finding(
         "copied-answer",
         "review",
-        f"In {format_count_of(len(echoes), rows, 'training row')} the answer is the question again, nearly word for "
+        f"In {format_count_of(len(echoes), rows, 'training row')} the answer is the question again, nearly "
+        "word for "
         "word. "
         + (
             "The other rows are not like that: either nothing was to change, or these were never answered."

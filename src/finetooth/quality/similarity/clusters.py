@@ -19,7 +19,8 @@ ALWAYS = 10  # a cluster of so few keys is never too large
 class SplitKeys:
     """The text that decides each example's side, and what to tell the user about clusters left apart.
 
-    pairs: of near-duplicate examples, as near.find_similar_pairs gives them; None where they were not looked for.
+    pairs: of near-duplicate examples, as near.find_similar_pairs gives them; None where they were not looked
+    for.
     """
 
     keys: list[str]
@@ -50,9 +51,9 @@ def merge_near_duplicate_keys(examples: Sequence[Example], keys: Sequence[str]) 
     """keys (of data.split.split_keys) with those of near-duplicate examples joined; the smallest key wins.
 
     So a row that is added moves only rows that it joins to others. Rows are linked when they are close (see
-    near.SimilarPair.close). A cluster of more than LARGEST of the keys is not one thing said in several ways but a
-    form that many rows share: its links have to be closer, and where that does not help it is left apart,
-    with a note.
+    near.SimilarPair.close). A cluster of more than LARGEST of the keys is not one thing said in several ways
+    but a form that many rows share: its links have to be closer, and where that does not help it is left
+    apart, with a note.
     """
     names = sorted(set(keys))
     at = {name: position for position, name in enumerate(names)}

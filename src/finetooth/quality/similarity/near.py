@@ -49,9 +49,9 @@ _APOSTROPHES = re.compile("['’ʼ`´]")
 class SimilarPair:
     """Two near-duplicate texts, by their indices, one < other.
 
-    containment: the share of the smaller text that is in the other, in bits; reverse_containment: the same of the larger one.
-    chance_ratio: the shared bits over the 2 log2(texts) by which some pair of so many is alike by chance.
-    words: of the smaller text. cosine: by letters, 0 where they were not compared.
+    containment: the share of the smaller text that is in the other, in bits; reverse_containment: the same of
+    the larger one. chance_ratio: the shared bits over the 2 log2(texts) by which some pair of so many is
+    alike by chance. words: of the smaller text. cosine: by letters, 0 where they were not compared.
     """
 
     one: int

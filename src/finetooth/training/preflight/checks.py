@@ -150,9 +150,10 @@ def without_gradient(names: list[str]) -> PreflightError:
 def require_stop(evaluation_renderer: Renderer, again: Model) -> None:
     """The saved model knows the token that ends its answers. Raises PreflightError."""
     if evaluation_renderer.stop_id not in again.stop_ids:
+        stop = evaluation_renderer.tokenizer.text_of(evaluation_renderer.stop_id)
         raise PreflightError(
             "stop-token",
-            f"the saved model does not know that {evaluation_renderer.tokenizer.text_of(evaluation_renderer.stop_id)!r} ends an answer",
+            f"the saved model does not know that {stop!r} ends an answer",
             "Whoever serves it would not stop there. Please report this.",
         )
 
