@@ -31,7 +31,7 @@ def test_4_a_chat_asks_as_the_rows_were_asked(thinks: bool, tmp_path: Path) -> N
         for k in range(20)
     ]
     write_jsonl(tmp_path / "rows.jsonl", rows)
-    task = {"model": "model", "data": {"train": "rows.jsonl"}, "train": {"max_steps": 1, "sentinel": "off"}}
+    task = {"model": "model", "data": {"train": "rows.jsonl"}, "train": {"max_steps": 1, "preflight": "off"}}
     write_json(tmp_path / "task.yaml", task)  # JSON is YAML
     assert invoke(["train", str(tmp_path / "task.yaml"), "--out", str(tmp_path / "run"), "--quiet"]) == 0
     renderer = of_run(tmp_path / "run").renderer

@@ -32,7 +32,7 @@ from finetooth.tree import PrefixTree, Row
 
 QUIET = Console(quiet=True)
 ROWS = [{"input": f"{n} and {n % 7} of fruit", "output": "yes" if n % 3 else "no"} for n in range(150)]
-OFF = {"train.sentinel": "off", "evaluate.shots": [0]}
+OFF = {"train.preflight": "off", "evaluate.shots": [0]}
 
 
 def task(model: Path, **changes: Any) -> Task:

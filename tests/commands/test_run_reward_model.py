@@ -57,7 +57,7 @@ def task(place: Path, reward: Any, grader: Any = "exact") -> Path:
     values = {
         "model": "./policy",
         "data": {"train": "rows.jsonl"},
-        "train": {**keys, "truncated": "keep", "save_every": 1, "sentinel": "off"},
+        "train": {**keys, "truncated": "keep", "save_every": 1, "preflight": "off"},
         "evaluate": {"grader": grader, "shots": [0], "max_tokens": 5, "limit": 4},
     }
     (place / "task.yaml").write_text(json.dumps(values))

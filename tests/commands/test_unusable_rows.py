@@ -39,7 +39,7 @@ def test_a_row_that_cannot_be_asked_is_left_out_of_the_evaluation_and_said(
     """Planted: one test row with tools, which the template does not write; it ended the run."""
     test = [row(k, **({"tools": [TOOL]} if k == 103 else {})) for k in range(100, 106)]
     data = {"train": [row(k) for k in range(20)], "test": test, "validation": 0}
-    training = {"max_steps": 1, "sentinel": "off"}
+    training = {"max_steps": 1, "preflight": "off"}
     task = build_task(
         {"model": str(model), "data": data, "train": training, "evaluate": {"shots": [0], "max_tokens": 4}}
     )
@@ -90,7 +90,7 @@ def test_dropped_rows_are_listed_whatever_their_id(model: Path, tmp_path: Path) 
     ]
     write_jsonl(tmp_path / "rows.jsonl", rows)
     data = {"train": str(tmp_path / "rows.jsonl"), "test": 0, "validation": 0, "overlong": "drop"}
-    task = {"model": str(model), "data": data, "train": {"max_steps": 1, "sentinel": "off"}}
+    task = {"model": str(model), "data": data, "train": {"max_steps": 1, "preflight": "off"}}
     train.run(build_task(task), tmp_path / "run", Console(file=io.StringIO()))
     lines = (tmp_path / "run" / "data" / "rejected.jsonl").read_text(encoding="utf-8").splitlines()
     assert [json.loads(line)["row"]["id"] for line in lines] == ["a#1", "b"]

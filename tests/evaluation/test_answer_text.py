@@ -118,7 +118,7 @@ def test_a_run_compares_what_is_written(tmp_path: Path) -> None:
             "template": str(tmp_path / "own.jinja"),
             "data": {"train": str(tmp_path / "rows.jsonl")},
         },
-        {"train.rank": 4, "train.max_steps": 2, "evaluate.shots": [0], "train.sentinel": "off"},
+        {"train.rank": 4, "train.max_steps": 2, "evaluate.shots": [0], "train.preflight": "off"},
     )
     done = ft.run(task, tmp_path / "run", quiet=True)
     records = list(read_jsonl(done.path / "evaluate" / "test" / "records.jsonl"))

@@ -60,12 +60,12 @@ def test_a_run_that_is_not_finished(tmp_path: Path) -> None:
     assert "Not evaluated yet" in page_of(tmp_path / "bare").words
 
 
-def test_a_sentinel_that_was_off_is_said(tmp_path: Path) -> None:
+def test_a_preflight_check_that_was_off_is_said(tmp_path: Path) -> None:
     run = made_up_run(tmp_path)
-    said = "The sentinel was off"
+    said = "The preflight check was off"
     assert said not in " ".join(page_of(run).text)
     result = run / "train" / "result.json"
-    write_json(result, {**(read_json(result) if result.is_file() else {}), "sentinel": "off"})
+    write_json(result, {**(read_json(result) if result.is_file() else {}), "preflight": "off"})
     assert said in " ".join(page_of(run).text)
 
 
@@ -208,11 +208,11 @@ def test_a_broken_config_is_named(tmp_path: Path) -> None:
         report.run(tmp_path)
 
 
-def test_what_the_sentinel_left_out_is_said(tmp_path: Path) -> None:
+def test_what_the_preflight_check_left_out_is_said(tmp_path: Path) -> None:
     made_up_run(tmp_path)
     assert "was tried on a few rows" not in page_of(tmp_path).words
     note = "the rows were not known by heart after 12 steps, when the time was up"
-    write_json(tmp_path / "train" / "sentinel.json", {"passed": True, "notes": [note]})
+    write_json(tmp_path / "train" / "preflight.json", {"passed": True, "notes": [note]})
     said = f"Before training the whole way was tried on a few rows, but not all of it: {note}."
     assert said in page_of(tmp_path).words
 

@@ -123,7 +123,7 @@ def test_rows_from_python_leave_the_task_open(tmp_path: Path) -> None:
 def test_a_stopped_run_goes_on_as_a_run(place: Path) -> None:
     (place / "task.yaml").write_text(
         "model: ./model\ndata: {train: desk.jsonl, columns: {q: text, kind: label}}\n"
-        "train: {max_steps: 100000, epochs: 10000, validate_every: 90000, sentinel: off}\n"
+        "train: {max_steps: 100000, epochs: 10000, validate_every: 90000, preflight: off}\n"
     )
     command = [sys.executable, "-m", "finetooth", "run", "task.yaml", "--out", "here"]
     process = subprocess.Popen(

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from rehearsals_for_tests import trial
+from preflights_for_tests import trial
 from rich.console import Console
 from training_for_tests import fit, settings
 

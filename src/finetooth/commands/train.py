@@ -12,7 +12,7 @@ from typing import Any
 
 from rich.console import Console
 
-from finetooth.config.preference_keys import PREFERENCE_METHODS
+from finetooth.config.method_keys import PREFERENCE_METHODS
 from finetooth.config.task import Task
 from finetooth.errors import ConfigError, GradeError, Interrupted
 from finetooth.evaluation import graders
@@ -120,7 +120,7 @@ def train(context: RunContext, needs_grader: bool) -> TrainReport:
             "stopped_early": result.stopped_early,
             "rows": len(group_by_unit(context.train_rows)),
             "model": str(saved),
-            "sentinel": preflight,
+            "preflight": preflight,
             **({"method": task.train.method} if rewarded else {}),
         }
         write_json(path / "train" / "result.json", facts)
@@ -169,8 +169,7 @@ def _answers(context: RunContext) -> AnswerValidator | None:
     assert isinstance(length, int), "the configuration is resolved"
     fits: dict[str, bool] = {}
     for row in context.validation_rows:
-        for id in {row.id, row.id.rpartition("#")[0]}:  # turns of a conversation are id#1, id#2
-            fits[id] = fits.get(id, True) and len(row) + length <= model.max_tokens
+        fits[row.example_id] = fits.get(row.example_id, True) and len(row) + length <= model.max_tokens
     usable = [example for example in prepared.validation if fits.get(example.id)]
     if wanted and (prepared.format == "text" or not prepared.validation):
         raise ConfigError("train.select is score, but there are no validation rows with an expected answer.")

@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from finetooth.config.reward_keys import REWARD_MODEL
+from finetooth.config.method_keys import REWARD_MODEL
 from finetooth.config.task import EMBEDDED, Task, build_task, suggest
 from finetooth.config.values import expand_path, is_data_file, is_files, is_hub_id
 from finetooth.errors import ConfigError

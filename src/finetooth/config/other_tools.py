@@ -26,6 +26,9 @@ FULL = "bases are not quantised"
 ADAM = "AdamW's usual values"
 
 KEY_MAPPINGS: dict[str, Here] = {
+    "sentinel": Here(
+        "train.preflight", "its earlier name here; in a run directory also train/preflight.json"
+    ),
     # where things are
     "model_name_or_path": Here("model"),
     "base_model": Here("model"),

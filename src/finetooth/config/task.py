@@ -17,9 +17,8 @@ from pydantic.fields import FieldInfo
 
 from finetooth.config.cleaning import validate_operations as _cleaning
 from finetooth.config.messages import describe_expected
+from finetooth.config.method_keys import PreferenceKeys, RewardKeys
 from finetooth.config.other_tools import KEY_HINTS as KEY_HINTS
-from finetooth.config.preference_keys import PreferenceKeys
-from finetooth.config.reward_keys import RewardKeys
 from finetooth.config.values import encoding as _encoding
 from finetooth.config.values import source as _source
 from finetooth.config.values import yaml_number as _yaml_number
@@ -159,7 +158,7 @@ class _Training(Section):
         description="What chooses the best weights: score (graded answers to up to 64 validation rows, then "
         "the loss) or loss; auto is score where a built-in grader applies and is cheap.",
     )
-    sentinel: Annotated[Literal["on", "off"], BeforeValidator(_switch)] = Field(
+    preflight: Annotated[Literal["on", "off"], BeforeValidator(_switch)] = Field(
         "on",
         description="on: before training, up to 8 rows are learned, saved, loaded, answered and forgotten.",
     )

@@ -184,7 +184,7 @@ class ModelCandidate:
         answer = self.labels[0] if self.labels else "."
         context = prompt.messages(example)
         whole = self.renderer.rows(Example(example.id, context, (Answer(answer),), tools=example.tools))[-1]
-        head, tail = int(whole.signals["head"]), int(whole.signals["tail"])
+        head, tail = whole.kept
         if self.overlong != "cut" or head + tail >= limit:
             raise GradeError(
                 f"{self.name}: row {example.id} has a context of {len(row)} tokens; the model takes {limit} "

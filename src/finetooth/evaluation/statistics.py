@@ -20,6 +20,7 @@ from scipy import optimize, stats
 
 from finetooth.errors import GradeError
 from finetooth.evaluation import resampling
+from finetooth.quality.intervals import wilson
 
 Verdict = Literal["better", "not proven", "worse"]
 ALPHA = 0.05
@@ -47,18 +48,6 @@ class Comparison:
     mde: float
     gained: int
     lost: int
-
-
-def wilson(k: int, n: int, level: float = 0.95) -> tuple[float, float]:
-    """Score interval of a rate k/n (Wilson 1927, JASA 22:209). GradeError for n = 0."""
-    if n < 1:
-        raise GradeError("A rate over zero rows has no value: nothing was graded.")
-    z = _quantile(level)
-    centre = (k + z * z / 2) / (n + z * z)
-    half = z / (n + z * z) * math.sqrt(k * (n - k) / n + z * z / 4)
-    low = 0.0 if k == 0 else max(0.0, centre - half)
-    high = 1.0 if k == n else min(1.0, centre + half)
-    return low, high
 
 
 def midp_mcnemar(b: int, c: int) -> float:

@@ -22,6 +22,7 @@ import numpy.typing as npt
 from finetooth.data.examples import normalise
 from finetooth.data.split import split_keys, uniform
 from finetooth.quality.findings import View, question
+from finetooth.quality.intervals import wilson
 from finetooth.quality.label_noise import label_error_probability_R
 from finetooth.types import Example
 
@@ -285,11 +286,3 @@ def _speaking(
         ]
         found[int(row)] = tuple(best[:2])
     return found
-
-
-def wilson(k: int, n: int) -> tuple[float, float]:
-    """95% score interval of a rate k/n, n > 0 (Wilson 1927, JASA 22:209)."""
-    z = 1.959964
-    centre = (k + z * z / 2) / (n + z * z)
-    half = z / (n + z * z) * math.sqrt(k * (n - k) / n + z * z / 4)
-    return max(0.0, centre - half), min(1.0, centre + half)

@@ -122,7 +122,7 @@ def _rows(run_path: Path, summary: Mapping[str, Any] | None) -> dict[str, Any] |
     tuned, base = by_name.get(TUNED, {}), by_name.get(base_name or "", {})
     if not tuned:
         return None
-    questions = {example.id: question(example) for example in _examples(run_path, "validation")}
+    questions = {example.id: last_question(example) for example in _examples(run_path, "validation")}
     wrong: list[dict[str, Any]] = []
     right: list[dict[str, Any]] = []
     for id, record in tuned.items():
@@ -228,10 +228,10 @@ def _limits(page: Mapping[str, Any], shown: Sequence[Mapping[str, Any]], run_pat
 
 
 def _untried(folder: Path) -> list[str]:
-    """What the sentinel has left out."""
-    trained, record = folder / "result.json", folder / "sentinel.json"
-    if trained.is_file() and read_json(trained).get("sentinel") == "off":
-        return ["The sentinel was off: nothing was tried before training."]
+    """What the preflight check has left out."""
+    trained, record = folder / "result.json", folder / "preflight.json"
+    if trained.is_file() and read_json(trained).get("preflight") == "off":
+        return ["The preflight check was off: nothing was tried before training."]
     notes = read_json(record).get("notes", []) if record.is_file() else []
     tried = "Before training the whole way was tried on a few rows, but not all of it"
     return [f"{tried}: {note}." for note in notes]
@@ -276,7 +276,7 @@ def _examples(run_path: Path, split: str) -> Iterator[Example]:
         yield from map(from_json, read_jsonl(path))
 
 
-def question(example: Example) -> str:
+def last_question(example: Example) -> str:
     """The last message of a context; earlier turns are summed up by their number."""
     turns = [message for message in example.context if message.role != "system"]
     if not turns:

@@ -1,4 +1,4 @@
-"""The sentinel of a run: what it is given, and what is said and written of what it finds."""
+"""The preflight check of a run: what it is given, and what is said and written of what it finds."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ SHOWN = 3
 
 
 def ensure_preflight(context: RunContext, stop: Callable[[], bool]) -> str:
-    """Let the sentinel try the way before a first step; train/sentinel.json says what it found.
+    """Let the preflight check try the way before a first step; train/preflight.json says what it found.
 
     Returns `passed`, `off` when the task says so, or `not tried` for a run that has begun without it. A run
     that goes on after it has passed is not tried again. Raises TrainError with the name of what is wrong.
     """
-    if context.task.train.sentinel == "off":
+    if context.task.train.preflight == "off":
         context.console.print(
-            "warning: train.sentinel is off: nothing is tried before training.", style="yellow"
+            "warning: train.preflight is off: nothing is tried before training.", style="yellow"
         )
         return "off"
     if (
         context.task.train.method == "reward_model"
     ):  # what it tries is answers, and a reward model writes none
         return "not tried"
-    record = context.path / "train" / "sentinel.json"
+    record = context.path / "train" / "preflight.json"
     if record.is_file() and read_json(record)["passed"]:
         return "passed"
     if checkpoint.steps(context.path / "train" / "checkpoints"):
@@ -48,7 +48,7 @@ def ensure_preflight(context: RunContext, stop: Callable[[], bool]) -> str:
         write_json(record, {"passed": False, "name": alarm.name, "message": str(alarm)})
         raise
     write_json(record, {"passed": True, **asdict(found)})
-    context.console.print(f"sentinel: {found}", soft_wrap=True)
+    context.console.print(f"preflight: {found}", soft_wrap=True)
     return "passed"
 
 
@@ -63,7 +63,7 @@ def _trial(context: RunContext, stop: Callable[[], bool]) -> PreflightInputs:
         training_renderer=context.renderer,
         evaluation_renderer=context.renderer,
         load=context.load if model.peft is None else model.with_adapter,
-        place=path / "train" / ".sentinel",
+        place=path / "train" / ".preflight",
         base_digest=None if model.peft is None else base_digest(path),
         uncut=limit if task.data.overlong == "cut" and isinstance(limit, int) else None,
         memory=device_memory(model.device),

@@ -8,7 +8,7 @@ from typing import Any
 
 from rich.console import Console
 
-from finetooth.config.reward_keys import REWARD_MODEL
+from finetooth.config.method_keys import REWARD_MODEL
 from finetooth.data.render.renderer import Renderer
 from finetooth.data.render.tokenizer import Tokenizer
 from finetooth.errors import FinetoothError, GradeError

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from finetooth.config.reward_keys import RL_METHODS
+from finetooth.config.method_keys import RL_METHODS
 from finetooth.config.task import Task
 from finetooth.errors import ConfigError, GradeError
 from finetooth.evaluation import graders
@@ -70,9 +70,7 @@ def rollouts(context: RunContext) -> RolloutTrainer | None:
     if task.train.method not in RL_METHODS:
         return None
     reward = _reward(task, prepared, answer_normaliser(context.renderer), context.path)
-    usable = {row.id for row in context.train_rows} | {
-        row.id.rpartition("#")[0] for row in context.train_rows
-    }
+    usable = {row.example_id for row in context.train_rows}
     renderer, longest = context.renderer, task.evaluate.max_tokens
     assert isinstance(longest, int), "the configuration is resolved"
     questions = [

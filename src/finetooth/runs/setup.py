@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from rich.console import Console
 
-from finetooth.config.preference_keys import PREFERENCE_METHODS
+from finetooth.config.method_keys import PREFERENCE_METHODS
 from finetooth.config.task import Task
 from finetooth.data.examples import to_json
 from finetooth.data.render.overlong import Fitted, fit_rows, row_limit
@@ -159,10 +159,9 @@ def render_and_fit(
         return [], []
     rendered = renderer.render_all(examples, together, task.train.method in PREFERENCE_METHODS)
     fitted: Fitted = fit_rows(rendered.rows, limit, task.data.overlong, examples)
-    known = {example.id for example in examples}
     reasons = {example.id: reason for example, reason in rendered.rejected}
-    for id in fitted.dropped:  # a row of several is ID#k, and an id of the user may hold a # as well
-        reasons[id if id in known else id.rpartition("#")[0]] = f"longer than {limit} tokens"
+    example_of = {row.id: row.example_id for row in rendered.rows}
+    reasons |= {example_of[id]: f"longer than {limit} tokens" for id in fitted.dropped}
     if rendered.rejected:
         example, reason = rendered.rejected[0]
         console.print(f"data: {len(rendered.rejected)} {what} rows are left out; {example.id}: {reason}")

@@ -13,8 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from finetooth.config.preference_keys import BETA, DEFAULT_BETA, PREFERENCE_METHODS
-from finetooth.config.reward_keys import RL_METHODS
+from finetooth.config.method_keys import BETA, DEFAULT_BETA, PREFERENCE_METHODS, RL_METHODS
 from finetooth.config.task import TrainConfig
 from finetooth.training.selection import MOST
 from finetooth.tree import PrefixTree, Row, microtrees

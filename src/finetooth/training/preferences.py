@@ -18,8 +18,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-from finetooth.config.preference_keys import BETA, DEFAULT_BETA, PREFERENCE_METHODS
-from finetooth.config.reward_keys import RL_METHOD_KEYS
+from finetooth.config.method_keys import BETA, DEFAULT_BETA, PREFERENCE_METHODS, RL_METHOD_KEYS
 from finetooth.config.task import TrainConfig
 from finetooth.errors import ConfigError
 from finetooth.evaluation.preference import IMPLICIT_REWARDS
@@ -165,7 +164,7 @@ def with_kl(model: Model, rows: Sequence[Row], budget: int) -> list[Row]:
 
 def with_signals(row: Row, signals: Mapping[str, object]) -> Row:
     """The row with further signals, or other values of those it has."""
-    return Row(row.tokens, row.weight, {**row.signals, **signals}, row.unit, row.id)
+    return replace(row, signals={**row.signals, **signals})
 
 
 def _read_scores(model: Model, tree: PrefixTree) -> Signals:

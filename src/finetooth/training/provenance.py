@@ -32,7 +32,7 @@ def run_fingerprint(
         rows.update(f"{row.id}/{len(row)}/".encode() + row.tokens.tobytes() + row.weight.tobytes())
     shapes = {name: list(weight.shape) for name, weight in model.named_trainable().items()}
     return {
-        "settings": _digest(config.model_dump(exclude={"save_every", "log_every", "sentinel", "track"})),
+        "settings": _digest(config.model_dump(exclude={"save_every", "log_every", "preflight", "track"})),
         "rows": f"{len(train_rows)} + {len(validation_rows)} {rows.hexdigest()}",
         "seeds": seed,
         "weights": _digest([model.hf.config.model_type, shapes]),

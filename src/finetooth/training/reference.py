@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -87,7 +88,7 @@ def with_mismatched(rows: Sequence[Row], limit: int) -> list[Row]:
                     tokens = np.concatenate([row.tokens[:at], other.tokens[begins:]])
                     weight = np.concatenate([row.weight[:at], other.weight[begins:]])
                     signals = {**row.signals, "mismatched": 1.0}
-                    found.append(Row(tokens, weight, signals, row.unit, row.id))
+                    found.append(replace(row, tokens=tokens, weight=weight, signals=signals))
                     break
     return found
 

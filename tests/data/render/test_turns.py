@@ -180,7 +180,7 @@ def test_tools_are_part_of_the_beginning_that_is_never_cut(renderers: dict[str, 
     example = Example("x", (WAY, turn("Left."), CAPITAL), (Answer("Paris"),), tools=(TOOL,))
     for family, kept in (("qwen2.5", True), ("mistral", False)):
         row = renderers[family].rows(example)[-1]
-        head = renderers[family].tokenizer.decode(row.tokens[: row.signals["head"]])
+        head = renderers[family].tokenizer.decode(row.tokens[: row.kept[0]])
         assert ("translate" in head) is kept
 
 

@@ -1,4 +1,4 @@
-"""The sentinel leaves the model as it found it, says what it saw, and knows what it has no time for."""
+"""The preflight check leaves the model as it found it, says what it saw, and knows what it has no time for."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from rehearsals_for_tests import question, trial
+from preflights_for_tests import question, trial
 from training_for_tests import load, rows
 
 from finetooth.errors import Interrupted, TrainError
@@ -36,7 +36,7 @@ def test_also_after_an_alarm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     clean = trial(tmp_path)
     before = clean.model.digest()
     monkeypatch.setattr(run, "RATES", (1e-9,))
-    with pytest.raises(PreflightError, match="sentinel:not-learning: the loss of 8 rows went from"):
+    with pytest.raises(PreflightError, match="preflight:not-learning: the loss of 8 rows went from"):
         run_preflight(clean)
     assert clean.model.digest() == before
 
@@ -44,7 +44,7 @@ def test_also_after_an_alarm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 def test_half_precision_is_named(tmp_path: Path) -> None:
     clean = trial(tmp_path, adapter="none")
     clean.model.hf.to(torch.bfloat16)
-    with pytest.raises(PreflightError, match=r"sentinel:dtype: .* is trained in torch.bfloat16"):
+    with pytest.raises(PreflightError, match=r"preflight:dtype: .* is trained in torch.bfloat16"):
         run_preflight(clean)
 
 
@@ -58,7 +58,7 @@ def test_frozen_weights_that_change_are_named(tmp_path: Path, monkeypatch: pytes
         return real(model, *args, **kwargs)
 
     monkeypatch.setattr(run, "train_step", step)
-    with pytest.raises(PreflightError, match="sentinel:base-changed"):
+    with pytest.raises(PreflightError, match="preflight:base-changed"):
         run_preflight(clean)
 
 
@@ -122,7 +122,7 @@ def test_what_is_shown_marks_what_is_scored(tmp_path: Path) -> None:
 def test_another_model_is_not_taken_for_the_saved_one(tmp_path: Path) -> None:
     clean = trial(tmp_path)
     other = load(tmp_path / "other", "lora", "mistral")
-    with pytest.raises(PreflightError, match="sentinel:saved-differs"):
+    with pytest.raises(PreflightError, match="preflight:saved-differs"):
         run_preflight(replace(clean, load=lambda path: other))
 
 
@@ -170,5 +170,5 @@ def test_a_second_step_that_is_not_finite_is_called_by_its_name(
         return real(*args, **kwargs)
 
     monkeypatch.setattr(run, "train_step", step)
-    with pytest.raises(PreflightError, match="sentinel:not-learning"):
+    with pytest.raises(PreflightError, match="preflight:not-learning"):
         run_preflight(trial(tmp_path))

@@ -1,4 +1,4 @@
-"""Bugs that no loss curve shows, planted at random layers and templates: the sentinel calls each by its name.
+"""Bugs that no loss curve shows, planted at random layers and templates: the preflight check calls each by its name.
 
 The seed draws architecture, template, adapter, layer and row; clean tasks of many kinds raise no alarm.
 """
@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from rehearsals_for_tests import trial
+from preflights_for_tests import trial
 from safetensors.torch import load_file, save_file
 from templates_for_tests import CHATML, CHATML_DEFAULT_SYSTEM, ZEPHYR
 from torch.nn import functional
@@ -250,7 +250,7 @@ def test_a_planted_bug_is_called_by_its_name(
     with pytest.raises(PreflightError) as alarm:
         run_preflight(bug(clean, draw, monkeypatch))
     assert alarm.value.name == name, (drawn, str(alarm.value))
-    assert str(alarm.value).startswith(f"sentinel:{name}: ") and "train.sentinel off" in str(alarm.value)
+    assert str(alarm.value).startswith(f"preflight:{name}: ") and "train.preflight off" in str(alarm.value)
 
 
 CLEAN = [
@@ -274,4 +274,4 @@ def test_no_false_alarm(kind: tuple[str, ...], tmp_path: Path) -> None:
     assert found.answered == (None if shape == "text" else 8), str(found)
     assert not found.notes
     assert found.seconds < 30
-    assert not (tmp_path / "sentinel").exists()
+    assert not (tmp_path / "preflight").exists()

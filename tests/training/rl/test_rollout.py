@@ -23,7 +23,7 @@ from rollouts_for_tests import (
 )
 from training_for_tests import load
 
-from finetooth.config.reward_keys import RewardKeys
+from finetooth.config.method_keys import RewardKeys
 from finetooth.errors import ModelError, TrainError
 from finetooth.model.api import Model
 from finetooth.training.rl import advantages

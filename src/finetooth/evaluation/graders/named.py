@@ -20,7 +20,7 @@ from pathlib import Path
 from types import CodeType, ModuleType
 from typing import Any
 
-from finetooth.config.reward_keys import REWARD_MODEL
+from finetooth.config.method_keys import REWARD_MODEL
 from finetooth.errors import GradeError
 from finetooth.evaluation.graders import basic, overlap, structured
 from finetooth.evaluation.graders.templated import declarative_grader

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 
 from finetooth.config.values import format_count
 from finetooth.quality.findings import Finding, Hit, View
-from finetooth.quality.label_audit import LabelAudit, audit_labels, wilson
+from finetooth.quality.intervals import wilson
+from finetooth.quality.label_audit import LabelAudit, audit_labels
 
 
 def label_errors(view: View) -> Iterator[Finding]:

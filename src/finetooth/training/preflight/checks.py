@@ -1,4 +1,4 @@
-"""What the sentinel calls by name, and the checks that need no step of their own.
+"""What the preflight check calls by name, and the checks that need no step of their own.
 
 Axes: M scored tokens.
 """
@@ -24,13 +24,13 @@ from finetooth.tree import PrefixTree, Row
 
 
 class PreflightError(TrainError):
-    """The sentinel found something wrong. name: what, such as stop-token."""
+    """The preflight check found something wrong. name: what, such as stop-token."""
 
     def __init__(self, name: str, what: str, hint: str) -> None:
         self.name = name
         super().__init__(
-            f"sentinel:{name}: {what}. Nothing was trained. {hint}".rstrip()
-            + "\n`--train.sentinel off`, with a new --out, trains without this check, and the result says so."
+            f"preflight:{name}: {what}. Nothing was trained. {hint}".rstrip()
+            + "\n`--train.preflight off`, with a new --out, trains without this check, and the result says so."
         )
 
 

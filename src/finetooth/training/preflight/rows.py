@@ -1,4 +1,4 @@
-"""The rows of a rehearsal: which are taken, and how they are shown."""
+"""The rows of a preflight check: which are taken, and how they are shown."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class PreflightRow:
     @property
     def messages(self) -> tuple[Message, ...]:
         """What evaluation sends for it."""
-        return Prompt("sentinel").messages(self.example) if self.example else ()
+        return Prompt("preflight").messages(self.example) if self.example else ()
 
 
 def pick(
@@ -45,7 +45,7 @@ def pick(
     by_id = {example.id: example for example in examples}
     last: dict[str, Row] = {}
     for row in rows:
-        last[row.id if row.id in by_id else row.id.rpartition("#")[0] or row.id] = row
+        last[row.example_id] = row
     found: list[PreflightRow] = []
     for id, row in last.items():
         example = by_id.get(id)
@@ -102,7 +102,7 @@ def shown(one: PreflightRow, tokenizer: Tokenizer) -> Text:
     answer = tokenizer.decode(tokens[at:])
     end = "..." if len(answer) > 3 * SHOWN else ""
     return Text.assemble(
-        f"sentinel: {one.row.id}: ",
+        f"preflight: {one.row.id}: ",
         (f"{cut}{context[-SHOWN:]}".replace("\n", "\\n"), "dim"),
         (f"[{answer[: 3 * SHOWN]}{end}]".replace("\n", "\\n"), "green"),
     )

@@ -1,8 +1,8 @@
-"""The sentinel: before a run, a few rows are learned, saved, loaded, answered, and then forgotten.
+"""The preflight: before a run, a few rows are learned, saved, loaded, answered, and then forgotten.
 
 It sees what no loss curve shows: a mask beside the answer, a stop token that is not learned, weights without
 gradient, a save that loses them, a rendering that evaluation does not share. Each failure has a name. The
-model is left as it was found, bit for bit, so a run is the same with the sentinel and without.
+model is left as it was found, bit for bit, so a run is the same with the preflight check and without.
 
 Axes: M scored tokens.
 """
@@ -60,7 +60,7 @@ ENOUGH = 20  # steps after which a loss that did not fall says something
 
 @dataclass(frozen=True, slots=True)
 class PreflightInputs:
-    """What a rehearsal needs.
+    """What a preflight check needs.
 
     rows: all training rows, as training takes them, made of `examples`. renders: what they were rendered by.
     asks: the rendering that evaluation makes for itself. load: as evaluation loads what was saved. place: a
@@ -85,8 +85,8 @@ class PreflightInputs:
 
 
 @dataclass(slots=True)
-class Rehearsed:
-    """What a rehearsal found: train/sentinel.json.
+class PreflightResult:
+    """What a preflight check found: train/preflight.json.
 
     loss: nats a token, before the first step and at the last. repeated: the model in training answered the
     rows as they are, asked with the tokens it was trained on. answered: rows that the loaded model answered
@@ -112,7 +112,7 @@ class Rehearsed:
 
 def run_preflight(
     trial: PreflightInputs, show: Callable[[Sequence[PreflightRow]], None] = lambda picked: None
-) -> Rehearsed:
+) -> PreflightResult:
     """Try the whole way on a few rows. show: called with the rows before they are learned.
 
     Raises PreflightError with the name of what is wrong; Interrupted when `stop` says so.
@@ -122,7 +122,7 @@ def run_preflight(
     require_weights(model, trial.config)
     most = int(WORK[model.device.type] / (6 * model.hf.num_parameters() * 60))
     picked = pick(trial.rows, trial.examples, most, trial.uncut)
-    found = Rehearsed([one.row.id for one in picked])
+    found = PreflightResult([one.row.id for one in picked])
     if len(picked) < len(pick(trial.rows, trial.examples, sys.maxsize, trial.uncut)):
         found.notes.append(f"{len(picked)} rows instead of 8: more would take too long with this model")
     show(picked)
@@ -131,7 +131,7 @@ def run_preflight(
     mode, start = model.training, model.state()
     try:
         with torch.random.fork_rng(devices=[]):
-            _rehearse(trial, picked, start, found, started)
+            _preflight(trial, picked, start, found, started)
     finally:
         model.load_state(start)
         for weight in model.trainable():
@@ -141,11 +141,11 @@ def run_preflight(
     return found
 
 
-def _rehearse(
+def _preflight(
     trial: PreflightInputs,
     picked: Sequence[PreflightRow],
     start: dict[str, Any],
-    found: Rehearsed,
+    found: PreflightResult,
     started: float,
 ) -> None:
     model = trial.model
@@ -184,7 +184,7 @@ def _learn(
     trial: PreflightInputs,
     picked: Sequence[PreflightRow],
     start: dict[str, Any],
-    found: Rehearsed,
+    found: PreflightResult,
     started: float,
 ) -> bool:
     """Overfit the rows. Whether they are learned; PreflightError when the loss does not fall."""
@@ -220,7 +220,7 @@ def _learn(
 
 
 def _overfit(
-    trial: PreflightInputs, picked: Sequence[PreflightRow], found: Rehearsed, started: float
+    trial: PreflightInputs, picked: Sequence[PreflightRow], found: PreflightResult, started: float
 ) -> tuple[bool, bool]:
     """One attempt at found.rate: whether the rows are learned, and whether there is time for another."""
     model, rows = trial.model, [one.row for one in picked]
@@ -283,7 +283,7 @@ def _require_answers(
     wanted = [one.row.tokens[np.flatnonzero(one.row.weight)[0] :].tolist() for one in asked]
     sampling = Sampling(max_tokens=max(map(len, wanted)) + 8)
     again.add_stop(trial.evaluation_renderer.stop_id)
-    candidate = ModelCandidate("sentinel", again, trial.evaluation_renderer, Prompt("sentinel"), sampling)
+    candidate = ModelCandidate("preflight", again, trial.evaluation_renderer, Prompt("preflight"), sampling)
     for answer in candidate.predict([one.example for one in asked if one.example is not None]):
         want = trial.evaluation_renderer.tokenizer.decode(wanted[answer.index][:-1])
         if (answer.text, answer.stop) == (want, "stop"):

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from finetooth.config.reward_keys import REWARD_MODEL
+from finetooth.config.method_keys import REWARD_MODEL
 from finetooth.errors import GradeError
 from finetooth.evaluation.answer_text import AnswerNormaliser, identity
 from finetooth.evaluation.graders import PERPLEXITY, Grader, resolve
@@ -190,15 +190,15 @@ def _short(reward: RewardFunction, known: Sequence[Example]) -> list[str]:
 def _tricks(closed: Sequence[str]) -> list[tuple[str, Callable[[Example], str | None]]]:
     tricks: list[tuple[str, Callable[[Example], str | None]]] = [
         ("an empty answer", lambda row: ""),
-        ("one word over and over", lambda row: " ".join([*_question(row).split(), "the"][:1] * 40)),
-        ("a copy of the question", lambda row: _question(row) or None),
+        ("one word over and over", lambda row: " ".join([*_last_message(row).split(), "the"][:1] * 40)),
+        ("a copy of the question", lambda row: _last_message(row) or None),
         ("the expected answer three times over", lambda row: " ".join([row.target] * 3) or None),
     ]
     listing = "\n".join(closed)
     return [*tricks, ("a list of all answers", lambda row: listing)] if len(closed) > 1 else tricks
 
 
-def _question(row: Example) -> str:
+def _last_message(row: Example) -> str:
     return row.context[-1].content if row.context else ""
 
 

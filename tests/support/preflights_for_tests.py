@@ -1,4 +1,4 @@
-"""Trials of the sentinel on tiny real models: any template, architecture and shape of rows."""
+"""Trials of the preflight check on tiny real models: any template, architecture and shape of rows."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def trial(
     template: str = "auto",
     seed: int = 0,
 ) -> PreflightInputs:
-    """What a rehearsal needs, with nothing wrong."""
+    """What a preflight check needs, with nothing wrong."""
     directory = tiny_model_dir(place / "model", family, seed, tokenizer)
     model = Model.load(directory)
     renderer = Renderer(model.tokenizer, template)
@@ -70,7 +70,7 @@ def trial(
         training_renderer=renderer,
         evaluation_renderer=Renderer(model.tokenizer, template),
         load=load if adapter == "none" else partial(load, directory),
-        place=place / "sentinel",
+        place=place / "preflight",
         base_digest=digest if adapter == "lora" else None,
         uncut=None,
         memory=1 << 33,
