@@ -1,4 +1,4 @@
-"""The preflight check leaves the model as it found it, says what it saw, and knows what it has no time for."""
+"""The preflight check leaves the model as it found it, reports what it saw, and skips what takes too long."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Bugs that no loss curve shows, planted at random layers and templates: the preflight check calls each by its name.
+"""Bugs that no loss curve shows, planted at random layers and templates: preflight names each of them.
 
 The seed draws architecture, template, adapter, layer and row; clean tasks of many kinds raise no alarm.
 """

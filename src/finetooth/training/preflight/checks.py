@@ -30,7 +30,7 @@ class PreflightError(TrainError):
         self.name = name
         super().__init__(
             f"preflight:{name}: {what}. Nothing was trained. {hint}".rstrip()
-            + "\n`--train.preflight off`, with a new --out, trains without this check, and the result says so."
+            + "\n`--train.preflight off`, with a new --out, trains without this check; the result says so."
         )
 
 
