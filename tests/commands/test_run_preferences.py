@@ -84,13 +84,15 @@ def test_swapped_pairs_are_noticed_before_training(
 ) -> None:
     """Planted: the renderer marks the rejected answer as the chosen one."""
     from finetooth.data.render.renderer import Renderer
-    from finetooth.training.preferences import replaced
+    from finetooth.training.preferences import with_signals
 
     real = Renderer.pair
     monkeypatch.setattr(
         Renderer,
         "pair",
-        lambda self, example: [replaced(r, {"chosen": 1 - r.signals["chosen"]}) for r in real(self, example)],
+        lambda self, example: [
+            with_signals(r, {"chosen": 1 - r.signals["chosen"]}) for r in real(self, example)
+        ],
     )
     with pytest.raises(Exception, match="the two may be swapped"):
         train.run(task(model, "dpo"), tmp_path / "run", Console(quiet=True))
