@@ -115,7 +115,7 @@ def test_rows_without_pairs_and_misplaced_keys_are_refused(model: Path, tmp_path
 def test_the_log_says_what_is_held_out(model: Path, tmp_path: Path) -> None:
     said = io.StringIO()
     train.run(task(model, "simpo"), tmp_path / "run", Console(file=said, width=300))
-    assert "auto: train.beta = 2.0: usual for simpo" in said.getvalue()
+    assert "auto: train.beta = 2.0: default for simpo" in said.getvalue()
     assert ", accuracy " in said.getvalue()
     lines = [
         json.loads(line) for line in (tmp_path / "run" / "train" / "metrics.jsonl").read_text().splitlines()

@@ -165,5 +165,5 @@ def test_beside_a_grader_expected_answers_need_the_marks_of_the_grader_alone(pla
 
 def test_expected_answers_that_it_cannot_read_are_an_error(place: Path) -> None:
     rows = [replace(row, answers=(Answer("<|im_start|>" + expected(300)),)) for row in ROWS]
-    with pytest.raises(GradeError, match=r"^train\.reward: the reward model scores no expected .*special"):
+    with pytest.raises(GradeError, match=r"^train\.reward: the reward model cannot score any .*special"):
         scorer(place).calibrated_on(rows, identity)

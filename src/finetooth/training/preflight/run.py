@@ -153,17 +153,17 @@ def run_preflight(  # long: the stages of the check, in order
                 note = "saving and loading were not checked: two copies of the model do not fit into memory"
                 result.notes.append(note)
             else:
-                asked = [one for one in selected if one.example is not None]
+                answerable = [one for one in selected if one.example is not None]
                 try:
                     saved = save_model(model, inputs.place, inputs.training_renderer.chat_template)
                     loaded = require_saved(inputs.load, saved, tree, base_M, trained_M)
                     require_stop(inputs.evaluation_renderer, loaded)
-                    require_template(asked, saved, inputs.evaluation_renderer.instruction)
+                    require_template(answerable, saved, inputs.evaluation_renderer.instruction)
                 finally:
                     shutil.rmtree(inputs.place, ignore_errors=True)
-                if asked and learned:
-                    _require_answers(inputs, loaded, asked, result.repeated)
-                    result.answered = len(asked)
+                if answerable and learned:
+                    _require_answers(inputs, loaded, answerable, result.repeated)
+                    result.answered = len(answerable)
     finally:
         model.load_state(start)
         for weight in model.trainable():
@@ -217,7 +217,7 @@ def _overfit(  # long: the training loop of the check
 ) -> tuple[bool, bool]:
     """One attempt at result.rate: whether the rows are memorised, and whether time is left for another."""
     model, rows = inputs.model, [one.row for one in selected]
-    asked = all(one.example is not None for one in selected)
+    answerable = all(one.example is not None for one in selected)
     optimizer = optimizers.build(model, inputs.config)
     for group in optimizer.param_groups:
         group["lr"], group["weight_decay"] = result.rate, 0.0
@@ -240,10 +240,10 @@ def _overfit(  # long: the training loop of the check
                 raise without_gradient(list(model.named_trainable()))
         result.steps, result.loss = number, (result.loss[0], step.loss)
         excess = step.loss - least
-        low += excess * step.units < LEARNED * lightest if asked else excess < LEARNED_TEXT
-        if low >= (SURE if asked else 1):
+        low += excess * step.units < LEARNED * lightest if answerable else excess < LEARNED_TEXT
+        if low >= (SURE if answerable else 1):
             learned = True
-        elif asked and (low or number % TRY_EVERY == 0):
+        elif answerable and (low or number % TRY_EVERY == 0):
             learned = result.repeated = _repeats(model, selected)
         if (number > 1 and learned) or (number >= ENOUGH and step.loss > 1.5 * result.loss[0]):
             break
@@ -270,19 +270,19 @@ def _repeats(model: Model, selected: Sequence[PreflightRow]) -> bool:
 
 
 def _require_answers(
-    inputs: PreflightInputs, loaded: Model, asked: Sequence[PreflightRow], repeated: bool
+    inputs: PreflightInputs, loaded: Model, answerable: Sequence[PreflightRow], repeated: bool
 ) -> None:
     """The reloaded model, prompted as in evaluation, answers what it has memorised, and stops."""
     renderer = inputs.evaluation_renderer
-    targets = [one.row.tokens[np.flatnonzero(one.row.weight)[0] :].tolist() for one in asked]
+    targets = [one.row.tokens[np.flatnonzero(one.row.weight)[0] :].tolist() for one in answerable]
     sampling = Sampling(max_tokens=max(map(len, targets)) + 8)
     loaded.add_stop(renderer.stop_id)
     candidate = ModelCandidate("preflight", loaded, renderer, Prompt("preflight"), sampling)
-    for answer in candidate.predict([one.example for one in asked if one.example is not None]):
+    for answer in candidate.predict([one.example for one in answerable if one.example is not None]):
         want = renderer.tokenizer.decode(targets[answer.index][:-1])
         if (answer.text, answer.stop) == (want, "stop"):
             continue
-        row, text = f"row {asked[answer.index].row.id}", f"{answer.text[:80]!r}"
+        row, text = f"row {answerable[answer.index].row.id}", f"{answer.text[:80]!r}"
         if answer.stop != "stop" and answer.text.startswith(want):
             raise PreflightError(
                 "stop-token",

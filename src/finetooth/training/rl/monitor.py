@@ -64,8 +64,9 @@ class RewardMonitor(Monitor):
         if self.same >= RECENT // 2:
             text = (
                 f"for {self.same} steps nearly all answers to the same question have had the same reward "
-                f"(mean {line['reward']:.2f}), so there is nothing to learn from. A starting model that is "
-                "sometimes right, easier questions, a larger train.group_size or a reward with partial credit helps"
+                f"(mean {line['reward']:.2f}), so there is nothing to learn from. A start that is "
+                "sometimes right, easier questions, a larger train.group_size or a reward with partial "
+                "credit helps"
             )
             found += self._finding(step, "no-difference", text)
         return found + self._trends(line)

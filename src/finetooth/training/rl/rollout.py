@@ -93,8 +93,8 @@ class RolloutTrainer:
             batch.groups, batch.same = sampled, found
             return batch
         generator = np.random.Generator(np.random.PCG64(_key(f"resample/{self.seed}/{step}")))
-        order, asked = generator.permutation(len(self.prompts)).tolist(), set(indices.tolist())
-        others = [index for index in order if index not in asked]
+        order, sampled_now = generator.permutation(len(self.prompts)).tolist(), set(indices.tolist())
+        others = [index for index in order if index not in sampled_now]
         for turn in range(1, self.config.resample + 1):
             if not same or not others:
                 break
@@ -122,10 +122,10 @@ class RolloutTrainer:
                 or not np.isfinite(completion.logprobs).all()
             ):
                 raise ModelError("A sampled token has no log-probability; the model's weights are damaged.")
-        asked = [indices[completion.row] for completion in completions]
-        answers = [(self.prompts[at].example, one.text) for at, one in zip(asked, completions, strict=True)]
+        prompts = [indices[completion.row] for completion in completions]
+        answers = [(self.prompts[at].example, one.text) for at, one in zip(prompts, completions, strict=True)]
         scores = grade(self.reward, answers)
-        rollouts = [Rollout(*one) for one in zip(asked, completions, scores, strict=True)]
+        rollouts = [Rollout(*one) for one in zip(prompts, completions, scores, strict=True)]
         cut_R = np.array([one.completion.stop == "length" for one in rollouts])
         length_R = np.array([len(one.completion.tokens) for one in rollouts])
         given_R = np.array([np.nan if one.score.value is None else one.score.value for one in rollouts])
