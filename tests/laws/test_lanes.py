@@ -182,7 +182,7 @@ def test_stretches_cover_what_is_common(monkeypatch: pytest.MonkeyPatch) -> None
         tails = prefixes.tails(sorted_C)
         users: dict[int, int] = {}
         for rank, tail in enumerate(tails):
-            line = [*tail.line(), tail]
+            line = [*tail.ancestors(), tail]
             assert [part.start for part in line] == [0, *(part.stop for part in line[:-1])]
             assert tail.stop == sorted_C[rank].size
             assert all(0 < len(part) <= 7 for part in line)
@@ -192,7 +192,7 @@ def test_stretches_cover_what_is_common(monkeypatch: pytest.MonkeyPatch) -> None
                     same_tokens = tokens[: part.stop] == sorted_C[rank][: part.stop]
                     assert same_tokens.all()
                 assert part.low <= rank < part.high
-        stretches = {id(part): part for tail in tails for part in tail.line()}
+        stretches = {id(part): part for tail in tails for part in tail.ancestors()}
         assert all(part.users == users[key] == part.high - part.low for key, part in stretches.items())
         kept = sum(len(part) for part in stretches.values()) + sum(map(len, tails))
         assert kept <= sum(tokens.size for tokens in sorted_C)
