@@ -28,7 +28,7 @@ ALPHA = 32
 
 @dataclass(frozen=True, slots=True)
 class Coverage:
-    """Which layers have an adapter. layers: last part of a name -> how many. share: of the matrices' parameters.
+    """Which layers have an adapter. layers: last part of a name -> count. share: of the matrices' parameters.
 
     A tensor of experts counts once for each expert. kept: matrices without an adapter, other than the output
     head and embeddings (the routers of experts).
