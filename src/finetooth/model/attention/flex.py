@@ -44,8 +44,8 @@ def visible_blocks(end_P: Any, depth_P: Any, window: int | None) -> tuple[Any, A
     """Two boolean [B, B] for pairs of blocks (query, key): some pair of nodes is visible, all pairs are.
 
     The keys of an earlier block that a block of queries may see are ancestors of its first node, and end_P
-    says where their descendants end. So the smallest end of a block of keys decides whether all of it is seen,
-    the largest whether any of it is. In a windowed layer the nearest query below an ancestor decides.
+    says where their descendants end. So the smallest end of a block of keys decides whether all of them are
+    visible, the largest whether any is. In a windowed layer the nearest query below an ancestor decides.
     """
     start_B = np.arange(0, end_P.size, BLOCK)
     some_BB = np.maximum.reduceat(end_P, start_B)[None, :] > start_B[:, None]
