@@ -1,4 +1,4 @@
-"""The capability proof is kept and dropped when it should be; several adapters share one base in memory."""
+"""Proofs that are kept, and models that share a base: for other weights, other software, another adapter."""
 
 from __future__ import annotations
 
@@ -121,21 +121,16 @@ def test_a_cache_that_cannot_be_used_costs_time_alone(
         (file / "in the way").mkdir(parents=True)
     else:  # chmod does not stop root, so the system's answer is planted
 
-        def refuse(path: Path, *args: Any, **kwargs: Any) -> Any:
-            if "cache" in path.parts:
-                raise PermissionError(13, "Permission denied", str(path))
-            return real[path_method](path, *args, **kwargs)
-
-        real = {name: getattr(Path, name) for name in ("is_file", "read_text", "open", "mkdir")}
-        for path_method in real:
-            method = real[path_method]
-
-            def planted(path: Path, *args: Any, _method: Any = method, **kwargs: Any) -> Any:
-                if str(path).startswith(str(tmp_path / "cache")):
+        def refusing(method: Any) -> Any:
+            def call(path: Path, *args: Any, **kwargs: Any) -> Any:
+                if path.is_relative_to(tmp_path / "cache"):
                     raise PermissionError(13, "Permission denied", str(path))
-                return _method(path, *args, **kwargs)
+                return method(path, *args, **kwargs)
 
-            monkeypatch.setattr(Path, path_method, planted)
+            return call
+
+        for name in ("is_file", "read_text", "open", "mkdir"):
+            monkeypatch.setattr(Path, name, refusing(getattr(Path, name)))
     before = proofs["prove"]
     assert [Model.load(tmp_path / "a").attention for _ in range(2)] == ["segment"] * 2
     assert proofs["prove"] == before + 2
@@ -210,6 +205,17 @@ def saved_adapter(base: Path, directory: Path, seed: int, stop: int | None = Non
     return directory
 
 
+@pytest.fixture(scope="module")
+def proven(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("proofs")
+
+
+@pytest.fixture
+def _kept_proofs(proven: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """These tests plant nothing that a proof would have to see, so one for each family is enough."""
+    monkeypatch.setenv(capability.CACHE, str(proven))
+
+
 @contextmanager
 def undisturbed(model: Model) -> Iterator[None]:
     """Everything about the model stays as it was: weights, flags, modes, forwards, configuration."""
@@ -237,6 +243,7 @@ def base_pointers(model: Model) -> dict[str, int]:
     return {name: weight.data_ptr() for name, weight in weights.items()}
 
 
+@pytest.mark.usefixtures("_kept_proofs")
 @pytest.mark.parametrize("family", FAMILIES)
 def test_another_adapter_over_the_same_base(family: str, tmp_path: Path) -> None:
     base = tiny_model_dir(tmp_path / "base", family)
@@ -263,6 +270,7 @@ def test_another_adapter_over_the_same_base(family: str, tmp_path: Path) -> None
     assert all(weight.grad is None for weight in model.hf.parameters())
 
 
+@pytest.mark.usefixtures("_kept_proofs")
 @pytest.mark.parametrize("family", FAMILIES)
 def test_while_the_first_is_in_training(family: str, tmp_path: Path) -> None:
     """As at the end of a run: gradient checkpointing on, training mode on, the adapter fresh, gradients."""
@@ -307,6 +315,7 @@ def test_an_adapter_of_another_shape(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("fails", [False, True])
+@pytest.mark.usefixtures("_kept_proofs")
 @pytest.mark.parametrize("family", FAMILIES)
 def test_the_base_below_an_adapter(family: str, fails: bool, tmp_path: Path) -> None:
     base = tiny_model_dir(tmp_path / "base", family)
