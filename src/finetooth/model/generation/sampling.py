@@ -138,8 +138,8 @@ class StopStrings:
     def cut(self, tokens: Sequence[int]) -> str | None:
         """The text before the first stop string, or None while there is none. Call it after every token.
 
-        Only the end of the text is decoded, as far as a stop string can reach that the last token completed,
-        unless there is one.
+        Unless one is found, only the end of the text is decoded: as much as a stop string can span that the
+        last token completed.
         """
         if not self._strings:
             return None
