@@ -8,13 +8,18 @@ skipped by name, and the summary counts it.
 
 from __future__ import annotations
 
+import gc
 import os
+import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # before any test imports transformers: a test never downloads
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # tiny models: a second thread costs more than it helps
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # two workers share the machine: no spinning
 
 ROOT = Path(__file__).resolve().parent.parent
 DATA = Path(os.environ.get("FINETOOTH_DATA") or ROOT.parent / "shared" / "data")
@@ -22,6 +27,8 @@ NEEDS = {
     "data": "needs the public data sets: set FINETOOTH_DATA to their folder",
     "gpu": "needs an NVIDIA GPU and pytest -m gpu",
 }
+
+PROVEN: dict[tuple[Any, ...], str | None] = {}
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -56,6 +63,43 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
             terminalreporter.write_line(f"{len(skipped)} skipped, each {reason}:")
             for report in skipped:
                 terminalreporter.write_line(f"  {report.nodeid}")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _modules_are_no_garbage() -> Iterator[None]:
+    """Every load of a model collects garbage first. Without this, most of that time goes into looking
+    through the modules of torch, transformers and the tests, which stay for good.
+    """
+    gc.collect()
+    gc.freeze()
+    yield
+
+
+PROOF_TESTED = (
+    "laws",
+    "model",
+)  # folders whose tests are about the capability proof, or change what it proves
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _proven_once(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Elsewhere an architecture is proven once, and not at every load of every run."""
+    if "torch" not in sys.modules or request.path.relative_to(ROOT / "tests").parts[0] in PROOF_TESTED:
+        yield
+        return
+    from finetooth.model import capability
+
+    real = capability.failure
+
+    def once(model: Any, kind: str, speed: str = "stock") -> str | None:
+        about = (type(model.hf), model.hf.config.to_json_string(), model.device, model.dtype, kind, speed)
+        if about not in PROVEN:
+            PROVEN[about] = real(model, kind, speed)
+        return PROVEN[about]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(capability, "failure", once)
+        yield
 
 
 @pytest.fixture(scope="session")

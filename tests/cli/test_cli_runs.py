@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
+from command_line import finetooth
 from tokenizers_for_tests import save_tokenizer
 
 CONFIG = {
@@ -38,15 +39,10 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "model" / "config.json").write_text(json.dumps(CONFIG))
     (folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in ROWS))
     (folder / "task.yaml").write_text(
-        "name: fruit\nmodel: ./model\ndata: {train: rows.jsonl}\ntrain: {adapter: none, max_steps: 3}\n"
+        "name: fruit\nmodel: ./model\ndata: {train: rows.jsonl}\ntrain: {adapter: none, max_steps: 3, sentinel: off}\n"
         "evaluate: {shots: [0], limit: 6}\n"
     )
     return folder
-
-
-def finetooth(folder: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "finetooth", *map(str, arguments)]
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True)
 
 
 @pytest.fixture(scope="module")

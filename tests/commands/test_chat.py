@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import copy
-import io
 import json
-import os
 import re
 import subprocess
 import sys
-from contextlib import chdir, redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
 
 import pytest
+from command_line import finetooth
 from models_for_tests import CONFIGS, tiny_model_dir
 from terminal_for_tests import Terminal
 
 import finetooth as ft
-from finetooth.cli.app import invoke
 from finetooth.commands import evaluate
 from finetooth.model.tiny_copy import random_model
 from finetooth.runs import conversation
@@ -36,7 +33,12 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     model = tiny_model_dir(folder / "model")
     for name, adapter in (("lora", "lora"), ("full", "none")):
         task = {"model": str(model), "instruction": INSTRUCTION, "data": {"train": ROWS}}
-        train = {"adapter": adapter, "learning_rate": 0.01, "epochs": 6 if adapter == "none" else 3}
+        train = {
+            "adapter": adapter,
+            "sentinel": "off",
+            "learning_rate": 0.01,
+            "epochs": 6 if adapter == "none" else 3,
+        }
         ft.run({**task, "train": train, "evaluate": {"shots": [0]}}, folder / "runs" / name, quiet=True)
     return folder
 
@@ -56,19 +58,8 @@ def command(*arguments: object) -> list[str]:
 
 
 def piped(folder: Path, text: str | bytes, *arguments: object) -> subprocess.CompletedProcess[str]:
-    """The command with this text in a pipe, in this process: importing torch takes longer than answering."""
-    ours, theirs = os.pipe()
-    os.write(theirs, text if isinstance(text, bytes) else text.encode())
-    os.close(theirs)
-    words = ["chat", *map(str, arguments)]
-    out, err, before = io.StringIO(), io.StringIO(), sys.stdin
-    with os.fdopen(ours) as given, redirect_stdout(out), redirect_stderr(err), chdir(folder):
-        sys.stdin = given
-        try:
-            code = invoke(words)
-        finally:
-            sys.stdin = before
-    return subprocess.CompletedProcess(words, code, out.getvalue(), err.getvalue())
+    """The command with this text in a pipe, in this process."""
+    return finetooth(folder, "chat", *arguments, given=text)
 
 
 def asked(model: ft.Model, renderer: Any, *messages: ft.Message, **sampling: Any) -> tuple[str, int]:

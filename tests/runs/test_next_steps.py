@@ -21,7 +21,17 @@ from finetooth.cli.app import invoke
 from finetooth.config.task import Task, build_task
 from finetooth.runs import next_steps
 
-QUICK = ["--train.rank", "4", "--train.max_steps", "2", "--evaluate.shots", "[0]", "--quiet"]
+QUICK = [
+    "--train.sentinel",
+    "off",
+    "--train.rank",
+    "4",
+    "--train.max_steps",
+    "2",
+    "--evaluate.shots",
+    "[0]",
+    "--quiet",
+]
 
 
 @pytest.fixture
