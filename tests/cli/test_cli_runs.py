@@ -39,8 +39,8 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "model" / "config.json").write_text(json.dumps(CONFIG))
     (folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in ROWS))
     (folder / "task.yaml").write_text(
-        "name: fruit\nmodel: ./model\ndata: {train: rows.jsonl}\ntrain: {adapter: none, max_steps: 3, sentinel: off}\n"
-        "evaluate: {shots: [0], limit: 6}\n"
+        "name: fruit\nmodel: ./model\ndata: {train: rows.jsonl}\n"
+        "train: {adapter: none, max_steps: 3, sentinel: off}\nevaluate: {shots: [0], limit: 6}\n"
     )
     return folder
 
@@ -144,12 +144,12 @@ def test_an_interrupted_training_says_how_to_go_on(
     metrics = tmp_path / "run" / "train" / "metrics.jsonl"
     process = subprocess.Popen(command, cwd=place, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     try:
-        for _ in range(600):
+        for _ in range(3000):
             if metrics.exists() and metrics.stat().st_size:
                 break
             time.sleep(0.1)
         process.send_signal(number)
-        out, err = process.communicate(timeout=60)
+        out, err = process.communicate(timeout=300)
     finally:
         process.kill()
     assert process.returncode == 130, err
