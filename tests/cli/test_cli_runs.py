@@ -9,6 +9,7 @@ import sys
 import time
 from pathlib import Path
 
+import processes
 import pytest
 from command_line import finetooth
 from tokenizers_for_tests import save_tokenizer
@@ -139,20 +140,19 @@ def test_a_file_that_cannot_be_used_is_one_message(
 def test_an_interrupted_training_says_how_to_go_on(
     place: Path, tmp_path: Path, number: signal.Signals
 ) -> None:
-    flags = ["--train.max_steps", "100000", "--train.epochs", "10000", "--train.validate_every", "90000"]
-    command = [sys.executable, "-m", "finetooth", "train", "task.yaml", "--out", tmp_path / "run", *flags]
+    flags = ["--train.max_steps", 100000, "--train.epochs", 10000, "--train.validate_every", 90000]
     metrics = tmp_path / "run" / "train" / "metrics.jsonl"
-    process = subprocess.Popen(command, cwd=place, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    process = processes.finetooth(place, "train", "task.yaml", "--out", tmp_path / "run", *flags)
     try:
         for _ in range(3000):
             if metrics.exists() and metrics.stat().st_size:
                 break
             time.sleep(0.1)
         process.send_signal(number)
-        out, err = process.communicate(timeout=300)
+        code, out, err = process.end()
     finally:
         process.kill()
-    assert process.returncode == 130, err
+    assert code == 130, err
     assert f"finetooth train {tmp_path / 'run'}" in err.replace("\n", " ")
     assert out == ""
     assert "Traceback" not in err

@@ -53,10 +53,6 @@ def endless(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def command(*arguments: object) -> list[str]:
-    return [sys.executable, "-m", "finetooth", "chat", *map(str, arguments)]
-
-
 def piped(folder: Path, text: str | bytes, *arguments: object) -> subprocess.CompletedProcess[str]:
     """The command with this text in a pipe, in this process."""
     return finetooth(folder, "chat", *arguments, given=text)
@@ -194,7 +190,10 @@ def test_a_mistake_is_one_message(
 
 def test_text_is_there_before_the_answer_ends(endless: Path) -> None:
     process = subprocess.Popen(
-        command(".", "--max-tokens", 20_000), cwd=endless, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        [sys.executable, "-m", "finetooth", "chat", ".", "--max-tokens", "20000"],
+        cwd=endless,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
     )
     try:
         assert process.stdin is not None and process.stdout is not None
@@ -211,7 +210,7 @@ def test_text_is_there_before_the_answer_ends(endless: Path) -> None:
 
 
 def test_a_conversation_at_a_terminal(place: Path) -> None:
-    terminal = Terminal(command("runs/full"), place)
+    terminal = Terminal(["finetooth", "chat", "runs/full"], place)
     assert INSTRUCTION in terminal.wait_for("you: ")
     terminal.type("7 of apple?\n")
     assert "tuned: red\n" in terminal.wait_for("you: ")
@@ -230,7 +229,7 @@ def test_a_conversation_at_a_terminal(place: Path) -> None:
 
 
 def test_ctrl_c_stops_the_answer_and_not_the_conversation(endless: Path) -> None:
-    terminal = Terminal(command(".", "--max-tokens", 20_000), endless)
+    terminal = Terminal(["finetooth", "chat", ".", "--max-tokens", 20_000], endless)
     terminal.wait_for("you: ")
     terminal.type("hello\n")
     terminal.wait_for(": ")
@@ -243,7 +242,9 @@ def test_ctrl_c_stops_the_answer_and_not_the_conversation(endless: Path) -> None
 
 
 def test_two_answers_stand_side_by_side(place: Path) -> None:
-    terminal = Terminal(command("runs/full", "--both", "--max-tokens", 6), place, {"TERM": "xterm"})
+    terminal = Terminal(
+        ["finetooth", "chat", "runs/full", "--both", "--max-tokens", 6], place, {"TERM": "xterm"}
+    )
     terminal.wait_for("you: ")
     terminal.type("7 of apple?\n")
     shown = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", terminal.wait_for("you: "))
@@ -260,7 +261,7 @@ def test_a_model_cannot_give_the_terminal_orders(place: Path) -> None:
     flags = ("model", "--temperature", 50, "--max-tokens", 200)
     raw = json.loads(piped(place, "hello", *flags, "--json").stdout)["turns"][0]["answers"][0]["text"]
     assert any(ord(sign) < 32 and sign not in "\n\t\r" for sign in raw)
-    terminal = Terminal(command(*flags), place)
+    terminal = Terminal(["finetooth", "chat", *flags], place)
     terminal.wait_for("you: ")
     terminal.type("hello\n")
     terminal.wait_for("model: ")

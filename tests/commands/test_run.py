@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import processes
 import pytest
 import torch
 from models_for_tests import tiny_model_dir
@@ -136,9 +136,9 @@ print(code, file=sys.stderr)
 print(json.dumps(opened[:split]), file=sys.stderr)
 print(json.dumps(opened[split:]), file=sys.stderr)
 """
-    result = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
-    lines = result.stderr.splitlines()
-    assert lines[-3] == "0", result.stderr
+    ended, _, errors = processes.python(tmp_path, code)
+    lines = errors.splitlines()
+    assert ended == 0 and lines[-3] == "0", errors
     first = json.loads(lines[-2])
     assert any(name == "mine.jsonl" for name, _, _ in first), "the hook sees what is opened"
     assert all(by_ledger for name, mode, by_ledger in first if name == "sealed.jsonl" and "w" not in mode)
@@ -240,22 +240,14 @@ def test_a_full_disk_is_one_message_and_loses_nothing(model: Path, tmp_path: Pat
             f"model: {model}\ndata: {{train: rows.jsonl}}\nevaluate: {{shots: [0]}}\n"
             "train: {adapter: none, max_steps: 6, validate_every: 1, save_every: 1, sentinel: off}\n"
         )
-        command = [
-            sys.executable,
-            "-m",
-            "finetooth",
-            "run",
-            str(tmp_path / "task.yaml"),
-            "--out",
-            str(disk / "run"),
-        ]
-        full = subprocess.run(command, capture_output=True, text=True)
-        assert full.returncode == 2, full.stderr
-        assert "Traceback" not in full.stderr
-        assert "No space left" in full.stderr or "disk is full" in full.stderr
+        command = ("run", tmp_path / "task.yaml", "--out", disk / "run")
+        code, _, errors = processes.finetooth(tmp_path, *command).end()
+        assert code == 2, errors
+        assert "Traceback" not in errors
+        assert "No space left" in errors or "disk is full" in errors
         subprocess.run(["mount", "-o", "remount,size=30m", disk], check=True)
-        went_on = subprocess.run(command, capture_output=True, text=True)
-        assert went_on.returncode == 0, went_on.stderr
+        code, _, errors = processes.finetooth(tmp_path, *command).end()
+        assert code == 0, errors
     finally:
         subprocess.run(["umount", "-l", disk], check=False)
 

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import shlex
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
+import processes
 import pytest
 import yaml
 from made_up_run import made_up_run
@@ -133,10 +131,7 @@ def test_a_stopped_run_goes_on_as_a_run(place: Path) -> None:
         "model: ./model\ndata: {train: desk.jsonl, columns: {q: text, kind: label}}\n"
         "train: {max_steps: 100000, epochs: 10000, validate_every: 90000, sentinel: off}\n"
     )
-    command = [sys.executable, "-m", "finetooth", "run", "task.yaml", "--out", "here"]
-    process = subprocess.Popen(
-        command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=dict(os.environ)
-    )
+    process = processes.finetooth(place, "run", "task.yaml", "--out", "here")
     metrics = place / "here" / "train" / "metrics.jsonl"
     try:
         for _ in range(3000):
@@ -144,9 +139,9 @@ def test_a_stopped_run_goes_on_as_a_run(place: Path) -> None:
                 break
             time.sleep(0.1)
         process.send_signal(signal.SIGINT)
-        _, err = process.communicate(timeout=300)
+        code, _, err = process.end()
     finally:
         process.kill()
-    assert process.returncode == 130, err
+    assert code == 130, err
     assert "Continue with: finetooth run task.yaml --out here" in err
     assert "finetooth train" not in err
