@@ -123,13 +123,16 @@ def measured(command: list[str], still: bool) -> tuple[int, float, float, float]
 
 def by_rule(file: Path) -> list[tuple[str, float, int]]:
     """(stage or rule, seconds, findings' rows) of a check, in this process and in the order of `check`."""
-    from finetooth.commands import check
+    from rich.console import Console
+
     from finetooth.config.task import Task
     from finetooth.quality.findings import View
     from finetooth.quality.gate import RULES
     from finetooth.quality.prepare import assemble
     from finetooth.quality.review_queue import label_queue
-    from finetooth.quality.similarity.near_duplicates import known
+    from finetooth.quality.similarity.near_duplicates import reuse_near_duplicates
+    from finetooth.runs import check
+    from finetooth.runs.context import RunContext
 
     times: list[tuple[str, float, int]] = []
 
@@ -141,10 +144,11 @@ def by_rule(file: Path) -> list[tuple[str, float, int]]:
 
     task = Task.model_validate({"data": {"train": str(file)}})
     data = timed("read, clean and split", lambda: assemble(task), lambda made: made.total)
-    timed("tokens", lambda: check._survey(task, data, None, []), lambda made: made.rows)
-    view = View(data.sides, data.format, task.data, task.seed, data.brought)
+    context = RunContext(task, Path("runs/none"), Console(quiet=True))
+    timed("tokens", lambda: check._survey(context, data, []), lambda made: made.rows)
+    view = View(data.sides, data.format, task.data, task.seed, data.user_provided)
     if data.pairs is not None:
-        known(view, data.pairs)
+        reuse_near_duplicates(view, data.pairs)
     for rule in RULES:
         timed(rule.__name__, partial(list, rule(view)), lambda made: sum(len(one.hits) for one in made))
     timed("label queue", lambda: label_queue(view, 500), len)

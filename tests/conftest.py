@@ -10,14 +10,13 @@ from __future__ import annotations
 
 import gc
 import os
-import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # before any test imports transformers: a test never downloads
+os.environ["FINETOOTH_CACHE"] = ""  # no proof of the user's is believed; `_proofs_are_kept` keeps our own
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # tiny models: a second thread costs more than it helps
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # two workers share the machine: no spinning
 
@@ -27,8 +26,6 @@ NEEDS = {
     "data": "needs the public data sets: set FINETOOTH_DATA to their folder",
     "gpu": "needs an NVIDIA GPU and pytest -m gpu",
 }
-
-PROVEN: dict[tuple[Any, ...], str | None] = {}
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -75,30 +72,18 @@ def _modules_are_no_garbage() -> Iterator[None]:
     yield
 
 
-PROOF_TESTED = (
-    "laws",
-    "model",
-)  # folders whose tests are about the capability proof, or change what it proves
-
-
 @pytest.fixture(scope="module", autouse=True)
-def _proven_once(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Elsewhere an architecture is proven once, and not at every load of every run."""
-    if "torch" not in sys.modules or request.path.relative_to(ROOT / "tests").parts[0] in PROOF_TESTED:
+def _proofs_are_kept(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[None]:
+    """An architecture is proven once for all workers; always anew where bugs are planted in what it proves."""
+    if request.path.relative_to(ROOT / "tests").parts[0] in ("laws", "model"):
         yield
         return
-    from finetooth.model import capability
-
-    real = capability.failure
-
-    def once(model: Any, kind: str, speed: str = "stock") -> str | None:
-        about = (type(model.hf), model.hf.config.to_json_string(), model.device, model.dtype, kind, speed)
-        if about not in PROVEN:
-            PROVEN[about] = real(model, kind, speed)
-        return PROVEN[about]
-
+    base = tmp_path_factory.getbasetemp()
+    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(capability, "failure", once)
+        patch.setenv("FINETOOTH_CACHE", str(shared / "cache"))
         yield
 
 

@@ -15,12 +15,12 @@ import finetooth as ft
 from finetooth import tree
 from finetooth.config.task import TrainConfig
 from finetooth.evaluation import graders
-from finetooth.evaluation.preference import row_logprobs
+from finetooth.model.inference import row_logprobs
 from finetooth.training import optimizer, preferences
 from finetooth.training.objectives import Objective
 from finetooth.training.rl import advantages
-from finetooth.training.rl.batch import Batch, Question, Rollout
-from finetooth.training.rl.rollout import Rollouts
+from finetooth.training.rl.batch import Rollout, RolloutBatch, RolloutPrompt
+from finetooth.training.rl.rollout import RolloutTrainer
 from finetooth.training.step import StepResult, train_step
 from finetooth.types import Answer, Completion, Example, Message, Score
 
@@ -62,7 +62,7 @@ class Learner:
         }
 
 
-def rollouts_of(spec: Facts, learner: Learner) -> Rollouts:
+def rollouts_of(spec: Facts, learner: Learner) -> RolloutTrainer:
     """What takes the steps of a run that learns from rewards, on this case's prompts."""
     run = Path(spec["rows"]).parent / f"run-{spec['system']}"
     (run / "train").mkdir(parents=True, exist_ok=True)
@@ -70,10 +70,10 @@ def rollouts_of(spec: Facts, learner: Learner) -> Rollouts:
     for row in {row["group"]: row for row in read_rows(spec)}.values():
         prompt = row["tokens"][: row["scored"].index(1)]
         example = Example(str(row["group"]), (Message("user", "the prompt"),), (Answer("an answer"),))
-        questions.append(Question(example, ft.Row(prompt, [0.0] * len(prompt), id=example.id)))
+        questions.append(RolloutPrompt(example, ft.Row(prompt, [0.0] * len(prompt), id=example.id)))
     longest = sum(learner.rows[0].weight > 0)
     reward = graders.guarded(lambda example, text: even_share(text))
-    return Rollouts(learner.model, questions, reward, learner.config, 0, int(longest), run)
+    return RolloutTrainer(learner.model, questions, reward, learner.config, 0, int(longest), run)
 
 
 def rewarded(spec: Facts, learner: Learner) -> Any:
@@ -90,7 +90,7 @@ def rewarded(spec: Facts, learner: Learner) -> Any:
         found.append(Rollout(row["group"], done, Score(row["worth"])))
     reward_R = np.array([row["worth"] for row in given])
     group_R = np.array([row["group"] for row in given])
-    batch = Batch(found, reward_R, group_R, groups=len(rollouts.questions))
+    batch = RolloutBatch(found, reward_R, group_R, groups=len(rollouts.questions))
 
     def turn(_: Facts) -> Facts:
         rows = rollouts.to_rows(batch, advantages.advantages("grpo", reward_R, group_R))

@@ -91,7 +91,7 @@ def ours(spec: Facts) -> Any:
     """The model as a run of finetooth loads it; every weight is float32 where every weight is trained."""
     import finetooth as ft
 
-    return ft.Model.load(spec["model"], device=spec["device"], masters=spec.get("adapter") == "none")
+    return ft.Model.load(spec["model"], device=spec["device"], master_weights=spec.get("adapter") == "none")
 
 
 def train_ours(spec: Facts, clock: Clock) -> Facts:
@@ -138,7 +138,7 @@ def train_trl(spec: Facts, clock: Clock) -> Facts:
     )
     count = len(pack_dataset(data, packing, "bfd")) if packing else len(data)
 
-    class Marks(TrainerCallback):  # type: ignore[misc]
+    class Grades(TrainerCallback):  # type: ignore[misc]
         def on_train_begin(self, *_: Any, **__: Any) -> None:
             clock.mark()
 
@@ -158,7 +158,7 @@ def train_trl(spec: Facts, clock: Clock) -> Facts:
             train_dataset=data,
             processing_class=tokenizer,
             peft_config=lora(spec) if spec["adapter"] == "lora" and not spec.get("unsloth") else None,
-            callbacks=[Marks()],
+            callbacks=[Grades()],
         ).train()
     return {"losses": losses}
 

@@ -32,8 +32,8 @@ from finetooth.evaluation.prompts import Prompt
 from finetooth.evaluation.statistics import compare
 from finetooth.model.api import Model
 from finetooth.rundir import read_jsonl, write_json
-from finetooth.training.loop import Fit
-from finetooth.training.selection import Answers
+from finetooth.training.loop import Trainer
+from finetooth.training.selection import AnswerValidator
 from finetooth.types import Answer, Example, Message, Sampling
 
 INSTRUCTIONS = {
@@ -102,9 +102,9 @@ def trained(model: Model, data: Data, rate: float, seed: int, room: Path) -> tup
         select="score",
     )
     rows = [renderer.render_all(part).rows for part in (data.train, data.validation)]
-    answers = Answers(candidate(model, renderer, data), data.validation, grader(), True)
+    answers = AnswerValidator(candidate(model, renderer, data), data.validation, grader(), True)
     quiet = Console(quiet=True)
-    found = Fit(model, rows[0], rows[1], config, room, seed, quiet, answers=answers).run()
+    found = Trainer(model, rows[0], rows[1], config, room, seed, quiet, answers=answers).run()
     assert found.best_score is not None and found.best_loss is not None
     return model, found.best_score, found.best_loss
 

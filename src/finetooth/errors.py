@@ -40,9 +40,10 @@ class GradeError(FinetoothError):
 class Interrupted(FinetoothError):
     """A signal asked training to stop: its state is saved, and the message says how to go on.
 
-    what: what has stopped and what is saved. then: the command that goes on, "" where `what` says it.
+    message: message has stopped and message is saved. next_command: the command that goes on, "" where
+    `message` says it.
     """
 
-    def __init__(self, what: str, then: str = "") -> None:
-        super().__init__(f"{what} Continue with: {then}" if then else what)
-        self.what, self.then = what, then
+    def __init__(self, message: str, next_command: str = "") -> None:
+        super().__init__(f"{message} Continue with: {next_command}" if next_command else message)
+        self.message, self.next_command = message, next_command

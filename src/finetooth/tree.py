@@ -1,9 +1,8 @@
 """Rows of tokens that share beginnings, kept as one tree from the data to the gradient. numpy only.
 
-Rows that start with the same tokens share the nodes of that beginning: a system prompt, the prompt of a pair,
-the question of a multiple choice is stored, computed and differentiated once. Unrelated rows are several
-roots of the same forest, which makes packing the degenerate case: there is nothing to mask, because
-visibility is a fact of the tree.
+Rows that start with the same tokens share the nodes of that beginning: it is stored, computed and
+differentiated once. Unrelated rows are several roots of one forest, which makes packing the degenerate case:
+there is nothing to mask, because visibility is a fact of the tree.
 
 Axes: N nodes (one token in one context), R rows, M scored tokens of all rows, T tokens of one row.
 """
@@ -29,8 +28,9 @@ class Row:
 
     tokens: T ids. weight: T numbers >= 0; a token with weight > 0 is scored. weight[0] must be 0, since
     nothing predicts the first token. signals: name -> per-token (T) or per-row array, carried along for
-    objectives. unit: rows of one unit (a pair, a group) are never split over micro-trees. id: of the
-    example it came from. Raises DataError when the shapes or values cannot be.
+    objectives. unit: rows of one unit (a pair, a group) are never split over micro-trees. id: its
+    own; example_id: of the example it came from, which may have several rows. kept: how many tokens at the
+    start and at the end of its context truncation must leave. Raises DataError for impossible values.
     """
 
     tokens: Ints
@@ -38,6 +38,8 @@ class Row:
     signals: Mapping[str, Any] = field(default_factory=dict)
     unit: Hashable = None
     id: str = ""
+    example_id: str = ""
+    kept: tuple[int, int] = (1, 0)
 
     def __init__(
         self,
@@ -46,9 +48,10 @@ class Row:
         signals: Mapping[str, Any] | None = None,
         unit: Hashable = None,
         id: str = "",
+        example_id: str = "",
+        kept: tuple[int, int] = (1, 0),
     ) -> None:
-        token_T = np.asarray(tokens)
-        weight_T = np.asarray(weight, dtype=np.float64)
+        token_T, weight_T = np.asarray(tokens), np.asarray(weight, dtype=np.float64)
         where = f"Row {id!r}: " if id else "Row: "
         if token_T.ndim != 1 or token_T.size == 0 or token_T.dtype.kind not in "iu":
             raise DataError(f"{where}tokens must be a non-empty list of integers, found {tokens!r:.80}.")
@@ -59,15 +62,17 @@ class Row:
         if not np.isfinite(weight_T).all() or weight_T.min() < 0:
             raise DataError(f"{where}weights must be finite and not negative.")
         if weight_T[0] != 0:
-            raise DataError(
-                f"{where}weight[0] must be 0: nothing comes before the first token to predict it."
-            )
-        values: tuple[object, ...] = (token_T.astype(np.int64), weight_T, signals or {}, unit, id)
-        for name, value in zip(("tokens", "weight", "signals", "unit", "id"), values, strict=True):
+            raise DataError(f"{where}weight[0] must be 0: nothing predicts the first token.")
+        values = (token_T.astype(np.int64), weight_T, signals or {}, unit, id, example_id or id, kept)
+        for name, value in zip(self.__slots__, values, strict=True):
             object.__setattr__(self, name, value)
 
     def __len__(self) -> int:
         return int(self.tokens.size)
+
+    def unit_key(self, index: int) -> Hashable:
+        """What names the row's unit among rows of which this is number `index`."""
+        return ("row", index) if self.unit is None else ("unit", self.unit)
 
 
 @dataclass(slots=True, eq=False)
@@ -94,9 +99,8 @@ class _Run:
 def _shared(left_T: Ints, right_T: Ints) -> int:
     """How many tokens two sequences have in common at their start."""
     size = min(left_T.size, right_T.size)
-    differs = left_T[:size] != right_T[:size]
-    first = int(differs.argmax()) if size else 0
-    return first if size and differs[first] else size
+    differs = np.flatnonzero(left_T[:size] != right_T[:size])
+    return int(differs[0]) if differs.size else size
 
 
 def _insert(root: _Run, token_T: Ints) -> _Run:
@@ -105,8 +109,7 @@ def _insert(root: _Run, token_T: Ints) -> _Run:
     while at < token_T.size:
         child = run.children.get(int(token_T[at]))
         if child is None:
-            child = _Run(token_T[at:], run, at)
-            run.children[int(token_T[at])] = child
+            child = run.children[int(token_T[at])] = _Run(token_T[at:], run, at)
             return child
         common = _shared(child.token_T, token_T[at:])
         at += common
@@ -136,10 +139,9 @@ def _preorder(root: _Run) -> list[_Run]:
 def _path(run: _Run, length: int) -> Ints:
     """The nodes of a row of `length` tokens that ends in `run`, first to last."""
     pieces: list[Ints] = []
-    step: _Run | None = run
-    while step is not None and step.token_T.size:
-        pieces.append(np.arange(step.start, step.start + step.token_T.size))
-        step = step.parent
+    while run.parent is not None:  # the root holds no token
+        pieces.append(np.arange(run.start, run.start + run.token_T.size))
+        run = run.parent
     return np.concatenate(pieces[::-1])[:length]
 
 
@@ -203,8 +205,7 @@ class PrefixTree:
             return float(self.weight_M.sum())
         if unit == "row":
             return float(len(self.rows))
-        named = {row.unit for row in self.rows if row.unit is not None}
-        return float(len(named) + sum(row.unit is None for row in self.rows))
+        return float(len({row.unit_key(index) for index, row in enumerate(self.rows)}))
 
 
 def microtrees(rows: Sequence[Row], budget: int) -> list[PrefixTree]:
@@ -217,8 +218,7 @@ def microtrees(rows: Sequence[Row], budget: int) -> list[PrefixTree]:
     joint = PrefixTree.build(rows)
     groups: dict[Hashable, list[int]] = {}
     for index in sorted(range(len(rows)), key=lambda index: (int(joint.path_R[index][-1]), index)):
-        unit = rows[index].unit
-        groups.setdefault(("row", index) if unit is None else ("unit", unit), []).append(index)
+        groups.setdefault(rows[index].unit_key(index), []).append(index)
     members = list(groups.values())
     nodes = [np.unique(np.concatenate([joint.path_R[index] for index in group])) for group in members]
     bins = _fill(nodes, len(joint), budget)

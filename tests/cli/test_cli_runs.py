@@ -41,7 +41,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in ROWS))
     (folder / "task.yaml").write_text(
         "name: fruit\nmodel: ./model\ndata: {train: rows.jsonl}\n"
-        "train: {adapter: none, max_steps: 3, sentinel: off}\nevaluate: {shots: [0], limit: 6}\n"
+        "train: {adapter: none, max_steps: 3, preflight: off}\nevaluate: {shots: [0], limit: 6}\n"
     )
     return folder
 

@@ -1,10 +1,11 @@
-"""The sentinel in a real run, early stopping by score, and what the command line says of both."""
+"""The preflight check in a real run, early stopping by score, and what the command line says of both."""
 
 from __future__ import annotations
 
 import io
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +18,14 @@ from finetooth.cli.app import invoke
 from finetooth.commands import train
 from finetooth.config.load import load_task
 from finetooth.config.task import Task
+from finetooth.data.render.renderer import Renderer
 from finetooth.errors import ConfigError, Interrupted
 from finetooth.model.api import Model
 from finetooth.rundir import read_json
 from finetooth.runs import preflight
+from finetooth.runs.context import RunContext
 from finetooth.training import trackers
+from finetooth.training.preflight.run import PreflightInputs
 
 ROWS = [{"text": f"{n} of {fruit}", "label": fruit[:2]} for n in range(40) for fruit in ("apple", "plum")]
 
@@ -49,28 +53,30 @@ def numbers(run: Path) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize("adapter", ["lora", "none"])
-def test_a_run_is_the_same_with_the_sentinel_and_without(model: Path, tmp_path: Path, adapter: str) -> None:
+def test_a_run_is_the_same_with_the_preflight_check_and_without(
+    model: Path, tmp_path: Path, adapter: str
+) -> None:
     results = []
     for switch in ("on", "off"):
         run = tmp_path / switch
-        result, said = trained(task(model, train__sentinel=switch, train__adapter=adapter), run)
+        result, said = trained(task(model, train__preflight=switch, train__adapter=adapter), run)
         weights = {path.name: path.read_bytes() for path in run.glob("train/*/*.safetensors")}
         results.append((numbers(run), weights))
-        assert result["sentinel"] == {"on": "passed", "off": "off"}[switch]
-        assert ("warning: train.sentinel is off" in said) == (switch == "off")
-        assert said.count("sentinel: ") == {"on": 4, "off": 0}[switch]  # three rows, and what was found
-        assert (run / "train" / "sentinel.json").exists() == (switch == "on")
+        assert result["preflight"] == {"on": "passed", "off": "off"}[switch]
+        assert ("warning: train.preflight is off" in said) == (switch == "off")
+        assert said.count("preflight: ") == {"on": 4, "off": 0}[switch]  # three rows, and what was found
+        assert (run / "train" / "preflight.json").exists() == (switch == "on")
     assert results[0] == results[1]
-    found = read_json(tmp_path / "on" / "train" / "sentinel.json")
+    found = read_json(tmp_path / "on" / "train" / "preflight.json")
     assert found["passed"] and found["answered"] == 8 and found["grad_norm"] > 0
 
 
 def test_yaml_reads_off_as_it_is_meant(tmp_path: Path, model: Path) -> None:
     (tmp_path / "task.yaml").write_text(
-        f"model: {model}\ndata: {{train: x.jsonl}}\ntrain: {{sentinel: off}}\n"
+        f"model: {model}\ndata: {{train: x.jsonl}}\ntrain: {{preflight: off}}\n"
     )
-    assert load_task(tmp_path / "task.yaml").train.sentinel == "off"
-    assert load_task(tmp_path / "task.yaml", {"train.sentinel": True}).train.sentinel == "on"
+    assert load_task(tmp_path / "task.yaml").train.preflight == "off"
+    assert load_task(tmp_path / "task.yaml", {"train.preflight": True}).train.preflight == "on"
 
 
 def test_an_alarm_stops_the_command_with_its_name(
@@ -82,17 +88,19 @@ def test_an_alarm_stops_the_command_with_its_name(
     (tmp_path / "task.yaml").write_text(
         f"model: {model}\ninstruction: Be brief.\ndata: {{train: rows.jsonl}}\ntrain: {{max_steps: 2}}\n"
     )
-    real = preflight.run_renderer
-    monkeypatch.setattr(
-        preflight, "run_renderer", lambda task, path: real(task.model_copy(update={"instruction": ""}), path)
-    )
+    real = preflight._trial
+
+    def planted(context: RunContext, stop: Any) -> PreflightInputs:
+        return replace(real(context, stop), asks=Renderer(context.tokenizer, context.task.template))
+
+    monkeypatch.setattr(preflight, "_trial", planted)
     assert invoke(command) == 1
-    assert "sentinel:template: row " in capsys.readouterr().err
-    record = read_json(tmp_path / "run" / "train" / "sentinel.json")
+    assert "preflight:template: row " in capsys.readouterr().err
+    record = read_json(tmp_path / "run" / "train" / "preflight.json")
     assert (record["passed"], record["name"]) == (False, "template")
-    monkeypatch.setattr(preflight, "run_renderer", real)
+    monkeypatch.setattr(preflight, "_trial", real)
     assert invoke(command) == 0  # mended: the same command goes on, and tries again
-    assert read_json(tmp_path / "run" / "train" / "sentinel.json")["passed"]
+    assert read_json(tmp_path / "run" / "train" / "preflight.json")["passed"]
 
 
 def test_a_run_that_goes_on_is_not_tried_again(
@@ -100,21 +108,21 @@ def test_a_run_that_goes_on_is_not_tried_again(
 ) -> None:
     from finetooth.training import loop
 
-    real = loop.Fit.run
+    real = loop.Trainer.run
 
     def stopped(self: Any) -> Any:
         calls = iter(range(1, 99))
         self.stop = lambda: next(calls) == 2
         return real(self)
 
-    monkeypatch.setattr(loop.Fit, "run", stopped)
+    monkeypatch.setattr(loop.Trainer, "run", stopped)
     with pytest.raises(Interrupted):
         trained(task(model), tmp_path / "run")
-    monkeypatch.setattr(loop.Fit, "run", real)
-    before = (tmp_path / "run" / "train" / "sentinel.json").read_bytes()
+    monkeypatch.setattr(loop.Trainer, "run", real)
+    before = (tmp_path / "run" / "train" / "preflight.json").read_bytes()
     result, said = trained(task(model), tmp_path / "run")
-    assert "sentinel" not in said and result["sentinel"] == "passed"
-    assert (tmp_path / "run" / "train" / "sentinel.json").read_bytes() == before
+    assert "preflight" not in said and result["preflight"] == "passed"
+    assert (tmp_path / "run" / "train" / "preflight.json").read_bytes() == before
 
 
 def test_labels_choose_the_weights_by_their_score(model: Path, tmp_path: Path) -> None:
@@ -148,7 +156,7 @@ def test_auto_takes_the_score_of_built_in_graders(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "tests_own.py").write_text("def grade(example, text):\n    return 1.0\n")
-    result, said = trained(task(model, evaluate__grader=grader, train__sentinel="off"), tmp_path / "run")
+    result, said = trained(task(model, evaluate__grader=grader, train__preflight="off"), tmp_path / "run")
     assert result["selected_by"] == chooses, said
     assert (result["best_score"] is None) == (chooses == "loss")
 
@@ -180,7 +188,7 @@ def test_the_embedded_model_is_tried_in_seconds(tmp_path: Path) -> None:
     said = io.StringIO()
     given = load_task({"data": {"train": ROWS}}, {"train.max_steps": 1})
     train.run(given, tmp_path / "run", Console(file=said, width=400))
-    found = read_json(tmp_path / "run" / "train" / "sentinel.json")
+    found = read_json(tmp_path / "run" / "train" / "preflight.json")
     assert found["answered"] == 8 and found["seconds"] < 30
     assert (
         Model.load(given.model).digest()

@@ -12,14 +12,13 @@ from typing import Any
 
 import pytest
 from command_line import finetooth
+from contexts_for_tests import of_run
 from models_for_tests import CONFIGS, tiny_model_dir
 from terminal_for_tests import Terminal
 
 import finetooth as ft
-from finetooth.commands import evaluate
 from finetooth.model.tiny_copy import random_model
 from finetooth.runs import conversation
-from finetooth.runs.workspace import load_config
 
 COLORS = {"apple": "red", "banana": "yellow", "plum": "blue"}
 ROWS = [{"question": f"{n} of {fruit}?", "answer": c} for n in range(30) for fruit, c in COLORS.items()]
@@ -35,7 +34,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
         task = {"model": str(model), "instruction": INSTRUCTION, "data": {"train": ROWS}}
         train = {
             "adapter": adapter,
-            "sentinel": "off",
+            "preflight": "off",
             "learning_rate": 0.01,
             "epochs": 6 if adapter == "none" else 3,
         }
@@ -74,8 +73,7 @@ def test_a_piped_question_is_answered_as_in_evaluation(place: Path, name: str) -
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
     run = place / "runs" / name
-    task = load_config(run)
-    tuned, renderer = evaluate.load_tuned(task, run), evaluate.run_renderer(task, run)
+    tuned, renderer = of_run(run).tuned(), of_run(run).renderer
     tuned.add_stop(renderer.stop_id)
     questions = [ft.Message("user", "7 of apple?"), ft.Message("user", "9 of plum?")]
     assert done.stdout == "".join(f"{asked(tuned, renderer, question)[0]}\n" for question in questions)
@@ -88,9 +86,8 @@ def test_both_models_answer_and_json_is_one_object(place: Path, name: str) -> No
     assert done.returncode == 0, done.stderr
     result = json.loads(done.stdout)
     run = place / "runs" / name
-    task = load_config(run)
-    renderer = evaluate.run_renderer(task, run)
-    base, tuned = ft.Model.load(place / "model"), evaluate.load_tuned(task, run)
+    renderer = of_run(run).renderer
+    base, tuned = ft.Model.load(place / "model"), of_run(run).tuned()
     for model in (base, tuned):
         model.add_stop(renderer.stop_id)
     histories: dict[str, list[ft.Message]] = {"base": [], "tuned": []}
@@ -111,7 +108,7 @@ def test_reset_and_system_change_what_is_sent(place: Path) -> None:
     done = piped(place, lines, "runs/lora", "--json")
     turns = json.loads(done.stdout)["turns"]
     run = place / "runs" / "lora"
-    renderer = evaluate.run_renderer(load_config(run), run)
+    renderer = of_run(run).renderer
     first, plum = ft.Message("user", "7 of apple?"), ft.Message("user", "9 of plum?")
     told = ft.Message("assistant", turns[0]["answers"][0]["text"])
     system = ft.Message("system", "Be brief.")

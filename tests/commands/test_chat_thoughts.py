@@ -5,13 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from contexts_for_tests import of_run
 from models_for_tests import tiny_model_dir
 
 from finetooth.cli.app import invoke
-from finetooth.commands import evaluate
 from finetooth.rundir import write_json, write_jsonl
 from finetooth.runs import conversation
-from finetooth.runs.workspace import load_config
 from finetooth.types import Message
 
 QUESTION = "Which way?"
@@ -32,10 +31,10 @@ def test_4_a_chat_asks_as_the_rows_were_asked(thinks: bool, tmp_path: Path) -> N
         for k in range(20)
     ]
     write_jsonl(tmp_path / "rows.jsonl", rows)
-    task = {"model": "model", "data": {"train": "rows.jsonl"}, "train": {"max_steps": 1, "sentinel": "off"}}
+    task = {"model": "model", "data": {"train": "rows.jsonl"}, "train": {"max_steps": 1, "preflight": "off"}}
     write_json(tmp_path / "task.yaml", task)  # JSON is YAML
     assert invoke(["train", str(tmp_path / "task.yaml"), "--out", str(tmp_path / "run"), "--quiet"]) == 0
-    renderer = evaluate.run_renderer(load_config(tmp_path / "run"), tmp_path / "run")
+    renderer = of_run(tmp_path / "run").renderer
     expected = renderer.context_row([Message("user", QUESTION)], thinking=thinks).tokens.tolist()
     other = renderer.context_row([Message("user", QUESTION)], thinking=not thinks).tokens.tolist()
     assert expected != other

@@ -11,13 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from contexts_for_tests import checked
 from rich.console import Console
 from tokenizers_for_tests import save_tokenizer
 
-from finetooth.commands.check import CheckReport, run
 from finetooth.config.task import build_task
 from finetooth.errors import DataError, ModelError
 from finetooth.quality.rules.leaks import NOT_CHECKED
+from finetooth.report.check_report import CheckReport
 
 ROWS = [{"text": f"message number {k}", "label": ("ham", "spam")[k % 3 == 0]} for k in range(300)]
 
@@ -28,7 +29,7 @@ def tokenizer_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def check(rows: Any, tokenizer_dir: Path | None, **data: Any) -> CheckReport:
-    return run(build_task({"data": {"train": rows, **data}}), tokenizer_dir=tokenizer_dir)
+    return checked(build_task({"data": {"train": rows, **data}}), tokenizer_dir=tokenizer_dir)
 
 
 def shown(report: CheckReport) -> str:
@@ -118,7 +119,7 @@ def test_the_limit_is_the_least_of_task_model_and_tokenizer(
     """As in training: a larger data.max_tokens does not make the model longer."""
     save_tokenizer(tmp_path, model_max_length=longest)
     (tmp_path / "config.json").write_text(json.dumps({"max_position_embeddings": positions}))
-    report = run(build_task({"model": str(tmp_path), "data": {"train": ROWS, "max_tokens": wanted}}))
+    report = checked(build_task({"model": str(tmp_path), "data": {"train": ROWS, "max_tokens": wanted}}))
     assert report.tokens and report.tokens.limit == limit and len(report.tokens.overlong) == 300
 
 
@@ -127,7 +128,7 @@ def test_rows_that_cannot_be_rendered_are_named(tokenizer_dir: Path) -> None:
     report = check([*ROWS, bad], tokenizer_dir)
     assert report.ok and report.tokens and len(report.tokens.unusable) == 1
     (finding,) = [one for one in report.findings if one.rule == "not-rendered"]
-    assert finding.severity == "review" and "1 row cannot be written" in finding.says
+    assert finding.severity == "review" and "1 row cannot be written" in finding.summary
     assert "line 301" in finding.hits[0].place and "special token" in finding.hits[0].evidence
     many = check([*ROWS, *({**bad, "text": f"t {k}"} for k in range(5))], tokenizer_dir)
     (problem,) = many.problems
@@ -136,7 +137,7 @@ def test_rows_that_cannot_be_rendered_are_named(tokenizer_dir: Path) -> None:
 
 def test_a_model_that_is_not_there_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="no such directory"):
-        run(build_task({"model": str(tmp_path / "missing"), "data": {"train": ROWS}}))
+        checked(build_task({"model": str(tmp_path / "missing"), "data": {"train": ROWS}}))
 
 
 @pytest.mark.parametrize("rows", [ROWS[:1], []])
@@ -156,9 +157,9 @@ def test_nothing_is_written_unless_asked(tmp_path: Path, tokenizer_dir: Path) ->
     source = tmp_path / "a.jsonl"
     source.write_text("".join(json.dumps(row) + "\n" for row in ROWS))
     config = build_task({"data": {"train": str(source)}})
-    run(config, tokenizer_dir=tokenizer_dir)
+    checked(config, tokenizer_dir=tokenizer_dir)
     assert [path.name for path in tmp_path.iterdir()] == ["a.jsonl"]
-    run(config, tmp_path / "out", tokenizer_dir)
+    checked(config, tmp_path / "out", tokenizer_dir)
     written = sorted(path.name for path in (tmp_path / "out" / "data").iterdir())
     assert written == ["check.json", "findings.jsonl", "rejected.jsonl", "report.html"]
     assert json.loads((tmp_path / "out/data/check.json").read_text())["ok"]
@@ -170,11 +171,15 @@ def test_no_torch(tmp_path: Path, tokenizer_dir: Path) -> None:
     code = """
 import sys
 from pathlib import Path
-from finetooth.commands.check import run
+from rich.console import Console
 from finetooth.config.task import build_task
+from finetooth.runs.check import check
+from finetooth.runs.context import RunContext
 early = {"sklearn", "scipy", "pandas"} & set(sys.modules)
 assert not early, early
-report = run(build_task({"data": {"train": sys.argv[1]}}), tokenizer_dir=Path(sys.argv[2]))
+context = RunContext(build_task({"data": {"train": sys.argv[1]}}), Path("runs/none"), Console(quiet=True))
+context.tokenizer_directory = Path(sys.argv[2])
+report = check(context)
 assert report.ok and report.tokens.rows == 300
 heavy = {"torch", "transformers", "peft"} & set(sys.modules)
 assert not heavy, heavy

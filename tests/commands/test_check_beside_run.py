@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from finetooth.commands.check import run_and_write
+from finetooth.commands.check import run
 from finetooth.config.task import build_task
 from finetooth.errors import ConfigError
 
@@ -18,12 +18,12 @@ def test_a_run_keeps_its_own_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     rows = [{"text": f"message number {k}", "label": ("ham", "spam")[k % 3 == 0]} for k in range(60)]
     Path("rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     task, quiet = build_task({"name": "mail", "data": {"train": "rows.jsonl"}}), Console(quiet=True)
-    assert run_and_write(task, None, quiet).page == Path("runs/mail/data/report.html")
-    assert run_and_write(task, None, quiet).page == Path("runs/mail/data/report.html")
+    assert run(task, None, quiet).page == Path("runs/mail/data/report.html")
+    assert run(task, None, quiet).page == Path("runs/mail/data/report.html")
     Path("runs/mail/config.yaml").write_text("name: mail\n")
     Path("runs/mail/data/report.html").write_text("the run's")
-    assert run_and_write(task, None, quiet).page == Path("runs/mail-check/data/report.html")
-    assert run_and_write(task, Path("looked"), quiet).page == Path("looked/data/report.html")
+    assert run(task, None, quiet).page == Path("runs/mail-check/data/report.html")
+    assert run(task, Path("looked"), quiet).page == Path("looked/data/report.html")
     with pytest.raises(ConfigError, match="holds a run"):
-        run_and_write(task, Path("runs/mail"), quiet)
+        run(task, Path("runs/mail"), quiet)
     assert Path("runs/mail/data/report.html").read_text() == "the run's"

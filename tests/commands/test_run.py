@@ -30,7 +30,7 @@ from finetooth.types import Answer
 COLORS = {"apple": "red", "banana": "yellow", "plum": "blue"}
 ROWS = [{"text": f"{n} of {fruit}", "label": color} for n in range(60) for fruit, color in COLORS.items()]
 QUICK = {
-    "train.sentinel": "off",
+    "train.preflight": "off",
     "train.adapter": "none",
     "train.learning_rate": 0.01,
     "train.epochs": 4,
@@ -77,7 +77,7 @@ def test_a_data_frame_trains(model: Path, tmp_path: Path) -> None:
     )
     rows = frame[["instruction", "input", "output"]].to_dict("records")
     task = ft.Task(
-        model=str(model), data={"train": rows}, train={"adapter": "none", "max_steps": 3, "sentinel": "off"}
+        model=str(model), data={"train": rows}, train={"adapter": "none", "max_steps": 3, "preflight": "off"}
     )
     run = ft.run(task, out=tmp_path / "run", overrides={"evaluate.shots": [0]}, quiet=True)
     assert run.summary["grader"] == "exact"
@@ -86,7 +86,7 @@ def test_a_data_frame_trains(model: Path, tmp_path: Path) -> None:
     other = ft.Task(
         model=str(model),
         data={"train": rows[:-1]},
-        train={"adapter": "none", "max_steps": 3, "sentinel": "off"},
+        train={"adapter": "none", "max_steps": 3, "preflight": "off"},
     )
     with pytest.raises(ConfigError, match=r"data\.train is"):
         ft.run(other, out=tmp_path / "run", overrides={"evaluate.shots": [0]}, quiet=True)
@@ -114,7 +114,7 @@ def test_nothing_but_the_ledger_reads_the_test(model: Path, tmp_path: Path) -> N
     (tmp_path / "mine.jsonl").write_text("".join(rows[140:]))
     (tmp_path / "task.yaml").write_text(
         f"model: {model}\ndata: {{train: train.jsonl, test: mine.jsonl}}\n"
-        "train: {adapter: none, max_steps: 2, sentinel: off}\nevaluate: {shots: [0]}\n"
+        "train: {adapter: none, max_steps: 2, preflight: off}\nevaluate: {shots: [0]}\n"
     )
     code = """
 import json, sys, traceback
@@ -238,7 +238,7 @@ def test_a_full_disk_is_one_message_and_loses_nothing(model: Path, tmp_path: Pat
         (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in ROWS))
         (tmp_path / "task.yaml").write_text(
             f"model: {model}\ndata: {{train: rows.jsonl}}\nevaluate: {{shots: [0]}}\n"
-            "train: {adapter: none, max_steps: 6, validate_every: 1, save_every: 1, sentinel: off}\n"
+            "train: {adapter: none, max_steps: 6, validate_every: 1, save_every: 1, preflight: off}\n"
         )
         command = ("run", tmp_path / "task.yaml", "--out", disk / "run")
         code, _, errors = processes.finetooth(tmp_path, *command).end()
@@ -258,7 +258,7 @@ def test_two_runs_are_the_same_to_the_bit(model: Path, tmp_path: Path) -> None:
         task = {
             "model": str(model),
             "data": {"train": ROWS},
-            "train": {"rank": 4, "max_steps": 5, "sentinel": "off"},
+            "train": {"rank": 4, "max_steps": 5, "preflight": "off"},
         }
         run = ft.run(task, tmp_path / name, {"evaluate.shots": []}, quiet=True)
         digests.append(ft.Model.load(model, adapter=run.path / "train" / "adapter").digest())

@@ -10,14 +10,14 @@ from typing import Any
 
 import pytest
 import torch
+from contexts_for_tests import checked, of_run
 from models_for_tests import tiny_model_dir
 from processes import SERVER
 from rich.console import Console
 from safetensors.torch import load_file
 
 from finetooth.cli.app import invoke
-from finetooth.commands import check, evaluate, pairs, run, train
-from finetooth.commands.evaluate import load_tuned, run_renderer
+from finetooth.commands import evaluate, pairs, run, train
 from finetooth.config.load import load_task
 from finetooth.config.task import Task
 from finetooth.data.examples import from_json
@@ -25,15 +25,14 @@ from finetooth.errors import ConfigError, DataError, TrainError
 from finetooth.evaluation import ledger
 from finetooth.evaluation.prompts import Prompt
 from finetooth.model.api import Model
-from finetooth.quality.prepare import prepare
 from finetooth.rundir import read_json, read_jsonl, write_jsonl
-from finetooth.runs import models, parent, parent_records, workspace
+from finetooth.runs import parent, parent_records, workspace
 from finetooth.training import loop, reference
 from finetooth.tree import PrefixTree, Row
 
 QUIET = Console(quiet=True)
 ROWS = [{"input": f"{n} and {n % 7} of fruit", "output": "yes" if n % 3 else "no"} for n in range(150)]
-OFF = {"train.sentinel": "off", "evaluate.shots": [0]}
+OFF = {"train.preflight": "off", "evaluate.shots": [0]}
 
 
 def task(model: Path, **changes: Any) -> Task:
@@ -62,7 +61,7 @@ def sides(path: Path) -> dict[str, list[str]]:
 
 def said(model: Model, path: Path) -> torch.Tensor:
     """Log-probabilities of what some rows of the run hold, rendered as this run renders them."""
-    renderer = run_renderer(workspace.load_config(path), path)
+    renderer = of_run(path).renderer
     rows = [row for line in list(read_jsonl(path / "data" / "train.jsonl"))[:6]
             for row in renderer.rows(from_json(line))]  # fmt: skip
     with torch.no_grad():
@@ -85,8 +84,8 @@ def test_the_second_run_goes_on_with_the_adapter_and_is_compared_with_the_first(
     assert sides(second) == sides(first)
     old, new = (load_file(path / "train/adapter/adapter_model.safetensors") for path in (first, second))
     assert old.keys() == new.keys() and all(torch.allclose(old[name], new[name], atol=1e-6) for name in old)
-    tuned = load_tuned(stored, second)
-    assert torch.allclose(said(tuned, second), said(load_tuned(workspace.load_config(first), first), second))
+    tuned = of_run(second).tuned()
+    assert torch.allclose(said(tuned, second), said(of_run(first).tuned(), second))
     names = [entry["name"] for entry in summary["candidates"]]
     assert names == ["zero-shot", "start", "tuned"]
     before = read_json(first / "evaluate" / "summary.json")
@@ -132,18 +131,17 @@ def test_pairs_of_its_own_answers_are_learned_and_tested_on_the_rows_that_were_s
 def test_answers_are_written_again_where_they_would_be_others(place: Path) -> None:
     """Known answers are those of the same rows, asked alike, by the weights that the first run has now."""
     first, second = place / "first", place / "second"
-    task, prepared = workspace.load_config(second), prepare(workspace.load_config(second), second)
-    assert parent_records.recorded(task, second, prepared, evaluate._digest) is not None
-    assert parent_records.recorded(task, second, prepared, lambda task, path: "other weights") is None
-    longer = task.model_copy(update={"evaluate": task.evaluate.model_copy(update={"max_tokens": 3})})
-    assert parent_records.recorded(longer, second, prepared, evaluate._digest) is None
-    known = parent_records.recorded(task, second, prepared, evaluate._digest)
-    again = evaluate._candidate(
-        task, second, prepared, "exact", models.load_start(task, second), Prompt("start")
-    )
-    rows = ledger.to_keep_sealed(first)
-    text = {answer.index: answer.text for answer in again.answers(rows)}
-    assert known is not None and text == {answer.index: answer.text for answer in known.answers(rows)}
+    context, longer = of_run(second), of_run(second)
+    assert parent_records.recorded(context, evaluate.result_digest) is not None
+    assert parent_records.recorded(context, lambda context: "other weights") is None
+    limited = longer.task.evaluate.model_copy(update={"max_tokens": 3})
+    longer.task = longer.task.model_copy(update={"evaluate": limited})
+    assert parent_records.recorded(longer, evaluate.result_digest) is None
+    known = parent_records.recorded(context, evaluate.result_digest)
+    again = evaluate.candidate(context, "exact", context.parent_model(), Prompt("start"))
+    rows = ledger.read_sealed(first)
+    text = {answer.index: answer.text for answer in again.predict(rows)}
+    assert known is not None and text == {answer.index: answer.text for answer in known.predict(rows)}
 
 
 def test_the_reference_is_not_the_bare_base(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -217,7 +215,7 @@ def test_a_test_row_that_the_first_run_was_trained_on_blocks(place: Path) -> Non
         {"input": f"colour number {n} of {n * n}", "output": "yes" if n % 2 else "no"} for n in range(80)
     ]
     files = {"data.train": [*fresh[:50]], "data.test": [*fresh[50:], asked["train"]]}
-    report = check.run(task(place / "model", start=str(first), **files))
+    report = checked(task(place / "model", start=str(first), **files))
     (leak,) = (finding for finding in report.findings if finding.rule == "leak")
     assert not report.ok and leak.facts["by_side"] == {"test": 1}
     files = {
@@ -225,13 +223,13 @@ def test_a_test_row_that_the_first_run_was_trained_on_blocks(place: Path) -> Non
         "data.validation": [*fresh[50:60], asked["sealed"]],
         "data.test": fresh[60:],
     }
-    report = check.run(task(place / "model", start=str(first), **files))
+    report = checked(task(place / "model", start=str(first), **files))
     (leak,) = (finding for finding in report.findings if finding.rule == "leak")
     assert leak.facts["by_side"] == {"validation": 1} and asked["sealed"]["input"] not in leak.message()
     with pytest.raises(DataError, match="leak"):
         train.run(task(place / "model", start=str(first), **files), place / "leaky", QUIET)
     clean = {**files, "data.validation": fresh[50:60]}
-    assert check.run(task(place / "model", start=str(first), **clean)).ok
+    assert checked(task(place / "model", start=str(first), **clean)).ok
 
 
 def test_a_full_fine_tuning_goes_on_from_its_weights(place: Path, tmp_path: Path) -> None:
@@ -242,12 +240,12 @@ def test_a_full_fine_tuning_goes_on_from_its_weights(place: Path, tmp_path: Path
     stored = workspace.load_config(second)
     assert (stored.train.adapter, stored.model) == ("none", str(place / "model"))
     assert [entry["name"] for entry in summary["candidates"]] == ["zero-shot", "start", "tuned"]
-    start = said(models.load_start(stored, second), second)
-    assert torch.equal(start, said(load_tuned(workspace.load_config(first), first), second))
+    start = said(of_run(second).parent_model(), second)
+    assert torch.equal(start, said(of_run(first).tuned(), second))
     assert summary["look"] == 1  # the first run never opened its test
     (first / "train" / "model" / "model.safetensors").write_bytes(b"other")
     with pytest.raises(ConfigError, match="is not what this run went on from"):
-        models.load_start(stored, second)
+        of_run(second).parent_model()
 
 
 def test_a_reward_model_grows_on_the_adapter_and_the_flag_is_from(place: Path, tmp_path: Path) -> None:
@@ -263,4 +261,4 @@ def test_a_reward_model_grows_on_the_adapter_and_the_flag_is_from(place: Path, t
     assert all(torch.allclose(old[name], new[name], atol=1e-6) for name in old)
     assert [name for name in new if name not in old] == ["base_model.model.score.weight"]
     with pytest.raises(ConfigError, match="a reward model, which scores answers and writes none"):
-        parent.followed(task(place / "model", start=str(tmp_path / "scores")), QUIET)
+        parent.inherit_settings(task(place / "model", start=str(tmp_path / "scores")), QUIET)

@@ -19,7 +19,7 @@ from finetooth.rundir import read_json, read_jsonl
 
 QUIET = Console(quiet=True)
 QUICK = {
-    "train.sentinel": "off",
+    "train.preflight": "off",
     "train.rank": 4,
     "train.max_steps": 2,
     "evaluate.shots": [0],

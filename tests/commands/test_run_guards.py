@@ -9,12 +9,13 @@ from typing import Any
 
 import pytest
 import torch
+from contexts_for_tests import checked
 from models_for_tests import tiny_model_dir
 from rich.console import Console
 from safetensors.torch import load_file, save_file
 
 import finetooth as ft
-from finetooth.commands import check, evaluate, train
+from finetooth.commands import evaluate, train
 from finetooth.config.load import load_task
 from finetooth.errors import ConfigError, DataError, FinetoothError, ModelError
 from finetooth.rundir import read_json, read_jsonl, write_json
@@ -22,7 +23,7 @@ from finetooth.rundir import read_json, read_jsonl, write_json
 ROWS = [{"text": f"{n} of {fruit}", "label": fruit[:2]} for n in range(40) for fruit in ("apple", "plum")]
 QUIET = Console(quiet=True)
 QUICK = {
-    "train.sentinel": "off",
+    "train.preflight": "off",
     "train.adapter": "lora",
     "train.rank": 4,
     "train.max_steps": 2,
@@ -58,7 +59,7 @@ def test_the_users_own_files_are_never_deleted(model: Path, tmp_path: Path) -> N
 
 
 def test_a_checked_directory_can_be_run_in(model: Path, tmp_path: Path) -> None:
-    check.run(load_task({"model": str(model), "data": {"train": ROWS}}), tmp_path / "run")
+    checked(load_task({"model": str(model), "data": {"train": ROWS}}), tmp_path / "run")
     assert run(model, tmp_path / "run").summary["split"] == "test"
     assert (tmp_path / "run" / "data" / "check.json").is_file()
 

@@ -40,7 +40,7 @@ def task(model: Path, method: str, **changes: Any) -> Task:
     values = {
         "model": str(model),
         "data": {"train": [pair(number) for number in range(90)], "validation": 0.2, "test": 0.4},
-        "train": {"method": method, "learning_rate": 0.01, "batch_size": 8, "epochs": 6, "sentinel": "off"},
+        "train": {"method": method, "learning_rate": 0.01, "batch_size": 8, "epochs": 6, "preflight": "off"},
         "evaluate": {"shots": [0]},
     }
     return load_task(values, changes)
@@ -72,10 +72,10 @@ def test_a_preference_is_learned_and_measured_on_rows_it_never_saw(
             conversation._of_run(out, False)
 
 
-def test_the_sentinel_rehearses_the_chosen_answers(model: Path, tmp_path: Path) -> None:
-    small = task(model, "dpo", **{"train.sentinel": "on", "train.epochs": 1})
+def test_the_preflight_check_learns_the_chosen_answers(model: Path, tmp_path: Path) -> None:
+    small = task(model, "dpo", **{"train.preflight": "on", "train.epochs": 1})
     train.run(small, tmp_path / "run", Console(quiet=True))
-    record = read_json(tmp_path / "run" / "train" / "sentinel.json")
+    record = read_json(tmp_path / "run" / "train" / "preflight.json")
     assert record["passed"] and len(record["ids"]) == 8
 
 

@@ -23,13 +23,13 @@ from finetooth.config.load import load_task
 from finetooth.data.examples import from_json
 from finetooth.errors import GradeError, ModelError
 from finetooth.evaluation import graders
-from finetooth.evaluation.answer_text import as_it_is
-from finetooth.evaluation.preference import row_scores
+from finetooth.evaluation.answer_text import identity
 from finetooth.model.api import Model
+from finetooth.model.inference import row_scores
 from finetooth.rundir import read_json, read_jsonl
 from finetooth.runs import reward_model as judges
-from finetooth.training.rl.reward_model import Scorer
-from finetooth.training.rl.rollout import Rollouts
+from finetooth.training.rl.reward_model import RewardModelScorer
+from finetooth.training.rl.rollout import RolloutTrainer
 from finetooth.tree import Row
 from finetooth.types import Sampling
 
@@ -57,15 +57,15 @@ def task(place: Path, reward: Any, grader: Any = "exact") -> Path:
     values = {
         "model": "./policy",
         "data": {"train": "rows.jsonl"},
-        "train": {**keys, "truncated": "keep", "save_every": 1, "sentinel": "off"},
+        "train": {**keys, "truncated": "keep", "save_every": 1, "preflight": "off"},
         "evaluate": {"grader": grader, "shots": [0], "max_tokens": 5, "limit": 4},
     }
     (place / "task.yaml").write_text(json.dumps(values))
     return place / "task.yaml"
 
 
-def scorer(path: Path) -> Scorer:
-    return judges.load(judge(path), ROWS, as_it_is)[1]
+def scorer(path: Path) -> RewardModelScorer:
+    return judges.load(judge(path), ROWS, identity)[1]
 
 
 def rollouts(run: Path) -> list[dict[str, Any]]:
@@ -100,15 +100,15 @@ def test_a_killed_run_goes_on_exactly_and_with_no_other_reward_model(
     made = load_task(task(place, judge(tmp_path / "judge")))
     straight, broken = tmp_path / "straight", tmp_path / "broken"
     train.run(made, straight, Console(quiet=True))
-    real = Rollouts.step
+    real = RolloutTrainer.step
 
-    def dies(self: Rollouts, step: int, *rest: Any) -> Any:
+    def dies(self: RolloutTrainer, step: int, *rest: Any) -> Any:
         if step == 2:
             raise KeyboardInterrupt
         return real(self, step, *rest)
 
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
-        patched.setattr(Rollouts, "step", dies)
+        patched.setattr(RolloutTrainer, "step", dies)
         train.run(made, broken, Console(quiet=True))
     saved = tmp_path / "judge" / "train" / "adapter" / "adapter_model.safetensors"
     whole = saved.read_bytes()

@@ -23,7 +23,7 @@ def long(example, text):
 def exact(example, text):
     return text == example.target
 """
-FEW = ["--train.sentinel", "off", "--evaluate.limit", "4", "--evaluate.max_tokens", "5", "--quiet"]
+FEW = ["--train.preflight", "off", "--evaluate.limit", "4", "--evaluate.max_tokens", "5", "--quiet"]
 
 
 @pytest.fixture(scope="module")

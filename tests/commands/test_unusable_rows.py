@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from contexts_for_tests import checked
 from models_for_tests import tiny_model_dir
 from rich.console import Console
 
-from finetooth.commands import check, evaluate, train
+from finetooth.commands import evaluate, train
 from finetooth.config.task import build_task
 from finetooth.data.render.renderer import Renderer
 from finetooth.data.render.tokenizer import Tokenizer
@@ -38,7 +39,7 @@ def test_a_row_that_cannot_be_asked_is_left_out_of_the_evaluation_and_said(
     """Planted: one test row with tools, which the template does not write; it ended the run."""
     test = [row(k, **({"tools": [TOOL]} if k == 103 else {})) for k in range(100, 106)]
     data = {"train": [row(k) for k in range(20)], "test": test, "validation": 0}
-    training = {"max_steps": 1, "sentinel": "off"}
+    training = {"max_steps": 1, "preflight": "off"}
     task = build_task(
         {"model": str(model), "data": data, "train": training, "evaluate": {"shots": [0], "max_tokens": 4}}
     )
@@ -60,9 +61,9 @@ def test_one_bad_row_of_many_does_not_stop_a_run_because_it_fell_on_the_smaller_
     side = assemble(validation).sides["validation"]
     bad = next(entry for entry in rows if entry["id"] == side[0].id)
     bad["tools"] = [TOOL]
-    report = check.run(build_task({"model": str(model), "data": {"train": rows}}))
+    report = checked(build_task({"model": str(model), "data": {"train": rows}}))
     (finding,) = [one for one in report.findings if one.rule == "not-rendered"]
-    assert report.ok and finding.severity == "review" and "1 row cannot be written" in finding.says
+    assert report.ok and finding.severity == "review" and "1 row cannot be written" in finding.summary
     renderer = Renderer(Tokenizer.load(model))
     sides = assemble(build_task({"model": str(model), "data": {"train": rows}})).sides
     with pytest.raises(DataError, match="more than 1%"):
@@ -77,7 +78,7 @@ def test_the_check_says_no_where_training_does(model: Path) -> None:
     talks = [{"messages": [{"role": "user", "content": f"{k}?"}, *turns[1:]]} for k in range(60)]
     for talk in talks[:3]:
         talk["tools"] = [TOOL]  # type: ignore[assignment,list-item]
-    report = check.run(build_task({"model": str(model), "data": {"train": talks, "test": 0}}))
+    report = checked(build_task({"model": str(model), "data": {"train": talks, "test": 0}}))
     assert not report.ok and any("3 rows cannot be written" in problem for problem in report.problems)
 
 
@@ -89,7 +90,7 @@ def test_dropped_rows_are_listed_whatever_their_id(model: Path, tmp_path: Path) 
     ]
     write_jsonl(tmp_path / "rows.jsonl", rows)
     data = {"train": str(tmp_path / "rows.jsonl"), "test": 0, "validation": 0, "overlong": "drop"}
-    task = {"model": str(model), "data": data, "train": {"max_steps": 1, "sentinel": "off"}}
+    task = {"model": str(model), "data": data, "train": {"max_steps": 1, "preflight": "off"}}
     train.run(build_task(task), tmp_path / "run", Console(file=io.StringIO()))
     lines = (tmp_path / "run" / "data" / "rejected.jsonl").read_text(encoding="utf-8").splitlines()
     assert [json.loads(line)["row"]["id"] for line in lines] == ["a#1", "b"]

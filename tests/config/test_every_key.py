@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from contexts_for_tests import checked
 from models_for_tests import tiny_model_dir
 from rich.console import Console
 
-from finetooth.commands import check, evaluate
+from finetooth.commands import evaluate
 from finetooth.config.load import load_task
 from finetooth.config.task import Task, keys
 from finetooth.data.examples import to_json
@@ -24,9 +25,10 @@ from finetooth.errors import FinetoothError
 from finetooth.evaluation import graders
 from finetooth.evaluation.candidates import ModelCandidate
 from finetooth.model.api import Model
-from finetooth.quality.prepare import Prepared, assemble
+from finetooth.quality.prepare import PreparedData, assemble
 from finetooth.rundir import write_json
 from finetooth.runs import parent, setup, workspace
+from finetooth.runs.context import RunContext
 from finetooth.types import Message
 
 ROWS = [
@@ -60,7 +62,7 @@ def decoded(task: Task) -> Any:
 def gate(task: Task) -> Any:
     """What `check` finds in rows of which one is in the test too, and whether that blocks."""
     test = [*ROWS[:1], *({**row, "text": f"other {row['text']}"} for row in ROWS[:9])]
-    report = check.run(task.model_copy(update={"data": task.data.model_copy(update={"test": test})}))
+    report = checked(task.model_copy(update={"data": task.data.model_copy(update={"test": test})}))
     return report.ok, {finding.rule for finding in report.findings}
 
 
@@ -86,13 +88,14 @@ def asked(task: Task) -> Any:
     run = Path(task.model).parent / "run"
     workspace.save_environment(run, {"model": {"digest": Model.load(task.model).digest()}})
     data = assemble(task)
-    prepared = Prepared(data.sides["train"], [], 0, "labels", ("a", "b"), [])
     resolved = task.evaluate.model_copy(
         update={"max_tokens": 9 if task.evaluate.max_tokens == "auto" else task.evaluate.max_tokens}
     )
     resolved_task = task.model_copy(update={"evaluate": resolved})
     found = []
-    candidates = evaluate.prompting_candidates(resolved_task, run, prepared, "label")
+    context = RunContext(resolved_task, run, Console(quiet=True))
+    context.prepared = PreparedData(data.sides["train"], [], 0, "labels", ("a", "b"), [])
+    candidates = evaluate.prompting_candidates(context, "label")
     for candidate in candidates:
         assert isinstance(candidate, ModelCandidate)
         found.append((candidate.name, candidate.sampling, candidate.prompt.demos))
@@ -111,10 +114,10 @@ def begun(task: Task) -> Any:
     workspace.save_config(first, made.model_copy(update={"template": "plain"}), {})
     (first / "train" / "adapter").mkdir(parents=True, exist_ok=True)
     write_json(first / "train" / "result.json", {})
-    followed = parent.followed(
+    inherited = parent.inherit_settings(
         task.model_copy(update={"start": task.start and str(first)}), Console(quiet=True)
     )
-    return followed.train.rank, followed.template
+    return inherited.train.rank, inherited.template
 
 
 CASES: dict[str, tuple[Callable[[Task], Any], dict[str, Any]]] = {
@@ -141,7 +144,7 @@ CASES: dict[str, tuple[Callable[[Task], Any], dict[str, Any]]] = {
     "evaluate.max_tokens": (asked, {"evaluate.max_tokens": 3}),
     "evaluate.temperature": (asked, {"evaluate.temperature": 0.5}),
     "evaluate.limit": (
-        lambda task: len(evaluate.limited(assemble(task).sides["train"], task)),
+        lambda task: len(evaluate.sample_rows(assemble(task).sides["train"], task)),
         {"evaluate.limit": 5},
     ),
 }

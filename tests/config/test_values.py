@@ -8,7 +8,7 @@ import planted
 import pytest
 
 from finetooth.config.task import DataConfig
-from finetooth.config.values import counted, either, out_of
+from finetooth.config.values import format_count, format_count_of, plural
 from finetooth.quality.findings import View
 from finetooth.quality.gate import inspect
 
@@ -16,10 +16,13 @@ WRONG = re.compile(r"\b1 (?:rows|questions|answers|labels|texts|have|are|hold|gr
 
 
 def test_one_and_many() -> None:
-    assert counted(1, "row") == "1 row" and counted(0, "row") == "0 rows"
-    assert counted(12_345, "row") == "12,345 rows" and counted(2, "reply", "replies") == "2 replies"
-    assert out_of(1, 12_345, "row") == "1 of 12,345 rows" and out_of(1, 1, "row") == "1 of 1 row"
-    assert either(1, "has", "have") == "has" and either(1_000, "has", "have") == "have"
+    assert format_count(1, "row") == "1 row" and format_count(0, "row") == "0 rows"
+    assert format_count(12_345, "row") == "12,345 rows" and format_count(2, "reply", "replies") == "2 replies"
+    assert (
+        format_count_of(1, 12_345, "row") == "1 of 12,345 rows"
+        and format_count_of(1, 1, "row") == "1 of 1 row"
+    )
+    assert plural(1, "has", "have") == "has" and plural(1_000, "has", "have") == "have"
 
 
 @pytest.mark.parametrize(
@@ -35,4 +38,4 @@ def test_findings_of_one_row_and_of_many(broken: str) -> None:
     ]
     for kind, more in (("labels", odd[:1]), ("labels", odd), ("qa", odd), ("labels", odd * 2)):
         for finding in inspect(View({"train": [*rows, *more]}, kind, DataConfig(train="r.jsonl"))):
-            assert not WRONG.search(finding.says), finding.says
+            assert not WRONG.search(finding.summary), finding.summary

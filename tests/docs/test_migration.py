@@ -9,7 +9,7 @@ from scripts_for_tests import load_script
 
 from finetooth.cli.app import invoke
 from finetooth.config.load import load_task
-from finetooth.config.other_tools import MEANINGS, TOOLS
+from finetooth.config.other_tools import KEY_MAPPINGS, TOOLS
 from finetooth.config.task import Task, keys
 from finetooth.errors import ConfigError
 
@@ -25,15 +25,15 @@ def test_the_page_is_what_the_generator_makes() -> None:
 
 
 def test_every_name_means_a_key_that_exists_or_says_why_not() -> None:
-    for name, (key, note) in MEANINGS.items():
+    for name, (key, note) in KEY_MAPPINGS.items():
         assert key in KEYS if key else note, name
     used = {name for names in TOOLS.values() for name in names.split()}
-    assert used <= set(MEANINGS)
+    assert used <= set(KEY_MAPPINGS)
 
 
-@pytest.mark.parametrize("name", sorted(set(MEANINGS) - OWN))
+@pytest.mark.parametrize("name", sorted(set(KEY_MAPPINGS) - OWN))
 def test_a_name_in_a_task_file_is_answered_with_ours(name: str, tmp_path: Path) -> None:
-    key, note = MEANINGS[name]
+    key, note = KEY_MAPPINGS[name]
     path = tmp_path / "task.yaml"
     for text in (f"data: {{train: a.csv}}\n{name}: 1\n", f"data: {{train: a.csv}}\ntrain: {{{name}: 1}}\n"):
         if key.endswith(f".{name}") and "train: {" in text[20:]:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from models_for_tests import CONFIGS, tiny
 
-from finetooth.model import capability, lora
+from finetooth.model import lora
 from finetooth.model.api import Model
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "models.md"
@@ -47,7 +47,7 @@ NAMES = {
 def line(family: str) -> str:
     """One line of the table."""
     model = Model(tiny(family), None, "rows", frozenset())
-    capability.choose_backend(model, "auto")
+    model.choose_backend("auto")
     (note,) = (note for note in model.notes if note.startswith("attention: "))
     way, _, reason = note.partition(", because ")
     way = way.removeprefix("attention: ").removesuffix(", proven on a small random copy")

@@ -18,12 +18,13 @@ from finetooth.commands import train
 from finetooth.config.load import load_task
 from finetooth.data.render.renderer import Renderer
 from finetooth.data.render.tokenizer import Tokenizer
-from finetooth.evaluation.answer_text import as_it_is, as_written
-from finetooth.evaluation.candidates import Answered
+from finetooth.evaluation.answer_text import answer_normaliser, identity
+from finetooth.evaluation.candidates import Prediction
 from finetooth.evaluation.graders import BUILT_IN, exact
 from finetooth.evaluation.runner import evaluate
 from finetooth.rundir import read_jsonl
 from finetooth.runs import setup
+from finetooth.runs.context import RunContext
 from finetooth.types import Answer, Example, Message
 
 CALLS = (
@@ -58,7 +59,7 @@ def test_what_a_model_writes_for_the_expected_answer_has_full_marks(
     tmp_path: Path, source: str, example: Example, name: str
 ) -> None:
     renderer = rendered_by(source, tmp_path)
-    compared = as_written(renderer)
+    compared = answer_normaliser(renderer)
     (row,) = renderer.rows(example)
     written = renderer.tokenizer.decode(row.tokens[row.weight > 0][:-1])
     if name == "exact":
@@ -69,7 +70,7 @@ def test_what_a_model_writes_for_the_expected_answer_has_full_marks(
 
 
 def test_thoughts_are_ways_to_an_answer_and_not_compared(tmp_path: Path) -> None:
-    compared = as_written(rendered_by(QWEN3, tmp_path))
+    compared = answer_normaliser(rendered_by(QWEN3, tmp_path))
     for text in ("<think>\nAnother way.\n</think>\n\nLeft.", "Another way.\n</think>\n\nLeft.", "Left."):
         assert BUILT_IN["exact"](*compared(FIELD, text)).value == 1
     unfinished = compared(FIELD, "<think>\nSo it is Left.")[1]
@@ -78,7 +79,7 @@ def test_thoughts_are_ways_to_an_answer_and_not_compared(tmp_path: Path) -> None
     assert compared(plain, "Left.") == (plain, "Left.")
     assert compared(plain, "<think>hm</think>\nLeft.") == (plain, "Left.")
     assert compared(plain, "a </think> b") == (plain, "a </think> b")  # no thought: it did not begin with one
-    assert as_it_is(plain, "<think>hm</think>Left.") == (plain, "<think>hm</think>Left.")
+    assert identity(plain, "<think>hm</think>Left.") == (plain, "<think>hm</think>Left.")
 
 
 @dataclass
@@ -87,15 +88,15 @@ class Says:
     text: str
     notes: list[str] = field(default_factory=list)
 
-    def answers(self, examples: Sequence[Example]) -> Iterator[Answered]:
-        return (Answered(index, self.text) for index in range(len(examples)))
+    def predict(self, examples: Sequence[Example]) -> Iterator[Prediction]:
+        return (Prediction(index, self.text) for index in range(len(examples)))
 
 
 def test_the_corpus_score_compares_the_same(tmp_path: Path) -> None:
     thoughtful = "<think>\nIt is shorter.\n</think>\n\nLeft."
     result = evaluate(
         [FIELD], [Says("tuned", thoughtful)], BUILT_IN["chrf"], "chrf", "validation",
-        compared=as_written(rendered_by(QWEN3, tmp_path)),
+        normalise=answer_normaliser(rendered_by(QWEN3, tmp_path)),
     )  # fmt: skip
     (entry,) = result.summary["candidates"]
     assert entry["score"] == 1 and entry["corpus"]["value"] == pytest.approx(100)
@@ -117,11 +118,13 @@ def test_a_run_compares_what_is_written(tmp_path: Path) -> None:
             "template": str(tmp_path / "own.jinja"),
             "data": {"train": str(tmp_path / "rows.jsonl")},
         },
-        {"train.rank": 4, "train.max_steps": 2, "evaluate.shots": [0], "train.sentinel": "off"},
+        {"train.rank": 4, "train.max_steps": 2, "evaluate.shots": [0], "train.preflight": "off"},
     )
     done = ft.run(task, tmp_path / "run", quiet=True)
     records = list(read_jsonl(done.path / "evaluate" / "test" / "records.jsonl"))
     assert records and all(record["want"].endswith("!") and len(record["want"]) < 4 for record in records)
-    answers = train._answers(setup.set_up(task, done.path, Console(quiet=True), True), Console(quiet=True))
+    context = RunContext(task, done.path, Console(quiet=True))
+    setup.set_up(context, True)
+    answers = train._answers(context)
     assert answers is not None
-    assert answers.compared(FIELD, "<think>\nHm.\n</think>\n\nLeft.")[1] == "Left."
+    assert answers.normalise(FIELD, "<think>\nHm.\n</think>\n\nLeft.")[1] == "Left."

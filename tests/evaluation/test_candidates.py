@@ -10,7 +10,7 @@ from transformers import AutoModelForCausalLM
 
 from finetooth.data.render.renderer import Renderer
 from finetooth.errors import GradeError
-from finetooth.evaluation.candidates import BOUNDARY, ModelCandidate, evaluating
+from finetooth.evaluation.candidates import BOUNDARY, ModelCandidate
 from finetooth.evaluation.graders import BUILT_IN
 from finetooth.evaluation.prompts import Prompt, few_shot, zero_shot
 from finetooth.evaluation.runner import evaluate
@@ -43,7 +43,7 @@ def candidate(model: Model, prompt: Prompt, template: str = "chat", **more: obje
 def test_the_chosen_label_is_the_most_likely_with_its_stop_token(model: Model, template: str) -> None:
     examples = rows(6)
     asked = candidate(model, zero_shot(LABELS), template, labels=LABELS)
-    answers = {answer.index: answer for answer in asked.answers(examples)}
+    answers = {answer.index: answer for answer in asked.predict(examples)}
     assert sorted(answers) == list(range(6))
     for index, example in enumerate(examples):
         messages = zero_shot(LABELS).messages(example)
@@ -113,14 +113,14 @@ def test_evaluation_equals_itself_twice_with_dropout_left_on(tmp_path: Path) -> 
     assert results[0] == results[1]
     assert model.hf.training
     model.eval()
-    with evaluating(model):
+    with model.eval_mode():
         assert not model.hf.training
     assert not model.hf.training
 
 
 def test_the_mode_is_restored_when_answering_fails(model: Model) -> None:
     model.train()
-    with pytest.raises(RuntimeError), evaluating(model):
+    with pytest.raises(RuntimeError), model.eval_mode():
         raise RuntimeError
     assert model.hf.training
     model.eval()
@@ -130,7 +130,7 @@ def test_demonstrations_that_do_not_fit_are_dropped_and_said(model: Model) -> No
     short, long = rows(3), rows(2, words=20)
     prompt = few_shot(4, rows(12, words=7), LABELS, seed=1)
     asked = candidate(model, prompt, labels=LABELS)
-    answers = list(asked.answers([*short, *long]))
+    answers = list(asked.predict([*short, *long]))
     assert len(answers) == 5
     assert max(answer.prompt_tokens for answer in answers) < model.max_tokens
     assert len(asked.notes) == 1
@@ -140,7 +140,7 @@ def test_demonstrations_that_do_not_fit_are_dropped_and_said(model: Model) -> No
 def test_labels_that_do_not_fit_are_left_out_and_said(model: Model) -> None:
     many = tuple(f"label number {i}" for i in range(60))
     asked = candidate(model, zero_shot(many), labels=many)
-    assert len(list(asked.answers(rows(3)))) == 3
+    assert len(list(asked.predict(rows(3)))) == 3
     assert asked.notes == [
         "3 of 3 rows were asked without the list of labels: it does not fit into the model's 256 tokens"
     ]
@@ -150,9 +150,9 @@ def test_a_question_longer_than_the_model_is_refused_or_cut_from_the_left(model:
     examples = [*rows(2), *rows(1, words=100)]
     asked = candidate(model, Prompt("tuned"), labels=LABELS)
     with pytest.raises(GradeError, match=r"row id0 has a context of \d+ tokens; the model takes \d+ and"):
-        next(asked.answers(examples))
+        next(asked.predict(examples))
     cut = candidate(model, Prompt("tuned"), labels=LABELS, overlong="cut")
-    assert len(list(cut.answers(examples))) == 3
+    assert len(list(cut.predict(examples))) == 3
     assert cut.notes == ["1 of 3 contexts were cut from the left to fit the model"]
     whole = cut.renderer.context_row(examples[2].context).tokens
     kept = cut._ask(examples)[2][1].tokens
@@ -166,7 +166,7 @@ def test_likelihoods_are_those_of_the_stock_model_row_by_row(model: Model, monke
     examples = [*rows(5), Example("none", (Message("user", "which?"),), (Answer("a <|im_end|> b"),))]
     monkeypatch.setattr("finetooth.evaluation.candidates.BATCH", 300)  # several trees
     stock = AutoModelForCausalLM.from_pretrained(model.name)
-    found = list(asked.likelihoods(examples))
+    found = list(asked.answer_logprobs(examples))
     assert isinstance(found[5], str)
     for example, logp in zip(examples[:5], found[:5], strict=True):
         messages = asked.prompt.messages(example)
@@ -183,6 +183,6 @@ def test_likelihoods_are_those_of_the_stock_model_row_by_row(model: Model, monke
 def test_a_row_that_the_model_cannot_take_has_no_likelihood(model: Model) -> None:
     asked = candidate(model, zero_shot())
     long = Example("long", (Message("user", "which?"),), (Answer("left " * 400),))
-    first, second = asked.likelihoods([long, rows(1)[0]])
+    first, second = asked.answer_logprobs([long, rows(1)[0]])
     assert "more than the model takes" in first
     assert len(second) > 1

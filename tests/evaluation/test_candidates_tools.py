@@ -32,5 +32,5 @@ def test_the_context_that_is_asked_is_the_trained_one(shape: str, tmp_path: Path
     asked = candidate._row(example, QUESTION).tokens.tolist()
     (row,) = renderer.rows(example)
     assert row.tokens[row.weight == 0].tolist() == asked
-    (answer,) = candidate.answers([example])
+    (answer,) = candidate.predict([example])
     assert answer.prompt_tokens == len(asked)

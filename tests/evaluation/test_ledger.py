@@ -10,11 +10,11 @@ from finetooth.data.examples import to_json
 from finetooth.errors import DataError
 from finetooth.evaluation.ledger import (
     lengths,
+    look_count,
     look_number,
-    looks,
     open_sealed,
     seal,
-    sealed_rows,
+    sealed_count,
     store_result,
     stored_result,
 )
@@ -52,13 +52,17 @@ def test_every_look_is_written_down_before_it_is_taken(run_path: Path) -> None:
     open_sealed(run_path, "two", clock)
     assert [event["look"] for event in events(run_path)[1:]] == [1, 2]
     assert events(run_path)[1] == {"event": "opened", "digest": "one", "time": sealed["time"], "look": 1}
-    assert (looks(run_path), look_number(run_path, "two"), look_number(run_path, "three")) == (2, 2, None)
+    assert (look_count(run_path), look_number(run_path, "two"), look_number(run_path, "three")) == (
+        2,
+        2,
+        None,
+    )
 
 
 def test_the_same_candidates_look_once(run_path: Path) -> None:
     open_sealed(run_path, "one", clock)
     open_sealed(run_path, "one", clock)  # a crash before the result was stored: the look is not paid twice
-    assert looks(run_path) == 1
+    assert look_count(run_path) == 1
     assert stored_result(run_path, "one") is None
     store_result(run_path, "one", {"n": 5}, clock)
     assert stored_result(run_path, "one") == {"n": 5}
@@ -86,7 +90,7 @@ def test_a_changed_test_file_is_refused(run_path: Path, change: str) -> None:
         open_sealed(run_path, "one", clock)
     with pytest.raises(DataError, match="not the file that was sealed"):
         seal(run_path, clock)
-    assert looks(run_path) == 0
+    assert look_count(run_path) == 0
 
 
 def test_an_unsealed_or_missing_test_is_refused(tmp_path: Path) -> None:
@@ -145,7 +149,7 @@ def test_a_line_ends_where_the_file_says_so(mark: str, tmp_path: Path) -> None:
     row = Example("x", (Message("user", f"one{mark}two"),), (Answer(f"a{mark}b"),))
     write_jsonl(tmp_path / "data" / "sealed.jsonl", [to_json(row), to_json(EXAMPLES[0])])
     seal(tmp_path, clock)
-    assert sealed_rows(tmp_path) == 2
+    assert sealed_count(tmp_path) == 2
     assert lengths(tmp_path, lambda example: len(example.target)) == {
         "x": 3,
         EXAMPLES[0].id: len(EXAMPLES[0].target),

@@ -11,7 +11,14 @@ from tokenizers_for_tests import save_tokenizer
 from finetooth.data.render.renderer import Renderer
 from finetooth.data.render.tokenizer import Tokenizer
 from finetooth.errors import GradeError
-from finetooth.evaluation.preference import ByLength, Implicit, Prefers, implied, preferred, told
+from finetooth.evaluation.preference import (
+    ImplicitReward,
+    LengthBaseline,
+    PreferenceCandidate,
+    full_answer_text,
+    grade_preference,
+    implicit_rewards,
+)
 from finetooth.evaluation.runner import evaluate
 from finetooth.tree import Row
 from finetooth.types import Answer, Example, Message
@@ -37,9 +44,9 @@ def renderer(tmp_path_factory: pytest.TempPathFactory) -> Renderer:
 
 
 def test_the_grader_knows_right_wrong_and_a_tie() -> None:
-    found = [preferred(EXAMPLES[0], text).value for text in ("long answer", "short", "")]
+    found = [grade_preference(EXAMPLES[0], text).value for text in ("long answer", "short", "")]
     assert found == [1.0, 0.0, 0.5]
-    assert "neither of them" in str(preferred(EXAMPLES[0], "another").error)
+    assert "neither of them" in str(grade_preference(EXAMPLES[0], "another").error)
 
 
 def test_answers_that_differ_in_their_calls_alone_are_told_apart() -> None:
@@ -48,14 +55,14 @@ def test_answers_that_differ_in_their_calls_alone_are_told_apart() -> None:
         return Answer("", role, more={"tool_calls": [call]})  # type: ignore[arg-type]
 
     both = Example("d", (Message("user", "go"),), (calling("left", "chosen"), calling("right", "rejected")))
-    assert preferred(both, told(both.answers[0])).value == 1
-    assert preferred(both, told(both.answers[1])).value == 0
+    assert grade_preference(both, full_answer_text(both.answers[0])).value == 1
+    assert grade_preference(both, full_answer_text(both.answers[1])).value == 0
 
 
 def test_length_goes_the_way_that_is_right_more_often_in_training() -> None:
     for train, want in (([EXAMPLES[0]], [1, 0, 0.5]), ([EXAMPLES[1]], [0, 1, 0.5])):
-        candidate = ByLength(train)
-        found = [preferred(EXAMPLES[a.index], a.text).value for a in candidate.answers(EXAMPLES)]
+        candidate = LengthBaseline(train)
+        found = [grade_preference(EXAMPLES[a.index], a.text).value for a in candidate.predict(EXAMPLES)]
         assert found == want
         assert candidate.notes == [
             f"always prefers the {'longer' if train[0] is EXAMPLES[0] else 'shorter'} answer"
@@ -70,7 +77,11 @@ def test_the_answer_that_is_worth_more_is_taken_and_ties_count_half(renderer: Re
         return np.array([2.0, 1.0, 1.0, 2.0, 3.0, 3.0])
 
     found = evaluate(
-        EXAMPLES, [Prefers("tuned", renderer, worth, 256)], preferred, "preference", "validation"
+        EXAMPLES,
+        [PreferenceCandidate("tuned", renderer, worth, 256)],
+        grade_preference,
+        "preference",
+        "validation",
     )
     assert [record.score for record in found.records] == [1, 0, 0.5]
     assert found.summary["candidates"][0]["score"] == 0.5
@@ -82,20 +93,30 @@ def test_the_answer_that_is_worth_more_is_taken_and_ties_count_half(renderer: Re
 
 def test_numbers_that_are_not_finite_and_rows_that_are_too_long_are_refused(renderer: Renderer) -> None:
     with pytest.raises(GradeError, match="not finite"):
-        list(Prefers("tuned", renderer, lambda rows: np.full(len(rows), np.nan), 256).answers(EXAMPLES))
+        list(
+            PreferenceCandidate("tuned", renderer, lambda rows: np.full(len(rows), np.nan), 256).predict(
+                EXAMPLES
+            )
+        )
     with pytest.raises(GradeError, match="longer than 8 tokens"):
-        list(Prefers("tuned", renderer, lambda rows: np.zeros(len(rows)), 8).answers(EXAMPLES))
+        list(PreferenceCandidate("tuned", renderer, lambda rows: np.zeros(len(rows)), 8).predict(EXAMPLES))
     alone = Example("e", (Message("user", "?"),), (Answer("yes", "target"),))
     with pytest.raises(GradeError, match="no chosen and rejected answer"):
-        list(ByLength([alone]).answers([alone]))
+        list(LengthBaseline([alone]).predict([alone]))
 
 
 def test_what_an_answer_is_worth_by_each_rule() -> None:
     rows = [Row([5, 6, 7], [0, 1, 1]), Row([5, 6, 7, 8, 9], [0, 1, 1, 1, 1])]
     sums, start = [-4.0, -4.0], [-5.0, -2.0]
-    assert implied(Implicit(reference=True, mean=False), sums, start, rows).tolist() == [1, -2]
-    assert implied(Implicit(reference=True, mean=True), sums, start, rows).tolist() == [0.5, -0.5]
-    assert implied(Implicit(reference=False, mean=True), sums, start, rows).tolist() == [-2, -1]
+    assert implicit_rewards(ImplicitReward(reference=True, mean=False), sums, start, rows).tolist() == [1, -2]
+    assert implicit_rewards(ImplicitReward(reference=True, mean=True), sums, start, rows).tolist() == [
+        0.5,
+        -0.5,
+    ]
+    assert implicit_rewards(ImplicitReward(reference=False, mean=True), sums, start, rows).tolist() == [
+        -2,
+        -1,
+    ]
 
 
 def test_a_pair_is_two_rows_of_one_unit_behind_one_prompt(renderer: Renderer) -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from finetooth.errors import GradeError
 from finetooth.evaluation.graders.basic import label_names
-from finetooth.evaluation.prompts import Prompt, few_shot, fitted, prompting, zero_shot
+from finetooth.evaluation.prompts import Prompt, build_prompt, few_shot, fit_prompt, zero_shot
 from finetooth.types import Answer, Example, Message
 
 LABELS = ("ham", "other", "spam")
@@ -65,8 +65,8 @@ def test_demonstrations_depend_on_the_seed_alone() -> None:
 
 def test_few_shot_without_solved_rows_is_refused() -> None:
     with pytest.raises(GradeError, match="few-shot-4: no row of the train split"):
-        prompting(4, [Example("a", (), (Answer("plain text"),))], (), 1)
-    assert prompting(0, [], LABELS, 1).name == "zero-shot"
+        build_prompt(4, [Example("a", (), (Answer("plain text"),))], (), 1)
+    assert build_prompt(0, [], LABELS, 1).name == "zero-shot"
 
 
 def test_demonstrations_are_dropped_from_the_front_then_the_labels() -> None:
@@ -76,15 +76,15 @@ def test_demonstrations_are_dropped_from_the_front_then_the_labels() -> None:
         return sum(len(message.content.split()) for message in messages)
 
     whole = size(prompt.messages(question))
-    assert fitted(prompt, question, size, whole) == prompt
-    assert fitted(prompt, question, size, whole - 1).demos == prompt.demos[1:]
-    assert fitted(prompt, question, size, 8).demos == ()
-    assert fitted(prompt, question, size, 8).labels == LABELS
-    assert fitted(prompt, question, size, 7) == Prompt("few-shot-4")
+    assert fit_prompt(prompt, question, size, whole) == prompt
+    assert fit_prompt(prompt, question, size, whole - 1).demos == prompt.demos[1:]
+    assert fit_prompt(prompt, question, size, 8).demos == ()
+    assert fit_prompt(prompt, question, size, 8).labels == LABELS
+    assert fit_prompt(prompt, question, size, 7) == Prompt("few-shot-4")
 
 
 def test_several_labels_are_asked_for_where_several_may_be_right() -> None:
     example = Example("a", (Message("user", "q"),), (Answer("red, big"),))
-    first = replace(zero_shot(("big", "red")), several=True).messages(example)[0]
+    first = replace(zero_shot(("big", "red")), multi_label=True).messages(example)[0]
     assert first.content == "Answer with all that fit, separated by commas, of: big, red."
     assert label_names(["red, big", "big", "none"]) == ("big", "none", "red")

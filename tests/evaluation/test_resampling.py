@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from finetooth.evaluation.resampling import bca, interval, sign_flip, standard_error, units
+from finetooth.evaluation.resampling import bca, cluster_totals, interval, sign_flip, standard_error
 from finetooth.evaluation.statistics import compare, mean_interval
 
 ONES = np.ones
@@ -87,7 +87,7 @@ def test_groups_keep_the_level_that_single_rows_do_not(groups: int) -> None:
     together = alone = covered = 0
     for _ in range(200):
         value, group = clustered(random, groups)
-        total, size = units(value, group)
+        total, size = cluster_totals(value, group)
         together += sign_flip(total) < 0.05
         alone += sign_flip(value) < 0.05
         low, high = interval(total, size)

@@ -9,8 +9,8 @@ import pytest
 
 from finetooth.errors import GradeError
 from finetooth.evaluation.baselines import BagOfWords, Majority
-from finetooth.evaluation.candidates import Answered
-from finetooth.evaluation.graders import BUILT_IN, guarded
+from finetooth.evaluation.candidates import Prediction
+from finetooth.evaluation.graders import BUILT_IN, guard
 from finetooth.evaluation.runner import Evaluation, evaluate
 from finetooth.evaluation.summary import best_prompting
 from finetooth.types import Answer, Example, Message
@@ -25,10 +25,10 @@ class Fixed:
     stop: str = "stop"
     notes: list[str] = field(default_factory=list)
 
-    def answers(self, examples: Sequence[Example]) -> Iterator[Answered]:
+    def predict(self, examples: Sequence[Example]) -> Iterator[Prediction]:
         self.notes.append("said while answering")
         for index in reversed(range(len(examples))):
-            yield Answered(index, examples[index].target if index in self.right else "no", 10, 3, self.stop)
+            yield Prediction(index, examples[index].target if index in self.right else "no", 10, 3, self.stop)
 
 
 def rows(n: int) -> list[Example]:
@@ -108,7 +108,7 @@ def test_a_bag_of_words_that_does_as_well_is_said() -> None:
 
 
 def test_further_graders_are_shown_beside_the_first() -> None:
-    result = run(Fixed("zero-shot", range(10)), others={"number": BUILT_IN["number"]})
+    result = run(Fixed("zero-shot", range(10)), secondary_graders={"number": BUILT_IN["number"]})
     also = result.summary["candidates"][0]["also"]["number"]
     assert also["score"] == 0.1
     assert also["errors"] == 0
@@ -116,13 +116,13 @@ def test_further_graders_are_shown_beside_the_first() -> None:
 
 def test_every_row_is_answered_once() -> None:
     class Forgetful(Fixed):
-        def answers(self, examples: Sequence[Example]) -> Iterator[Answered]:
-            return iter(list(super().answers(examples))[:-1])
+        def predict(self, examples: Sequence[Example]) -> Iterator[Prediction]:
+            return iter(list(super().predict(examples))[:-1])
 
     class Twice(Fixed):
-        def answers(self, examples: Sequence[Example]) -> Iterator[Answered]:
-            yield from super().answers(examples)
-            yield Answered(3, "again")
+        def predict(self, examples: Sequence[Example]) -> Iterator[Prediction]:
+            yield from super().predict(examples)
+            yield Prediction(3, "again")
 
     with pytest.raises(GradeError, match="tuned answered 99 of 100 rows"):
         run(Forgetful("tuned", range(3)))
@@ -150,7 +150,7 @@ def test_the_cheap_baselines_learn_from_the_train_split_alone() -> None:
     train = labelled(SPAM, "spam") + labelled([*HAM, "one more"], "ham")
     test = labelled(["free prize money"], "spam") + labelled(["lunch at noon tonight"], "ham")
     result = evaluate(
-        test, [Majority(train), BagOfWords(train)], guarded(BUILT_IN["label"]), "label", "validation"
+        test, [Majority(train), BagOfWords(train)], guard(BUILT_IN["label"]), "label", "validation"
     )
     assert [record.text for record in result.records] == ["ham", "ham", "spam", "ham"]
     assert [asdict(record)["prompt_tokens"] for record in result.records] == [0] * 4
@@ -159,5 +159,5 @@ def test_the_cheap_baselines_learn_from_the_train_split_alone() -> None:
 
 def test_a_single_label_needs_no_classifier() -> None:
     bag = BagOfWords(labelled(SPAM, "spam"))
-    assert {answer.text for answer in bag.answers(labelled(HAM, "ham"))} == {"spam"}
+    assert {answer.text for answer in bag.predict(labelled(HAM, "ham"))} == {"spam"}
     assert bag.notes == ["one label only: always answers it"]

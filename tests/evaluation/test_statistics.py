@@ -10,7 +10,7 @@ from finetooth.evaluation.statistics import (
     compare,
     mean_interval,
     midp_mcnemar,
-    smallest_gain,
+    minimum_detectable_effect,
     tango,
     wilson,
 )
@@ -107,13 +107,13 @@ def test_tango_covers_and_midp_keeps_its_level(n: int, gained: float, lost: floa
 
 @pytest.mark.parametrize(("n", "points"), [(100, 12.1), (200, 8.7), (500, 5.6), (1_000, 3.9), (2_000, 2.8)])
 def test_smallest_gain_at_a_fifth_discordant(n: int, points: float) -> None:
-    assert smallest_gain(n, 0.2) * 100 == pytest.approx(points, abs=0.06)
+    assert minimum_detectable_effect(n, 0.2) * 100 == pytest.approx(points, abs=0.06)
 
 
 @pytest.mark.parametrize("n", [100, 500])
 def test_smallest_gain_is_found_four_times_in_five(n: int) -> None:
     discordant = 0.2
-    gain = smallest_gain(n, discordant)
+    gain = minimum_detectable_effect(n, discordant)
     rates = [(discordant + gain) / 2, (discordant - gain) / 2, 1 - discordant]
     drawn = np.random.default_rng(1).multinomial(n, rates, 4_000)[:, :2]
     tables, counts = np.unique(drawn, axis=0, return_counts=True)
@@ -122,8 +122,8 @@ def test_smallest_gain_is_found_four_times_in_five(n: int) -> None:
 
 
 def test_smallest_gain_of_tiny_and_quiet_tests() -> None:
-    assert 0.85 < smallest_gain(1, 0.0) < 1
-    assert 0.1 < smallest_gain(50, 0.0) < 0.2  # never 0: a gain needs rows that disagree
+    assert 0.85 < minimum_detectable_effect(1, 0.0) < 1
+    assert 0.1 < minimum_detectable_effect(50, 0.0) < 0.2  # never 0: a gain needs rows that disagree
 
 
 def test_ten_points_on_five_hundred_rows_are_found() -> None:

@@ -113,7 +113,7 @@ def test_a_copy_runs_to_its_report(name: str, room: Path) -> None:
     few = [
         "--train.max_steps",
         "2",
-        "--train.sentinel",
+        "--train.preflight",
         "off",
         "--evaluate.limit",
         "8",

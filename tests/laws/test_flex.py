@@ -50,7 +50,7 @@ def grown(seed: int, rows: int, longest: int) -> PrefixTree:
 
 def require_torchs_mask(tree: PrefixTree, window: int | None) -> tuple[int, int]:
     """Our block mask is the one torch makes from all pairs; returns how many blocks are mixed and full."""
-    found = flex.Forest(tree, CPU).mask(window)
+    found = flex.TreeBlockMasks(tree, CPU).mask(window)
     size = flex.bucket(len(tree))
     want = create_block_mask(found.mask_mod, None, None, size, size, CPU, BLOCK_SIZE=flex.BLOCK)
     assert found.shape == want.shape and found.BLOCK_SIZE == want.BLOCK_SIZE
@@ -84,7 +84,7 @@ def test_the_mask_follows_the_trees_rule() -> None:
     for node, parent in enumerate(tree.parent_N):
         above[node] = {node} | (above[parent] if parent >= 0 else set())
     for window in (None, 6):
-        mask_mod = flex.Forest(tree, CPU).mask(window).mask_mod
+        mask_mod = flex.TreeBlockMasks(tree, CPU).mask(window).mask_mod
         for node in range(0, len(tree), 7):
             zero, key = torch.tensor(0), torch.arange(len(tree))
             seen = set(mask_mod(zero, zero, torch.tensor(node), key).nonzero()[:, 0].tolist())
@@ -163,7 +163,7 @@ def test_a_soft_cap_is_applied_to_scores() -> None:
     query, key, value = (
         torch.randn(1, heads, len(tree), 16, generator=generator, dtype=torch.float64) for heads in (4, 2, 2)
     )
-    found = flex.attend(query, key, value, flex.Forest(tree, CPU), 1.0, None, softcap=2.0)
+    found = flex.attend(query, key, value, flex.TreeBlockMasks(tree, CPU), 1.0, None, softcap=2.0)
     score = query @ key.repeat_interleave(2, 1).transpose(-1, -2)
     hidden = ~torch.from_numpy(interface.visible(tree))
     score = (2.0 * torch.tanh(score / 2.0)).masked_fill(hidden, float("-inf"))
@@ -191,7 +191,7 @@ def test_more_sizes_than_torch_would_keep() -> None:
     for size in sizes:
         tree = PrefixTree.build([Row(np.arange(size) % VOCABULARY, np.zeros(size))])
         part = heads[:, :, :size]
-        assert flex.attend(part, part, part, flex.Forest(tree, CPU), 1.0).shape == part.shape
+        assert flex.attend(part, part, part, flex.TreeBlockMasks(tree, CPU), 1.0).shape == part.shape
 
 
 def test_on_the_cpu_it_scores_and_refuses_to_train(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from finetooth.errors import GradeError
-from finetooth.evaluation.candidates import Answered
+from finetooth.evaluation.candidates import Prediction
 from finetooth.evaluation.graders import BUILT_IN, PREFERENCE
 from finetooth.evaluation.runner import evaluate
 from finetooth.types import Answer, Example, Message
@@ -36,9 +36,9 @@ class Fixed:
     right: range
     notes: list[str] = field(default_factory=list)
 
-    def answers(self, examples: Sequence[Example]) -> Iterator[Answered]:
+    def predict(self, examples: Sequence[Example]) -> Iterator[Prediction]:
         for index in reversed(range(len(examples))):
-            yield Answered(index, examples[index].target if index in self.right else "wrong", 5, 2)
+            yield Prediction(index, examples[index].target if index in self.right else "wrong", 5, 2)
 
 
 def examples(n: int) -> list[Example]:

@@ -9,7 +9,7 @@ import pytest
 from templates_for_tests import THINKING
 from tokenizers_for_tests import BASE, FAMILIES, save_tokenizer
 
-from finetooth.data.render.chat_template import choose
+from finetooth.data.render.chat_template import select_template
 from finetooth.data.render.renderer import Renderer
 from finetooth.data.render.tokenizer import Tokenizer
 from finetooth.errors import DataError
@@ -172,7 +172,7 @@ def test_a_doubled_bos_raises(tmp_path: Path) -> None:
 def test_templates_are_chosen_by_name(tokenizer_of: dict[str, Tokenizer], tmp_path: Path) -> None:
     assert Renderer(tokenizer_of["chatml"]).kind == "chat"
     assert Renderer(tokenizer_of["gpt2"]).kind == "instruction"
-    assert choose(tokenizer_of["gpt2"], "plain")[0] == "plain"
+    assert select_template(tokenizer_of["gpt2"], "plain")[0] == "plain"
     with pytest.raises(DataError, match="no chat template"):
         Renderer(tokenizer_of["gpt2"], "chat")
     with pytest.raises(DataError, match="no such file"):

@@ -51,7 +51,8 @@ def watched(family: str, kind: str = "segment") -> Watched:
     model = Watched(hf, None, kind, STOP)
     if kind != "rows":
         AttentionInterface.register(interface.NAME, interface.attention)
-        capability.prepare(model, fastest(model, kind) if kind == "segment" else "stock")
+        speed = fastest(model, kind) if kind == "segment" else "stock"
+        model.set_backend(capability.Backend(kind, speed))
     return model
 
 

@@ -190,7 +190,7 @@ def test_a_training_in_bfloat16_repeats_itself(tmp_path: Path, adapter: str) -> 
     directory = _with_wide_heads(tmp_path / "model")
     digests, losses = [], []
     for place, dtype in (("cuda", "auto"), ("cuda", "auto"), ("cpu", "float32")):
-        model = Model.load(directory, device=place, dtype=dtype, masters=adapter == "none")
+        model = Model.load(directory, device=place, dtype=dtype, master_weights=adapter == "none")
         if adapter == "lora":
             model.add_lora(4, 0)
         run = tmp_path / str(len(losses))
@@ -205,7 +205,7 @@ def test_a_training_in_bfloat16_repeats_itself(tmp_path: Path, adapter: str) -> 
 def test_nothing_waits_inside_a_step(tmp_path: Path, adapter: str) -> None:
     """From tokens to gradients the host never waits for the device; only the step's result may."""
     directory = _with_wide_heads(tmp_path / "model")
-    model = Model.load(directory, device="cuda", masters=adapter == "none")
+    model = Model.load(directory, device="cuda", master_weights=adapter == "none")
     if adapter == "lora":
         model.add_lora(4, 0)
     optimizer = optimizers.build(model.train(), settings(adapter=adapter))

@@ -12,7 +12,7 @@ from training_for_tests import fit, load, rows, settings
 
 from finetooth.errors import TrainError
 from finetooth.model.api import Model
-from finetooth.training.gradient_checkpointing import recompute_layers
+from finetooth.training.gradient_checkpointing import enable_gradient_checkpointing
 from finetooth.tree import PrefixTree
 
 
@@ -46,7 +46,7 @@ def test_the_same_gradients(family: str, adapter: str, tmp_path: Path) -> None:
                 if "lora_B" in name:
                     weight.normal_(0, 0.1, generator=torch.Generator().manual_seed(0))
         if recompute:
-            assert recompute_layers(model) == 2
+            assert enable_gradient_checkpointing(model) == 2
         results.append(graded(model, tree))
     (want_M, want, before), (got_M, got, after) = results
     assert torch.equal(got_M, want_M)
@@ -71,14 +71,14 @@ def test_a_deep_model_keeps_a_fraction(tmp_path: Path) -> None:
     for recompute in (False, True):
         model = load(tmp_path / "model")
         if recompute:
-            assert recompute_layers(model) == 8
+            assert enable_gradient_checkpointing(model) == 8
         kept.append(graded(model, tree)[2])
     assert kept[1] < 0.5 * kept[0], kept
 
 
 def test_a_training_is_the_same(tmp_path: Path) -> None:
     plain, recomputed = load(tmp_path / "model"), load(tmp_path / "model")
-    recompute_layers(recomputed)
+    enable_gradient_checkpointing(recomputed)
     assert fit(plain, tmp_path / "a", settings()) == fit(recomputed, tmp_path / "b", settings())
     assert plain.digest() == recomputed.digest()
 
@@ -94,7 +94,7 @@ def test_layers_run_twice_in_training_and_once_elsewhere(tmp_path: Path) -> None
         return real(*args, **kwargs)
 
     layer.forward = counted
-    recompute_layers(model)
+    enable_gradient_checkpointing(model)
     tree = PrefixTree.build(rows(4))
     model.train().logprobs(tree).sum().backward()
     assert len(calls) == 2
@@ -108,4 +108,4 @@ def test_a_model_without_a_list_of_layers_is_refused(tmp_path: Path) -> None:
     model = load(tmp_path / "model")
     model.hf.config.num_hidden_layers = 7
     with pytest.raises(TrainError, match="no list of 7 layers"):
-        recompute_layers(model)
+        enable_gradient_checkpointing(model)

@@ -32,7 +32,7 @@ def child(models: Path, run: Path, at_update: int) -> None:
     """
     torch.set_num_threads(1)
     calls = 0
-    real = rollout.Rollouts.step
+    real = rollout.RolloutTrainer.step
 
     def step(self: Any, number: int, indices: Any, update: Any) -> Any:
         def dies(*arguments: Any) -> Any:
@@ -44,7 +44,7 @@ def child(models: Path, run: Path, at_update: int) -> None:
 
         return real(self, number, indices, dies)
 
-    rollout.Rollouts.step = step  # type: ignore[method-assign]
+    rollout.RolloutTrainer.step = step  # type: ignore[method-assign]
     model = ready(models)
     fit_rewards(model, run, reward_settings(**METHOD, epochs=3), some)
     save_file(model.state(), run / "final.safetensors")

@@ -109,7 +109,7 @@ def formula(rows: Sequence[Row], average: str, kl: float) -> Tensor:
 @pytest.mark.parametrize("average", AVERAGES)
 def test_loss_and_gradient_are_the_formulas(model: Model, average: str, kl: float) -> None:
     rows = rollouts(average, reference=kl > 0)
-    objective = policy.clipped(average, LOW, HIGH, kl, TEMPERATURE)
+    objective = policy.clipped_surrogate(average, LOW, HIGH, kl, TEMPERATURE)
     want = formula(rows, average, kl)
     want_grads = torch.autograd.grad(want, STOCK[0].trainable())
     for budget in (1, 40, 10**6):
@@ -122,7 +122,7 @@ def test_loss_and_gradient_are_the_formulas(model: Model, average: str, kl: floa
 
 def test_half_of_a_batch_is_its_part_of_the_loss(model: Model) -> None:
     for average in AVERAGES:
-        rows, objective = rollouts(average, False), policy.clipped(average, LOW, HIGH)
+        rows, objective = rollouts(average, False), policy.clipped_surrogate(average, LOW, HIGH)
         joint, joint_grads = gradient(model, objective, rows, 40)
         parts = [gradient(model, objective, part, 40) for part in (rows[:5], rows[5:])]
         assert joint.loss == pytest.approx(sum(r.loss * r.units for r, _ in parts) / joint.units, rel=1e-6)
@@ -134,7 +134,7 @@ def test_half_of_a_batch_is_its_part_of_the_loss(model: Model) -> None:
 
 
 def test_the_largest_gap_does_not_depend_on_the_budget(model: Model) -> None:
-    rows, objective = rollouts("row", False), policy.clipped("row", LOW, HIGH, 0.0, TEMPERATURE)
+    rows, objective = rollouts("row", False), policy.clipped_surrogate("row", LOW, HIGH, 0.0, TEMPERATURE)
     logp, mask = padded(rows)
     apart = ((logp - signal(rows, "sampled_logp", logp)).abs() * mask).detach()
     for budget in (1, 40, 10**6):
@@ -152,7 +152,7 @@ def test_at_the_first_update_the_gradient_is_reinforce(model: Model) -> None:
         logp, mask = padded(rows)
     for at, row in enumerate(rows):
         row.signals["sampled_logp"] = logp[at, : len(row)].numpy()  # type: ignore[index]
-    found, grads = gradient(model, policy.clipped("token", LOW, HIGH, 0.0, TEMPERATURE), rows, 40)
+    found, grads = gradient(model, policy.clipped_surrogate("token", LOW, HIGH, 0.0, TEMPERATURE), rows, 40)
     logp, mask = padded(rows)
     advantage = torch.tensor([row.signals["advantage"] for row in rows], dtype=torch.float64)[:, None]
     want = torch.autograd.grad(-(advantage * logp * mask).sum() / mask.sum(), STOCK[0].trainable())
@@ -163,7 +163,7 @@ def test_at_the_first_update_the_gradient_is_reinforce(model: Model) -> None:
 
 def _forgets_the_mask(signals: policy.Signals) -> tuple[Tensor, dict[str, Tensor]]:
     """A planted bug: every token of a row weighs the same, whatever the row says."""
-    whole = policy.clipped("token", LOW, HIGH, 0.0, TEMPERATURE).loss
+    whole = policy.clipped_surrogate("token", LOW, HIGH, 0.0, TEMPERATURE).loss
     loss_M, metrics = whole(signals)
     return loss_M / signals.weight_M, metrics
 
@@ -171,6 +171,6 @@ def _forgets_the_mask(signals: policy.Signals) -> tuple[Tensor, dict[str, Tensor
 def test_the_law_catches_a_lost_weight(model: Model) -> None:
     rows = rollouts("length", False)
     want = formula(rows, "length", 0.0)
-    planted = replace(policy.clipped("token", LOW, HIGH, 0.0, TEMPERATURE), loss=_forgets_the_mask)
+    planted = replace(policy.clipped_surrogate("token", LOW, HIGH, 0.0, TEMPERATURE), loss=_forgets_the_mask)
     found, _ = gradient(model, planted, rows, 40)
     assert found.loss != pytest.approx(float(want), rel=1e-3)

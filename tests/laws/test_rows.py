@@ -27,7 +27,7 @@ def test_rows_are_the_stock_model(
     want_M = stock_logprobs(hf, rows)
     want_M.sum().backward()
     want = gradients(hf)
-    proven = capability.rows_can_be_padded(model)
+    proven = capability.rows_can_be_padded(model.hf, Model.wrap)
     assert proven == (family != "phi3-longrope")
     for padded in {False, proven}:
         model.padded = padded
@@ -66,4 +66,4 @@ def test_padding_that_changes_a_row_is_not_used(planted: str, monkeypatch: pytes
         return out
 
     monkeypatch.setattr(type(model.hf), "forward", changed)
-    assert not capability.rows_can_be_padded(model)
+    assert not capability.rows_can_be_padded(model.hf, Model.wrap)

@@ -245,8 +245,8 @@ def test_ties_are_not_decided_by_other_rows(top_k: int | None, top_p: float) -> 
     sharp_V = sharp_V.bfloat16().float()
     sampling = Sampling(1.0, 1, top_k=top_k, top_p=top_p)
     for drawn in np.linspace(0.01, 0.99, 12):
-        alone, _ = sampling_module.pick(sharp_V[None], [drawn], sampling)
-        both, _ = sampling_module.pick(
+        alone, _ = sampling_module.sample_tokens(sharp_V[None], [drawn], sampling)
+        both, _ = sampling_module.sample_tokens(
             torch.stack([sharp_V, torch.zeros_like(sharp_V)]), [drawn, 0.3], sampling
         )
         assert alone[0] == both[0]

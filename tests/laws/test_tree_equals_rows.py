@@ -41,10 +41,10 @@ def over_trees(hf: Any, kind: str) -> Model:
     """dense with transformers' and PEFT's own modules, segment with the fused ones where they are proven."""
     model = Model(hf, None, kind, frozenset())
     if kind == "segment":
-        capability.prepare(model, fastest(model, kind))
+        model.set_backend(capability.Backend(kind, fastest(model, kind)))
         fused.fuse_lora(hf)
     else:
-        capability.prepare(model, "stock")
+        model.set_backend(capability.Backend(kind))
     return model
 
 
@@ -111,7 +111,7 @@ def test_rows_that_share_nothing(family: str, kind: str, sizes: tuple[int, ...])
     rows = [
         Row([i, *draw.integers(0, VOCABULARY, size)], [0.0] + [1.0] * size) for i, size in enumerate(sizes)
     ]
-    assert interface.Chains.fit(PrefixTree.build(rows), kind)
+    assert interface.UnsharedRows.fit(PrefixTree.build(rows), kind)
     hf = tiny(family)
     want_M = stock_logprobs(hf, rows)
     want_M.sum().backward()

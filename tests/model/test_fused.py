@@ -10,7 +10,7 @@ import torch
 from models_for_tests import tiny
 from torch import nn
 
-from finetooth.model import capability, fused
+from finetooth.model import fused
 from finetooth.model.api import Model
 
 
@@ -76,13 +76,13 @@ def test_what_fits_is_kept_where_one_part_does_not() -> None:
     """Granite scales its residuals, so the trimmed last layer is not right; its norms and MLPs are."""
     hf = tiny("granite")
     model = Model(hf, None, "rows", frozenset())
-    capability.choose_backend(model, "segment")
+    model.choose_backend("segment")
     assert not model.trimmed
     assert not bound(hf.model.layers[-1])
     assert bound(hf.model.norm) and bound(hf.model.layers[-1].mlp)
     assert "computes all tokens" in model.notes[-1]
     model = Model(tiny("llama"), None, "rows", frozenset())
-    capability.choose_backend(model, "segment")
+    model.choose_backend("segment")
     assert model.trimmed and "computes all tokens" not in model.notes[-1]
 
 

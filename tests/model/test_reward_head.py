@@ -18,7 +18,6 @@ from preferences_for_tests import (
 from training_for_tests import load
 from transformers import AutoModelForSequenceClassification
 
-from finetooth.model import reward_head
 from finetooth.model.api import Model
 from finetooth.training import preferences
 from finetooth.training.step import evaluate_rows
@@ -43,7 +42,7 @@ def test_a_saved_reward_model_is_a_sequence_classifier_of_transformers(
     rows = pairs(3)
     tree = PrefixTree.build(rows)
     with torch.no_grad():
-        want = reward_head.scores(model.eval(), tree)
+        want = model.eval().scores(tree)
     place = tmp_path / ("saved" if adapter == "none" else "base")
     stock = AutoModelForSequenceClassification.from_pretrained(place, num_labels=1)
     if adapter == "lora":
@@ -54,7 +53,7 @@ def test_a_saved_reward_model_is_a_sequence_classifier_of_transformers(
     assert np.std(found) > 1e-2
     again = Model.load(place, tmp_path / "saved" if adapter == "lora" else None)
     with torch.no_grad():
-        assert reward_head.scores(again, tree).tolist() == pytest.approx(want.tolist(), abs=1e-5)
+        assert again.scores(tree).tolist() == pytest.approx(want.tolist(), abs=1e-5)
 
 
 def test_a_reward_model_starts_without_a_preference(models: Path) -> None:

@@ -139,7 +139,7 @@ def test_fifty_steps_of_the_recipe_twice_are_the_same_bits(prepared: Path, tmp_p
     """The recipe's own task, with the model of its size, on the small corpus."""
     flags = ["--model", prepared / "model", "--train.max_steps", 50, "--train.epochs", 20]
     flags += ["--data.train", prepared / "train.jsonl", "--data.validation", 0]
-    flags += ["--train.sentinel", "off"]
+    flags += ["--train.preflight", "off"]
     weights = []
     for name in ("one", "two"):
         assert invoke(["train", *map(str, [RECIPE / "pretrain.yaml", "--out", tmp_path / name, *flags])]) == 0

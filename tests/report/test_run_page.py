@@ -13,10 +13,10 @@ from rich.console import Console
 from finetooth.commands import report
 from finetooth.data.examples import to_json
 from finetooth.errors import ConfigError
-from finetooth.evaluation.candidates import Answered
+from finetooth.evaluation.candidates import Prediction
 from finetooth.evaluation.graders import BUILT_IN
 from finetooth.evaluation.runner import evaluate
-from finetooth.report.charts import course_chart, difference_bar, score_bar, smooth
+from finetooth.report.charts import difference_bar, score_bar, smooth, training_curve
 from finetooth.rundir import append_jsonl, read_json, write_json, write_jsonl, write_text
 from finetooth.types import Answer, Example, Message
 
@@ -60,12 +60,12 @@ def test_a_run_that_is_not_finished(tmp_path: Path) -> None:
     assert "Not evaluated yet" in page_of(tmp_path / "bare").words
 
 
-def test_a_sentinel_that_was_off_is_said(tmp_path: Path) -> None:
+def test_a_preflight_check_that_was_off_is_said(tmp_path: Path) -> None:
     run = made_up_run(tmp_path)
-    said = "The sentinel was off"
+    said = "The preflight check was off"
     assert said not in " ".join(page_of(run).text)
     result = run / "train" / "result.json"
-    write_json(result, {**(read_json(result) if result.is_file() else {}), "sentinel": "off"})
+    write_json(result, {**(read_json(result) if result.is_file() else {}), "preflight": "off"})
     assert said in " ".join(page_of(run).text)
 
 
@@ -74,8 +74,8 @@ def test_every_text_is_escaped(tmp_path: Path) -> None:
         def __init__(self, name: str) -> None:
             self.name, self.notes = name, [NASTY]
 
-        def answers(self, examples: list[Example]) -> object:
-            return iter([Answered(i, NASTY * 20, 1, 1, "length") for i in range(len(examples))])
+        def predict(self, examples: list[Example]) -> object:
+            return iter([Prediction(i, NASTY * 20, 1, 1, "length") for i in range(len(examples))])
 
     example = Example(NASTY, (Message("user", NASTY),), (Answer(NASTY),), {"label": NASTY})
     others = {NASTY: BUILT_IN["exact"]}
@@ -172,7 +172,7 @@ def test_the_chart_of_a_course_takes_whatever_was_logged() -> None:
         (long, long),
         ([(1, -2.0)], []),
     ]:
-        svg = str(course_chart(train, valid))
+        svg = str(training_curve(train, valid))
         heights = coordinates(svg, "circle", "cy")
         assert all(0 <= y <= 280 for y in heights)
         assert "nan" not in svg
@@ -208,11 +208,11 @@ def test_a_broken_config_is_named(tmp_path: Path) -> None:
         report.run(tmp_path)
 
 
-def test_what_the_sentinel_left_out_is_said(tmp_path: Path) -> None:
+def test_what_the_preflight_check_left_out_is_said(tmp_path: Path) -> None:
     made_up_run(tmp_path)
     assert "was tried on a few rows" not in page_of(tmp_path).words
     note = "the rows were not known by heart after 12 steps, when the time was up"
-    write_json(tmp_path / "train" / "sentinel.json", {"passed": True, "notes": [note]})
+    write_json(tmp_path / "train" / "preflight.json", {"passed": True, "notes": [note]})
     said = f"Before training the whole way was tried on a few rows, but not all of it: {note}."
     assert said in page_of(tmp_path).words
 

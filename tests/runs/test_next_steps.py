@@ -20,7 +20,7 @@ from finetooth.config.task import Task, build_task
 from finetooth.runs import next_steps
 
 QUICK = [
-    "--train.sentinel",
+    "--train.preflight",
     "off",
     "--train.rank",
     "4",
@@ -123,13 +123,15 @@ def test_rows_from_python_leave_the_task_open(tmp_path: Path) -> None:
     from finetooth.runs import workspace
 
     workspace.save_config(tmp_path, task, {})
-    assert next_steps.longer(tmp_path)[0][0].startswith("finetooth train TASK --train.epochs 6 --out ")
+    assert next_steps.longer_training(tmp_path)[0][0].startswith(
+        "finetooth train TASK --train.epochs 6 --out "
+    )
 
 
 def test_a_stopped_run_goes_on_as_a_run(place: Path) -> None:
     (place / "task.yaml").write_text(
         "model: ./model\ndata: {train: desk.jsonl, columns: {q: text, kind: label}}\n"
-        "train: {max_steps: 100000, epochs: 10000, validate_every: 90000, sentinel: off}\n"
+        "train: {max_steps: 100000, epochs: 10000, validate_every: 90000, preflight: off}\n"
     )
     process = processes.finetooth(place, "run", "task.yaml", "--out", "here")
     metrics = place / "here" / "train" / "metrics.jsonl"

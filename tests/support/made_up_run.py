@@ -12,7 +12,7 @@ from functools import cache
 from pathlib import Path
 
 from finetooth.data.examples import to_json
-from finetooth.evaluation.candidates import Answered
+from finetooth.evaluation.candidates import Prediction
 from finetooth.evaluation.graders import BUILT_IN, Grader
 from finetooth.evaluation.ledger import open_sealed, seal, store_result
 from finetooth.evaluation.runner import evaluate
@@ -75,12 +75,12 @@ class Invented:
     tokens: int
     notes: list[str] = field(default_factory=list)
 
-    def answers(self, examples: Sequence[Example]) -> Iterator[Answered]:
+    def predict(self, examples: Sequence[Example]) -> Iterator[Prediction]:
         draw = random.Random(self.name)
         for index, example in enumerate(examples):
             wrong = LABELS[(LABELS.index(example.target) + draw.choice([1, 1, 1, 3])) % len(LABELS)]
             text = example.target if draw.random() < self.rate else wrong
-            yield Answered(index, text, self.tokens, 4 if self.tokens else 0)
+            yield Prediction(index, text, self.tokens, 4 if self.tokens else 0)
 
 
 def rows(n: int, name: str) -> list[Example]:

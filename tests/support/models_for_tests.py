@@ -34,7 +34,7 @@ from transformers import (
 
 from finetooth.model import capability
 from finetooth.model.api import Model
-from finetooth.model.capability import random_forest
+from finetooth.model.capability import random_rows
 from finetooth.model.tiny_copy import random_model
 from finetooth.tree import Row
 
@@ -155,7 +155,7 @@ def tiny(family: str, seed: int = 0) -> Any:
 def forest(seed: int = 0, scale: int = 1) -> list[Row]:
     """Rows with nested, shared and no prefixes, duplicates, a prefix of another row, random weights."""
     draw = np.random.default_rng(seed)
-    rows = [row for part in range(scale) for row in random_forest(VOCABULARY, seed + 100 * part)]
+    rows = [row for part in range(scale) for row in random_rows(VOCABULARY, seed + 100 * part)]
     weighted = []
     for index, row in enumerate(rows):
         weight = draw.choice([0.0, 1.0, 0.5], len(row))
@@ -216,5 +216,10 @@ def tiny_model_dir(
 def fastest(model: Model, kind: str) -> str:
     """The fastest modules with which this back-end is proven for the model; stock ones if none are."""
     return next(
-        (speed for speed in capability.SPEEDS if capability.failure(model, kind, speed) is None), "stock"
+        (
+            speed
+            for speed in capability.VARIANTS
+            if capability.failure(model.hf, kind, model.dtype, Model.wrap, speed) is None
+        ),
+        "stock",
     )

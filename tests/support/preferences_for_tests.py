@@ -12,9 +12,9 @@ from torch import Tensor
 from training_for_tests import settings
 
 from finetooth.config.task import TrainConfig
-from finetooth.evaluation.preference import row_logprobs
 from finetooth.model import reward_head
 from finetooth.model.api import Model
+from finetooth.model.inference import row_logprobs
 from finetooth.training import preferences, reference
 from finetooth.training.reference import with_reference
 from finetooth.tree import Row
@@ -121,7 +121,7 @@ def referenced(model: Model, rows: Sequence[Row]) -> list[Row]:
     """The rows with their log-probabilities by this model."""
     logp = row_logprobs(model, rows)
     return [
-        preferences.replaced(row, {"reference_logp": reference.placed(row, own)})
+        preferences.with_signals(row, {"reference_logp": reference.scatter_to_tokens(row, own)})
         for row, own in zip(rows, logp, strict=True)
     ]
 
@@ -133,7 +133,7 @@ def taken(model: Model, run: Path, chosen: TrainConfig, *sides: Sequence[Row]) -
 
 def swapped(rows: Sequence[Row]) -> list[Row]:
     """The same pairs, labelled the other way round."""
-    return [preferences.replaced(row, {"chosen": 1 - row.signals["chosen"]}) for row in rows]
+    return [preferences.with_signals(row, {"chosen": 1 - row.signals["chosen"]}) for row in rows]
 
 
 def scoring(models: Path, adapter: str = "lora") -> Model:

@@ -13,23 +13,23 @@ from training_for_tests import VOCABULARY, load, rows, settings
 from finetooth.config.task import TrainConfig
 from finetooth.evaluation import graders
 from finetooth.model.api import Model
-from finetooth.training.loop import Fit, FitResult
-from finetooth.training.rl.batch import Question
-from finetooth.training.rl.rollout import Rollouts
+from finetooth.training.loop import Trainer, TrainingResult
+from finetooth.training.rl.batch import RolloutPrompt
+from finetooth.training.rl.rollout import RolloutTrainer
 from finetooth.tree import Row
 from finetooth.types import Answer, Example, Message
 
 LONGEST = 6
 
 
-def questions(count: int = 8, seed: int = 0) -> list[Question]:
+def questions(count: int = 8, seed: int = 0) -> list[RolloutPrompt]:
     """Contexts of 5 to 9 tokens that share their first three."""
     draw = np.random.default_rng(seed)
     made = []
     for number in range(count):
         tokens = [20, 21, 22, *draw.integers(10, VOCABULARY, int(draw.integers(2, 7))).tolist()]
         example = Example(f"q{number}", (Message("user", f"question {number}"),), (Answer("yes"),))
-        made.append(Question(example, Row(tokens, [0.0] * len(tokens), id=example.id)))
+        made.append(RolloutPrompt(example, Row(tokens, [0.0] * len(tokens), id=example.id)))
     return made
 
 
@@ -51,11 +51,11 @@ def rollouts(
     config: TrainConfig | None = None,
     reward: Callable[[Example, str], Any] = low_letters,
     seed: int = 1,
-    asked: list[Question] | None = None,
-) -> Rollouts:
+    asked: list[RolloutPrompt] | None = None,
+) -> RolloutTrainer:
     (run / "train").mkdir(parents=True, exist_ok=True)
     made = asked or questions()
-    return Rollouts(model, made, graders.guarded(reward), config or reward_settings(), seed, LONGEST, run)
+    return RolloutTrainer(model, made, graders.guard(reward), config or reward_settings(), seed, LONGEST, run)
 
 
 def fit_rewards(
@@ -65,12 +65,12 @@ def fit_rewards(
     reward: Callable[[Example, str], Any] = low_letters,
     seed: int = 1,
     **options: Any,
-) -> FitResult:
+) -> TrainingResult:
     """One training from rewards."""
     config = config or reward_settings()
     made = rollouts(model, run, config, reward, seed, options.pop("asked", None))
     console = options.pop("console", Console(quiet=True))
-    return Fit(
+    return Trainer(
         model,
         made.rows,
         options.pop("validation", rows(6, 1)),

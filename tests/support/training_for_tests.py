@@ -10,7 +10,7 @@ from rich.console import Console
 
 from finetooth.config.task import TrainConfig
 from finetooth.model.api import Model
-from finetooth.training.loop import Fit, FitResult
+from finetooth.training.loop import Trainer, TrainingResult
 from finetooth.tree import Row
 
 VOCABULARY = 448
@@ -64,9 +64,9 @@ def fit(
     validation: list[Row] | None = None,
     seed: int = 1,
     **options: object,
-) -> FitResult:
+) -> TrainingResult:
     """One training of 13 rows, 6 of them for validation, where nothing else is said."""
-    return Fit(
+    return Trainer(
         model,
         rows(13) if train is None else train,
         rows(6, 1) if validation is None else validation,

@@ -8,10 +8,10 @@ import pytest
 from models_for_tests import CONFIGS
 
 from finetooth.config.task import TrainConfig
-from finetooth.training.defaults import Facts, as_group, inner_width, resolve
+from finetooth.training.defaults import DefaultsContext, as_group, inner_width, resolve
 from finetooth.tree import Row, microtrees
 
-SMALL = Facts(
+SMALL = DefaultsContext(
     family="llama",
     hidden=256,
     layers=6,
@@ -25,13 +25,13 @@ SMALL = Facts(
 LARGE = dataclasses.replace(SMALL, family="qwen2", hidden=896, layers=24, weights=494_000_000, rows=40_000)
 
 
-def facts(**changes: object) -> Facts:
+def facts(**changes: object) -> DefaultsContext:
     return dataclasses.replace(SMALL, **changes)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("known", [SMALL, LARGE, facts(rows=1), facts(rows=7, validation_rows=0)])
 @pytest.mark.parametrize("adapter", ["lora", "none"])
-def test_nothing_stays_auto_and_every_value_has_a_reason(known: Facts, adapter: str) -> None:
+def test_nothing_stays_auto_and_every_value_has_a_reason(known: DefaultsContext, adapter: str) -> None:
     config = TrainConfig.model_validate({"adapter": adapter})
     autos = {key for key, value in config.model_dump().items() if value == "auto"}
     resolved = resolve(config, known)
@@ -49,7 +49,7 @@ def test_a_value_that_was_set_stays() -> None:
 
 
 @pytest.mark.parametrize("known", [SMALL, LARGE])
-def test_lora_learns_ten_times_faster_than_full(known: Facts) -> None:
+def test_lora_learns_ten_times_faster_than_full(known: DefaultsContext) -> None:
     rates = [
         float(resolve(TrainConfig.model_validate({"adapter": adapter}), known).config.learning_rate)
         for adapter in ("lora", "none")
@@ -58,7 +58,7 @@ def test_lora_learns_ten_times_faster_than_full(known: Facts) -> None:
 
 
 def test_rates_of_known_sizes() -> None:
-    def rate(known: Facts, **keys: object) -> float:
+    def rate(known: DefaultsContext, **keys: object) -> float:
         return float(resolve(TrainConfig.model_validate(keys), known).config.learning_rate)
 
     assert rate(facts(hidden=2000)) == 5e-4
@@ -177,7 +177,7 @@ def test_few_validation_rows_choose_by_loss() -> None:
     """The score of ten answers moves in steps of a tenth: it kept weights that had hardly been trained."""
     rows = tuple(Row([*range(i, i + 30)], [0.0] * 27 + [1.0] * 3) for i in range(16))
     for count, chosen in ((10, "loss"), (29, "loss"), (30, "score")):
-        known = facts(sample=rows, validation_rows=count, ungraded="")
+        known = facts(sample=rows, validation_rows=count, ungradable_reason="")
         assert resolve(TrainConfig(validate_every=100), known).config.select == chosen
 
 

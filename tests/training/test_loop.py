@@ -12,8 +12,7 @@ import torch
 from rich.console import Console
 from training_for_tests import fit, load, rows, settings
 
-from finetooth.config.preference_keys import PreferenceKeys
-from finetooth.config.reward_keys import RewardKeys
+from finetooth.config.method_keys import PreferenceKeys, RewardKeys
 from finetooth.config.task import TrainConfig, build_task
 from finetooth.errors import ConfigError, Interrupted, TrainError
 from finetooth.training import checkpoint, loop
@@ -138,7 +137,7 @@ CHANGES: dict[str, dict[str, object]] = {
     "optimizer": {"optimizer": "muon"},
 }
 ELSEWHERE = {
-    *("select", "sentinel", "checkpointing", "track"),  # what they change: commands/test_before_training
+    *("select", "preflight", "checkpointing", "track"),  # what they change: commands/test_before_training
     *("method", *PreferenceKeys.model_fields),  # training/test_preferences
     *RewardKeys.model_fields,  # training/test_rollout
 }

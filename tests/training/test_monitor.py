@@ -12,7 +12,7 @@ import pytest
 from rich.console import Console
 from training_for_tests import fit, load, rows, settings
 
-from finetooth.training.monitor import Finding, Watch
+from finetooth.training.monitor import TrainingFinding, TrainingMonitor
 from finetooth.tree import Row
 
 
@@ -20,10 +20,12 @@ def healthy(step: int, total: int = 200, start: float = 4.0, end: float = 1.0) -
     return end + (start - end) * math.exp(-5 * step / total)
 
 
-def fed(losses: list[float], valid: dict[int, float] | None = None, noise: float = 0.05) -> list[Finding]:
+def fed(
+    losses: list[float], valid: dict[int, float] | None = None, noise: float = 0.05
+) -> list[TrainingFinding]:
     """What is found in a curve; the state goes through JSON at every step, as through a checkpoint."""
     draw = random.Random(0)
-    watch, found = Watch(len(losses)), []
+    watch, found = TrainingMonitor(len(losses)), []
     if valid and 0 in valid:
         found += watch.validation(0, valid[0])
     for step, loss in enumerate(losses, 1):
@@ -31,11 +33,11 @@ def fed(losses: list[float], valid: dict[int, float] | None = None, noise: float
         found += watch.step(step, noisy, {"a": noisy * 0.9, "bad": noisy * 1.1})
         if valid and step in valid:
             found += watch.validation(step, valid[step])
-        watch = Watch(**json.loads(json.dumps(watch.state())))
+        watch = TrainingMonitor(**json.loads(json.dumps(watch.state())))
     return found
 
 
-def names(found: list[Finding]) -> list[str]:
+def names(found: list[TrainingFinding]) -> list[str]:
     return [finding.name for finding in found]
 
 

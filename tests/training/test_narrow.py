@@ -5,6 +5,7 @@ All of it runs on the CPU; on CUDA `auto` chooses the same types (test_on_gpu.py
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +21,7 @@ from finetooth.model.api import Model
 from finetooth.training import optimizer as optimizers
 from finetooth.training.objectives import supervised
 from finetooth.training.step import train_step
-from finetooth.training.verification import save_model, verify_saved
+from finetooth.training.verification import outputs, save_model, verify_saved
 from finetooth.tree import PrefixTree, Row
 from finetooth.types import Sampling
 
@@ -35,8 +36,8 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def narrow(directory: Path, adapter: str, attention: str = "auto") -> Model:
-    """As `auto` loads on a GPU: a bfloat16 base under LoRA, or float32 masters."""
-    model = Model.load(directory, dtype="bfloat16", masters=adapter == "none", attention=attention)
+    """As `auto` loads on a GPU: a bfloat16 base under LoRA, or float32 master_weights."""
+    model = Model.load(directory, dtype="bfloat16", master_weights=adapter == "none", attention=attention)
     if adapter == "lora":
         model.add_lora(4, 0)
     return model
@@ -57,7 +58,7 @@ def test_what_auto_means() -> None:
 @pytest.mark.parametrize("adapter", ["lora", "none"])
 def test_only_trained_weights_are_wide(models: Path, adapter: str) -> None:
     model = narrow(models, adapter)
-    assert model.dtype == BF16 and model.masters == (adapter == "none")
+    assert model.dtype == BF16 and model.master_weights == (adapter == "none")
     assert dtypes(model.trainable()) == {torch.float32}
     frozen = [weight for weight in model.hf.parameters() if not weight.requires_grad]
     assert dtypes(frozen) == ({BF16} if adapter == "lora" else set())
@@ -67,7 +68,7 @@ def test_only_trained_weights_are_wide(models: Path, adapter: str) -> None:
 
 def test_narrow_weights_are_not_trained(models: Path) -> None:
     model = Model.load(models, dtype="bfloat16")
-    with pytest.raises(TrainError, match="masters=True"):
+    with pytest.raises(TrainError, match="master_weights=True"):
         optimizers.build(model, settings(adapter="none"))
 
 
@@ -132,12 +133,21 @@ def test_what_is_saved_is_wide_and_loads_as_it_was(models: Path, tmp_path: Path,
     path = save_model(model, tmp_path, None)
     tensors = load_file(next(path.glob("*.safetensors")))
     assert dtypes(list(tensors.values())) == {torch.float32}
-    verify_saved(model, path, str(models), ROWS, 0)
+    options = {"dtype": "bfloat16", "master_weights": model.master_weights}
+    with torch.no_grad():
+        want_M = model.logprobs(TREE)
+    saved = partial(Model.load, models) if adapter == "lora" else Model.load
+    again = verify_saved(
+        model,
+        path,
+        lambda path: saved(adapter=path, **options) if adapter == "lora" else saved(path, **options),
+        ROWS,
+        outputs(narrow(models, adapter), ROWS),
+    )
     if adapter == "lora":
-        again = Model.load(models, adapter=path, dtype="bfloat16")
         assert dtypes(again.trainable()) == {torch.float32}
         with torch.no_grad():
-            assert torch.equal(again.logprobs(TREE), model.logprobs(TREE))
+            assert torch.equal(again.logprobs(TREE), want_M)
 
 
 @pytest.mark.parametrize("adapter", ["lora", "none"])

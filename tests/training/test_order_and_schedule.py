@@ -7,7 +7,7 @@ import pytest
 
 from finetooth.errors import ConfigError
 from finetooth.training.order import batch, epoch_order, steps_per_epoch, total_steps
-from finetooth.training.schedule import multiplier
+from finetooth.training.schedule import learning_rate_multiplier
 
 
 def test_every_epoch_sees_every_row_once_in_another_order() -> None:
@@ -42,7 +42,7 @@ def test_how_many_steps() -> None:
 
 
 def test_the_rate_rises_then_falls() -> None:
-    rates = [multiplier(step, 100, 0.1, "cosine") for step in range(100)]
+    rates = [learning_rate_multiplier(step, 100, 0.1, "cosine") for step in range(100)]
     assert rates[0] == pytest.approx(1 / 11)
     assert rates[9] == pytest.approx(10 / 11)
     assert rates[10] == 1.0
@@ -52,9 +52,9 @@ def test_the_rate_rises_then_falls() -> None:
 
 
 def test_linear_and_constant() -> None:
-    assert multiplier(55, 100, 0.1, "linear") == pytest.approx(0.5)
-    assert multiplier(99, 100, 0.1, "linear") == pytest.approx(1 / 90)
-    assert [multiplier(step, 100, 0.0, "constant") for step in (0, 50, 99)] == [1.0, 1.0, 1.0]
-    assert all(multiplier(0, 1, warmup, "cosine") > 0 for warmup in (0.0, 0.5, 0.99))
+    assert learning_rate_multiplier(55, 100, 0.1, "linear") == pytest.approx(0.5)
+    assert learning_rate_multiplier(99, 100, 0.1, "linear") == pytest.approx(1 / 90)
+    assert [learning_rate_multiplier(step, 100, 0.0, "constant") for step in (0, 50, 99)] == [1.0, 1.0, 1.0]
+    assert all(learning_rate_multiplier(0, 1, warmup, "cosine") > 0 for warmup in (0.0, 0.5, 0.99))
     with pytest.raises(ConfigError, match="expected cosine, linear or constant"):
-        multiplier(5, 10, 0.0, "step")
+        learning_rate_multiplier(5, 10, 0.0, "step")

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from rehearsals_for_tests import trial
+from preflights_for_tests import trial
 from rich.console import Console
 from training_for_tests import fit, settings
 
@@ -16,7 +16,7 @@ from finetooth.evaluation import graders
 from finetooth.evaluation.candidates import ModelCandidate
 from finetooth.evaluation.prompts import Prompt
 from finetooth.model.api import Model
-from finetooth.training.selection import Answers, better
+from finetooth.training.selection import AnswerValidator, better
 from finetooth.training.step import evaluate_rows
 from finetooth.types import Example, Sampling, Score
 
@@ -47,7 +47,7 @@ class Run:
         candidate = ModelCandidate(
             "tuned", self.model, self.trial.renders, Prompt("tuned"), Sampling(max_tokens=24)
         )
-        self.answers = Answers(candidate, self.trial.examples, graders.guarded(grader), scored)
+        self.answers = AnswerValidator(candidate, self.trial.examples, graders.guard(grader), scored)
 
     def fit(self, **options: Any) -> Any:
         rows = list(self.trial.rows)
@@ -78,7 +78,7 @@ def test_the_best_answers_are_kept(tmp_path: Path) -> None:
     assert result.best_score == max(score for score, _ in valid.values()) > 0
     tied = {step: loss for step, (score, loss) in valid.items() if score == result.best_score}
     assert result.best_step == min(tied, key=lambda step: (tied[step], step))
-    assert run.answers.look().score == result.best_score
+    assert run.answers.evaluate().score == result.best_score
     assert (
         evaluate_rows(run.model, run.trial.rows, budget=1024)[0] == result.best_loss == tied[result.best_step]
     )
@@ -93,7 +93,7 @@ def test_the_score_decides_against_the_loss(tmp_path: Path) -> None:
     lowest = min(valid, key=lambda step: valid[step][1])
     assert valid[lowest][0] < 1.0 == result.best_score
     assert result.best_step != lowest
-    assert run.answers.look().score == 1.0
+    assert run.answers.evaluate().score == 1.0
 
 
 def test_patience_counts_scores(tmp_path: Path) -> None:

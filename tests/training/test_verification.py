@@ -13,7 +13,15 @@ from training_for_tests import fit, load, rows, settings
 
 from finetooth.errors import TrainError
 from finetooth.model.api import Model
-from finetooth.training.verification import save_model, verify_saved
+from finetooth.training.verification import outputs, save_model, verify_saved
+
+
+def verify(model: Model, saved: Path, base: Path) -> None:
+    """As a run verifies what it saved; it has asked the untrained model before training."""
+    adapter = saved.name == "adapter"
+    untrained_M = outputs(load(base, "lora" if adapter else "none"), rows(6))
+    again = (lambda saved: Model.load(base, adapter=saved)) if adapter else Model.load
+    verify_saved(model, saved, again, rows(6), untrained_M)
 
 
 @pytest.mark.parametrize(("adapter", "folder"), [("lora", "adapter"), ("none", "model")])
@@ -22,24 +30,24 @@ def test_what_was_trained_is_what_is_saved(tmp_path: Path, adapter: str, folder:
     fit(model, tmp_path / "run", settings(adapter=adapter))
     path = save_model(model, tmp_path / "run", None)
     assert path == tmp_path / "run" / "train" / folder
-    verify_saved(model, path, str(tmp_path / "base"), rows(6), 0)
     assert not list(path.parent.glob(".*.tmp"))
     assert len({file.stat().st_mode for file in path.iterdir()}) == 1
     assert save_model(model, tmp_path / "run", None) == path  # replaces what is there
+    verify(model, path, tmp_path / "base")
 
 
 def test_an_adapter_that_changes_nothing_is_noticed(tmp_path: Path) -> None:
     model = load(tmp_path / "base")
     path = save_model(model, tmp_path / "run", None)
     with pytest.raises(TrainError, match="adapter answers exactly as its base; training had no effect"):
-        verify_saved(model, path, str(tmp_path / "base"), rows(6), 0)
+        verify(model, path, tmp_path / "base")
 
 
 def test_a_model_that_was_not_changed_is_noticed(tmp_path: Path) -> None:
     model = load(tmp_path / "base", "none")
     path = save_model(model, tmp_path / "run", None)
     with pytest.raises(TrainError, match="model answers exactly as its base"):
-        verify_saved(model, path, str(tmp_path / "base"), rows(6), 0)
+        verify(model, path, tmp_path / "base")
 
 
 def test_weights_that_are_not_the_trained_ones_are_noticed(tmp_path: Path) -> None:
@@ -49,7 +57,7 @@ def test_weights_that_are_not_the_trained_ones_are_noticed(tmp_path: Path) -> No
     saved = load_file(path / "adapter_model.safetensors")
     save_file({name: 0.9 * weight for name, weight in saved.items()}, path / "adapter_model.safetensors")
     with pytest.raises(TrainError, match="differs from the trained one by"):
-        verify_saved(model, path, str(tmp_path / "base"), rows(6), 0)
+        verify(model, path, tmp_path / "base")
 
 
 def test_a_scale_that_is_lost_is_noticed(tmp_path: Path) -> None:
@@ -59,7 +67,7 @@ def test_a_scale_that_is_lost_is_noticed(tmp_path: Path) -> None:
     config = json.loads((path / "adapter_config.json").read_text())
     (path / "adapter_config.json").write_text(json.dumps(config | {"lora_alpha": 8}))
     with pytest.raises(TrainError, match="differs from the trained one by"):
-        verify_saved(model, path, str(tmp_path / "base"), rows(6), 0)
+        verify(model, path, tmp_path / "base")
 
 
 def test_what_cannot_be_saved_leaves_what_was_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

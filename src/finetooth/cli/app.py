@@ -20,10 +20,17 @@ from typing import Any
 import click
 
 from finetooth import __version__
-from finetooth.cli.completion import SHELLS, TASK_FILES, Place, script
-from finetooth.cli.errors import CLOSED, DONE, explain, with_task
-from finetooth.cli.output import console, finish, follow_unless, out_option, run_directory, takes_output
-from finetooth.cli.task_flags import Verb, given_keys, takes_keys
+from finetooth.cli.completion import SHELLS, TASK_FILES, PathArgument, script
+from finetooth.cli.errors import EXIT_BROKEN_PIPE, EXIT_OK, explain, fill_in_task
+from finetooth.cli.output import (
+    console,
+    finish,
+    next_steps_unless_quiet,
+    out_option,
+    output_options,
+    run_directory,
+)
+from finetooth.cli.task_flags import SectionedCommand, parse_overrides, task_options
 from finetooth.config.load import load_task
 from finetooth.errors import ConfigError
 
@@ -36,16 +43,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def invoke(arguments: Sequence[str]) -> int:
     """Run one command line and return its exit code; what went wrong is told on stderr."""
     try:
-        return int(group.main(list(arguments), prog_name="finetooth", standalone_mode=False) or DONE)
+        return int(group.main(list(arguments), prog_name="finetooth", standalone_mode=False) or EXIT_OK)
     except SystemExit as end:
         if end.code != 1:  # with 1 click and rich end where the pipe is closed, and nowhere else here
             raise
-        return CLOSED
+        return EXIT_BROKEN_PIPE
     except Exception as error:
         if os.environ.get("FINETOOTH_DEBUG"):
             traceback.print_exc()
         code, message = explain(error)
-        click.echo(with_task(message, arguments), err=True)
+        click.echo(fill_in_task(message, arguments), err=True)
         return code
 
 
@@ -71,16 +78,16 @@ def group(context: click.Context) -> None:
         click.echo(context.get_help())
 
 
-@group.command(cls=Verb, epilog="Example: finetooth check tickets.csv")
-@click.argument("path", metavar="DATA|TASK", type=Place())
-@click.option("--out", type=Place(), metavar="DIR", help="Where data/report.html goes [runs/NAME].")
+@group.command(cls=SectionedCommand, epilog="Example: finetooth check tickets.csv")
+@click.argument("path", metavar="DATA|TASK", type=PathArgument())
+@click.option("--out", type=PathArgument(), metavar="DIR", help="Where data/report.html goes [runs/NAME].")
 @click.option("--fix", is_flag=True, help="Write what can safely be fixed as a new file, with a patch.")
 @click.option(
     "--label-queue", type=click.IntRange(1), metavar="N", help="Write the N rows most worth a second look."
 )
 @click.option("--embed", is_flag=True, help="Also compare the sides by the model's vectors. Loads the model.")
-@takes_output
-@takes_keys
+@output_options
+@task_options
 def check(
     path: Path,
     out: Path | None,
@@ -100,27 +107,29 @@ def check(
     from finetooth.commands import check as command
     from finetooth.runs import next_steps
 
-    overrides = given_keys(flags)
+    overrides = parse_overrides(flags)
     if (path / "config.yaml").is_file():
         raise ConfigError(f"{path}: a run directory, no data. What is in it: finetooth report {path}")
     is_task = path.suffix in TASK_FILES
     task = load_task(path if is_task else {"name": path.stem, "data": {"train": str(path)}}, overrides)
-    report = command.run_and_write(task, out, console(quiet), fix, label_queue, embed)
+    report = command.run(task, out, console(quiet), fix, label_queue, embed)
     then = next_steps.after_check(path, is_task, report.data.format, report.ok, overrides)
-    return finish(report, as_json, *follow_unless(quiet, then))
+    return finish(report, as_json, *next_steps_unless_quiet(quiet, then))
 
 
-@group.command(cls=Verb, epilog="Example: finetooth train task.yaml --train.epochs 3 --out runs/first")
-@click.argument("path", metavar="TASK|RUN", type=Place("task", "run"))
+@group.command(
+    cls=SectionedCommand, epilog="Example: finetooth train task.yaml --train.epochs 3 --out runs/first"
+)
+@click.argument("path", metavar="TASK|RUN", type=PathArgument("task", "run"))
 @out_option
-@takes_output
-@takes_keys
+@output_options
+@task_options
 def train(path: Path, out: Path | None, as_json: bool, quiet: bool, **flags: str | None) -> int:
     """Fine-tune the model on the examples.
 
     TASK is a .yaml or .toml file. RUN is a run directory: its training goes on where it stopped.
     """
-    overrides = given_keys(flags)
+    overrides = parse_overrides(flags)
     if path.is_dir() and (out or overrides):
         given = "--out" if out else f"--{next(iter(overrides))}"
         raise ConfigError(
@@ -133,10 +142,10 @@ def train(path: Path, out: Path | None, as_json: bool, quiet: bool, **flags: str
     return finish(command.run(source, out, console(quiet)), as_json)
 
 
-@group.command(cls=Verb, epilog="Example: finetooth evaluate runs/first")
-@click.argument("path", metavar="RUN", type=Place("run"))
+@group.command(cls=SectionedCommand, epilog="Example: finetooth evaluate runs/first")
+@click.argument("path", metavar="RUN", type=PathArgument("run"))
 @click.option("--sealed", is_flag=True, help="Open the sealed test instead of the validation rows. Logged.")
-@takes_output
+@output_options
 def evaluate(path: Path, sealed: bool, as_json: bool, quiet: bool) -> int:
     """Compare the tuned model with prompting the base model.
 
@@ -147,29 +156,31 @@ def evaluate(path: Path, sealed: bool, as_json: bool, quiet: bool) -> int:
     from finetooth.commands import evaluate as command
 
     then = (f"finetooth report {quote(str(path))}", f"finetooth chat {quote(str(path))}")
-    return finish(command.run(directory, sealed, console(quiet)), as_json, *follow_unless(quiet, *then))
+    return finish(
+        command.run(directory, sealed, console(quiet)), as_json, *next_steps_unless_quiet(quiet, *then)
+    )
 
 
-@group.command(cls=Verb, epilog="Example: finetooth run task.yaml --out runs/first")
-@click.argument("path", metavar="TASK", type=Place("task"))
+@group.command(cls=SectionedCommand, epilog="Example: finetooth run task.yaml --out runs/first")
+@click.argument("path", metavar="TASK", type=PathArgument("task"))
 @out_option
-@takes_output
-@takes_keys
+@output_options
+@task_options
 def run(path: Path, out: Path | None, as_json: bool, quiet: bool, **flags: str | None) -> int:
     """Check, train, compare with prompting, report.
 
     The comparison is made on the validation rows and then, once, on the sealed test. TASK is a .yaml or .toml
     file. Called again, it goes on where it stopped; what is done is not done twice.
     """
-    task = load_task(path, given_keys(flags))
+    task = load_task(path, parse_overrides(flags))
     from finetooth.commands import run as command
 
     return finish(command.run_task(task, out, console(quiet), path), as_json)
 
 
-@group.command(cls=Verb, epilog="Example: finetooth report runs/first")
-@click.argument("path", metavar="RUN", type=Place("run"))
-@takes_output
+@group.command(cls=SectionedCommand, epilog="Example: finetooth report runs/first")
+@click.argument("path", metavar="RUN", type=PathArgument("run"))
+@output_options
 def report(path: Path, as_json: bool, quiet: bool) -> int:
     """Show a run's result again, and write report.html."""
     directory = run_directory(path)
@@ -178,14 +189,16 @@ def report(path: Path, as_json: bool, quiet: bool) -> int:
     return finish(command.run(directory), as_json)
 
 
-@group.command(cls=Verb, epilog='Example: echo "I was charged twice" | finetooth chat runs/first --both')
-@click.argument("target", metavar="RUN|MODEL", type=Place("run", "model"))
+@group.command(
+    cls=SectionedCommand, epilog='Example: echo "I was charged twice" | finetooth chat runs/first --both'
+)
+@click.argument("target", metavar="RUN|MODEL", type=PathArgument("run", "model"))
 @click.option("--both", is_flag=True, help="The base model answers too, beside the tuned one.")
 @click.option("--temperature", default=0.0, metavar="NUMBER", help="0 takes the most likely token [0].")
 @click.option("--max-tokens", default=256, metavar="NUMBER", help="Longest answer in tokens [256].")
 @click.option("--top-p", default=1.0, metavar="SHARE", help="Sample among the likeliest of this share [1].")
 @click.option("--seed", "stream", default=1, metavar="NUMBER", help="Decides the samples [1].")
-@takes_output
+@output_options
 def chat(target: str, both: bool, stream: int, as_json: bool, quiet: bool, **sampling: Any) -> int:
     """Ask a model, turn by turn.
 
@@ -201,10 +214,10 @@ def chat(target: str, both: bool, stream: int, as_json: bool, quiet: bool, **sam
     return finish(command.run(target, both, chosen, as_json, console(quiet)), as_json)
 
 
-@group.command(cls=Verb, epilog="Example: finetooth compare runs/first runs/second")
-@click.argument("paths", metavar="RUN RUN...", nargs=-1, required=True, type=Place("run"))
+@group.command(cls=SectionedCommand, epilog="Example: finetooth compare runs/first runs/second")
+@click.argument("paths", metavar="RUN RUN...", nargs=-1, required=True, type=PathArgument("run"))
 @click.option("--sealed", is_flag=True, help="Records of the sealed test, where every run has opened it.")
-@takes_output
+@output_options
 def compare(paths: tuple[Path, ...], sealed: bool, as_json: bool, quiet: bool) -> int:
     """Compare runs, row by row, and list what differs.
 
@@ -216,9 +229,9 @@ def compare(paths: tuple[Path, ...], sealed: bool, as_json: bool, quiet: bool) -
     return finish(command.run([run_directory(path) for path in paths], sealed), as_json)
 
 
-@group.command(cls=Verb, epilog="Example: finetooth pairs runs/first --out pairs.jsonl")
-@click.argument("path", metavar="RUN", type=Place("run"))
-@click.option("--out", type=Place(), metavar="FILE", help="Where to write them [RUN/pairs.jsonl].")
+@group.command(cls=SectionedCommand, epilog="Example: finetooth pairs runs/first --out pairs.jsonl")
+@click.argument("path", metavar="RUN", type=PathArgument("run"))
+@click.option("--out", type=PathArgument(), metavar="FILE", help="Where to write them [RUN/pairs.jsonl].")
 @click.option(
     "--margin",
     type=click.FloatRange(0, 1, min_open=True),
@@ -227,7 +240,7 @@ def compare(paths: tuple[Path, ...], sealed: bool, as_json: bool, quiet: bool) -
     help="By how much the better answer scores higher [0.5].",
 )
 @click.option("--reference", is_flag=True, help="Where all answers are bad, prefer the expected one.")
-@takes_output
+@output_options
 def pairs(path: Path, out: Path | None, margin: float, reference: bool, as_json: bool, quiet: bool) -> int:
     """Make preference pairs of a run's own answers.
 
@@ -239,13 +252,13 @@ def pairs(path: Path, out: Path | None, margin: float, reference: bool, as_json:
 
     made = command.run(directory, out, margin, reference)
     then = f"--from {quote(str(path))} --data.train {quote(str(made.path))} --train.method dpo"
-    return finish(made, as_json, *follow_unless(quiet, f"finetooth run TASK {then}"))
+    return finish(made, as_json, *next_steps_unless_quiet(quiet, f"finetooth run TASK {then}"))
 
 
-@group.command(cls=Verb, epilog="Example: finetooth examples support-triage --out triage")
+@group.command(cls=SectionedCommand, epilog="Example: finetooth examples support-triage --out triage")
 @click.argument("name", metavar="[NAME]", required=False)
-@click.option("--out", type=Place(), metavar="DIR", help="Where to copy it to [./NAME].")
-@takes_output
+@click.option("--out", type=PathArgument(), metavar="DIR", help="Where to copy it to [./NAME].")
+@output_options
 def examples(name: str | None, out: Path | None, as_json: bool, quiet: bool) -> int:
     """List the examples, or copy one here.
 
@@ -256,10 +269,10 @@ def examples(name: str | None, out: Path | None, as_json: bool, quiet: bool) -> 
     report = command.run(name, out)
     copied = report.copied and f"finetooth run {quote(str(report.copied / 'task.yaml'))}"
     then = copied or "finetooth examples NAME"
-    return finish(report, as_json, *follow_unless(quiet, then))
+    return finish(report, as_json, *next_steps_unless_quiet(quiet, then))
 
 
-@group.command(cls=Verb, epilog="Example: finetooth completion bash")
+@group.command(cls=SectionedCommand, epilog="Example: finetooth completion bash")
 @click.argument("shell", metavar="SHELL", type=click.Choice(list(SHELLS)))
 def completion(shell: str) -> int:
     """Print the Tab completion for bash, zsh or fish.
@@ -267,4 +280,4 @@ def completion(shell: str) -> int:
     It completes verbs, flags, keys and their values, and run directories. Its last line says where to put it.
     """
     click.echo(script(group, shell), nl=False)
-    return DONE
+    return EXIT_OK

@@ -34,7 +34,7 @@ def script(group: click.Group, shell: str) -> str:
     return f"{source.rstrip()}\n# For every new {shell}: {SHELLS[shell]}\n"
 
 
-class Place(click.Path):
+class PathArgument(click.Path):
     """An argument that names a path. offers: what the shell offers for it, of run, task and model.
 
     Without any, and where nothing fits, the shell offers files.

@@ -12,10 +12,10 @@ from shlex import join
 import click
 
 from finetooth.cli.completion import TASK_FILES
-from finetooth.config.task import OTHER_NAMES, keys, suggest
+from finetooth.config.task import KEY_HINTS, keys, suggest
 from finetooth.errors import FinetoothError, Interrupted, TrainError
 
-DONE, REFUSED, WRONG_INPUT, BUG, INTERRUPTED, CLOSED = 0, 1, 2, 70, 130, 141
+EXIT_OK, EXIT_REFUSED, WRONG_INPUT, BUG, INTERRUPTED, EXIT_BROKEN_PIPE = 0, 1, 2, 70, 130, 141
 
 
 def explain(error: Exception) -> tuple[int, str]:
@@ -32,7 +32,7 @@ def explain(error: Exception) -> tuple[int, str]:
         return INTERRUPTED, str(error)
     if isinstance(error, FinetoothError):
         stopped = isinstance(error, TrainError) and not _from_file_system(error)
-        return REFUSED if stopped else WRONG_INPUT, str(error)
+        return EXIT_REFUSED if stopped else WRONG_INPUT, str(error)
     if _disk_is_full(error):
         return (
             WRONG_INPUT,
@@ -46,7 +46,7 @@ def explain(error: Exception) -> tuple[int, str]:
     )
 
 
-def with_task(message: str, arguments: Sequence[str]) -> str:
+def fill_in_task(message: str, arguments: Sequence[str]) -> str:
     """The message, with the task file and the keys of this command line where it says `check TASK`."""
     words = [*arguments, ""]
     task = next((word for word in words if word.endswith(TASK_FILES)), None)
@@ -91,7 +91,7 @@ def _unknown_flag(error: click.exceptions.NoSuchOption) -> str:
     flags = [flag for param in error.ctx.command.params for flag in param.opts] if error.ctx else []
     has_keys = any(flag.startswith("--train.") for flag in flags)
     near = difflib.get_close_matches(error.option_name, flags, 1, 0.75)
-    if near and not (has_keys and key.rsplit(".", 1)[-1] in OTHER_NAMES):
+    if near and not (has_keys and key.rsplit(".", 1)[-1] in KEY_HINTS):
         hint = f" Did you mean {near[0]}?"
     elif has_keys:
         hint = suggest(key).replace("`finetooth train --help`", f"`{command} --help`")

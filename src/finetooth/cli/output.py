@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import click
 
 from finetooth.cli.completion import TASK_FILES
-from finetooth.cli.errors import DONE, REFUSED
+from finetooth.cli.errors import EXIT_OK, EXIT_REFUSED
 from finetooth.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ class Report(Protocol):
         """Show the result to a person."""
 
 
-def takes_output(command: Callable[..., Any]) -> Callable[..., Any]:
+def output_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Give a verb the flags that say how its result is shown."""
     quiet = click.option("--quiet", is_flag=True, help="Show the result and nothing else.")
     return click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON object.")(
@@ -61,10 +61,10 @@ def finish(report: Report, as_json: bool, *follow: str) -> int:
         report.print(Console())
         for number, line in enumerate(follow):
             click.echo(f"{'      ' if number else 'Next: '}{line}")
-    return DONE if report.ok else REFUSED
+    return EXIT_OK if report.ok else EXIT_REFUSED
 
 
-def follow_unless(quiet: bool, *lines: str) -> tuple[str, ...]:
+def next_steps_unless_quiet(quiet: bool, *lines: str) -> tuple[str, ...]:
     """The lines for `finish`, or none where --quiet was given."""
     return () if quiet else lines
 

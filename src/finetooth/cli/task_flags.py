@@ -20,7 +20,7 @@ ALLOW = "Go on in spite of this finding's block; the reports say so. As data.all
 _KEYS = {key.replace(".", "__"): key for key in FIELDS}  # the parameter's name in Python -> the key
 
 
-class Verb(click.Command):
+class SectionedCommand(click.Command):
     """A command whose help shows the keys of the task in the sections of the task file."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
@@ -50,7 +50,7 @@ def _heading(param: click.Parameter) -> str:
     return f"Keys of the task: {first}" if rest else "Keys of the task"
 
 
-def takes_keys(command: Callable[..., Any]) -> Callable[..., Any]:
+def task_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Give a verb one flag for every key of the task, after the verb's own flags."""
     for name, key in reversed(_KEYS.items()):
         shown = "" if FIELDS[key].is_required() else f" [{default_of(key)}]"
@@ -94,7 +94,7 @@ def parse_value(key: str, text: str) -> Any:
     return value if isinstance(value, list | dict) else text
 
 
-def given_keys(flags: Mapping[str, Any]) -> dict[str, Any]:
+def parse_overrides(flags: Mapping[str, Any]) -> dict[str, Any]:
     """The keys that were given as flags, dotted, with their values; --allow is a key too."""
     given = {
         _KEYS[name]: parse_value(_KEYS[name], text)

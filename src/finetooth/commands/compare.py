@@ -19,8 +19,8 @@ from rich.text import Text
 from finetooth.data.examples import from_json
 from finetooth.errors import ConfigError, GradeError
 from finetooth.evaluation import ledger
-from finetooth.evaluation.runner import groups_of
-from finetooth.evaluation.statistics import ALPHA, FEWEST_ROWS, compare
+from finetooth.evaluation.runner import row_groups
+from finetooth.evaluation.statistics import ALPHA, MIN_ROWS, compare
 from finetooth.evaluation.summary import TUNED, percent, points
 from finetooth.rundir import read_json, read_jsonl
 from finetooth.runs import next_steps, workspace
@@ -31,7 +31,7 @@ COLOURS = {"better": "bold green", "not proven": "bold yellow", "worse": "bold r
 
 
 @dataclass(frozen=True, slots=True)
-class Evaluated:
+class RunScores:
     """A run's result on one split. score_I: of the tuned model, by id. example_I: the rows, by id."""
 
     path: Path
@@ -105,7 +105,7 @@ def _todo(path: Path, flag: str) -> list[str]:
     return [evaluate] if trained else [f"  {next_steps.of_run(path)}", evaluate]
 
 
-def _read(path: Path, split: str) -> Evaluated:
+def _read(path: Path, split: str) -> RunScores:
     folder = path / "evaluate" / split
     summary = read_json(folder / "summary.json")
     records = [line for line in read_jsonl(folder / "records.jsonl") if line["candidate"] == TUNED]
@@ -116,7 +116,7 @@ def _read(path: Path, split: str) -> Evaluated:
     score = {line["id"]: line["score"] for line in records}
     if unknown := score.keys() - content.keys():
         raise GradeError(f"{path}: records of rows that its data does not hold, such as {min(unknown)}.")
-    return Evaluated(path, summary, score, content, _flat(path))
+    return RunScores(path, summary, score, content, _flat(path))
 
 
 def _validation(path: Path) -> list[Example]:
@@ -134,7 +134,7 @@ def _opened(path: Path, summary: Mapping[str, Any]) -> list[Example]:
     )
 
 
-def _paired(base: Evaluated, other: Evaluated) -> dict[str, Any]:
+def _paired(base: RunScores, other: RunScores) -> dict[str, Any]:
     """The candidate minus the base over the rows that both answered, with the words for it."""
     both = [id for id in base.score_I if id in other.score_I]
     same = [id for id in both if _content(base.example_I[id]) == _content(other.example_I[id])]
@@ -153,7 +153,7 @@ def _paired(base: Evaluated, other: Evaluated) -> dict[str, Any]:
     if not kept:
         raise GradeError(f"{names}: the grader failed on every row that they share.")
     graded = [(one, two) for _, one, two in kept]
-    groups = groups_of([base.example_I[id] for id, _, _ in kept])
+    groups = row_groups([base.example_I[id] for id, _, _ in kept])
     result = asdict(compare([one for one, _ in graded], [two for _, two in graded], groups))
     scores = [sum(column) / len(graded) for column in zip(*graded, strict=True)]
     left_out = {
@@ -192,9 +192,9 @@ def _words(pair: Mapping[str, Any]) -> str:
         f"the {pair['n']:,} rows that they share; the difference is {points(pair['difference'])} points, 95% "
         f"interval {points(pair['low'])} to {points(pair['high'])} ({p})."
     )
-    if pair["units"] < FEWEST_ROWS:
+    if pair["units"] < MIN_ROWS:
         kind = "rows" if pair["units"] == pair["n"] else "groups of rows"
-        words += f" These are too few {kind} for a verdict, which takes {FEWEST_ROWS}."
+        words += f" These are too few {kind} for a verdict, which takes {MIN_ROWS}."
     elif pair["verdict"] == "not proven":
         words += f" So many rows find a true difference of {100 * pair['mde']:.1f} points four times in five."
     names = {
@@ -224,7 +224,7 @@ def _flat(path: Path) -> dict[str, Any]:
     return settings | {"weights of the base (sha256)": digest and digest[:12]}
 
 
-def _differences(runs: Sequence[Evaluated]) -> dict[str, list[Any]]:
+def _differences(runs: Sequence[RunScores]) -> dict[str, list[Any]]:
     keys = dict.fromkeys(key for each in runs for key in each.settings)
     values = {key: [each.settings.get(key) for each in runs] for key in keys if key != "name"}
     return {key: found for key, found in values.items() if any(value != found[0] for value in found)}

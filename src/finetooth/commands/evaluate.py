@@ -12,7 +12,6 @@ import random
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,25 +20,21 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from finetooth.commands import report
 from finetooth.config.task import Task
-from finetooth.data.examples import place
-from finetooth.data.hub import model_directory
+from finetooth.data.examples import source_location
 from finetooth.data.render.renderer import Renderer
-from finetooth.data.render.tokenizer import Tokenizer
 from finetooth.errors import ConfigError, DataError
 from finetooth.evaluation import graders, ledger
-from finetooth.evaluation.answer_text import as_it_is, as_written
+from finetooth.evaluation.answer_text import answer_normaliser, identity
 from finetooth.evaluation.baselines import BagOfWords, Majority
 from finetooth.evaluation.candidates import Candidate, ModelCandidate
 from finetooth.evaluation.graders.basic import label_names
-from finetooth.evaluation.prompts import Prompt, prompting
+from finetooth.evaluation.prompts import Prompt, build_prompt
 from finetooth.evaluation.runner import Evaluation, evaluate
 from finetooth.evaluation.summary import START, TUNED, best_prompting
 from finetooth.model.api import Model
-from finetooth.quality.prepare import Prepared, prepare
 from finetooth.rundir import read_json, write_json
 from finetooth.runs import next_steps, parent, parent_records, preference_candidates, workspace
-from finetooth.runs.models import load_start, loader, require_same_base
-from finetooth.runs.setup import rows_of
+from finetooth.runs.context import RunContext, base_digest
 from finetooth.types import Example, Sampling
 
 
@@ -61,56 +56,62 @@ class EvaluateReport:
 
 
 def run(path: Path, sealed: bool, console: Console) -> EvaluateReport:
-    """Evaluate a trained run on its validation rows, or on the sealed test.
+    """Evaluate a trained run on its validation rows, or on the sealed test. See `evaluate_run`."""
+    return evaluate_run(RunContext.of_run(path, console), sealed)
+
+
+def evaluate_run(context: RunContext, sealed: bool) -> EvaluateReport:
+    """Compare the tuned model with prompting on validation rows, or on the sealed test.
 
     Writes evaluate/SPLIT/records.jsonl and summary.json, and evaluate/summary.json. Raises ConfigError when
     the run has not been trained or has no such rows.
     """
-    task = workspace.load_config(path)
+    path, prepared = context.path, context.prepared
     if workspace.trained_path(path) is None:
         raise ConfigError(f"{path} has no tuned model yet. First: finetooth train {path}")
-    if not next_steps.gradable(task):
-        raise next_steps.nothing_to_grade(f"To ask the tuned model: finetooth chat {path}")
-    prepared = prepare(task, path)
+    if not next_steps.gradable(context.task):
+        raise next_steps.not_gradable_error(f"To ask the tuned model: finetooth chat {path}")
     if sealed:
         if not (path / "evaluate" / "validation" / "summary.json").is_file() and prepared.validation:
-            _validation(task, path, prepared, console)  # the prompt to beat is chosen there
-        summary = _test(task, path, prepared, console)
+            _validation(context)  # the prompt to beat is chosen there
+        summary = _test(context)
     else:
         if not prepared.validation:
             raise ConfigError(
                 f"{path} has no validation rows. `finetooth evaluate {path} --sealed` opens the test."
             )
-        summary = _validation(task, path, prepared, console)
+        summary = _validation(context)
     opened = path / "evaluate" / "test" / "summary.json"
     write_json(path / "evaluate" / "summary.json", read_json(opened) if opened.is_file() else summary)
     return EvaluateReport(path, summary)
 
 
-def _validation(task: Task, path: Path, prepared: Prepared, console: Console) -> dict[str, Any]:
-    examples = limited(prepared.validation, task)
-    result = _evaluate(task, path, prepared, examples, "validation", None, None, console)
-    result.write(path / "evaluate" / "validation")
+def _validation(context: RunContext) -> dict[str, Any]:
+    examples = sample_rows(context.prepared.validation, context.task)
+    result = _evaluate(context, examples, "validation", None, None)
+    result.write(context.path / "evaluate" / "validation")
     return result.summary
 
 
-def _test(task: Task, path: Path, prepared: Prepared, console: Console) -> dict[str, Any]:
-    digest = _digest(task, path)
+def _test(context: RunContext) -> dict[str, Any]:
+    path, digest = context.path, result_digest(context)
     known = ledger.stored_result(path, digest)
     if known is not None:
-        console.print("The sealed test was opened for these weights before; this is the stored result.")
+        context.console.print(
+            "The sealed test was opened for these weights before; this is the stored result."
+        )
         return known
     chosen = path / "evaluate" / "validation" / "summary.json"
     baseline = best_prompting(read_json(chosen)) if chosen.is_file() else None
-    examples = limited(ledger.open_sealed(path, digest, time.time), task)
+    examples = sample_rows(ledger.open_sealed(path, digest, time.time), context.task)
     look = ledger.look_number(path, digest)
-    result = _evaluate(task, path, prepared, examples, "test", baseline, look, console)
+    result = _evaluate(context, examples, "test", baseline, look)
     result.write(path / "evaluate" / "test")
     ledger.store_result(path, digest, result.summary, time.time)
     return result.summary
 
 
-def limited(examples: Sequence[Example], task: Task) -> list[Example]:
+def sample_rows(examples: Sequence[Example], task: Task) -> list[Example]:
     """At most evaluate.limit rows, drawn by the seed, in their order."""
     limit = task.evaluate.limit
     if limit is None or limit >= len(examples):
@@ -120,20 +121,14 @@ def limited(examples: Sequence[Example], task: Task) -> list[Example]:
 
 
 def _evaluate(
-    task: Task,
-    path: Path,
-    prepared: Prepared,
-    examples: Sequence[Example],
-    split: str,
-    baseline: str | None,
-    look: int | None,
-    console: Console,
+    context: RunContext, examples: Sequence[Example], split: str, baseline: str | None, look: int | None
 ) -> Evaluation:
-    examples = _fitting(task, path, examples, console)
-    kind = graders.kind(task.data.columns, prepared.format)
+    task, console = context.task, context.console
+    examples = _fitting(context, examples)
+    kind = graders.grading_format(task.data.columns, context.prepared.format)
     loaded = graders.resolve_all(task.evaluate.grader, kind, Path.cwd())
     (name, primary), *others = loaded
-    deciding = preference_candidates.asked(loaded)
+    deciding = preference_candidates.is_preference_evaluation(loaded)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True, disable=console.quiet) as bar:
         bars: dict[str, Any] = {}
@@ -145,77 +140,62 @@ def _evaluate(
 
         result = evaluate(
             examples,
-            _deciding(task, path, prepared) if deciding else _candidates(task, path, prepared, name, split),
+            preference_candidates.candidates(context) if deciding else _candidates(context, name, split),
             primary,
             name,
             split,
             baseline_name=baseline,
-            others=dict(others),
+            secondary_graders=dict(others),
             look=look,
             progress=progress,
-            compared=as_it_is if deciding else as_written(run_renderer(task, path)),
+            normalise=identity if deciding else answer_normaliser(context.renderer),
         )
     if START in result.summary:
-        result.summary[START] |= read_json(path / "environment.json")["start"]
+        result.summary[START] |= read_json(context.path / "environment.json")["start"]
     return result
 
 
-def _candidates(task: Task, path: Path, prepared: Prepared, grader: str, split: str) -> Iterator[Candidate]:
-    """Built one at a time, so that base and tuned model are not in memory together."""
-    if prepared.labels and grader != graders.PERPLEXITY:  # those two have no likelihoods
-        yield Majority(prepared.train)
-        yield BagOfWords(prepared.train)
-    yield from prompting_candidates(task, path, prepared, grader)
-    if task.start is not None:
-        known = parent_records.recorded(task, path, prepared, _digest) if split == "test" else None
-        yield known or _candidate(task, path, prepared, grader, load_start(task, path), Prompt(START))
-    yield _candidate(task, path, prepared, grader, load_tuned(task, path), Prompt(TUNED))
+def _candidates(context: RunContext, grader: str, split: str) -> Iterator[Candidate]:
+    """Built one at a time, so that no two models are in memory together."""
+    train = context.prepared.train
+    if context.prepared.labels and grader != graders.PERPLEXITY:  # those two have no likelihoods
+        yield Majority(train)
+        yield BagOfWords(train)
+    yield from prompting_candidates(context, grader)
+    if context.task.start is not None:
+        known = parent_records.recorded(context, result_digest) if split == "test" else None
+        yield known or candidate(context, grader, context.parent_model(), Prompt(START))
+    yield candidate(context, grader, context.tuned(), Prompt(TUNED))
 
 
-def _deciding(task: Task, path: Path, prepared: Prepared) -> Iterator[Candidate]:
-    """Candidates that choose between two answers."""
-    base, tuned = partial(loader(task, path), task.model), partial(load_tuned, task, path)
-    start = None if task.start is None else partial(load_start, task, path)
-    return preference_candidates.candidates(
-        task, path, prepared, run_renderer(task, path), base, tuned, start
-    )
-
-
-def prompting_candidates(task: Task, path: Path, prepared: Prepared, grader: str) -> Iterator[Candidate]:
+def prompting_candidates(context: RunContext, grader: str) -> Iterator[Candidate]:
     """The base model under each prompt that is asked for. ModelError when it is not the run's base."""
+    task, prepared = context.task, context.prepared
     if not task.evaluate.shots:
         return
-    base = loader(task, path)(task.model)
-    require_same_base(path, base)
     several = grader == "labels"
     labels = label_names(prepared.labels) if several else prepared.labels
-    for shots in task.evaluate.shots:
-        prompt = replace(prompting(shots, prepared.train, labels, task.seed), several=several)
-        yield _candidate(task, path, prepared, grader, base, prompt)
+    with context.base() as base:
+        for shots in task.evaluate.shots:
+            prompt = replace(build_prompt(shots, prepared.train, labels, task.seed), multi_label=several)
+            yield candidate(context, grader, base, prompt)
 
 
-def _candidate(
-    task: Task, path: Path, prepared: Prepared, grader: str, model: Model, prompt: Prompt
-) -> ModelCandidate:
+def candidate(context: RunContext, grader: str, model: Model, prompt: Prompt) -> ModelCandidate:
     """A model under a prompt, asked through the one template of the run."""
+    task, renderer = context.task, context.renderer
     max_tokens = task.evaluate.max_tokens
     assert max_tokens != "auto", "the stored configuration is resolved"
     sampling = Sampling(task.evaluate.temperature, max_tokens, seed=task.seed)
-    renderer = run_renderer(task, path)
     model.add_stop(renderer.stop_id)
-    labels = [label for label in prepared.labels if grader == "label" and renderer.can_answer(label)]
+    labels = [label for label in context.prepared.labels if grader == "label" and renderer.can_answer(label)]
     return ModelCandidate(prompt.name, model, renderer, prompt, sampling, labels or None, task.data.overlong)
 
 
-def run_renderer(task: Task, path: Path) -> Renderer:
-    """The rendering that the run was trained with: the base's tokenizer and the run's template."""
-    tokenizer = Tokenizer.load(model_directory(task.model))
-    return Renderer(tokenizer, workspace.template(task, path), task.instruction)
-
-
-def _fitting(task: Task, path: Path, examples: Sequence[Example], console: Console) -> list[Example]:
+def _fitting(context: RunContext, examples: Sequence[Example]) -> list[Example]:
     """The rows that can be asked, and with data.overlong: drop are not too long. The others are counted."""
-    renderer, limit = run_renderer(task, path), task.data.max_tokens
+    task, renderer, console = context.task, context.renderer, context.console
+    limit = task.data.max_tokens
     kept: list[Example] = []
     reasons: list[str] = []
     dropped = 0
@@ -223,7 +203,7 @@ def _fitting(task: Task, path: Path, examples: Sequence[Example], console: Conso
         try:
             renderer.context_row(example.context, example.tools, renderer.thinks(example))
         except DataError as error:
-            reasons.append(f"{place(example)}: {error}")
+            reasons.append(f"{source_location(example)}: {error}")
             continue
         if task.data.overlong == "drop" and limit != "auto" and _longest(renderer, example) > limit:
             dropped += 1
@@ -239,39 +219,22 @@ def _fitting(task: Task, path: Path, examples: Sequence[Example], console: Conso
 
 def _longest(renderer: Renderer, example: Example) -> int:
     try:
-        return max(len(row) for row in rows_of(renderer, example))
+        return max(len(row) for row in renderer.training_rows(example))
     except DataError:
         return 0
 
 
-def load_tuned(task: Task, path: Path) -> Model:
-    """The run's tuned model: the base with its adapter, or the saved model. ConfigError before training."""
-    trained = workspace.trained_path(path)
-    if trained is None:
-        raise ConfigError(f"{path} has no tuned model yet. First: finetooth train {path}")
-    load = loader(task, path)
-    if trained.name == "model":
-        return load(trained)
-    tuned = load(task.model, adapter=trained)
-    require_same_base(path, tuned)
-    return tuned
-
-
-def _digest(task: Task, path: Path) -> str:
+def result_digest(context: RunContext) -> str:
     """Names everything that decides the test's result: the weights, and how they are asked and graded."""
-    tuned = load_tuned(task, path)
-    digests = tuned.digest(), tuned.digest(adapter=False)
-    if tuned.peft is None:
-        del tuned
-        digests = digests[0], loader(task, path)(task.model).digest()
+    task, tuned = context.task, context.tuned()
     parts = {
-        "tuned": digests[0],
-        "base": digests[1],
+        "tuned": tuned.digest(),
+        "base": tuned.digest(adapter=False) if tuned.peft is not None else base_digest(context.path),
         "evaluate": task.evaluate.model_dump(mode="json"),
         "instruction": task.instruction,
-        "template": run_renderer(task, path).chat_template,
-        "graders": [graders.source(spec, Path.cwd()) for spec in graders.specs(task.evaluate.grader)],
+        "template": context.renderer.chat_template,
+        "graders": [graders.grader_digest(spec, Path.cwd()) for spec in graders.specs(task.evaluate.grader)],
     }
     if task.start is not None:
-        parts["start"] = parent.digest(parent.weights(Path(task.start)))
+        parts["start"] = parent.digest(parent.trained_weights(Path(task.start)))
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()

@@ -11,10 +11,10 @@ from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
 
-from finetooth.evaluation.summary import CORPUS, TUNED, percent, points
+from finetooth.evaluation.summary import CORPUS_METRICS, TUNED, percent, points
 from finetooth.report import html
-from finetooth.report.html import whole
-from finetooth.report.run_page import gather
+from finetooth.report.html import format_corpus_score
+from finetooth.report.run_page import page_context
 from finetooth.rundir import read_json, write_text
 from finetooth.runs import next_steps
 
@@ -46,7 +46,7 @@ class Report:
 def run(run_path: Path) -> Report:
     """Write report.html from what the run directory holds so far; the sealed test's rows are never read."""
     page = run_path / "report.html"
-    write_text(page, render(gather(run_path)))
+    write_text(page, render(page_context(run_path)))
     summary = run_path / "evaluate" / "summary.json"
     return Report(page, read_json(summary) if summary.is_file() else None)
 
@@ -62,7 +62,7 @@ def terminal_table(summary: Mapping[str, Any]) -> Group:
     groups = f" in {summary['groups']:,} groups" if "groups" in summary else ""
     entries = summary["candidates"]
     shown = _table(f"{summary['n']:,} rows of {split}{groups}, graded by {summary['grader']}")
-    corpus = CORPUS.get(summary["grader"], "") if any("corpus" in entry for entry in entries) else ""
+    corpus = CORPUS_METRICS.get(summary["grader"], "") if any("corpus" in entry for entry in entries) else ""
     extra = [key for key in ("truncated", "errors") if any(entry.get(key) for entry in entries)]
     for name in ["score", "95% interval", *([f"{corpus} of all"] if corpus else [])]:
         shown.add_column(name, justify="right")
@@ -70,7 +70,7 @@ def terminal_table(summary: Mapping[str, Any]) -> Group:
         shown.add_column(name, justify="right")
     for entry in entries:
         cells = [entry["name"], *_score(entry)]
-        cells += [whole(entry.get("corpus", {}).get("value"))] if corpus else []
+        cells += [format_corpus_score(entry.get("corpus", {}).get("value"))] if corpus else []
         cells += [f"{entry['prompt_tokens']:,.1f}", f"{entry['completion_tokens']:,.1f}"]
         cells += [str(entry.get(key, 0)) for key in extra]
         shown.add_row(*map(Text, cells), style="bold" if entry["name"] == TUNED else None)
@@ -90,14 +90,14 @@ def _further(summary: Mapping[str, Any]) -> list[Table]:
     for grader in dict.fromkeys(name for entry in entries for name in entry["also"]):
         shown = _table(f"\nalso graded by {grader}")
         scored = [(entry["name"], entry["also"][grader]) for entry in entries if grader in entry["also"]]
-        corpus = CORPUS.get(grader, "") if any("corpus" in entry for _, entry in scored) else ""
+        corpus = CORPUS_METRICS.get(grader, "") if any("corpus" in entry for _, entry in scored) else ""
         errors = any(entry["errors"] for _, entry in scored)
         extra = [f"{corpus} of all"] * bool(corpus) + [EXTRA["errors"]] * errors
         for name in ["score", "95% interval", *extra]:
             shown.add_column(name, justify="right")
         for name, entry in scored:
             cells = [name, *_score(entry)]
-            cells += [whole(entry.get("corpus", {}).get("value"))] if corpus else []
+            cells += [format_corpus_score(entry.get("corpus", {}).get("value"))] if corpus else []
             cells += [str(entry["errors"])] if errors else []
             shown.add_row(*map(Text, cells), style="bold" if name == TUNED else None)
         if difference := comparison.get("also", {}).get(grader):

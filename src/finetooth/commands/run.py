@@ -17,9 +17,9 @@ from finetooth.commands import evaluate, report, train
 from finetooth.config.load import load_task
 from finetooth.config.task import Task
 from finetooth.errors import Interrupted
-from finetooth.quality.prepare import prepare
 from finetooth.rundir import read_json
-from finetooth.runs import next_steps, workspace
+from finetooth.runs import next_steps, parent, workspace
+from finetooth.runs.context import RunContext
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,7 @@ class Run:
         console.print(report.terminal_table(self.summary))
         console.print(f"\nReport: {self.path / 'report.html'}", highlight=False, markup=False, soft_wrap=True)
         chat = (f"finetooth chat {quote(str(self.path))}", "ask the tuned model yourself")
-        lines = [f"  {command}    {why}" for command, why in (chat, *next_steps.longer(self.path))]
+        lines = [f"  {command}    {why}" for command, why in (chat, *next_steps.longer_training(self.path))]
         console.print("\n".join(["Next:", *lines]), highlight=False, markup=False, soft_wrap=True)
 
 
@@ -60,14 +60,15 @@ def run(
 
 def run_task(task: Task, out: Path | None, console: Console, file: Path | None = None) -> Run:
     """The loop for a loaded task. See `run`. file: the task file, for the message of how to go on."""
-    path = workspace.run_path(task, out)
+    context = RunContext(parent.inherit_settings(task, console), workspace.run_path(task, out), console)
+    path = context.path
     name = "TASK" if file is None else quote(str(file))
     again = f"finetooth run {name} --out {quote(str(path))} (and the flags as before); it does nothing twice"
     try:
-        train.run(task, path, console, graded=True)
-        _evaluate(path, console)
+        train.train(context, needs_grader=True)
+        _evaluate(context)
     except Interrupted as error:
-        raise Interrupted(error.what, again if error.then else "") from None
+        raise Interrupted(error.message, again if error.next_command else "") from None
     except KeyboardInterrupt:
         if not (path / "train" / "result.json").is_file():
             raise
@@ -76,13 +77,13 @@ def run_task(task: Task, out: Path | None, console: Console, file: Path | None =
     return Run(path, read_json(path / "evaluate" / "summary.json"))
 
 
-def _evaluate(path: Path, console: Console) -> None:
+def _evaluate(context: RunContext) -> None:
     """What is still to be evaluated: the validation rows, then once the sealed test."""
-    prepared = prepare(workspace.load_config(path), path)
-    if prepared.validation and not (path / "evaluate" / "validation" / "summary.json").is_file():
-        evaluate.run(path, False, console)
-    if prepared.sealed_count and _split(path) != "test":
-        evaluate.run(path, True, console)
+    validation = context.path / "evaluate" / "validation" / "summary.json"
+    if context.prepared.validation and not validation.is_file():
+        evaluate.evaluate_run(context, sealed=False)
+    if context.prepared.sealed_count and _split(context.path) != "test":
+        evaluate.evaluate_run(context, sealed=True)
 
 
 def _split(path: Path) -> str | None:

@@ -35,7 +35,7 @@ class Operation:
     max_ratio: float = 0.0
 
 
-def checked(value: Any) -> Any:
+def validate_operations(value: Any) -> Any:
     """A list of operations as the task stores it: names, and mappings with numbers as numbers.
 
     Raises ValueError, as pydantic's validators do, with what was expected.
@@ -53,7 +53,7 @@ def checked(value: Any) -> Any:
 
 
 def operations(value: Sequence[Any]) -> tuple[Operation, ...]:
-    """The operations of a list as the task file has it. Raises ValueError like `checked`."""
+    """The operations of a list as the task file has it. Raises ValueError like `validate_operations`."""
     return tuple(map(_entry, value))
 
 

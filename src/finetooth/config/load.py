@@ -10,9 +10,9 @@ from typing import Any
 
 import yaml
 
-from finetooth.config.reward_keys import REWARD_MODEL
+from finetooth.config.method_keys import REWARD_MODEL
 from finetooth.config.task import EMBEDDED, Task, build_task, suggest
-from finetooth.config.values import is_data_file, is_files, is_hub_id, path_of
+from finetooth.config.values import expand_path, is_data_file, is_files, is_hub_id
 from finetooth.errors import ConfigError
 
 SOURCES = ("train", "validation", "test")  # keys of data that are a file or rows
@@ -115,7 +115,7 @@ def _anchor(task: Task, folder: Path, from_flags: set[str]) -> Task:
         if not isinstance(value, str) or (key == "model" and value in EMBEDDED):
             return value
         base = Path() if key in from_flags else folder
-        candidate = (base / path_of(value)).resolve()
+        candidate = (base / expand_path(value)).resolve()
         if key.startswith("data.") and is_hub_id(value, base):
             return value
         is_path = key.startswith("data.") or candidate.exists() or value.startswith((".", "/", "~"))
@@ -164,7 +164,7 @@ def _with_files(grader: Any, folder: Path) -> Any:
     if not isinstance(grader, dict):
         return grader
     if grader.get("name") == REWARD_MODEL and isinstance(grader.get("model"), str):
-        return {**grader, "model": str((folder / path_of(grader["model"])).resolve())}
+        return {**grader, "model": str((folder / expand_path(grader["model"])).resolve())}
     if not isinstance(grader.get("schema"), str):
         return {
             key if key in ("name", "type") else _with_files(key, folder): (

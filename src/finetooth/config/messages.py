@@ -27,7 +27,7 @@ LIMITS = {
 }
 
 
-def expected(key: str, problem: Mapping[str, Any]) -> str:
+def describe_expected(key: str, problem: Mapping[str, Any]) -> str:
     """What one of pydantic's problems asks for, as a noun; "" for a message of our own. key: dotted."""
     kind, facts = problem["type"], problem.get("ctx", {})
     if kind in ("model_type", "dataclass_type", "model_attributes_type"):

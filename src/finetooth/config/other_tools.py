@@ -25,7 +25,10 @@ BEST = "the weights that do best on the validation rows are kept"
 FULL = "bases are not quantised"
 ADAM = "AdamW's usual values"
 
-MEANINGS: dict[str, Here] = {
+KEY_MAPPINGS: dict[str, Here] = {
+    "sentinel": Here(
+        "train.preflight", "its earlier name here; in a run directory also train/preflight.json"
+    ),
     # where things are
     "model_name_or_path": Here("model"),
     "base_model": Here("model"),
@@ -187,15 +190,15 @@ TOOLS: dict[str, str] = {
 
 
 def _hint(name: str) -> str:
-    key, note = MEANINGS[name]
+    key, note = KEY_MAPPINGS[name]
     if not key:
         return f"There is no such key here: {note}."
     return f"Here it is called {key}." + (f" {note[0].upper()}{note[1:]}." if note else "")
 
 
 # What the error message says. Of a key with the same name in a section, the nearest name is enough.
-OTHER_NAMES: dict[str, str] = {
-    name: _hint(name) for name, (key, _) in MEANINGS.items() if key.rsplit(".", 1)[-1] != name
+KEY_HINTS: dict[str, str] = {
+    name: _hint(name) for name, (key, _) in KEY_MAPPINGS.items() if key.rsplit(".", 1)[-1] != name
 }
 
 
@@ -205,7 +208,7 @@ def tables() -> str:
     for tool, names in TOOLS.items():
         rows = ["| there | here | to know |", "|---|---|---|"]
         for name in names.split():
-            key, note = MEANINGS[name]
+            key, note = KEY_MAPPINGS[name]
             rows.append(f"| `{name}` | {f'`{key}`' if key else '–'} | {note} |")
         parts.append(f"## {tool}\n\n" + "\n".join(rows))
     return "\n\n".join(parts)

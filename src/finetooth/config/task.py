@@ -15,15 +15,14 @@ from typing import Annotated, Any, Literal, get_args
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from pydantic.fields import FieldInfo
 
-from finetooth.config.cleaning import checked as _cleaning
-from finetooth.config.messages import expected
-from finetooth.config.other_tools import OTHER_NAMES as OTHER_NAMES
-from finetooth.config.preference_keys import PreferenceKeys
-from finetooth.config.reward_keys import RewardKeys
+from finetooth.config.cleaning import validate_operations as _cleaning
+from finetooth.config.messages import describe_expected
+from finetooth.config.method_keys import PreferenceKeys, RewardKeys
+from finetooth.config.other_tools import KEY_HINTS as KEY_HINTS
 from finetooth.config.values import encoding as _encoding
 from finetooth.config.values import source as _source
-from finetooth.config.values import switch as _switch
 from finetooth.config.values import yaml_number as _yaml_number
+from finetooth.config.values import yaml_switch as _switch
 from finetooth.errors import ConfigError
 
 Auto = Literal["auto"]
@@ -159,7 +158,7 @@ class _Training(Section):
         description="What chooses the best weights: score (graded answers to up to 64 validation rows, then "
         "the loss) or loss; auto is score where a built-in grader applies and is cheap.",
     )
-    sentinel: Annotated[Literal["on", "off"], BeforeValidator(_switch)] = Field(
+    preflight: Annotated[Literal["on", "off"], BeforeValidator(_switch)] = Field(
         "on",
         description="on: before training, up to 8 rows are learned, saved, loaded, answered and forgotten.",
     )
@@ -242,8 +241,8 @@ def suggest(key: str) -> str:
     """What to say after an unknown key: the name here for another tool's key, or the nearest key."""
     known = [name for name, _ in keys()]
     leaf = key.rsplit(".", 1)[-1]
-    if leaf in OTHER_NAMES:
-        return f" {OTHER_NAMES[leaf]}"
+    if leaf in KEY_HINTS:
+        return f" {KEY_HINTS[leaf]}"
     sections = {name.partition(".")[0] for name in known}
     near = difflib.get_close_matches(key, sorted({*known, *sections}), 1, 0.6)
     if not near:
@@ -282,7 +281,7 @@ def _explain(error: ValidationError) -> Iterator[str]:
             wrong.setdefault(path, []).append(problem)
     for path, problems in wrong.items():
         said = [problem["msg"].removeprefix("Value error, ") for problem in problems]
-        plain = [expected(path, problem) for problem in problems]
+        plain = [describe_expected(path, problem) for problem in problems]
         own = [text for text, known in zip(said, plain, strict=True) if not known]
         wanted = list(dict.fromkeys(plain))
         last = " or ".join(filter(None, [", ".join(wanted[:-1]), wanted[-1]]))

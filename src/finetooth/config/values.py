@@ -82,7 +82,7 @@ def _file(number: int, entry: Any) -> Any:
     return {"path": os.fsdecode(path), "weight": float(weight)}
 
 
-def path_of(text: str) -> Path:
+def expand_path(text: str) -> Path:
     """The path with ~ resolved; ~nobody stays as it is, which no file has as its name."""
     try:
         return Path(text).expanduser()
@@ -122,21 +122,21 @@ def encoding(value: str) -> str:
         raise ValueError("expected the name of an encoding, such as utf-16 or cp1252") from None
 
 
-def switch(value: Any) -> Any:
+def yaml_switch(value: Any) -> Any:
     """YAML 1.1 reads on and off as truth values."""
     return ("on" if value else "off") if isinstance(value, bool) else value
 
 
-def counted(count: int, one: str, many: str = "") -> str:
+def format_count(count: int, one: str, many: str = "") -> str:
     """A count with what it is of: `1 row`, `12,345 rows`. many: where that is not `one` with an s."""
-    return f"{count:,} {either(count, one, many or one + 's')}"
+    return f"{count:,} {plural(count, one, many or one + 's')}"
 
 
-def out_of(count: int, total: int, one: str) -> str:
+def format_count_of(count: int, total: int, one: str) -> str:
     """`1 of 12,345 rows`."""
-    return f"{count:,} of {counted(total, one)}"
+    return f"{count:,} of {format_count(total, one)}"
 
 
-def either(count: int, one: str, many: str) -> str:
-    """What goes with a count: `either(count, "has", "have")`."""
+def plural(count: int, one: str, many: str) -> str:
+    """What goes with a count: `plural(count, "has", "have")`."""
     return one if count == 1 else many

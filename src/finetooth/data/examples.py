@@ -88,7 +88,7 @@ def content_id(example: Example) -> str:
     return hashlib.sha256("\1".join(parts).encode("utf-8")).hexdigest()[:12]
 
 
-def place(example: Example) -> str:
+def source_location(example: Example) -> str:
     """Where an example comes from, for a message: `a1b2 (train.jsonl, line 7)`."""
     file, line = example.tags.get("file"), example.tags.get("line")
     return f"{example.id} ({file}, line {line})" if file else example.id

@@ -14,15 +14,15 @@ if TYPE_CHECKING:
     from finetooth.data.render.renderer import Renderer
 
 THOUGHT, THOUGHT_ENDS = "<think>", "</think>"
-Compared = Callable[[Example, str], tuple[Example, str]]
+AnswerNormaliser = Callable[[Example, str], tuple[Example, str]]
 
 
-def as_it_is(example: Example, text: str) -> tuple[Example, str]:
+def identity(example: Example, text: str) -> tuple[Example, str]:
     """The row and the answer, unchanged."""
     return example, text
 
 
-def as_written(renderer: Renderer) -> Compared:
+def answer_normaliser(renderer: Renderer) -> AnswerNormaliser:
     """The row and the answer as graders get them.
 
     An expected answer that calls functions or begins with a thought is what the run's template writes for it.
@@ -35,20 +35,20 @@ def as_written(renderer: Renderer) -> Compared:
             thinks = bool(turns.thought(turn))
             written = renderer.answer_text(example)
         except DataError:
-            return example, without_thought(text, False)
+            return example, strip_reasoning(text, False)
         if thinks or written != turn.content:
-            expected = without_thought(written, thinks)
+            expected = strip_reasoning(written, thinks)
             answers = tuple(
                 replace(answer, text=expected if answer.text == turn.content else answer.text)
                 for answer in example.answers
             )
             example = replace(example, answers=answers)
-        return example, without_thought(text, thinks)
+        return example, strip_reasoning(text, thinks)
 
     return compared
 
 
-def without_thought(text: str, opened: bool) -> str:
+def strip_reasoning(text: str, opened: bool) -> str:
     """What follows a thought that the text begins with, or ends where the context has opened it."""
     before, end, after = text.partition(THOUGHT_ENDS)
     return after.strip() if end and (opened or before.lstrip().startswith(THOUGHT)) else text

@@ -10,7 +10,7 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline, make_union
 
-from finetooth.evaluation.candidates import Answered
+from finetooth.evaluation.candidates import Prediction
 from finetooth.types import Example
 
 
@@ -22,12 +22,12 @@ class Majority:
     name: str = "majority"
     notes: list[str] = field(default_factory=list)
 
-    def answers(self, examples: Sequence[Example]) -> Iterator[Answered]:
+    def predict(self, examples: Sequence[Example]) -> Iterator[Prediction]:
         """The same answer to every example."""
         count = Counter(example.target for example in self.train)
         answer = min(count, key=lambda label: (-count[label], label))
         for index in range(len(examples)):
-            yield Answered(index, answer)
+            yield Prediction(index, answer)
 
 
 @dataclass
@@ -38,12 +38,12 @@ class BagOfWords:
     name: str = "bag-of-words"
     notes: list[str] = field(default_factory=list)
 
-    def answers(self, examples: Sequence[Example]) -> Iterator[Answered]:
+    def predict(self, examples: Sequence[Example]) -> Iterator[Prediction]:
         """The most probable label of each example."""
         targets = [example.target for example in self.train]
         if len(set(targets)) < 2:
             self.notes.append("one label only: always answers it")
-            yield from (Answered(index, targets[0]) for index in range(len(examples)))
+            yield from (Prediction(index, targets[0]) for index in range(len(examples)))
             return
         features = make_union(
             TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, token_pattern=r"(?u)\b\w+\b|[^\w\s]"),
@@ -53,7 +53,7 @@ class BagOfWords:
         classifier = make_pipeline(features, LogisticRegression(C=10.0, max_iter=1_000))
         classifier.fit([_text(example) for example in self.train], targets)
         for index, answer in enumerate(classifier.predict([_text(example) for example in examples])):
-            yield Answered(index, str(answer))
+            yield Prediction(index, str(answer))
 
 
 def _text(example: Example) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
@@ -12,7 +11,7 @@ import numpy as np
 
 from finetooth.data.render.turns import answer_turn
 from finetooth.errors import DataError, GradeError
-from finetooth.evaluation.prompts import Prompt, fitted
+from finetooth.evaluation.prompts import Prompt, fit_prompt
 from finetooth.tree import PrefixTree, Row
 from finetooth.types import Answer, Example, Message, Sampling
 
@@ -25,7 +24,7 @@ BATCH = 4_096  # tokens whose likelihoods are computed together
 
 
 @dataclass(frozen=True, slots=True)
-class Answered:
+class Prediction:
     """An answer to examples[index]. stop: `stop`, or `length` when the answer was cut off."""
 
     index: int
@@ -36,22 +35,22 @@ class Answered:
 
 
 class Candidate(Protocol):
-    """What is compared. notes: what the reader of its score should know, complete after `answers`."""
+    """What is compared. notes: what the reader of its score should know, complete after `predict`."""
 
     name: str
     notes: list[str]
 
-    def answers(self, examples: Sequence[Example]) -> Iterator[Answered]:
+    def predict(self, examples: Sequence[Example]) -> Iterator[Prediction]:
         """One answer to each example, in any order."""
 
 
 @runtime_checkable
-class Likely(Protocol):
+class SupportsLikelihood(Protocol):
     """A candidate that can say how likely the expected answers are."""
 
     name: str
 
-    def likelihoods(self, examples: Sequence[Example]) -> Iterator[np.ndarray | str]:
+    def answer_logprobs(self, examples: Sequence[Example]) -> Iterator[np.ndarray | str]:
         """For each example, in order: log-probabilities of the answer's tokens, or why there are none."""
 
 
@@ -73,26 +72,26 @@ class ModelCandidate:
     overlong: str = "raise"
     notes: list[str] = field(default_factory=list)
 
-    def answers(self, examples: Sequence[Example]) -> Iterator[Answered]:
+    def predict(self, examples: Sequence[Example]) -> Iterator[Prediction]:
         """One answer to each example; the model is in evaluation mode meanwhile. Raises GradeError."""
-        with evaluating(self.model):
+        with self.model.eval_mode():
             asked = self._ask(examples)
             rows = [row for _, row in asked]
             if self.labels is None:
                 for completion in self.model.generate(rows, self.sampling):
                     used = len(completion.tokens)
-                    yield Answered(
+                    yield Prediction(
                         completion.row, completion.text, len(rows[completion.row]), used, completion.stop
                     )
             else:
                 yield from self._choose(asked, self.labels)
 
-    def likelihoods(self, examples: Sequence[Example]) -> Iterator[np.ndarray | str]:
+    def answer_logprobs(self, examples: Sequence[Example]) -> Iterator[np.ndarray | str]:
         """For each example: log-probabilities (nats) of its answer's tokens, the stop token included.
 
-        The row is asked as `answers` asks it. A row without an answer to score yields why. Raises GradeError.
+        The row is asked as `predict` asks it. A row without an answer to score yields why. Raises GradeError.
         """
-        with evaluating(self.model):
+        with self.model.eval_mode():
             found: list[Row | str] = []
             for example, (messages, row) in zip(examples, self._ask(examples, noted=False), strict=True):
                 found.append(self._answered_row(example, messages, row))
@@ -132,7 +131,7 @@ class ModelCandidate:
 
     def _choose(
         self, asked: Sequence[tuple[tuple[Message, ...], Row]], labels: Sequence[str]
-    ) -> Iterator[Answered]:
+    ) -> Iterator[Prediction]:
         groups: dict[tuple[int, ...], list[int]] = {}
         for index, (_, row) in enumerate(asked):
             groups.setdefault(tuple(row.tokens[-BOUNDARY:].tolist()), []).append(index)
@@ -141,7 +140,7 @@ class ModelCandidate:
             for choice in self.model.choose([asked[index][1] for index in members], options):
                 index = members[choice.row]
                 length = len(asked[index][1])
-                yield Answered(index, labels[choice.option], length, len(options[choice.option]))
+                yield Prediction(index, labels[choice.option], length, len(options[choice.option]))
 
     def _ask(self, examples: Sequence[Example], noted: bool = True) -> list[tuple[tuple[Message, ...], Row]]:
         """The messages and the context row of each example, all made to fit before the first answer."""
@@ -154,7 +153,7 @@ class ModelCandidate:
             row = self._row(example, prompt.messages(example))
             limit = self.model.max_tokens - room
             if len(row) > limit and (prompt.labels or prompt.demos):
-                prompt = fitted(prompt, example, partial(self._length, example), limit)
+                prompt = fit_prompt(prompt, example, partial(self._length, example), limit)
                 row = self._row(example, prompt.messages(example))
                 unlisted += bool(self.prompt.labels and not prompt.labels)
                 if len(prompt.demos) < len(self.prompt.demos):
@@ -185,7 +184,7 @@ class ModelCandidate:
         answer = self.labels[0] if self.labels else "."
         context = prompt.messages(example)
         whole = self.renderer.rows(Example(example.id, context, (Answer(answer),), tools=example.tools))[-1]
-        head, tail = int(whole.signals["head"]), int(whole.signals["tail"])
+        head, tail = whole.kept
         if self.overlong != "cut" or head + tail >= limit:
             raise GradeError(
                 f"{self.name}: row {example.id} has a context of {len(row)} tokens; the model takes {limit} "
@@ -208,14 +207,3 @@ class ModelCandidate:
             )
         if cut:
             self.notes.append(f"{cut} of {n} contexts were cut from the left to fit the model")
-
-
-@contextmanager
-def evaluating(model: Model) -> Iterator[None]:
-    """The model in evaluation mode, and afterwards in the mode that it was in."""
-    training = bool(model.hf.training)
-    model.eval()
-    try:
-        yield
-    finally:
-        model.train(training)

@@ -46,14 +46,14 @@ def open_sealed(run_path: Path, digest: str, clock: Clock) -> list[Example]:
     digest: of everything that is about to be evaluated. DataError when the test was never sealed, or is not
     the file that was sealed.
     """
-    examples = to_keep_sealed(run_path)
+    examples = read_sealed(run_path)
     if look_number(run_path, digest) is None:
-        look = looks(run_path) + 1
+        look = look_count(run_path) + 1
         _append(run_path, {"event": "opened", "digest": digest, "time": _time(clock), "look": look})
     return examples
 
 
-def to_keep_sealed(run_path: Path) -> list[Example]:
+def read_sealed(run_path: Path) -> list[Example]:
     """The test rows, for a run that goes on from this one, which must keep them apart.
 
     Nothing is answered or shown of them, so it is no look. DataError as of open_sealed.
@@ -98,7 +98,7 @@ def stored_result(run_path: Path, digest: str) -> dict[str, Any] | None:
     return None
 
 
-def sealed_rows(run_path: Path) -> int | None:
+def sealed_count(run_path: Path) -> int | None:
     """How many rows the sealed test has, by the ledger; None when none is sealed."""
     known = _sealed(run_path)
     return None if known is None else int(known["rows"])
@@ -110,7 +110,7 @@ def sealed_digest(run_path: Path) -> str | None:
     return None if known is None else str(known["sha256"])
 
 
-def looks(run_path: Path) -> int:
+def look_count(run_path: Path) -> int:
     """How often the sealed test was opened, here and in the runs that this one went on from."""
     start = (_sealed(run_path) or {}).get("start") or {}
     before = int(start.get("looks", 0))
@@ -119,8 +119,8 @@ def looks(run_path: Path) -> int:
 
 def _looks_before(start: Path, examples: list[Example]) -> int:
     asked = {normalised_context(example) for example in examples}
-    sealed = to_keep_sealed(start) if sealed_rows(start) else []
-    return looks(start) if any(normalised_context(example) in asked for example in sealed) else 0
+    sealed = read_sealed(start) if sealed_count(start) else []
+    return look_count(start) if any(normalised_context(example) in asked for example in sealed) else 0
 
 
 def look_number(run_path: Path, digest: str) -> int | None:

@@ -15,20 +15,17 @@ from numpy.typing import NDArray
 from finetooth.data.render.overlong import Overlong, fit_rows
 from finetooth.data.render.turns import all_text
 from finetooth.errors import DataError, GradeError
-from finetooth.evaluation.candidates import Answered, evaluating
-from finetooth.tree import PrefixTree, Row, microtrees
+from finetooth.evaluation.candidates import Prediction
+from finetooth.tree import Row
 from finetooth.types import Answer, Example, Message, Score
 
 if TYPE_CHECKING:
     from finetooth.data.render.renderer import Renderer
-    from finetooth.model.api import Model
 
 BY_LENGTH = "by-length"
-TOKENS = 4096  # distinct ones, computed together
-UNITS = 512  # pairs of one call, so that memory does not grow with the rows
 
 
-class Implicit(NamedTuple):
+class ImplicitReward(NamedTuple):
     """What a method takes an answer to be worth, up to a factor.
 
     reference: its log-probability less that by the starting point; else the log-probability itself.
@@ -39,72 +36,20 @@ class Implicit(NamedTuple):
     mean: bool
 
 
-IMPLICIT: Mapping[str, Implicit] = {
-    "dpo": Implicit(reference=True, mean=False),
-    "dpo_norm": Implicit(reference=True, mean=True),
-    "ipo": Implicit(reference=True, mean=True),
-    "kto": Implicit(reference=True, mean=False),
-    "simpo": Implicit(reference=False, mean=True),
-    "orpo": Implicit(reference=False, mean=True),
+IMPLICIT_REWARDS: Mapping[str, ImplicitReward] = {
+    "dpo": ImplicitReward(reference=True, mean=False),
+    "dpo_norm": ImplicitReward(reference=True, mean=True),
+    "ipo": ImplicitReward(reference=True, mean=True),
+    "kto": ImplicitReward(reference=True, mean=False),
+    "simpo": ImplicitReward(reference=False, mean=True),
+    "orpo": ImplicitReward(reference=False, mean=True),
 }
-LIKELY = Implicit(reference=False, mean=True)  # of a model that no preference was taught
+MEAN_LOGPROB = ImplicitReward(reference=False, mean=True)  # of a model that no preference was taught
 Numbers = Sequence[float] | NDArray[np.float64]
 Worth = Callable[[Sequence[Row]], NDArray[np.float64]]
 
 
-def row_logprobs(
-    model: Model, rows: Sequence[Row], budget: int = TOKENS, temperature: float = 1.0
-) -> list[NDArray[np.float64]]:
-    """The log-probabilities of each row's scored tokens, nats, in evaluation mode, without gradient.
-
-    budget: of a micro-tree; rows of one unit stay together. rows: different objects.
-    """
-    found: list[NDArray[np.float64]] = [np.empty(0)] * len(rows)
-    for tree, at_R in _trees(rows, budget):
-        logp_M = _numbers(model, tree, lambda tree: model.logprobs(tree, temperature))
-        for number, index in enumerate(at_R):
-            found[index] = logp_M[tree.row_M == number]
-    return found
-
-
-def row_scores(model: Model, rows: Sequence[Row]) -> NDArray[np.float64]:
-    """What a reward model takes each row to be worth."""
-    from finetooth.model import reward_head  # here, as it imports torch
-
-    found = np.empty(len(rows))
-    for tree, at_R in _trees(rows, TOKENS):
-        found[at_R] = _numbers(model, tree, lambda tree: reward_head.scores(model, tree))
-    return found
-
-
-def _trees(rows: Sequence[Row], budget: int) -> Iterator[tuple[PrefixTree, list[int]]]:
-    """Micro-trees of the rows, and which of them are in each."""
-    for start, stop in _chunks(rows):
-        place = {id(row): index for index, row in enumerate(rows[start:stop], start)}
-        for tree in microtrees(rows[start:stop], budget):
-            yield tree, [place[id(row)] for row in tree.rows]
-
-
-def _chunks(rows: Sequence[Row]) -> Iterator[tuple[int, int]]:
-    """Stretches of about 2 * UNITS rows, which do not end between two rows of one unit."""
-    start = 0
-    while start < len(rows):
-        stop = min(len(rows), start + 2 * UNITS)
-        while stop < len(rows) and rows[stop].unit is not None and rows[stop].unit == rows[stop - 1].unit:
-            stop += 1
-        yield start, stop
-        start = stop
-
-
-def _numbers(model: Model, tree: PrefixTree, measure: Callable[[PrefixTree], Any]) -> NDArray[np.float64]:
-    import torch  # here: the report reads this package and computes nothing
-
-    with evaluating(model), torch.inference_mode():
-        found: NDArray[np.float64] = measure(tree).double().cpu().numpy()
-    return found
-
-
-def implied(implicit: Implicit, sum_R: Numbers, start_R: Numbers, rows: Sequence[Row]) -> Any:
+def implicit_rewards(implicit: ImplicitReward, sum_R: Numbers, start_R: Numbers, rows: Sequence[Row]) -> Any:
     """What answers are worth by the rule of a method: R numbers.
 
     sum_R: log-probabilities of the rows' answers, nats. start_R: by the starting point, where it counts.
@@ -113,21 +58,21 @@ def implied(implicit: Implicit, sum_R: Numbers, start_R: Numbers, rows: Sequence
     return worth_R / [np.count_nonzero(row.weight) for row in rows] if implicit.mean else worth_R
 
 
-def told(answer: Answer) -> str:
+def full_answer_text(answer: Answer) -> str:
     """All that a model writes for this answer, as text."""
     return all_text(Message("assistant", answer.text, 1.0, answer.more)) if answer.more else answer.text
 
 
-def preferred(example: Example, text: str) -> Score:
+def grade_preference(example: Example, text: str) -> Score:
     """The grader `preference`: 1 for the chosen answer, 0 for the rejected, half for "", which is a tie."""
-    chosen, rejected = map(told, pair_of(example))
+    chosen, rejected = map(full_answer_text, preference_pair(example))
     if text not in (chosen, rejected, ""):
         return Score(None, error="preference grades a decision between two answers; this is neither of them")
     value = 0.5 if text == "" else float(text == chosen)
     return Score(value, "a tie" if text == "" else "", text, chosen)
 
 
-def pair_of(example: Example) -> tuple[Answer, Answer]:
+def preference_pair(example: Example) -> tuple[Answer, Answer]:
     """The chosen and the rejected answer of an example. GradeError where one of them is missing."""
     found = {answer.role: answer for answer in reversed(example.answers)}
     try:
@@ -137,7 +82,7 @@ def pair_of(example: Example) -> tuple[Answer, Answer]:
 
 
 @dataclass
-class Prefers:
+class PreferenceCandidate:
     """Answers each example with that of its two answers which is worth more; with "" when they tie."""
 
     name: str
@@ -147,9 +92,9 @@ class Prefers:
     overlong: Overlong = "raise"
     notes: list[str] = field(default_factory=list)
 
-    def answers(self, examples: Sequence[Example]) -> Iterator[Answered]:
+    def predict(self, examples: Sequence[Example]) -> Iterator[Prediction]:
         """One answer to each example. Raises GradeError for an example without a pair."""
-        pairs = [pair_of(example) for example in examples]
+        pairs = [preference_pair(example) for example in examples]
         try:
             rows = [row for example in examples for row in self.renderer.pair(example)]
             rows = fit_rows(rows, self.limit, "cut" if self.overlong == "cut" else "raise", examples).rows
@@ -160,14 +105,14 @@ class Prefers:
             raise GradeError(f"{self.name}: the model's numbers are not finite; its weights are damaged.")
         for index, (chosen, rejected) in enumerate(pairs):
             good, bad = worth_R[2 * index], worth_R[2 * index + 1]
-            text = "" if good == bad else told(chosen if good > bad else rejected)
+            text = "" if good == bad else full_answer_text(chosen if good > bad else rejected)
             row = rows[2 * index + (good < bad)]
             scored = int(np.count_nonzero(row.weight))
-            yield Answered(index, text, len(row) - scored, scored)
+            yield Prediction(index, text, len(row) - scored, scored)
 
 
 @dataclass
-class ByLength:
+class LengthBaseline:
     """Prefers the longer answer, or the shorter if that is right more often on the train split.
 
     What it gets right needs no understanding: length alone tells. Characters are counted.
@@ -177,17 +122,17 @@ class ByLength:
     name: str = BY_LENGTH
     notes: list[str] = field(default_factory=list)
 
-    def answers(self, examples: Sequence[Example]) -> Iterator[Answered]:
+    def predict(self, examples: Sequence[Example]) -> Iterator[Prediction]:
         """The answer of the better length; "" where both have one length."""
         longer = sum(np.sign(_longer(example)) for example in self.train) >= 0
         self.notes.append(f"always prefers the {'longer' if longer else 'shorter'} answer")
         for index, example in enumerate(examples):
-            chosen, rejected = pair_of(example)
+            chosen, rejected = preference_pair(example)
             by = _longer(example) if longer else -_longer(example)
-            yield Answered(index, "" if by == 0 else told(chosen if by > 0 else rejected))
+            yield Prediction(index, "" if by == 0 else full_answer_text(chosen if by > 0 else rejected))
 
 
 def _longer(example: Example) -> int:
     """By how many characters the chosen answer is the longer one."""
-    chosen, rejected = pair_of(example)
-    return len(told(chosen)) - len(told(rejected))
+    chosen, rejected = preference_pair(example)
+    return len(full_answer_text(chosen)) - len(full_answer_text(rejected))

@@ -19,20 +19,20 @@ from finetooth.types import Example, Message
 class Prompt:
     """How a row becomes the messages that are sent to the model.
 
-    labels: listed in the system message, of which `several` may be right. demos: solved rows of the train
+    labels: listed in the system message, of which `multi_label` may be right. demos: solved rows of the train
     split, in the order shown.
     """
 
     name: str
     labels: tuple[str, ...] = ()
     demos: tuple[Example, ...] = ()
-    several: bool = False
+    multi_label: bool = False
 
     def messages(self, example: Example) -> tuple[Message, ...]:
         """The row's system message and the labels, the demonstrations as turns, then the row's question."""
         own = [message for message in example.context if message.role == "system"]
         turns = [message for message in example.context if message.role != "system"]
-        ask = "all that fit, separated by commas," if self.several else "one"
+        ask = "all that fit, separated by commas," if self.multi_label else "one"
         choices = f"Answer with {ask} of: {', '.join(self.labels)}."
         listing = [Message("system", choices)] if self.labels else []
         return (*own, *listing, *(turn for demo in self.demos for turn in _solved(demo)), *turns)
@@ -57,12 +57,12 @@ def few_shot(k: int, train: Sequence[Example], labels: Sequence[str], seed: int)
     return Prompt(f"few-shot-{k}", tuple(labels), tuple(demos[:k]))
 
 
-def prompting(shots: int, train: Sequence[Example], labels: Sequence[str], seed: int) -> Prompt:
+def build_prompt(shots: int, train: Sequence[Example], labels: Sequence[str], seed: int) -> Prompt:
     """The prompting candidate with this many demonstrations: zero-shot for 0, else few-shot-K."""
     return few_shot(shots, train, labels, seed) if shots else zero_shot(labels)
 
 
-def fitted(
+def fit_prompt(
     prompt: Prompt, example: Example, tokens: Callable[[tuple[Message, ...]], int], limit: int
 ) -> Prompt:
     """The prompt with as many of its last demonstrations as keep the row's context within limit tokens.

@@ -17,14 +17,14 @@ from scipy import stats
 
 FLIPS = 9_999
 EXACT_UNITS = 16  # up to here all 65,536 ways to flip signs are counted
-FEWEST_UNITS = 30
+MIN_CLUSTERS = 30
 MOST_RESAMPLES, FEWEST_RESAMPLES, DRAWS = 9_999, 1_999, 10_000_000  # a resample draws each unit once
 PIECE = 2_000_000  # numbers held at a time
 
 Floats = np.ndarray
 
 
-def units(value_R: Floats, cluster_R: Sequence[str] | None) -> tuple[Floats, Floats]:
+def cluster_totals(value_R: Floats, cluster_R: Sequence[str] | None) -> tuple[Floats, Floats]:
     """Sum of the values and number of rows of each unit; without clusters, every row is one."""
     if cluster_R is None:
         return value_R, np.ones(value_R.size)
@@ -77,7 +77,7 @@ def interval(sum_U: Floats, size_U: Floats, level: float = 0.95, seed: int = 0) 
     if error < 1e-12:
         z2 = float(stats.norm.ppf(0.5 + level / 2)) ** 2
         return mean - z2 / (count + z2), mean + z2 / (count + z2)
-    if count < FEWEST_UNITS:
+    if count < MIN_CLUSTERS:
         half = float(stats.t.ppf(0.5 + level / 2, count - 1)) * error
         return mean - half, mean + half
     return bca(sum_U, size_U, level, seed)

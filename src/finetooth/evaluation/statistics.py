@@ -20,12 +20,13 @@ from scipy import optimize, stats
 
 from finetooth.errors import GradeError
 from finetooth.evaluation import resampling
+from finetooth.quality.intervals import wilson
 
 Verdict = Literal["better", "not proven", "worse"]
 ALPHA = 0.05
 POWER = 0.8
 # Below this, coverage of the intervals is not assured: nothing is ever called better or worse.
-FEWEST_ROWS = resampling.FEWEST_UNITS
+MIN_ROWS = resampling.MIN_CLUSTERS
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,18 +48,6 @@ class Comparison:
     mde: float
     gained: int
     lost: int
-
-
-def wilson(k: int, n: int, level: float = 0.95) -> tuple[float, float]:
-    """Score interval of a rate k/n (Wilson 1927, JASA 22:209). GradeError for n = 0."""
-    if n < 1:
-        raise GradeError("A rate over zero rows has no value: nothing was graded.")
-    z = _quantile(level)
-    centre = (k + z * z / 2) / (n + z * z)
-    half = z / (n + z * z) * math.sqrt(k * (n - k) / n + z * z / 4)
-    low = 0.0 if k == 0 else max(0.0, centre - half)
-    high = 1.0 if k == n else min(1.0, centre + half)
-    return low, high
 
 
 def midp_mcnemar(b: int, c: int) -> float:
@@ -108,7 +97,7 @@ def _root(function: Callable[[float], float], end: float, observed: float) -> fl
     return float(optimize.brentq(function, end, near, xtol=1e-12))
 
 
-def smallest_gain(n: int, discordant: float) -> float:
+def minimum_detectable_effect(n: int, discordant: float) -> float:
     """The smallest true difference that a paired test of n rows finds with 80% power at p < .05.
 
     discordant: share of rows on which the two candidates disagree; it is at least the difference itself.
@@ -131,7 +120,7 @@ def mean_interval(
         raise GradeError("A mean over zero rows has no value: nothing was graded.")
     if _binary(value_R) and clusters is None:
         return wilson(int(value_R.sum()), value_R.size, level)
-    low, high = resampling.interval(*resampling.units(value_R, clusters), level)
+    low, high = resampling.interval(*resampling.cluster_totals(value_R, clusters), level)
     return max(0.0, low), min(1.0, high)
 
 
@@ -156,17 +145,17 @@ def compare(
         raise GradeError("A score to compare is not a number.")
     gained = int((candidate_R > base_R).sum())
     lost = int((candidate_R < base_R).sum())
-    sum_U, size_U = resampling.units(candidate_R - base_R, clusters)
+    sum_U, size_U = resampling.cluster_totals(candidate_R - base_R, clusters)
     if _binary(base_R) and _binary(candidate_R) and clusters is None:
         p = midp_mcnemar(gained, lost)
         low, high = tango(gained, lost, n)
-        mde = smallest_gain(n, (gained + lost) / n)
+        mde = minimum_detectable_effect(n, (gained + lost) / n)
     else:
         p = resampling.sign_flip(sum_U)
         low, high = resampling.interval(sum_U, size_U, 1 - ALPHA)
         error = resampling.standard_error(sum_U, size_U)
         reach = (_quantile(1 - ALPHA) + float(stats.norm.ppf(POWER))) * error
-        mde = min(1.0, reach if error > 1e-12 else smallest_gain(sum_U.size, 0.0))
+        mde = min(1.0, reach if error > 1e-12 else minimum_detectable_effect(sum_U.size, 0.0))
     low, high = max(-1.0, low), min(1.0, high)
     verdict = _verdict(sum_U.size, p, low, high)
     difference = float((candidate_R - base_R).mean())
@@ -174,7 +163,7 @@ def compare(
 
 
 def _verdict(units: int, p: float, low: float, high: float) -> Verdict:
-    if units < FEWEST_ROWS or p >= ALPHA:
+    if units < MIN_ROWS or p >= ALPHA:
         return "not proven"
     if low > 0:
         return "better"

@@ -8,22 +8,29 @@ from statistics import fmean
 from typing import Any
 
 from finetooth.errors import GradeError
-from finetooth.evaluation.candidates import Answered
+from finetooth.evaluation.candidates import Prediction
 from finetooth.evaluation.preference import BY_LENGTH
-from finetooth.evaluation.statistics import FEWEST_ROWS, compare, mean_interval
+from finetooth.evaluation.statistics import MIN_ROWS, compare, mean_interval
 from finetooth.types import Score
 
 TUNED = "tuned"
 START = "start"  # what training went on from, where that is another run's model
 BAG_OF_WORDS = "bag-of-words"
 # Candidates without a language model that a tuned one should beat, in words.
-CHEAP = {BAG_OF_WORDS: "a bag of words with logistic regression", BY_LENGTH: "the length of answers alone"}
-CORPUS = {"bleu": "BLEU", "chrf": "chrF", "perplexity": "Perplexity"}  # of all rows together, by grader
+SIMPLE_BASELINES = {
+    BAG_OF_WORDS: "a bag of words with logistic regression",
+    BY_LENGTH: "the length of answers alone",
+}
+CORPUS_METRICS = {
+    "bleu": "BLEU",
+    "chrf": "chrF",
+    "perplexity": "Perplexity",
+}  # of all rows together, by grader
 OFTEN_CUT = 0.05  # from this share of cut-off answers on, the words under the verdict say so
 
 
 @dataclass(frozen=True, slots=True)
-class Marks:
+class Grades:
     """What one grader says of one candidate: a score a row, and what the field reports of all together.
 
     corpus: {value, signature} (BLEU and chrF from 0 to 100, perplexity), None where that is the mean.
@@ -34,13 +41,13 @@ class Marks:
 
 
 @dataclass(frozen=True, slots=True)
-class Graded:
+class CandidateResult:
     """One candidate's answers, in the examples' order, and its marks by the first and by further graders."""
 
     name: str
-    answered: Sequence[Answered]
-    marks: Marks
-    others: Mapping[str, Marks] = field(default_factory=dict)
+    predictions: Sequence[Prediction]
+    grades: Grades
+    other_grades: Mapping[str, Grades] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
 
@@ -56,7 +63,7 @@ def best_prompting(summary: Mapping[str, Any]) -> str | None:
 
 
 def summarise(
-    graded: Sequence[Graded],
+    graded: Sequence[CandidateResult],
     grader: str,
     split: str,
     baseline_name: str | None = None,
@@ -71,7 +78,7 @@ def summarise(
     if len(set(names)) < len(names) or not names:
         raise GradeError(f"Candidates need different names, found {names}.")
     summary: dict[str, Any] = {
-        "n": len(graded[0].answered),
+        "n": len(graded[0].predictions),
         "grader": grader,
         "split": split,
         "candidates": [_entry(candidate, groups) for candidate in graded],
@@ -92,26 +99,26 @@ def summarise(
     if START in by_name:
         summary[START] = _comparison(by_name[START], by_name[TUNED], errors, groups)
         words += _since(summary[START], by_name[START])
-    hints = (_cheaper(by_name[name], by_name[TUNED], groups) for name in CHEAP if name in by_name)
+    hints = (_cheaper(by_name[name], by_name[TUNED], groups) for name in SIMPLE_BASELINES if name in by_name)
     words = " ".join(filter(None, [words, *hints]))
     return {**summary, "words": words}
 
 
-def _entry(candidate: Graded, groups: Sequence[str] | None) -> dict[str, Any]:
+def _entry(candidate: CandidateResult, groups: Sequence[str] | None) -> dict[str, Any]:
     entry = {
         "name": candidate.name,
-        **_mean(candidate.marks, groups),
-        "prompt_tokens": fmean(answer.prompt_tokens for answer in candidate.answered),
-        "completion_tokens": fmean(answer.completion_tokens for answer in candidate.answered),
-        "truncated": sum(answer.stop == "length" for answer in candidate.answered),
+        **_mean(candidate.grades, groups),
+        "prompt_tokens": fmean(answer.prompt_tokens for answer in candidate.predictions),
+        "completion_tokens": fmean(answer.completion_tokens for answer in candidate.predictions),
+        "truncated": sum(answer.stop == "length" for answer in candidate.predictions),
         "notes": candidate.notes,
     }
-    if candidate.others:
-        entry["also"] = {name: _mean(marks, groups) for name, marks in candidate.others.items()}
+    if candidate.other_grades:
+        entry["also"] = {name: _mean(marks, groups) for name, marks in candidate.other_grades.items()}
     return entry
 
 
-def _mean(marks: Marks, groups: Sequence[str] | None) -> dict[str, Any]:
+def _mean(marks: Grades, groups: Sequence[str] | None) -> dict[str, Any]:
     """Mean over the rows that could be graded; a crash of the grader is counted beside it."""
     graded = [row for row, score in enumerate(marks.score_R) if score.value is not None]
     values = [marks.score_R[row].value or 0.0 for row in graded]
@@ -127,7 +134,7 @@ def _at(groups: Sequence[str] | None, rows: Sequence[int]) -> list[str] | None:
     return None if groups is None else [groups[row] for row in rows]
 
 
-def _paired(baseline: Marks, candidate: Marks, groups: Sequence[str] | None) -> dict[str, Any] | None:
+def _paired(baseline: Grades, candidate: Grades, groups: Sequence[str] | None) -> dict[str, Any] | None:
     """The comparison over the rows on which both have a score; None without one."""
     pairs = list(zip(baseline.score_R, candidate.score_R, strict=True))
     both = [row for row, (base, other) in enumerate(pairs) if None not in (base.value, other.value)]
@@ -139,19 +146,19 @@ def _paired(baseline: Marks, candidate: Marks, groups: Sequence[str] | None) -> 
 
 
 def _comparison(
-    baseline: Graded, candidate: Graded, errors: int, groups: Sequence[str] | None
+    baseline: CandidateResult, candidate: CandidateResult, errors: int, groups: Sequence[str] | None
 ) -> dict[str, Any]:
     """The first grader's comparison, which alone has a verdict; `also` holds the others' differences."""
-    result = _paired(baseline.marks, candidate.marks, groups)
+    result = _paired(baseline.grades, candidate.grades, groups)
     if result is None:
         raise GradeError(f"No row has a score of both {baseline.name} and {candidate.name}.")
     if errors:
         result["verdict"] = "not proven"
     found = {"baseline": baseline.name, "candidate": candidate.name, **result}
     also = {}
-    for name in candidate.others:
-        if name in baseline.others and (
-            other := _paired(baseline.others[name], candidate.others[name], groups)
+    for name in candidate.other_grades:
+        if name in baseline.other_grades and (
+            other := _paired(baseline.other_grades[name], candidate.other_grades[name], groups)
         ):
             also[name] = {key: other[key] for key in ("difference", "low", "high", "p")}
     return {**found, "also": also} if also else found
@@ -177,8 +184,8 @@ def _words(summary: Mapping[str, Any], errors: int) -> str:
         words = f"Better than {other}: {both}."
     elif result["verdict"] == "worse":
         words = f"Worse than {other}: {both}."
-    elif result["units"] < FEWEST_ROWS:
-        words = f"Not proven: {counted} are too few for a verdict, which takes {FEWEST_ROWS}. Here {both}."
+    elif result["units"] < MIN_ROWS:
+        words = f"Not proven: {counted} are too few for a verdict, which takes {MIN_ROWS}. Here {both}."
     else:
         words = (
             f"Not proven: {both}. With {counted} this test finds a true gain of {100 * result['mde']:.1f} "
@@ -187,14 +194,14 @@ def _words(summary: Mapping[str, Any], errors: int) -> str:
     return words + _cautions(summary, base, tuned)
 
 
-def _since(result: Mapping[str, Any], start: Graded) -> str:
+def _since(result: Mapping[str, Any], start: CandidateResult) -> str:
     """What this run has added to the one that it went on from."""
     verdict = {"better": "It is better", "worse": "It is worse"}.get(
         result["verdict"], "It is not proven better"
     )
     return (
         f" {verdict} than the run that it went on from ({START}), which scores "
-        f"{percent(_mean(start.marks, None)['score'])}: the difference is {points(result['difference'])} "
+        f"{percent(_mean(start.grades, None)['score'])}: the difference is {points(result['difference'])} "
         f"points, 95% interval {points(result['low'])} to {points(result['high'])}."
     )
 
@@ -218,12 +225,12 @@ def _cautions(summary: Mapping[str, Any], base: Mapping[str, Any], tuned: Mappin
     return words
 
 
-def _cheaper(cheap: Graded, tuned: Graded, groups: Sequence[str] | None) -> str:
+def _cheaper(cheap: CandidateResult, tuned: CandidateResult, groups: Sequence[str] | None) -> str:
     """What to say when a candidate without a language model does as well; nothing when it does not."""
-    result = _paired(cheap.marks, tuned.marks, groups)
+    result = _paired(cheap.grades, tuned.grades, groups)
     if result is None or result["verdict"] == "better":
         return ""
-    mean, what = percent(_mean(cheap.marks, None)["score"]), CHEAP[cheap.name]
+    mean, what = percent(_mean(cheap.grades, None)["score"]), SIMPLE_BASELINES[cheap.name]
     if result["verdict"] == "worse":
         return f"{what[0].upper()}{what[1:]} is better still ({mean}), and far cheaper."
     return f"The tuned model is not proven better than {what} ({mean}), which is far cheaper."

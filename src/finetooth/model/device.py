@@ -40,7 +40,7 @@ def resolve_dtype(dtype: str, device: torch.device) -> torch.dtype:
     return DTYPES[dtype]
 
 
-def narrow(device: torch.device, dtype: torch.dtype) -> torch.autocast:
+def mixed_precision(device: torch.device, dtype: torch.dtype) -> torch.autocast:
     """A context in which bfloat16 models compute: matrix products in bfloat16 also where a weight is float32
     (adapters, master weights), softmax and norms in float32. For wider types it does nothing.
 

@@ -73,7 +73,7 @@ def _agrees(module: Any, weight: Tensor, forward: Forward) -> bool:
 
 
 def _norm_forward(module: Any, x: Tensor, *, eps: float, offset: float) -> Tensor:
-    if x.dtype != module.weight.dtype:  # bfloat16 products over float32 masters
+    if x.dtype != module.weight.dtype:  # bfloat16 products over float32 master_weights
         stock: Tensor = type(module).forward(module, x)
         return stock
     normed: Tensor = _RmsNorm.apply(x, module.weight, eps, offset)  # type: ignore[no-untyped-call]

@@ -40,7 +40,7 @@ def is_classifier(config: Any) -> bool:
     return any(str(name).endswith("ForSequenceClassification") for name in config.architectures or [])
 
 
-def require_writer(hf: Any) -> None:
+def require_output_head(hf: Any) -> None:
     """Raises ModelError for a network that was loaded without an output head: a saved reward model."""
     if hasattr(hf, SCORE) and is_classifier(hf.config):  # the proof's random copy of one has a head
         raise ModelError(
@@ -64,7 +64,7 @@ class Head:
     @classmethod
     def of(cls, hf: Any) -> Head:
         """The head of a transformers causal language model. ModelError for a saved reward model."""
-        require_writer(hf)
+        require_output_head(hf)
         config = hf.config
         scale = getattr(config, "logit_scale", None) or 1.0 / (getattr(config, "logits_scaling", None) or 1.0)
         return cls(hf.get_output_embeddings(), scale, getattr(config, "final_logit_softcapping", None))

@@ -137,7 +137,7 @@ def _pretrained(directory: Path, config: Any, dtype: torch.dtype) -> Any:
     return model
 
 
-def silence_dropout(model: Any) -> int:
+def disable_dropout(model: Any) -> int:
     """Set every dropout of the base model to 0 and return how many there were.
 
     Rows that share a prefix share what is computed of it once, so noise inside the base model has no meaning;

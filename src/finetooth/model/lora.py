@@ -7,6 +7,7 @@ al. 2025, "LoRA Without Regret").
 
 from __future__ import annotations
 
+import copy
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -160,7 +161,22 @@ def load_adapter(model: Any, directory: Path) -> PeftModel:
     return wrapped
 
 
-def take_over(wrapped: PeftModel | None, directory: Path) -> None:
+def bare_copy(wrapped: PeftModel) -> Any:
+    """The network below an adapter as a model of its own, which shares all its weights and buffers.
+
+    Modules are copied, since another adapter would replace them; their own `forward`s are not (fused.py and
+    gradient checkpointing bind them again where they are wanted).
+    """
+    shared = {id(tensor): tensor for tensor in (*wrapped.parameters(), *wrapped.buffers())}
+    hf: Any = copy.deepcopy(wrapped, shared).unload()
+    for module in hf.modules():
+        vars(module).pop("forward", None)
+    for weight in hf.parameters():
+        weight.requires_grad_(False)
+    return hf
+
+
+def copy_adapter_weights(wrapped: PeftModel | None, directory: Path) -> None:
     """Put the matrices of a saved adapter into a fresh one, exactly. ModelError when the two differ in shape.
 
     A reward model's own layer is no part of it and stays as it is.

@@ -3,29 +3,23 @@
 It is transformers' sequence classification with one label, and saved as that: as a model of its own where all
 weights are trained, else as a PEFT adapter with the layer among its saved modules.
 
-Axes: R rows of a tree, D hidden size.
+Axes: K positions that are read, D hidden size.
 """
 
 from __future__ import annotations
 
 import copy
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import numpy as np
 import torch
 from safetensors import safe_open
 from torch import Tensor
 from transformers import AutoModelForSequenceClassification
 
 from finetooth.errors import ModelError
-from finetooth.model.device import on_device
 from finetooth.model.head import SCORE as SCORE
 from finetooth.model.head import at_least_float32
-from finetooth.tree import PrefixTree
-
-if TYPE_CHECKING:
-    from finetooth.model.api import Model
 
 
 def is_reward(hf: Any) -> bool:
@@ -47,13 +41,10 @@ def attach(hf: Any) -> None:
         head.requires_grad_(False)
 
 
-def scores(model: Model, tree: PrefixTree) -> Tensor:
-    """What each row is worth, read at its last token: [R], at least float32, differentiable."""
-    last_R = np.array([path[-1] for path in tree.path_R])
-    node_K, at_R = np.unique(last_R, return_inverse=True)
-    hidden_KD = at_least_float32(model.hidden(tree, node_K))
-    score_K: Tensor = getattr(model.hf, SCORE)(hidden_KD)[:, 0]
-    return score_K.index_select(0, on_device(at_R, score_K.device))
+def read(hf: Any, hidden_KD: Tensor) -> Tensor:
+    """What the layer says of last hidden states: [K], at least float32, differentiable."""
+    score_K: Tensor = getattr(hf, SCORE)(at_least_float32(hidden_KD))[:, 0]
+    return score_K
 
 
 def save(hf: Any, stop_ids: frozenset[int], path: Path) -> None:

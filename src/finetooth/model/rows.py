@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from finetooth.model.device import on_device
-from finetooth.model.head import require_writer
+from finetooth.model.head import require_output_head
 from finetooth.tree import Ints, PrefixTree
 
 TOKENS = 4096  # of one padded call
@@ -57,7 +57,7 @@ def logprobs(
 
 def logits(hf: Any, rows: Sequence[Ints], at_K: Ints) -> Tensor:
     """The stock logits [B, K, V] of these rows at positions at_K, in one call; padding gets logits too."""
-    require_writer(hf)
+    require_output_head(hf)
     longest = max(row.size for row in rows)
     id_BT = np.zeros((len(rows), longest), np.int64)
     for place, row in enumerate(rows):

@@ -15,7 +15,7 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from finetooth.errors import ModelError
-from finetooth.model.load import quiet, seeded, silence_dropout
+from finetooth.model.load import disable_dropout, quiet, seeded
 
 LAYERS = 2
 VOCABULARY = 96
@@ -126,5 +126,5 @@ def random_model(config: Any, seed: int = 0) -> Any:
                     weight.add_(torch.randn_like(weight) * 0.1)
                 else:
                     weight.normal_(0.0, weight.shape[-1] ** -0.5)
-    silence_dropout(model)
+    disable_dropout(model)
     return model.eval()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from finetooth.privacy.patterns import KINDS, Found, find
+from finetooth.privacy.patterns import KINDS, SensitiveSpan, find
 
 
 def mask(text: str) -> str:
@@ -18,35 +18,35 @@ def mask(text: str) -> str:
     return text
 
 
-def veil(text: str) -> str:
+def redact(text: str) -> str:
     """The text with most of each such value hidden, as in `j***@***.com`: to be shown to a person."""
     found = find(text)
-    return mask(_replaced(text, found, [shown(one.kind, text[one.start : one.end]) for one in found]))
+    return mask(_replaced(text, found, [redacted_form(one.kind, text[one.start : one.end]) for one in found]))
 
 
-def stubs(text: str) -> list[tuple[int, int, str]]:
-    """(start, end, stub) of every value that `veil` hides, in order."""
-    return [(one.start, one.end, shown(one.kind, text[one.start : one.end])) for one in find(text)]
+def redacted_spans(text: str) -> list[tuple[int, int, str]]:
+    """(start, end, stub) of every value that `redact` hides, in order."""
+    return [(one.start, one.end, redacted_form(one.kind, text[one.start : one.end])) for one in find(text)]
 
 
-def veiled(value: Any) -> Any:
+def redact_json(value: Any) -> Any:
     """A JSON value with every text in it veiled, the keys too; keys that become the same are numbered."""
     if isinstance(value, str):
-        return veil(value)
+        return redact(value)
     if isinstance(value, Mapping):
         found: dict[Any, Any] = {}
         for key, inner in value.items():
-            name = stub = veiled(key)
+            name = stub = redact_json(key)
             number = 1
             while name in found:
                 number += 1
                 name = f"{stub} ({number})"
-            found[name] = veiled(inner)
+            found[name] = redact_json(inner)
         return found
-    return [veiled(inner) for inner in value] if isinstance(value, list | tuple) else value
+    return [redact_json(inner) for inner in value] if isinstance(value, list | tuple) else value
 
 
-def _replaced(text: str, found: list[Found], by: list[str]) -> str:
+def _replaced(text: str, found: list[SensitiveSpan], by: list[str]) -> str:
     parts, at = [], 0
     for one, word in zip(found, by, strict=True):
         parts += [text[at : one.start], word]
@@ -54,7 +54,7 @@ def _replaced(text: str, found: list[Found], by: list[str]) -> str:
     return "".join([*parts, text[at:]])
 
 
-def shown(kind: str, value: str) -> str:
+def redacted_form(kind: str, value: str) -> str:
     """What may be seen of a value: enough to find it in its row, never enough to use it."""
     if kind == "email":
         return f"{value[0]}***@***.{value.rsplit('.', 1)[-1]}"

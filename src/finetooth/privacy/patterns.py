@@ -23,7 +23,7 @@ class Kind:
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class SensitiveSpan:
     """A value of a kind of KINDS, at text[start:end]."""
 
     kind: str
@@ -127,18 +127,18 @@ _IBAN_LENGTHS = {
 }
 
 
-def find(text: str, secrets_only: bool = False) -> list[Found]:
+def find(text: str, secrets_only: bool = False) -> list[SensitiveSpan]:
     """The values in a text, in order, none inside another; of two that could be meant, the more certain.
 
     secrets_only: keys, tokens and passwords alone, which costs a fraction.
     """
-    found: list[Found] = []
+    found: list[SensitiveSpan] = []
     for kind, spans in _DETECTORS.items():  # secrets come first
         if secrets_only and not KINDS[kind].secret:
             break
         for start, end in spans(text):
             if all(end <= other.start or start >= other.end for other in found):
-                found.append(Found(kind, start, end))
+                found.append(SensitiveSpan(kind, start, end))
     return sorted(found, key=lambda one: one.start)
 
 

@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from finetooth.config.task import DataConfig
-from finetooth.data.examples import place
-from finetooth.privacy.masking import veil
+from finetooth.data.examples import source_location
+from finetooth.privacy.masking import redact
 from finetooth.types import Example
 
 Severity = Literal["block", "review", "info"]
@@ -39,9 +39,9 @@ class Hit:
     @classmethod
     def of(cls, example: Example, side: str, evidence: str, other: str = "") -> Hit:
         """A hit of an example. Personal data is veiled before long evidence is cut: no half of it stays."""
-        evidence = veil(evidence)
+        evidence = redact(evidence)
         cut = evidence if len(evidence) <= EVIDENCE else evidence[: EVIDENCE - 1] + "…"
-        return cls(example.id, place(example), side, cut, other)
+        return cls(example.id, source_location(example), side, cut, other)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,14 +61,14 @@ class Finding:
     """What one rule found.
 
     rule: its id, in kebab-case: what --allow names. severity: block stops `run` before any training, review
-    wants a person's eye, info is worth knowing. says: it in plain words, with the counts. hits: every
+    wants a person's eye, info is worth knowing. summary: it in plain words, with the counts. hits: every
     row it is about, worst first. fix: what to do, in words. edits: what --fix would do, safe ones alone.
     facts: numbers behind it, plain JSON values.
     """
 
     rule: str
     severity: Severity
-    says: str
+    summary: str
     hits: tuple[Hit, ...] = ()
     fix: str = ""
     edits: tuple[Edit, ...] = ()
@@ -78,14 +78,14 @@ class Finding:
         """What it says, its first rows, and what to do: for a person who sees nothing else."""
         rows = [f"  {hit.side} {hit.place}: {hit.evidence}" for hit in self.hits[:LISTED]]
         rows += [f"  and {len(self.hits) - LISTED:,} more"] if len(self.hits) > LISTED else []
-        return "\n".join([self.says, *rows, *([self.fix] if self.fix else [])])
+        return "\n".join([self.summary, *rows, *([self.fix] if self.fix else [])])
 
     def to_json(self) -> dict[str, Any]:
         """A line of findings.jsonl."""
         return {
             "rule": self.rule,
             "severity": self.severity,
-            "says": self.says,
+            "says": self.summary,
             "rows": [
                 {"id": hit.id, "place": hit.place, "side": hit.side, "evidence": hit.evidence}
                 | ({"other": hit.other} if hit.other else {})
@@ -101,19 +101,19 @@ class Finding:
 class View:
     """What the rules look at.
 
-    sides: train, validation and test, after cleaning; few-shot examples are drawn from train. brought: the
-    sides that the user brought as files of their own (their split is not finetooth's). format: as read.
-    embed: texts -> (texts, D) vectors of the base model, where a command hands one in. step: told how far a
-    long rule is, (done, of all). cache: what rules share, see `once`; a view made from another has its own.
+    sides: train, validation and test, after cleaning; few-shot examples are drawn from train. user_provided:
+    the sides that the user brought as files of their own (their split is not finetooth's). format: as read.
+    embed: texts -> (texts, D) vectors of the base model, where a command hands one in. progress: told how far
+    a long rule is, (done, of all). cache: what rules share, see `once`; a view made from another has its own.
     """
 
     sides: Mapping[str, Sequence[Example]]
     format: str
     config: DataConfig
     seed: int = 0
-    brought: frozenset[str] = frozenset()
+    user_provided: frozenset[str] = frozenset()
     embed: Embed | None = None
-    step: Callable[[int, int], None] = lambda done, total: None
+    progress: Callable[[int, int], None] = lambda done, total: None
     cache: dict[str, Any] = field(default_factory=dict, init=False, compare=False, repr=False)
 
     def once(self, name: str, compute: Callable[[], T]) -> T:
@@ -138,7 +138,7 @@ class View:
 Rule = Callable[[View], Iterator[Finding]]
 
 
-def stopping(findings: Iterable[Finding], allowed: Sequence[str]) -> list[Finding]:
+def blocking_findings(findings: Iterable[Finding], allowed: Sequence[str]) -> list[Finding]:
     """The blocks that are not allowed."""
     return [one for one in findings if one.severity == "block" and one.rule not in allowed]
 

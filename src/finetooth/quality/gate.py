@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from finetooth.errors import ConfigError
-from finetooth.privacy.masking import veil, veiled
+from finetooth.privacy.masking import redact, redact_json
 from finetooth.quality.findings import SEVERITIES, Finding, Rule, View
 from finetooth.quality.rules.answer_rates import answer_rates
 from finetooth.quality.rules.duplicates import conflicting_answers, duplicates, near_duplicates
@@ -83,15 +83,15 @@ def inspect(view: View) -> list[Finding]:
     """
     found: list[Finding] = []
     for number, rule in enumerate(RULES):
-        view.step(number, len(RULES))
-        found += map(hidden, rule(view))
-    view.step(len(RULES), len(RULES))
+        view.progress(number, len(RULES))
+        found += map(redacted, rule(view))
+    view.progress(len(RULES), len(RULES))
     return ordered(found)
 
 
-def hidden(finding: Finding) -> Finding:
+def redacted(finding: Finding) -> Finding:
     """The finding with personal data and secrets veiled in what it says and in its facts."""
-    return replace(finding, says=veil(finding.says), facts=veiled(finding.facts))
+    return replace(finding, summary=redact(finding.summary), facts=redact_json(finding.facts))
 
 
 def ordered(findings: Iterable[Finding]) -> list[Finding]:

@@ -22,12 +22,13 @@ import numpy.typing as npt
 from finetooth.data.examples import normalise
 from finetooth.data.split import split_keys, uniform
 from finetooth.quality.findings import View, question
-from finetooth.quality.label_noise import wrong_R
+from finetooth.quality.intervals import wilson
+from finetooth.quality.label_noise import label_error_probability_R
 from finetooth.types import Example
 
 FOLDS = 5
 FEWEST_OF_LABEL = 10  # rows: of fewer, two folds' worth, too little is left to learn a label from
-FEWEST_ROWS = 100  # below, neither the accuracy nor the noise rate says anything
+MIN_ROWS = 100  # below, neither the accuracy nor the noise rate says anything
 SURE_ENOUGH = 0.7  # requirement B3: at an accuracy of .54 a list of suspects had a precision of .06
 STRONG = 0.9  # from here on at least three in four of the suspects are wrong (requirement B3)
 DOUBTFUL = 0.8
@@ -47,7 +48,7 @@ Ints = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
-class Judged:
+class LabelAudit:
     """What a bag of words says of labels that it was not trained on.
 
     rows: indices among the training rows of those looked at; labels: of the columns. given_R: column of the
@@ -64,15 +65,15 @@ class Judged:
     total: int
 
     @property
-    def likeliest_R(self) -> Ints:
+    def predicted_R(self) -> Ints:
         """Column of the likeliest label of each row."""
-        likeliest_R: Ints = self.proba_RL.argmax(axis=1)
-        return likeliest_R
+        predicted_R: Ints = self.proba_RL.argmax(axis=1)
+        return predicted_R
 
     @property
     def right(self) -> int:
         """Rows whose likeliest label is the given one."""
-        return int((self.likeliest_R == self.given_R).sum())
+        return int((self.predicted_R == self.given_R).sum())
 
     @property
     def accuracy(self) -> float:
@@ -85,7 +86,7 @@ class Judged:
         return int(np.bincount(self.given_R).max()) / len(self.rows)
 
     @property
-    def good_enough(self) -> bool:
+    def is_reliable(self) -> bool:
         """Whether its opinion of a label is worth anything."""
         mended = (self.accuracy - self.majority) / max(1 - self.majority, 1e-9)
         return self.accuracy >= SURE_ENOUGH and mended >= BEYOND_MAJORITY
@@ -106,7 +107,7 @@ class Judged:
         """Positions in rows of the probably wrong labels, worst first; and of the surest rows that the count
         comes from: how many have another label, of how many. Below STRONG fewer are listed, and from
         DOUBTFUL on as few as the lower bound of their share."""
-        likeliest, top = self.likeliest_R, self.proba_RL.max(axis=1)
+        likeliest, top = self.predicted_R, self.proba_RL.max(axis=1)
         share = max(SUREST, min(0.3, FEWEST_SUREST / len(self.rows)))
         wrong = looked = 0
         for label in range(len(self.labels)):
@@ -120,13 +121,15 @@ class Judged:
         count = round((low + trust * (wrong / looked - low)) * len(self.rows))
         count = min(count, int((doubt >= CLEARLY).sum()))
         if wrong and not self.weak:
-            count = max(count, int((wrong_R(self.proba_RL, self.given_R) >= PROBABLY).sum()))
+            count = max(
+                count, int((label_error_probability_R(self.proba_RL, self.given_R) >= PROBABLY).sum())
+            )
         order = np.argsort(-doubt, kind="stable")[:count]
         return order[doubt[order] > 0], wrong, looked
 
-    def why(self, position: int) -> str:
+    def explain(self, position: int) -> str:
         """The evidence against the label of a row."""
-        given, likely = int(self.given_R[position]), int(self.likeliest_R[position])
+        given, likely = int(self.given_R[position]), int(self.predicted_R[position])
         p_R = self.proba_RL[position]
         if given == likely:
             return f"labelled {self.labels[given]!r}, which is {p_R[given]:.0%} likely"
@@ -137,7 +140,7 @@ class Judged:
         )
 
 
-def judged(view: View) -> Judged | str:
+def audit_labels(view: View) -> LabelAudit | str:
     """What a bag of words says of the training rows' labels, found once; or in words why it says nothing.
 
     Rows of labels with fewer than FEWEST_OF_LABEL rows are left out; of a large set a sample is read, chosen
@@ -146,7 +149,7 @@ def judged(view: View) -> Judged | str:
     return view.once("judged labels", lambda: _judged(view))
 
 
-def _judged(view: View) -> Judged | str:
+def _judged(view: View) -> LabelAudit | str:
     train = view.sides.get("train", ())
     counts = Counter(example.target for example in train)
     texts = [question(example)[:TEXT] for example in train]
@@ -157,12 +160,12 @@ def _judged(view: View) -> Judged | str:
     ]
     if len({train[at].target for at in rows}) < 2:
         return f"fewer than two labels have {FEWEST_OF_LABEL} training rows"
-    if len(rows) < FEWEST_ROWS:
-        return f"{len(rows)} training rows are too few; {FEWEST_ROWS} are the least"
+    if len(rows) < MIN_ROWS:
+        return f"{len(rows)} training rows are too few; {MIN_ROWS} are the least"
     short = sum(len(texts[at]) for at in rows) <= SHORT * len(rows)
     order = sorted(rows, key=lambda at: uniform(view.seed, train[at].id))
     space = np.cumsum([len(texts[at]) for at in order])
-    kept = sorted(order[: max(FEWEST_ROWS, int(np.searchsorted(space, READ[short], "right")))])
+    kept = sorted(order[: max(MIN_ROWS, int(np.searchsorted(space, READ[short], "right")))])
     return _judge(
         kept,
         [texts[at] for at in kept],
@@ -178,10 +181,10 @@ def _keys(examples: Sequence[Example]) -> list[str]:
     """What must stay in one fold: groups, and near copies."""
     if any("group" in example.tags for example in examples):
         return split_keys(examples)
-    return [sketch(question(example)[:TEXT]) for example in examples]
+    return [text_skeleton(question(example)[:TEXT]) for example in examples]
 
 
-def sketch(text: str) -> str:
+def text_skeleton(text: str) -> str:
     """The same for texts that differ in digits, case, spaces and punctuation alone."""
     plain = normalise(text)
     return re.sub(r"[\W\d_]+", " ", plain).strip() or plain
@@ -195,7 +198,7 @@ def _judge(
     short: bool,
     total: int,
     seed: int,
-) -> Judged | str:
+) -> LabelAudit | str:
     try:
         words, table = features(texts, short, COEFFICIENTS // len(set(labels)))
     except ValueError:  # what scikit-learn says of an empty vocabulary
@@ -206,7 +209,7 @@ def _judge(
     counts = Counter(labels[::step])
     kept = [at for at in range(0, len(rows), step) if counts[labels[at]] >= FEWEST_OF_LABEL]
     names = tuple(sorted({labels[at] for at in kept}))
-    if len(names) < 2 or len(kept) < FEWEST_ROWS:
+    if len(names) < 2 or len(kept) < MIN_ROWS:
         return "too many labels have too few rows in the sample that can be read"
     table, iterations = table[kept], int(WORK * step / work)
     given_R = np.array([names.index(labels[at]) for at in kept])
@@ -220,7 +223,7 @@ def _judge(
         classifier = _fitted(table[fold_R != fold], given_R[fold_R != fold], iterations)
         proba_RL[np.ix_(held, classifier.classes_)] = classifier.predict_proba(table[held])
         speaking |= _speaking(classifier, table, words, held, given_R, proba_RL)
-    return Judged(np.array([rows[at] for at in kept]), names, given_R, proba_RL, speaking, total)
+    return LabelAudit(np.array([rows[at] for at in kept]), names, given_R, proba_RL, speaking, total)
 
 
 def features(texts: Sequence[str], letters: bool, most: int) -> tuple[list[str], Any]:
@@ -283,11 +286,3 @@ def _speaking(
         ]
         found[int(row)] = tuple(best[:2])
     return found
-
-
-def wilson(k: int, n: int) -> tuple[float, float]:
-    """95% score interval of a rate k/n, n > 0 (Wilson 1927, JASA 22:209)."""
-    z = 1.959964
-    centre = (k + z * z / 2) / (n + z * z)
-    half = z / (n + z * z) * math.sqrt(k * (n - k) / n + z * z / 4)
-    return max(0.0, centre - half), min(1.0, centre + half)

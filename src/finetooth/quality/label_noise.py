@@ -28,7 +28,7 @@ RATES = (
 LEAST = 1e-7
 
 
-def wrong_R(proba_RL: Floats, given_R: npt.NDArray[np.int64]) -> Floats:
+def label_error_probability_R(proba_RL: Floats, given_R: npt.NDArray[np.int64]) -> Floats:
     """The probability that the label of each row is wrong, (R,).
 
     The label of a row is the right one, with the chance q, or, with the chance `rate`, any of the others

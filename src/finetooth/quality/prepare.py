@@ -13,20 +13,20 @@ from pathlib import Path
 from finetooth.config import cleaning
 from finetooth.config.cleaning import Operation
 from finetooth.config.task import DataConfig, Task
-from finetooth.config.values import counted, either, out_of
-from finetooth.data.examples import from_json, place, to_json, with_ids
-from finetooth.data.formats.parse import Parsed, parse
-from finetooth.data.inherited_split import Former, Settled, settled
-from finetooth.data.read.table import Rejected
+from finetooth.config.values import format_count, format_count_of, plural
+from finetooth.data.examples import from_json, source_location, to_json, with_ids
+from finetooth.data.formats.parse import ParsedTable, parse
+from finetooth.data.inherited_split import InheritedSplit, ParentRun, inherit_split
+from finetooth.data.read.table import RejectedRow
 from finetooth.data.read.tables import read
 from finetooth.data.split import SIDES, label_notes, leaks, split, split_keys
 from finetooth.errors import ConfigError, DataError
-from finetooth.privacy.masking import veil
-from finetooth.quality.findings import Finding, Hit, stopping
+from finetooth.privacy.masking import redact
+from finetooth.quality.findings import Finding, Hit, blocking_findings
 from finetooth.quality.repair.clean import clean
-from finetooth.quality.repair.steps import Cleaned, Step, together
-from finetooth.quality.similarity.clusters import Keys, near_keys
-from finetooth.quality.similarity.near import Pair
+from finetooth.quality.repair.steps import CleaningResult, CleaningStep, merge_steps
+from finetooth.quality.similarity.clusters import SplitKeys, merge_near_duplicate_keys
+from finetooth.quality.similarity.near import SimilarPair
 from finetooth.rundir import read_json, read_jsonl, write_json, write_jsonl
 from finetooth.types import Example
 
@@ -34,29 +34,29 @@ MOST_BROKEN = 0.01
 
 
 @dataclass(frozen=True, slots=True)
-class Assembled:
+class AssembledData:
     """The user's data in memory, cleaned. rejected: rows that were set aside, personal data hidden.
 
     findings: what is seen while reading: too many broken rows, and rows that are on two sides as they are.
-    brought: sides that are files of their own. cleaned: what each operation of data.clean did.
+    user_provided: sides that are files of their own. cleaned: what each operation of data.clean did.
     pairs: near-duplicates by the ids of their rows, where the split found what the rules would find.
     sealed_of: the run whose test this is, where it is another's.
     """
 
     format: str
     sides: dict[str, list[Example]]
-    rejected: list[Rejected]
+    rejected: list[RejectedRow]
     total: int
     findings: list[Finding]
     notes: list[str]
-    brought: frozenset[str] = frozenset()
-    cleaned: tuple[Step, ...] = ()
-    pairs: tuple[tuple[str, str, Pair], ...] | None = None
-    sealed_of: Former | None = None
+    user_provided: frozenset[str] = frozenset()
+    cleaned: tuple[CleaningStep, ...] = ()
+    pairs: tuple[tuple[str, str, SimilarPair], ...] | None = None
+    sealed_of: ParentRun | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class Prepared:
+class PreparedData:
     """The rows that training and iterating may see, and how many are sealed.
 
     labels: of the training rows, sorted; () when the format has none. sealed_format: of the test rows, where
@@ -72,7 +72,7 @@ class Prepared:
     sealed_format: str | None = None
 
 
-def prepare(task: Task, run_path: str | Path, data: Assembled | None = None) -> Prepared:
+def prepare(task: Task, run_path: str | Path, data: AssembledData | None = None) -> PreparedData:
     """Read, validate, split and write the data of a run; of a prepared run, read train and validation.
 
     data: what `assemble` made of the task, where that has been done already. Raises DataError for a block
@@ -92,7 +92,7 @@ def prepare(task: Task, run_path: str | Path, data: Assembled | None = None) -> 
                 f"{folder / side}.jsonl has {len(rows)} rows, split.json says {about[side]}. The run's data "
                 "was changed after the split: start again with a new --out."
             )
-    return Prepared(
+    return PreparedData(
         train,
         validation,
         about["sealed"],
@@ -103,10 +103,10 @@ def prepare(task: Task, run_path: str | Path, data: Assembled | None = None) -> 
     )
 
 
-def _materialise(data: Assembled, folder: Path, allowed: Sequence[str]) -> None:
+def _materialise(data: AssembledData, folder: Path, allowed: Sequence[str]) -> None:
     """Write the sides. split.json comes last: it says that all the others are whole."""
     write_jsonl(folder / "rejected.jsonl", (row.to_json() for row in data.rejected))
-    stops = stopping(data.findings, allowed)
+    stops = blocking_findings(data.findings, allowed)
     if stops:
         where = f"\nAll of them are in {folder / 'rejected.jsonl'}." if data.rejected else ""
         raise DataError("\n".join(finding.message() for finding in stops) + where)
@@ -127,10 +127,10 @@ def _materialise(data: Assembled, folder: Path, allowed: Sequence[str]) -> None:
     write_json(folder / "split.json", about)
 
 
-def assemble(task: Task, former: Former | None = None) -> Assembled:
+def assemble(task: Task, parent_run: ParentRun | None = None) -> AssembledData:
     """Read, validate and split, in memory. Raises DataError for what leaves nothing to look at.
 
-    former: the run that training goes on from.
+    parent_run: the run that training goes on from.
     """
     config = task.data
     asked_for = {side: getattr(config, side) for side in ("validation", "test")}
@@ -148,23 +148,27 @@ def assemble(task: Task, former: Former | None = None) -> Assembled:
     asked = cleaning.operations(config.clean)
     early = [_clean(rows, side, asked, task.seed) for side, rows in examples.items()]
     examples = {side: done.examples for side, done in zip(examples, early, strict=True)}
-    keys = Keys(split_keys(examples["train"]), [])
+    keys = SplitKeys(split_keys(examples["train"]), [])
     if any(shares.values()):
-        keys = near_keys(examples["train"], keys.keys)
+        keys = merge_near_duplicate_keys(examples["train"], keys.keys)
     sides = split(examples["train"], keys.keys, task.seed, shares["test"], shares["validation"])
-    kept = settled(examples["train"], sides, former, shares) if former else Settled(sides, [])
+    kept = (
+        inherit_split(examples["train"], sides, parent_run, shares)
+        if parent_run
+        else InheritedSplit(sides, [])
+    )
     sides = kept.sides
     late = clean(sides["train"], [one for one in asked if one.name == "balance"], task.seed)
     sides |= {"train": late.examples} | {side: rows for side, rows in examples.items() if side != "train"}
     findings = [one for side, found in parsed.items() for part in found for one in _broken(side, part)]
     findings += _leaks(sides, config)
     _require_rates(config, sides)
-    if sides["train"] or not stopping(findings, config.allow):
+    if sides["train"] or not blocking_findings(findings, config.allow):
         findings += _empty_sides(config, sides)
-    return Assembled(
+    return AssembledData(
         format=format,
         sides=sides,
-        rejected=[row.hidden() for part in parts for row in part.rejected],
+        rejected=[row.redacted() for part in parts for row in part.rejected],
         total=sum(part.total for part in parts),
         findings=findings,
         notes=[note for part in parts for note in part.notes]
@@ -172,21 +176,21 @@ def assemble(task: Task, former: Former | None = None) -> Assembled:
         + kept.notes
         + label_notes(sides)
         + _unused(format, task),
-        brought=frozenset(side for side in examples if side != "train"),
-        cleaned=(*together([done.steps for done in early]), *late.steps),
-        pairs=None if former or len(examples) > 1 or late.dropped else _named(examples["train"], keys),
-        sealed_of=former if kept.sealed else None,
+        user_provided=frozenset(side for side in examples if side != "train"),
+        cleaned=(*merge_steps([done.steps for done in early]), *late.steps),
+        pairs=None if parent_run or len(examples) > 1 or late.dropped else _named(examples["train"], keys),
+        sealed_of=parent_run if kept.sealed else None,
     )
 
 
-def _named(rows: Sequence[Example], keys: Keys) -> tuple[tuple[str, str, Pair], ...] | None:
+def _named(rows: Sequence[Example], keys: SplitKeys) -> tuple[tuple[str, str, SimilarPair], ...] | None:
     """The pairs that the split was made by; None where clusters were left apart, as some may straddle."""
     if keys.pairs is None or keys.notes:
         return None
     return tuple((rows[pair.one].id, rows[pair.other].id, pair) for pair in keys.pairs)
 
 
-def _clean(rows: Sequence[Example], side: str, asked: Sequence[Operation], seed: int) -> Cleaned:
+def _clean(rows: Sequence[Example], side: str, asked: Sequence[Operation], seed: int) -> CleaningResult:
     """The rows of a source after what is done before the split. Balance waits for the split, so that the test
     stays as rows come; and a test of the user's own keeps its copies, as its rows were counted by others.
     """
@@ -201,9 +205,13 @@ def _leaks(sides: Mapping[str, Sequence[Example]], config: DataConfig) -> Iterat
         yield Finding(
             "leak",
             "block",
-            f"{counted(len(pairs), 'row (or group) is', 'rows (or groups) are')} on two sides of the split, "
+            f"{format_count(len(pairs), 'row (or group) is', 'rows (or groups) are')} on two sides of the "
+            "split, "
             "so no result could be trusted.",
-            tuple(Hit.of(copy, other, f"= {one} {place(row)}", row.id) for one, row, other, copy in pairs),
+            tuple(
+                Hit.of(copy, other, f"= {one} {source_location(row)}", row.id)
+                for one, row, other, copy in pairs
+            ),
             "Take each out of one of the two files.",
         )
 
@@ -215,7 +223,7 @@ def _unused(format: str, task: Task) -> list[str]:
     return ["the chosen answers are learned; the rejected ones are kept and not used by train.method: sft."]
 
 
-def _parse_all(config: DataConfig) -> Iterator[tuple[str, list[Parsed]]]:
+def _parse_all(config: DataConfig) -> Iterator[tuple[str, list[ParsedTable]]]:
     """The training source, then what the user brought for the other sides."""
     for side in SIDES:
         source = getattr(config, side)
@@ -224,7 +232,7 @@ def _parse_all(config: DataConfig) -> Iterator[tuple[str, list[Parsed]]]:
             yield side, [parse(table, config, config.format) for table in tables]
 
 
-def _one_format(parsed: dict[str, list[Parsed]]) -> str:
+def _one_format(parsed: dict[str, list[ParsedTable]]) -> str:
     """The format of all files. DataError when they differ, as rows of one kind are graded in one way."""
     names = [
         (side if len(parts) == 1 else f"{side} {part.name}", part.format)
@@ -238,7 +246,7 @@ def _one_format(parsed: dict[str, list[Parsed]]) -> str:
     return names[0][1] if names else "unknown"
 
 
-def _broken(side: str, part: Parsed) -> Iterator[Finding]:
+def _broken(side: str, part: ParsedTable) -> Iterator[Finding]:
     """A block when more than 1% of a file's rows are broken."""
     if len(part.rejected) <= MOST_BROKEN * part.total:
         return
@@ -247,10 +255,10 @@ def _broken(side: str, part: Parsed) -> Iterator[Finding]:
     yield Finding(
         "broken-rows",
         "block",
-        f"{part.rejected[0].file}: {out_of(len(part.rejected), part.total, 'row')} "
-        f"{either(len(part.rejected), 'is', 'are')} broken, more than "
+        f"{part.rejected[0].file}: {format_count_of(len(part.rejected), part.total, 'row')} "
+        f"{plural(len(part.rejected), 'is', 'are')} broken, more than "
         f"{MOST_BROKEN:.0%}.",
-        tuple(Hit("", f"{row.file}, line {row.line}", side, veil(row.reason)) for row in part.rejected),
+        tuple(Hit("", f"{row.file}, line {row.line}", side, redact(row.reason)) for row in part.rejected),
         f"Repair or remove them{hint}.",
     )
 
@@ -283,5 +291,5 @@ def _empty_sides(config: DataConfig, sides: dict[str, list[Example]]) -> Iterato
         fix="Bring more rows" + (f", or set {wanted}." if wanted else "."),
     )
     if not sides["train"]:
-        raise DataError(f"{finding.says} {finding.fix}")
+        raise DataError(f"{finding.summary} {finding.fix}")
     yield finding

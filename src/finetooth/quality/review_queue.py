@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from finetooth.quality.findings import Hit, View, question
-from finetooth.quality.label_audit import Floats, Judged, judged, sketch
+from finetooth.quality.label_audit import Floats, LabelAudit, audit_labels, text_skeleton
 
 AGAIN = 0.5  # what another row of the same label pair is worth beside the one before it
 
@@ -21,12 +21,12 @@ def label_queue(view: View, count: int) -> list[Hit]:
     further row of a pair (label, likeliest label) counts half as much as the one before. [] where there are
     no labels, or too few rows.
     """
-    seen = judged(view) if view.labelled else ""
+    seen = audit_labels(view) if view.labelled else ""
     if isinstance(seen, str):
         return []
     train = view.sides["train"]
-    texts = [sketch(question(train[row])) for row in seen.rows]
-    suspects = seen.suspects()[0].tolist() if seen.good_enough else []
+    texts = [text_skeleton(question(train[row])) for row in seen.rows]
+    suspects = seen.suspects()[0].tolist() if seen.is_reliable else []
     top = np.sort(seen.proba_RL, axis=1)
     close = top[:, -1] - top[:, -2]
     listed = set(suspects)
@@ -35,17 +35,17 @@ def label_queue(view: View, count: int) -> list[Hit]:
     wrong = _spread(seen, suspects, seen.doubt_R, texts, told)[:count]
     unsure = _spread(seen, rest, 1 - close, texts, told)[: count - len(wrong)]
     return [
-        Hit.of(train[seen.rows[at]], "train", f"{kind}: {seen.why(at)}")
+        Hit.of(train[seen.rows[at]], "train", f"{kind}: {seen.explain(at)}")
         for kind, found in (("probably wrong", wrong), ("uncertain", unsure))
         for at in found
     ]
 
 
 def _spread(
-    seen: Judged, order: Sequence[int], worth_R: Floats, texts: Sequence[str], told: set[str]
+    seen: LabelAudit, order: Sequence[int], worth_R: Floats, texts: Sequence[str], told: set[str]
 ) -> list[int]:
     """Positions of an order, worst first, without texts that were told, the label pairs in turn."""
-    likeliest = seen.likeliest_R
+    likeliest = seen.predicted_R
     before: Counter[tuple[int, int]] = Counter()
     worth = {}
     for at in order:

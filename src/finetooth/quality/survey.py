@@ -10,14 +10,14 @@ from pathlib import Path
 
 import numpy as np
 
-from finetooth.config.values import counted
-from finetooth.data.examples import place
+from finetooth.config.values import format_count
+from finetooth.data.examples import source_location
 from finetooth.data.render.overlong import cuttable
 from finetooth.data.render.renderer import MOST_UNUSABLE, Renderer
 from finetooth.data.render.tokenizer import Tokenizer
 from finetooth.data.render.turns import answer_turn
 from finetooth.errors import DataError
-from finetooth.privacy.masking import stubs, veil
+from finetooth.privacy.masking import redact, redacted_spans
 from finetooth.quality.findings import Hit
 from finetooth.rundir import read_json
 from finetooth.tree import Row
@@ -47,10 +47,10 @@ class Sample:
     pieces: tuple[Piece, ...] = ()
     about: str = ""
 
-    def hidden(self) -> Sample:
+    def redacted(self) -> Sample:
         """The same with personal data and secrets hidden, the tokens of each value as one piece."""
         return replace(
-            self, context=veil(self.context), scored=veil(self.scored), pieces=tuple(_hidden(self.pieces))
+            self, context=redact(self.context), scored=redact(self.scored), pieces=tuple(_hidden(self.pieces))
         )
 
     def to_json(self) -> dict[str, str]:
@@ -60,7 +60,7 @@ class Sample:
 
 def _hidden(pieces: Sequence[Piece]) -> Iterator[Piece]:
     """The pieces without what is left of a value beside its stub, which stands where the value began."""
-    values = stubs("".join(piece.text for piece in pieces))
+    values = redacted_spans("".join(piece.text for piece in pieces))
     at = 0
     for piece in pieces:
         end = at + len(piece.text)
@@ -195,7 +195,7 @@ class _Odd:
                 self.uncuttable.append(hit)
         if unknown is not None and (count := sum(int(np.sum(row.tokens == unknown)) for row in rows)):
             self.unknown.append(
-                Hit.of(example, side, f"{counted(count, 'token')} that the tokenizer does not know")
+                Hit.of(example, side, f"{format_count(count, 'token')} that the tokenizer does not know")
             )
 
 
@@ -228,7 +228,7 @@ def plain_samples(examples: Sequence[Example]) -> list[Sample]:
     return [
         Sample(
             example.id,
-            place(example),
+            source_location(example),
             "".join(f"{message.role}: {_plain(message)}\n" for message in example.context),
             _plain(answer_turn(example)),
         )
@@ -259,7 +259,7 @@ def sample(renderer: Renderer, example: Example, rows: Sequence[Row]) -> Sample:
         about += f"; the last of {len(rows)} answers, each a row of its own"
     return Sample(
         example.id,
-        place(example),
+        source_location(example),
         decode(row.tokens[~scored]),
         decode(row.tokens[scored]),
         _pieces(renderer.tokenizer, row),

@@ -69,7 +69,7 @@ def smooth(loss_S: Points) -> tuple[Points, int]:
     return smoothed, k
 
 
-def course_chart(train_S: Points, valid_S: Points, what: str = "loss") -> Markup:
+def training_curve(train_S: Points, valid_S: Points, what: str = "loss") -> Markup:
     """Training (each step and smoothed) and validation over the steps. what: both are, as the axis has it."""
     smoothed, k = smooth(train_S)
     every = [*train_S, *valid_S]

@@ -5,15 +5,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from finetooth.config.values import counted, either
-from finetooth.quality.findings import Finding, stopping
+from finetooth.config.values import format_count, plural
+from finetooth.quality.findings import Finding, blocking_findings
 from finetooth.report import html
+from finetooth.report.check_report import CheckReport
 from finetooth.report.plots import bars, histogram
-
-if TYPE_CHECKING:
-    from finetooth.commands.check import CheckReport
 
 ROWS = 100  # of a finding, on the page; all of them are in findings.jsonl
 LABELS = 30
@@ -27,25 +25,25 @@ NEVER_CHECKED = [
 
 def render(report: CheckReport) -> str:
     """The page as HTML: self-contained, without a script; every text of the data is escaped."""
-    return html.render("data.html.jinja", gather(report))
+    return html.render("data.html.jinja", page_context(report))
 
 
-def gather(report: CheckReport) -> dict[str, Any]:
+def page_context(report: CheckReport) -> dict[str, Any]:
     """What the template needs."""
-    stops = stopping(report.findings, report.allowed)
+    stops = blocking_findings(report.findings, report.allowed)
     counts = Counter[str](finding.severity for finding in report.findings)
-    doubts = counts["review"] or report.overruled
+    doubts = counts["review"] or report.overridden_rules
     return {
         "name": report.name,
         "source": report.source,
         "model": report.model if report.tokens else "",
         "format": report.data.format,
-        "total": counted(report.data.total, "row"),
+        "total": format_count(report.data.total, "row"),
         "kind": "worse" if stops else "not-proven" if doubts else "better",
         "badge": "blocked" if stops else "a look is worth it" if doubts else "fit",
         "headline": _headline(stops),
         "lead": _lead(counts),
-        "allowed": report.overruled,
+        "allowed": report.overridden_rules,
         "counts": _counts(report),
         "findings": [_shown(one, report.allowed) for one in report.findings],
         "tokens": _tokens(report),
@@ -68,12 +66,12 @@ def _headline(stops: Sequence[Finding]) -> str:
 def _lead(counts: Counter[str]) -> str:
     told = [
         (counts["block"], "must be mended or allowed"),
-        (counts["review"], either(counts["review"], "wants", "want") + " a person's eye"),
-        (counts["info"], either(counts["info"], "is", "are") + " worth knowing"),
+        (counts["review"], plural(counts["review"], "wants", "want") + " a person's eye"),
+        (counts["info"], plural(counts["info"], "is", "are") + " worth knowing"),
     ]
     words = [f"{count} {what}" for count, what in told if count]
     return (
-        f"Of {counted(sum(counts.values()), 'finding')}, {', '.join(words)}."
+        f"Of {format_count(sum(counts.values()), 'finding')}, {', '.join(words)}."
         if words
         else "No rule found anything."
     )
@@ -81,7 +79,7 @@ def _lead(counts: Counter[str]) -> str:
 
 def _counts(report: CheckReport) -> list[tuple[str, int]]:
     sides = report.data.sides
-    counts = [(either(len(rows), f"{side} row", f"{side} rows"), len(rows)) for side, rows in sides.items()]
+    counts = [(plural(len(rows), f"{side} row", f"{side} rows"), len(rows)) for side, rows in sides.items()]
     return [*counts, ("set aside", len(report.data.rejected))]
 
 
@@ -89,7 +87,7 @@ def _shown(finding: Finding, allowed: Sequence[str]) -> dict[str, Any]:
     return {
         "rule": finding.rule,
         "severity": finding.severity,
-        "says": finding.says,
+        "says": finding.summary,
         "fix": finding.fix,
         "allowed": finding.severity == "block" and finding.rule in allowed,
         "count": len(finding.hits),

@@ -20,7 +20,9 @@ def render(template: str, page: Mapping[str, Any]) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(percent=percent, points=points, p_value=p_value, whole=whole)
+    environment.filters.update(
+        percent=percent, points=points, p_value=p_value, format_corpus_score=format_corpus_score
+    )
     return environment.get_template(template).render(**page)
 
 
@@ -33,6 +35,6 @@ def p_value(p: float) -> str:
     return "p < 0.001" if p < 0.001 else f"p = {p:.3f}" if p < 0.1 else f"p = {p:.2f}"
 
 
-def whole(value: float | None) -> str:
+def format_corpus_score(value: float | None) -> str:
     """A corpus score on its own scale: 34.2 of BLEU or chrF, a perplexity of 2.93."""
     return "–" if value is None else f"{value:,.1f}" if value >= 10 else f"{value:.2f}"

@@ -14,8 +14,8 @@ from finetooth.data.examples import from_json
 from finetooth.errors import ConfigError
 from finetooth.evaluation import ledger
 from finetooth.evaluation.summary import TUNED, best_prompting
-from finetooth.report.charts import course_chart, difference_bar, smooth
-from finetooth.report.score_tables import table
+from finetooth.report.charts import difference_bar, smooth, training_curve
+from finetooth.report.score_tables import score_table
 from finetooth.rundir import read_json, read_jsonl
 from finetooth.types import Example
 
@@ -30,7 +30,7 @@ HEADLINES = {
 }
 
 
-def gather(run_path: Path) -> dict[str, Any]:
+def page_context(run_path: Path) -> dict[str, Any]:
     """Everything the template needs; parts that the run does not have yet are None or empty."""
     config, reasons = _config(run_path / "config.yaml")
     summaries = {split: _summary(run_path, split) for split in ("test", "validation")}
@@ -39,7 +39,7 @@ def gather(run_path: Path) -> dict[str, Any]:
         "name": config.get("name", run_path.name),
         "model": config.get("model", ""),
         "verdict": _verdict(shown[0]) if shown else None,
-        "tables": [table(summary) for summary in shown],
+        "tables": [score_table(summary) for summary in shown],
         "loss": _loss(run_path / "train"),
         "rows": _rows(run_path, summaries["validation"]),
         "data": _data(run_path),
@@ -93,7 +93,7 @@ def _loss(folder: Path) -> dict[str, Any] | None:
         return None
     best = min(valid_S, key=lambda point: point[1]) if valid_S and not rewarded else None
     return {
-        "chart": course_chart(train_S, valid_S, "reward" if rewarded else "loss"),
+        "chart": training_curve(train_S, valid_S, "reward" if rewarded else "loss"),
         "what": "Mean reward of the sampled answers, and the score of answers to validation rows,"
         if rewarded
         else f"Loss {loss},",
@@ -122,7 +122,7 @@ def _rows(run_path: Path, summary: Mapping[str, Any] | None) -> dict[str, Any] |
     tuned, base = by_name.get(TUNED, {}), by_name.get(base_name or "", {})
     if not tuned:
         return None
-    questions = {example.id: question(example) for example in _examples(run_path, "validation")}
+    questions = {example.id: last_question(example) for example in _examples(run_path, "validation")}
     wrong: list[dict[str, Any]] = []
     right: list[dict[str, Any]] = []
     for id, record in tuned.items():
@@ -179,7 +179,7 @@ def _data(run_path: Path) -> dict[str, Any]:
         for split in ("train", "validation")
         if (folder / f"{split}.jsonl").is_file()
     ]
-    sealed = ledger.sealed_rows(run_path)
+    sealed = ledger.sealed_count(run_path)
     rejected = list(read_jsonl(folder / "rejected.jsonl")) if (folder / "rejected.jsonl").is_file() else []
     labels = Counter(example.tags.get("label") for example in _examples(run_path, "train"))
     labels.pop(None, None)
@@ -214,7 +214,7 @@ def _limits(page: Mapping[str, Any], shown: Sequence[Mapping[str, Any]], run_pat
                 "These are validation rows: whoever chooses by them sees a score that is too good. "
                 "The sealed test has not been opened."
             )
-        looks = ledger.looks(run_path)
+        looks = ledger.look_count(run_path)
         if looks > 1:
             limits.append(
                 f"The sealed test was opened {looks} times: every further look weakens what it proves."
@@ -228,10 +228,10 @@ def _limits(page: Mapping[str, Any], shown: Sequence[Mapping[str, Any]], run_pat
 
 
 def _untried(folder: Path) -> list[str]:
-    """What the sentinel has left out."""
-    trained, record = folder / "result.json", folder / "sentinel.json"
-    if trained.is_file() and read_json(trained).get("sentinel") == "off":
-        return ["The sentinel was off: nothing was tried before training."]
+    """What the preflight check has left out."""
+    trained, record = folder / "result.json", folder / "preflight.json"
+    if trained.is_file() and read_json(trained).get("preflight") == "off":
+        return ["The preflight check was off: nothing was tried before training."]
     notes = read_json(record).get("notes", []) if record.is_file() else []
     tried = "Before training the whole way was tried on a few rows, but not all of it"
     return [f"{tried}: {note}." for note in notes]
@@ -276,7 +276,7 @@ def _examples(run_path: Path, split: str) -> Iterator[Example]:
         yield from map(from_json, read_jsonl(path))
 
 
-def question(example: Example) -> str:
+def last_question(example: Example) -> str:
     """The last message of a context; earlier turns are summed up by their number."""
     turns = [message for message in example.context if message.role != "system"]
     if not turns:

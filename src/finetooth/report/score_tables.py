@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from finetooth.evaluation.graders import PERPLEXITY
-from finetooth.evaluation.summary import CORPUS, START, TUNED, is_prompting
+from finetooth.evaluation.summary import CORPUS_METRICS, START, TUNED, is_prompting
 from finetooth.report.charts import score_bar
 
 
-def table(summary: Mapping[str, Any]) -> dict[str, Any]:
+def score_table(summary: Mapping[str, Any]) -> dict[str, Any]:
     """The candidates by the first grader, and under `also` a table for each further grader."""
     comparison = summary.get("comparison") or {}
     rows = [{**entry, **_shown(entry["name"], entry)} for entry in summary["candidates"]]
@@ -49,6 +49,6 @@ def _corpus(grader: str, entries: Sequence[Mapping[str, Any]]) -> dict[str, Any]
     """What the number over all rows together is called, "" where there is none, and how it was counted."""
     found = [entry["corpus"] for entry in entries if entry.get("corpus")]
     return {
-        "corpus": CORPUS.get(grader, grader) if found else "",
+        "corpus": CORPUS_METRICS.get(grader, grader) if found else "",
         "signature": found[0]["signature"] if found and grader != PERPLEXITY else "",
     }

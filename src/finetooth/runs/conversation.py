@@ -11,15 +11,16 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from finetooth.commands.evaluate import load_tuned, run_renderer
-from finetooth.config.task import EMBEDDED, Task
+from rich.console import Console
+
+from finetooth.config.task import EMBEDDED
 from finetooth.data.render.renderer import Renderer
 from finetooth.data.render.tokenizer import Tokenizer
 from finetooth.errors import ConfigError, ModelError
 from finetooth.evaluation.summary import TUNED
 from finetooth.model.api import Model
 from finetooth.runs import workspace
-from finetooth.runs.models import loader, require_same_base
+from finetooth.runs.context import RunContext, require_same_base
 from finetooth.tree import Row
 from finetooth.types import Message, Piece, Sampling
 
@@ -142,11 +143,12 @@ def _of_run(path: Path, both: bool) -> list[Speaker]:
     task = workspace.load_config(path)
     if task.train.method == "reward_model":
         raise ConfigError(f"{path} is a reward model: it scores answers and writes none.")
-    tuned = load_tuned(task, path)
-    renderer = _saved_renderer(task, path)
+    context = RunContext(task, path, Console(quiet=True))
+    tuned = context.tuned()
+    renderer = _saved_renderer(context)
     base = tuned
-    if both and tuned.peft is None:
-        base = loader(task, path)(task.model)
+    if both and tuned.peft is None:  # both in memory, since they answer in turn
+        base = context.load()
         require_same_base(path, base)
     for model in (base, tuned):
         model.add_stop(renderer.stop_id)
@@ -154,15 +156,15 @@ def _of_run(path: Path, both: bool) -> list[Speaker]:
     return [*there, Speaker(TUNED, tuned, renderer)]
 
 
-def _saved_renderer(task: Task, path: Path) -> Renderer:
+def _saved_renderer(context: RunContext) -> Renderer:
     """The run's rendering with the template saved beside its weights, which asks as its rows were asked."""
-    saved = workspace.trained_path(path)
+    saved = workspace.trained_path(context.path)
     if saved is None or not (saved / "tokenizer.json").is_file():
-        return run_renderer(task, path)
+        return context.renderer
     tokenizer = Tokenizer.load(saved)
     if not tokenizer.chat_template:
-        return run_renderer(task, path)
-    return Renderer(tokenizer, "chat", task.instruction)
+        return context.renderer
+    return Renderer(tokenizer, "chat", context.task.instruction)
 
 
 def to_json(question: str, replies: list[Reply]) -> dict[str, Any]:

@@ -8,7 +8,6 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from finetooth.evaluation.candidates import evaluating
 from finetooth.model.api import Model
 from finetooth.quality.findings import Embed
 from finetooth.tree import PrefixTree, Row
@@ -27,7 +26,7 @@ def embedder(name: str) -> Embed:
 
     def embed(texts: Sequence[str]) -> npt.NDArray[np.float32]:
         found = []
-        with evaluating(model), torch.no_grad():
+        with model.eval_mode(), torch.no_grad():
             for start in range(0, len(texts), TEXTS):
                 rows = [_row(encode(text or " ")[:TOKENS]) for text in texts[start : start + TEXTS]]
                 tree = PrefixTree.build(rows)

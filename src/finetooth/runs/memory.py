@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 
-def held(hf: Any, adapter: str) -> int:
+def model_state_bytes(hf: Any, adapter: str) -> int:
     """Bytes that weights take, and where all are trained also their float32 gradients and two moments.
 
     A GPU's memory is this program's own; on the CPU, where it is not, the careful default counts.
@@ -17,7 +17,7 @@ def held(hf: Any, adapter: str) -> int:
     return int(weights + (12 * hf.num_parameters() if adapter == "none" else 0))
 
 
-def of_device(device: torch.device) -> int:
+def device_memory(device: torch.device) -> int:
     """Bytes of memory in all on the device that trains."""
     if device.type == "cuda":
         return int(torch.cuda.get_device_properties(device).total_memory)

@@ -50,14 +50,14 @@ def gradable(stored: Task) -> bool:
     return stored.evaluate.grader != []
 
 
-def nothing_to_grade(then: str) -> GradeError:
+def not_gradable_error(then: str) -> GradeError:
     """The refusal of plain text. then: what to do with it, and the command."""
     return GradeError(
         f"Plain text has no questions to answer, so there is nothing to grade (no expected answer). {then}"
     )
 
 
-def longer(path: Path) -> list[tuple[str, str]]:
+def longer_training(path: Path) -> list[tuple[str, str]]:
     """Commands that train a finished run's task twice as long and compare the two, each with why.
 
     The run's own config.yaml is the task, with the flags that it was started with; of rows from Python it

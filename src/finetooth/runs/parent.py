@@ -14,7 +14,7 @@ from rich.console import Console
 
 from finetooth.config.task import Task
 from finetooth.data.examples import from_json
-from finetooth.data.inherited_split import Former
+from finetooth.data.inherited_split import ParentRun
 from finetooth.errors import ConfigError
 from finetooth.evaluation import ledger
 from finetooth.rundir import read_json, read_jsonl, sha256_file
@@ -22,7 +22,7 @@ from finetooth.runs import workspace
 from finetooth.types import Example
 
 
-def followed(task: Task, console: Console) -> Task:
+def inherit_settings(task: Task, console: Console) -> Task:
     """The task with the model, the template and the adapter of the run that it starts from.
 
     Does nothing without `start`. Raises ConfigError for a run that is not trained, or writes nothing, and for
@@ -32,7 +32,7 @@ def followed(task: Task, console: Console) -> Task:
         return task
     run = Path(task.start)
     first = workspace.load_config(run)
-    trained = weights(run)
+    trained = trained_weights(run)
     if first.train.method == "reward_model":
         raise ConfigError(f"start: {run} trained a reward model, which scores answers and writes none.")
     template = workspace.template(first, run)
@@ -72,7 +72,7 @@ def _warn(console: Console, words: str) -> None:
     console.print(f"warning: {words}.", style="yellow", soft_wrap=True)
 
 
-def weights(run: Path) -> Path:
+def trained_weights(run: Path) -> Path:
     """The adapter or model that a run has kept. ConfigError before it has."""
     trained = workspace.trained_path(run)
     if trained is None:
@@ -80,16 +80,16 @@ def weights(run: Path) -> Path:
     return trained
 
 
-def started_from(task: Task) -> Path | None:
+def parent_weights(task: Task) -> Path | None:
     """The weights of the run that a task starts from; None where it starts from a model."""
-    return None if task.start is None else weights(Path(task.start))
+    return None if task.start is None else trained_weights(Path(task.start))
 
 
-def about(task: Task) -> dict[str, Any] | None:
+def parent_provenance(task: Task) -> dict[str, Any] | None:
     """The run that a task starts from, and the sha256 of its weights' files; None where that is a model."""
     if task.start is None:
         return None
-    return {"run": task.start, "digest": digest(weights(Path(task.start)))}
+    return {"run": task.start, "digest": digest(trained_weights(Path(task.start)))}
 
 
 def digest(trained: Path) -> str:
@@ -104,11 +104,11 @@ def require_unchanged(task: Task, path: Path) -> None:
     if task.start is None:
         return
     known = (read_json(path / "environment.json").get("start") or {}).get("digest")
-    if known != digest(weights(Path(task.start))):
+    if known != digest(trained_weights(Path(task.start))):
         raise ConfigError(f"{path}: what {task.start} holds is not what this run went on from. Train anew.")
 
 
-def former(task: Task) -> Former | None:
+def parent_run(task: Task) -> ParentRun | None:
     """The rows of the run that a task starts from, and of those before it; None without one.
 
     The sealed rows are read by the ledger, so that they stay sealed here: it is no look at the test.
@@ -119,10 +119,10 @@ def former(task: Task) -> Former | None:
     first = workspace.load_config(run)
     split = read_json(run / "data" / "split.json")
     sides = {side: _rows(run, side) for side in ("train", "validation")}
-    sides["test"] = ledger.to_keep_sealed(run) if split["sealed"] else []
-    earlier = former(first)
+    sides["test"] = ledger.read_sealed(run) if split["sealed"] else []
+    earlier = parent_run(first)
     before = {side: [*earlier.before[side], *earlier.sides[side]] for side in sides} if earlier else {}
-    return Former(
+    return ParentRun(
         task.start, split.get("sealed_format", split["format"]), tuple(split["labels"]), sides, before
     )
 

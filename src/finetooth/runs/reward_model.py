@@ -6,26 +6,27 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from finetooth.commands.evaluate import load_tuned, run_renderer
-from finetooth.config.reward_keys import REWARD_MODEL
+from rich.console import Console
+
+from finetooth.config.method_keys import REWARD_MODEL
 from finetooth.data.render.renderer import Renderer
 from finetooth.data.render.tokenizer import Tokenizer
 from finetooth.errors import FinetoothError, GradeError
-from finetooth.evaluation.answer_text import Compared
+from finetooth.evaluation.answer_text import AnswerNormaliser
 from finetooth.model import reward_head
 from finetooth.model.api import Model
 from finetooth.rundir import read_json, write_json
 from finetooth.runs import workspace
-from finetooth.runs.models import require_same_base
-from finetooth.training.rl.reward_model import Scorer
+from finetooth.runs.context import RunContext
+from finetooth.training.rl.reward_model import RewardModelScorer
 from finetooth.types import Example
 
 EXPECTED = "Expected the directory of a run of train.method reward_model, or of a classifier with one label"
 
 
 def load(
-    spec: Mapping[str, Any], examples: Sequence[Example], compared: Compared, run: Path | None = None
-) -> tuple[str, Scorer]:
+    spec: Mapping[str, Any], examples: Sequence[Example], normalise: AnswerNormaliser, run: Path | None = None
+) -> tuple[str, RewardModelScorer]:
     """What {name: reward_model, model: DIRECTORY} names, and what to call it; its scale is of these rows.
 
     run: the run that is trained on it, which keeps digest and scale in train/reward_models.json: it goes on
@@ -43,10 +44,10 @@ def load(
     except FinetoothError as error:
         said = str(error)
         raise GradeError(said if said.startswith("train.reward: ") else f"train.reward: {said}") from None
-    return f"{REWARD_MODEL} {path.name}", _kept(scorer, path, examples, compared, run)
+    return f"{REWARD_MODEL} {path.name}", _kept(scorer, path, examples, normalise, run)
 
 
-def _of_run(path: Path) -> Scorer:
+def _of_run(path: Path) -> RewardModelScorer:
     task = workspace.load_config(path)
     if task.train.method != "reward_model":
         raise GradeError(
@@ -55,13 +56,11 @@ def _of_run(path: Path) -> Scorer:
         )
     if workspace.trained_path(path) is None:
         raise GradeError(f"train.reward: {path} has no reward model yet. First: finetooth train {path}")
-    model = load_tuned(task, path)
-    if model.peft is not None:
-        require_same_base(path, model)
-    return Scorer(model, run_renderer(task, path))
+    context = RunContext(task, path, Console(quiet=True))
+    return RewardModelScorer(context.tuned(), context.renderer)
 
 
-def _of_directory(path: Path) -> Scorer:
+def _of_directory(path: Path) -> RewardModelScorer:
     """A classifier or its adapter. What the model was instructed with in training, nobody knows here."""
     if not path.is_dir():
         found = "a file" if path.is_file() else "no such directory"
@@ -74,23 +73,27 @@ def _of_directory(path: Path) -> Scorer:
     own = model.peft is not None and (path / "tokenizer.json").is_file()
     tokenizer = Tokenizer.load(path) if own else model.tokenizer  # an adapter brings its template along
     assert tokenizer is not None
-    return Scorer(model, Renderer(tokenizer))
+    return RewardModelScorer(model, Renderer(tokenizer))
 
 
 def _kept(
-    scorer: Scorer, path: Path, examples: Sequence[Example], compared: Compared, run: Path | None
-) -> Scorer:
+    scorer: RewardModelScorer,
+    path: Path,
+    examples: Sequence[Example],
+    normalise: AnswerNormaliser,
+    run: Path | None,
+) -> RewardModelScorer:
     """The reward model on its scale: the one that the run began with, where it has begun.
 
     The scale is kept, and not measured again, as its last digits depend on the number of threads.
     """
     if run is None:
-        return scorer.on_scale_of(examples, compared)
+        return scorer.calibrated_on(examples, normalise)
     file = run / "train" / "reward_models.json"
     known = read_json(file) if file.is_file() else {}
     digest = scorer.digest()
     if str(path) not in known:
-        scorer = scorer.on_scale_of(examples, compared)
+        scorer = scorer.calibrated_on(examples, normalise)
         known[str(path)] = {"digest": digest, "middle": scorer.middle, "spread": scorer.spread}
         write_json(file, known)
     elif known[str(path)]["digest"] != digest:
@@ -98,4 +101,6 @@ def _kept(
             f"train.reward: {path} is not the reward model that {run} began with (its digest differs): "
             "rewards would mean something else from here on. Put it back, or start a new --out."
         )
-    return Scorer(scorer.model, scorer.renderer, known[str(path)]["middle"], known[str(path)]["spread"])
+    return RewardModelScorer(
+        scorer.model, scorer.renderer, known[str(path)]["middle"], known[str(path)]["spread"]
+    )

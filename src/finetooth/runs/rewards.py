@@ -6,33 +6,31 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from finetooth.config.reward_keys import REWARDED
+from finetooth.config.method_keys import RL_METHODS
 from finetooth.config.task import Task
 from finetooth.errors import ConfigError, GradeError
 from finetooth.evaluation import graders
-from finetooth.evaluation.answer_text import Compared, as_it_is, as_written
-from finetooth.quality.prepare import Prepared
+from finetooth.evaluation.answer_text import AnswerNormaliser, answer_normaliser, identity
+from finetooth.quality.prepare import PreparedData
+from finetooth.runs import reward_model
+from finetooth.runs.context import RunContext
 from finetooth.training.rl import rewards
-from finetooth.training.rl.batch import Question
-from finetooth.training.rl.reward_model import Scorer
-from finetooth.training.rl.rollout import Rollouts
-
-if TYPE_CHECKING:
-    from finetooth.runs.setup import Setup
+from finetooth.training.rl.batch import RolloutPrompt
+from finetooth.training.rl.reward_model import RewardModelScorer
+from finetooth.training.rl.rollout import RolloutTrainer
 
 
-def require_sound(task: Task, prepared: Prepared, console: Console) -> None:
+def require_valid_reward(task: Task, prepared: PreparedData, console: Console) -> None:
     """Stop before a run begins when its reward cannot be used or, with train.reward_check on, can be fooled.
 
     Does nothing for a method without rewards. Raises GradeError, and ConfigError where an answer would be
     compared with no other.
     """
     config = task.train
-    if config.method not in REWARDED:
+    if config.method not in RL_METHODS:
         return
     if config.group_size == 1 and (config.method != "reinforce" or config.batch_size == 1):
         raise ConfigError(
@@ -42,7 +40,7 @@ def require_sound(task: Task, prepared: Prepared, console: Console) -> None:
         )
     if prepared.format == "text":
         raise GradeError(f"Plain text has no questions to answer, as train.method {task.train.method} needs.")
-    wrong, doubts = rewards.faults(_reward(task, prepared), prepared.train)
+    wrong, doubts = rewards.audit_reward(_reward(task, prepared), prepared.train)
     if wrong and task.train.reward_check == "on":
         listed = "\n".join(f"  {fault}" for fault in wrong)
         raise GradeError(
@@ -54,42 +52,40 @@ def require_sound(task: Task, prepared: Prepared, console: Console) -> None:
 
 
 def _reward(
-    task: Task, prepared: Prepared, compared: Compared = as_it_is, path: Path | None = None
+    task: Task, prepared: PreparedData, normalise: AnswerNormaliser = identity, path: Path | None = None
 ) -> rewards.Reward:
     """path: of the run, once it is there."""
-    from finetooth.runs import reward_model  # here, as it reads runs, which setup.py makes with this module
-
-    kind = graders.kind(task.data.columns, prepared.format)
+    kind = graders.grading_format(task.data.columns, prepared.format)
     grader = graders.specs(task.evaluate.grader)[0]
     if task.train.reward is None:
         graders.resolve(grader, kind, Path.cwd())  # what it refuses is evaluate.grader's, a reward model too
     given = grader if task.train.reward is None else task.train.reward
-    scorer = partial(reward_model.load, examples=prepared.train, compared=compared, run=path)
-    return rewards.of(given, kind, Path.cwd(), compared, scorer)
+    scorer = partial(reward_model.load, examples=prepared.train, normalise=normalise, run=path)
+    return rewards.build_reward(given, kind, Path.cwd(), normalise, scorer)
 
 
-def rollouts(setup: Setup, console: Console) -> Rollouts | None:
+def rollouts(context: RunContext) -> RolloutTrainer | None:
     """What takes the steps of this run; None for a method without rewards. Raises GradeError."""
-    task, prepared = setup.task, setup.prepared
-    if task.train.method not in REWARDED:
+    task, prepared, console = context.task, context.prepared, context.console
+    if task.train.method not in RL_METHODS:
         return None
-    reward = _reward(task, prepared, as_written(setup.renderer), setup.path)
-    usable = {row.id for row in setup.train_rows} | {row.id.rpartition("#")[0] for row in setup.train_rows}
-    renderer, longest = setup.renderer, task.evaluate.max_tokens
+    reward = _reward(task, prepared, answer_normaliser(context.renderer), context.path)
+    usable = {row.example_id for row in context.train_rows}
+    renderer, longest = context.renderer, task.evaluate.max_tokens
     assert isinstance(longest, int), "the configuration is resolved"
     questions = [
-        Question(example, renderer.context_row(example.context, example.tools, renderer.thinks(example)))
+        RolloutPrompt(example, renderer.context_row(example.context, example.tools, renderer.thinks(example)))
         for example in prepared.train
         if example.id in usable and example.context
     ]
-    room = [one for one in questions if len(one.row) + longest <= setup.model.max_tokens]
+    room = [one for one in questions if len(one.row) + longest <= context.model.max_tokens]
     if len(room) < len(questions):
         left = len(questions) - len(room)
         console.print(f"data: {left} questions have no room for {longest} tokens of answer and are left out")
     names = ", ".join(f"{weight:g} x {name}" for name, _, weight in reward.graders)
     console.print(f"reward: {names}; {task.train.group_size} answers to each of {len(room)} questions")
     for name, scorer, _ in reward.graders:
-        if isinstance(scorer, Scorer):
+        if isinstance(scorer, RewardModelScorer):
             scale = f"{scorer.middle:.3g} of expected answers is worth 0.5; spread {scorer.spread:.3g}"
             console.print(f"reward: {name}: a score of {scale}", highlight=False)
-    return Rollouts(setup.model, room, reward, task.train, task.seed, longest, setup.path)
+    return RolloutTrainer(context.model, room, reward, task.train, task.seed, longest, context.path)

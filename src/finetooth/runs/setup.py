@@ -5,16 +5,13 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from rich.console import Console
 
-from finetooth.commands import check
-from finetooth.config.preference_keys import PREFERENCES
+from finetooth.config.method_keys import PREFERENCE_METHODS
 from finetooth.config.task import Task
 from finetooth.data.examples import to_json
 from finetooth.data.render.overlong import Fitted, fit_rows, row_limit
@@ -22,97 +19,90 @@ from finetooth.data.render.renderer import Renderer
 from finetooth.errors import ConfigError, DataError, GradeError
 from finetooth.evaluation import graders, ledger
 from finetooth.model import reward_head
-from finetooth.model.api import Model
-from finetooth.quality.prepare import Prepared, prepare
+from finetooth.quality.prepare import PreparedData, prepare
 from finetooth.rundir import append_jsonl, write_bytes
-from finetooth.runs import memory, models, next_steps, parent, workspace
-from finetooth.runs.rewards import require_sound
+from finetooth.runs import check, memory, next_steps, parent, workspace
+from finetooth.runs.context import RunContext, base_digest
+from finetooth.runs.rewards import require_valid_reward
 from finetooth.training import defaults, order, preferences
-from finetooth.training.gradient_checkpointing import recompute_layers
+from finetooth.training.gradient_checkpointing import enable_gradient_checkpointing
 from finetooth.tree import Row
 from finetooth.types import Example
 
 
-@dataclass(slots=True)
-class Setup:
-    """A run that is ready to train. task: resolved. The model carries its adapter, untrained."""
-
-    task: Task
-    path: Path
-    model: Model
-    renderer: Renderer
-    prepared: Prepared
-    train_rows: list[Row]
-    validation_rows: list[Row]
-
-
-def set_up(task: Task, path: Path, console: Console, graded: bool) -> Setup:
+def set_up(context: RunContext, needs_grader: bool) -> None:
     """Prepare a new run or take up a known one; for a new one config.yaml is written last.
 
-    graded: the run will be evaluated, so its grader must load; else it may be plain text. Raises
+    Afterwards the context has the resolved task, the model with its adapter, untrained, and the rows.
+    needs_grader: the run will be evaluated, so its grader must load; else it may be plain text. Raises
     FinetoothError with one message when the data, the model or the configuration cannot be used.
     """
-    stored = workspace.open_run(task, path)
+    stored = workspace.open_run(context.task, context.path)
     try:
-        return _set_up(task, stored, path, console, graded)
+        _set_up(context, stored, needs_grader)
     except BaseException:
-        if stored is None and not (path / workspace.CONFIG).is_file():
-            workspace.discard(path)
+        if stored is None and not (context.path / workspace.CONFIG).is_file():
+            workspace.discard(context.path)
         raise
 
 
-def _set_up(task: Task, stored: Task | None, path: Path, console: Console, graded: bool) -> Setup:
-    preferences.require_used((stored or task).train)
-    prepared = prepare(stored or task, path, None if stored else check.passed(task, path, console, graded))
-    _require_pairs(task, prepared)
+def _set_up(context: RunContext, stored: Task | None, needs_grader: bool) -> None:
+    asked, path, console = context.task, context.path, context.console
+    context.task = task = stored or asked
+    preferences.require_used(task.train)
+    context.prepared = prepared = prepare(
+        task, path, None if stored else check.run_gate(context, needs_grader)
+    )
+    _require_pairs(asked, prepared)
     if prepared.sealed_count:
-        ledger.seal(path, time.time, parent.about(task) if stored is None else None)
-    if graded:
-        _require_gradable(task, prepared, console)
+        ledger.seal(path, time.time, parent.parent_provenance(asked) if stored is None else None)
+    if needs_grader:
+        _require_gradable(asked, prepared, console)
     if stored is None:
-        require_sound(task, prepared, console)
+        require_valid_reward(asked, prepared, console)
     for note in prepared.notes:
         console.print(f"data: {note}")
-    model = models.before_training(stored or task, path)
-    assert model.tokenizer is not None
-    if stored is None and task.template.endswith((".jinja", ".j2")) and Path(task.template).is_file():
-        write_bytes(path / "template.jinja", Path(task.template).read_bytes())
-    renderer = Renderer(model.tokenizer, workspace.template(stored or task, path), task.instruction)
+    context.model = model = context.initial_model()
+    if stored is None and asked.template.endswith((".jinja", ".j2")) and Path(asked.template).is_file():
+        write_bytes(path / "template.jinja", Path(asked.template).read_bytes())
+    renderer = context.renderer
     for what, notes in (("model", model.notes), ("template", renderer.notes)):
         for note in notes:
             console.print(f"{what}: {note}")
-    limit = row_limit((stored or task).data.max_tokens, model.max_tokens, model.tokenizer) or model.max_tokens
-    setup = Setup(stored or task, path, model, renderer, prepared, [], [])
+    limit = row_limit(task.data.max_tokens, model.max_tokens, context.tokenizer) or model.max_tokens
+    context.train_rows, context.validation_rows = [], []
     together = len(prepared.train) + len(prepared.validation)
     for name, examples, rows in (
-        ("training", prepared.train, setup.train_rows),
-        ("validation", prepared.validation, setup.validation_rows),
+        ("training", prepared.train, context.train_rows),
+        ("validation", prepared.validation, context.validation_rows),
     ):
-        fitted, unfit = render_and_fit(examples, renderer, limit, task, console, name, together)
+        fitted, unfit = render_and_fit(examples, renderer, limit, asked, console, name, together)
         rows += fitted
         if stored is None:
             for line in unfit:
                 append_jsonl(path / workspace.REJECTED, line)
-    if not setup.train_rows:
+    if not context.train_rows:
         raise DataError("No training row is left. Look at them with: finetooth check TASK")
     if stored is None:
-        if prepared.sealed_count and task.data.overlong == "raise":
-            _require_short(path, partial(rows_of, renderer), limit)
-        _resolve(setup, limit, console)
-        setup.task = workspace.load_config(path)
-    models.require_same_start(setup.task, path, model)
-    if task.train.method == "reward_model":
+        if prepared.sealed_count and asked.data.overlong == "raise":
+            _require_short(path, renderer.training_rows, limit)
+        _resolve(context, limit)
+        context.task = workspace.load_config(path)
+    else:
+        context.require_same_start(model)
+    if asked.train.method == "reward_model":
         reward_head.attach(model.hf)
-    if setup.task.train.adapter == "lora":
-        console.print(f"model: {models.add_adapter(setup.task, model)}")
-    if setup.task.train.checkpointing:
-        console.print(f"model: {recompute_layers(model)} layers are computed again in the backward pass")
+    if context.task.train.adapter == "lora":
+        console.print(f"model: {context.add_adapter(model)}")
+    if context.task.train.checkpointing:
+        console.print(
+            f"model: {enable_gradient_checkpointing(model)} layers are computed again in the backward pass"
+        )
     model.add_stop(renderer.stop_id)
-    return setup
 
 
-def _require_pairs(task: Task, prepared: Prepared) -> None:
-    if task.train.method in PREFERENCES and prepared.format != "preference":
+def _require_pairs(task: Task, prepared: PreparedData) -> None:
+    if task.train.method in PREFERENCE_METHODS and prepared.format != "preference":
         raise ConfigError(
             f"train.method {task.train.method} learns from pairs of a chosen and a rejected answer; the data "
             f"format is {prepared.format}. Bring rows with prompt, chosen and rejected, or map their columns "
@@ -120,24 +110,20 @@ def _require_pairs(task: Task, prepared: Prepared) -> None:
         )
 
 
-def _require_gradable(task: Task, prepared: Prepared, console: Console) -> None:
-    """Stop before training when the run could not be evaluated after it; say what may be graded wrongly."""
+def _require_gradable(task: Task, prepared: PreparedData, console: Console) -> None:
+    """Stop before training when the run could not be evaluated after it; say what may be needs_grader
+    wrongly.
+    """
     if prepared.format == "text":
-        raise next_steps.nothing_to_grade("To train on it: finetooth train TASK")
+        raise next_steps.not_gradable_error("To train on it: finetooth train TASK")
     if not prepared.validation and not prepared.sealed_count:
         raise ConfigError("data.validation and data.test are both 0, so no row is left to evaluate on.")
-    kind = graders.kind(task.data.columns, prepared.format)
-    refused, doubts = graders.try_out(task.evaluate.grader, kind, prepared.train, Path.cwd())
+    kind = graders.grading_format(task.data.columns, prepared.format)
+    refused, doubts = graders.validate_graders(task.evaluate.grader, kind, prepared.train, Path.cwd())
     if refused:
         raise GradeError(f"evaluate.grader: {refused[0]}.")
     for doubt in doubts:
         console.print(f"warning: evaluate.grader: {doubt}.", style="yellow")
-
-
-def rows_of(renderer: Renderer, example: Example) -> list[Row]:
-    """The rows of an example: of a pair both. DataError where it cannot be rendered."""
-    pairs = "rejected" in {answer.role for answer in example.answers}
-    return renderer.pair(example) if pairs else renderer.rows(example)
 
 
 def _require_short(path: Path, make: Callable[[Example], list[Row]], limit: int) -> None:
@@ -151,7 +137,7 @@ def _require_short(path: Path, make: Callable[[Example], list[Row]], limit: int)
         )
 
 
-def grader_names(task: Task) -> list[graders.Spec]:
+def grader_names(task: Task) -> list[graders.GraderSpec]:
     """The graders of a task, by name or with options, the primary one first."""
     return graders.specs(task.evaluate.grader)
 
@@ -171,12 +157,11 @@ def render_and_fit(
     """
     if not examples:
         return [], []
-    rendered = renderer.render_all(examples, together, task.train.method in PREFERENCES)
+    rendered = renderer.render_all(examples, together, task.train.method in PREFERENCE_METHODS)
     fitted: Fitted = fit_rows(rendered.rows, limit, task.data.overlong, examples)
-    known = {example.id for example in examples}
     reasons = {example.id: reason for example, reason in rendered.rejected}
-    for id in fitted.dropped:  # a row of several is ID#k, and an id of the user may hold a # as well
-        reasons[id if id in known else id.rpartition("#")[0]] = f"longer than {limit} tokens"
+    example_of = {row.id: row.example_id for row in rendered.rows}
+    reasons |= {example_of[id]: f"longer than {limit} tokens" for id in fitted.dropped}
     if rendered.rejected:
         example, reason = rendered.rejected[0]
         console.print(f"data: {len(rendered.rejected)} {what} rows are left out; {example.id}: {reason}")
@@ -197,24 +182,24 @@ def render_and_fit(
     return fitted.rows, lines
 
 
-def _resolve(setup: Setup, limit: int, console: Console) -> None:
+def _resolve(context: RunContext, limit: int) -> None:
     """Replace every `auto`, print each with its reason, and save configuration and environment."""
-    task, model = setup.task, setup.model
-    resolved = defaults.resolve(task.train, _facts(setup))
+    task, model, console = context.task, context.model, context.console
+    resolved = defaults.resolve(task.train, _facts(context))
     reasons = {
         f"train.{key}": f"{getattr(resolved.config, key)}: {why}" for key, why in resolved.reasons.items()
     }
     values = task.model_dump() | {"train": resolved.config.model_dump()}
-    if task.start is not None and setup.prepared.sealed_format is not None:
+    if task.start is not None and context.prepared.sealed_format is not None:
         _graded_as_before(Path(task.start), values["evaluate"], reasons)
     if values["evaluate"]["max_tokens"] == "auto":
-        longest = max(int((row.weight > 0).sum()) for row in setup.train_rows)
+        longest = max(int((row.weight > 0).sum()) for row in context.train_rows)
         answer = min(limit, longest + max(8, math.ceil(longest / 4)))
         values["evaluate"]["max_tokens"] = answer
         reasons["evaluate.max_tokens"] = f"{answer}: the longest training answer has {longest} tokens"
-    if values["evaluate"]["grader"] == "auto" and setup.prepared.format != "text":
-        kind = graders.kind(task.data.columns, setup.prepared.format)
-        preferring = task.train.method in PREFERENCES
+    if values["evaluate"]["grader"] == "auto" and context.prepared.format != "text":
+        kind = graders.grading_format(task.data.columns, context.prepared.format)
+        preferring = task.train.method in PREFERENCE_METHODS
         grader = graders.PREFERENCE if preferring else graders.resolve("auto", kind)[0]
         values["evaluate"]["grader"] = grader
         reasons["evaluate.grader"] = f"{grader}: the data format is {kind}"
@@ -222,33 +207,35 @@ def _resolve(setup: Setup, limit: int, console: Console) -> None:
         values["data"]["max_tokens"] = limit
         reasons["data.max_tokens"] = f"{limit}: what the model allows"
     if task.template == "auto":
-        own = "the tokenizer's own" if setup.renderer.kind == "chat" else "the tokenizer has no chat template"
-        values["template"] = setup.renderer.kind
-        reasons["template"] = f"{setup.renderer.kind}: {own}"
-    if setup.prepared.format == "text":
-        values["evaluate"]["grader"] = []  # plain text is not graded
-    values["data"]["format"] = setup.prepared.format
+        own = (
+            "the tokenizer's own" if context.renderer.kind == "chat" else "the tokenizer has no chat template"
+        )
+        values["template"] = context.renderer.kind
+        reasons["template"] = f"{context.renderer.kind}: {own}"
+    if context.prepared.format == "text":
+        values["evaluate"]["grader"] = []  # plain text is not needs_grader
+    values["data"]["format"] = context.prepared.format
     for key, reason in reasons.items():
         console.print(f"auto: {key} = {reason}")
     for warning in resolved.warnings:
         console.print(f"warning: {warning}", style="yellow")
     about = {
         "name": task.model,
-        "digest": models.base_digest(Path(task.start)) if task.start else model.digest(),
+        "digest": base_digest(Path(task.start)) if task.start else model.digest(),
         "attention": model.attention,
         "dtype": str(model.dtype).removeprefix("torch."),
-        "masters": model.masters,
+        "masters": model.master_weights,
         "device": str(model.device),
         "notes": model.notes,
     }
-    start = {"start": parent.about(task)} if task.start else {}
-    facts = {"model": about, "threads": torch.get_num_threads(), "data": setup.prepared.notes, **start}
-    workspace.save_environment(setup.path, facts)
-    workspace.save_config(setup.path, Task.model_validate(values), reasons)
+    start = {"start": parent.parent_provenance(task)} if task.start else {}
+    facts = {"model": about, "threads": torch.get_num_threads(), "data": context.prepared.notes, **start}
+    workspace.save_environment(context.path, facts)
+    workspace.save_config(context.path, Task.model_validate(values), reasons)
 
 
 def _graded_as_before(run: Path, evaluate: dict[str, Any], reasons: dict[str, str]) -> None:
-    """The test is that of the run before, so its answers are graded, and as long, as there."""
+    """The test is that of the run before, so its answers are needs_grader, and as long, as there."""
     before = workspace.load_config(run).evaluate
     for key in ("grader", "max_tokens"):
         if evaluate[key] == "auto":
@@ -256,40 +243,42 @@ def _graded_as_before(run: Path, evaluate: dict[str, Any], reasons: dict[str, st
             reasons[f"evaluate.{key}"] = f"{evaluate[key]}: as in {run}, whose test this is"
 
 
-def _facts(setup: Setup) -> defaults.Facts:
+def _facts(context: RunContext) -> defaults.DefaultsContext:
     """What automatic values are made from."""
-    hf = setup.model.hf
-    units = order.together(setup.train_rows)
+    hf = context.model.hf
+    units = order.group_by_unit(context.train_rows)
     vocabulary, hidden = hf.get_input_embeddings().weight.shape
-    return defaults.Facts(
+    return defaults.DefaultsContext(
         family=hf.config.model_type,
         hidden=int(hidden),
         layers=int(hf.config.num_hidden_layers),
         vocabulary=int(vocabulary),
         weights=int(hf.num_parameters()),
-        fresh=setup.model.fresh,
+        fresh=context.model.fresh,
         rows=len(units),
-        validation_rows=len(order.together(setup.validation_rows)),
-        memory=memory.of_device(setup.model.device),
-        held=memory.held(hf, setup.task.train.adapter) if setup.model.device.type == "cuda" else None,
+        validation_rows=len(order.group_by_unit(context.validation_rows)),
+        memory=memory.device_memory(context.model.device),
+        model_state_bytes=memory.model_state_bytes(hf, context.task.train.adapter)
+        if context.model.device.type == "cuda"
+        else None,
         inner=defaults.inner_width(hf.config),
         sample=tuple(row for unit in units[:: max(1, len(units) // 64)][:64] for row in unit),
-        ungraded=ungraded(setup),
+        ungradable_reason=ungradable_reason(context),
     )
 
 
-def ungraded(setup: Setup) -> str:
-    """Why answers cannot be graded at every validation without being asked for; "" when they can."""
-    if setup.prepared.format == "text":
-        return "plain text is not graded"
-    if setup.task.train.method in PREFERENCES:
+def ungradable_reason(context: RunContext) -> str:
+    """Why answers cannot be needs_grader at every validation without being asked for; "" when they can."""
+    if context.prepared.format == "text":
+        return "plain text is not needs_grader"
+    if context.task.train.method in PREFERENCE_METHODS:
         return "pairs are preferred, and no answer is written"
-    name = grader_names(setup.task)[0]
+    name = grader_names(context.task)[0]
     try:
-        kind = graders.kind(setup.task.data.columns, setup.prepared.format)
+        kind = graders.grading_format(context.task.data.columns, context.prepared.format)
         name, _ = graders.resolve(name, kind, Path.cwd())
     except GradeError:
         return "there is no grader for these rows"
     if name == graders.PERPLEXITY:
         return "perplexity follows from the loss"
-    return f"{name} may be slow; `train.select: score` takes it" if graders.is_own(name) else ""
+    return f"{name} may be slow; `train.select: score` takes it" if graders.is_custom(name) else ""

@@ -19,7 +19,7 @@ from finetooth.errors import ConfigError
 from finetooth.rundir import write_json, write_text
 
 CONFIG = "config.yaml"
-WHOLE = (
+ATOMIC_KEYS = (
     "columns",
     "grader",
     "reward",
@@ -78,7 +78,7 @@ def known_runs(start: str = "runs/") -> list[str]:
 
 
 # What a run has written when it stopped before its config.yaml. Nothing else is ever deleted.
-STARTED = (
+PARTIAL_RUN_FILES = (
     "data/train.jsonl",
     "data/validation.jsonl",
     "data/sealed.jsonl",
@@ -97,13 +97,13 @@ def _foreign(path: Path) -> list[str]:
     """What stands in a directory without config.yaml that no unfinished run has put there."""
     there = [item for item in path.rglob("*") if not item.is_dir() and not item.name.startswith(".")]
     names = sorted(item.relative_to(path).as_posix() for item in there)
-    known = (*STARTED, REJECTED, *CHECKED)
+    known = (*PARTIAL_RUN_FILES, REJECTED, *CHECKED)
     return [name for name in names if name not in known and not name.startswith(f"{FIXED}/")]
 
 
 def discard(path: Path) -> None:
     """Take back what a run wrote that has no config.yaml yet; the list of rejected rows stays."""
-    for name in STARTED:
+    for name in PARTIAL_RUN_FILES:
         (path / name).unlink(missing_ok=True)
     rejected = path / REJECTED
     if rejected.is_file() and not rejected.stat().st_size:
@@ -135,7 +135,7 @@ def _differences(
     whatever was chosen.
     """
     for key, value in wanted.items():
-        if isinstance(value, dict) and isinstance(found.get(key), dict) and key not in WHOLE:
+        if isinstance(value, dict) and isinstance(found.get(key), dict) and key not in ATOMIC_KEYS:
             yield from _differences(value, found[key], f"{prefix}{key}.")
         elif value != "auto" and value != found.get(key) and (value is not None or key not in CHOSEN):
             yield f"{prefix}{key}", value, found.get(key)

@@ -48,7 +48,7 @@ class Checkpoint:
     state: Mapping[str, Any]
 
 
-def place(directory: Path, step: int) -> Path:
+def checkpoint_path(directory: Path, step: int) -> Path:
     """Where the checkpoint of this step lives: train/checkpoints/step-000120."""
     return directory / f"step-{step:06d}"
 
@@ -58,7 +58,7 @@ def save(directory: Path, checkpoint: Checkpoint) -> Path:
 
     Raises TrainError when it cannot be written (a full disk): checkpoints that were there before are intact.
     """
-    target = place(directory, checkpoint.step)
+    target = checkpoint_path(directory, checkpoint.step)
     temporary = directory / f".{target.name}.{uuid.uuid4().hex}.tmp"
     try:
         temporary.mkdir(parents=True)
@@ -98,7 +98,7 @@ def fsync_file(path: Path) -> None:
         os.close(handle)
 
 
-def problem(path: Path) -> str | None:
+def integrity_error(path: Path) -> str | None:
     """Why this checkpoint must not be used, in words; None when it is whole."""
     try:
         files = read_json(path / MANIFEST)
@@ -117,7 +117,7 @@ def problem(path: Path) -> str | None:
 
 def load(path: Path) -> Checkpoint:
     """A checkpoint, on the CPU. Raises TrainError when it is not whole."""
-    found = problem(path)
+    found = integrity_error(path)
     if found:
         raise TrainError(f"{path}: this checkpoint is damaged: {found}.")
     state = read_json(path / STATE)
@@ -139,8 +139,8 @@ def latest(directory: Path, report: Callable[[str], None]) -> Checkpoint | None:
     for leftover in directory.glob(".step-*.tmp"):
         shutil.rmtree(leftover, ignore_errors=True)
     for step in reversed(steps(directory)):
-        path = place(directory, step)
-        found = problem(path)
+        path = checkpoint_path(directory, step)
+        found = integrity_error(path)
         if found is None:
             return load(path)
         report(f"{path}: this checkpoint is damaged and passed over: {found}.")
@@ -152,4 +152,4 @@ def prune(directory: Path, keep: set[int]) -> None:
     """Delete all but the last two checkpoints and those of the steps in `keep`."""
     there = steps(directory)
     for step in set(there) - set(there[-2:]) - keep:
-        shutil.rmtree(place(directory, step), ignore_errors=True)
+        shutil.rmtree(checkpoint_path(directory, step), ignore_errors=True)

@@ -13,8 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from finetooth.config.preference_keys import BETA, PREFERENCES, USUAL_BETA
-from finetooth.config.reward_keys import REWARDED
+from finetooth.config.method_keys import BETA, DEFAULT_BETA, PREFERENCE_METHODS, RL_METHODS
 from finetooth.config.task import TrainConfig
 from finetooth.training.selection import MOST
 from finetooth.tree import PrefixTree, Row, microtrees
@@ -32,15 +31,16 @@ LOGITS = 2**27  # bytes: the chunk of logits at hand and what its backward pass 
 
 
 @dataclass(frozen=True, slots=True)
-class Facts:
+class DefaultsContext:
     """What the auto values are made from.
 
     family: the architecture's name (llama, qwen2). hidden, layers, vocabulary: its sizes. weights: number of
     parameters. fresh: started from random weights. rows: training rows. validation_rows. memory: bytes in all
-    of the device that trains. held: what weights, gradients and the optimizer's state take of a GPU's memory;
-    None: on the CPU, whose memory other programs need too. inner: width of the MLP (of all experts that a
-    token goes to), 0 for four times hidden. sample: training rows, a step's or more. ungraded: why answers to
-    validation rows cannot be graded during training, in words; "" when they can.
+    of the device that trains. model_state_bytes: what weights, gradients and the optimizer's state take of a
+    GPU's memory; None: on the CPU, whose memory other programs need too. inner: width of the MLP (of all
+    experts that a token goes to), 0 for four times hidden. sample: training rows, a step's or more.
+    ungradable_reason: why answers to validation rows cannot be graded during training, in words; "" when they
+    can.
     """
 
     family: str
@@ -52,10 +52,10 @@ class Facts:
     rows: int
     validation_rows: int
     memory: int
-    held: int | None = None
+    model_state_bytes: int | None = None
     inner: int = 0
     sample: tuple[Row, ...] = ()
-    ungraded: str = "there is nothing to grade"
+    ungradable_reason: str = "there is nothing to grade"
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +67,7 @@ class Resolved:
     warnings: tuple[str, ...]
 
 
-def resolve(config: TrainConfig, facts: Facts) -> Resolved:
+def resolve(config: TrainConfig, facts: DefaultsContext) -> Resolved:
     """Replace every auto by a value with a reason; warn where a value that was set looks wrong."""
     values = config.model_dump()
     reasons: dict[str, str] = {}
@@ -77,18 +77,18 @@ def resolve(config: TrainConfig, facts: Facts) -> Resolved:
             values[key], reasons[key] = value, reason
 
     rate, why = learning_rate(config.adapter, facts, config.method)
-    if config.method in REWARDED:
+    if config.method in RL_METHODS:
         rate, why = _two_digits(rate / REWARD_SLOWER), f"{why}; less by {REWARD_SLOWER} for rewards"
         fill("patience", None, "never: rewards go up and down")
         fill("select", "score" if facts.validation_rows else "loss", "of answers, which rewards are about")
     fill("learning_rate", rate, why)
     fill("epochs", *epochs(facts, config.method))
-    if "beta" in PREFERENCES.get(config.method, ()) and config.beta is None:
-        values["beta"] = BETA.get(config.method, USUAL_BETA)
+    if "beta" in PREFERENCE_METHODS.get(config.method, ()) and config.beta is None:
+        values["beta"] = BETA.get(config.method, DEFAULT_BETA)
         reasons["beta"] = f"usual for {config.method}"
     fill("batch_size", *batch_size(facts, float(values["epochs"])))
     trained, batch = facts, values["batch_size"]
-    if config.method in REWARDED:
+    if config.method in RL_METHODS:
         sampled = tuple(row for known in facts.sample for row in as_group(known, config.group_size))
         trained, batch = replace(facts, sample=sampled), batch * config.group_size
     fill("micro_tokens", *micro_tokens(trained, config.adapter, batch, config.checkpointing))
@@ -105,13 +105,13 @@ def resolve(config: TrainConfig, facts: Facts) -> Resolved:
     return Resolved(TrainConfig.model_validate(values), reasons, warnings)
 
 
-def learning_rate(adapter: str, facts: Facts, method: str = "sft") -> tuple[float, str]:
+def learning_rate(adapter: str, facts: DefaultsContext, method: str = "sft") -> tuple[float, str]:
     """The peak learning rate and its reason; of most preference tuning a fifth of it.
 
     LoRA: 5e-5 * 10 * (2000 / hidden)^p, p = 0.781 (0.0775 for Qwen), fitted by tinker-cookbook on instruction
     tuning, at most 5e-3. Full fine-tuning: a tenth of it. Fresh weights: 1e-3 at width 256, less when wider.
     """
-    if method in PREFERENCES and method not in AS_SFT:
+    if method in PREFERENCE_METHODS and method not in AS_SFT:
         rate, why = learning_rate(adapter, facts)
         return _two_digits(rate / SFT_OVER_PREFERENCE), f"a fifth of that of sft ({why})"
     if facts.fresh and adapter == "none":
@@ -126,16 +126,16 @@ def learning_rate(adapter: str, facts: Facts, method: str = "sft") -> tuple[floa
     return rate, f"LoRA on a {facts.family} of width {facts.hidden}; ten times that of full fine-tuning"
 
 
-def epochs(facts: Facts, method: str = "sft") -> tuple[float, str]:
+def epochs(facts: DefaultsContext, method: str = "sft") -> tuple[float, str]:
     """Passes over the rows: about 12,000 rows seen in all, between 2 and 10 passes; 1 to 3 over pairs."""
-    if method in PREFERENCES:
+    if method in PREFERENCE_METHODS:
         passes = min(3, max(1, math.ceil(3000 / facts.rows)))
         return float(passes), f"{facts.rows} pairs, which are soon known by heart: 1 to 3 times"
     passes = min(10, max(2, math.ceil(12000 / facts.rows)))
     return float(passes), f"{facts.rows} training rows: fewer rows are seen more often, 2 to 10 times"
 
 
-def batch_size(facts: Facts, passes: float) -> tuple[int, str]:
+def batch_size(facts: DefaultsContext, passes: float) -> tuple[int, str]:
     """Rows per step: 16, or less where that leaves fewer than 100 steps."""
     for size in (16, 8, 4, 2):
         if passes * facts.rows / size >= FEW_STEPS:
@@ -148,7 +148,7 @@ def batch_size(facts: Facts, passes: float) -> tuple[int, str]:
 
 
 def micro_tokens(
-    facts: Facts, adapter: str = "lora", batch: int = 16, checkpointing: bool = False
+    facts: DefaultsContext, adapter: str = "lora", batch: int = 16, checkpointing: bool = False
 ) -> tuple[int, str]:
     """Distinct tokens of a micro-tree: what fits into a share of the memory, 256 to 16,384, and on the CPU no
     more than what shared prefixes ask for.
@@ -163,12 +163,19 @@ def micro_tokens(
     vectors = 10 * facts.hidden + 3 * (facts.inner or 4 * facts.hidden)
     per_token = 4 * (facts.layers * facts.hidden + vectors if checkpointing else facts.layers * vectors)
     trained = 16 if adapter == "none" else 4  # bytes: weight; gradient and two moments besides
-    room = max(0, facts.memory - (trained * facts.weights if facts.held is None else facts.held)) / 4
-    if facts.held is None:
+    room = (
+        max(
+            0,
+            facts.memory
+            - (trained * facts.weights if facts.model_state_bytes is None else facts.model_state_bytes),
+        )
+        / 4
+    )
+    if facts.model_state_bytes is None:
         room = min(room, max(2**30, 3 * facts.weights))
     tokens = 128 * int(max(TOKENS_LOW, min(TOKENS_HIGH, (room - LOGITS) / per_token)) / 128)
     most = tokens
-    if facts.held is None and facts.sample:
+    if facts.model_state_bytes is None and facts.sample:
         tokens = _small_trees(facts.sample[:batch], most, 512 if adapter == "none" else 768)
     gib = facts.memory / 2**30
     why = f"about {tokens * per_token / 2**20:.0f} MiB of activations, in {gib:.0f} GiB of memory"
@@ -204,7 +211,7 @@ def inner_width(config: Any) -> int:
     return int(width * (getattr(config, "num_experts_per_tok", None) or 1))
 
 
-def validate_every(facts: Facts, steps: int, per_epoch: int, batch: int) -> tuple[int, str]:
+def validate_every(facts: DefaultsContext, steps: int, per_epoch: int, batch: int) -> tuple[int, str]:
     """Steps between validations: ten in all, at least one an epoch, and rarely enough to stay cheap."""
     if facts.validation_rows == 0:
         return max(1, min(per_epoch, steps)), "once an epoch (there are no validation rows)"
@@ -214,21 +221,21 @@ def validate_every(facts: Facts, steps: int, per_epoch: int, batch: int) -> tupl
     return every, f"{steps} steps: about {max(1, steps // every)} validations of {facts.validation_rows} rows"
 
 
-def patience(facts: Facts) -> tuple[int | None, str]:
+def patience(facts: DefaultsContext) -> tuple[int | None, str]:
     """Validations without improvement before stopping: 4; the best weights are kept in any case."""
     if facts.validation_rows == 0:
         return None, "never: there are no validation rows"
     return 4, "four validations without improvement; the best weights are kept"
 
 
-def select(facts: Facts, every: int, batch: int) -> tuple[str, str]:
+def select(facts: DefaultsContext, every: int, batch: int) -> tuple[str, str]:
     """What chooses the best weights: the score where answering costs less than half of the training.
 
     A token in training counts three (forward and twice that backward), one of an answer five: it is computed
     alone, after the one before it. Between two validations are `every` steps of `batch` rows.
     """
-    if facts.ungraded or not facts.validation_rows:
-        return "loss", facts.ungraded or "there are no validation rows"
+    if facts.ungradable_reason or not facts.validation_rows:
+        return "loss", facts.ungradable_reason or "there are no validation rows"
     if facts.validation_rows < FEWEST_GRADED:
         return "loss", f"the score of {facts.validation_rows} validation rows is mostly chance"
     rows = len(facts.sample) or 1
@@ -245,7 +252,7 @@ def _two_digits(value: float) -> float:
     return float(f"{value:.1e}")
 
 
-def _warnings(config: TrainConfig, facts: Facts, rate: float, why: str) -> list[str]:
+def _warnings(config: TrainConfig, facts: DefaultsContext, rate: float, why: str) -> list[str]:
     found = []
     if config.learning_rate != "auto" and not rate / 10 <= config.learning_rate <= rate * 10:
         far = "higher" if config.learning_rate > rate else "lower"

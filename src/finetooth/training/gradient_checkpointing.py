@@ -19,7 +19,7 @@ from finetooth.errors import TrainError
 from finetooth.model.api import Model
 
 
-def recompute_layers(model: Model) -> int:
+def enable_gradient_checkpointing(model: Model) -> int:
     """Compute the model's layers again in the backward pass, in training mode; how many layers there are.
 
     Raises TrainError where the layers of this architecture are not found.

@@ -11,9 +11,9 @@ from rich.console import Console
 
 from finetooth.config.task import TrainConfig
 from finetooth.rundir import append_jsonl, read_jsonl, write_jsonl
-from finetooth.training.monitor import Finding, Watch
-from finetooth.training.rl.monitor import RewardWatch
-from finetooth.training.selection import Look
+from finetooth.training.monitor import TrainingFinding, TrainingMonitor
+from finetooth.training.rl.monitor import RewardMonitor
+from finetooth.training.selection import ValidationScore
 from finetooth.training.trackers import Trackers
 
 LOGS = ("metrics.jsonl", "row_losses.jsonl", "samples.jsonl", "findings.jsonl", "rollouts.jsonl")
@@ -31,7 +31,7 @@ class Journal:
         console: Console,
         config: TrainConfig,
         total: int,
-        watch: Watch | RewardWatch,
+        watch: TrainingMonitor | RewardMonitor,
     ) -> None:
         self.directory, self.console, self.config, self.total = directory, console, config, total
         self.watch = watch
@@ -58,7 +58,7 @@ class Journal:
         self._name(self.watch.line(line, row_loss))
 
     def validation(
-        self, step: int, loss: float, look: Look | None, metrics: Mapping[str, float] | None = None
+        self, step: int, loss: float, look: ValidationScore | None, metrics: Mapping[str, float] | None = None
     ) -> None:
         """A validation's loss, what the model answered, and the objective's metrics, as valid_NAME."""
         metrics = metrics or {}
@@ -95,7 +95,7 @@ class Journal:
         append_jsonl(self.directory / "metrics.jsonl", line)
         self._trackers.log(line)
 
-    def _name(self, findings: Sequence[Finding]) -> None:
+    def _name(self, findings: Sequence[TrainingFinding]) -> None:
         """Write findings down; say the first of each name."""
         for finding in findings:
             append_jsonl(self.directory / "findings.jsonl", finding.line())

@@ -22,21 +22,21 @@ from finetooth.model.api import Model
 from finetooth.training import checkpoint as checkpoints
 from finetooth.training import optimizer as optimizers
 from finetooth.training.journal import Journal
-from finetooth.training.monitor import Watch
+from finetooth.training.monitor import TrainingMonitor
 from finetooth.training.objectives import Objective, supervised
-from finetooth.training.order import batch, steps_per_epoch, together, total_steps
+from finetooth.training.order import batch, group_by_unit, steps_per_epoch, total_steps
 from finetooth.training.progress import Bar
-from finetooth.training.provenance import made_of, require_same
-from finetooth.training.rl.rollout import Rollouts
-from finetooth.training.schedule import multiplier
-from finetooth.training.selection import Answers, better
+from finetooth.training.provenance import require_same, run_fingerprint
+from finetooth.training.rl.rollout import RolloutTrainer
+from finetooth.training.schedule import learning_rate_multiplier
+from finetooth.training.selection import AnswerValidator, better
 from finetooth.training.step import StepResult, evaluate_rows, train_step
-from finetooth.training.verification import require_gradient
+from finetooth.training.verification import require_nonzero_gradient
 from finetooth.tree import Row
 
 
 @dataclass(frozen=True, slots=True)
-class FitResult:
+class TrainingResult:
     """steps: optimizer steps taken in all. best_step, best_loss, best_score: of the weights that are kept.
 
     best_loss is None without validation rows, best_score where answers are not graded. stopped_early:
@@ -64,7 +64,7 @@ class _State:
     finished: bool = False
 
 
-class Fit:
+class Trainer:
     """One training. Construct it, then call `run`."""
 
     def __init__(
@@ -78,9 +78,9 @@ class Fit:
         console: Console,
         stop: Callable[[], bool] = lambda: False,
         clock: Callable[[], float] = time.perf_counter,
-        answers: Answers | None = None,
+        answers: AnswerValidator | None = None,
         objective: Objective = supervised,
-        rollouts: Rollouts | None = None,
+        rollouts: RolloutTrainer | None = None,
     ) -> None:
         """config: without any auto. stop: asked after every step. console: of the progress bar, on stderr.
 
@@ -90,7 +90,7 @@ class Fit:
         """
         if not train_rows:
             raise TrainError("There are no training rows.")
-        self.model, self.units, self.validation_rows = model, together(train_rows), validation_rows
+        self.model, self.units, self.validation_rows = model, group_by_unit(train_rows), validation_rows
         self.objective = objective
         self.config, self.seed, self.console, self.stop, self.clock = config, seed, console, stop, clock
         self.answers, self.rollouts = answers, rollouts
@@ -99,11 +99,11 @@ class Fit:
         self.total = total_steps(len(self.units), self.batch_size, float(config.epochs), config.max_steps)
         self.optimizer = optimizers.build(model, config)
         self.state = _State()
-        self.made_of = made_of(model, train_rows, validation_rows, config, seed)
-        watch = rollouts.watch if rollouts else Watch(self.total)
+        self.run_fingerprint = run_fingerprint(model, train_rows, validation_rows, config, seed)
+        watch = rollouts.watch if rollouts else TrainingMonitor(self.total)
         self.journal = Journal(self.directory, console, config, self.total, watch)
 
-    def run(self) -> FitResult:
+    def run(self) -> TrainingResult:
         """Train to the end; the model then has the best weights.
 
         Raises Interrupted, with the state saved, when `stop` says so, and TrainError when a number is not
@@ -121,7 +121,7 @@ class Fit:
         finally:
             torch.set_num_threads(threads)
 
-    def _run(self) -> FitResult:
+    def _run(self) -> TrainingResult:
         state = self.state
         self.model.train()
         with self.journal.trackers(state.step), Bar(self.console, self.total, state.step) as bar:
@@ -138,13 +138,13 @@ class Fit:
         checkpoints.prune(self._checkpoints, {state.best_step, state.step})
         self._warn_of_harm()
         early = state.step < self.total
-        return FitResult(state.step, state.best_step, state.best_loss, early, state.best_score)
+        return TrainingResult(state.step, state.best_step, state.best_loss, early, state.best_score)
 
     def _step(self, bar: Bar) -> None:
         """One optimizer step and what is due after it."""
         config, state = self.config, self.state
         started = self.clock()
-        rate = float(config.learning_rate) * multiplier(
+        rate = float(config.learning_rate) * learning_rate_multiplier(
             state.step, self.total, config.warmup, config.schedule
         )
         for group in self.optimizer.param_groups:
@@ -157,7 +157,7 @@ class Fit:
             result = self._update([row for index in indices for row in self.units[index]], self.objective)
             more = dict(result.metrics)
         if state.step == 0 and self.rollouts is None:
-            require_gradient(result)
+            require_nonzero_gradient(result)
         state.step += 1
         seconds = self.clock() - started
         self._log(result, rate, seconds, more)
@@ -206,7 +206,7 @@ class Fit:
         loss, metrics = evaluate_rows(
             self.model, self.validation_rows, budget=self.budget, objective=self.objective
         )
-        look = self.answers.look() if self.answers else None
+        look = self.answers.evaluate() if self.answers else None
         self.journal.validation(self.state.step, loss, look, metrics)
         return loss, look.score if look else None
 
@@ -249,7 +249,7 @@ class Fit:
             "epoch": epoch,
             "loop": asdict(state),
             "watch": self.journal.watch.state(),
-            "made_of": self.made_of,
+            "run_fingerprint": self.run_fingerprint,
         }
         tensors = optimizers.state(self.model, self.optimizer)
         checkpoints.save(
@@ -258,14 +258,16 @@ class Fit:
         checkpoints.prune(self._checkpoints, {state.best_step})
 
     def _load(self, step: int) -> checkpoints.Checkpoint:
-        return checkpoints.load(checkpoints.place(self._checkpoints, step))
+        return checkpoints.load(checkpoints.checkpoint_path(self._checkpoints, step))
 
     def _resume(self) -> None:
         """Take up the newest whole checkpoint, and cut from the logs what it does not know of."""
         found = checkpoints.latest(self._checkpoints, lambda text: self.journal.say(f"warning: {text}"))
         if found is not None:
-            require_same(found.state["made_of"], self.made_of, self._checkpoints, self.journal.say)
-            self.made_of["threads"] = found.state["made_of"]["threads"]
+            require_same(
+                found.state["run_fingerprint"], self.run_fingerprint, self._checkpoints, self.journal.say
+            )
+            self.run_fingerprint["threads"] = found.state["run_fingerprint"]["threads"]
             self.model.load_state(dict(found.weights))
             optimizers.load_state(self.model, self.optimizer, found.optimizer)
             self.state = _State(**found.state["loop"])
@@ -277,8 +279,8 @@ class Fit:
     def _require_best(self) -> None:
         """Where the best checkpoint is damaged, the best of what follows counts, and the log says so."""
         state = self.state
-        path = checkpoints.place(self._checkpoints, state.best_step)
-        found = checkpoints.problem(path) if state.best_step != state.step else None
+        path = checkpoints.checkpoint_path(self._checkpoints, state.best_step)
+        found = checkpoints.integrity_error(path) if state.best_step != state.step else None
         if found:
             damage = f"the best weights so far are damaged ({found}); later ones are used."
             self.journal.say(f"warning: {path}: {damage}")

@@ -21,7 +21,7 @@ MOST = 20  # findings of one name that are kept
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class TrainingFinding:
     """A line of train/findings.jsonl. rows: ids of the rows that caused it, where rows did.
 
     first: the first of its name, to be said.
@@ -39,7 +39,7 @@ class Finding:
 
 
 @dataclass(slots=True)
-class Watch:
+class TrainingMonitor:
     """Feed it every step and validation; what it finds comes back. total: steps of the run.
 
     recent: the last losses. start: the median of the first ten. low: the lowest value that most of
@@ -64,12 +64,12 @@ class Watch:
         """What `Watch(**state)` goes on from."""
         return asdict(self)
 
-    def line(self, line: Mapping[str, Any], row_loss: Mapping[str, float]) -> list[Finding]:
+    def line(self, line: Mapping[str, Any], row_loss: Mapping[str, float]) -> list[TrainingFinding]:
         """A step's line of metrics.jsonl, and the loss of each of its rows by id."""
         found = self.step(line["step"], line["loss"], row_loss)
         return found + self.preference(line["step"], line["loss"], line)
 
-    def step(self, step: int, loss: float, row_loss: Mapping[str, float]) -> list[Finding]:
+    def step(self, step: int, loss: float, row_loss: Mapping[str, float]) -> list[TrainingFinding]:
         """A step's loss, and the loss of each of its rows by id."""
         found = [self._spike(step, loss, row_loss)]
         self.recent = [*self.recent[1 - RECENT :], loss]
@@ -82,7 +82,7 @@ class Watch:
             found.append(self._plateau(step))
         return [finding for finding in found if finding is not None]
 
-    def preference(self, step: int, loss: float, metrics: Mapping[str, float]) -> list[Finding]:
+    def preference(self, step: int, loss: float, metrics: Mapping[str, float]) -> list[TrainingFinding]:
         """What a step says of its pairs; nothing where it says nothing."""
         if not {"accuracy", "chosen_logp"} <= set(metrics):
             return []
@@ -109,7 +109,7 @@ class Watch:
             found.append(self._found(step, "chosen-falls", text))
         return [finding for finding in found if finding is not None]
 
-    def validation(self, step: int, loss: float) -> list[Finding]:
+    def validation(self, step: int, loss: float) -> list[TrainingFinding]:
         """A validation's loss."""
         mean = self.since[0] / self.since[1] if self.since[1] else loss  # none before the first
         self.valid.append([step, loss, mean])
@@ -117,7 +117,7 @@ class Watch:
         found = self._overfitting(step)
         return [] if found is None else [found]
 
-    def _spike(self, step: int, loss: float, row_loss: Mapping[str, float]) -> Finding | None:
+    def _spike(self, step: int, loss: float, row_loss: Mapping[str, float]) -> TrainingFinding | None:
         """Above twice its neighbours' median, by half a nat, and by 8 of their robust standard deviations."""
         if len(self.recent) < FEWEST:
             return None
@@ -135,7 +135,7 @@ class Watch:
             rows,
         )
 
-    def _divergence(self, step: int, row_loss: Mapping[str, float]) -> Finding | None:
+    def _divergence(self, step: int, row_loss: Mapping[str, float]) -> TrainingFinding | None:
         """Most of the last ten losses are above where training began, or far above what most of thirty were.
 
         Most, not half: where batches differ much in loss (long texts beside labels), medians of ten do too.
@@ -159,7 +159,7 @@ class Watch:
             rows,
         )
 
-    def _plateau(self, step: int) -> Finding | None:
+    def _plateau(self, step: int) -> TrainingFinding | None:
         """Nothing is learned, in the first two thirds of a run, when the learning rate is still high."""
         last = self.blocks[-FLAT_BLOCKS:]
         if (
@@ -180,7 +180,7 @@ class Watch:
             "train.learning_rate or train.rank may help, or there is no more to learn from these rows",
         )
 
-    def _overfitting(self, step: int) -> Finding | None:
+    def _overfitting(self, step: int) -> TrainingFinding | None:
         """Twice in a row the validation loss is above its best, and rising, while the training loss falls."""
         best = min(self.valid, key=lambda entry: entry[1])
         if "overfitting" in self.said or self.valid.index(best) > len(self.valid) - 3:
@@ -197,9 +197,9 @@ class Watch:
             "smaller train.learning_rate or more rows help",
         )
 
-    def _found(self, step: int, name: str, text: str, rows: tuple[str, ...] = ()) -> Finding | None:
+    def _found(self, step: int, name: str, text: str, rows: tuple[str, ...] = ()) -> TrainingFinding | None:
         count = self.said[name] = self.said.get(name, 0) + 1
-        return None if count > MOST else Finding(step, name, text, rows, count == 1)
+        return None if count > MOST else TrainingFinding(step, name, text, rows, count == 1)
 
 
 def _highest(row_loss: Mapping[str, float], limit: float) -> tuple[str, ...]:

@@ -50,8 +50,8 @@ class Signals:
         device = logp_M.device
         numbers: dict[Hashable, int] = {}
         for index, row in enumerate(tree.rows):
-            numbers.setdefault(_unit(row, index), len(numbers))
-        unit_R = np.array([numbers[_unit(row, index)] for index, row in enumerate(tree.rows)])
+            numbers.setdefault(row.unit_key(index), len(numbers))
+        unit_R = np.array([numbers[row.unit_key(index)] for index, row in enumerate(tree.rows)])
         return cls(
             logp_M=logp_M,
             weight_M=on_device(tree.weight_M.astype(np.float32), device),
@@ -60,10 +60,6 @@ class Signals:
             unit_R=on_device(unit_R, device),
             units=len(numbers),
         )
-
-
-def _unit(row: Row, index: int) -> Hashable:
-    return ("row", index) if row.unit is None else ("unit", row.unit)
 
 
 def _gather(rows: tuple[Row, ...], name: str) -> NDArray[np.float64]:

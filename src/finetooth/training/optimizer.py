@@ -53,7 +53,7 @@ def build(model: Model, config: TrainConfig) -> torch.optim.Optimizer:
         if weight.dtype not in (torch.float32, torch.float64):
             raise TrainError(
                 f"The trainable weight {name} is {weight.dtype}, in which small updates are rounded away. "
-                "Load the model in float32, or with masters=True to compute in bfloat16 over float32 "
+                "Load the model in float32, or with master_weights=True to compute in bfloat16 over float32 "
                 "weights; a frozen base under LoRA may be narrower."
             )
     inner = _inner(model) if config.optimizer == "muon" else []

@@ -17,11 +17,11 @@ from numpy.typing import NDArray
 from finetooth.tree import Row
 
 
-def together(rows: Sequence[Row]) -> list[list[Row]]:
+def group_by_unit(rows: Sequence[Row]) -> list[list[Row]]:
     """The rows of each unit, units in the order of their first row; a row without a unit is alone."""
     units: dict[Hashable, list[Row]] = {}
     for index, row in enumerate(rows):
-        units.setdefault(("row", index) if row.unit is None else ("unit", row.unit), []).append(row)
+        units.setdefault(row.unit_key(index), []).append(row)
     return list(units.values())
 
 

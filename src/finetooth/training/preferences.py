@@ -18,13 +18,12 @@ import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-from finetooth.config.preference_keys import BETA, PREFERENCES, USUAL_BETA
-from finetooth.config.reward_keys import READ
+from finetooth.config.method_keys import BETA, DEFAULT_BETA, PREFERENCE_METHODS, RL_METHOD_KEYS
 from finetooth.config.task import TrainConfig
 from finetooth.errors import ConfigError
-from finetooth.evaluation.preference import IMPLICIT, row_logprobs
-from finetooth.model import reward_head
+from finetooth.evaluation.preference import IMPLICIT_REWARDS
 from finetooth.model.api import Model
+from finetooth.model.inference import row_logprobs
 from finetooth.training.objectives import Loss, Objective, Signals
 from finetooth.tree import PrefixTree, Row
 
@@ -160,18 +159,18 @@ def with_kl(model: Model, rows: Sequence[Row], budget: int) -> list[Row]:
     ]
     kl = max(0.0, float(sum(added)) / len(added)) if added else 0.0
     kept = (row for row in rows if not row.signals["mismatched"])
-    return [replaced(row, {"kl": kl}) for row in kept]
+    return [with_signals(row, {"kl": kl}) for row in kept]
 
 
-def replaced(row: Row, signals: Mapping[str, object]) -> Row:
+def with_signals(row: Row, signals: Mapping[str, object]) -> Row:
     """The row with further signals, or other values of those it has."""
-    return Row(row.tokens, row.weight, {**row.signals, **signals}, row.unit, row.id)
+    return replace(row, signals={**row.signals, **signals})
 
 
 def _read_scores(model: Model, tree: PrefixTree) -> Signals:
     """The signal `score` of each row; log-probabilities are not computed, and are 0."""
     signals = Signals.of(tree, torch.zeros(tree.node_M.size, device=model.device))
-    return replace(signals, by_name={**signals.by_name, "score": reward_head.scores(model, tree).double()})
+    return replace(signals, by_name={**signals.by_name, "score": model.scores(tree).double()})
 
 
 def _score(signals: Signals) -> Tensor:
@@ -180,7 +179,7 @@ def _score(signals: Signals) -> Tensor:
 
 def require_used(config: TrainConfig) -> None:
     """Raises ConfigError for a key that is set, and that the method does not read."""
-    read = {**PREFERENCES, **READ}
+    read = {**PREFERENCE_METHODS, **RL_METHOD_KEYS}
     known = {key for keys in read.values() for key in keys}
     for key in sorted(known - set(read.get(config.method, ()))):
         if getattr(config, key) != TrainConfig.model_fields[key].default:
@@ -196,9 +195,9 @@ def objective(config: TrainConfig) -> Objective:
     method = config.method
     if method == "reward_model":
         return Objective("unit", partial(logistic, worth=_score, beta=1.0), _read_scores)
-    reference, mean = IMPLICIT[method]
+    reference, mean = IMPLICIT_REWARDS[method]
     worth = partial(_implicit, reference=reference, mean=mean)
-    keys = {key: getattr(config, key) for key in PREFERENCES[method]} | {"beta": beta(config)}
+    keys = {key: getattr(config, key) for key in PREFERENCE_METHODS[method]} | {"beta": beta(config)}
     formulas: Mapping[str, Callable[..., Loss]] = {"ipo": squared, "orpo": odds_ratio, "kto": prospect}
     loss = partial(formulas.get(method, logistic), worth=worth, **keys)
     return Objective("row", loss, prepare=with_kl) if method == "kto" else Objective("unit", loss)
@@ -206,7 +205,7 @@ def objective(config: TrainConfig) -> Objective:
 
 def needs_reference(method: str) -> bool:
     """Whether the log-probabilities by the run's starting point are part of the method's loss."""
-    return method in IMPLICIT and IMPLICIT[method].reference
+    return method in IMPLICIT_REWARDS and IMPLICIT_REWARDS[method].reference
 
 
 def start_loss(config: TrainConfig) -> float | None:
@@ -221,4 +220,4 @@ def start_loss(config: TrainConfig) -> float | None:
 
 def beta(config: TrainConfig) -> float:
     """train.beta, or what its method usually has."""
-    return BETA.get(config.method, USUAL_BETA) if config.beta is None else config.beta
+    return BETA.get(config.method, DEFAULT_BETA) if config.beta is None else config.beta

@@ -19,7 +19,7 @@ MUST = ("settings", "rows", "seeds", "weights")  # another one is another run
 SHOULD = ("torch", "attention", "dtype", "device")  # another one is the same run, not bit for bit
 
 
-def made_of(
+def run_fingerprint(
     model: Model,
     train_rows: Sequence[Row],
     validation_rows: Sequence[Row],
@@ -32,13 +32,13 @@ def made_of(
         rows.update(f"{row.id}/{len(row)}/".encode() + row.tokens.tobytes() + row.weight.tobytes())
     shapes = {name: list(weight.shape) for name, weight in model.named_trainable().items()}
     return {
-        "settings": _digest(config.model_dump(exclude={"save_every", "log_every", "sentinel", "track"})),
+        "settings": _digest(config.model_dump(exclude={"save_every", "log_every", "preflight", "track"})),
         "rows": f"{len(train_rows)} + {len(validation_rows)} {rows.hexdigest()}",
         "seeds": seed,
         "weights": _digest([model.hf.config.model_type, shapes]),
         "torch": torch.__version__,
         "attention": model.attention,
-        "dtype": f"{model.dtype}{' over wider weights' if model.masters else ''}",
+        "dtype": f"{model.dtype}{' over wider weights' if model.master_weights else ''}",
         "device": str(model.device),
         "threads": torch.get_num_threads(),
     }

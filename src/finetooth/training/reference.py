@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,12 +19,12 @@ from finetooth.config.task import TrainConfig
 from finetooth.data.render.renderer import Renderer
 from finetooth.data.render.turns import answer_turn
 from finetooth.errors import TrainError
-from finetooth.evaluation.preference import row_logprobs
 from finetooth.model.api import Model
+from finetooth.model.inference import row_logprobs
 from finetooth.rundir import fsync_directory
 from finetooth.training.checkpoint import fsync_file
-from finetooth.training.order import together
-from finetooth.training.preferences import beta, needs_reference, objective, replaced, start_loss
+from finetooth.training.order import group_by_unit
+from finetooth.training.preferences import beta, needs_reference, objective, start_loss, with_signals
 from finetooth.training.step import evaluate_rows
 from finetooth.tree import Row
 from finetooth.types import Example
@@ -57,7 +58,10 @@ def with_reference(
         say(f"reference: {len(rows)} answers are scored by the model as it starts")
         _write(path, rows, row_logprobs(model, rows, config.micro_tokens))
     logp = _read(path, rows)
-    made = [replaced(row, {"reference_logp": placed(row, own)}) for row, own in zip(rows, logp, strict=True)]
+    made = [
+        with_signals(row, {"reference_logp": scatter_to_tokens(row, own)})
+        for row, own in zip(rows, logp, strict=True)
+    ]
     found, start = [], 0
     for side in sides:
         found.append(made[start : start + len(side)])
@@ -71,10 +75,10 @@ def with_mismatched(rows: Sequence[Row], limit: int) -> list[Row]:
 
     The next unit in turn whose answer of the same kind fits into `limit` tokens; none where none does.
     """
-    units = together(rows)
+    units = group_by_unit(rows)
     found = []
     for number, unit in enumerate(units):
-        found += [replaced(row, {"mismatched": 0.0}) for row in unit]
+        found += [with_signals(row, {"mismatched": 0.0}) for row in unit]
         for row in unit:
             at = int(np.flatnonzero(row.weight)[0])
             others = (other for step in range(1, len(units)) for other in units[(number + step) % len(units)])
@@ -84,7 +88,7 @@ def with_mismatched(rows: Sequence[Row], limit: int) -> list[Row]:
                     tokens = np.concatenate([row.tokens[:at], other.tokens[begins:]])
                     weight = np.concatenate([row.weight[:at], other.weight[begins:]])
                     signals = {**row.signals, "mismatched": 1.0}
-                    found.append(Row(tokens, weight, signals, row.unit, row.id))
+                    found.append(replace(row, tokens=tokens, weight=weight, signals=signals))
                     break
     return found
 
@@ -94,7 +98,7 @@ def require_start(model: Model, rows: Sequence[Row], config: TrainConfig) -> Non
 
     Looked at on some pairs, up to rounding. Raises TrainError: the reference is of another model.
     """
-    units = together(rows)
+    units = group_by_unit(rows)
     tried = [row for unit in units[:: max(1, len(units) // TRIED)][:TRIED] for row in unit]
     if not tried:
         return
@@ -107,7 +111,7 @@ def require_start(model: Model, rows: Sequence[Row], config: TrainConfig) -> Non
     assert isinstance(budget, int), "the configuration is resolved"
     loss, said = evaluate_rows(model, tried, budget=budget, objective=objective(config))
     wanted = start_loss(config)
-    weights = [unit[0].weight.max() for unit in together(tried)]
+    weights = [unit[0].weight.max() for unit in group_by_unit(tried)]
     off = 0.0 if wanted is None else abs(loss / float(np.mean(weights)) - wanted)
     near = 2 * most * longest * max(strength, 1 / strength)
     if not (worst <= most and abs(said["margin"]) <= near and off <= near):
@@ -124,7 +128,7 @@ def require_pairs(rows: Sequence[Row], examples: Sequence[Example], renderer: Re
 
     The second is looked at on some pairs. Raises TrainError.
     """
-    units = together(rows)
+    units = group_by_unit(rows)
     for unit in units:
         if sorted(float(row.signals["chosen"]) for row in unit) != [0.0, 1.0]:
             raise TrainError(f"Row {unit[0].id}: a pair is one chosen and one rejected answer.")
@@ -140,7 +144,7 @@ def require_pairs(rows: Sequence[Row], examples: Sequence[Example], renderer: Re
             )
 
 
-def placed(row: Row, logp_M: np.ndarray) -> np.ndarray:
+def scatter_to_tokens(row: Row, logp_M: np.ndarray) -> np.ndarray:
     """The log-probabilities at the row's scored tokens, 0 elsewhere."""
     logp_T = np.zeros(len(row))
     logp_T[row.weight > 0] = logp_M

@@ -7,7 +7,7 @@ import math
 from finetooth.errors import ConfigError
 
 
-def multiplier(step: int, total: int, warmup: float, kind: str) -> float:
+def learning_rate_multiplier(step: int, total: int, warmup: float, kind: str) -> float:
     """What the peak learning rate is multiplied by at `step` (from 0) of `total`; in (0, 1].
 
     It rises linearly over the first `warmup` share of the steps, then falls towards 0 by `kind`: cosine

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from finetooth.evaluation.answer_text import Compared, as_it_is
-from finetooth.evaluation.candidates import Answered, ModelCandidate
+from finetooth.evaluation.answer_text import AnswerNormaliser, identity
+from finetooth.evaluation.candidates import ModelCandidate, Prediction
 from finetooth.evaluation.graders import Grader
 from finetooth.types import Example
 
@@ -16,7 +16,7 @@ SHOWN = 3  # of them whose answers are shown
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
+class ValidationScore:
     """What the model answers now. score: the grader's mean over the rows, None where none is taken or had.
 
     samples: lines of train/samples.jsonl without the step.
@@ -27,24 +27,26 @@ class Look:
 
 
 @dataclass(frozen=True, slots=True)
-class Answers:
+class AnswerValidator:
     """Asks the model in training, as evaluation asks it. The same weights get the same answers.
 
     examples: the rows, of which the first three are shown. scored: grade them all; else only the three are
-    asked. compared: what the grader gets of a row and its answer.
+    asked. normalise: what the grader gets of a row and its answer.
     """
 
     candidate: ModelCandidate
     examples: Sequence[Example]
     grader: Grader
     scored: bool
-    compared: Compared = as_it_is
+    normalise: AnswerNormaliser = identity
 
-    def look(self) -> Look:
+    def evaluate(self) -> ValidationScore:
         """Ask and grade. A grader's crash is not a score: the row is left out of the mean."""
         examples = self.examples if self.scored else self.examples[:SHOWN]
-        found: dict[int, Answered] = {answer.index: answer for answer in self.candidate.answers(examples)}
-        grades = [self.grader(*self.compared(example, found[at].text)) for at, example in enumerate(examples)]
+        found: dict[int, Prediction] = {answer.index: answer for answer in self.candidate.predict(examples)}
+        grades = [
+            self.grader(*self.normalise(example, found[at].text)) for at, example in enumerate(examples)
+        ]
         values = [grade.value for grade in grades if grade.value is not None]
         samples = [
             {
@@ -56,7 +58,7 @@ class Answers:
             }
             for at, example in enumerate(examples[:SHOWN])
         ]
-        return Look(sum(values) / len(values) if self.scored and values else None, samples)
+        return ValidationScore(sum(values) / len(values) if self.scored and values else None, samples)
 
 
 def better(score: float | None, loss: float, best_score: float | None, best_loss: float | None) -> bool:

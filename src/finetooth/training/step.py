@@ -19,10 +19,9 @@ from torch import Tensor
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
 from finetooth.errors import TrainError
-from finetooth.evaluation.candidates import evaluating
 from finetooth.model.api import Model
 from finetooth.training.objectives import Loss, Objective, Signals, supervised
-from finetooth.training.order import together
+from finetooth.training.order import group_by_unit
 from finetooth.tree import PrefixTree, Row, microtrees
 
 
@@ -180,7 +179,7 @@ def evaluate_rows(
     Dropout is off, and `budget` changes nothing. Raises TrainError when nothing is scored or the loss is not
     finite. The model is left in the mode in which it was found.
     """
-    with evaluating(model), torch.no_grad():
+    with model.eval_mode(), torch.no_grad():
         rows = objective.prepare(model, rows, budget)
         trees = microtrees(rows, budget)
         units = sum(tree.count(objective.unit) for tree in trees)
@@ -225,7 +224,9 @@ def _names(rows: Sequence[Row]) -> str:
 
 def _not_finite(model: Model, objective: Objective, rows: Sequence[Row], what: str) -> TrainError:
     """The error that names the rows: each unit is tried alone, since in a tree one's NaN can reach others."""
-    guilty = [row for unit in together(rows) if not _finite_alone(model, objective, unit) for row in unit]
+    guilty = [
+        row for unit in group_by_unit(rows) if not _finite_alone(model, objective, unit) for row in unit
+    ]
     found = f"from {_names(guilty)}" if guilty else f"from these rows together: {_names(rows)}"
     return TrainError(
         f"The {what} of this step is not finite ({found}). No weight was changed. Look at these rows; "

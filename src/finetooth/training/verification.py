@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import shutil
 import uuid
-from collections.abc import Sequence
-from functools import partial
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
 
 from finetooth.errors import TrainError
-from finetooth.evaluation.candidates import evaluating
 from finetooth.model import reward_head
 from finetooth.model.api import Model
 from finetooth.rundir import fsync_directory
@@ -23,7 +21,7 @@ from finetooth.tree import PrefixTree, Row
 TOLERANCE = 1e-4  # nats; saving and loading in the same type changes nothing, threads may
 
 
-def require_gradient(first: StepResult) -> None:
+def require_nonzero_gradient(first: StepResult) -> None:
     """Raises TrainError when the first step's gradient is zero: no weight would ever learn anything."""
     if first.grad_norm == 0:
         raise TrainError(
@@ -62,51 +60,31 @@ def save_model(model: Model, run_path: Path, chat_template: str | None) -> Path:
 
 
 def verify_saved(
-    model: Model,
-    path: Path,
-    base: str,
-    rows: Sequence[Row],
-    seed: int,
-    release: bool = False,
-    start: Path | None = None,
-) -> None:
-    """Load what was saved as evaluation will, and compare log-probabilities on real rows.
+    model: Model, saved: Path, load: Callable[[Path], Model], rows: Sequence[Row], untrained_M: torch.Tensor
+) -> Model:
+    """Load what was saved, compare its outputs on real rows with the trained model's, and return it.
 
-    seed: of a base without weights. release: give the model's memory back before another is loaded; it
-    cannot be used any more. start: the adapter or model that training went on from. Raises TrainError when
-    they are not the trained model's, or when they are exactly the base's, or the start's (an adapter that is
-    saved inert, or reloads without effect).
+    The trained model's memory is given back before the saved one is loaded: it cannot be used any more. load:
+    as evaluation loads. untrained_M: the model's outputs on these rows before its first step. Raises
+    TrainError when the saved model's are not the trained one's, or are exactly the untrained one's (an
+    adapter that is saved inert, or reloads without effect).
     """
-    tree = PrefixTree.build(rows)
-    load = partial(
-        Model.load,
-        device=str(model.device),
-        dtype=str(model.dtype).removeprefix("torch."),
-        attention=model.attention,
-        seed=seed,
-        masters=model.masters,
-    )
-    adapter = path if model.peft is not None else None
-    want_M = _logprobs(model, tree)
-    scores = reward_head.is_reward(model.hf)
-    if release:
-        model.hf = model.peft = None
-    again = load(base if adapter else path, adapter)
-    saved_M = _logprobs(again, tree)
-    del again
+    want_M = outputs(model, rows)
+    model.hf = model.peft = None
+    again = load(saved)
+    saved_M = outputs(again, rows)
     gap = float((saved_M - want_M).abs().max())
     if not gap <= TOLERANCE:
-        raise TrainError(f"{path}: the saved model differs from the trained one by {gap:.1e} nats.")
-    before = partial(load, base, start) if adapter else partial(load, start or base)
-    base_M = torch.zeros_like(saved_M) if scores else _logprobs(before(), tree)
-    if torch.equal(saved_M, base_M):
-        what = "adapter" if adapter else "model"
-        raise TrainError(f"{path}: the saved {what} answers exactly as its base; training had no effect.")
+        raise TrainError(f"{saved}: the saved model differs from the trained one by {gap:.1e} nats.")
+    if torch.equal(saved_M, untrained_M):
+        raise TrainError(
+            f"{saved}: the saved {saved.name} answers exactly as its base; training had no effect."
+        )
+    return again
 
 
-def _logprobs(model: Model, tree: PrefixTree) -> torch.Tensor:
-    """What the model says of the rows; of a reward model its scores."""
-    with evaluating(model), torch.no_grad():
-        return (
-            reward_head.scores(model, tree) if reward_head.is_reward(model.hf) else model.logprobs(tree)
-        ).cpu()
+def outputs(model: Model, rows: Sequence[Row]) -> torch.Tensor:
+    """The log-probabilities of the rows' scored tokens, nats; of a reward model the rows' scores."""
+    tree = PrefixTree.build(rows)
+    with model.eval_mode(), torch.no_grad():
+        return (model.scores(tree) if reward_head.is_reward(model.hf) else model.logprobs(tree)).cpu()

@@ -9,13 +9,13 @@ import pytest
 
 from finetooth.config.task import DataConfig, build_task
 from finetooth.data.examples import from_json, to_json
-from finetooth.data.formats.parse import Parsed, parse
+from finetooth.data.formats.parse import ParsedTable, parse
 from finetooth.data.read.tables import read
 from finetooth.quality.prepare import assemble
 from finetooth.types import Answer, Example, Message
 
 
-def parsed(row: dict[str, Any], **config: Any) -> Parsed:
+def parsed(row: dict[str, Any], **config: Any) -> ParsedTable:
     (table,) = read([row])
     return parse(table, DataConfig(train=[row], **config), config.get("format", "auto"))
 

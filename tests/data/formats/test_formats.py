@@ -7,13 +7,13 @@ from typing import Any
 import pytest
 
 from finetooth.config.task import DataConfig
-from finetooth.data.formats.parse import Parsed, parse
+from finetooth.data.formats.parse import ParsedTable, parse
 from finetooth.data.read.tables import read
 from finetooth.errors import ConfigError, DataError
 from finetooth.types import Message
 
 
-def parsed(rows: list[dict[str, Any]], format: str = "auto", **config: Any) -> Parsed:
+def parsed(rows: list[dict[str, Any]], format: str = "auto", **config: Any) -> ParsedTable:
     (table,) = read(rows)
     return parse(table, DataConfig(train=rows, **config), format)
 

@@ -23,7 +23,7 @@ SECONDS = 10  # each of these takes well under one; what it guards against takes
 @pytest.fixture
 def small_room(monkeypatch: pytest.MonkeyPatch) -> int:
     """A machine with 16 MB of memory."""
-    monkeypatch.setattr(memory_limit, "most_bytes", lambda: 4_000_000)
+    monkeypatch.setattr(memory_limit, "max_file_bytes", lambda: 4_000_000)
     return 4_000_000
 
 
@@ -62,12 +62,12 @@ def test_the_limit_is_the_containers_where_it_is_smaller(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(memory_limit, "CONTAINER", (tmp_path / "absent",))
-    machine = memory_limit.most_bytes()
+    machine = memory_limit.max_file_bytes()
     assert machine > 2**20
     for text, expected in (("max\n", machine), ("4000\n", 1000), (f"{2**63}\n", machine)):
         (tmp_path / "max").write_text(text)
         monkeypatch.setattr(memory_limit, "CONTAINER", (tmp_path / "max",))
-        assert memory_limit.most_bytes() == expected
+        assert memory_limit.max_file_bytes() == expected
 
 
 def test_stray_quotes_in_every_line_do_not_cost_the_square_of_the_lines(tmp_path: Path) -> None:

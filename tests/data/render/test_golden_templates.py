@@ -41,7 +41,7 @@ def table(renderer: Renderer) -> str:
             continue
         lines.append(f"== {example.id}")
         for row in rows:
-            lines.append(f"{row.id}: head {row.signals['head']}, tail {row.signals['tail']}")
+            lines.append(f"{row.id}: head {row.kept[0]}, tail {row.kept[1]}")
             lines += written(renderer.tokenizer, row.tokens.tolist(), row.weight.tolist())
     return "\n".join(lines) + "\n"
 

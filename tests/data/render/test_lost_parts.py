@@ -212,12 +212,12 @@ def test_tools_in_front_of_the_last_question_are_never_cut(tmp_path: Path) -> No
     (row,) = renderer.rows(Example("x", talk, (Answer("Paris"),), tools=(TOOL,)))
     text = decode(row.tokens)
     tools = text[text.index("[AVAILABLE_TOOLS]") :]
-    least = int(row.signals["head"] + row.signals["tail"] + (row.weight > 0).sum())
+    least = int(sum(row.kept) + (row.weight > 0).sum())
     assert decode(fit_rows([row], least, "cut").rows[0].tokens).endswith(tools)
     with pytest.raises(DataError, match="do not fit"):
         fit_rows([row], least - 1, "cut")
     (bare,) = renderer.rows(Example("x", talk, (Answer("Paris"),)))
-    assert bare.signals["tail"] < row.signals["tail"] and json.dumps(TOOL["function"]["name"]) in tools
+    assert bare.kept[1] < row.kept[1] and json.dumps(TOOL["function"]["name"]) in tools
 
 
 def test_the_ends_of_contexts_are_not_kept_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -226,7 +226,7 @@ def test_the_ends_of_contexts_are_not_kept_for_ever(tmp_path: Path, monkeypatch:
     for k in range(12):
         system = Message("system", f"{k} times.")
         (row,) = renderer.rows(Example("x", (system, WAY), (Answer("Left."),)))
-        head = renderer.tokenizer.decode(row.tokens[: row.signals["head"]])
+        head = renderer.tokenizer.decode(row.tokens[: row.kept[0]])
         assert head.endswith(f"{k} times.<|im_end|>\n<|im_start|>user\n")
     assert len(renderer._frames) <= 4
 

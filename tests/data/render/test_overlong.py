@@ -74,7 +74,7 @@ def test_cut_takes_the_oldest_context_and_nothing_else(limit: int, renderer: Ren
     )
     assert text.endswith("<|start_header_id|>assistant<|end_header_id|>\n\nleft<|eot_id|>")
     assert np.array_equal(cut.tokens[cut.weight > 0], row.tokens[row.weight > 0])
-    head = row.signals["head"]
+    head = row.kept[0]
     kept = len(cut) - head
     assert np.array_equal(cut.tokens[head:], row.tokens[len(row) - kept :])  # the newest context stays
 
@@ -88,14 +88,14 @@ def test_cut_never_loses_scored_tokens(renderer: Renderer) -> None:
 
 def test_cut_never_takes_the_answers_opening(renderer: Renderer) -> None:
     (row,) = renderer.rows(example("long", QUESTION))
-    least = row.signals["head"] + row.signals["tail"] + int(np.count_nonzero(row.weight))
+    least = sum(row.kept) + int(np.count_nonzero(row.weight))
     assert len(fit_rows([row], least, "cut").rows[0]) == least
     with pytest.raises(DataError, match="do not fit"):
         fit_rows([row], least - 1, "cut")
 
 
 def test_cut_shortens_signals_per_token() -> None:
-    row = Row([1, 2, 3, 4, 5], [0, 0, 0, 1, 1], {"head": 1, "tail": 0, "old": np.arange(5.0), "reward": 2.0})
+    row = Row([1, 2, 3, 4, 5], [0, 0, 0, 1, 1], {"old": np.arange(5.0), "reward": 2.0})
     (cut,) = fit_rows([row], 4, "cut").rows
     assert cut.tokens.tolist() == [1, 3, 4, 5]
     assert cut.signals["old"].tolist() == [0, 2, 3, 4] and cut.signals["reward"] == 2.0

@@ -6,11 +6,11 @@ import json
 from pathlib import Path
 
 import pytest
+from contexts_for_tests import checked
 from golden_templates_for_tests import GOLDEN, renderer_of
 from templates_for_tests import CHATML, LLAMA3
 from tokenizers_for_tests import save_tokenizer
 
-from finetooth.commands.check import run
 from finetooth.config.task import build_task
 from finetooth.data.render.renderer import Renderer
 from finetooth.data.render.tokenizer import Tokenizer
@@ -96,7 +96,7 @@ def test_19_tokens_without_an_embedding_stop_the_check(nested: bool, tmp_path: P
     for size, fits in ((added, False), (added + 1, True)):
         config = {"text_config": {"vocab_size": size}} if nested else {"vocab_size": size}
         (tmp_path / "config.json").write_text(json.dumps(config))
-        report = run(build_task({"model": str(tmp_path), "data": {"train": ROWS}}))
+        report = checked(build_task({"model": str(tmp_path), "data": {"train": ROWS}}))
         assert report.ok is fits
         assert (
             any("no embedding for 1 token of these rows: '<|turn|>'" in text for text in report.problems)

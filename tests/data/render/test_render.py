@@ -112,7 +112,7 @@ def test_the_frame_of_a_row_is_its_beginning_and_the_answers_opening(renderers: 
     renderer = Renderer(renderers["llama3"].tokenizer, instruction="Be brief.")
     (row,) = renderer.rows(Example("x", (QUESTION,), (Answer("left"),)))
     decode = renderer.tokenizer.decode
-    head, tail = row.signals["head"], row.signals["tail"]
+    head, tail = row.kept
     context = row.tokens[row.weight == 0]
     assert decode(context[:head]).endswith("Be brief.<|eot_id|><|start_header_id|>user<|end_header_id|>\n\n")
     assert decode(context[len(context) - tail :]) == (

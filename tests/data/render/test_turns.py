@@ -12,7 +12,7 @@ from transformers import AutoTokenizer
 
 from finetooth.data.render.renderer import Renderer
 from finetooth.data.render.tokenizer import Tokenizer
-from finetooth.data.render.turns import as_dicts, has, left_out
+from finetooth.data.render.turns import as_dicts, contains_value, missing_part
 from finetooth.errors import DataError
 from finetooth.types import Answer, Example, Message
 
@@ -180,7 +180,7 @@ def test_tools_are_part_of_the_beginning_that_is_never_cut(renderers: dict[str, 
     example = Example("x", (WAY, turn("Left."), CAPITAL), (Answer("Paris"),), tools=(TOOL,))
     for family, kept in (("qwen2.5", True), ("mistral", False)):
         row = renderers[family].rows(example)[-1]
-        head = renderers[family].tokenizer.decode(row.tokens[: row.signals["head"]])
+        head = renderers[family].tokenizer.decode(row.tokens[: row.kept[0]])
         assert ("translate" in head) is kept
 
 
@@ -229,7 +229,7 @@ def test_the_users_own_file_may_write_what_the_models_template_drops(
     ],
 )
 def test_what_is_written_for_a_turn_is_the_turn(message: Message, written: str, complaint: str) -> None:
-    found = left_out(message, written, opened=False)
+    found = missing_part(message, written, opened=False)
     assert found.startswith(complaint) and bool(found) == bool(complaint)
 
 
@@ -240,5 +240,5 @@ def test_values_are_found_however_a_template_spells_them() -> None:
         '"{\\"text\\": \\"a \\\\\\"b\\\\\\"\\\\n\\u00e4\\", \\"n\\": [1.5, null, true]}"',
         '<text>\na "b"\nä\n</text><n>[1.5, None, True]</n>',
     ):
-        assert has(value, text)
-        assert not has(value, text.replace("1.5", "2"))
+        assert contains_value(value, text)
+        assert not contains_value(value, text.replace("1.5", "2"))

@@ -8,7 +8,7 @@ import pytest
 
 from finetooth.config.load import load_task
 from finetooth.errors import GradeError
-from finetooth.evaluation.graders import resolve, source
+from finetooth.evaluation.graders import grader_digest, resolve
 from finetooth.types import Answer, Example, Message
 
 ROW = Example("1", (Message("user", "2 + 2"),), (Answer("4"),))
@@ -44,10 +44,10 @@ def test_a_flag_means_the_working_directory(folder: Path) -> None:
 
 def test_a_mended_file_is_another_grader_at_once(folder: Path) -> None:
     spec = f"{folder / 'grader.py'}:grade"
-    before, digest = resolve(spec, "labels")[1], source(spec)
+    before, digest = resolve(spec, "labels")[1], grader_digest(spec)
     (folder / "grader.py").write_text("def grade(example, text):\n    return 0.5\n")
     assert resolve(spec, "labels")[1](ROW, "4").value == 0.5
-    assert source(spec) != digest
+    assert grader_digest(spec) != digest
     assert before(ROW, "4").value == 1.0
 
 

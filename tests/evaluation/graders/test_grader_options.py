@@ -9,12 +9,12 @@ from finetooth.errors import ConfigError, GradeError
 from finetooth.evaluation.graders import (
     BUILT_IN,
     contains,
+    grader_digest,
     labels,
     number,
     resolve,
     resolve_all,
-    source,
-    try_out,
+    validate_graders,
 )
 from finetooth.evaluation.graders.basic import Tolerance
 from finetooth.types import Answer, Example, Message
@@ -75,26 +75,28 @@ def test_expected_answers_that_a_grader_does_not_accept_are_named() -> None:
         Example(f"r{n}", (Message("user", "?"),), (Answer(f"{n} apples" if n else "none"),)) for n in range(5)
     ]
     given = ["exact", "number", {"name": "regex", "pattern": "^[0-9]"}, "perplexity"]
-    refused, (number_doubt, regex_doubt) = try_out(given, "qa", rows)
+    refused, (number_doubt, regex_doubt) = validate_graders(given, "qa", rows)
     assert refused == []
     assert number_doubt.startswith("number does not give full marks to 1 of 5 expected answers themselves")
     assert "row r0: the expected answer holds no number: 'none'" in number_doubt
     assert "regex (pattern ^[0-9])" in regex_doubt and regex_doubt.endswith("row r0: not found")
     thoughtful = [Example("t", (Message("user", "?"),), (Answer("x", more={"reasoning_content": "none"}),))]
-    assert try_out(given, "qa", thoughtful) == try_out(given, "qa", []) == ([], [])
+    assert validate_graders(given, "qa", thoughtful) == validate_graders(given, "qa", []) == ([], [])
 
 
 def test_a_primary_grader_that_gives_no_marks_to_any_expected_answer_is_refused() -> None:
     rows = [Example(f"r{n}", (), (Answer("none" if n < 250 else "7"),)) for n in range(300)]
-    (refused,), doubts = try_out(["number", "exact"], "labels", rows[:250])
+    (refused,), doubts = validate_graders(["number", "exact"], "labels", rows[:250])
     assert refused.startswith("number does not give full marks to any of 84 expected answers")
     assert refused.endswith("holds no number: 'none'. Rows of this kind take: --evaluate.grader label")
     assert doubts == []
-    (refused,), _ = try_out({"name": "regex", "pattern": "^[0-9]"}, "qa", rows[:9])
+    (refused,), _ = validate_graders({"name": "regex", "pattern": "^[0-9]"}, "qa", rows[:9])
     assert refused.endswith("row r0: not found. Rows of this kind take: --evaluate.grader exact")
-    refused_none, (doubt,) = try_out("number", "labels", rows)  # sorted: all parts are tried
+    refused_none, (doubt,) = validate_graders("number", "labels", rows)  # sorted: all parts are tried
     assert refused_none == [] and "to 84 of 100 expected answers" in doubt
-    assert try_out(["exact", "number"], "labels", rows[:9])[0] == []  # beside another it decides nothing
+    assert (
+        validate_graders(["exact", "number"], "labels", rows[:9])[0] == []
+    )  # beside another it decides nothing
 
 
 def test_contains_takes_any_reference_and_never_a_rejected_answer() -> None:
@@ -206,7 +208,7 @@ def test_several_graders_have_different_names() -> None:
         resolve_all(["exact", "auto"], "qa")
     with pytest.raises(GradeError, match="no grader is given"):
         resolve_all([], "text")
-    assert source({"name": "number", "tolerance": 1}, Path()) == ""
+    assert grader_digest({"name": "number", "tolerance": 1}, Path()) == ""
 
 
 def test_the_task_takes_a_name_a_mapping_or_a_list() -> None:

@@ -10,9 +10,9 @@ import pytest
 from finetooth.errors import GradeError
 from finetooth.evaluation.graders import (
     exact,
-    guarded,
-    is_own,
-    kind,
+    grading_format,
+    guard,
+    is_custom,
     label,
     last_number,
     number,
@@ -135,7 +135,7 @@ def test_a_users_function_is_loaded_from_the_folder(tmp_path: Path, monkeypatch:
     [1.5, -0.1, float("nan"), float("inf"), "1", None, [1], 1j, Score(2.0), Score(None), Score(float("nan"))],
 )
 def test_what_is_no_score_becomes_an_error(result: object) -> None:
-    score = guarded(lambda example, text: result)(example("x"), "y")
+    score = guard(lambda example, text: result)(example("x"), "y")
     assert score.value is None
     assert score.error is not None
     assert "expected" in score.error
@@ -143,7 +143,7 @@ def test_what_is_no_score_becomes_an_error(result: object) -> None:
 
 @pytest.mark.parametrize("result", [True, np.True_, 1, 1.0, np.float32(1), Score(1.0)])
 def test_every_plain_form_of_full_marks_is_one(result: object) -> None:
-    assert guarded(lambda example, text: result)(example("x"), "y").value == 1.0
+    assert guard(lambda example, text: result)(example("x"), "y").value == 1.0
 
 
 @pytest.mark.parametrize(
@@ -151,12 +151,12 @@ def test_every_plain_form_of_full_marks_is_one(result: object) -> None:
     [Score(0.5, "\ud800", "\ud800", "\udc00"), Score(0.5, got={1}, want=7), Score(0.5, got=None)],
 )
 def test_the_words_of_a_score_can_be_written(result: Score) -> None:
-    score = guarded(lambda example, text: result)(example("x"), "y")
+    score = guard(lambda example, text: result)(example("x"), "y")
     assert score.value == 0.5
     for word in (score.reason, score.got, score.want):
         assert isinstance(word, str)
         word.encode("utf-8")
-    failed = guarded(lambda example, text: {}["\ud800"])(example("x"), "y")
+    failed = guard(lambda example, text: {}["\ud800"])(example("x"), "y")
     assert (failed.error or "").encode("utf-8").startswith(b"KeyError")
 
 
@@ -174,13 +174,13 @@ def test_lists_in_lists_are_no_labels_and_no_error(depth: int) -> None:
 
 
 def test_what_auto_goes_by() -> None:
-    assert kind({"a": "label", "b": "label"}, "labels") == "several labels"
-    assert kind({"a": "label", "b": "text"}, "labels") == "labels"
-    assert is_own("mine:grade") and not is_own("regex (pattern a: b)") and not is_own("exact")
+    assert grading_format({"a": "label", "b": "label"}, "labels") == "several labels"
+    assert grading_format({"a": "label", "b": "text"}, "labels") == "labels"
+    assert is_custom("mine:grade") and not is_custom("regex (pattern a: b)") and not is_custom("exact")
 
 
 def test_a_score_keeps_its_words() -> None:
     given = Score(0.5, "half", "got", "want")
-    assert guarded(lambda example, text: given)(example("x"), "y") == given
+    assert guard(lambda example, text: given)(example("x"), "y") == given
     failed = Score(0.5, error="could not tell")
-    assert guarded(lambda example, text: failed)(example("x"), "y").value is None
+    assert guard(lambda example, text: failed)(example("x"), "y").value is None

@@ -7,7 +7,7 @@ import pytest
 
 from finetooth.config.load import load_task
 from finetooth.errors import ConfigError, GradeError
-from finetooth.evaluation.graders import guarded, json_fields, resolve
+from finetooth.evaluation.graders import guard, json_fields, resolve
 from finetooth.types import Answer, Example, Message
 
 WANT = '{"name": "Ada", "age": 36, "tags": ["a", "b"], "address": {"city": "London", "zip": null}}'
@@ -99,10 +99,10 @@ def test_what_is_not_json_is_wrong_and_says_why(text: str, reason: str) -> None:
 def test_an_answer_nested_deeply_is_wrong_and_no_error(depth: int, opens: str) -> None:
     """It may be within what Python parses, and beyond what a walk through it takes."""
     text = opens * depth + "1" + ("]" if opens == "[" else "}") * depth
-    score = guarded(json_fields)(example(), text)
+    score = guard(json_fields)(example(), text)
     assert (score.value, score.reason, score.error) == (0.0, "not JSON: nested too deeply", None)
     fine = opens * 100 + "1" + ("]" if opens == "[" else "}") * 100
-    assert guarded(json_fields)(example(fine), fine).value == 1
+    assert guard(json_fields)(example(fine), fine).value == 1
 
 
 def test_an_expected_answer_that_is_not_json_is_an_error_of_the_data() -> None:

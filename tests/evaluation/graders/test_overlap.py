@@ -9,7 +9,7 @@ import sacrebleu
 from rouge_score.rouge_scorer import RougeScorer
 
 from finetooth.evaluation.graders import BUILT_IN, bleu, chrf, corpus_score, f1, rouge1, rouge2, rouge_l
-from finetooth.evaluation.graders.overlap import common_subsequence
+from finetooth.evaluation.graders.overlap import lcs_length
 from finetooth.types import Answer, Example, Message
 
 WORDS = ["the", "cat", "Cat", "sat", "on", "a", "mat", "re-read", "3.5", "it's", "fast_food", "x", "don't,"]
@@ -71,7 +71,7 @@ def test_the_longest_common_subsequence_is_that_of_the_table() -> None:
     draw = random.Random(1)
     for _ in range(300):
         left, right = (draw.choices("abcd", k=draw.randrange(0, 90)) for _ in range(2))
-        assert common_subsequence(left, right) == by_table(left, right)
+        assert lcs_length(left, right) == by_table(left, right)
 
 
 def squad_f1(got: str, want: str) -> float:

@@ -17,9 +17,9 @@ from rich.console import Console
 from finetooth.commands import report
 from finetooth.data.examples import to_json
 from finetooth.errors import GradeError
-from finetooth.evaluation.candidates import Answered
+from finetooth.evaluation.candidates import Prediction
 from finetooth.evaluation.graders import BUILT_IN
-from finetooth.evaluation.runner import Evaluation, evaluate, groups_of
+from finetooth.evaluation.runner import Evaluation, evaluate, row_groups
 from finetooth.rundir import read_json, read_jsonl, write_jsonl, write_text
 from finetooth.types import Answer, Example, Message
 
@@ -47,7 +47,7 @@ class Writer:
     cut: float = 0.0
     notes: list[str] = field(default_factory=list)
 
-    def answers(self, examples: Sequence[Example]) -> Iterator[Answered]:
+    def predict(self, examples: Sequence[Example]) -> Iterator[Prediction]:
         draw = random.Random(self.name)
         for index, example in enumerate(examples):
             words = [
@@ -55,7 +55,7 @@ class Writer:
                 for word in example.target.split()
             ]
             stop = "length" if draw.random() < self.cut else "stop"
-            yield Answered(index, " ".join(words), 20, len(words), stop)
+            yield Prediction(index, " ".join(words), 20, len(words), stop)
 
 
 def run(
@@ -89,7 +89,7 @@ def test_every_grader_has_its_score_interval_and_difference_and_the_first_decide
 
 
 def test_the_corpus_score_stands_beside_the_mean() -> None:
-    result = run(grader="bleu", others={"chrf": BUILT_IN["chrf"]})
+    result = run(grader="bleu", secondary_graders={"chrf": BUILT_IN["chrf"]})
     entry = result.summary["candidates"][2]
     texts = [record.text for record in result.records if record.candidate == "tuned"]
     wants = [example.target for example in described(80)]
@@ -119,10 +119,10 @@ def test_rows_of_a_group_count_together_and_it_is_said() -> None:
     alike = [
         Example(str(i), (Message("user", f"q{i}"),), (Answer("a"),), {"group": f"g{i}"}) for i in range(9)
     ]
-    assert groups_of(alike) is None
-    assert groups_of([*alike, alike[0]]) is not None
+    assert row_groups(alike) is None
+    assert row_groups([*alike, alike[0]]) is not None
     mixed = [*alike, Example("x", (), (Answer("a"),)), Example("y", (), (Answer("b"),)), alike[2]]
-    assert len(set(groups_of(mixed) or [])) == 11
+    assert len(set(row_groups(mixed) or [])) == 11
 
 
 def test_rows_that_ask_the_same_are_one_piece_of_evidence() -> None:
@@ -137,7 +137,7 @@ def test_rows_that_ask_the_same_are_one_piece_of_evidence() -> None:
     assert summary["comparison"]["verdict"] == "not proven"
     assert "Rows that ask the same are a group." in summary["words"]
     copies = [replace(row, tags={"group": f"g{i}"}) for i, row in enumerate(rows)]
-    assert len(set(groups_of(copies) or [])) == 12  # groups that share a question are one
+    assert len(set(row_groups(copies) or [])) == 12  # groups that share a question are one
 
 
 def test_answers_that_were_cut_off_are_counted_and_said() -> None:
@@ -154,7 +154,7 @@ def test_a_grader_that_fails_in_second_place_is_counted_apart() -> None:
     def fails(example: Example, text: str) -> float:
         return 1 / 0 if example.id < "id010" else 0.5
 
-    summary = run(others={"fails": fails, "never": lambda example, text: "?"}).summary
+    summary = run(secondary_graders={"fails": fails, "never": lambda example, text: "?"}).summary
     assert summary["comparison"]["verdict"] == "better"
     for entry in summary["candidates"]:
         assert (entry["also"]["fails"]["score"], entry["also"]["fails"]["errors"]) == (0.5, 10)
@@ -166,7 +166,7 @@ def test_records_hold_what_every_grader_says(tmp_path: Path) -> None:
     def fails(example: Example, text: str) -> float:
         return 1 / 0
 
-    result = run(others={"exact": BUILT_IN["exact"], "fails": fails})
+    result = run(secondary_graders={"exact": BUILT_IN["exact"], "fails": fails})
     result.write(tmp_path)
     lines = list(read_jsonl(tmp_path / "records.jsonl"))
     tuned = [line for line in lines if line["candidate"] == "tuned"]
@@ -191,10 +191,10 @@ class Sure:
     nats: float
     notes: list[str] = field(default_factory=list)
 
-    def answers(self, examples: Sequence[Example]) -> Iterator[Answered]:
-        return (Answered(index, "x") for index in range(len(examples)))
+    def predict(self, examples: Sequence[Example]) -> Iterator[Prediction]:
+        return (Prediction(index, "x") for index in range(len(examples)))
 
-    def likelihoods(self, examples: Sequence[Example]) -> Iterator[object]:
+    def answer_logprobs(self, examples: Sequence[Example]) -> Iterator[object]:
 
         for index in range(len(examples)):
             yield "too long" if index == 3 else np.full(1 + index % 4, self.nats + 0.1 * (index % 3))
@@ -220,7 +220,7 @@ def test_lower_perplexity_is_better() -> None:
 
 def test_a_likelihood_that_is_no_number_is_an_error_and_not_full_marks() -> None:
     class Broken(Sure):
-        def likelihoods(self, examples: Sequence[Example]) -> Iterator[object]:
+        def answer_logprobs(self, examples: Sequence[Example]) -> Iterator[object]:
             for index in range(len(examples)):
                 yield np.array([-1.0, math.nan if index < 5 else -1.0])
 
@@ -282,9 +282,9 @@ def test_the_page_shows_how_much_of_an_answer_is_right_and_what_is_not(tmp_path:
 
     @dataclass
     class Half(Writer):
-        def answers(self, examples: Sequence[Example]) -> Iterator[Answered]:
+        def predict(self, examples: Sequence[Example]) -> Iterator[Prediction]:
             for index, example in enumerate(examples):
-                yield Answered(index, example.target.replace('"x"', self.wrong))  # type: ignore[arg-type]
+                yield Prediction(index, example.target.replace('"x"', self.wrong))  # type: ignore[arg-type]
 
     candidates = [Half("zero-shot", '"x"}'), Half("tuned", '"y"')]  # type: ignore[arg-type]
     result = evaluate(rows, candidates, BUILT_IN["json"], "json", "validation")

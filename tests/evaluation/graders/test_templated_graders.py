@@ -142,7 +142,7 @@ def test_they_have_names_and_are_no_users_own() -> None:
     for spec, name in ((check("eq", "a"), "(string_check)"), (multi("town"), "both (multi)")):
         found = graders.resolve(spec, "qa")[0]
         assert found == name
-        assert not graders.is_own(found)
-        assert graders.source(spec) == ""
-    refused, doubts = graders.try_out(check("eq", "{{ item.output }}"), "qa", [ROW])
+        assert not graders.is_custom(found)
+        assert graders.grader_digest(spec) == ""
+    refused, doubts = graders.validate_graders(check("eq", "{{ item.output }}"), "qa", [ROW])
     assert (refused, doubts) == ([], [])

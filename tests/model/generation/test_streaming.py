@@ -12,7 +12,7 @@ from tokenizers_for_tests import save_tokenizer
 from finetooth.data.render.tokenizer import Tokenizer
 from finetooth.errors import ModelError
 from finetooth.model.api import Model
-from finetooth.model.generation.streaming import Text
+from finetooth.model.generation.streaming import IncrementalDetokenizer
 from finetooth.tree import Row
 from finetooth.types import Piece, Sampling
 
@@ -23,7 +23,7 @@ LOST = "\N{REPLACEMENT CHARACTER}"
 def pieces_of(tokenizer: Tokenizer, text: str, stops: tuple[str, ...] = ()) -> list[str]:
     """What each token of a text adds, and at the end the rest."""
     tokens = tokenizer.encode(text)
-    growing = Text(tokenizer.decode, tokenizer.text_of, stops)
+    growing = IncrementalDetokenizer(tokenizer.decode, tokenizer.text_of, stops)
     pieces = [growing.settled(tokens[: count + 1]) for count in range(len(tokens))]
     return [*pieces, growing.rest(tokenizer.decode(tokens))]
 

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from finetooth.config.cleaning import BALANCE, NAMES, TEXT, Operation, checked, operations
+from finetooth.config.cleaning import BALANCE, NAMES, TEXT, Operation, operations, validate_operations
 from finetooth.errors import DataError
 from finetooth.quality.repair import clean as module
-from finetooth.quality.repair.clean import Cleaned, clean
+from finetooth.quality.repair.clean import CleaningResult, clean
 from finetooth.types import Answer, Example, Message
 
 
@@ -21,7 +21,7 @@ def row(id: str, asked: str, answer: str, label: bool = False, **tags: Any) -> E
     return Example(id, (Message("user", asked),), (Answer(answer),), {"file": "a", "line": 1, **own, **tags})
 
 
-def run(rows: list[Example], *names: Any, seed: int = 1) -> Cleaned:
+def run(rows: list[Example], *names: Any, seed: int = 1) -> CleaningResult:
     return clean(rows, operations(names), seed)
 
 
@@ -185,13 +185,13 @@ def test_everything_twice_is_everything_once() -> None:
 )
 def test_a_wrong_operation_is_refused_with_what_to_write(value: Any, words: str) -> None:
     with pytest.raises(ValueError) as raised:
-        checked(value)
+        validate_operations(value)
     assert words in str(raised.value)
 
 
 def test_operations_of_a_task() -> None:
     value = ["dedupe", {"strip_html": None}, {"balance": {"max_ratio": "3"}}]
-    stored = checked(value)
+    stored = validate_operations(value)
     assert stored == ["dedupe", "strip_html", {"balance": {"by": "label", "max_ratio": 3.0}}]
-    assert checked(stored) == stored and checked("dedupe") == ["dedupe"]
+    assert validate_operations(stored) == stored and validate_operations("dedupe") == ["dedupe"]
     assert operations(stored)[-1] == Operation("balance", "label", 3.0)

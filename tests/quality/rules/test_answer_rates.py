@@ -27,7 +27,7 @@ def rows(rates: tuple[float, ...], count: int = 900, seed: int = 0, column: str 
 
 def test_a_planted_difference_is_found() -> None:
     (finding,) = answer_rates(rows((0.6, 0.6, 0.3)), "region")
-    assert finding.severity == "review" and "'accept'" in finding.says
+    assert finding.severity == "review" and "'accept'" in finding.summary
     for name, planted in zip(NAMES, (0.6, 0.6, 0.3), strict=True):
         cell = finding.facts["rates"]["accept"][name]
         assert cell["rows"] == 300 and cell["low"] <= planted <= cell["high"]

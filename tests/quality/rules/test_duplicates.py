@@ -10,14 +10,14 @@ from dataclasses import replace
 from pathlib import Path
 
 import planted
+from contexts_for_tests import checked
 
-from finetooth.commands import check
 from finetooth.config.task import DataConfig, Task
 from finetooth.quality.findings import EVIDENCE, Edit, Finding, View
-from finetooth.quality.label_audit import judged
+from finetooth.quality.label_audit import audit_labels
 from finetooth.quality.prepare import assemble
 from finetooth.quality.rules.duplicates import conflicting_answers, difference, duplicates, near_duplicates
-from finetooth.quality.similarity.near_duplicates import known, looked
+from finetooth.quality.similarity.near_duplicates import find_near_duplicates, reuse_near_duplicates
 from finetooth.types import Answer, Example, Message
 
 TEXTS = planted.texts(2000, seed=4, least=1, most=3)
@@ -50,7 +50,7 @@ def test_copies_are_found_exactly_and_the_later_ones_are_to_drop() -> None:
     assert pairs([finding]) == {(f"c{k}", f"r{at}") for k, at in enumerate(picked)}
     assert finding.edits == tuple(Edit(f"c{k}", "drop") for k in range(40))
     assert finding.severity == "review"
-    assert "40 of 2,041 train rows" in finding.says
+    assert "40 of 2,041 train rows" in finding.summary
     assert finding.facts["sizes"] == {"2": 40}
     (few,) = duplicates(view([*CLEAN, *copies[:3], *(replace(copies[0], id=id) for id in "ab")]))
     assert few.severity == "info"
@@ -95,7 +95,7 @@ def test_the_page_draws_the_groups_by_size(tmp_path: Path) -> None:
     file = tmp_path / "rows.jsonl"
     file.write_text("\n".join(map(json.dumps, rows)))
     data = {"train": str(file), "validation": 0, "test": 0}
-    report = check.run(Task.model_validate({"data": data}), tmp_path / "run")
+    report = checked(Task.model_validate({"data": data}), tmp_path / "run")
     assert report.page is not None
     drawn = re.search(r'aria-label="Rows in groups of copies.*?</svg>', report.page.read_text(), re.DOTALL)
     assert drawn and re.findall(r">(\d+(?: rows)?)</text>", drawn[0]) == ["2 rows", "4", "3 rows", "3"]
@@ -105,10 +105,12 @@ def test_views_share_nothing_with_each_other() -> None:
     """A view of other rows, even one made from the first, is looked at anew; equal views stay equal."""
     first = view([*CLEAN[:50], planted.row("c", TEXTS[0] + " now", CLEAN[0].target)])
     second = replace(first, sides={"train": CLEAN[:50]})
-    assert looked(first) is looked(first)
-    assert [len(looked(one).pairs) for one in (first, second)] == [1, 0]
+    assert find_near_duplicates(first) is find_near_duplicates(first)
+    assert [len(find_near_duplicates(one).pairs) for one in (first, second)] == [1, 0]
     labels = {"train": CLEAN}
-    assert isinstance(judged(first), str) and not isinstance(judged(replace(first, sides=labels)), str)
+    assert isinstance(audit_labels(first), str) and not isinstance(
+        audit_labels(replace(first, sides=labels)), str
+    )
     assert first == replace(first)
 
 
@@ -132,7 +134,7 @@ def test_problems_that_differ_in_their_numbers_are_no_mistake() -> None:
     clean = planted.rows(TEXTS, labels=tuple(TEXTS[:7]))
     (finding,) = near_duplicates(view([*clean, *rows], "qa"))
     assert (finding.severity, {hit.id for hit in finding.hits}) == ("info", {f"n{k}" for k in range(6)})
-    assert "other numbers" in finding.says and finding.facts["sizes"] == {"6": 1}
+    assert "other numbers" in finding.summary and finding.facts["sizes"] == {"6": 1}
     same = [replace(row, answers=(Answer("They counted it in the evening."),)) for row in rows]
     (finding,) = near_duplicates(view([*clean, *same], "qa"))
     assert (finding.severity, len(finding.hits)) == ("review", 6)
@@ -226,22 +228,22 @@ def test_short_replies_of_a_conversation_do_not_exclude_each_other() -> None:
     clean = planted.rows(TEXTS, labels=tuple(TEXTS[:700]))
     greeted = [planted.row(f"h{k}", "Hello", reply) for k, reply in enumerate(("Hi!", "Good day.", "Yes?"))]
     (finding,) = conflicting_answers(view([*clean, *greeted], "qa"))
-    assert finding.severity == "info" and "At most one" not in finding.says
-    assert "1 question has several answers (3 rows)" in finding.says
+    assert finding.severity == "info" and "At most one" not in finding.summary
+    assert "1 question has several answers (3 rows)" in finding.summary
 
 
 def test_short_answers_of_a_small_set_exclude_each_other() -> None:
     clean = planted.rows(TEXTS, labels=("yes", "no"))
     asked = [planted.row(f"v{k}", "is the van blue", answer) for k, answer in enumerate(("yes", "no"))]
     (finding,) = conflicting_answers(view([*clean, *asked], "qa"))
-    assert finding.severity == "review" and "At most one" in finding.says
+    assert finding.severity == "review" and "At most one" in finding.summary
 
 
 def test_plain_texts_are_told_of_texts() -> None:
     rows = [Example(f"t{k}", (), (Answer(text),), {}) for k, text in enumerate([*TEXTS[:60], *TEXTS[:9]])]
     rows += [replace(rows[k], id=f"n{k}", answers=(Answer(rows[k].target + " Indeed."),)) for k in range(5)]
     for finding in (*duplicates(view(rows, "text")), *near_duplicates(view(rows, "text"))):
-        assert "question" not in finding.message() and "answer" not in finding.message(), finding.says
+        assert "question" not in finding.message() and "answer" not in finding.message(), finding.summary
 
 
 def test_the_pairs_of_the_split_are_those_that_the_rules_would_find(tmp_path: Path) -> None:
@@ -253,9 +255,9 @@ def test_the_pairs_of_the_split_are_those_that_the_rules_would_find(tmp_path: Pa
     data = assemble(Task.model_validate({"data": {"train": str(file)}}))
     anew, given = (View(data.sides, data.format, DataConfig(train=str(file))) for _ in range(2))
     assert data.pairs
-    known(given, data.pairs)
+    reuse_near_duplicates(given, data.pairs)
     close = [
-        {(pair.one, pair.other, pair.tier) for pair in looked(one).pairs if pair.close}
+        {(pair.one, pair.other, pair.tier) for pair in find_near_duplicates(one).pairs if pair.close}
         for one in (anew, given)
     ]
     assert close[0] == close[1] and len(close[0]) >= 75

@@ -48,7 +48,9 @@ def test_planted_leaks_are_found(load, data_dir: Path) -> None:  # type: ignore[
     test: list[Example] = [
         planted.row(f"{name}{k}", plant(rows[k][0]), rows[k][1]) for name, plant, _ in kinds for k in long
     ]
-    view = View({"train": train, "test": test}, "qa", DataConfig(train="a"), brought=frozenset({"test"}))
+    view = View(
+        {"train": train, "test": test}, "qa", DataConfig(train="a"), user_provided=frozenset({"test"})
+    )
     blocked = {hit.id for finding in leaks(view) for hit in finding.hits}
     looked = {hit.id for finding in possible_leaks(view) for hit in finding.hits}
     assert {f"exact{k}" for k in long} <= blocked

@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 from conftest import DATA
 from label_rows import flipped, row, topics, view, words
+from scipy import stats
 from scripts_for_tests import load_script
 
-from finetooth.evaluation.statistics import wilson as reference
 from finetooth.quality.findings import Finding, View
-from finetooth.quality.label_audit import judged, sketch, wilson
-from finetooth.quality.label_noise import wrong_R
+from finetooth.quality.intervals import wilson
+from finetooth.quality.label_audit import audit_labels, text_skeleton
+from finetooth.quality.label_noise import label_error_probability_R
 from finetooth.quality.rules.label_errors import label_errors
 
 convert = load_script("benchmarks/tasks/convert.py")
@@ -49,7 +50,7 @@ def test_all_rows_tell_how_likely_a_label_is_to_be_wrong() -> None:
     wrong = rng.random(4_000) < 0.05
     given_R = np.where(wrong, (true_R + rng.integers(1, 3, 4_000)) % 3, true_R)
     cautious_RL = np.sqrt(right_RL) / np.sqrt(right_RL).sum(axis=1, keepdims=True)
-    told_R = wrong_R(cautious_RL.astype(np.float32), given_R)
+    told_R = label_error_probability_R(cautious_RL.astype(np.float32), given_R)
     assert told_R.sum() == pytest.approx(wrong.sum(), rel=0.2)
     for low, high in ((0.0, 0.1), (0.1, 0.5), (0.5, 1.0)):
         at = (told_R >= low) & (told_R < high)
@@ -81,7 +82,7 @@ def test_a_weak_judge_says_so_and_lists_nothing() -> None:
     said = found(view(rows))
     assert set(said) == {"labels-not-judged"}, "it is not said to get much right as well"
     assert said["labels-not-judged"].facts["accuracy"] < 0.7
-    assert "Cannot judge the labels" in said["labels-not-judged"].says
+    assert "Cannot judge the labels" in said["labels-not-judged"].summary
 
 
 def test_the_most_frequent_label_is_no_skill() -> None:
@@ -93,7 +94,7 @@ def test_the_most_frequent_label_is_no_skill() -> None:
 
 def test_too_few_rows_are_not_judged() -> None:
     said = found(view(topics(60)))
-    assert set(said) == {"labels-not-judged"} and "too few" in said["labels-not-judged"].says
+    assert set(said) == {"labels-not-judged"} and "too few" in said["labels-not-judged"].summary
 
 
 def test_texts_without_a_word_in_common_are_not_judged() -> None:
@@ -117,10 +118,10 @@ def test_the_evidence_names_the_labels_and_the_words() -> None:
         for at in range(400)
     ]
     rows[7] = row(" ".join([*rng.choices(common, k=6), "refund"]), "delivery", 7)
-    seen = judged(view(rows))
+    seen = audit_labels(view(rows))
     assert not isinstance(seen, str)
-    assert "labelled 'delivery'" in seen.why(7) and "looks like 'billing'" in seen.why(7)
-    assert "'refund'" in seen.why(7)
+    assert "labelled 'delivery'" in seen.explain(7) and "looks like 'billing'" in seen.explain(7)
+    assert "'refund'" in seen.explain(7)
 
 
 def test_the_same_data_give_the_same_findings() -> None:
@@ -132,14 +133,14 @@ def test_the_same_data_give_the_same_findings() -> None:
 
 def test_near_copies_are_judged_together() -> None:
     """A copy of the row in another fold would repeat its wrong label and so defend it."""
-    assert sketch("Win £1000 now!!") == sketch("win £250  now")
+    assert text_skeleton("Win £1000 now!!") == text_skeleton("win £250  now")
     rows = topics(300, own=0.6)
     first = next(at for at, example in enumerate(rows) if example.target == "returns")
     text = rows[first].context[0].content
     rows += [row(f"{text} {k}", "billing", 300 + k) for k in range(6)]
-    seen = judged(view(rows))
+    seen = audit_labels(view(rows))
     assert not isinstance(seen, str)
-    assert {seen.labels[at] for at in seen.likeliest_R[300:]} == {"returns"}
+    assert {seen.labels[at] for at in seen.predicted_R[300:]} == {"returns"}
 
 
 def test_large_sets_are_sampled_and_say_so(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -147,14 +148,15 @@ def test_large_sets_are_sampled_and_say_so(monkeypatch: pytest.MonkeyPatch) -> N
     said = found(view(topics(1_000, seed=9)))
     facts = said["bag-of-words"].facts
     assert 600 < facts["rows"] < 900 and facts["of"] == 1_000
-    assert "a sample of 1,000" in said["bag-of-words"].says
+    assert "a sample of 1,000" in said["bag-of-words"].summary
     monkeypatch.setattr("finetooth.quality.label_audit.WORK", 1e7)
     assert found(view(topics(1_000, seed=10)))["bag-of-words"].facts["rows"] < facts["rows"] / 2
 
 
 @pytest.mark.parametrize(("k", "n"), [(0, 5), (5, 5), (3, 10), (91, 100), (912, 1_000)])
 def test_the_interval_is_that_of_the_evaluation(k: int, n: int) -> None:
-    assert wilson(k, n) == pytest.approx(reference(k, n), abs=1e-6)
+    reference = stats.binomtest(k, n).proportion_ci(method="wilson")
+    assert wilson(k, n) == pytest.approx((reference.low, reference.high), abs=1e-6)
 
 
 @pytest.mark.data

@@ -52,7 +52,7 @@ def test_no_rows_give_no_finding(rule: Rule, format: str) -> None:
 
 def test_one_label_blocks() -> None:
     finding = only(one_label, view(counted(spam=12)))
-    assert finding.rule == "one-label" and finding.severity == "block" and "All 12" in finding.says
+    assert finding.rule == "one-label" and finding.severity == "block" and "All 12" in finding.summary
     assert only(one_label, view(counted(spam=40), format="qa")).severity == "review"
     assert not list(one_label(view(counted(spam=40), format="text")))
 

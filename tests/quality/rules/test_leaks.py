@@ -26,7 +26,7 @@ BROUGHT = frozenset({"train", "test"})
 
 def view(test: Sequence[Example], group: str | None = None, **more: object) -> View:
     config = DataConfig(train="a.jsonl", test="b.jsonl", group=group)
-    return replace(View({"train": TRAIN, "test": test}, "labels", config, brought=BROUGHT), **more)
+    return replace(View({"train": TRAIN, "test": test}, "labels", config, user_provided=BROUGHT), **more)
 
 
 def found(findings: Sequence[Finding]) -> dict[str, str]:
@@ -58,8 +58,8 @@ def test_exact_leaks_are_all_found_and_only_they(plant: Callable[[str, random.Ra
     (finding,) = leaks(view(rows))
     assert finding.severity == "block"
     assert found([finding]) == truth
-    assert f"{len(truth)} of {len(rows)} test rows" in finding.says
-    assert "other words" in finding.says, "what was not checked is said"
+    assert f"{len(truth)} of {len(rows)} test rows" in finding.summary
+    assert "other words" in finding.summary, "what was not checked is said"
 
 
 @pytest.mark.parametrize(
@@ -155,7 +155,7 @@ def test_one_text_under_two_system_messages_leaks_when_the_answer_is_the_same() 
 
 def test_near_copies_on_sides_that_finetooth_made_never_block() -> None:
     rows, _ = leaked(lambda text, generator: planted.wrap(text))
-    assert not list(leaks(view(rows, brought=frozenset())))
+    assert not list(leaks(view(rows, user_provided=frozenset())))
 
 
 def vectors(texts: Sequence[str]) -> npt.NDArray[np.float32]:

@@ -12,7 +12,7 @@ import pytest
 from private_values import AROUND, KINDS, harmless, secret
 
 from finetooth.config.task import DataConfig
-from finetooth.privacy.masking import mask, shown, veil
+from finetooth.privacy.masking import mask, redact, redacted_form
 from finetooth.privacy.patterns import KINDS as KIND_NAMES
 from finetooth.privacy.patterns import find, is_card, is_iban
 from finetooth.quality.findings import Finding, View
@@ -120,7 +120,7 @@ def test_no_finding_holds_a_value(kind: str) -> None:
     assert "in the answer" in finding.hits[0].evidence and not finding.edits
     named, count = next(iter(finding.facts["values"].items()))
     called = KIND_NAMES[named].one if count == 1 else KIND_NAMES[named].many
-    assert f"personal data: {count} {called}. A model can repeat" in finding.says
+    assert f"personal data: {count} {called}. A model can repeat" in finding.summary
 
 
 def test_secrets_are_found_apart_and_masked_where_the_answer_has_none() -> None:
@@ -139,9 +139,9 @@ def test_rows_without_any_give_no_finding() -> None:
 
 
 def test_what_is_shown_of_a_value_is_not_the_value() -> None:
-    assert shown("email", "john.smith@mail.org") == "j***@***.org"
-    assert shown("phone", "+49 30 1234567") == "+4***67"
-    assert veil("Ask john.smith@mail.org or AKIA" + "A1B2" * 4) == "Ask j***@***.org or AKIA***"
+    assert redacted_form("email", "john.smith@mail.org") == "j***@***.org"
+    assert redacted_form("phone", "+49 30 1234567") == "+4***67"
+    assert redact("Ask john.smith@mail.org or AKIA" + "A1B2" * 4) == "Ask j***@***.org or AKIA***"
 
 
 @pytest.mark.parametrize(

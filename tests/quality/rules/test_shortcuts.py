@@ -74,7 +74,7 @@ def test_the_first_word_gives_a_label_away() -> None:
         changed([example], "Re: {text}")[0] if example.target == "billing" else example for example in rows
     ]
     finding = only(first_token_shortcut, view(marked))
-    assert finding.severity == "review" and "'re:'" in finding.says
+    assert finding.severity == "review" and "'re:'" in finding.summary
     assert len(finding.hits) == sum(example.target == "billing" for example in rows)
 
 
@@ -112,7 +112,7 @@ def test_unanswered_rows_are_listed() -> None:
 
 def test_a_task_of_echoes() -> None:
     finding = only(copied_answer, asked([(question, question) for question, _ in pairs()]))
-    assert finding.severity == "review" and "repeat" in finding.says
+    assert finding.severity == "review" and "repeat" in finding.summary
 
 
 def test_passages_of_the_question_are_extraction() -> None:

@@ -81,7 +81,7 @@ def test_planted_rows_are_found_and_no_other(
     assert {hit.id for hit in finding.hits} == {edit.id for edit in finding.edits} == planted(examples, 20)
     assert {edit.operation for edit in finding.edits} == {operation}
     assert {hit.side for hit in finding.hits} == {"train", "test"}
-    assert "15 of 300 rows" in finding.says
+    assert "15 of 300 rows" in finding.summary
     assert all(hit.evidence and hit.place.endswith(")") for hit in finding.hits)
 
 
@@ -99,7 +99,7 @@ def test_evidence_shows_before_and_after_and_masks() -> None:
 
 def test_zero_width_spaces_alone_are_for_information() -> None:
     (finding,) = control_characters(view(rows(50, lambda text: f"\ufeff{text}", 10)))
-    assert finding.severity == "info" and "byte-order mark" in finding.says
+    assert finding.severity == "info" and "byte-order mark" in finding.summary
 
 
 def test_html_that_the_task_is_about_is_no_mistake() -> None:

@@ -7,7 +7,7 @@ import random
 import planted
 
 from finetooth.data.split import split_keys, uniform
-from finetooth.quality.similarity.clusters import joined, near_keys
+from finetooth.quality.similarity.clusters import connected_components, merge_near_duplicate_keys
 from finetooth.types import Example
 
 TEXTS = planted.texts(2000, seed=21, most=3)
@@ -15,7 +15,7 @@ LONG = [text for text in TEXTS if len(text.split()) >= 12]
 
 
 def keys(rows: list[Example]) -> list[str]:
-    return near_keys(rows, split_keys(rows)).keys
+    return merge_near_duplicate_keys(rows, split_keys(rows)).keys
 
 
 def test_clean_rows_keep_their_keys() -> None:
@@ -53,7 +53,7 @@ def test_groups_and_near_copies_join() -> None:
 def test_a_form_with_few_differences_is_left_apart_and_said() -> None:
     form = "Please write a short and friendly reply to the customer below, who asks about order {}, today."
     rows = planted.rows([*TEXTS[:800], *(form.format(10_000 + k) for k in range(150))])
-    found = near_keys(rows, split_keys(rows))
+    found = merge_near_duplicate_keys(rows, split_keys(rows))
     largest = max(found.keys.count(key) for key in set(found.keys))
     assert largest <= 0.1 * len(rows)
     assert not found.notes or "data.group" in found.notes[0]
@@ -61,7 +61,7 @@ def test_a_form_with_few_differences_is_left_apart_and_said() -> None:
 
 def test_a_chain_too_long_is_cut_and_a_large_group_of_the_users_is_not() -> None:
     chain = [" ".join(f"w{k + i}" for i in range(20)) for k in range(400)]  # each row like the next
-    found = near_keys(planted.rows(chain), split_keys(planted.rows(chain)))
+    found = merge_near_duplicate_keys(planted.rows(chain), split_keys(planted.rows(chain)))
     assert max(found.keys.count(key) for key in set(found.keys)) <= 40
     grouped = [planted.row(f"r{k}", text, group="all") for k, text in enumerate(TEXTS[:300])]
     assert len(set(keys(grouped))) == 1
@@ -78,4 +78,4 @@ def test_added_rows_move_few() -> None:
 
 
 def test_clusters_come_largest_first() -> None:
-    assert joined(8, [(6, 7), (1, 2), (2, 3), (0, 5)]) == [[1, 2, 3], [0, 5], [6, 7]]
+    assert connected_components(8, [(6, 7), (1, 2), (2, 3), (0, 5)]) == [[1, 2, 3], [0, 5], [6, 7]]

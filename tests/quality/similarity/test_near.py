@@ -8,8 +8,8 @@ from collections.abc import Callable
 import planted
 import pytest
 
-from finetooth.quality.similarity.anchors import words_of
-from finetooth.quality.similarity.near import Pair, pairs_of, prose
+from finetooth.quality.similarity.anchors import split_words
+from finetooth.quality.similarity.near import SimilarPair, find_similar_pairs, prose
 
 TEXTS = planted.texts(2000, seed=1, most=3)
 LONG = [text for text in TEXTS if len(text.split()) >= 12]
@@ -20,7 +20,7 @@ def found(plant: Callable[[str, random.Random], str], count: int = 200) -> float
     generator = random.Random(7)
     source = generator.sample(LONG, count)
     sides = [0] * len(TEXTS) + [1] * count
-    pairs = pairs_of([*TEXTS, *(plant(text, generator) for text in source)], sides)
+    pairs = find_similar_pairs([*TEXTS, *(plant(text, generator) for text in source)], sides)
     met = {
         (TEXTS[pair.one], pair.other - len(TEXTS)) for pair in pairs if pair.one < len(TEXTS) <= pair.other
     }
@@ -46,23 +46,27 @@ def test_planted_copies_are_found(plant: Callable[[str, random.Random], str], le
 
 def test_texts_that_share_words_and_frames_by_chance_are_not_paired() -> None:
     """Of 2 million pairs of sentences from one grammar."""
-    assert len(pairs_of(TEXTS)) <= 0.01 * len(TEXTS)
-    assert not [pair for pair in pairs_of(planted.texts(1000, seed=2, least=3, most=8)) if pair.close]
+    assert len(find_similar_pairs(TEXTS)) <= 0.01 * len(TEXTS)
+    assert not [
+        pair for pair in find_similar_pairs(planted.texts(1000, seed=2, least=3, most=8)) if pair.close
+    ]
 
 
 def test_a_form_that_all_rows_share_pairs_none_and_hides_none() -> None:
     form = "You are a careful clerk. Read the complaint below, think about it, then name its department. "
     plain = [f"{form}Complaint: {text}" for text in TEXTS[:600]]
-    assert len(pairs_of(plain)) <= 0.01 * len(plain)
+    assert len(find_similar_pairs(plain)) <= 0.01 * len(plain)
     again = planted.edit(TEXTS[17], 0.2, random.Random(3))
-    assert (17, 600) in {(pair.one, pair.other) for pair in pairs_of([*plain, f"{form}Complaint: {again}"])}
+    assert (17, 600) in {
+        (pair.one, pair.other) for pair in find_similar_pairs([*plain, f"{form}Complaint: {again}"])
+    }
 
 
 def test_many_copies_of_one_text_are_all_linked() -> None:
     """More near-copies than an anchor may have: they are still paired with some of each other."""
     generator = random.Random(5)
     copies = [planted.edit(LONG[0], 0.1, generator) for _ in range(100)]
-    pairs = pairs_of([*TEXTS, *copies])
+    pairs = find_similar_pairs([*TEXTS, *copies])
     linked = {
         at for pair in pairs for at in (pair.one, pair.other) if min(pair.one, pair.other) >= len(TEXTS)
     }
@@ -76,7 +80,7 @@ def test_exact_copies_have_the_first_tier_and_punctuation_the_second() -> None:
         "What's the time, please?",
         "Whats the time please",
     ]
-    assert [(pair.one, pair.other, pair.tier) for pair in pairs_of(texts)] == [
+    assert [(pair.one, pair.other, pair.tier) for pair in find_similar_pairs(texts)] == [
         (0, 1, "copy"),
         (2, 3, "words"),
     ]
@@ -100,12 +104,12 @@ def test_prose_keeps_the_signs_that_mean_something(one: str, other: str, same: b
 def test_short_questions_with_the_same_frame_are_not_paired() -> None:
     """In a set of 2,000: what these share is what chance gives."""
     asked = [f"what is the {look} {thing}" for look in planted.LOOK for thing in planted.THING]
-    assert not pairs_of(asked)
+    assert not find_similar_pairs(asked)
 
 
 def test_other_scripts_have_words() -> None:
-    assert words_of("東京は晴れ") == ["東", "京", "は", "晴", "れ"]
-    assert words_of("Don’t STOP naïve café") == ["dont", "stop", "naïve", "café"]
+    assert split_words("東京は晴れ") == ["東", "京", "は", "晴", "れ"]
+    assert split_words("Don’t STOP naïve café") == ["dont", "stop", "naïve", "café"]
 
 
 def test_the_order_of_the_texts_changes_no_pair_and_empty_texts_have_none() -> None:
@@ -113,16 +117,16 @@ def test_the_order_of_the_texts_changes_no_pair_and_empty_texts_have_none() -> N
     texts = [*TEXTS[:300], *(planted.edit(text, 0.2, generator) for text in TEXTS[:50]), "", "  ", "?", "?"]
     order = list(range(len(texts)))
     generator.shuffle(order)
-    shuffled = pairs_of([texts[at] for at in order])
+    shuffled = find_similar_pairs([texts[at] for at in order])
 
-    def named(pair: Pair) -> tuple[int, int]:
+    def named(pair: SimilarPair) -> tuple[int, int]:
         low, high = sorted((order[pair.one], order[pair.other]))
         return low, high
 
-    straight = {(pair.one, pair.other) for pair in pairs_of(texts)}
+    straight = {(pair.one, pair.other) for pair in find_similar_pairs(texts)}
     assert {named(pair) for pair in shuffled} == straight
-    assert pairs_of(texts) == pairs_of(texts)
-    assert pairs_of([]) == [] == pairs_of(["", " "])
+    assert find_similar_pairs(texts) == find_similar_pairs(texts)
+    assert find_similar_pairs([]) == [] == find_similar_pairs(["", " "])
 
 
 def test_many_copies_near_many_other_texts_are_not_each_paired_with_each() -> None:
@@ -130,7 +134,7 @@ def test_many_copies_near_many_other_texts_are_not_each_paired_with_each() -> No
     near = [planted.edit(LONG[0], 0.1, generator) for _ in range(60)]
     texts = [*TEXTS, *([LONG[0]] * 1_000), *near]
     sides = [k % 2 for k in range(len(texts))]
-    pairs = pairs_of(texts, sides)
+    pairs = find_similar_pairs(texts, sides)
     assert len(pairs) < 2 * len(texts), "each with each were 17,000"
     across = {k for pair in pairs for k in (pair.one, pair.other) if sides[pair.one] != sides[pair.other]}
     assert {k for k in range(len(TEXTS), len(texts)) if sides[k]} <= across, "every later text has one"

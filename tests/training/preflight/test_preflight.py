@@ -1,4 +1,4 @@
-"""The sentinel leaves the model as it found it, says what it saw, and knows what it has no time for."""
+"""The preflight check leaves the model as it found it, reports what it saw, and skips what takes too long."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 import torch
-from rehearsals_for_tests import question, trial
+from preflights_for_tests import question, trial
 from training_for_tests import load, rows
 
 from finetooth.errors import Interrupted, TrainError
 from finetooth.training.preflight import run
-from finetooth.training.preflight.checks import Alarm
+from finetooth.training.preflight.checks import PreflightError
 from finetooth.training.preflight.rows import floor, pick, shown
-from finetooth.training.preflight.run import rehearse
+from finetooth.training.preflight.run import run_preflight
 from finetooth.tree import Row
 from finetooth.types import Answer, Example, Message
 
@@ -25,7 +25,7 @@ def test_model_and_generator_are_as_they_were(tmp_path: Path, adapter: str) -> N
     model = clean.model
     before, state = model.digest(), torch.get_rng_state()
     model.train()
-    found = rehearse(clean)
+    found = run_preflight(clean)
     assert model.digest() == before and model.training
     assert torch.equal(torch.get_rng_state(), state)
     assert all(weight.grad is None for weight in model.trainable())
@@ -36,16 +36,16 @@ def test_also_after_an_alarm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     clean = trial(tmp_path)
     before = clean.model.digest()
     monkeypatch.setattr(run, "RATES", (1e-9,))
-    with pytest.raises(Alarm, match="sentinel:not-learning: the loss of 8 rows went from"):
-        rehearse(clean)
+    with pytest.raises(PreflightError, match="preflight:not-learning: the loss of 8 rows went from"):
+        run_preflight(clean)
     assert clean.model.digest() == before
 
 
 def test_half_precision_is_named(tmp_path: Path) -> None:
     clean = trial(tmp_path, adapter="none")
     clean.model.hf.to(torch.bfloat16)
-    with pytest.raises(Alarm, match=r"sentinel:dtype: .* is trained in torch.bfloat16"):
-        rehearse(clean)
+    with pytest.raises(PreflightError, match=r"preflight:dtype: .* is trained in torch.bfloat16"):
+        run_preflight(clean)
 
 
 def test_frozen_weights_that_change_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -58,13 +58,13 @@ def test_frozen_weights_that_change_are_named(tmp_path: Path, monkeypatch: pytes
         return real(model, *args, **kwargs)
 
     monkeypatch.setattr(run, "train_step", step)
-    with pytest.raises(Alarm, match="sentinel:base-changed"):
-        rehearse(clean)
+    with pytest.raises(PreflightError, match="preflight:base-changed"):
+        run_preflight(clean)
 
 
 def test_a_slow_machine_is_no_alarm(tmp_path: Path) -> None:
     ticks = iter(range(0, 10**6, 15))  # every look at the clock takes 15 seconds
-    found = rehearse(replace(trial(tmp_path), clock=lambda: float(next(ticks))))
+    found = run_preflight(replace(trial(tmp_path), clock=lambda: float(next(ticks))))
     assert found.answered is None and found.steps < 8
     assert any("the time was up" in note for note in found.notes)
 
@@ -73,7 +73,7 @@ def test_a_large_model_gets_fewer_rows_and_no_second_copy(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(run.WORK, "cpu", 3e9)
-    found = rehearse(replace(trial(tmp_path), memory=1))
+    found = run_preflight(replace(trial(tmp_path), memory=1))
     assert 2 <= len(found.ids) < 8
     assert any(f"{len(found.ids)} rows instead of 8" in note for note in found.notes)
     assert any("do not fit into the memory" in note for note in found.notes)
@@ -81,7 +81,7 @@ def test_a_large_model_gets_fewer_rows_and_no_second_copy(
 
 def test_a_signal_stops_it(tmp_path: Path) -> None:
     with pytest.raises(Interrupted, match="Stopped before training"):
-        rehearse(replace(trial(tmp_path), stop=lambda: True))
+        run_preflight(replace(trial(tmp_path), stop=lambda: True))
 
 
 def test_rows_are_short_and_ask_different_things() -> None:
@@ -113,7 +113,7 @@ def test_the_least_loss_of_rows_that_part(tmp_path: Path) -> None:
 def test_what_is_shown_marks_what_is_scored(tmp_path: Path) -> None:
     clean = trial(tmp_path)
     (one,) = pick(clean.rows[:1], clean.examples, 999, None)
-    line = shown(one, clean.asks.tokenizer)
+    line = shown(one, clean.evaluation_renderer.tokenizer)
     assert line.plain.endswith("assistant\\n[In Rome, 0.<|im_end|>]")
     green = [line.plain[span.start : span.end] for span in line.spans if span.style == "green"]
     assert green == ["[In Rome, 0.<|im_end|>]"]
@@ -122,8 +122,8 @@ def test_what_is_shown_marks_what_is_scored(tmp_path: Path) -> None:
 def test_another_model_is_not_taken_for_the_saved_one(tmp_path: Path) -> None:
     clean = trial(tmp_path)
     other = load(tmp_path / "other", "lora", "mistral")
-    with pytest.raises(Alarm, match="sentinel:saved-differs"):
-        rehearse(replace(clean, load=lambda path: other))
+    with pytest.raises(PreflightError, match="preflight:saved-differs"):
+        run_preflight(replace(clean, load=lambda path: other))
 
 
 @pytest.mark.parametrize("shape", ["preference", "last turn is context"])
@@ -138,8 +138,8 @@ def test_rows_without_a_target_that_is_learned_are_tried_too(tmp_path: Path, sha
         else:
             turns = (*one.context, Message("assistant", answer.text), Message("user", "Thanks"))
             examples.append(Example(one.id, turns, (Answer("Welcome.", weight=0.0),)))
-    rows = clean.renders.render_all(examples).rows
-    found = rehearse(replace(clean, examples=examples, rows=rows))
+    rows = clean.training_renderer.render_all(examples).rows
+    found = run_preflight(replace(clean, examples=examples, rows=rows))
     assert len(found.ids) == 8 and found.loss[1] < 0.3 * found.loss[0]
     assert found.answered == (8 if asked else None)
 
@@ -149,13 +149,13 @@ def test_the_weight_of_rows_is_no_alarm(tmp_path: Path, weight: float) -> None:
     """A sum of losses that are weighted by a thousandth is small long before anything is known by heart."""
     clean = trial(tmp_path)
     rows = [Row(row.tokens, weight * row.weight, row.signals, row.unit, row.id) for row in clean.rows]
-    assert rehearse(replace(clean, rows=rows)).answered == 8
+    assert run_preflight(replace(clean, rows=rows)).answered == 8
 
 
 def test_a_very_slow_machine_is_no_alarm(tmp_path: Path) -> None:
     """When the time is up after one step, an adapter's first matrices have had no gradient yet."""
     ticks = iter(range(0, 10**6, 60))
-    found = rehearse(replace(trial(tmp_path), clock=lambda: float(next(ticks))))
+    found = run_preflight(replace(trial(tmp_path), clock=lambda: float(next(ticks))))
     assert found.steps == 2 and any("the time was up" in note for note in found.notes)
 
 
@@ -170,5 +170,5 @@ def test_a_second_step_that_is_not_finite_is_called_by_its_name(
         return real(*args, **kwargs)
 
     monkeypatch.setattr(run, "train_step", step)
-    with pytest.raises(Alarm, match="sentinel:not-learning"):
-        rehearse(trial(tmp_path))
+    with pytest.raises(PreflightError, match="preflight:not-learning"):
+        run_preflight(trial(tmp_path))

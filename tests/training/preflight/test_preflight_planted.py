@@ -1,4 +1,4 @@
-"""Bugs that no loss curve shows, planted at random layers and templates: the sentinel calls each by its name.
+"""Bugs that no loss curve shows, planted at random layers and templates: preflight names each of them.
 
 The seed draws architecture, template, adapter, layer and row; clean tasks of many kinds raise no alarm.
 """
@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from rehearsals_for_tests import trial
+from preflights_for_tests import trial
 from safetensors.torch import load_file, save_file
 from templates_for_tests import CHATML, CHATML_DEFAULT_SYSTEM, ZEPHYR
 from torch.nn import functional
@@ -25,15 +25,15 @@ from finetooth.evaluation.candidates import ModelCandidate
 from finetooth.model.api import Model
 from finetooth.training.objectives import Objective, Signals, supervised
 from finetooth.training.preflight import run
-from finetooth.training.preflight.checks import Alarm
-from finetooth.training.preflight.run import Trial, rehearse
+from finetooth.training.preflight.checks import PreflightError
+from finetooth.training.preflight.run import PreflightInputs, run_preflight
 from finetooth.tree import Row
 
 FAMILIES = ["llama", "mistral", "qwen2", "qwen3", "gemma3", "phi3", "gpt2", "olmo2"]
 TOKENIZERS = ["chatml", "chatml-default-system", "llama3", "llama2", "zephyr", "gemma", "gpt2", "llama-base"]
 
 Patch = pytest.MonkeyPatch
-Plant = Callable[[Trial, random.Random, Patch], Trial]
+Plant = Callable[[PreflightInputs, random.Random, Patch], PreflightInputs]
 
 
 def weighted(row: Row, weight: Any) -> Row:
@@ -73,11 +73,11 @@ def tensors(path: Path, change: Callable[[dict[str, torch.Tensor]], dict[str, to
     save_file(change(load_file(file)), file, {"format": "pt"})
 
 
-def stop_token_masked(t: Trial, draw: random.Random, patch: Patch) -> Trial:
+def stop_token_masked(t: PreflightInputs, draw: random.Random, patch: Patch) -> PreflightInputs:
     return replace(t, rows=[weighted(row, [*row.weight[:-1], 0.0]) for row in t.rows])
 
 
-def stop_token_left_out_of_the_loss(t: Trial, draw: random.Random, patch: Patch) -> Trial:
+def stop_token_left_out_of_the_loss(t: PreflightInputs, draw: random.Random, patch: Patch) -> PreflightInputs:
     def loss(signals: Signals) -> Any:
         last = torch.cat([signals.row_M[1:] != signals.row_M[:-1], torch.tensor([True])])
         return supervised.loss(signals)[0] * ~last, {}
@@ -86,7 +86,7 @@ def stop_token_left_out_of_the_loss(t: Trial, draw: random.Random, patch: Patch)
     return t
 
 
-def weights_shifted(t: Trial, draw: random.Random, patch: Patch) -> Trial:
+def weights_shifted(t: PreflightInputs, draw: random.Random, patch: Patch) -> PreflightInputs:
     by = draw.choice([-1, 1])
     rows = []
     for row in t.rows:
@@ -96,7 +96,9 @@ def weights_shifted(t: Trial, draw: random.Random, patch: Patch) -> Trial:
     return replace(t, rows=rows)
 
 
-def the_trainer_scores_one_token_early(t: Trial, draw: random.Random, patch: Patch) -> Trial:
+def the_trainer_scores_one_token_early(
+    t: PreflightInputs, draw: random.Random, patch: Patch
+) -> PreflightInputs:
     real = run.train_step
 
     def early(model: Model, objective: Any, rows: Any, *args: Any, **kwargs: Any) -> Any:
@@ -109,18 +111,20 @@ def the_trainer_scores_one_token_early(t: Trial, draw: random.Random, patch: Pat
     return t
 
 
-def a_row_without_scores(t: Trial, draw: random.Random, patch: Patch) -> Trial:
+def a_row_without_scores(t: PreflightInputs, draw: random.Random, patch: Patch) -> PreflightInputs:
     at = draw.randrange(len(t.rows))
     rows = [weighted(row, row.weight * (index != at)) for index, row in enumerate(t.rows)]
     return replace(t, rows=rows)
 
 
-def evaluation_renders_otherwise(t: Trial, draw: random.Random, patch: Patch) -> Trial:
-    other = Renderer(t.asks.tokenizer, "instruction", draw.choice(["Answer.", "Think."]))
-    return replace(t, asks=other)
+def evaluation_renders_otherwise(t: PreflightInputs, draw: random.Random, patch: Patch) -> PreflightInputs:
+    other = Renderer(t.evaluation_renderer.tokenizer, "instruction", draw.choice(["Answer.", "Think."]))
+    return replace(t, evaluation_renderer=other)
 
 
-def evaluation_asks_with_a_token_less(t: Trial, draw: random.Random, patch: Patch) -> Trial:
+def evaluation_asks_with_a_token_less(
+    t: PreflightInputs, draw: random.Random, patch: Patch
+) -> PreflightInputs:
     real = ModelCandidate._row
 
     def row(self: ModelCandidate, *given: Any) -> Row:
@@ -131,9 +135,11 @@ def evaluation_asks_with_a_token_less(t: Trial, draw: random.Random, patch: Patc
     return t
 
 
-def another_template_is_saved(t: Trial, draw: random.Random, patch: Patch) -> Trial:
+def another_template_is_saved(t: PreflightInputs, draw: random.Random, patch: Patch) -> PreflightInputs:
     texts = [text.replace("'<|im_end|>'", "eos_token") for text in (CHATML, CHATML_DEFAULT_SYSTEM, ZEPHYR)]
-    wrong = draw.choice([text for text in texts if text.strip() != str(t.renders.chat_template).strip()])
+    wrong = draw.choice(
+        [text for text in texts if text.strip() != str(t.training_renderer.chat_template).strip()]
+    )
 
     def change(model: Model, path: Path) -> None:
         (path / "chat_template.jinja").write_text(wrong)
@@ -142,14 +148,14 @@ def another_template_is_saved(t: Trial, draw: random.Random, patch: Patch) -> Tr
     return t
 
 
-def adapter_saved_inert(t: Trial, draw: random.Random, patch: Patch) -> Trial:
+def adapter_saved_inert(t: PreflightInputs, draw: random.Random, patch: Patch) -> PreflightInputs:
     on_save(patch, lambda model, path: tensors(path, lambda all: {
         name: weight * ("lora_B" not in name) for name, weight in all.items()
     }))  # fmt: skip
     return t
 
 
-def adapter_scale_lost(t: Trial, draw: random.Random, patch: Patch) -> Trial:
+def adapter_scale_lost(t: PreflightInputs, draw: random.Random, patch: Patch) -> PreflightInputs:
     def change(model: Model, path: Path) -> None:
         config = json.loads((path / "adapter_config.json").read_text())
         (path / "adapter_config.json").write_text(json.dumps(config | {"lora_alpha": draw.choice([16, 8])}))
@@ -158,7 +164,7 @@ def adapter_scale_lost(t: Trial, draw: random.Random, patch: Patch) -> Trial:
     return t
 
 
-def one_layer_lost_in_saving(t: Trial, draw: random.Random, patch: Patch) -> Trial:
+def one_layer_lost_in_saving(t: PreflightInputs, draw: random.Random, patch: Patch) -> PreflightInputs:
     part, gone = f".{draw.randrange(len(layers(t.model)))}.", draw.choice([True, False])
 
     def change(saved: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
@@ -171,30 +177,30 @@ def one_layer_lost_in_saving(t: Trial, draw: random.Random, patch: Patch) -> Tri
     return t
 
 
-def frozen_layer(t: Trial, draw: random.Random, patch: Patch) -> Trial:
+def frozen_layer(t: PreflightInputs, draw: random.Random, patch: Patch) -> PreflightInputs:
     for weight in draw.choice(layers(t.model)).parameters():
         weight.requires_grad_(False)
     return t
 
 
-def gradients_cut_at_a_layer(t: Trial, draw: random.Random, patch: Patch) -> Trial:
+def gradients_cut_at_a_layer(t: PreflightInputs, draw: random.Random, patch: Patch) -> PreflightInputs:
     after(draw.choice(layers(t.model)), torch.Tensor.detach)
     return t
 
 
-def dropout_in_evaluation(t: Trial, draw: random.Random, patch: Patch) -> Trial:
+def dropout_in_evaluation(t: PreflightInputs, draw: random.Random, patch: Patch) -> PreflightInputs:
     after(draw.choice(layers(t.model)), lambda out: functional.dropout(out, 0.1, training=True))
     return t
 
 
-def rounded_when_saved(t: Trial, draw: random.Random, patch: Patch) -> Trial:
+def rounded_when_saved(t: PreflightInputs, draw: random.Random, patch: Patch) -> PreflightInputs:
     on_save(patch, lambda model, path: tensors(path, lambda all: {
         name: weight.to(torch.bfloat16).float() for name, weight in all.items()
     }))  # fmt: skip
     return t
 
 
-def tied_head_lost(t: Trial, draw: random.Random, patch: Patch) -> Trial:
+def tied_head_lost(t: PreflightInputs, draw: random.Random, patch: Patch) -> PreflightInputs:
     before = t.model.hf.get_output_embeddings().weight.detach().clone()
 
     def change(model: Model, path: Path) -> None:
@@ -241,10 +247,10 @@ def test_a_planted_bug_is_called_by_its_name(
         "shape": draw.choice(["question", "labels"]),
     }
     clean = trial(tmp_path, **(drawn | needs))
-    with pytest.raises(Alarm) as alarm:
-        rehearse(bug(clean, draw, monkeypatch))
+    with pytest.raises(PreflightError) as alarm:
+        run_preflight(bug(clean, draw, monkeypatch))
     assert alarm.value.name == name, (drawn, str(alarm.value))
-    assert str(alarm.value).startswith(f"sentinel:{name}: ") and "train.sentinel off" in str(alarm.value)
+    assert str(alarm.value).startswith(f"preflight:{name}: ") and "train.preflight off" in str(alarm.value)
 
 
 CLEAN = [
@@ -264,8 +270,8 @@ CLEAN = [
 @pytest.mark.parametrize("kind", CLEAN, ids=lambda kind: "-".join(kind))
 def test_no_false_alarm(kind: tuple[str, ...], tmp_path: Path) -> None:
     tokenizer, family, adapter, shape, template = kind
-    found = rehearse(trial(tmp_path, tokenizer, family, adapter, shape, template))
+    found = run_preflight(trial(tmp_path, tokenizer, family, adapter, shape, template))
     assert found.answered == (None if shape == "text" else 8), str(found)
     assert not found.notes
     assert found.seconds < 30
-    assert not (tmp_path / "sentinel").exists()
+    assert not (tmp_path / "preflight").exists()

@@ -56,7 +56,7 @@ def test_equal_rewards_have_no_advantage_and_a_shift_changes_none(method: str) -
 def test_the_groups_that_differ() -> None:
     reward_R = np.array([1.0, 1.0, 0.0, 0.5, NAN, 1.0, NAN, NAN])
     group_R = np.array([0, 0, 1, 1, 2, 2, 3, 3])
-    assert advantages.differ(reward_R, group_R).tolist() == [False, False, True, True] + [False] * 4
+    assert advantages.rewards_differ(reward_R, group_R).tolist() == [False, False, True, True] + [False] * 4
 
 
 REWARDS, CUT = np.array([1.0, 0.5, 1.0, NAN]), np.array([False, True, False, True])
@@ -73,13 +73,13 @@ LENGTHS = np.array([90, 100, 10, 100])
     ],
 )
 def test_cut_answers(choice: str, want: list[float]) -> None:
-    got = advantages.overlong(choice, REWARDS, CUT, LENGTHS, 100)
+    got = advantages.shape_overlong_rewards(choice, REWARDS, CUT, LENGTHS, 100)
     np.testing.assert_allclose(got, want)
 
 
 def test_the_soft_penalty_is_that_of_dapo() -> None:
     """Equation 13 with L_max 20,480 and L_cache 4,096, on answers that ended."""
     length_R = np.array([1, 16384, 16385, 18432, 20480])
-    got = advantages.overlong("soft", np.zeros(5), np.zeros(5, bool), length_R, 20480)
+    got = advantages.shape_overlong_rewards("soft", np.zeros(5), np.zeros(5, bool), length_R, 20480)
     want = [0 if n <= 20480 - 4096 else ((20480 - 4096) - n) / 4096 for n in length_R]
     np.testing.assert_allclose(got, want)

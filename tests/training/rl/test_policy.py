@@ -49,7 +49,7 @@ def units(objective: Objective, given: Signals) -> float:
 @pytest.mark.parametrize("case", GOLDEN["cases"], ids=lambda case: f"{case['loss_type']}-{case['beta']}")
 def test_loss_and_gradient_are_those_of_trl(case: dict[str, Any]) -> None:
     average = AVERAGES[case["loss_type"]]
-    objective = policy.clipped(average, *GOLDEN["clip"], kl=case["beta"])
+    objective = policy.clipped_surrogate(average, *GOLDEN["clip"], kl=case["beta"])
     logp_M = flat("logp").requires_grad_()
     given = signals(average, logp_M, case["beta"] > 0)
     loss_U, metrics = objective.loss(given)
@@ -80,7 +80,7 @@ def one(ratio: float, advantage: float, low: float = 0.2, high: float = 0.28) ->
         unit_R=torch.zeros(1, dtype=torch.long),
         units=1,
     )
-    loss_M, _ = policy.clipped("token", low, high).loss(given)
+    loss_M, _ = policy.clipped_surrogate("token", low, high).loss(given)
     (grad,) = torch.autograd.grad(loss_M.sum(), logp_M)
     return loss_M.item(), grad.item()
 
@@ -103,9 +103,9 @@ def test_what_clipping_stops(ratio: float, advantage: float, loss: float, grad: 
 def test_a_tokens_own_advantage_counts_where_it_is_given() -> None:
     given = signals("token", flat("logp"), False)
     spread_M = given.by_name["advantage"].index_select(0, given.row_M)
-    want, _ = policy.clipped("token", 0.2, 0.28).loss(given)
+    want, _ = policy.clipped_surrogate("token", 0.2, 0.28).loss(given)
     by_token = {"token_advantage": spread_M, "sampled_logp": given.by_name["sampled_logp"]}
-    got, _ = policy.clipped("token", 0.2, 0.28).loss(replace(given, by_name=by_token))
+    got, _ = policy.clipped_surrogate("token", 0.2, 0.28).loss(replace(given, by_name=by_token))
     torch.testing.assert_close(got, want)
 
 
@@ -113,7 +113,7 @@ def test_metrics_are_means_over_tokens_whatever_the_unit() -> None:
     away_M = (flat("logp") - flat("old")).abs()
     for average in ("row", "length"):
         given = signals(average, flat("logp"), True)
-        _, metrics = policy.clipped(average, 0.2, 0.28).loss(given)
+        _, metrics = policy.clipped_surrogate(average, 0.2, 0.28).loss(given)
         want = torch.stack([away_M[given.row_M == row].mean() for row in range(len(SIZES))])
         torch.testing.assert_close(metrics["gap"], want)
         assert (metrics["kl"] >= 0).all()

@@ -16,14 +16,14 @@ from training_for_tests import load
 from finetooth.data.render.renderer import Renderer
 from finetooth.errors import GradeError
 from finetooth.evaluation import graders
-from finetooth.evaluation.answer_text import as_it_is
+from finetooth.evaluation.answer_text import identity
 from finetooth.model import reward_head
 from finetooth.model.api import Model
 from finetooth.runs import reward_model
 from finetooth.training.rl import rewards
-from finetooth.training.rl.batch import Question
-from finetooth.training.rl.reward_model import Scorer
-from finetooth.training.rl.rollout import Rollouts
+from finetooth.training.rl.batch import RolloutPrompt
+from finetooth.training.rl.reward_model import RewardModelScorer
+from finetooth.training.rl.rollout import RolloutTrainer
 from finetooth.types import Answer
 
 ROWS = examples()
@@ -40,11 +40,11 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def scorer(place: Path, name: str = "sound") -> Scorer:
-    return reward_model.load({"name": "reward_model", "model": str(place / name)}, ROWS, as_it_is)[1]
+def scorer(place: Path, name: str = "sound") -> RewardModelScorer:
+    return reward_model.load({"name": "reward_model", "model": str(place / name)}, ROWS, identity)[1]
 
 
-def alone(one: Scorer) -> rewards.Reward:
+def alone(one: RewardModelScorer) -> rewards.Reward:
     return rewards.Reward((("judge", one, 1.0),))
 
 
@@ -67,7 +67,7 @@ def test_answers_of_a_step_are_scored_together_and_share_their_prompt(
     singly = [one(*answer) for answer in answers]
     real = Model.hidden
     monkeypatch.setattr(Model, "hidden", lambda self, tree, at: seen.append(tree) or real(self, tree, at))
-    together = alone(one).many(answers)
+    together = alone(one).score_batch(answers)
     assert [score.value for score in together] == pytest.approx([score.value for score in singly], abs=1e-5)
     assert len({round(score.value or 0, 4) for score in together}) > 5
     (tree,) = seen
@@ -99,27 +99,29 @@ def test_half_is_as_good_as_expected_and_the_size_of_scores_has_no_part(place: P
     texts = [(row, text) for row in ROWS[:6] for text in (row.target, "no", "fig yes 3")]
     right = [one(row, row.target).value for row in ROWS]
     assert np.mean(right) == pytest.approx(0.5, abs=0.05)
-    before = [score.value for score in one.many(texts)]
+    before = [score.value for score in one.score_batch(texts)]
     assert all(0.02 < value < 0.98 for value in before if value is not None)  # on the slope
     with torch.no_grad():
         for name, weight in one.model.named_trainable().items():
             if reward_head.SCORE in name:
                 weight.mul_(50.0)
-    after = one.on_scale_of(ROWS, as_it_is)
-    assert [score.value for score in after.many(texts)] == pytest.approx(before, abs=1e-4)
-    bare = Scorer(one.model, one.renderer)  # what it would be without the scale
-    assert {round(score.value or 0.0, 6) for score in bare.many(texts)} == {0.0, 1.0}
+    after = one.calibrated_on(ROWS, identity)
+    assert [score.value for score in after.score_batch(texts)] == pytest.approx(before, abs=1e-4)
+    bare = RewardModelScorer(one.model, one.renderer)  # what it would be without the scale
+    assert {round(score.value or 0.0, 6) for score in bare.score_batch(texts)} == {0.0, 1.0}
 
 
 def test_a_cut_answer_is_read_as_a_whole_one(place: Path, tmp_path: Path) -> None:
     load(tmp_path / "policy")
     model, one = ready(tmp_path / "policy"), scorer(place)
     rows = [Renderer(model.tokenizer).context_row(row.context) for row in ROWS[:4]]  # type: ignore[arg-type]
-    asked = [Question(row, context) for row, context in zip(ROWS, rows, strict=False)]
+    asked = [RolloutPrompt(row, context) for row, context in zip(ROWS, rows, strict=False)]
     (tmp_path / "train").mkdir()
     for choice in ("keep", "penalise", "mask"):
         config = reward_settings(truncated=choice, resample=0)
-        batch = Rollouts(model, asked, alone(one), config, 1, LONGEST, tmp_path).collect(0, np.arange(4))
+        batch = RolloutTrainer(model, asked, alone(one), config, 1, LONGEST, tmp_path).collect(
+            0, np.arange(4)
+        )
         cut = [at for at, rollout in enumerate(batch.rollouts) if rollout.completion.stop == "length"]
         assert 0 < len(cut) < len(batch.rollouts)
         for at in cut:
@@ -131,9 +133,9 @@ def test_a_cut_answer_is_read_as_a_whole_one(place: Path, tmp_path: Path) -> Non
 
 
 def test_a_sound_reward_model_passes_and_one_that_was_taught_length_does_not(place: Path) -> None:
-    wrong, _ = rewards.faults(alone(scorer(place)), ROWS)
+    wrong, _ = rewards.audit_reward(alone(scorer(place)), ROWS)
     assert wrong == []
-    wrong, doubts = rewards.faults(alone(scorer(place, "longer")), ROWS)
+    wrong, doubts = rewards.audit_reward(alone(scorer(place, "longer")), ROWS)
     called = "one word over and over is worth no less than the expected answer in 40 of 40 rows"
     assert any(fault.startswith(called) for fault in wrong), wrong
     assert doubts[0].startswith("the expected answer three times over")
@@ -143,8 +145,8 @@ def test_a_reward_model_that_knows_nothing_is_flagged(place: Path) -> None:
     model = Model.load(place / "model")
     assert model.tokenizer is not None
     reward_head.attach(model.hf)
-    none = Scorer(model, Renderer(model.tokenizer)).on_scale_of(ROWS, as_it_is)
-    wrong, _ = rewards.faults(alone(none), ROWS)
+    none = RewardModelScorer(model, Renderer(model.tokenizer)).calibrated_on(ROWS, identity)
+    wrong, _ = rewards.audit_reward(alone(none), ROWS)
     assert any("a copy of the question is worth no less" in fault for fault in wrong)
 
 
@@ -155,13 +157,13 @@ def test_beside_a_grader_expected_answers_need_the_marks_of_the_grader_alone(pla
     score = both(ROWS[0], ROWS[0].target)
     assert score.value == pytest.approx((1 + 3 * (one(ROWS[0], ROWS[0].target).value or 0)) / 4)
     assert score.reason.startswith("exact 1, judge 0.")
-    assert rewards.faults(both, ROWS)[0] == []
-    never = ("mine", graders.guarded(lambda row, text: 0.5), 1.0)
-    wrong, _ = rewards.faults(rewards.Reward((never, ("judge", one, 3.0))), ROWS)
+    assert rewards.audit_reward(both, ROWS)[0] == []
+    never = ("mine", graders.guard(lambda row, text: 0.5), 1.0)
+    wrong, _ = rewards.audit_reward(rewards.Reward((never, ("judge", one, 3.0))), ROWS)
     assert wrong[0].startswith("40 of 40 expected answers do not get full marks")
 
 
 def test_expected_answers_that_it_cannot_read_are_an_error(place: Path) -> None:
     rows = [replace(row, answers=(Answer("<|im_start|>" + expected(300)),)) for row in ROWS]
     with pytest.raises(GradeError, match=r"^train\.reward: the reward model scores no expected .*special"):
-        scorer(place).on_scale_of(rows, as_it_is)
+        scorer(place).calibrated_on(rows, identity)

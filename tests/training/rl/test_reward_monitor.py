@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from finetooth.training.rl.monitor import RECENT, RewardWatch
+from finetooth.training.rl.monitor import RECENT, RewardMonitor
 
 SOUND = {
     "reward": 0.5,
@@ -33,7 +33,7 @@ TROUBLE: dict[str, dict[str, float]] = {
 }
 
 
-def names(watch: RewardWatch, lines: list[dict[str, Any]]) -> list[str]:
+def names(watch: RewardMonitor, lines: list[dict[str, Any]]) -> list[str]:
     found = [finding for line in lines for finding in watch.line(line, {})]
     return [finding.name for finding in found if finding.first]
 
@@ -44,47 +44,47 @@ def course(trouble: dict[str, float], steps: int = 40) -> list[dict[str, Any]]:
 
 
 def test_a_sound_course_is_quiet() -> None:
-    assert names(RewardWatch(), course({})) == []
+    assert names(RewardMonitor(), course({})) == []
 
 
 @pytest.mark.parametrize("name", TROUBLE)
 def test_trouble_is_called_by_its_name_and_nothing_else(name: str) -> None:
-    assert names(RewardWatch(), course(TROUBLE[name])) == [name]
+    assert names(RewardMonitor(), course(TROUBLE[name])) == [name]
 
 
 def test_answers_that_become_short_are_drift_too() -> None:
-    assert names(RewardWatch(), course({"answer_tokens": 5.0})) == ["length-drift"]
+    assert names(RewardMonitor(), course({"answer_tokens": 5.0})) == ["length-drift"]
 
 
 def test_a_narrower_type_has_a_wider_gap() -> None:
-    assert names(RewardWatch("bfloat16"), course({"gap": 5e-3})) == []
-    assert names(RewardWatch("bfloat16"), course({"gap": 0.2})) == ["sampler-gap"]
+    assert names(RewardMonitor("bfloat16"), course({"gap": 5e-3})) == []
+    assert names(RewardMonitor("bfloat16"), course({"gap": 0.2})) == ["sampler-gap"]
 
 
 def test_what_is_solved_is_no_trouble() -> None:
     """Equal rewards and certainty are what one wants once nearly every answer is right."""
     done = course({"reward": 0.97, "same_groups": 0.95, "entropy": 0.001})
-    assert names(RewardWatch(), done) == []
+    assert names(RewardMonitor(), done) == []
 
 
 def test_steady_rewards_below_zero_have_not_fallen() -> None:
     """As train.truncated: soft makes them."""
-    assert names(RewardWatch(), [{**line, "reward": -0.5} for line in course({})]) == []
+    assert names(RewardMonitor(), [{**line, "reward": -0.5} for line in course({})]) == []
 
 
 def test_a_divergence_that_was_not_measured_is_no_trouble() -> None:
-    assert names(RewardWatch(), [{k: v for k, v in line.items() if k != "kl"} for line in course({})]) == []
+    assert names(RewardMonitor(), [{k: v for k, v in line.items() if k != "kl"} for line in course({})]) == []
 
 
 @pytest.mark.parametrize("cut", [3, RECENT, 16, 30])
 @pytest.mark.parametrize("name", TROUBLE)
 def test_it_goes_on_with_a_run(name: str, cut: int) -> None:
     lines = course(TROUBLE[name])
-    whole = RewardWatch()
+    whole = RewardMonitor()
     straight = [finding for line in lines for finding in whole.line(line, {})]
-    first = RewardWatch()
+    first = RewardMonitor()
     found = [finding for line in lines[:cut] for finding in first.line(line, {})]
-    second = RewardWatch(**json.loads(json.dumps(first.state())))
+    second = RewardMonitor(**json.loads(json.dumps(first.state())))
     found += [finding for line in lines[cut:] for finding in second.line(line, {})]
     assert found == straight
     assert second.state() == whole.state()

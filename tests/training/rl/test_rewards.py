@@ -22,7 +22,7 @@ SENTIMENT = [example(f"opinion number {n}", ("good", "bad", "mixed")[n % 3]) for
 
 
 def test_the_reward_is_the_mean_by_weight() -> None:
-    reward = rewards.of({"exact": 3, "contains": 1}, "qa", None)
+    reward = rewards.build_reward({"exact": 3, "contains": 1}, "qa", None)
     assert reward(SUMS[1], "It is 3").value == 1.0
     assert reward(SUMS[1], "It is 3, I think").value == 0.25
     assert "exact 0, contains 1" in reward(SUMS[1], "It is 3, I think").reason
@@ -42,7 +42,7 @@ def test_the_reward_is_the_mean_by_weight() -> None:
     ],
 )
 def test_the_ways_to_write_one(given: Any) -> None:
-    assert rewards.of(given, "qa", None)(SUMS[1], "It is 3").value == 1.0
+    assert rewards.build_reward(given, "qa", None)(SUMS[1], "It is 3").value == 1.0
 
 
 @pytest.mark.parametrize(
@@ -60,21 +60,21 @@ def test_the_ways_to_write_one(given: Any) -> None:
 )
 def test_what_is_no_reward(given: Any) -> None:
     with pytest.raises(GradeError, match=r"train\.reward: expected a grader"):
-        rewards.of(given, "qa", None)
+        rewards.build_reward(given, "qa", None)
 
 
 def test_an_unknown_grader_is_told_under_the_key_of_the_reward() -> None:
     with pytest.raises(GradeError, match=r"^train\.reward: 'exacct' is unknown"):
-        rewards.of("exacct", "qa", None)
+        rewards.build_reward("exacct", "qa", None)
     with pytest.raises(GradeError, match="cannot be a reward"):
-        rewards.of("perplexity", "qa", None)
+        rewards.build_reward("perplexity", "qa", None)
 
 
 def test_a_crash_of_one_grader_is_an_error_of_the_whole() -> None:
     def crashes(row: Example, text: str) -> bool:
         raise ZeroDivisionError("planted")
 
-    parts = (("exact", graders.BUILT_IN["exact"], 1.0), ("mine", graders.guarded(crashes), 1.0))
+    parts = (("exact", graders.BUILT_IN["exact"], 1.0), ("mine", graders.guard(crashes), 1.0))
     found = rewards.Reward(parts)(SUMS[0], SUMS[0].target)
     assert found.value is None
     assert found.error == "mine: ZeroDivisionError: planted"
@@ -86,7 +86,7 @@ def test_a_crash_of_one_grader_is_an_error_of_the_whole() -> None:
 def fooled(
     function: Callable[[Example, str], Any], rows: list[Example] = SUMS
 ) -> tuple[list[str], list[str]]:
-    return rewards.faults(graders.guarded(function), rows)
+    return rewards.audit_reward(graders.guard(function), rows)
 
 
 @pytest.mark.parametrize("name", ["exact", "f1", "label", "number", "rouge"])

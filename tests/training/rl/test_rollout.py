@@ -1,4 +1,4 @@
-"""Rollouts: what is sampled is trained, groups that say nothing are replaced, nothing is lost."""
+"""RolloutTrainer: what is sampled is trained, groups that say nothing are replaced, nothing is lost."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ from rollouts_for_tests import (
 )
 from training_for_tests import load
 
-from finetooth.config.reward_keys import RewardKeys
+from finetooth.config.method_keys import RewardKeys
 from finetooth.errors import ModelError, TrainError
 from finetooth.model.api import Model
 from finetooth.training.rl import advantages
-from finetooth.training.rl.batch import Batch
+from finetooth.training.rl.batch import RolloutBatch
 from finetooth.tree import PrefixTree, microtrees
 from finetooth.types import Completion, Example, Sampling
 
@@ -41,7 +41,7 @@ def lines(run: Path, name: str = "metrics.jsonl") -> list[dict[str, Any]]:
     return [json.loads(line) for line in (run / "train" / name).read_text().splitlines()]
 
 
-def batch(made: Any, step: int = 0, count: int = 4) -> Batch:
+def batch(made: Any, step: int = 0, count: int = 4) -> RolloutBatch:
     return made.collect(step, np.arange(count))
 
 

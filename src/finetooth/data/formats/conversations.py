@@ -7,7 +7,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Literal
 
-from finetooth.data.formats.text_columns import Broken, Reading, factor, listed, opening, string
+from finetooth.data.formats.text_columns import (
+    InvalidRowError,
+    ParsedRow,
+    parse_list,
+    parse_weight,
+    prompt_messages,
+    string,
+)
 from finetooth.data.formats.tools import NOTHING, read_calls, read_tools
 from finetooth.data.render.turns import THOUGHTS
 from finetooth.types import Answer, Message
@@ -40,23 +47,23 @@ KEYS = {"role", "content", "weight", "train", *MORE, *THOUGHTS}
 QUESTIONS = ("prompt", "question", "context", "query", "instruction")  # what a preference pair answers
 
 
-def read_chat(values: Mapping[str, Any]) -> Reading:
+def read_chat(values: Mapping[str, Any]) -> ParsedRow:
     """messages: [{role, content}]; columns `system` and `tools` where they are there."""
     messages = _messages(values, "messages", "messages is not a list of {role, content}")
     return _scored(_with_system(messages, values), read_tools(values.get("tools")))
 
 
-def read_sharegpt(values: Mapping[str, Any]) -> Reading:
+def read_sharegpt(values: Mapping[str, Any]) -> ParsedRow:
     """conversations: [{from, value}]."""
     column = "conversations" if "conversations" in values else "messages"
-    entries = listed(values.get(column))
+    entries = parse_list(values.get(column))
     if not entries:
-        raise Broken(f"{column} is not a list of {{from, value}}")
+        raise InvalidRowError(f"{column} is not a list of {{from, value}}")
     messages = [_message(number, _from_sharegpt(number, entry)) for number, entry in enumerate(entries, 1)]
     return _scored(_with_system(messages, values), read_tools(values.get("tools")))
 
 
-def read_prompt(values: Mapping[str, Any]) -> Reading:
+def read_prompt(values: Mapping[str, Any]) -> ParsedRow:
     """prompt and completion, each text or a list of messages. Answers in the prompt are not learned."""
     closing = values.get("completion")
     if _are_turns(closing):
@@ -66,7 +73,7 @@ def read_prompt(values: Mapping[str, Any]) -> Reading:
     return _scored([*_question(values, "prompt"), *messages], read_tools(values.get("tools")))
 
 
-def read_preference(values: Mapping[str, Any]) -> Reading:
+def read_preference(values: Mapping[str, Any]) -> ParsedRow:
     """chosen and rejected, text or lists of messages, and what both answer. Only the last turns differ."""
     column = next((name for name in QUESTIONS if name in values), None)
     context = _question(values, column) if column else []
@@ -77,7 +84,7 @@ def read_preference(values: Mapping[str, Any]) -> Reading:
         ends[role] = _messages(values, role, text) if is_list else [_assistant(values.get(role), role)]
     shared = _unlearned(ends["chosen"][:-1])
     if _same(shared) != _same(ends["rejected"][:-1]):
-        raise Broken("chosen and rejected differ before their last message")
+        raise InvalidRowError("chosen and rejected differ before their last message")
     if _same(shared) != _same(context):
         context = [*context, *shared]
     last = {role: messages[-1] for role, messages in ends.items()}
@@ -85,17 +92,19 @@ def read_preference(values: Mapping[str, Any]) -> Reading:
         _check_order([*context, message], role)
     answers = [Answer(message.content, role, message.weight, message.more) for role, message in last.items()]
     if (answers[0].text, answers[0].more) == (answers[1].text, answers[1].more):
-        raise Broken("chosen and rejected are the same")
-    return Reading(context, answers, read_tools(values.get("tools")))
+        raise InvalidRowError("chosen and rejected are the same")
+    return ParsedRow(context, answers, read_tools(values.get("tools")))
 
 
-def _scored(messages: list[Message], tools: tuple[Mapping[str, Any], ...]) -> Reading:
-    """The last turn is the answer. Broken when the turns are out of order or none of them is learned."""
+def _scored(messages: list[Message], tools: tuple[Mapping[str, Any], ...]) -> ParsedRow:
+    """The last turn is the answer. InvalidRowError when the turns are out of order or none of them is
+    learned.
+    """
     _check_order(messages)
     if not any(message.weight for message in messages if message.role == "assistant"):
-        raise Broken("no turn of the assistant has a weight above 0, so there is nothing to learn")
+        raise InvalidRowError("no turn of the assistant has a weight above 0, so there is nothing to learn")
     last = messages[-1]
-    return Reading(messages[:-1], [Answer(last.content, "target", last.weight, last.more)], tools)
+    return ParsedRow(messages[:-1], [Answer(last.content, "target", last.weight, last.more)], tools)
 
 
 def _check_order(messages: Sequence[Message], what: str = "") -> None:
@@ -106,12 +115,14 @@ def _check_order(messages: Sequence[Message], what: str = "") -> None:
     asked: set[str] = set()
     for number, message in enumerate(messages[first:], first + 1):
         if message.role not in expected:
-            raise Broken(f"{prefix}message {number} is of {message.role}, expected {' or '.join(expected)}")
+            raise InvalidRowError(
+                f"{prefix}message {number} is of {message.role}, expected {' or '.join(expected)}"
+            )
         calls = message.more.get("tool_calls", ())
         if message.role == "tool":
             id = message.more.get("tool_call_id")
             if asked and id is not None and id not in asked:
-                raise Broken(f"{prefix}message {number} answers the call {id!r}, which was not made")
+                raise InvalidRowError(f"{prefix}message {number} answers the call {id!r}, which was not made")
             expected = ("tool", "assistant")
         elif message.role == "assistant":
             asked = {call["id"] for call in calls if "id" in call}
@@ -119,19 +130,21 @@ def _check_order(messages: Sequence[Message], what: str = "") -> None:
         else:
             expected = ("assistant",)
     if len(messages) == first or messages[-1].role != "assistant":
-        raise Broken(f"{prefix}the last message is not of the assistant, so there is nothing to learn")
+        raise InvalidRowError(
+            f"{prefix}the last message is not of the assistant, so there is nothing to learn"
+        )
 
 
 def _messages(values: Mapping[str, Any], column: str, wrong: str) -> list[Message]:
-    entries = listed(values.get(column))
+    entries = parse_list(values.get(column))
     if not entries:
-        raise Broken(wrong)
+        raise InvalidRowError(wrong)
     return [_message(number, entry) for number, entry in enumerate(entries, 1)]
 
 
 def _are_turns(value: Any) -> bool:
     """Whether a cell holds messages: a list, or the JSON text of a list of objects with a role."""
-    entries = listed(value)
+    entries = parse_list(value)
     return isinstance(value, list) or bool(entries and all(_has_role(entry) for entry in entries))
 
 
@@ -143,31 +156,35 @@ def _message(number: int, entry: Any) -> Message:
     if not isinstance(entry, Mapping) or "role" not in entry or not {"content", "tool_calls"} & set(entry):
         other = isinstance(entry, Mapping) and {"from", "value"} <= set(entry)
         hint = "; for from and value, set data.format: sharegpt" if other else ""
-        raise Broken(f"message {number} is not an object with role and content{hint}")
+        raise InvalidRowError(f"message {number} is not an object with role and content{hint}")
     role = ROLES.get(str(entry["role"]))
     if role is None:
         known = ", ".join(ROLES)
-        raise Broken(f"message {number} has the role {str(entry['role'])[:40]!r}, expected one of {known}")
+        raise InvalidRowError(
+            f"message {number} has the role {str(entry['role'])[:40]!r}, expected one of {known}"
+        )
     dropped = sorted(key for key, value in entry.items() if key not in KEYS and value not in NOTHING)
     if dropped:
         switch = isinstance(entry[dropped[0]], bool | int | float)
         hint = ", or call it train if it says whether the turn is learned" if switch else ""
-        raise Broken(f"message {number} has the key {dropped[0]!r}, which would be dropped; remove it{hint}")
+        raise InvalidRowError(
+            f"message {number} has the key {dropped[0]!r}, which would be dropped; remove it{hint}"
+        )
     more = {key: entry[key] for key in MORE if entry.get(key) not in NOTHING}
     thoughts = [entry[key] for key in THOUGHTS if entry.get(key) not in NOTHING]
     if any(thought != thoughts[0] or not isinstance(thought, str) for thought in thoughts):
-        raise Broken(f"message {number} has a thought that is no text, or two that differ")
+        raise InvalidRowError(f"message {number} has a thought that is no text, or two that differ")
     if thoughts:
         more["reasoning_content"] = thoughts[0]
     if "tool_calls" in more:
         if role != "assistant":
-            raise Broken(f"message {number} has tool_calls, but is of {role}")
+            raise InvalidRowError(f"message {number} has tool_calls, but is of {role}")
         more["tool_calls"] = read_calls(number, more["tool_calls"])
     if "tool_call_id" in more:
         more["tool_call_id"] = str(more["tool_call_id"])
     content = _content(entry.get("content"), role)
     if content is None or not (content.strip() or role == "tool" or "tool_calls" in more):
-        raise Broken(f"message {number} has no text as its content")
+        raise InvalidRowError(f"message {number} has no text as its content")
     return Message(role, content, _turn_weight(number, role, entry), more)
 
 
@@ -190,25 +207,29 @@ def _turn_weight(number: int, role: str, entry: Mapping[str, Any]) -> float:
     """`weight`, or `train` true or false. Only turns of the assistant are learned."""
     given = [key for key in ("weight", "train") if entry.get(key) is not None]
     if len(given) > 1:
-        raise Broken(f"message {number} has both weight and train; keep one")
+        raise InvalidRowError(f"message {number} has both weight and train; keep one")
     if not given:
         return 1.0
-    weight = factor(entry[given[0]], f"{given[0]} of message {number}")
+    weight = parse_weight(entry[given[0]], f"{given[0]} of message {number}")
     if role != "assistant":
         if weight:
-            raise Broken(f"message {number} is of {role} and has {given[0]}; only the assistant is learned")
+            raise InvalidRowError(
+                f"message {number} is of {role} and has {given[0]}; only the assistant is learned"
+            )
         return 1.0
     return weight
 
 
 def _from_sharegpt(number: int, entry: Any) -> Any:
-    """The entry with role and content. Broken for a speaker that is not known."""
+    """The entry with role and content. InvalidRowError for a speaker that is not known."""
     if not isinstance(entry, Mapping) or not ({"from", "value"} <= set(entry) or "role" in entry):
-        raise Broken(f"message {number} is not an object with from and value")
+        raise InvalidRowError(f"message {number} is not an object with from and value")
     speaker = str(entry["from"] if "from" in entry else entry["role"])
     role = SHAREGPT.get(speaker)
     if role is None:
-        raise Broken(f"message {number} is from {speaker[:40]!r}, expected one of {', '.join(SHAREGPT)}")
+        raise InvalidRowError(
+            f"message {number} is from {speaker[:40]!r}, expected one of {', '.join(SHAREGPT)}"
+        )
     content = entry["value"] if "value" in entry else entry.get("content")
     rest = {key: value for key, value in entry.items() if key not in ("from", "value", "role", "content")}
     if speaker not in CALLS:
@@ -216,7 +237,7 @@ def _from_sharegpt(number: int, entry: Any) -> Any:
     try:
         calls = json.loads(content) if isinstance(content, str) else content
     except (ValueError, RecursionError):
-        raise Broken(f"message {number} is a {speaker} that is not valid JSON") from None
+        raise InvalidRowError(f"message {number} is a {speaker} that is not valid JSON") from None
     return {**rest, "role": role, "content": "", "tool_calls": calls if isinstance(calls, list) else [calls]}
 
 
@@ -225,7 +246,7 @@ def _with_system(messages: list[Message], values: Mapping[str, Any]) -> list[Mes
     if not system.strip():
         return messages
     if messages[0].role == "system" and messages[0].content != system:
-        raise Broken("there are two system messages, one of them in the column system")
+        raise InvalidRowError("there are two system messages, one of them in the column system")
     return messages if messages[0].role == "system" else [Message("system", system), *messages]
 
 
@@ -235,14 +256,14 @@ def _question(values: Mapping[str, Any], column: str) -> list[Message]:
         return _with_system(_unlearned(_messages(values, column, f"{column} is empty")), values)
     system, question = (string(values.get(name), name) for name in ("system", column))
     if not (system + question).strip():
-        raise Broken(f"{column} is empty")
-    return opening(system, question)
+        raise InvalidRowError(f"{column} is empty")
+    return prompt_messages(system, question)
 
 
 def _assistant(value: Any, column: str) -> Message:
     text = string(value, column)
     if not text.strip():
-        raise Broken(f"{column} is empty")
+        raise InvalidRowError(f"{column} is empty")
     return Message("assistant", text)
 
 

@@ -31,16 +31,16 @@ from finetooth.data.formats.conversations import (
 )
 from finetooth.data.formats.text_columns import (
     PAIRS,
-    Broken,
-    Reading,
-    factor,
+    InvalidRowError,
+    ParsedRow,
+    parse_weight,
     read_alpaca,
     read_labels,
     read_qa,
     read_text,
     string,
 )
-from finetooth.data.read.table import RawRow, Rejected, Table
+from finetooth.data.read.table import RawRow, RejectedRow, Table
 from finetooth.errors import ConfigError, DataError
 from finetooth.types import Example, Message
 
@@ -67,25 +67,25 @@ FLAGS = {"0": False, "1": True, "0.0": False, "1.0": True, "false": False, "true
 
 
 @dataclass(frozen=True, slots=True)
-class Parsed:
+class ParsedTable:
     """Examples of one table, without ids where the file gave none, and the rows that were set aside."""
 
     format: str
     examples: list[Example]
-    rejected: list[Rejected]
+    rejected: list[RejectedRow]
     notes: list[str]
     total: int
     name: str = "rows"
 
 
-def parse(table: Table, config: DataConfig, format: str = "auto") -> Parsed:
+def parse(table: Table, config: DataConfig, format: str = "auto") -> ParsedTable:
     """Examples of a table in the given format (auto: found from the columns).
 
     Raises DataError when the format cannot be told or lacks columns, ConfigError for a wrong data.columns.
     """
     rows, columns = _rename(table, config.columns)
     if not rows:
-        return Parsed("unknown", [], list(table.rejected), list(table.notes), len(table), table.name)
+        return ParsedTable("unknown", [], list(table.rejected), list(table.notes), len(table), table.name)
     name, read = _choose(table.name, rows, columns, format)
     group = _group_column(table.name, config, columns)
     used = read | {"id", "weight", group or "id"} | ({"system"} if name != "text" else set())
@@ -96,28 +96,28 @@ def parse(table: Table, config: DataConfig, format: str = "auto") -> Parsed:
     for row in rows:
         try:
             examples.append(_example(row, table, name, used, group))
-        except Broken as problem:
-            rejected.append(Rejected(row.file or table.name, row.line, str(problem), dict(row.values)))
+        except InvalidRowError as problem:
+            rejected.append(RejectedRow(row.file or table.name, row.line, str(problem), dict(row.values)))
     notes = list(table.notes)
     if extra:
         notes.append(f"{table.name}: not trained on, kept as tags: {_some(extra)}.")
     if "weight" in columns:
         notes.append(f"{table.name}: the column weight is the loss weight of a row.")
     rejected.sort(key=lambda item: item.line)
-    return Parsed(name, examples, rejected, notes, len(table), table.name)
+    return ParsedTable(name, examples, rejected, notes, len(table), table.name)
 
 
 def _example(row: RawRow, table: Table, name: str, used: set[str], group: str | None) -> Example:
-    """The example of a row; its place and the columns not `used` are tags. Broken when it is none."""
+    """The example of a row; its place and columns not `used` are tags. InvalidRowError when it is none."""
     values = {column: value for column, value in row.values.items() if column in used}
     tags = {RESERVED.get(key, key): value for key, value in row.values.items() if key not in used}
     id = string(values.pop("id", None), "id")
-    weight = factor(values.pop("weight", None), "weight") * table.weight
+    weight = parse_weight(values.pop("weight", None), "weight") * table.weight
     if not weight:
-        raise Broken("weight is 0, so there is nothing to learn")
+        raise InvalidRowError("weight is 0, so there is nothing to learn")
     tags["group"] = string(row.values.get(group), group) if group else ""
     if name == "prompt" and str(tags.get("label_")).strip().casefold() == "false":
-        raise Broken("label is false: the completion is one that should not be learned")
+        raise InvalidRowError("label is false: the completion is one that should not be learned")
     reading = _READERS[name](values)
     label = reading.answers[0].text if name == "labels" else ""
     tags |= {"file": row.file or table.name, "line": row.line, "label": label}
@@ -201,7 +201,7 @@ def _cell(value: Any) -> str:
 def _joined(values: list[Any]) -> Any:
     try:
         return ", ".join(string(value, "label") for value in values)
-    except Broken:
+    except InvalidRowError:
         return values  # what reads the row says what is wrong with it
 
 
@@ -283,7 +283,7 @@ def _some(names: Sequence[str]) -> str:
     return ", ".join(names[:SHOWN_COLUMNS]) + more
 
 
-_READERS: dict[str, Callable[[Mapping[str, Any]], Reading]] = {
+_READERS: dict[str, Callable[[Mapping[str, Any]], ParsedRow]] = {
     "text": read_text,
     "qa": read_qa,
     "prompt": read_prompt,

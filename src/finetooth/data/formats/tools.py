@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from finetooth.data.formats.text_columns import Broken, listed
+from finetooth.data.formats.text_columns import InvalidRowError, parse_list
 
 NOTHING: tuple[Any, ...] = (None, "", [], {})
 CALL_KEYS = {"id", "type", "index", "function", "name", "arguments"}
@@ -16,20 +16,20 @@ def read_tools(value: Any) -> tuple[Mapping[str, Any], ...]:
     """Schemas of functions, a list or the JSON text of one; a bare schema is put under `function`."""
     if value is None or value == "" or value == []:
         return ()
-    tools = listed(value)
+    tools = parse_list(value)
     if tools is None or not all(isinstance(tool, Mapping) for tool in tools):
-        raise Broken("tools is not a list of function schemas")
+        raise InvalidRowError("tools is not a list of function schemas")
     for number, tool in enumerate(tools, 1):
         function = tool.get("function", tool)
         if not isinstance(function, Mapping) or not isinstance(function.get("name"), str):
-            raise Broken(f"tool {number} has no function with a name")
+            raise InvalidRowError(f"tool {number} has no function with a name")
     return tuple(tool if "function" in tool else {"type": "function", "function": tool} for tool in tools)
 
 
 def read_calls(number: int, calls: Any) -> list[dict[str, Any]]:
     """The calls of message `number`, each {type, id?, function: {name, arguments: object}}."""
     if not isinstance(calls, list) or not all(isinstance(call, Mapping) for call in calls):
-        raise Broken(f"tool_calls of message {number} is not a list of objects")
+        raise InvalidRowError(f"tool_calls of message {number} is not a list of objects")
     return [_call(number, call) for call in calls]
 
 
@@ -37,21 +37,23 @@ def _call(number: int, call: Mapping[str, Any]) -> dict[str, Any]:
     function = call.get("function", call)
     name = function.get("name") if isinstance(function, Mapping) else None
     if not isinstance(name, str) or not name:
-        raise Broken(f"a tool call of message {number} has no function with a name")
+        raise InvalidRowError(f"a tool call of message {number} has no function with a name")
     # Llama's templates call the arguments parameters.
     key = "parameters" if function.get("arguments") in NOTHING else "arguments"
     given = {**call, **function}
     lost = next((one for one in given if one not in {*CALL_KEYS, key} and given[one] not in NOTHING), None)
     if lost:
-        raise Broken(f"the call of {name} in message {number} has the key {lost!r}, which would be dropped")
+        raise InvalidRowError(
+            f"the call of {name} in message {number} has the key {lost!r}, which would be dropped"
+        )
     arguments = function.get(key)
     if isinstance(arguments, str) and arguments.strip():
         try:
             arguments = json.loads(arguments)
         except (ValueError, RecursionError):
-            raise Broken(f"the arguments of {name} in message {number} are not valid JSON") from None
+            raise InvalidRowError(f"the arguments of {name} in message {number} are not valid JSON") from None
     arguments = arguments or {}
     if not isinstance(arguments, Mapping):
-        raise Broken(f"the arguments of {name} in message {number} are not an object")
+        raise InvalidRowError(f"the arguments of {name} in message {number} are not an object")
     id = {"id": str(call["id"])} if call.get("id") is not None else {}
     return {"type": "function", **id, "function": {"name": name, "arguments": dict(arguments)}}

@@ -7,8 +7,17 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from finetooth.data.read.memory_limit import require_room
-from finetooth.data.read.table import SHOWN, RawRow, Rejected, Table, columns_of, plain, repeated, trouble
+from finetooth.data.read.memory_limit import require_memory
+from finetooth.data.read.table import (
+    SHOWN,
+    RawRow,
+    RejectedRow,
+    Table,
+    columns_of,
+    json_error,
+    repeated,
+    to_json_value,
+)
 from finetooth.errors import DataError
 
 if TYPE_CHECKING:
@@ -18,7 +27,7 @@ CELL = 50  # bytes that a cell takes in Python, at least
 SPOKEN = {".parquet": "Parquet", ".arrow": "Arrow"}
 
 
-def columnar(path: Path, name: str, kind: str, content: bytes) -> Table:
+def read_columnar(path: Path, name: str, kind: str, content: bytes) -> Table:
     """Rows in order; `line` is the row's number from 1, since the file has no lines.
 
     kind: .parquet or .arrow (a stream, as `datasets` writes it, or a file). Raises DataError when it cannot
@@ -37,13 +46,13 @@ def columnar(path: Path, name: str, kind: str, content: bytes) -> Table:
         raise DataError(f"{path}: the column {twice!r} is there twice. Rename one.")
     classes = _classes(found.schema.metadata or {})
     rows: list[RawRow] = []
-    rejected: list[Rejected] = []
+    rejected: list[RejectedRow] = []
     for number, item in enumerate(items, 1):
-        values = {key: _without_holes(plain(value)) for key, value in item.items()}
+        values = {key: _without_holes(to_json_value(value)) for key, value in item.items()}
         values |= {key: _class_of(values[key], names) for key, names in classes.items() if key in values}
-        reason = trouble(values)
+        reason = json_error(values)
         if reason:
-            rejected.append(Rejected(name, number, reason, repr(item)[:SHOWN]))
+            rejected.append(RejectedRow(name, number, reason, repr(item)[:SHOWN]))
         else:
             rows.append(RawRow(number, values))
     notes = [f"{name}: {key} holds numbers of classes, read as their names." for key in classes]
@@ -55,7 +64,7 @@ def _parquet(path: Path, content: bytes) -> pyarrow.Table:
     import pyarrow.parquet
 
     file = pyarrow.parquet.ParquetFile(pyarrow.BufferReader(content))
-    require_room(path, file.metadata.num_rows * file.metadata.num_columns * CELL, "its rows take")
+    require_memory(path, file.metadata.num_rows * file.metadata.num_columns * CELL, "its rows take")
     return file.read()
 
 
@@ -66,7 +75,7 @@ def _arrow(path: Path, content: bytes) -> pyarrow.Table:
     opened = pyarrow.ipc.open_file if content.startswith(b"ARROW1") else pyarrow.ipc.open_stream
     found = opened(source).read_all()
     found.validate(full=True)  # offsets of a damaged file may point anywhere
-    require_room(path, found.num_rows * found.num_columns * CELL, "its rows take")
+    require_memory(path, found.num_rows * found.num_columns * CELL, "its rows take")
     return found
 
 

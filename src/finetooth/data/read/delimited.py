@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from finetooth.data.read.table import SHOWN, RawRow, Rejected, Table, repeated
+from finetooth.data.read.table import SHOWN, RawRow, RejectedRow, Table, repeated
 from finetooth.errors import DataError
 
 LONGEST_FIELD = 2**31 - 1  # the csv module's default refuses a field of 128 KiB; documents are longer
@@ -30,7 +30,7 @@ def decode(line: bytes) -> tuple[str, str]:
     return text.replace("\0", " "), "holds a NUL byte" if "\0" in text else ""
 
 
-def delimited(path: Path, name: str, kind: str, content: bytes) -> Table:
+def read_delimited(path: Path, name: str, kind: str, content: bytes) -> Table:
     """The table of a file of this kind (.csv or .tsv); content: UTF-8 with line feeds.
 
     Raises DataError when the header cannot be read.
@@ -59,12 +59,12 @@ def _table(path: Path, name: str, separator: str, content: bytes) -> Table:
     if twice is not None:
         raise DataError(f"{path}: the column {twice!r} is there twice. Rename one.")
     rows: list[RawRow] = []
-    rejected: list[Rejected] = []
+    rejected: list[RejectedRow] = []
     spans: list[tuple[int, int]] = []
     for (start, end), fields, wrong in _records(lines, separator, last, len(header)):
         reason = next((bad for _, bad in decoded[start - 1 : end] if bad), "") or wrong
         if reason:
-            rejected.append(Rejected(name, start, reason, lines[start - 1][:SHOWN]))
+            rejected.append(RejectedRow(name, start, reason, lines[start - 1][:SHOWN]))
             continue
         rows.append(RawRow(start, dict(zip(header, fields, strict=True))))
         if end > start:

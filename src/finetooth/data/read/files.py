@@ -12,11 +12,11 @@ from pathlib import Path
 
 from finetooth.config.values import DATA_FILES
 from finetooth.data.read.columnar import SPOKEN as COLUMNAR
-from finetooth.data.read.columnar import columnar
-from finetooth.data.read.delimited import decode, delimited
+from finetooth.data.read.columnar import read_columnar
+from finetooth.data.read.delimited import decode, read_delimited
 from finetooth.data.read.json_files import LIST, json_lines, json_list
-from finetooth.data.read.memory_limit import require_room
-from finetooth.data.read.table import SHOWN, RawRow, Rejected, Table
+from finetooth.data.read.memory_limit import require_memory
+from finetooth.data.read.table import SHOWN, RawRow, RejectedRow, Table
 from finetooth.errors import DataError
 
 EXPECTED = f"Expected a {', '.join(DATA_FILES[:-1])} or {DATA_FILES[-1]} file, or one of them with .gz."
@@ -76,7 +76,7 @@ def read_file(path: Path, name: str, encoding: str = "utf-8", document: bool = F
         raise DataError(f"{path}: the extension {path.suffix or '(none)'} is not known. {EXPECTED}{sheet}")
     content = _bytes(path)
     if kind in COLUMNAR:
-        return columnar(path, name, kind, content)
+        return read_columnar(path, name, kind, content)
     known = next((what for start, what in SIGNATURES if content.startswith(start)), "")
     if known and not (kind == ".txt" and known == PAGE):
         raise DataError(f"{path}: the file is {known}.")
@@ -87,7 +87,7 @@ def read_file(path: Path, name: str, encoding: str = "utf-8", document: bool = F
         return _documents(name, content, document)
     if kind == ".json":
         return json_list(path, name, content)
-    return json_lines(path, name, content) if kind == ".jsonl" else delimited(path, name, kind, content)
+    return json_lines(path, name, content) if kind == ".jsonl" else read_delimited(path, name, kind, content)
 
 
 def _bytes(path: Path) -> bytes:
@@ -96,7 +96,7 @@ def _bytes(path: Path) -> bytes:
         about = path.stat()
         if not stat.S_ISREG(about.st_mode):
             raise DataError(f"{path}: a pipe, socket or device. Save its content to a file first.")
-        require_room(path, about.st_size, "holds")
+        require_memory(path, about.st_size, "holds")
         content = path.read_bytes()
     except OSError as error:
         raise DataError(f"{path}: cannot be opened: {error.strerror or error}.") from None
@@ -118,7 +118,7 @@ def _unpacked(path: Path, content: bytes) -> bytes:
         while piece := file.read(PIECE):
             pieces.append(piece)
             size += len(piece)
-            require_room(path, size, "unpacks to")
+            require_memory(path, size, "unpacks to")
     return b"".join(pieces)
 
 
@@ -156,7 +156,7 @@ def _refuse_wide(path: Path, content: bytes) -> None:
 def _documents(name: str, content: bytes, whole: bool) -> Table:
     """Plain text: one document, or one for each block between blank lines, or one a line without those."""
     rows: list[RawRow] = []
-    rejected: list[Rejected] = []
+    rejected: list[RejectedRow] = []
     blocks = BLANK.search(content.strip(b"\n")) is not None
     gaps = [] if whole else [gap.span() for gap in (BLANK if blocks else re.compile(b"\n")).finditer(content)]
     at, line = 0, 1
@@ -165,7 +165,7 @@ def _documents(name: str, content: bytes, whole: bool) -> Table:
         first = line + len(part) - len(part.lstrip(b"\n"))
         text, reason = decode(part.strip(b"\n"))
         if reason:
-            rejected.append(Rejected(name, first, reason, text[:SHOWN]))
+            rejected.append(RejectedRow(name, first, reason, text[:SHOWN]))
         elif text.strip():
             rows.append(RawRow(first, {"text": text}))
         line += content.count(b"\n", at, following)

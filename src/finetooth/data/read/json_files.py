@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from finetooth.data.read.delimited import decode
-from finetooth.data.read.table import SHOWN, RawRow, Rejected, Table, columns_of, repeated, trouble
+from finetooth.data.read.table import SHOWN, RawRow, RejectedRow, Table, columns_of, json_error, repeated
 from finetooth.errors import DataError
 
 LIST = 'a list of objects, such as [{"text": "...", "label": "..."}]'
@@ -36,7 +36,7 @@ def _row_trouble(value: Any, twice: list[str], expected: str) -> str:
         return f"a JSON list; expected {expected}"
     if not isinstance(value, dict):
         return f"a JSON {type(value).__name__}; expected {expected}"
-    return trouble(value) if repeated is None else f"the key {repeated!r} is given twice"
+    return json_error(value) if repeated is None else f"the key {repeated!r} is given twice"
 
 
 def json_lines(path: Path, name: str, content: bytes) -> Table:
@@ -48,7 +48,7 @@ def json_lines(path: Path, name: str, content: bytes) -> Table:
         raise DataError(f"{path}: one JSON list, not one object a line. Give it a name that ends with .json.")
     parser, twice = _parser()
     rows: list[RawRow] = []
-    rejected: list[Rejected] = []
+    rejected: list[RejectedRow] = []
     for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
@@ -64,7 +64,7 @@ def json_lines(path: Path, name: str, content: bytes) -> Table:
                 reason = f"not valid JSON: {error}"
             twice.clear()
         if reason:
-            rejected.append(Rejected(name, number, reason, text[:SHOWN]))
+            rejected.append(RejectedRow(name, number, reason, text[:SHOWN]))
         else:
             rows.append(RawRow(number, value))
     return Table(name, rows, columns_of(rows), rejected)
@@ -91,7 +91,7 @@ def json_list(path: Path, name: str, content: bytes) -> Table:
             cursor.rewind(_the_list(path, values, starts))
             return _items(cursor, name)
         reason = _row_trouble(values, cursor.twice, "")
-        rejected = [Rejected(name, line, reason, text[:SHOWN])] if reason else []
+        rejected = [RejectedRow(name, line, reason, text[:SHOWN])] if reason else []
         return Table(name, [] if reason else [RawRow(line, values)], list(values), rejected)
     if cursor.peek() != "[":
         raise DataError(f"{path}: expected {LIST}, found {text.strip()[:40]!r}.")
@@ -103,11 +103,11 @@ def json_list(path: Path, name: str, content: bytes) -> Table:
 
 def _items(cursor: _Cursor, name: str) -> Table:
     rows: list[RawRow] = []
-    rejected: list[Rejected] = []
+    rejected: list[RejectedRow] = []
     for line, at, value in cursor.items():
         reason = _row_trouble(value, cursor.twice, "an object for each row")
         if reason:
-            rejected.append(Rejected(name, line, reason, cursor.text[at : min(cursor.at, at + SHOWN)]))
+            rejected.append(RejectedRow(name, line, reason, cursor.text[at : min(cursor.at, at + SHOWN)]))
         else:
             rows.append(RawRow(line, value))
     return Table(name, rows, columns_of(rows), rejected)

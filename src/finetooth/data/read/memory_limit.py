@@ -16,7 +16,7 @@ CONTAINER = (
 )
 
 
-def most_bytes() -> int:
+def max_file_bytes() -> int:
     """The most bytes that one file may hold: a quarter of the memory of this machine or container."""
     sizes = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
     for path in CONTAINER:
@@ -27,9 +27,9 @@ def most_bytes() -> int:
     return min(sizes) // SHARE
 
 
-def require_room(path: Path, size: int, what: str) -> None:
+def require_memory(path: Path, size: int, what: str) -> None:
     """Raise DataError when `size` bytes of a file are too many. what: what has that size, for the message."""
-    limit = most_bytes()
+    limit = max_file_bytes()
     if size > limit:
         raise DataError(
             f"{path}: {what} more than {limit / 1e9:,.1f} GB, a quarter of the memory here, and rows take "

@@ -18,7 +18,7 @@ from typing import Any
 
 import yaml
 
-from finetooth.config.values import hub_parts, is_hub_id, path_of
+from finetooth.config.values import expand_path, hub_parts, is_hub_id
 from finetooth.data.hub import dataset_directory
 from finetooth.data.read.files import EXPECTED, kind_of
 from finetooth.data.read.table import repeated
@@ -114,7 +114,7 @@ def _names(paths: Sequence[Path]) -> list[str]:
 
 def _files(name: str, side: str) -> tuple[list[Path], bool, list[Path]]:
     """The files that a name stands for, whether it is a directory, and what was left out there."""
-    path = path_of(name)
+    path = expand_path(name)
     try:
         if path.is_dir():
             chosen, left_out = _in_directory(path, side, None, name)

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from finetooth.privacy.masking import veil, veiled
+from finetooth.privacy.masking import redact, redact_json
 
 SHOWN = 500  # characters of a broken line that rejected.jsonl keeps
 MARGIN = 100  # levels: what can be nested so much deeper than the row can be written from anywhere
@@ -28,7 +28,7 @@ class RawRow:
 
 
 @dataclass(frozen=True, slots=True)
-class Rejected:
+class RejectedRow:
     """A row that was set aside: a line of rejected.jsonl."""
 
     file: str
@@ -36,9 +36,9 @@ class Rejected:
     reason: str
     row: Any
 
-    def hidden(self) -> Rejected:
+    def redacted(self) -> RejectedRow:
         """The same with personal data and secrets hidden: to be shown."""
-        return replace(self, reason=veil(self.reason), row=veiled(self.row))
+        return replace(self, reason=redact(self.reason), row=redact_json(self.row))
 
     def to_json(self) -> dict[str, Any]:
         """The line of rejected.jsonl."""
@@ -55,7 +55,7 @@ class Table:
     name: str
     rows: list[RawRow]
     columns: list[str]
-    rejected: list[Rejected] = field(default_factory=list)
+    rejected: list[RejectedRow] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     weight: float = 1.0
 
@@ -73,7 +73,7 @@ def repeated(names: Iterable[str]) -> str | None:
     return next((name for name, count in Counter(names).items() if count > 1), None)
 
 
-def trouble(values: Any) -> str:
+def json_error(values: Any) -> str:
     """Why a row cannot be written as JSON again ('' when it can): NaN, infinity, half a surrogate pair."""
     for _ in range(MARGIN):
         values = [values]
@@ -90,7 +90,7 @@ def trouble(values: Any) -> str:
     return ""
 
 
-def plain(value: Any) -> Any:
+def to_json_value(value: Any) -> Any:
     """Plain JSON values of what Python hands over: numpy scalars and arrays, NaN, dates, text in bytes."""
     if value is None or isinstance(value, str | bool | int):
         return value
@@ -100,12 +100,12 @@ def plain(value: Any) -> Any:
         try:
             return value.decode("utf-8")
         except UnicodeDecodeError:
-            return value  # `trouble` names it
+            return value  # `json_error` names it
     if isinstance(value, Mapping):
-        return {str(name): plain(inner) for name, inner in value.items()}
+        return {str(name): to_json_value(inner) for name, inner in value.items()}
     if isinstance(value, list | tuple):
-        return [plain(inner) for inner in value]
+        return [to_json_value(inner) for inner in value]
     if hasattr(value, "tolist"):
-        return plain(value.tolist())
+        return to_json_value(value.tolist())
     text = str(value)
     return None if text in ("NaT", "<NA>") else text

@@ -14,7 +14,7 @@ from typing import Any
 from finetooth.config.values import is_files
 from finetooth.data.read.files import read_file
 from finetooth.data.read.sources import Source, find_files
-from finetooth.data.read.table import RawRow, Rejected, Table, columns_of, plain, trouble
+from finetooth.data.read.table import RawRow, RejectedRow, Table, columns_of, json_error, to_json_value
 from finetooth.errors import DataError
 
 
@@ -50,7 +50,7 @@ def _documents(files: Sequence[Source], encoding: str) -> list[Table]:
         try:
             one = read_file(file.path, file.name, encoding, document=True)
         except DataError as error:
-            table.rejected.append(Rejected(file.name, 1, str(error), ""))
+            table.rejected.append(RejectedRow(file.name, 1, str(error), ""))
             continue
         table.rows.extend(replace(row, file=file.name) for row in one.rows)
         table.rejected.extend(one.rejected)
@@ -66,20 +66,20 @@ def _from_memory(source: Any) -> Table:
             f"Rows must be a file, a list of dicts or a DataFrame, found {type(source).__name__}."
         )
     rows: list[RawRow] = []
-    rejected: list[Rejected] = []
+    rejected: list[RejectedRow] = []
     for number, item in enumerate(source, 1):
         if not isinstance(item, Mapping):
             reason = f"a {type(item).__name__}; expected a dict"
-            rejected.append(Rejected("rows", number, reason, reprlib.repr(item)))
+            rejected.append(RejectedRow("rows", number, reason, reprlib.repr(item)))
             continue
         try:
-            values = {str(name): plain(value) for name, value in item.items()}
-            reason = trouble(values)
+            values = {str(name): to_json_value(value) for name, value in item.items()}
+            reason = json_error(values)
         except RecursionError:
             reason = "nested too deep"
         if reason:
             text = reprlib.repr(item).encode("utf-8", "replace").decode()
-            rejected.append(Rejected("rows", number, reason, text))
+            rejected.append(RejectedRow("rows", number, reason, text))
         else:
             rows.append(RawRow(number, values))
     return Table("rows", rows, columns_of(rows), rejected)

@@ -33,7 +33,7 @@ def continuation(
     return added, True
 
 
-def shared(one: list[int], two: list[int]) -> int:
+def common_prefix_length(one: list[int], two: list[int]) -> int:
     """How many ids two lists have in common at their start."""
     pairs = zip(one, two, strict=False)
     return next((index for index, (a, b) in enumerate(pairs) if a != b), min(len(one), len(two)))

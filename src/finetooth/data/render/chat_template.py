@@ -220,7 +220,7 @@ def built_in(source: str, prefix: str, eos: str) -> str:
     return re.sub("PREFIX|EOS", lambda match: texts[match.group()], source)
 
 
-def choose(tokenizer: Tokenizer, template: str) -> tuple[str, str, str]:
+def select_template(tokenizer: Tokenizer, template: str) -> tuple[str, str, str]:
     """Kind, jinja text and name of a template, from what the task says."""
     if template == "auto":
         template = "chat" if tokenizer.chat_template else "instruction"

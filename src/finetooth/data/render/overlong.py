@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
 
-from finetooth.data.examples import place
+from finetooth.data.examples import source_location
 from finetooth.data.render.tokenizer import Tokenizer
 from finetooth.errors import DataError
 from finetooth.tree import Row
@@ -47,11 +47,11 @@ def fit_rows(
         return Fitted(list(rows))
     over: dict[Hashable, int] = {}  # unit, or row -> tokens that have to go
     for index, row in enumerate(rows):
-        over[_unit(row, index)] = max(over.get(_unit(row, index), 0), len(row) - max_tokens)
+        over[row.unit_key(index)] = max(over.get(row.unit_key(index), 0), len(row) - max_tokens)
     long = [row for row in rows if len(row) > max_tokens]
     if not long:
         return Fitted(list(rows))
-    places = {example.id: place(example) for example in examples}
+    places = {example.id: source_location(example) for example in examples}
     if overlong == "raise":
         worst = max(len(row) for row in long)
         raise DataError(
@@ -60,13 +60,13 @@ def fit_rows(
             "or raise data.max_tokens if the model allows it."
         )
     if overlong == "drop":
-        kept = [row for index, row in enumerate(rows) if not over[_unit(row, index)]]
+        kept = [row for index, row in enumerate(rows) if not over[row.unit_key(index)]]
         if not kept:
             raise DataError(
                 f"All {len(rows)} rows are longer than {max_tokens} tokens: data.overlong: drop leaves none."
             )
         return Fitted(kept, dropped=list(dict.fromkeys(row.id for row in long)))
-    hopeless = [row for index, row in enumerate(rows) if cuttable(row) < over[_unit(row, index)]]
+    hopeless = [row for index, row in enumerate(rows) if cuttable(row) < over[row.unit_key(index)]]
     if hopeless:
         raise DataError(
             f"{len(hopeless)} rows do not fit {max_tokens} tokens even without their context: "
@@ -74,20 +74,16 @@ def fit_rows(
             "data.max_tokens."
         )
     return Fitted(
-        [_cut(row, gone) if (gone := over[_unit(row, index)]) else row for index, row in enumerate(rows)],
+        [_cut(row, gone) if (gone := over[row.unit_key(index)]) else row for index, row in enumerate(rows)],
         cut=list(dict.fromkeys(row.id for row in long)),
     )
-
-
-def _unit(row: Row, index: int) -> Hashable:
-    return ("row", index) if row.unit is None else ("unit", row.unit)
 
 
 def _frame(row: Row) -> tuple[int, int]:
     """Where the part of the context that may go starts and ends."""
     scored = np.flatnonzero(row.weight)
     answer = int(scored[0]) if scored.size else len(row)
-    head, tail = int(row.signals.get("head", 1)), int(row.signals.get("tail", 0))
+    head, tail = row.kept
     return min(head, answer), max(answer - tail, min(head, answer))
 
 
@@ -104,12 +100,14 @@ def _cut(row: Row, count: int) -> Row:
         name: np.delete(value, gone) if np.shape(value) == row.tokens.shape and len(row) > 1 else value
         for name, value in row.signals.items()
     }
-    return Row(np.delete(row.tokens, gone), np.delete(row.weight, gone), signals, row.unit, row.id)
+    return replace(
+        row, tokens=np.delete(row.tokens, gone), weight=np.delete(row.weight, gone), signals=signals
+    )
 
 
 def _listed(rows: Sequence[Row], places: Mapping[str, str]) -> str:
     """The first few ids, each once, with file and line where they are known."""
-    named = [places.get(row.id) or places.get(row.id.rsplit("#", 1)[0]) or row.id or "?" for row in rows]
+    named = [places.get(row.example_id) or row.id or "?" for row in rows]
     names = list(dict.fromkeys(named))  # a pair, and the turns of a conversation, share one
     more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
     return ", ".join(names[:SHOWN]) + more

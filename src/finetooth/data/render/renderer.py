@@ -15,12 +15,12 @@ from datetime import datetime
 
 import numpy as np
 
-from finetooth.data.examples import place
+from finetooth.data.examples import source_location
 from finetooth.data.render import turns
-from finetooth.data.render.boundary import shared
-from finetooth.data.render.chat_template import ChatTemplate, Clock, choose
+from finetooth.data.render.boundary import common_prefix_length
+from finetooth.data.render.chat_template import ChatTemplate, Clock, select_template
 from finetooth.data.render.tokenizer import Tokenizer
-from finetooth.data.render.writer import PROBE_ANSWER, PROBE_QUESTION, Tools, Writer
+from finetooth.data.render.writer import PROBE_ANSWER, PROBE_QUESTION, TemplateEncoder, Tools
 from finetooth.errors import DataError
 from finetooth.tree import Row
 from finetooth.types import Example, Message
@@ -62,10 +62,12 @@ class Renderer:
     ) -> None:
         self.tokenizer = tokenizer
         self.instruction = instruction
-        self.kind, source, where = choose(tokenizer, template)
+        self.kind, source, where = select_template(tokenizer, template)
         self._where = where
         now = clock()  # a context and its continuation, rendered seconds apart, are the same text
-        self._writer = Writer(tokenizer, ChatTemplate(source, tokenizer.special_tokens, where, lambda: now))
+        self._writer = TemplateEncoder(
+            tokenizer, ChatTemplate(source, tokenizer.special_tokens, where, lambda: now)
+        )
         self.notes = self._writer.notes
         self.stop_id = self._writer.stop_id
         self._frames: dict[str, list[list[int]]] = {}
@@ -127,9 +129,9 @@ class Renderer:
     def rows(self, example: Example) -> list[Row]:
         """One row per assistant turn of a weight above 0, which scales the row's. Plain text gives one row.
 
-        The signals `head` and `tail` say how many tokens in front (BOS, system) and behind (the answer's
-        opening) every context of this kind has, tools and what stands behind them included: what `fit_rows`
-        never cuts. Where there are several rows, `#k` after the id is the number of the turn.
+        `kept` says how many tokens in front (BOS, system) and behind (the answer's opening) every context of
+        this kind has, tools and what stands behind them included: what `fit_rows` never cuts. Where there are
+        several rows, `#k` after the example's id is the number of the turn.
 
         Raises DataError, naming the example, when an answer cannot be scored as it stands, or when the
         template leaves out a part of it, its tools or their calls.
@@ -138,13 +140,13 @@ class Renderer:
             scored = turns.scored_turns(example)
             if not example.context:
                 return [self._text_row(example, scored[0][2])]
-            ids = [example.id] if len(scored) == 1 else [f"{example.id}#{k}" for k, *_ in scored]
-            return [
-                self._row(context, turn, example.tools, id)
-                for (_, context, turn), id in zip(scored, ids, strict=True)
-            ]
+            rows = []
+            for number, context, turn in scored:
+                id = example.id if len(scored) == 1 else f"{example.id}#{number}"
+                rows.append(replace(self._row(context, turn, example.tools), id=id, example_id=example.id))
+            return rows
         except DataError as error:
-            raise DataError(f"Row {place(example)}: {error}") from error
+            raise DataError(f"Row {source_location(example)}: {error}") from error
 
     def pair(self, example: Example) -> list[Row]:
         """The chosen and the rejected answer behind their context: two rows of one unit, the example's id.
@@ -158,11 +160,16 @@ class Renderer:
                 :1
             ]
             if not answers:
-                raise DataError(f"Row {place(example)}: there is no {role} answer.")
+                raise DataError(f"Row {source_location(example)}: there is no {role} answer.")
             row = self.rows(replace(example, context=tuple(unlearned), answers=tuple(answers)))[0]
-            signals = {**row.signals, "chosen": float(role == "chosen")}
-            found.append(Row(row.tokens, row.weight, signals, example.id, example.id))
+            signals = {"chosen": float(role == "chosen")}
+            found.append(replace(row, signals=signals, unit=example.id, id=example.id))
         return found
+
+    def training_rows(self, example: Example) -> list[Row]:
+        """What an example trains: its rows, or both rows of its preference pair. DataError as `rows`."""
+        pair = any(answer.role == "rejected" for answer in example.answers)
+        return self.pair(example) if pair else self.rows(example)
 
     def render_all(self, examples: Sequence[Example], total: int = 0, pairs: bool = False) -> Rendered:
         """Rows of many examples; one whose answer cannot be scored is set aside with its reason.
@@ -207,7 +214,7 @@ class Renderer:
             )
         return f"{self._thoughts} of {self._answers} answers begin with a thought: {asked}"
 
-    def _row(self, context: Sequence[Message], turn: Message, tools: Tools, id: str) -> Row:
+    def _row(self, context: Sequence[Message], turn: Message, tools: Tools) -> Row:
         context_ids, answer_ids = self._writer.split(self._merged(context), turn, tools)
         weight = np.zeros(len(context_ids) + len(answer_ids))
         weight[len(context_ids) :] = turn.weight
@@ -215,7 +222,7 @@ class Renderer:
         head, tail = self._frame(context, tools, mode, context_ids)
         if tools:
             tail = max(tail, self._writer.tools_behind(self._merged(context), mode, context_ids, head))
-        return Row([*context_ids, *answer_ids], weight, {"head": head, "tail": tail}, id=id)
+        return Row([*context_ids, *answer_ids], weight, kept=(head, tail))
 
     def _text_row(self, example: Example, turn: Message) -> Row:
         """BOS (else EOS), the text, EOS; all scored but the first."""
@@ -231,7 +238,7 @@ class Renderer:
         if start == [tokenizer.eos_token_id] != [tokenizer.bos_token_id] and NO_BOS not in self.notes:
             self.notes.append(NO_BOS)
         weight = [0.0] * len(start) + [turn.weight] * (len(ids) - len(start))
-        return Row(ids, weight, {"head": len(start), "tail": 0}, id=example.id)
+        return Row(ids, weight, id=example.id, kept=(len(start), 0))
 
     def _frame(
         self, context: Sequence[Message], tools: Tools, mode: bool | None, ids: list[int]
@@ -247,8 +254,8 @@ class Renderer:
                 for probe in (PROBE_QUESTION, PROBE_ANSWER)
             ]
         one, two = self._frames[key]
-        head = min(shared(one, two), shared(one, ids))
-        tail = min(shared(one[::-1], two[::-1]), shared(one[::-1], ids[::-1]))
+        head = min(common_prefix_length(one, two), common_prefix_length(one, ids))
+        tail = min(common_prefix_length(one[::-1], two[::-1]), common_prefix_length(one[::-1], ids[::-1]))
         return head, tail
 
     def _merged(self, messages: Sequence[Message]) -> list[Message]:

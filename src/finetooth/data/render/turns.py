@@ -124,7 +124,7 @@ def thought(message: Message) -> str:
     return own[1].strip() if own else ""
 
 
-def said(message: Message) -> str:
+def visible_content(message: Message) -> str:
     """The content without its own <think> block."""
     own = THOUGHT.match(message.content)
     return (own[2] if own and message.more.get("reasoning_content") in EMPTY else message.content).strip()
@@ -133,7 +133,7 @@ def said(message: Message) -> str:
 def all_text(message: Message) -> str:
     """All that a model has to write for a turn, without the marks that a template adds."""
     written = [_json(call) for call in calls(message)]
-    return "\0".join([thought(message), said(message), *written])
+    return "\0".join([thought(message), visible_content(message), *written])
 
 
 def without(messages: Sequence[Message], key: str) -> list[Message]:
@@ -144,14 +144,14 @@ def without(messages: Sequence[Message], key: str) -> list[Message]:
     ]
 
 
-def left_out(turn: Message, written: str, opened: bool) -> str:
+def missing_part(turn: Message, written: str, opened: bool) -> str:
     """What of an assistant's turn is not in the text that a template wrote for it; "" when all of it is.
 
     A plain answer has to be the whole text. Of another, thought, content and calls have to be there one
     after the other, and around thought and content nothing but marks without a space, such as `</think>`.
     opened: the context ends with a thought that is closed, so an empty one of the content may be missing.
     """
-    reasons, content, functions = thought(turn), said(turn), calls(turn)
+    reasons, content, functions = thought(turn), visible_content(turn), calls(turn)
     given = turn.more.get("reasoning_content") not in EMPTY
     if not functions and not given and written.strip() == turn.content.strip():
         return ""
@@ -169,21 +169,21 @@ def left_out(turn: Message, written: str, opened: bool) -> str:
         marks.append(rest.strip())
     if any(any(map(str.isspace, mark)) for mark in marks):
         return ALTERED
-    lost = next((call for call in functions if not has_call(call, rest)), None)
+    lost = next((call for call in functions if not contains_call(call, rest)), None)
     return f"leaves out the call of {lost['name']} or a part of it" if lost else ""
 
 
-def has_call(call: Mapping[str, Any], text: str) -> bool:
+def contains_call(call: Mapping[str, Any], text: str) -> bool:
     """Whether a text has a function's name and, in some usual spelling, every argument."""
-    return has(call["name"], text) and has(call["arguments"], text)
+    return contains_value(call["name"], text) and contains_value(call["arguments"], text)
 
 
-def has(value: Any, text: str) -> bool:
+def contains_value(value: Any, text: str) -> bool:
     """Whether a text has every name and value of a JSON value: as it is, or as JSON within JSON spells it."""
     if isinstance(value, Mapping):
-        return all(has(key, text) and has(item, text) for key, item in value.items())
+        return all(contains_value(key, text) and contains_value(item, text) for key, item in value.items())
     if isinstance(value, list | tuple):
-        return all(has(item, text) for item in value)
+        return all(contains_value(item, text) for item in value)
     if not isinstance(value, str):
         return str(value) in text or json.dumps(value) in text
     forms = {value}

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from finetooth.data.render import turns
-from finetooth.data.render.boundary import continuation, shared
+from finetooth.data.render.boundary import common_prefix_length, continuation
 from finetooth.data.render.chat_template import ChatTemplate, TemplateRefusal
 from finetooth.data.render.tokenizer import Tokenizer
 from finetooth.errors import DataError
@@ -23,7 +23,7 @@ OWN_COPY = "`template: file.jinja`"
 CALLS_HINT = "Use a template that writes thoughts and calls of tools, or a copy that does"
 
 
-class Writer:
+class TemplateEncoder:
     """Writes conversations as ids; nothing of them is left out silently.
 
     stop_id: the token that ends an answer. takes_system: whether it writes a system message. notes: what the
@@ -132,7 +132,7 @@ class Writer:
             bare = self.tokenizer.encode(self.template.render(messages, True, (), mode))
         except TemplateRefusal:
             return len(ids) - head
-        start = shared(bare, ids)
+        start = common_prefix_length(bare, ids)
         return len(ids) - start if start >= head else 0
 
     def check_answer(self, turn: Message) -> None:
@@ -145,7 +145,7 @@ class Writer:
             raise DataError(f"the answer contains the text of a special token, {found!r}.")
 
     def _check_written(self, turn: Message, written: str, context: str) -> None:
-        missing = turns.left_out(turn, written, context.rstrip().endswith("</think>"))
+        missing = turns.missing_part(turn, written, context.rstrip().endswith("</think>"))
         if not missing:
             return
         hint = "Use `template: instruction`, or a copy that opens the answer with that text"
@@ -167,12 +167,12 @@ class Writer:
         if tools and (not self._names(tools, text) or self._same(messages, (), mode, text)):
             lost = "the tools"
         elif called and (
-            not all(turns.has_call(call, text) for call in called)
+            not all(turns.contains_call(call, text) for call in called)
             or self._same(turns.without(messages, "tool_calls"), tools, mode, text)
             or self._loses_calls(messages, tools, mode, text)
         ):
             lost = "calls of tools"
-        elif not all(turns.has(m.content.strip(), text) for m in messages if m.role == "tool"):
+        elif not all(turns.contains_value(m.content.strip(), text) for m in messages if m.role == "tool"):
             lost = "what a tool returned"
         elif self._drops(messages, tools, mode, text):
             lost = "what a message says"
@@ -186,7 +186,7 @@ class Writer:
 
     def _names(self, tools: Tools, text: str) -> bool:
         functions = [tool.get("function", tool) for tool in tools]
-        return all(turns.has(function.get("name", ""), text) for function in functions)
+        return all(turns.contains_value(function.get("name", ""), text) for function in functions)
 
     def _drops(self, messages: Sequence[Message], tools: Tools, mode: bool | None, text: str) -> bool:
         """Whether a message of the user or the system can say anything without a difference."""

@@ -24,37 +24,37 @@ NUMBER = re.compile(
 IN_WORD = r"[^\W\u2e80-\U0010ffff]"
 
 
-def wanted(example: Example) -> list[str]:
+def expected_answers(example: Example) -> list[str]:
     """The expected answers of a row: any of them is right."""
     return [answer.text for answer in example.answers if answer.role in ("target", "chosen", "reference")]
 
 
-def nothing_expected() -> Score:
+def no_expected_answer() -> Score:
     """The score of a row without an expected answer: an error."""
     return Score(None, error="the row has no expected answer")
 
 
-def squeezed(text: str) -> str:
+def normalise_text(text: str) -> str:
     """The text with single spaces and none at its ends; a letter and its accent are one sign (NFC)."""
     return " ".join(unicodedata.normalize("NFC", text).split())
 
 
 def exact(example: Example, text: str) -> Score:
     """1 when the answer is an expected one. Case counts, the amount of white space does not."""
-    expected = [squeezed(answer) for answer in wanted(example)]
+    expected = [normalise_text(answer) for answer in expected_answers(example)]
     if not expected:
-        return nothing_expected()
-    got = squeezed(text)
+        return no_expected_answer()
+    got = normalise_text(text)
     right = got in expected
     return Score(float(right), "" if right else "differs", got, expected[0])
 
 
 def contains(example: Example, text: str) -> Score:
     """1 when an expected answer stands in the answer, as whole words. Case and white space do not count."""
-    expected = [squeezed(answer) for answer in wanted(example)]
+    expected = [normalise_text(answer) for answer in expected_answers(example)]
     if not expected:
-        return nothing_expected()
-    got = squeezed(text)
+        return no_expected_answer()
+    got = normalise_text(text)
     right = any(_stands_in(got.casefold(), answer.casefold()) for answer in expected)
     return Score(float(right), "" if right else "is not in the answer", got, expected[0])
 
@@ -72,12 +72,12 @@ def _stands_in(text: str, part: str) -> bool:
 
 def label(example: Example, text: str) -> Score:
     """1 when the answer is the row's label; upper and lower case and white space around it do not count."""
-    expected = wanted(example)
+    expected = expected_answers(example)
     if not expected:
-        return nothing_expected()
-    got = squeezed(text)
-    right = got.casefold() in {squeezed(answer).casefold() for answer in expected}
-    return Score(float(right), "" if right else "another label", got, squeezed(expected[0]))
+        return no_expected_answer()
+    got = normalise_text(text)
+    right = got.casefold() in {normalise_text(answer).casefold() for answer in expected}
+    return Score(float(right), "" if right else "another label", got, normalise_text(expected[0]))
 
 
 def labels(example: Example, text: str) -> Score:
@@ -85,9 +85,9 @@ def labels(example: Example, text: str) -> Score:
 
     Labels stand between commas, semicolons or line ends, or in a JSON list.
     """
-    expected = wanted(example)
+    expected = expected_answers(example)
     if not expected:
-        return nothing_expected()
+        return no_expected_answer()
     return max((_compared(text, answer) for answer in expected), key=lambda score: score.value or 0.0)
 
 
@@ -110,7 +110,7 @@ def _label_set(text: str) -> dict[str, str]:
         parts = [str(part) for part in listed] if isinstance(listed, list) else parts
     except (ValueError, RecursionError):
         pass  # no JSON, or lists in lists
-    found = (squeezed(part).strip(" \"'[]") for part in parts)
+    found = (normalise_text(part).strip(" \"'[]") for part in parts)
     return {part.casefold(): part for part in found if part}
 
 
@@ -164,9 +164,9 @@ def number(example: Example, text: str, tolerance: Tolerance = EXACTLY) -> Score
 
     Understood are signs, decimals, exponents, thousands ("1,234.5") and a currency sign; "50%" is 50.
     """
-    expected = wanted(example)
+    expected = expected_answers(example)
     if not expected:
-        return nothing_expected()
+        return no_expected_answer()
     wants = []
     for answer in expected:
         if (want := last_number(answer.rsplit("####", 1)[-1])) is None:
@@ -192,7 +192,7 @@ def _plain(value: Decimal) -> str:
     return format(value.normalize(), "f") if abs(value.adjusted()) < 40 else str(value)
 
 
-def matching(pattern: Any) -> Callable[[Example, str], Score]:
+def regex_grader(pattern: Any) -> Callable[[Example, str], Score]:
     """A grader by a regular expression. GradeError when it is none.
 
     Without a group: 1 when it is found in the answer, whatever is expected. With one: 1 when what the group
@@ -207,9 +207,11 @@ def matching(pattern: Any) -> Callable[[Example, str], Score]:
         got = _taken(compiled, text)
         if not compiled.groups:
             return Score(float(got is not None), "" if got is not None else "not found", got or "", pattern)
-        if not wanted(example):
-            return nothing_expected()
-        expected = [squeezed(_taken(compiled, answer) or answer) for answer in wanted(example)]
+        if not expected_answers(example):
+            return no_expected_answer()
+        expected = [
+            normalise_text(_taken(compiled, answer) or answer) for answer in expected_answers(example)
+        ]
         if got is None:
             return Score(0.0, f"{pattern} is not found", "", expected[0])
         right = got in expected
@@ -224,4 +226,4 @@ def _taken(compiled: re.Pattern[str], text: str) -> str | None:
     if not found:
         return None
     held = found[-1].groups() or (found[-1][0],)
-    return squeezed(next((part for part in held if part is not None), ""))
+    return normalise_text(next((part for part in held if part is not None), ""))

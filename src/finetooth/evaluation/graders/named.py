@@ -20,16 +20,16 @@ from pathlib import Path
 from types import CodeType, ModuleType
 from typing import Any
 
-from finetooth.config.reward_keys import REWARD_MODEL
+from finetooth.config.method_keys import REWARD_MODEL
 from finetooth.errors import GradeError
 from finetooth.evaluation.graders import basic, overlap, structured
-from finetooth.evaluation.graders.templated import templated
-from finetooth.evaluation.preference import preferred
+from finetooth.evaluation.graders.templated import declarative_grader
+from finetooth.evaluation.preference import grade_preference
 from finetooth.rundir import sha256_file
 from finetooth.types import Example, Score
 
 Grader = Callable[[Example, str], Score]
-Spec = str | Mapping[str, Any]  # a name, {name: ..., option: ...}, or {type: string_check, ...}
+GraderSpec = str | Mapping[str, Any]  # a name, {name: ..., option: ...}, or {type: string_check, ...}
 
 BUILT_IN: dict[str, Grader] = {
     "exact": basic.exact,
@@ -44,7 +44,7 @@ BUILT_IN: dict[str, Grader] = {
     "rouge2": overlap.rouge2,
     "bleu": overlap.bleu,
     "chrf": overlap.chrf,
-    "preference": preferred,
+    "preference": grade_preference,
 }
 PREFERENCE = "preference"  # of candidates that decide between two answers: runs/preference_candidates.py
 PERPLEXITY = "perplexity"  # asks the model for likelihoods and reads no answer: evaluation/runner.py
@@ -54,8 +54,11 @@ OPTIONS: dict[str, tuple[str, Callable[[Any], Grader]]] = {
         "tolerance",
         lambda value: partial(basic.number, tolerance=basic.Tolerance.of(value)),
     ),
-    "json": ("schema", lambda value: partial(structured.json_fields, problem=structured.by_schema(value))),
-    "regex": ("pattern", basic.matching),
+    "json": (
+        "schema",
+        lambda value: partial(structured.json_fields, problem=structured.schema_validator(value)),
+    ),
+    "regex": ("pattern", basic.regex_grader),
 }
 DEFAULTS = {
     "labels": "label",
@@ -65,25 +68,26 @@ DEFAULTS = {
 }
 
 
-def specs(given: Spec | Sequence[Spec]) -> list[Spec]:
+def specs(given: GraderSpec | Sequence[GraderSpec]) -> list[GraderSpec]:
     """The graders of evaluate.grader, the primary one first."""
     return [given] if isinstance(given, str | Mapping) else list(given)
 
 
-def kind(columns: Mapping[str, str], format: str) -> str:
+def grading_format(columns: Mapping[str, str], format: str) -> str:
     """What `auto` goes by: the data format, or `several labels` where data.columns maps many to label."""
     return "several labels" if list(columns.values()).count("label") > 1 else format
 
 
-def resolve(spec: Spec, format: str, folder: Path | None = None) -> tuple[str, Grader]:
-    """The grader of this name, and what to call it: its name and options, `auto` by `kind` of the data.
+def resolve(spec: GraderSpec, format: str, folder: Path | None = None) -> tuple[str, Grader]:
+    """The grader of this name, and what to call it: its name and options, `auto` by `grading_format` of the
+    data.
 
     folder: where a user's own module may lie (the command line passes the working directory). Every returned
     grader turns its own crash into Score(error). GradeError when the name or an option means nothing.
     """
     if not isinstance(spec, str) and "type" in spec:
-        called, grader = templated(spec)
-        return called, guarded(grader)
+        called, grader = declarative_grader(spec)
+        return called, guard(grader)
     name, options = _parts(spec)
     if name == "auto":
         name = _default(format)
@@ -103,18 +107,18 @@ def resolve(spec: Spec, format: str, folder: Path | None = None) -> tuple[str, G
     if name == PERPLEXITY:
         return name, lambda example, text: Score(None, error="perplexity is of a model, not of a text")
     if name in BUILT_IN:
-        return name, guarded(BUILT_IN[name])
+        return name, guard(BUILT_IN[name])
     if ":" not in name:
         known = ", ".join([*BUILT_IN, "regex", PERPLEXITY])
         raise GradeError(
             f"evaluate.grader: {name!r} is unknown. Expected auto, {known} or your own function as "
             "file.py:function or package.module:function."
         )
-    return Path(name).name, guarded(_load(name, folder))
+    return Path(name).name, guard(_load(name, folder))
 
 
 def resolve_all(
-    given: Spec | Sequence[Spec], format: str, folder: Path | None = None
+    given: GraderSpec | Sequence[GraderSpec], format: str, folder: Path | None = None
 ) -> list[tuple[str, Grader]]:
     """The graders of evaluate.grader by their names, the primary one first; see resolve. GradeError."""
     found = [resolve(spec, format, folder) for spec in specs(given)]
@@ -126,7 +130,7 @@ def resolve_all(
     return found
 
 
-def _parts(spec: Spec) -> tuple[str, dict[str, Any]]:
+def _parts(spec: GraderSpec) -> tuple[str, dict[str, Any]]:
     if isinstance(spec, str):
         return spec, {}
     options = dict(spec)
@@ -145,17 +149,17 @@ def _with_option(name: str, options: Mapping[str, Any]) -> tuple[str, Grader]:
         )
     value = options[option]
     shown = option if isinstance(value, Mapping | bool) else f"{option} {value}"
-    return f"{name} ({shown})", guarded(make(value))
+    return f"{name} ({shown})", guard(make(value))
 
 
 def corpus_score(name: str, examples: Sequence[Example], texts: Sequence[str]) -> dict[str, Any] | None:
     """What the field reports of all answers together, {value, signature}; None where that is the mean."""
-    if name not in ("bleu", "chrf") or not all(map(basic.wanted, examples)):
+    if name not in ("bleu", "chrf") or not all(map(basic.expected_answers, examples)):
         return None
     return overlap.corpus(name, examples, texts)
 
 
-def source(spec: Spec, folder: Path | None = None) -> str:
+def grader_digest(spec: GraderSpec, folder: Path | None = None) -> str:
     """What a user's own grader does, as the digest of its file; "" for a grader of finetooth.
 
     A mended grader is another one: a result that the old one gave does not stand for it.
@@ -168,12 +172,12 @@ def source(spec: Spec, folder: Path | None = None) -> str:
     return sha256_file(Path(file)) if file else ""
 
 
-def is_own(name: str) -> bool:
+def is_custom(name: str) -> bool:
     """Whether this is what `resolve` calls a user's own function, and not a grader with its option."""
     return ":" in name and "(" not in name
 
 
-def guarded(function: Callable[[Example, str], Any]) -> Grader:
+def guard(function: Callable[[Example, str], Any]) -> Grader:
     """The same grader, whose crash, or result that is no score, becomes Score(error).
 
     What it prints goes to stderr: on stdout are results alone.

@@ -13,7 +13,12 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from finetooth.evaluation.graders.basic import difference, nothing_expected, squeezed, wanted
+from finetooth.evaluation.graders.basic import (
+    difference,
+    expected_answers,
+    no_expected_answer,
+    normalise_text,
+)
 from finetooth.types import Example, Score
 
 ARTICLES = re.compile(r"\b(a|an|the)\b")
@@ -23,13 +28,13 @@ Similarity = Callable[[str, str], tuple[float, str]]  # (answer, expected) -> (v
 
 
 def _best(example: Example, text: str, similarity: Similarity) -> Score:
-    expected = wanted(example)
+    expected = expected_answers(example)
     if not expected:
-        return nothing_expected()
-    got = squeezed(text)
+        return no_expected_answer()
+    got = normalise_text(text)
     scores = []
     for answer in expected:
-        want = squeezed(answer)
+        want = normalise_text(answer)
         value, reason = (1.0, "") if got == want else similarity(text, answer)
         scores.append(Score(min(value, 1.0), reason, got, want))
     return max(scores, key=lambda score: score.value or 0.0)
@@ -79,7 +84,7 @@ def _rouge_l(text: str, answer: str) -> tuple[float, str]:
     got, want = _words(text), _words(answer)
     if not want:
         return float(not got), ""
-    return _f_measure(common_subsequence(want, got), len(got), len(want))
+    return _f_measure(lcs_length(want, got), len(got), len(want))
 
 
 def _words(text: str) -> list[str]:
@@ -92,7 +97,7 @@ def _f_measure(shared: int, got: int, want: int) -> tuple[float, str]:
     return value, f"precision {precision:.2f}, recall {recall:.2f}"
 
 
-def common_subsequence(left: Sequence[str], right: Sequence[str]) -> int:
+def lcs_length(left: Sequence[str], right: Sequence[str]) -> int:
     """Length of the longest common subsequence, by Hyyrö's bit-parallel recurrence (2004)."""
     places: dict[str, int] = {}
     for at, token in enumerate(left):
@@ -117,7 +122,7 @@ def chrf(example: Example, text: str) -> Score:
 
 def _by_sacrebleu(name: str, example: Example, text: str) -> Score:
     def similarity(text: str, answer: str) -> tuple[float, str]:
-        found = _metric(name, True).sentence_score(text, wanted(example))
+        found = _metric(name, True).sentence_score(text, expected_answers(example))
         return found.score / 100, f"{name} {found.score:.1f}"
 
     return _best(example, text, similarity)
@@ -131,7 +136,7 @@ def rouge(text: str, answer: str, n: int | None) -> float:
 def fuzzy(text: str, answer: str) -> float:
     """Twice the longest common subsequence of characters over both lengths: rapidfuzz's ratio / 100."""
     both = len(text) + len(answer)
-    return 2 * common_subsequence(text, answer) / both if both else 1.0
+    return 2 * lcs_length(text, answer) / both if both else 1.0
 
 
 def sentence_bleu(text: str, answer: str) -> float:
@@ -155,7 +160,7 @@ def corpus(name: str, examples: Sequence[Example], texts: Sequence[str]) -> dict
 
     It is not the mean of the rows' scores: n-grams are counted over the whole set.
     """
-    rows = [wanted(example) for example in examples]
+    rows = [expected_answers(example) for example in examples]
     most = max(map(len, rows))
     streams = [[row[at] if at < len(row) else None for row in rows] for at in range(most)]
     metric = _metric(name, False)

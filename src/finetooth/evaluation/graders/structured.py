@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from finetooth.errors import GradeError
-from finetooth.evaluation.graders.basic import SHOWN, nothing_expected, squeezed, wanted
+from finetooth.evaluation.graders.basic import SHOWN, expected_answers, no_expected_answer, normalise_text
 from finetooth.types import Example, Score
 
 FENCE = re.compile(r"\s*```[\w-]*[ \t]*\n(.*?)\n?[ \t]*```\s*", re.DOTALL)
@@ -76,9 +76,9 @@ def json_fields(example: Example, text: str, problem: Callable[[Any], str] = lam
     count. problem: what is wrong with a value by a schema, "" for nothing; a wrong value is worth 0. With
     several expected answers the best counts.
     """
-    expected = wanted(example)
+    expected = expected_answers(example)
     if not expected:
-        return nothing_expected()
+        return no_expected_answer()
     wants = []
     for answer in expected:
         try:
@@ -88,7 +88,7 @@ def json_fields(example: Example, text: str, problem: Callable[[Any], str] = lam
     try:
         got = parse(text)
     except ValueError as error:
-        return Score(0.0, f"not JSON: {error}", squeezed(text), _compact(wants[0]))
+        return Score(0.0, f"not JSON: {error}", normalise_text(text), _compact(wants[0]))
     broken = problem(got)
     if broken:
         return Score(0.0, broken, _compact(got), _compact(wants[0]))
@@ -139,7 +139,7 @@ def _compact(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False, separators=(", ", ": "))
 
 
-def by_schema(schema: Any) -> Callable[[Any], str]:
+def schema_validator(schema: Any) -> Callable[[Any], str]:
     """What is wrong with a value by a JSON Schema, in words; "" when nothing is.
 
     References go inside the schema only: nothing is ever fetched. GradeError when it is no schema.

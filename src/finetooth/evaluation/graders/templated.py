@@ -53,7 +53,7 @@ class _NoSample(Exception):
     """The answer does not have what a template asks for: it is wrong."""
 
 
-def templated(spec: Mapping[str, Any]) -> tuple[str, Grader]:
+def declarative_grader(spec: Mapping[str, Any]) -> tuple[str, Grader]:
     """What to call a grader that is written as data, and the grader. GradeError where it cannot be."""
     kind = spec["type"]
     if kind not in KINDS:
@@ -170,7 +170,7 @@ def _formula(spec: Mapping[str, Any]) -> Grader:
         raise _refused("multi", f"graders are named: {{name: {{type: ...}}}}, found {given!r:.80}")
     if any(grader.get("type") in (None, "multi") for grader in given.values()):
         raise _refused("multi", "takes graders of the other types")
-    graders = {str(name): templated(grader)[1] for name, grader in given.items()}
+    graders = {str(name): declarative_grader(grader)[1] for name, grader in given.items()}
     tree = _parsed(str(spec["calculate_output"]), graders.keys())
 
     def grade(example: Example, text: str) -> Score:

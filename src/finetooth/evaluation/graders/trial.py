@@ -9,8 +9,8 @@ from finetooth.evaluation.graders.named import (
     DEFAULTS,
     PERPLEXITY,
     Grader,
-    Spec,
-    is_own,
+    GraderSpec,
+    is_custom,
     resolve_all,
     specs,
 )
@@ -20,8 +20,11 @@ TRIED = 100  # expected answers that a built-in grader is tried on
 OWN_TRIED = 3  # and a user's own, which may be slow: the others only where the first ends in an error
 
 
-def try_out(
-    given: Spec | Sequence[Spec], format: str, examples: Sequence[Example], folder: Path | None = None
+def validate_graders(
+    given: GraderSpec | Sequence[GraderSpec],
+    format: str,
+    examples: Sequence[Example],
+    folder: Path | None = None,
 ) -> tuple[list[str], list[str]]:
     """What forbids to go on with the graders of evaluate.grader, and what is doubtful about them, in words.
 
@@ -38,7 +41,7 @@ def try_out(
     for spec, (name, grade) in zip(specs(given), found, strict=True):
         if name == PERPLEXITY or not plain:
             continue
-        if is_own(name):
+        if is_custom(name):
             file = spec if isinstance(spec, str) else str(spec["name"])
             _try_own(file, grade, plain, refused, doubts)
         else:

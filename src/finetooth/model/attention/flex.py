@@ -91,7 +91,7 @@ def capped(softcap: float) -> Callable[..., Tensor]:
     return cap
 
 
-class Forest:
+class TreeBlockMasks:
     """What FlexAttention needs of one tree; block masks are made once for each window."""
 
     def __init__(self, tree: PrefixTree, device: torch.device):
@@ -142,7 +142,7 @@ def attend(
     query: Tensor,
     key: Tensor,
     value: Tensor,
-    forest: Forest,
+    forest: TreeBlockMasks,
     scale: float,
     window: int | None = None,
     softcap: float | None = None,

@@ -26,7 +26,7 @@ from torch.utils.checkpoint import checkpoint
 from finetooth.errors import ModelError
 from finetooth.model.attention import flex, segments
 from finetooth.model.attention.segments import visible
-from finetooth.model.attention.softmax import Scores
+from finetooth.model.attention.softmax import AttentionParams
 from finetooth.model.device import on_device
 from finetooth.tree import PrefixTree
 
@@ -35,7 +35,7 @@ NAME = "finetooth"
 HARMLESS = frozenset({"position_ids", "use_cache", "cache_position", "output_attentions", "is_causal"})
 
 
-class Attends(Protocol):
+class AttentionPlan(Protocol):
     """Something that computes one layer's attention; travels as the forward's keyword argument `tree`.
 
     read_K: the tokens whose last hidden states are asked for, when nothing else is to be computed.
@@ -43,7 +43,9 @@ class Attends(Protocol):
 
     read_K: Tensor | None
 
-    def attend(self, module: Any, query: Tensor, key: Tensor, value: Tensor, scores: Scores) -> Tensor:
+    def attend(
+        self, module: Any, query: Tensor, key: Tensor, value: Tensor, scores: AttentionParams
+    ) -> Tensor:
         """query [1, H, Q, D], key and value [1, G, Q, D] of the tokens of this call -> [1, H, Q, D]."""
 
 
@@ -58,7 +60,7 @@ def attention(
     sliding_window: int | None = None,
     softcap: float | None = None,
     s_aux: Tensor | None = None,
-    tree: Attends | None = None,
+    tree: AttentionPlan | None = None,
     **kwargs: Any,
 ) -> tuple[Tensor, None]:
     """The function registered with transformers. Refuses whatever it does not implement (ModelError)."""
@@ -71,11 +73,13 @@ def attention(
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
     # Under autocast float32 rotary tables or norms leave queries and keys wider than values.
     query, key = query.to(value.dtype), key.to(value.dtype)
-    scores = Scores(scale, softcap, sliding_window, s_aux)
+    scores = AttentionParams(scale, softcap, sliding_window, s_aux)
     return tree.attend(module, query, key, value, scores).transpose(1, 2), None
 
 
-def softmax_attention(query: Tensor, key: Tensor, value: Tensor, scores: Scores, mask: Tensor) -> Tensor:
+def softmax_attention(
+    query: Tensor, key: Tensor, value: Tensor, scores: AttentionParams, mask: Tensor
+) -> Tensor:
     """Attention with what fused kernels leave out, score by score: query [B, H, Q, D], mask [Q, S] -> the
     same shape.
 
@@ -104,14 +108,16 @@ class TreeAttention:
         self.read_K: Tensor | None = None  # the nodes whose last hidden states are asked for; None: all
         self._masks: dict[int | None, Tensor] = {}
         self._blocks: list[segments.Block] | None = None
-        self._forest: flex.Forest | None = None
+        self._forest: flex.TreeBlockMasks | None = None
         self._longest = int(tree.depth_N.max()) + 1
         # On CUDA only the bfloat16 kernel shares keys between heads; another one would keep all scores.
-        batched = (kind != "flex" or dtype == torch.bfloat16) and Chains.fit(tree, kind)
-        self._chains = Chains(tree, device) if batched else None
+        batched = (kind != "flex" or dtype == torch.bfloat16) and UnsharedRows.fit(tree, kind)
+        self._chains = UnsharedRows(tree, device) if batched else None
 
-    def attend(self, module: Any, query: Tensor, key: Tensor, value: Tensor, scores: Scores) -> Tensor:
-        """See Attends."""
+    def attend(
+        self, module: Any, query: Tensor, key: Tensor, value: Tensor, scores: AttentionParams
+    ) -> Tensor:
+        """See AttentionPlan."""
         window = None if scores.window is None or self._longest <= scores.window else scores.window
         plain = scores.softcap is None and scores.sink_H is None
         if self._chains is not None and window is None and plain:
@@ -121,7 +127,7 @@ class TreeAttention:
                 self._blocks = segments.plan(self.tree, self.dtype)
             return segments.attend(query, key, value, self._blocks, scores.scale)
         if self.kind == "flex" and scores.sink_H is None:
-            self._forest = self._forest or flex.Forest(self.tree, self.device)
+            self._forest = self._forest or flex.TreeBlockMasks(self.tree, self.device)
             return flex.attend(query, key, value, self._forest, scores.scale, window, scores.softcap)
         if window not in self._masks:
             self._masks[window] = on_device(visible(self.tree, window), self.device)
@@ -141,7 +147,7 @@ class TreeAttention:
         )
 
 
-class Chains:
+class UnsharedRows:
     """Rows that share nothing, as a batch padded on the right: causal attention then needs no mask at all.
 
     What stands behind a row's last token is never seen by it, and its results are not read back.

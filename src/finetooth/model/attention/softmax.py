@@ -21,7 +21,7 @@ def merge(out: Tensor, lse: Tensor, part: Tensor, part_lse: Tensor) -> None:
     lse.copy_(total)
 
 
-class Scores(NamedTuple):
+class AttentionParams(NamedTuple):
     """What a layer asks of attention: scores are scale * query . key.
 
     softcap: they become softcap * tanh(score / softcap). window: only the keys of so many last positions are
@@ -38,7 +38,7 @@ def partial_attention(
     query: Tensor,
     key: Tensor,
     value: Tensor,
-    scores: Scores,
+    scores: AttentionParams,
     mask: Tensor | None = None,
     causal: bool = False,
 ) -> tuple[Tensor, Tensor]:

@@ -87,7 +87,7 @@ def choose(decoder: Decoder, trie: Node) -> Iterator[Choice]:
     heaps: dict[int, list[_Entry]] = {}
     width: dict[int, int] = {}
     while True:
-        entered, reads = decoder.enter()
+        entered, reads = decoder.admit()
         if reads is not None:
             heaps |= {row: [] for row in entered}
             width |= dict.fromkeys(entered, 1)
@@ -103,7 +103,7 @@ def choose(decoder: Decoder, trie: Node) -> Iterator[Choice]:
             if not taken:
                 best = heap[0]
                 del heaps[row], width[row]
-                decoder.leave(row)
+                decoder.release(row)
                 yield Choice(row, best.order, -best.cost)
         for start in range(0, len(todo), EXPANDED):
             part = todo[start : start + EXPANDED]

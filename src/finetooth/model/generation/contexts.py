@@ -13,21 +13,21 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from finetooth.model.attention.interface import Attends
+from finetooth.model.attention.interface import AttentionPlan
 from finetooth.model.device import on_device
-from finetooth.model.generation.attention import Above, Fill
-from finetooth.model.generation.kv_cache import LanePart, Lanes, turns
-from finetooth.model.generation.prefixes import Stretch, tails
+from finetooth.model.generation.attention import PrefillAttention, PrefixAttention
+from finetooth.model.generation.kv_cache import CacheAttention, KVCache, occurrence_index
+from finetooth.model.generation.prefixes import PrefixSegment, tails
 from finetooth.tree import Ints
 
 # Last hidden states [K, D] at some of N tokens: ids, positions, their attention, which of them.
-Forward = Callable[[Ints, Ints, Attends, Ints], Tensor]
+Forward = Callable[[Ints, Ints, AttentionPlan, Ints], Tensor]
 # Tokens of one forward pass over contexts: more are slower on the CPU, since activations leave the cache.
 FILL_TOKENS = {"cpu": 1024, "cuda": 8192}
 TAIL_WIDTHS = (16, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024)
 
 
-class Contexts:
+class ContextCache:
     """What rows go on from. Stretches of tokens that several contexts share are kept where they were
     computed; the rest of each, its tail, is in a lane beside those of others.
 
@@ -48,9 +48,9 @@ class Contexts:
         self.read_C: dict[int, Tensor] = {}
         self._tail_C = tails(self._token_CT)
         self._rows_C = Counter(self.rank_R.tolist())
-        self._lanes: dict[int, Lanes] = {}
-        self._lane_C: dict[int, tuple[Lanes, int]] = {}
-        self._resident: dict[int, Stretch] = {}
+        self._lanes: dict[int, KVCache] = {}
+        self._lane_C: dict[int, tuple[KVCache, int]] = {}
+        self._resident: dict[int, PrefixSegment] = {}
 
     def slots(self) -> int:
         """Slots for keys that are allocated, in use or not."""
@@ -62,7 +62,7 @@ class Contexts:
         states = next(lanes.states for lanes in self._lanes.values() if lanes.states)
         return sum(part[0, :, 0].numel() * part.element_size() for pair in states.values() for part in pair)
 
-    def needs(self, rank: int) -> tuple[int, Lanes | None]:
+    def needs(self, rank: int) -> tuple[int, KVCache | None]:
         """Slots of the stretches that would become resident with this context, and the lanes of its tail when
         none of them is free.
         """
@@ -70,13 +70,13 @@ class Contexts:
             return 0, None
         tail = self._tail_C[rank]
         lanes = self._lanes_for(len(tail))
-        slots = sum(len(stretch) for stretch in tail.line() if id(stretch) not in self._resident)
+        slots = sum(len(stretch) for stretch in tail.ancestors() if id(stretch) not in self._resident)
         return slots, None if lanes.free else lanes
 
-    def _lanes_for(self, size: int) -> Lanes:
+    def _lanes_for(self, size: int) -> KVCache:
         width = next(width for width in TAIL_WIDTHS if width >= size)
         if width not in self._lanes:
-            self._lanes[width] = Lanes(width, self._device)
+            self._lanes[width] = KVCache(width, self._device)
         return self._lanes[width]
 
     def drop_idle(self) -> bool:
@@ -86,7 +86,7 @@ class Contexts:
             del self._lanes[width]
         return bool(idle)
 
-    def settle(self, rank: int) -> None:
+    def allocate(self, rank: int) -> None:
         """Give a context a lane for its tail, and make the stretches above it resident."""
         if rank in self._lane_C:
             return
@@ -96,9 +96,9 @@ class Contexts:
         lanes.used_B[lane] = len(tail)
         lanes.depth_BW[lane, : len(tail)] = np.arange(tail.start, tail.stop)
         self._lane_C[rank] = lanes, lane
-        self._resident |= {id(stretch): stretch for stretch in tail.line()}
+        self._resident |= {id(stretch): stretch for stretch in tail.ancestors()}
 
-    def leave(self, row: int) -> None:
+    def release(self, row: int) -> None:
         """A row is done with its context; after the last one it is given up, and what only it needed."""
         rank = int(self.rank_R[row])
         self._rows_C[rank] -= 1
@@ -107,17 +107,17 @@ class Contexts:
         lanes, lane = self._lane_C.pop(rank)
         lanes.give(lane)
         del self.read_C[rank]
-        for stretch in self._tail_C[rank].line():
+        for stretch in self._tail_C[rank].ancestors():
             stretch.users -= 1
             if not stretch.users:
                 del self._resident[id(stretch)]
                 stretch.kept.clear()
 
-    def above(self, rank_K: Ints, place_K: Ints) -> Above:
+    def above(self, rank_K: Ints, place_K: Ints) -> PrefixAttention:
         """What tokens at these positions see of the resident stretches. rank_K is sorted."""
-        return Above(rank_K, place_K, self._resident.values(), self._device)
+        return PrefixAttention(rank_K, place_K, self._resident.values(), self._device)
 
-    def tail_parts(self, rank_K: Ints, place_K: Ints) -> list[LanePart]:
+    def tail_parts(self, rank_K: Ints, place_K: Ints) -> list[CacheAttention]:
         """What tokens at these positions see of their contexts' tails, for each width of lanes."""
         lanes_K, number_K = zip(*(self._lane_C[rank] for rank in rank_K.tolist()), strict=True)
         width_K, lane_K = np.array([lanes.width for lanes in lanes_K]), np.array(number_K)
@@ -127,15 +127,15 @@ class Contexts:
             used_k = lanes.used_B[lane_K[at]]
             seen_kW = np.arange(int(used_k.max())) < used_k[:, None]
             whole = at.size == rank_K.size
-            parts.append(LanePart(lanes, None if whole else at, lane_K[at], seen_kW, place_K[at]))
+            parts.append(CacheAttention(lanes, None if whole else at, lane_K[at], seen_kW, place_K[at]))
         return parts
 
-    def fill(self, ranks: Sequence[int]) -> None:
+    def prefill(self, ranks: Sequence[int]) -> None:
         """Compute contexts that have settled, and first what stands above them, level by level."""
         ranks = [rank for rank in dict.fromkeys(ranks) if rank not in self.read_C]
-        levels: dict[int, dict[int, Stretch]] = {}
+        levels: dict[int, dict[int, PrefixSegment]] = {}
         for rank in ranks:
-            for level, stretch in enumerate(self._tail_C[rank].line()):
+            for level, stretch in enumerate(self._tail_C[rank].ancestors()):
                 if not stretch.kept:
                     levels.setdefault(level, {})[id(stretch)] = stretch
         waves = [list(levels[level].values()) for level in sorted(levels)]
@@ -144,8 +144,8 @@ class Contexts:
             for pack in _packs(sorted(wave, key=lambda stretch: stretch.low), most):
                 self._compute(pack)
 
-    def _compute(self, pack: Sequence[Stretch]) -> None:
-        call = Fill(pack, self._token_CT, self._device)
+    def _compute(self, pack: Sequence[PrefixSegment]) -> None:
+        call = PrefillAttention(pack, self._token_CT, self._device)
         tail_k = [number for number, stretch in enumerate(pack) if stretch is self._tail_C[stretch.low]]
         # Where only keys are wanted one token is read all the same: not every module takes none.
         last_k = call.stop_U[tail_k or [-1]] - 1
@@ -161,11 +161,11 @@ class Contexts:
         for width in np.unique(width_k).tolist():
             self._keep_tails(call, np.array(tail_k)[width_k == width], self._lanes[width])
 
-    def _keep_tails(self, call: Fill, tail_k: Ints, lanes: Lanes) -> None:
+    def _keep_tails(self, call: PrefillAttention, tail_k: Ints, lanes: KVCache) -> None:
         """Put the keys of these of a pack's stretches into their lanes."""
         size_k = call.stop_U[tail_k] - call.start_U[tail_k]
         lane_K = np.repeat([self._lane_C[call.stretches[number].low][1] for number in tail_k], size_k)
-        slot_K = turns(lane_K)
+        slot_K = occurrence_index(lane_K)
         where = [on_device(at, self._device) for at in (lane_K, slot_K)]
         at_K = on_device(slot_K + np.repeat(call.start_U[tail_k], size_k), self._device)
         for module, pair in call.kept.items():
@@ -173,9 +173,9 @@ class Contexts:
             lanes.store(module, where[0], where[1], key, value)
 
 
-def _packs(stretches: Sequence[Stretch], most: int) -> Iterator[list[Stretch]]:
+def _packs(stretches: Sequence[PrefixSegment], most: int) -> Iterator[list[PrefixSegment]]:
     """Cut into runs of at most `most` tokens, or of one stretch."""
-    pack: list[Stretch] = []
+    pack: list[PrefixSegment] = []
     for stretch in stretches:
         if pack and sum(map(len, pack)) + len(stretch) > most:
             yield pack

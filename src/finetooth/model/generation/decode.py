@@ -18,9 +18,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from finetooth.model.generation.attention import Step
-from finetooth.model.generation.contexts import Contexts, Forward
-from finetooth.model.generation.kv_cache import LanePart, Lanes, turns
+from finetooth.model.generation.attention import DecodeAttention
+from finetooth.model.generation.contexts import ContextCache, Forward
+from finetooth.model.generation.kv_cache import CacheAttention, KVCache, occurrence_index
 from finetooth.tree import Ints
 
 ROWS = {"cpu": 256, "cuda": 1024}  # rows that are continued side by side
@@ -32,7 +32,7 @@ LOGIT_NUMBERS = 1 << 23  # logits that exist at a time
 class Decoder(Protocol):
     """What generation needs. Reads [K, ...] are what next-token logits are made of."""
 
-    def enter(self) -> tuple[list[int], Tensor | None]:
+    def admit(self) -> tuple[list[int], Tensor | None]:
         """Let waiting rows in while there is room (at least one when none is in): their numbers and reads."""
 
     def extend(
@@ -43,7 +43,7 @@ class Decoder(Protocol):
         after_K: the number of the token before it, -1 for the context. One row may get several tokens.
         """
 
-    def leave(self, row: int) -> None:
+    def release(self, row: int) -> None:
         """A row is done; what it held is free for another."""
 
     def logits(self, read_KD: Tensor) -> Iterator[Tensor]:
@@ -74,7 +74,7 @@ class RowDecoder:
         self._written: dict[int, list[tuple[int, ...]]] = {}
 
     @torch.inference_mode()
-    def enter(self) -> tuple[list[int], Tensor | None]:
+    def admit(self) -> tuple[list[int], Tensor | None]:
         """See Decoder. One row at a time."""
         if self._written or self._next == len(self._contexts_R):
             return [], None
@@ -95,7 +95,7 @@ class RowDecoder:
             reads.append(self._logits(np.append(self._contexts_R[row], written[-1])))
         return torch.stack(reads), numbers
 
-    def leave(self, row: int) -> None:
+    def release(self, row: int) -> None:
         """See Decoder."""
         del self._written[row]
 
@@ -129,15 +129,15 @@ class TreeDecoder:
         self._network, self._memory = network, memory
         most = BRANCHING_ROWS if branching else ROWS
         self._rows = rows or most.get(network.device.type, most["cpu"])
-        self.contexts = Contexts(network.forward, contexts_R, network.device)
+        self.contexts = ContextCache(network.forward, contexts_R, network.device)
         self._waiting = np.argsort(self.contexts.rank_R, kind="stable").tolist()[::-1]
-        self._own = Lanes(slots, network.device, branching)
+        self._own = KVCache(slots, network.device, branching)
         self._lane_R: dict[int, int] = {}
         self._budget: int | None = None
         self._patience = 0
 
     @torch.inference_mode()
-    def enter(self) -> tuple[list[int], Tensor | None]:
+    def admit(self) -> tuple[list[int], Tensor | None]:
         """See Decoder."""
         if not self._waiting or (self._lane_R and self._patience > 0):
             return [], None
@@ -148,19 +148,19 @@ class TreeDecoder:
             self._lane_R[row] = self._own.take()
             entered.append(row)
             ranks.append(int(self.contexts.rank_R[row]))
-            self.contexts.settle(ranks[-1])
+            self.contexts.allocate(ranks[-1])
             if self._budget is None:  # what a slot takes is known after the first forward pass
-                self.contexts.fill(ranks)
+                self.contexts.prefill(ranks)
                 self._budget = self._memory // self.contexts.slot_bytes()
         # A few rows at a time would be computed at a bad rate: the next come when an eighth of these left.
         self._patience = len(self._lane_R) // 8
-        self.contexts.fill(ranks)
+        self.contexts.prefill(ranks)
         return entered, torch.stack([self.contexts.read_C[rank] for rank in ranks]) if ranks else None
 
-    def leave(self, row: int) -> None:
+    def release(self, row: int) -> None:
         """See Decoder."""
         self._own.give(self._lane_R.pop(row))
-        self.contexts.leave(row)
+        self.contexts.release(row)
         self._patience -= 1
 
     def slots(self) -> int:
@@ -194,11 +194,11 @@ class TreeDecoder:
         rank_K = rank_K[order_K]
         lane_K = np.array([self._lane_R[row] for row in row_K])[order_K]
         slot_K, place_K, seen_KW = self._append(lane_K, rank_K, np.asarray(after_K)[order_K])
-        call = Step(
+        call = DecodeAttention(
             self._own,
             lane_K,
             slot_K,
-            LanePart(self._own, None, lane_K, seen_KW, place_K),
+            CacheAttention(self._own, None, lane_K, seen_KW, place_K),
             self.contexts.tail_parts(rank_K, place_K),
             self.contexts.above(rank_K, place_K),
         )
@@ -209,7 +209,7 @@ class TreeDecoder:
     def _append(self, lane_K: Ints, rank_K: Ints, after_K: Ints) -> tuple[Ints, Ints, Any]:
         """A slot of its lane for each token, its position in its row, and which slots of the lane it sees."""
         own = self._own
-        slot_K = own.used_B[lane_K] + turns(lane_K)
+        slot_K = own.used_B[lane_K] + occurrence_index(lane_K)
         np.add.at(own.used_B, lane_K, 1)
         first_K = after_K < 0
         place_K = np.where(first_K, self.contexts.length_C[rank_K], own.depth_BW[lane_K, after_K] + 1)

@@ -11,16 +11,16 @@ from dataclasses import dataclass, field
 import torch
 
 from finetooth.model.generation.decode import Decoder
-from finetooth.model.generation.sampling import StopStrings, pick, stream_keys, uniform
+from finetooth.model.generation.sampling import StopStrings, sample_tokens, stream_keys, uniform
 from finetooth.tree import Ints
 from finetooth.types import Completion, Sampling, StopReason
 
 # An answer after one of its tokens, and its completion when that was the last.
-Written = Iterator[tuple["Answer", Completion | None]]
+GenerationStream = Iterator[tuple["PartialCompletion", Completion | None]]
 
 
 @dataclass(slots=True)
-class Answer:
+class PartialCompletion:
     """One answer being written: whose row and sample, its random stream, how many tokens it may have.
 
     last: what the decoder calls its last token.
@@ -50,10 +50,12 @@ class Answer:
         return Completion(self.row, tuple(self.tokens), tuple(self.logprobs), text, stop, self.sample)
 
 
-def waiting(contexts_R: Sequence[Ints], sampling: Sampling, longest: int) -> list[Answer]:
+def pending_completions(
+    contexts_R: Sequence[Ints], sampling: Sampling, longest: int
+) -> list[PartialCompletion]:
     """The answers to be written, all samples of a context side by side. longest: row, in tokens."""
     return [
-        Answer(row, sample, key, max(1, min(sampling.max_tokens, longest - tokens.size)))
+        PartialCompletion(row, sample, key, max(1, min(sampling.max_tokens, longest - tokens.size)))
         for row, (tokens, key) in enumerate(
             zip(contexts_R, stream_keys(contexts_R, sampling.seed), strict=True)
         )
@@ -63,11 +65,11 @@ def waiting(contexts_R: Sequence[Ints], sampling: Sampling, longest: int) -> lis
 
 def generate(
     decoder: Decoder,
-    answers: Sequence[Answer],
+    answers: Sequence[PartialCompletion],
     sampling: Sampling,
     stop_ids: frozenset[int],
     decode: Callable[[Sequence[int]], str],
-) -> Written:
+) -> GenerationStream:
     """Write the answers, one for each of the decoder's rows; yields each after each of its tokens.
 
     decode turns tokens into text.
@@ -76,7 +78,7 @@ def generate(
     going: list[int] = []
     reads = None
     while True:
-        entered, entered_reads = decoder.enter()
+        entered, entered_reads = decoder.admit()
         going += entered
         if not going:
             return
@@ -88,7 +90,7 @@ def generate(
             if done is None:
                 longer.append(row)
             else:
-                decoder.leave(row)
+                decoder.release(row)
             yield answers[row], done
         going, reads = longer, None
         if going:
@@ -99,14 +101,16 @@ def generate(
 
 
 @torch.inference_mode()
-def _write(decoder: Decoder, reads: torch.Tensor, going: Sequence[Answer], sampling: Sampling) -> None:
+def _write(
+    decoder: Decoder, reads: torch.Tensor, going: Sequence[PartialCompletion], sampling: Sampling
+) -> None:
     """Append the next token to each answer."""
     start = 0
     for logits_KV in decoder.logits(reads):
         some = going[start : start + len(logits_KV)]
         start += len(some)
         drawn = [uniform(a.key, a.sample, len(a.tokens)) for a in some] if sampling.temperature else []
-        tokens, logprobs = pick(logits_KV, drawn, sampling)
+        tokens, logprobs = sample_tokens(logits_KV, drawn, sampling)
         for answer, token, logprob in zip(some, tokens, logprobs, strict=True):
             answer.tokens.append(token)
             answer.logprobs.append(logprob)

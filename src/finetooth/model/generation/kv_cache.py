@@ -13,12 +13,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from finetooth.model.attention.softmax import Scores, additive, partial_attention
+from finetooth.model.attention.softmax import AttentionParams, additive, partial_attention
 from finetooth.model.device import on_device
 from finetooth.tree import Ints
 
 
-class Grid:
+class PaddedQueries:
     """The K queries of a call as a batch [U, H, T, D]: place_K says where each stands among U times T."""
 
     def __init__(self, place_K: Ints, rows: int, turns: int, device: torch.device):
@@ -26,7 +26,7 @@ class Grid:
         full = place_K.size == rows * turns and bool((place_K == np.arange(place_K.size)).all())
         self.place_K = None if full else on_device(place_K, device)
 
-    def spread(self, states: Tensor) -> Tensor:
+    def scatter(self, states: Tensor) -> Tensor:
         """[1, H, K, D] -> [U, H, T, D]; places without a query hold zeros."""
         flat = states[0]
         if self.place_K is not None:
@@ -50,8 +50,8 @@ class Grid:
         return mask.unsqueeze(1)
 
 
-class Lanes:
-    """Lanes of `width` slots. used_B: slots that are filled. depth_BW: position in its row of each slot.
+class KVCache:
+    """KVCache of `width` slots. used_B: slots that are filled. depth_BW: position in its row of each slot.
 
     seen_BWW: which slots of the lane each slot's token sees, when a lane holds a tree; None when it holds a
     line, whose tokens see all before them.
@@ -103,19 +103,19 @@ def _longer(states: Tensor, rows: int) -> Tensor:
     return grown
 
 
-class LanePart:
+class CacheAttention:
     """What k of a call's queries see in their lanes: planned once, used in every layer.
 
     at: which of the call's K queries (None: all). lane_k, seen_kW, place_k: for each its lane, which of the
     lane's first slots it sees, and its position in the row.
     """
 
-    def __init__(self, lanes: Lanes, at: Ints | None, lane_k: Ints, seen_kW: Any, place_k: Ints):
+    def __init__(self, lanes: KVCache, at: Ints | None, lane_k: Ints, seen_kW: Any, place_k: Ints):
         self._lanes, self._lane_k, self._seen_kW, self._place_k = lanes, lane_k, seen_kW, place_k
         self.at = None if at is None else on_device(at, lanes.device)
         lane_U, row_k = np.unique(lane_k, return_inverse=True)
         low, high = int(lane_U[0]), int(lane_U[-1]) + 1
-        turn_k = turns(lane_k)
+        turn_k = occurrence_index(lane_k)
         self._some: slice | Tensor
         if high - low <= 2 * lane_U.size:  # a view with some idle lanes costs less than a copy
             self._some, row_k, rows = slice(low, high), lane_k - low, high - low
@@ -125,10 +125,10 @@ class LanePart:
         if most == 1 and 2 * seen_kW.shape[1] > lanes.width:
             # Whole lanes lie one after the other in memory: see partial_attention.
             self._seen_kW = np.pad(seen_kW, ((0, 0), (0, lanes.width - seen_kW.shape[1])))
-        self._grid = Grid(row_k * most + turn_k, rows, most, lanes.device)
+        self._grid = PaddedQueries(row_k * most + turn_k, rows, most, lanes.device)
         self._masks: dict[int | None, Tensor] = {}
 
-    def attend(self, module: Any, query: Tensor, scores: Scores) -> tuple[Tensor, Tensor]:
+    def attend(self, module: Any, query: Tensor, scores: AttentionParams) -> tuple[Tensor, Tensor]:
         """The queries' partial softmax over their lanes: [1, H, k, D] and [1, H, k]."""
         window = scores.window
         if window not in self._masks:
@@ -137,7 +137,7 @@ class LanePart:
             query = query.index_select(2, self.at)
         width = self._seen_kW.shape[1]
         key, value = (states[self._some][:, :, :width] for states in self._lanes.states[module])
-        out, lse = partial_attention(self._grid.spread(query), key, value, scores, self._masks[window])
+        out, lse = partial_attention(self._grid.scatter(query), key, value, scores, self._masks[window])
         return self._grid.gather(out), self._grid.gather(lse)
 
     def _visible(self, window: int | None) -> Any:
@@ -147,7 +147,7 @@ class LanePart:
         return self._seen_kW & (self._place_k[:, None] - depth_kW < window)
 
 
-def turns(value_K: Ints) -> Ints:
+def occurrence_index(value_K: Ints) -> Ints:
     """How many times each value stood before in the array."""
     order_K = np.argsort(value_K, kind="stable")
     _, first_U, count_U = np.unique(value_K[order_K], return_index=True, return_counts=True)

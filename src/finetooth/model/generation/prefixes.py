@@ -26,14 +26,14 @@ PIECE = 1024  # longest stretch, and longest tail: longer ones are cut into stre
 
 
 @dataclass(slots=True, eq=False)
-class Stretch:
+class PrefixSegment:
     """Tokens start:stop of the contexts low:high, all of which have them there; `above` is what comes before.
 
     users: contexts that still need it. kept: attention module -> its keys and values [1, G, S, D], while
     they are kept.
     """
 
-    above: Stretch | None
+    above: PrefixSegment | None
     start: int
     stop: int
     low: int
@@ -44,9 +44,9 @@ class Stretch:
     def __len__(self) -> int:
         return self.stop - self.start
 
-    def line(self) -> list[Stretch]:
+    def ancestors(self) -> list[PrefixSegment]:
         """The stretches before this one, first to last."""
-        found: list[Stretch] = []
+        found: list[PrefixSegment] = []
         at = self.above
         while at is not None:
             found.append(at)
@@ -54,12 +54,12 @@ class Stretch:
         return found[::-1]
 
 
-def tails(contexts_C: Sequence[Ints]) -> list[Stretch]:
+def tails(contexts_C: Sequence[Ints]) -> list[PrefixSegment]:
     """The tail of each context, at least its last token, under the stretches that it shares.
 
     contexts_C: different from each other and sorted, so that those with a common beginning are neighbours.
     """
-    above_C: list[Stretch | None] = [None] * len(contexts_C)
+    above_C: list[PrefixSegment | None] = [None] * len(contexts_C)
     for stop, low, high in sorted(_runs(contexts_C), key=lambda run: (run[1], run[0])):
         above = above_C[low]
         start = above.stop if above else 0
@@ -71,14 +71,14 @@ def tails(contexts_C: Sequence[Ints]) -> list[Stretch]:
         start = above.stop if (above := above_C[rank]) else 0
         cut = start + (len(tokens) - 1 - start) // PIECE * PIECE
         above = _pieces(above, start, cut, rank, rank + 1)
-        found.append(Stretch(above, cut, len(tokens), rank, rank + 1))
+        found.append(PrefixSegment(above, cut, len(tokens), rank, rank + 1))
     return found
 
 
-def _pieces(above: Stretch | None, start: int, stop: int, low: int, high: int) -> Stretch | None:
+def _pieces(above: PrefixSegment | None, start: int, stop: int, low: int, high: int) -> PrefixSegment | None:
     """Stretches of at most PIECE tokens from start to stop; returns the last."""
     for at in range(start, stop, PIECE):
-        above = Stretch(above, at, min(at + PIECE, stop), low, high, high - low)
+        above = PrefixSegment(above, at, min(at + PIECE, stop), low, high, high - low)
     return above
 
 

@@ -59,7 +59,9 @@ def uniform(key: bytes, sample: int, position: int) -> float:
     return (int.from_bytes(digest[:7], "big") >> 3) / (1 << 53)
 
 
-def pick(logits_KV: Tensor, drawn: Sequence[float], sampling: Sampling) -> tuple[list[int], list[float]]:
+def sample_tokens(
+    logits_KV: Tensor, drawn: Sequence[float], sampling: Sampling
+) -> tuple[list[int], list[float]]:
     """The next token of each answer and its log-probability at the temperature (at 1 when greedy).
 
     drawn: a number in [0, 1) for each answer; not used when greedy.

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from finetooth.data.render.tokenizer import Tokenizer
 from finetooth.errors import ModelError
-from finetooth.model.generation.generate import Written
+from finetooth.model.generation.generate import GenerationStream
 from finetooth.types import Piece
 
 # How SentencePiece names the tokens of single bytes; ids without a token (padding of the vocabulary) are
@@ -16,7 +16,7 @@ BYTE = re.compile(r"<0x[0-9A-F]{2}>|")
 UNDECIDED = "\N{REPLACEMENT CHARACTER}"  # how bytes read that do not make a character, or not yet
 
 
-def stream(written: Written, tokenizer: Tokenizer | None, strings: Sequence[str]) -> Iterator[Piece]:
+def stream(written: GenerationStream, tokenizer: Tokenizer | None, strings: Sequence[str]) -> Iterator[Piece]:
     """The new text of each answer after each of its tokens. strings: the stop strings.
 
     A piece without text is left out, except the last of an answer, which carries its completion. Raises
@@ -27,11 +27,11 @@ def stream(written: Written, tokenizer: Tokenizer | None, strings: Sequence[str]
     return _pieces(written, tokenizer, strings)
 
 
-def _pieces(written: Written, tokenizer: Tokenizer, strings: Sequence[str]) -> Iterator[Piece]:
-    texts: dict[tuple[int, int], Text] = {}
+def _pieces(written: GenerationStream, tokenizer: Tokenizer, strings: Sequence[str]) -> Iterator[Piece]:
+    texts: dict[tuple[int, int], IncrementalDetokenizer] = {}
     for answer, done in written:
         key = (answer.row, answer.sample)
-        text = texts.setdefault(key, Text(tokenizer.decode, tokenizer.text_of, strings))
+        text = texts.setdefault(key, IncrementalDetokenizer(tokenizer.decode, tokenizer.text_of, strings))
         new = text.settled(answer.tokens) if done is None else text.rest(done.text)
         if done is not None:
             del texts[key]
@@ -39,7 +39,7 @@ def _pieces(written: Written, tokenizer: Tokenizer, strings: Sequence[str]) -> I
             yield Piece(answer.row, new, answer.sample, done)
 
 
-class Text:
+class IncrementalDetokenizer:
     """The text of one growing answer. decode: tokens to text; spelled: how the vocabulary spells a token."""
 
     def __init__(

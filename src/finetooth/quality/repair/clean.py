@@ -10,11 +10,11 @@ from dataclasses import replace
 from typing import Any
 
 from finetooth.config.cleaning import Operation
-from finetooth.data.examples import content_id, place
+from finetooth.data.examples import content_id, source_location
 from finetooth.data.split import uniform
 from finetooth.errors import DataError
-from finetooth.privacy.masking import mask, veil
-from finetooth.quality.repair.steps import SHOWN, Change, Cleaned, Step
+from finetooth.privacy.masking import mask, redact
+from finetooth.quality.repair.steps import SHOWN, Change, CleaningResult, CleaningStep
 from finetooth.quality.repair.text_repair import fix_encoding, normalise_space, strip_html
 from finetooth.quality.rules.text import empty_answers, empty_questions, texts
 from finetooth.types import Answer, Example, Message
@@ -33,7 +33,7 @@ _STYLES: tuple[dict[str, Any], ...] = tuple(
 )
 
 
-def clean(examples: Sequence[Example], operations: Sequence[Operation], seed: int) -> Cleaned:
+def clean(examples: Sequence[Example], operations: Sequence[Operation], seed: int) -> CleaningResult:
     """The rows after the operations, in the order in which they are named.
 
     Text operations go over every message, answer, thought and argument of a call; a row whose question or
@@ -41,7 +41,7 @@ def clean(examples: Sequence[Example], operations: Sequence[Operation], seed: in
     rows, operations and seed give the same result. Raises DataError for a column of balance that no row has.
     """
     rows = list(examples)
-    steps: list[Step] = []
+    steps: list[CleaningStep] = []
     dropped: dict[str, str] = {}
     for operation in operations:
         if operation.name in TEXT:
@@ -50,13 +50,13 @@ def clean(examples: Sequence[Example], operations: Sequence[Operation], seed: in
             rows, step, gone = _over_rows(rows, operation, seed)
         steps.append(step)
         dropped |= gone
-    return Cleaned(rows, tuple(steps), dropped)
+    return CleaningResult(rows, tuple(steps), dropped)
 
 
 # --- texts ---
 
 
-def _over_texts(rows: Sequence[Example], name: str) -> tuple[list[Example], Step, dict[str, str]]:
+def _over_texts(rows: Sequence[Example], name: str) -> tuple[list[Example], CleaningStep, dict[str, str]]:
     kept: list[Example] = []
     shown: list[Change] = []
     gone: dict[str, str] = {}
@@ -71,7 +71,7 @@ def _over_texts(rows: Sequence[Example], name: str) -> tuple[list[Example], Step
             changed += 1
             if len(shown) < SHOWN:
                 shown.append(_change(row, new, name))
-    return kept, Step(name, len(kept), len(gone), changed, tuple(shown)), gone
+    return kept, CleaningStep(name, len(kept), len(gone), changed, tuple(shown)), gone
 
 
 def changed_row(row: Example, name: str) -> Example:
@@ -94,11 +94,11 @@ def changed_row(row: Example, name: str) -> Example:
 
 
 def _message(message: Message, operation: Callable[[str], str]) -> Message:
-    return replace(message, content=over(message.content, operation), more=_more(message.more, operation))
+    return replace(message, content=map_text(message.content, operation), more=_more(message.more, operation))
 
 
 def _answer(answer: Answer, operation: Callable[[str], str]) -> Answer:
-    return replace(answer, text=over(answer.text, operation), more=_more(answer.more, operation))
+    return replace(answer, text=map_text(answer.text, operation), more=_more(answer.more, operation))
 
 
 def _more(more: Mapping[str, Any], operation: Callable[[str], str]) -> Mapping[str, Any]:
@@ -106,11 +106,11 @@ def _more(more: Mapping[str, Any], operation: Callable[[str], str]) -> Mapping[s
     found = dict(more)
     for key in ("reasoning_content", "tool_calls"):
         if key in found:
-            found[key] = over(found[key], operation, kept=("id", "name", "type"))
+            found[key] = map_text(found[key], operation, kept=("id", "name", "type"))
     return found if found != dict(more) else more
 
 
-def over(value: Any, operation: Callable[[str], str], kept: Sequence[str] = ()) -> Any:
+def map_text(value: Any, operation: Callable[[str], str], kept: Sequence[str] = ()) -> Any:
     """A JSON value with the operation done on every text in it; keys stay, and values of keys in `kept`.
 
     A text that is a JSON object or list is changed inside and stays one.
@@ -118,9 +118,11 @@ def over(value: Any, operation: Callable[[str], str], kept: Sequence[str] = ()) 
     if isinstance(value, str):
         return _over_text(value, operation)
     if isinstance(value, Mapping):
-        return {key: inner if key in kept else over(inner, operation, kept) for key, inner in value.items()}
+        return {
+            key: inner if key in kept else map_text(inner, operation, kept) for key, inner in value.items()
+        }
     if isinstance(value, list | tuple):
-        return type(value)(over(inner, operation, kept) for inner in value)
+        return type(value)(map_text(inner, operation, kept) for inner in value)
     return value
 
 
@@ -131,7 +133,7 @@ def _over_text(text: str, operation: Callable[[str], str]) -> str:
         value = json.loads(text, object_pairs_hook=_without_copies)
     except (ValueError, RecursionError):
         return operation(text)
-    if (new := over(value, operation)) == value:
+    if (new := map_text(value, operation)) == value:
         return text
     style = next((style for style in _STYLES if json.dumps(value, **style) == text.strip()), _STYLES[0])
     return json.dumps(new, **style)
@@ -152,7 +154,7 @@ def _change(old: Example, new: Example, name: str) -> Change:
     pairs = zip(texts(old), texts(new), strict=True)
     one, other = next(((a, b) for a, b in pairs if a != b), ("(a thought or a call)", "(changed)"))
     at = next((k for k, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), 0)
-    hide = veil if name == "mask_pii" else mask
+    hide = redact if name == "mask_pii" else mask
     return Change(old.id, _window(hide(one), at), _window(mask(other), at))
 
 
@@ -170,7 +172,7 @@ def _window(text: str, at: int) -> str:
 
 def _over_rows(
     rows: Sequence[Example], operation: Operation, seed: int
-) -> tuple[list[Example], Step, dict[str, str]]:
+) -> tuple[list[Example], CleaningStep, dict[str, str]]:
     note = ""
     if operation.name == "dedupe":
         gone = _copies(rows)
@@ -179,7 +181,7 @@ def _over_rows(
     else:
         gone, note = _surplus(rows, operation, seed)
     kept = [row for row in rows if row.id not in gone]
-    return kept, Step(operation.name, len(kept), len(gone), 0, (), note), gone
+    return kept, CleaningStep(operation.name, len(kept), len(gone), 0, (), note), gone
 
 
 def _copies(rows: Sequence[Example]) -> dict[str, str]:
@@ -189,7 +191,7 @@ def _copies(rows: Sequence[Example]) -> dict[str, str]:
     for row in rows:
         earlier = first.setdefault(content_id(row), row)
         if earlier is not row:
-            gone[row.id] = f"a copy of {place(earlier)}"
+            gone[row.id] = f"a copy of {source_location(earlier)}"
     return gone
 
 
@@ -231,9 +233,9 @@ def _surplus(rows: Sequence[Example], operation: Operation, seed: int) -> tuple[
     for name in sorted(classes):
         keyed = sorted(classes[name], key=lambda row: (uniform(seed, f"balance\0{content_id(row)}"), row.id))
         for row in keyed[most:]:
-            gone[row.id] = f"{operation.by} {veil(name)[:60]!r} has more than {most:,} rows"
+            gone[row.id] = f"{operation.by} {redact(name)[:60]!r} has more than {most:,} rows"
     note = (
-        f"The smallest class by {operation.by} is {veil(smallest)[:60]!r} with {counts[smallest]:,} rows, "
+        f"The smallest class by {operation.by} is {redact(smallest)[:60]!r} with {counts[smallest]:,} rows, "
         f"so no class keeps more than {most:,}."
     )
     return {row.id: gone[row.id] for row in rows if row.id in gone}, note

@@ -20,7 +20,7 @@ from finetooth.data.read.tables import read
 from finetooth.data.split import SIDES
 from finetooth.errors import DataError
 from finetooth.quality.findings import Edit
-from finetooth.quality.repair.clean import TEXT, over
+from finetooth.quality.repair.clean import TEXT, map_text
 from finetooth.rundir import write_jsonl
 
 # Columns that say which rows belong together; a changed text there would move rows.
@@ -29,7 +29,7 @@ _KEPT_INSIDE = ("role", "from", "id", "tool_call_id", "type", "name")  # keys of
 
 
 @dataclass(frozen=True, slots=True)
-class Fixed:
+class FixedFile:
     """A file that was fixed. source: the file's name; fixed, patch: what was written; dropped, changed: rows;
     left_out: rows of the source that could not be read, which the new file has not.
     """
@@ -43,7 +43,7 @@ class Fixed:
     left_out: int
 
 
-def fix(config: DataConfig, edits: Sequence[Edit], folder: Path) -> list[Fixed]:
+def fix(config: DataConfig, edits: Sequence[Edit], folder: Path) -> list[FixedFile]:
     """Write NAME.fixed.jsonl and NAME.patch.jsonl into a folder for each file that an edit is about.
 
     The new file is JSONL in UTF-8 (data.encoding no longer applies) with the rows' own keys in their order. A
@@ -51,7 +51,7 @@ def fix(config: DataConfig, edits: Sequence[Edit], folder: Path) -> list[Fixed]:
     after; after is null for a dropped row. The patch holds the values as they were, personal data
     too. Raises DataError when an edit is of no row, or rather than overwrite a file; then nothing is written.
     """
-    planned: list[tuple[Fixed, list[Mapping[str, Any]], list[dict[str, Any]]]] = []
+    planned: list[tuple[FixedFile, list[Mapping[str, Any]], list[dict[str, Any]]]] = []
     wanted: dict[str, list[Edit]] = {}
     for edit in edits:
         wanted.setdefault(edit.id, []).append(edit)
@@ -67,7 +67,7 @@ def fix(config: DataConfig, edits: Sequence[Edit], folder: Path) -> list[Fixed]:
         paths = folder / f"{name}.fixed.jsonl", folder / f"{name}.patch.jsonl"
         if patch:
             planned.append(
-                (Fixed(table.name, side, *paths, dropped, changed, len(table.rejected)), rows, patch)
+                (FixedFile(table.name, side, *paths, dropped, changed, len(table.rejected)), rows, patch)
             )
     if wanted:
         raise DataError(
@@ -77,7 +77,7 @@ def fix(config: DataConfig, edits: Sequence[Edit], folder: Path) -> list[Fixed]:
     return [fixed for fixed, _, _ in planned]
 
 
-def _write(planned: Sequence[tuple[Fixed, list[Mapping[str, Any]], list[dict[str, Any]]]]) -> None:
+def _write(planned: Sequence[tuple[FixedFile, list[Mapping[str, Any]], list[dict[str, Any]]]]) -> None:
     """All of the files, or none."""
     for one, _, _ in planned:
         for path in (one.fixed, one.patch):
@@ -154,7 +154,7 @@ def _changes(row: RawRow, name: str, config: DataConfig) -> dict[str, Any]:
         canonical = config.columns.get(column, column)
         if canonical in _KEPT or column == config.group or (canonical == "label" and name == "mask_pii"):
             continue
-        new = over(value, operation, _KEPT_INSIDE)
+        new = map_text(value, operation, _KEPT_INSIDE)
         if new != value:
             found[column] = new
     return found

@@ -21,7 +21,7 @@ class Change:
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class CleaningStep:
     """What one operation did: rows that it kept (changed ones among them) and dropped, and examples."""
 
     operation: str
@@ -31,9 +31,9 @@ class Step:
     examples: tuple[Change, ...] = ()
     note: str = ""
 
-    def plus(self, other: Step) -> Step:
+    def plus(self, other: CleaningStep) -> CleaningStep:
         """The same operation on this source and another."""
-        return Step(
+        return CleaningStep(
             self.operation,
             self.kept + other.kept,
             self.dropped + other.dropped,
@@ -55,17 +55,17 @@ class Step:
 
 
 @dataclass(frozen=True, slots=True)
-class Cleaned:
+class CleaningResult:
     """The rows that are left, in their order; what each operation did; why each dropped row went, by id."""
 
     examples: list[Example]
-    steps: tuple[Step, ...] = ()
+    steps: tuple[CleaningStep, ...] = ()
     dropped: Mapping[str, str] = field(default_factory=dict)
 
 
-def together(sources: Sequence[Sequence[Step]]) -> list[Step]:
+def merge_steps(sources: Sequence[Sequence[CleaningStep]]) -> list[CleaningStep]:
     """What each operation did over several sources, in the order of the first."""
-    steps: dict[str, Step] = {}
+    steps: dict[str, CleaningStep] = {}
     for step in (step for steps in sources for step in steps):
         old = steps.get(step.operation)
         steps[step.operation] = step if old is None else old.plus(step)

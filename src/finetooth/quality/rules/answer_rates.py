@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from finetooth.quality.findings import Finding, View
-from finetooth.quality.label_audit import wilson
+from finetooth.quality.intervals import wilson
 from finetooth.quality.rules.labels import train_labels
 from finetooth.types import Example
 

@@ -6,13 +6,13 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 
-from finetooth.config.values import counted, out_of
+from finetooth.config.values import format_count, format_count_of
 from finetooth.data.examples import normalise, normalised_context
-from finetooth.privacy.masking import veil
+from finetooth.privacy.masking import redact
 from finetooth.quality.findings import Edit, Finding, Hit, Severity, View, question
-from finetooth.quality.similarity.anchors import words_of
-from finetooth.quality.similarity.clusters import joined
-from finetooth.quality.similarity.near_duplicates import Looked, Row, looked
+from finetooth.quality.similarity.anchors import split_words
+from finetooth.quality.similarity.clusters import connected_components
+from finetooth.quality.similarity.near_duplicates import NearDuplicates, Row, find_near_duplicates
 from finetooth.types import Example
 
 MANY = 0.01  # share of a side's rows from which on copies deserve a look
@@ -32,7 +32,7 @@ def sizes(groups: Iterable[int]) -> dict[str, int]:
     return {str(size): counts[size] for size in sorted(counts)}
 
 
-def agree(one: Example, other: Example, labelled: bool) -> bool:
+def same_answer(one: Example, other: Example, labelled: bool) -> bool:
     """Whether two rows have the same answer: the same label; in free text most words, and the same numbers.
 
     In long answers to questions of the same numbers, other numbers are details.
@@ -59,12 +59,12 @@ def telling(one: Example, other: Example) -> bool:
 
 
 def _long(one: str, other: str) -> bool:
-    return min(len(words_of(one)), len(words_of(other))) >= LONG
+    return min(len(split_words(one)), len(split_words(other))) >= LONG
 
 
 def _worded_alike(one: str, other: str) -> bool:
     """Whether two answers have most of their words in common; numbers do not count."""
-    left, right = ({word for word in words_of(text) if not word.isdecimal()} for text in (one, other))
+    left, right = ({word for word in split_words(text) if not word.isdecimal()} for text in (one, other))
     return len(left & right) >= (AGREE if _long(one, other) else AGREE_SHORT) * len(left | right)
 
 
@@ -73,7 +73,7 @@ def difference(mine: str, theirs: str) -> str:
 
     Personal data is veiled first, as the words that differ may be half of a number.
     """
-    one, other = veil(mine).split(), veil(theirs).split()
+    one, other = redact(mine).split(), redact(theirs).split()
     folded, against = [normalise(word) for word in one], [normalise(word) for word in other]
     least, start, end = min(len(one), len(other)), 0, 0
     while start < least and folded[start] == against[start]:
@@ -90,7 +90,7 @@ def _short(text: str) -> str:
 
 
 def _told(text: str) -> str:
-    return _short(" ".join(veil(text).split()))
+    return _short(" ".join(redact(text).split()))
 
 
 def duplicates(view: View) -> Iterator[Finding]:
@@ -111,7 +111,8 @@ def duplicates(view: View) -> Iterator[Finding]:
     plain = view.format == "text"
     most = max(count / len(view.sides[side]) for side, count in shares.items())
     where = ", ".join(
-        f"{out_of(count, len(view.sides[side]), f'{side} row')} ({count / len(view.sides[side]):.1%})"
+        f"{format_count_of(count, len(view.sides[side]), f'{side} row')} "
+        f"({count / len(view.sides[side]):.1%})"
         for side, count in shares.items()
     )
     yield Finding(
@@ -132,14 +133,14 @@ def near_duplicates(view: View) -> Iterator[Finding]:
 
     info, in a finding of its own, for questions and free answers that are alike but for other numbers.
     """
-    found = looked(view)
+    found = find_near_duplicates(view)
     same: list[tuple[int, int]] = []
     form: list[tuple[int, int]] = []
     for pair in found.pairs:
         (side, one), (beside, other) = found.rows[pair.one], found.rows[pair.other]
         if side != beside or not pair.close or pair.tier == "copy":
             continue
-        if agree(one, other, view.labelled):
+        if same_answer(one, other, view.labelled):
             same.append((pair.one, pair.other))
         elif not view.labelled and _other_numbers(one, other):
             form.append((pair.one, pair.other))
@@ -172,9 +173,9 @@ def _other_numbers(one: Example, other: Example) -> bool:
     return _worded_alike(normalise(one.target), normalise(other.target))
 
 
-def _grouped(found: Looked, links: Sequence[tuple[int, int]]) -> list[list[Row]]:
+def _grouped(found: NearDuplicates, links: Sequence[tuple[int, int]]) -> list[list[Row]]:
     """The rows that links join, the largest group first."""
-    return [[found.rows[at] for at in cluster] for cluster in joined(len(found.rows), links)]
+    return [[found.rows[at] for at in cluster] for cluster in connected_components(len(found.rows), links)]
 
 
 def _near(
@@ -182,8 +183,10 @@ def _near(
 ) -> Finding:
     hits = [hit for rows in groups for hit in _cluster_hits(rows)]
     sides = Counter(hit.side for hit in hits)
-    where = ", ".join(out_of(count, len(view.sides[side]), f"{side} row") for side, count in sides.items())
-    count = counted(len(groups), "group of rows", "groups of rows")
+    where = ", ".join(
+        format_count_of(count, len(view.sides[side]), f"{side} row") for side, count in sides.items()
+    )
+    count = format_count(len(groups), "group of rows", "groups of rows")
     return Finding(
         "near-duplicate",
         severity,
@@ -243,7 +246,7 @@ def _closed(answers: Sequence[str], few: bool) -> bool:
 def _conflict(groups: Sequence[Sequence[Row]], one_is_right: bool) -> Finding:
     groups = sorted(groups, key=len, reverse=True)
     hits = [hit for rows in groups for hit in _conflict_hits(rows)]
-    count = counted(len(groups), "question has", "questions have")
+    count = format_count(len(groups), "question has", "questions have")
     if one_is_right:
         says = f"{count} different answers in different rows ({len(hits):,} rows). At most one can be right, "
         says += "and the model learns to guess between them."

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from finetooth.config.values import counted
+from finetooth.config.values import format_count
 from finetooth.quality.findings import Finding, Hit, View
-from finetooth.quality.label_audit import Judged, judged, wilson
+from finetooth.quality.intervals import wilson
+from finetooth.quality.label_audit import LabelAudit, audit_labels
 
 
 def label_errors(view: View) -> Iterator[Finding]:
     """`label-errors` (review), or `labels-not-judged` (info); and `bag-of-words` (info)."""
     if not view.labelled or len({example.target for example in view.sides.get("train", ())}) < 2:
         return
-    seen = judged(view)
+    seen = audit_labels(view)
     if isinstance(seen, str):
         yield Finding("labels-not-judged", "info", f"Wrong labels were not looked for: {seen}.")
         return
-    if not seen.good_enough:
+    if not seen.is_reliable:
         yield Finding(
             "labels-not-judged",
             "info",
@@ -33,7 +34,7 @@ def label_errors(view: View) -> Iterator[Finding]:
     yield from _errors(view, seen)
 
 
-def _errors(view: View, seen: Judged) -> Iterator[Finding]:
+def _errors(view: View, seen: LabelAudit) -> Iterator[Finding]:
     suspects, wrong, looked = seen.suspects()
     if not len(suspects):
         return
@@ -43,9 +44,10 @@ def _errors(view: View, seen: Judged) -> Iterator[Finding]:
         "label-errors",
         "review",
         f"About {len(suspects):,} of {_of(seen)} may have the wrong label. Of the {looked:,} rows that a bag "
-        f"of words is surest of, {counted(wrong, 'carries', 'carry')} another label than it expects.{doubt}",
+        f"of words is surest of, {format_count(wrong, 'carries', 'carry')} another label than it "
+        f"expects.{doubt}",
         hits=tuple(
-            Hit.of(train[seen.rows[position]], "train", seen.why(int(position))) for position in suspects
+            Hit.of(train[seen.rows[position]], "train", seen.explain(int(position))) for position in suspects
         ),
         fix="Look at the rows, from the top, and correct the labels in the file; nothing is changed for you.",
         facts={
@@ -59,7 +61,7 @@ def _errors(view: View, seen: Judged) -> Iterator[Finding]:
     )
 
 
-def _bag_of_words(seen: Judged) -> Finding:
+def _bag_of_words(seen: LabelAudit) -> Finding:
     low, high = wilson(seen.right, len(seen.rows))
     digits = 0 if high - low > 0.02 else 1
     return Finding(
@@ -80,6 +82,6 @@ def _bag_of_words(seen: Judged) -> Finding:
     )
 
 
-def _of(seen: Judged) -> str:
-    rows = counted(len(seen.rows), "training row")
+def _of(seen: LabelAudit) -> str:
+    rows = format_count(len(seen.rows), "training row")
     return rows if len(seen.rows) == seen.total else f"{rows} (a sample of {seen.total:,})"

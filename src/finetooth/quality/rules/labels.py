@@ -7,7 +7,7 @@ import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
-from finetooth.config.values import counted, either, out_of
+from finetooth.config.values import format_count, format_count_of, plural
 from finetooth.data.examples import normalise
 from finetooth.quality.findings import Finding, Hit, View
 from finetooth.types import Example
@@ -99,7 +99,8 @@ def rare_label(view: View) -> Iterator[Finding]:
     yield Finding(
         "rare-label",
         "review",
-        f"{out_of(len(rare), len(counts), 'label')} {either(len(rare), 'has', 'have')} fewer than {RARE} "
+        f"{format_count_of(len(rare), len(counts), 'label')} {plural(len(rare), 'has', 'have')} fewer than "
+        f"{RARE} "
         f"training rows: {_names(rare, counts)}"
         ". Too little to learn them from, and too little to measure whether they were learned.",
         hits=tuple(
@@ -107,7 +108,7 @@ def rare_label(view: View) -> Iterator[Finding]:
                 _where(
                     view,
                     lambda side, row: (
-                        f"{counted(counts[row.target], 'training row')} with {row.target!r}"
+                        f"{format_count(counts[row.target], 'training row')} with {row.target!r}"
                         if side == "train" and row.target in listed
                         else ""
                     ),
@@ -133,12 +134,14 @@ def unseen_label(view: View) -> Iterator[Finding]:
         return
     unseen = Counter(row.target for side, row in view.rows() if row.target not in counts)
     names = sorted(unseen, key=lambda label: (-unseen[label], label))
-    rows = counted(len(hits), "validation or test row has a label", "validation or test rows have labels")
+    rows = format_count(
+        len(hits), "validation or test row has a label", "validation or test rows have labels"
+    )
     yield Finding(
         "unseen-label",
         "review",
         f"{rows} that no training row has: {_names(names, unseen)}. The model never sees them, so it will "
-        f"answer {either(len(hits), 'this row', 'these rows')} wrong.",
+        f"answer {plural(len(hits), 'this row', 'these rows')} wrong.",
         hits=hits,
         fix="Bring training rows of these labels, or correct their spelling, or take the rows out.",
         facts={"labels": {label: unseen[label] for label in names}},
@@ -157,7 +160,8 @@ def label_imbalance(view: View) -> Iterator[Finding]:
     yield Finding(
         "label-imbalance",
         "review" if ratio >= STRONG_IMBALANCE else "info",
-        f"{most!r} has {out_of(counts[most], counts.total(), 'training row')} ({share:.0%}), {least!r} "
+        f"{most!r} has {format_count_of(counts[most], counts.total(), 'training row')} ({share:.0%}), "
+        f"{least!r} "
         f"has {counts[least]:,}: {ratio:,.0f} to 1. A model that never answers {least!r} loses next to no "
         "accuracy.",
         fix="data.clean: [{balance: {by: label, max_ratio: 3}}], or judge by the average over the labels.",
@@ -186,7 +190,7 @@ def label_spelling(view: View) -> Iterator[Finding]:
     yield Finding(
         "label-spelling",
         "review",
-        f"{counted(len(pairs), 'label looks', 'labels look')} like another spelling of a label: "
+        f"{format_count(len(pairs), 'label looks', 'labels look')} like another spelling of a label: "
         f"{', '.join(pairs[:NAMED])}{more}. The model would learn them as different answers.",
         hits=_where(
             view,
@@ -290,8 +294,9 @@ def answer_not_in_set(view: View) -> Iterator[Finding]:
     yield Finding(
         "answer-not-in-set",
         "review",
-        f"{out_of(known, len(train), 'training row')} have one of {len(usual)} answers; "
-        f"{counted(len(hits), 'row has', 'rows have')} another. Either these answers are mistakes, or the "
+        f"{format_count_of(known, len(train), 'training row')} have one of {len(usual)} answers; "
+        f"{format_count(len(hits), 'row has', 'rows have')} another. Either these answers are mistakes, or "
+        "the "
         "set "
         "is larger than the rows show.",
         hits=hits,

@@ -12,7 +12,7 @@ from bisect import bisect_right
 from collections import Counter
 from collections.abc import Iterator
 
-from finetooth.config.values import either, out_of
+from finetooth.config.values import format_count_of, plural
 from finetooth.quality.findings import Finding, Hit, View, question
 from finetooth.types import Example
 
@@ -168,8 +168,9 @@ def language_mix(view: View) -> Iterator[Finding]:
     yield Finding(
         "language-mix",
         "review",
-        f"{out_of(len(other), len(both), 'answer')} {either(len(other), 'is', 'are')} in another language "
-        f"than {either(len(other), 'its', 'their')} question.",
+        f"{format_count_of(len(other), len(both), 'answer')} {plural(len(other), 'is', 'are')} in another "
+        "language "
+        f"than {plural(len(other), 'its', 'their')} question.",
         hits=tuple(
             Hit.of(rows[at][1], rows[at][0], f"asked in {asked[at]}, answered in {answered[at]}")
             for at in other

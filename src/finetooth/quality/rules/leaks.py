@@ -6,14 +6,14 @@ from collections import Counter
 from collections.abc import Iterator, Set
 from dataclasses import dataclass
 
-from finetooth.config.values import counted, either, out_of
-from finetooth.data.examples import normalised_context, place
+from finetooth.config.values import format_count, format_count_of, plural
+from finetooth.data.examples import normalised_context, source_location
 from finetooth.data.split import leaks as exact_leaks
 from finetooth.quality.findings import Finding, Hit, View, question
-from finetooth.quality.rules.duplicates import NUMBER, agree, difference, telling
+from finetooth.quality.rules.duplicates import NUMBER, difference, same_answer, telling
 from finetooth.quality.similarity.embeddings import RARELY, nearest
-from finetooth.quality.similarity.near import CONTAINED, Pair
-from finetooth.quality.similarity.near_duplicates import Row, looked
+from finetooth.quality.similarity.near import CONTAINED, SimilarPair
+from finetooth.quality.similarity.near_duplicates import Row, find_near_duplicates
 from finetooth.types import Example
 
 # A near-duplicate blocks a run only when it is past doubt: most of the smaller text is in the other, far more
@@ -46,22 +46,24 @@ class Leak:
         words = words if example.context else words.replace("question", "text")
         apart = difference(question(example), question(self.one[1]))
         same = self.tier in ("same", "copy", "group")
-        evidence = f"{words} {self.one[0]} {place(self.one[1])}" + ("" if same else f"; {apart}")
+        evidence = f"{words} {self.one[0]} {source_location(self.one[1])}" + ("" if same else f"; {apart}")
         return Hit.of(example, side, evidence, self.one[1].id)
 
 
 def leaks(view: View) -> Iterator[Finding]:
     """`leak`, block: the same question, or beyond doubt the same, on two sides; groups that straddle."""
-    sure, _ = sorted_out(view)
+    sure, _ = classify_leaks(view)
     if not sure:
         return
     rows = Counter(leak.other[0] for leak in sure)
     tiers = Counter(leak.tier for leak in sure)
-    where = " and ".join(out_of(count, len(view.sides[side]), f"{side} row") for side, count in rows.items())
+    where = " and ".join(
+        format_count_of(count, len(view.sides[side]), f"{side} row") for side, count in rows.items()
+    )
     yield Finding(
         "leak",
         "block",
-        f"{where} {either(len(sure), 'repeats', 'repeat')} a row (or a group) of another side, so a result "
+        f"{where} {plural(len(sure), 'repeats', 'repeat')} a row (or a group) of another side, so a result "
         "on them would measure memory, not "
         f"skill. {NOT_CHECKED}",
         tuple(leak.hit() for leak in sure),
@@ -73,16 +75,16 @@ def leaks(view: View) -> Iterator[Finding]:
 
 def possible_leaks(view: View) -> Iterator[Finding]:
     """`possible-leak`, review: rows of two sides that are much alike; with embeddings, alike in meaning."""
-    sure, perhaps = sorted_out(view)
+    sure, perhaps = classify_leaks(view)
     if perhaps:
         rows = Counter(leak.other[0] for leak in perhaps)
         where = " and ".join(
-            out_of(count, len(view.sides[side]), f"{side} row") for side, count in rows.items()
+            format_count_of(count, len(view.sides[side]), f"{side} row") for side, count in rows.items()
         )
         yield Finding(
             "possible-leak",
             "review",
-            f"{where} {either(len(perhaps), 'is', 'are')} much like a row of another side. If that is "
+            f"{where} {plural(len(perhaps), 'is', 'are')} much like a row of another side. If that is "
             "the same thing in other clothes, the "
             f"result will be better than the model is. {NOT_CHECKED}",
             tuple(leak.hit() for leak in perhaps),
@@ -105,12 +107,13 @@ def _by_meaning(view: View, known: Set[str]) -> Iterator[Finding]:
     for at, train, cosine in found:
         side, row = rows[at]
         first = view.sides["train"][train]
-        words = f"cosine {cosine:.3f} to train {place(first)}: {question(first)}"
+        words = f"cosine {cosine:.3f} to train {source_location(first)}: {question(first)}"
         hits.append(Hit.of(row, side, words, first.id))
     yield Finding(
         "possible-leak",
         "review",
-        f"{counted(len(hits), 'row of validation or test is', 'rows of validation or test are')} closer in "
+        f"{format_count(len(hits), 'row of validation or test is', 'rows of validation or test are')} "
+        "closer in "
         "meaning to a training row, by the model's own "
         f"vectors, than all but 1 in {round(1 / RARELY):,} training rows are to each other.",
         tuple(hits),
@@ -119,9 +122,9 @@ def _by_meaning(view: View, known: Set[str]) -> Iterator[Finding]:
     )
 
 
-def sorted_out(view: View) -> tuple[list[Leak], list[Leak]]:
+def classify_leaks(view: View) -> tuple[list[Leak], list[Leak]]:
     """The leaks that block, and those to look at: each row of a later side once, the surest first."""
-    found = looked(view)
+    found = find_near_duplicates(view)
     sure: dict[str, Leak] = {}
     perhaps: dict[str, Leak] = {}
     for side, example, beside, copy in exact_leaks(view.sides, groups=view.config.group is not None):
@@ -131,26 +134,26 @@ def sorted_out(view: View) -> tuple[list[Leak], list[Leak]]:
         one, other = found.rows[pair.one], found.rows[pair.other]
         if one[0] == other[0]:
             continue
-        brought = bool(view.brought & {one[0], other[0]})
+        user_provided = bool(view.user_provided & {one[0], other[0]})
         leak = Leak(one, other, pair.tier, pair.share)
-        if _sure(pair, one[1], other[1], view.labelled, brought):
+        if _sure(pair, one[1], other[1], view.labelled, user_provided):
             sure.setdefault(other[1].id, leak)
-        elif _perhaps(pair, one[1], other[1], view.labelled, brought):
+        elif _perhaps(pair, one[1], other[1], view.labelled, user_provided):
             perhaps.setdefault(other[1].id, leak)
     return list(sure.values()), [leak for id, leak in perhaps.items() if id not in sure]
 
 
-def _sure(pair: Pair, one: Example, other: Example, labelled: bool, brought: bool) -> bool:
-    same = agree(one, other, labelled)
+def _sure(pair: SimilarPair, one: Example, other: Example, labelled: bool, user_provided: bool) -> bool:
+    same = same_answer(one, other, labelled)
     if pair.tier == "copy":
         return same or normalised_context(one) == normalised_context(other)
     if pair.tier == "words":
         return same
     return (
-        brought
+        user_provided
         and same
-        and pair.inside >= SURE_INSIDE
-        and pair.beyond >= SURE_BEYOND
+        and pair.containment >= SURE_INSIDE
+        and pair.chance_ratio >= SURE_BEYOND
         and pair.words >= SURE_WORDS
         and _same_numbers(question(one), question(other))
     )
@@ -162,8 +165,8 @@ def _same_numbers(one: str, other: str) -> bool:
     return not Counter(NUMBER.findall(short)) - Counter(NUMBER.findall(long))
 
 
-def _perhaps(pair: Pair, one: Example, other: Example, labelled: bool, brought: bool) -> bool:
+def _perhaps(pair: SimilarPair, one: Example, other: Example, labelled: bool, user_provided: bool) -> bool:
     """Alike and of one answer; with another answer it takes nearly the same words."""
-    if not agree(one, other, labelled):
-        return pair.inside >= CONTAINED and pair.close
-    return pair.close or (brought and telling(one, other))
+    if not same_answer(one, other, labelled):
+        return pair.containment >= CONTAINED and pair.close
+    return pair.close or (user_provided and telling(one, other))

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from finetooth.config.task import DataConfig
-from finetooth.config.values import counted, either, out_of
+from finetooth.config.values import format_count, format_count_of, plural
 from finetooth.quality.findings import Finding
 from finetooth.quality.survey import Survey
 
 NAMED = 5  # tokens that a sentence names
 
 
-def in_tokens(config: DataConfig, tokens: Survey) -> Iterator[Finding]:
+def token_findings(config: DataConfig, tokens: Survey) -> Iterator[Finding]:
     """Findings of a survey. Tokens that are lost are counted as the trainer counts them (data/overlong)."""
     yield from _unusable(tokens)
     yield from _overlong(config, tokens)
@@ -21,17 +21,17 @@ def in_tokens(config: DataConfig, tokens: Survey) -> Iterator[Finding]:
         yield Finding(
             "token-without-embedding",
             "block",
-            f"The model has no embedding for {counted(len(tokens.unembedded), 'token')} of these rows: "
+            f"The model has no embedding for {format_count(len(tokens.unembedded), 'token')} of these rows: "
             f"{listed}. "
-            f"{either(len(tokens.unembedded), 'It was', 'They were')} added to the tokenizer alone.",
-            fix=f"Use a template without {either(len(tokens.unembedded), 'it', 'them')}: `template: "
+            f"{plural(len(tokens.unembedded), 'It was', 'They were')} added to the tokenizer alone.",
+            fix=f"Use a template without {plural(len(tokens.unembedded), 'it', 'them')}: `template: "
             "instruction`.",
         )
     if tokens.unknown:
         yield Finding(
             "unknown-token",
             "review",
-            f"{counted(len(tokens.unknown), 'row has', 'rows have')} characters that this model's "
+            f"{format_count(len(tokens.unknown), 'row has', 'rows have')} characters that this model's "
             "tokenizer does not know: "
             "the model sees one and the same token for each of them.",
             tuple(tokens.unknown),
@@ -44,8 +44,9 @@ def _unusable(tokens: Survey) -> Iterator[Finding]:
         yield Finding(
             "not-rendered",
             "block" if tokens.stopped else "review",
-            f"{counted(len(tokens.unusable), 'row')} cannot be written with this model's template and "
-            f"{either(len(tokens.unusable), 'is', 'are')} set aside.",
+            f"{format_count(len(tokens.unusable), 'row')} cannot be written with this model's template "
+            "and "
+            f"{plural(len(tokens.unusable), 'is', 'are')} set aside.",
             tuple(tokens.unusable),
             fix="The reason stands beside each row. Mend or remove them, or choose another `template`.",
         )
@@ -56,30 +57,31 @@ def _overlong(config: DataConfig, tokens: Survey) -> Iterator[Finding]:
     if not tokens.overlong:
         return
     rows = len(tokens.overlong)
-    count = f"{counted(rows, 'row is', 'rows are')} longer than {tokens.limit:,} tokens"
-    lost = out_of(tokens.lost, tokens.scored_tokens, "scored token")
+    count = f"{format_count(rows, 'row is', 'rows are')} longer than {tokens.limit:,} tokens"
+    lost = format_count_of(tokens.lost, tokens.scored_tokens, "scored token")
     facts = {"rows": len(tokens.overlong), "scored_tokens": tokens.lost, "limit": tokens.limit}
     larger = "or a larger data.max_tokens, if the model allows it"
     if config.overlong == "cut" and tokens.uncuttable:
         says = (
-            f"{counted(len(tokens.uncuttable), 'row does', 'rows do')} not fit {tokens.limit:,} tokens even "
-            f"without {either(len(tokens.uncuttable), 'its', 'their')} context."
+            f"{format_count(len(tokens.uncuttable), 'row does', 'rows do')} not fit {tokens.limit:,} "
+            "tokens even "
+            f"without {plural(len(tokens.uncuttable), 'its', 'their')} context."
         )
         fix = f"Set data.overlong: drop, {larger}."
         yield Finding("overlong", "block", says, tuple(tokens.uncuttable), fix, facts=facts)
     elif config.overlong == "cut":
         says = (
-            f"{count}: the oldest part of {either(rows, 'its', 'their')} context is cut away; "
+            f"{count}: the oldest part of {plural(rows, 'its', 'their')} context is cut away; "
             "no scored token is lost."
         )
         facts["scored_tokens"] = 0
         yield Finding("overlong", "info", says, tuple(tokens.overlong), facts=facts)
     elif config.overlong == "drop":
-        says = f"{count} and {either(rows, 'is', 'are')} dropped, with {lost}."
+        says = f"{count} and {plural(rows, 'is', 'are')} dropped, with {lost}."
         yield Finding(
             "overlong", "review", says, tuple(tokens.overlong), f"Or take {larger[3:]}.", facts=facts
         )
     else:
-        says = f"{count}. {either(rows, 'It holds', 'They hold')} {lost}."
+        says = f"{count}. {plural(rows, 'It holds', 'They hold')} {lost}."
         fix = f"Set data.overlong: cut (shortens contexts from the left) or drop, {larger}."
         yield Finding("overlong", "block", says, tuple(tokens.overlong), fix, facts=facts)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 
-from finetooth.config.values import either, out_of
-from finetooth.privacy.masking import shown
+from finetooth.config.values import format_count_of, plural
+from finetooth.privacy.masking import redacted_form
 from finetooth.privacy.patterns import KINDS, find
 from finetooth.quality.findings import Edit, Finding, Hit, View
 
@@ -55,7 +55,7 @@ def _of(text: str, secret: bool) -> list[tuple[str, str]]:
 
 
 def _evidence(values: list[tuple[str, str]], answered: bool) -> str:
-    named = [f"{KINDS[kind].one} {shown(kind, value)}" for kind, value in values[:_SHOWN]]
+    named = [f"{KINDS[kind].one} {redacted_form(kind, value)}" for kind, value in values[:_SHOWN]]
     more = f" and {len(values) - _SHOWN} more" if len(values) > _SHOWN else ""
     return ", ".join(named) + more + (" (in the answer)" if answered else "")
 
@@ -74,8 +74,8 @@ def _finding(
               kinds.most_common()]  # fmt: skip
     what = "keys, tokens or passwords" if secret else "what looks like personal data"
     says = (
-        f"{out_of(len(hits), total, 'row')} {either(len(hits), 'holds', 'hold')} {what}: "
-        f"{', '.join(counts)}. A model can repeat {either(kinds.total(), 'it', 'them')}."
+        f"{format_count_of(len(hits), total, 'row')} {plural(len(hits), 'holds', 'hold')} {what}: "
+        f"{', '.join(counts)}. A model can repeat {plural(kinds.total(), 'it', 'them')}."
     )
     if learned:
         says += f" In {learned:,} of the rows the answer has some: masked, it teaches to answer with a tag."

@@ -6,14 +6,14 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 
-from finetooth.config.values import counted, out_of
+from finetooth.config.values import format_count, format_count_of
 from finetooth.data.examples import normalise
 from finetooth.data.split import uniform
 from finetooth.quality.findings import Finding, Hit, View, question
 from finetooth.quality.rules.labels import train_labels
 from finetooth.types import Example
 
-FEWEST_ROWS = 50
+MIN_ROWS = 50
 FOLDS = 5
 STEPS = 10  # of length: tenths of the rows
 WORTH_TELLING, STRONG = 0.5, 0.8  # of the way from guessing to always right, each label counting the same
@@ -39,7 +39,7 @@ def length_shortcut(view: View) -> Iterator[Finding]:
     counts = train_labels(view)
     rows = [row for row in view.sides.get("train", ()) if counts[row.target] >= FEWEST_OF_LABEL]
     labels = sorted({row.target for row in rows})
-    if len(rows) < FEWEST_ROWS or not 2 <= len(labels) <= 50:
+    if len(rows) < MIN_ROWS or not 2 <= len(labels) <= 50:
         return
     lengths = [len(question(row)) for row in rows]
     right = _guessed_by_length(rows, lengths, view.seed)
@@ -91,7 +91,7 @@ def first_token_shortcut(view: View) -> Iterator[Finding]:
     """`first-token-shortcut` (review): nearly all rows of a label, and they alone, start with one word."""
     counts = train_labels(view)
     train = view.sides.get("train", ())
-    if len(counts) < 2 or len(train) < FEWEST_ROWS:
+    if len(counts) < 2 or len(train) < MIN_ROWS:
         return
     firsts = [(question(row).split(None, 1) or [""])[0].casefold() for row in train]
     starts = Counter(firsts)
@@ -108,7 +108,7 @@ def first_token_shortcut(view: View) -> Iterator[Finding]:
         return
     order = sorted(found, key=lambda pair: (-found[pair], pair))
     told = ", ".join(
-        f"{label!r} by {word!r} ({out_of(found[word, label], counts[label], 'row')})"
+        f"{label!r} by {word!r} ({format_count_of(found[word, label], counts[label], 'row')})"
         for word, label in order[:5]
     )
     more = f" and {len(order) - 5} more" if len(order) > 5 else ""
@@ -134,7 +134,7 @@ def label_in_text(view: View) -> Iterator[Finding]:
     counts = train_labels(view)
     train = view.sides.get("train", ())
     names = {normalise(label): label for label in counts if len(normalise(label)) >= 3}
-    if len(counts) < 2 or len(names) < len(counts) or len(train) < FEWEST_ROWS:
+    if len(counts) < 2 or len(names) < len(counts) or len(train) < MIN_ROWS:
         return
     if len(names) > MOST_NAMES or max(map(len, names)) > LONGEST_NAME:
         return  # text to write more than labels to choose, and slow to look for
@@ -154,7 +154,8 @@ def label_in_text(view: View) -> Iterator[Finding]:
     yield Finding(
         "label-in-text",
         "review",
-        f"{out_of(len(hits), len(train), 'text')} ({len(hits) / len(train):.0%}) name their own label and "
+        f"{format_count_of(len(hits), len(train), 'text')} ({len(hits) / len(train):.0%}) name their own "
+        "label and "
         "no other"
         ". If texts will come without it, the score will not hold.",
         hits=tuple(Hit.of(row, "train", f"the text has the word {row.target!r}") for row in hits),
@@ -170,7 +171,7 @@ def copied_answer(view: View) -> Iterator[Finding]:
     most (there is nothing to learn). info: most answers are a passage of the question, as in extraction.
     """
     train = view.sides.get("train", ())
-    if view.labelled or view.format == "text" or len(train) < FEWEST_ROWS // 2:
+    if view.labelled or view.format == "text" or len(train) < MIN_ROWS // 2:
         return
     long = copied = 0
     echoes = []
@@ -184,7 +185,7 @@ def copied_answer(view: View) -> Iterator[Finding]:
         copied += 1
         if len(answer) >= ECHO * len(asked):
             echoes.append(row)
-    if long < FEWEST_ROWS // 2:
+    if long < MIN_ROWS // 2:
         return
     if echoes:
         yield _echoed(echoes, long)
@@ -206,7 +207,8 @@ def _echoed(echoes: Sequence[Example], rows: int) -> Finding:
     return Finding(
         "copied-answer",
         "review",
-        f"In {out_of(len(echoes), rows, 'training row')} the answer is the question again, nearly word for "
+        f"In {format_count_of(len(echoes), rows, 'training row')} the answer is the question again, nearly "
+        "word for "
         "word. "
         + (
             "The other rows are not like that: either nothing was to change, or these were never answered."
@@ -214,7 +216,9 @@ def _echoed(echoes: Sequence[Example], rows: int) -> Finding:
             else "The model would learn to repeat what it is told."
         ),
         hits=tuple(
-            Hit.of(row, "train", f"{counted(len(row.target), 'character')}, of {len(question(row)):,} asked")
+            Hit.of(
+                row, "train", f"{format_count(len(row.target), 'character')}, of {len(question(row)):,} asked"
+            )
             for row in echoes
         ),
         fix="Look at the rows; write the answers, or take the rows out.",

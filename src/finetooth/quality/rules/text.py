@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from finetooth.config.values import either, out_of
+from finetooth.config.values import format_count_of, plural
 from finetooth.privacy.masking import mask
 from finetooth.quality.findings import Edit, Finding, Hit, Severity, View, question
 from finetooth.quality.repair.text_repair import NAMES, fix_encoding, has_tags, invisible, strip_html
@@ -56,7 +56,7 @@ def _total(view: View) -> int:
 
 
 def _rows(count: int, view: View) -> str:
-    return out_of(count, _total(view), "row")
+    return format_count_of(count, _total(view), "row")
 
 
 def encoding(view: View) -> Iterator[Finding]:
@@ -78,14 +78,14 @@ def encoding(view: View) -> Iterator[Finding]:
     says, fix = [], []
     if mended:
         says.append(
-            f"{_rows(len(mended), view)} {either(len(mended), 'has', 'have')} broken characters, such as "
+            f"{_rows(len(mended), view)} {plural(len(mended), 'has', 'have')} broken characters, such as "
             "Ã© in place of é or "
             "an unseen one in place of ’: the file was once read in the wrong encoding."
         )
         fix.append("`data.clean: [fix_encoding]` or --fix mends those that show the wrong characters.")
     if lost:
         says.append(
-            f"{_rows(len(lost), view)} {either(len(lost), 'has', 'have')} characters that were lost, shown "
+            f"{_rows(len(lost), view)} {plural(len(lost), 'has', 'have')} characters that were lost, shown "
             "as \ufffd: "
             "they were replaced when the file was made."
         )
@@ -135,7 +135,7 @@ def control_characters(view: View) -> Iterator[Finding]:
     yield Finding(
         "control-characters",
         "info" if harmless else "review",
-        f"{_rows(len(hits), view)} {either(len(hits), 'holds', 'hold')} characters that only the model "
+        f"{_rows(len(hits), view)} {plural(len(hits), 'holds', 'hold')} characters that only the model "
         f"sees: {listed}.",
         tuple(hit for _, hit in hits),
         "`data.clean: [normalise_space]` or --fix takes them out.",
@@ -183,7 +183,7 @@ def html(view: View) -> Iterator[Finding]:
         yield Finding(
             "html",
             "review",
-            f"{_rows(len(left), view)} {either(len(left), 'has', 'have')} HTML left over, such as tags or "
+            f"{_rows(len(left), view)} {plural(len(left), 'has', 'have')} HTML left over, such as tags or "
             "&amp; in place of &. The "
             "model would learn to read it, and where it is in answers to write it.",
             tuple(Hit.of(row.example, row.side, row.evidence) for row in left),
@@ -287,7 +287,7 @@ def _empty(
     yield Finding(
         rule,
         severity,
-        f"{_rows(len(rows), view)} {either(len(rows), 'has', 'have')} {'an' if part == 'answer' else 'a'} "
+        f"{_rows(len(rows), view)} {plural(len(rows), 'has', 'have')} {'an' if part == 'answer' else 'a'} "
         f"{part} that says "
         f"nothing: {listed}.",
         tuple(Hit.of(row, side, f"the {part} is {found[row.id]!r}") for side, row in rows),

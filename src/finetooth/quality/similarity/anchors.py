@@ -36,7 +36,7 @@ _UNSPACED = "\u0e00-\u0eff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
 _WORD = re.compile(f"[{_UNSPACED}]|[^\\W{_UNSPACED}]+")
 
 
-def words_of(text: str) -> list[str]:
+def split_words(text: str) -> list[str]:
     """The words of a text, case folded; an apostrophe does not part a word."""
     return _WORD.findall(text.casefold().replace("'", "").replace("’", ""))
 
@@ -66,7 +66,7 @@ def numbered(texts: Sequence[str]) -> Words:
     known.default_factory = known.__len__
     ids, starts = array("i"), [0]
     for text in texts:
-        ids.extend([known[word] for word in words_of(text)])
+        ids.extend([known[word] for word in split_words(text)])
         starts.append(len(ids))
     return Words(np.array(ids, dtype=np.int32), np.array(starts, dtype=np.int64), len(known))
 
@@ -152,7 +152,9 @@ def _parted(text: npt.NDArray[np.int32], feature: Ints, count: Ints, most: int) 
 
 
 def candidates(
-    words: Words, sides: npt.NDArray[np.int64], step: Callable[[int, int], None] = lambda done, total: None
+    words: Words,
+    sides: npt.NDArray[np.int64],
+    progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Ints:
     """(P, 2) pairs of texts that share enough anchors, the lower index first, sorted.
 
@@ -179,7 +181,7 @@ def candidates(
         limit = (meetings[begin - 1] if begin else 0.0) + OUTPUT
         end = max(int(np.searchsorted(meetings, limit)), begin + 1)
         kept.append(_nearest((has[begin:end] @ weighted).tocoo(), begin, total, sides))
-        step(end, words.texts)
+        progress(end, words.texts)
         begin = end
     pairs = distinct(np.concatenate(kept))
     return np.stack([pairs >> 32, pairs & 0xFFFFFFFF], axis=1)

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from finetooth.quality.findings import question
-from finetooth.quality.similarity.near import CLOSE, Pair, pairs_of
+from finetooth.quality.similarity.near import CLOSE, SimilarPair, find_similar_pairs
 from finetooth.types import Example
 
 STRICTER = (CLOSE, 0.8, 0.95)  # how alike the links of a cluster are: tried in turn while it is too large
@@ -16,18 +16,19 @@ ALWAYS = 10  # a cluster of so few keys is never too large
 
 
 @dataclass(frozen=True, slots=True)
-class Keys:
+class SplitKeys:
     """The text that decides each example's side, and what to tell the user about clusters left apart.
 
-    pairs: of near-duplicate examples, as near.pairs_of gives them; None where they were not looked for.
+    pairs: of near-duplicate examples, as near.find_similar_pairs gives them; None where they were not looked
+    for.
     """
 
     keys: list[str]
     notes: list[str]
-    pairs: list[Pair] | None = None
+    pairs: list[SimilarPair] | None = None
 
 
-def joined(count: int, links: Iterable[tuple[int, int]]) -> list[list[int]]:
+def connected_components(count: int, links: Iterable[tuple[int, int]]) -> list[list[int]]:
     """The clusters of two or more of `count` things that links join: the largest first, then by position."""
     parent = list(range(count))
 
@@ -46,18 +47,18 @@ def joined(count: int, links: Iterable[tuple[int, int]]) -> list[list[int]]:
     return sorted((group for group in members.values() if len(group) > 1), key=lambda group: -len(group))
 
 
-def near_keys(examples: Sequence[Example], keys: Sequence[str]) -> Keys:
+def merge_near_duplicate_keys(examples: Sequence[Example], keys: Sequence[str]) -> SplitKeys:
     """keys (of data.split.split_keys) with those of near-duplicate examples joined; the smallest key wins.
 
     So a row that is added moves only rows that it joins to others. Rows are linked when they are close (see
-    near.Pair.close). A cluster of more than LARGEST of the keys is not one thing said in several ways but a
-    form that many rows share: its links have to be closer, and where that does not help it is left apart,
-    with a note.
+    near.SimilarPair.close). A cluster of more than LARGEST of the keys is not one thing said in several ways
+    but a form that many rows share: its links have to be closer, and where that does not help it is left
+    apart, with a note.
     """
     names = sorted(set(keys))
     at = {name: position for position, name in enumerate(names)}
     row = [at[key] for key in keys]
-    pairs = pairs_of([question(example) for example in examples])
+    pairs = find_similar_pairs([question(example) for example in examples])
     links = [(row[pair.one], row[pair.other], _share(pair)) for pair in pairs if pair.close]
     kept, apart = _bounded(len(names), [link for link in links if link[0] != link[1]])
     first = {member: group[0] for group in kept for member in group}
@@ -68,11 +69,11 @@ def near_keys(examples: Sequence[Example], keys: Sequence[str]) -> Keys:
         "data.group."
         for group in apart
     ]
-    return Keys([names[first.get(position, position)] for position in row], notes, pairs)
+    return SplitKeys([names[first.get(position, position)] for position in row], notes, pairs)
 
 
-def _share(pair: Pair) -> float:
-    return 1.0 if pair.tier in ("copy", "words") else pair.inside
+def _share(pair: SimilarPair) -> float:
+    return 1.0 if pair.tier in ("copy", "words") else pair.containment
 
 
 def _bounded(count: int, links: Sequence[tuple[int, int, float]]) -> tuple[list[list[int]], list[list[int]]]:
@@ -82,7 +83,7 @@ def _bounded(count: int, links: Sequence[tuple[int, int, float]]) -> tuple[list[
     large: list[list[int]] = []
     open = list(links)
     for least in STRICTER:
-        groups = joined(count, ((one, other) for one, other, share in open if share >= least))
+        groups = connected_components(count, ((one, other) for one, other, share in open if share >= least))
         kept += [group for group in groups if len(group) <= most]
         large = [group for group in groups if len(group) > most]
         still = {member for group in large for member in group}

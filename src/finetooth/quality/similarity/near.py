@@ -30,7 +30,7 @@ from finetooth.quality.similarity.anchors import (
     distinct,
     numbered,
     runs,
-    words_of,
+    split_words,
 )
 
 Tier = Literal["copy", "words", "inside", "letters"]
@@ -46,32 +46,36 @@ _APOSTROPHES = re.compile("['’ʼ`´]")
 
 
 @dataclass(frozen=True, slots=True)
-class Pair:
+class SimilarPair:
     """Two near-duplicate texts, by their indices, one < other.
 
-    inside: the share of the smaller text that is in the other, in bits; whole: the same of the larger one.
-    beyond: the shared bits over the 2 log2(texts) by which some pair of so many is alike by chance.
-    words: of the smaller text. cosine: by letters, 0 where they were not compared.
+    containment: the share of the smaller text that is in the other, in bits; reverse_containment: the same of
+    the larger one. chance_ratio: the shared bits over the 2 log2(texts) by which some pair of so many is
+    alike by chance. words: of the smaller text. cosine: by letters, 0 where they were not compared.
     """
 
     one: int
     other: int
     tier: Tier
-    inside: float = 1.0
-    whole: float = 1.0
-    beyond: float = 0.0
+    containment: float = 1.0
+    reverse_containment: float = 1.0
+    chance_ratio: float = 0.0
     words: int = 0
     cosine: float = 0.0
 
     @property
     def share(self) -> float:
         """How alike the two are, 0 to 1: by words or, of short texts, by letters."""
-        return max(self.inside, self.cosine)
+        return max(self.containment, self.cosine)
 
     @property
     def close(self) -> bool:
         """Whether the two belong together beyond doubt enough to act on it, not only to look."""
-        sure = self.inside >= CLOSE and self.whole >= WHOLE and self.beyond >= BEYOND_CLOSE
+        sure = (
+            self.containment >= CLOSE
+            and self.reverse_containment >= WHOLE
+            and self.chance_ratio >= BEYOND_CLOSE
+        )
         return sure or self.tier in ("copy", "words")
 
 
@@ -81,11 +85,11 @@ def prose(text: str) -> str:
     return " ".join(_PROSE.sub(" ", folded).split()) or folded
 
 
-def pairs_of(
+def find_similar_pairs(
     texts: Sequence[str],
     sides: Sequence[int] | None = None,
-    step: Callable[[int, int], None] = lambda done, total: None,
-) -> list[Pair]:
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> list[SimilarPair]:
     """Near-duplicate pairs of texts, the surest tier and the largest share first; empty texts have none.
 
     sides: a small number per text, 0 for all if not given. Not all pairs are listed, but enough to tell what
@@ -103,13 +107,13 @@ def pairs_of(
     on = np.array([_mask(group, side) for group in groups], dtype=np.int64)
     first = [_firsts(group, side) for group in groups]
     told: set[tuple[int, int]] = set()
-    scored = _scored(words, [texts[group[0]] for group in groups], candidates(words, on, step))
+    scored = _scored(words, [texts[group[0]] for group in groups], candidates(words, on, progress))
     for pair in sorted(scored, key=rank):
         found += _spread(pair, groups, first, side, told)
     return sorted(found, key=rank)
 
 
-def rank(pair: Pair) -> tuple[int, float, int, int]:
+def rank(pair: SimilarPair) -> tuple[int, float, int, int]:
     """The order of pairs: the surest tier and the largest share first."""
     return TIERS.index(pair.tier), -pair.share, pair.one, pair.other
 
@@ -126,7 +130,7 @@ def _firsts(group: Sequence[int], side: Sequence[int]) -> dict[int, int]:
     return firsts
 
 
-def _copies(group: Sequence[int], texts: Sequence[str], side: Sequence[int]) -> Iterator[Pair]:
+def _copies(group: Sequence[int], texts: Sequence[str], side: Sequence[int]) -> Iterator[SimilarPair]:
     """The pairs inside a group of equal prose: with the first of each side that is not higher."""
     firsts = _firsts(group, side) if len(group) > 1 else {}
     for index in group:
@@ -134,16 +138,18 @@ def _copies(group: Sequence[int], texts: Sequence[str], side: Sequence[int]) -> 
             if where <= side[index] and first != index:
                 same = normalise(texts[first]) == normalise(texts[index])
                 low, high = sorted((first, index))
-                yield Pair(low, high, "copy" if same else "words", words=len(words_of(texts[first])))
+                yield SimilarPair(
+                    low, high, "copy" if same else "words", words=len(split_words(texts[first]))
+                )
 
 
 def _spread(
-    pair: Pair,
+    pair: SimilarPair,
     groups: Sequence[Sequence[int]],
     first: Sequence[dict[int, int]],
     side: Sequence[int],
     told: set[tuple[int, int]],
-) -> Iterator[Pair]:
+) -> Iterator[SimilarPair]:
     """A pair of groups as pairs of texts: the firsts of each side and, once, all that are on a higher side.
 
     told: (group, side) of groups whose texts above that side have been paired with one on it.
@@ -177,7 +183,7 @@ def _features(words: Words) -> Any:
     return csr_matrix((weight, column, starts), shape=(words.texts, width))
 
 
-def _scored(words: Words, texts: Sequence[str], pairs: Ints) -> list[Pair]:
+def _scored(words: Words, texts: Sequence[str], pairs: Ints) -> list[SimilarPair]:
     """The candidates that are near-duplicates, by `inside`, else by `letters`."""
     from scipy.sparse import csr_matrix
 
@@ -206,13 +212,13 @@ def _scored(words: Words, texts: Sequence[str], pairs: Ints) -> list[Pair]:
     alike = ((inside >= INSIDE) | (cosine >= COSINE)) & (whole >= WHOLE) & (beyond >= BEYOND)
     alike |= (inside >= CONTAINED) & (beyond >= BEYOND_CONTAINED)
     return [
-        Pair(
+        SimilarPair(
             one=int(one[k]),
             other=int(other[k]),
             tier="inside" if inside[k] >= INSIDE else "letters",
-            inside=float(inside[k]),
-            whole=float(whole[k]),
-            beyond=float(beyond[k]),
+            containment=float(inside[k]),
+            reverse_containment=float(whole[k]),
+            chance_ratio=float(beyond[k]),
             words=int(least[k]),
             cosine=float(cosine[k]),
         )

@@ -1,4 +1,4 @@
-"""The rows of a rehearsal: which are taken, and how they are shown."""
+"""The rows of a preflight check: which are taken, and how they are shown."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SHOWN = 100  # characters of a context's end
 
 
 @dataclass(frozen=True, slots=True)
-class Picked:
+class PreflightRow:
     """A row to learn. example: what evaluation would ask; None for plain text and rows that were cut."""
 
     row: Row
@@ -31,10 +31,12 @@ class Picked:
     @property
     def messages(self) -> tuple[Message, ...]:
         """What evaluation sends for it."""
-        return Prompt("sentinel").messages(self.example) if self.example else ()
+        return Prompt("preflight").messages(self.example) if self.example else ()
 
 
-def pick(rows: Sequence[Row], examples: Sequence[Example], most: int, uncut: int | None) -> list[Picked]:
+def pick(
+    rows: Sequence[Row], examples: Sequence[Example], most: int, uncut: int | None
+) -> list[PreflightRow]:
     """Up to 8 of the shortest rows with different contexts: as many as hold `most` tokens, at least two.
 
     Of a conversation the last turn that is learned. Rows that evaluation can ask for go first: not those
@@ -43,8 +45,8 @@ def pick(rows: Sequence[Row], examples: Sequence[Example], most: int, uncut: int
     by_id = {example.id: example for example in examples}
     last: dict[str, Row] = {}
     for row in rows:
-        last[row.id if row.id in by_id else row.id.rpartition("#")[0] or row.id] = row
-    found: list[Picked] = []
+        last[row.example_id] = row
+    found: list[PreflightRow] = []
     for id, row in last.items():
         example = by_id.get(id)
         asked = (
@@ -53,11 +55,11 @@ def pick(rows: Sequence[Row], examples: Sequence[Example], most: int, uncut: int
             and answer_turn(example).weight > 0
             and (uncut is None or len(row) < uncut)
         )
-        found.append(Picked(row, example if asked else None))
+        found.append(PreflightRow(row, example if asked else None))
     if any(one.example for one in found):
         found = [one for one in found if one.example]
     found.sort(key=lambda one: (len(one.row), one.row.id))
-    picked: list[Picked] = []
+    picked: list[PreflightRow] = []
     seen: set[str | bytes] = set()
     tokens = 0
     for one in found:
@@ -90,7 +92,7 @@ def all_scored(row: Row) -> Row:
     return Row(row.tokens, [0.0] + [1.0] * (len(row) - 1), id=row.id)
 
 
-def shown(one: Picked, tokenizer: Tokenizer) -> Text:
+def shown(one: PreflightRow, tokenizer: Tokenizer) -> Text:
     """A row for a person: the end of its context, and what is scored in brackets and in green."""
     scored = np.flatnonzero(one.row.weight)
     at = int(scored[0]) if scored.size else len(one.row)
@@ -100,7 +102,7 @@ def shown(one: Picked, tokenizer: Tokenizer) -> Text:
     answer = tokenizer.decode(tokens[at:])
     end = "..." if len(answer) > 3 * SHOWN else ""
     return Text.assemble(
-        f"sentinel: {one.row.id}: ",
+        f"preflight: {one.row.id}: ",
         (f"{cut}{context[-SHOWN:]}".replace("\n", "\\n"), "dim"),
         (f"[{answer[: 3 * SHOWN]}{end}]".replace("\n", "\\n"), "green"),
     )

@@ -1,8 +1,8 @@
-"""The sentinel: before a run, a few rows are learned, saved, loaded, answered, and then forgotten.
+"""The preflight: before a run, a few rows are learned, saved, loaded, answered, and then forgotten.
 
 It sees what no loss curve shows: a mask beside the answer, a stop token that is not learned, weights without
 gradient, a save that loses them, a rendering that evaluation does not share. Each failure has a name. The
-model is left as it was found, bit for bit, so a run is the same with the sentinel and without.
+model is left as it was found, bit for bit, so a run is the same with the preflight check and without.
 
 Axes: M scored tokens.
 """
@@ -22,13 +22,13 @@ import torch
 from finetooth.config.task import TrainConfig
 from finetooth.data.render.renderer import Renderer
 from finetooth.errors import Interrupted, TrainError
-from finetooth.evaluation.candidates import ModelCandidate, evaluating
+from finetooth.evaluation.candidates import ModelCandidate
 from finetooth.evaluation.prompts import Prompt
 from finetooth.model.api import Model
 from finetooth.training import optimizer as optimizers
 from finetooth.training.objectives import supervised
 from finetooth.training.preflight.checks import (
-    Alarm,
+    PreflightError,
     count,
     require_counted,
     require_gradients,
@@ -41,7 +41,7 @@ from finetooth.training.preflight.checks import (
     require_weights,
     without_gradient,
 )
-from finetooth.training.preflight.rows import Picked, all_scored, floor, pick
+from finetooth.training.preflight.rows import PreflightRow, all_scored, floor, pick
 from finetooth.training.step import train_step
 from finetooth.training.verification import TOLERANCE, save_model
 from finetooth.tree import PrefixTree, Row
@@ -59,8 +59,8 @@ ENOUGH = 20  # steps after which a loss that did not fall says something
 
 
 @dataclass(frozen=True, slots=True)
-class Trial:
-    """What a rehearsal needs.
+class PreflightInputs:
+    """What a preflight check needs.
 
     rows: all training rows, as training takes them, made of `examples`. renders: what they were rendered by.
     asks: the rendering that evaluation makes for itself. load: as evaluation loads what was saved. place: a
@@ -73,8 +73,8 @@ class Trial:
     rows: Sequence[Row]
     examples: Sequence[Example]
     config: TrainConfig
-    renders: Renderer
-    asks: Renderer
+    training_renderer: Renderer
+    evaluation_renderer: Renderer
     load: Callable[[Path], Model]
     place: Path
     base_digest: str | None
@@ -85,8 +85,8 @@ class Trial:
 
 
 @dataclass(slots=True)
-class Rehearsed:
-    """What a rehearsal found: train/sentinel.json.
+class PreflightResult:
+    """What a preflight check found: train/preflight.json.
 
     loss: nats a token, before the first step and at the last. repeated: the model in training answered the
     rows as they are, asked with the tokens it was trained on. answered: rows that the loaded model answered
@@ -110,26 +110,28 @@ class Rehearsed:
         return "; ".join([f"{learned}{asked}; {self.seconds:.1f} s", *self.notes])
 
 
-def rehearse(trial: Trial, show: Callable[[Sequence[Picked]], None] = lambda picked: None) -> Rehearsed:
+def run_preflight(
+    trial: PreflightInputs, show: Callable[[Sequence[PreflightRow]], None] = lambda picked: None
+) -> PreflightResult:
     """Try the whole way on a few rows. show: called with the rows before they are learned.
 
-    Raises Alarm with the name of what is wrong; Interrupted when `stop` says so.
+    Raises PreflightError with the name of what is wrong; Interrupted when `stop` says so.
     """
     started = trial.clock()
     model = trial.model
     require_weights(model, trial.config)
     most = int(WORK[model.device.type] / (6 * model.hf.num_parameters() * 60))
     picked = pick(trial.rows, trial.examples, most, trial.uncut)
-    found = Rehearsed([one.row.id for one in picked])
+    found = PreflightResult([one.row.id for one in picked])
     if len(picked) < len(pick(trial.rows, trial.examples, sys.maxsize, trial.uncut)):
         found.notes.append(f"{len(picked)} rows instead of 8: more would take too long with this model")
     show(picked)
-    require_rendering(picked, trial.asks)
+    require_rendering(picked, trial.evaluation_renderer)
     require_masks(trial.rows, model.stop_ids)
     mode, start = model.training, model.state()
     try:
         with torch.random.fork_rng(devices=[]):
-            _rehearse(trial, picked, start, found, started)
+            _preflight(trial, picked, start, found, started)
     finally:
         model.load_state(start)
         for weight in model.trainable():
@@ -139,18 +141,24 @@ def rehearse(trial: Trial, show: Callable[[Sequence[Picked]], None] = lambda pic
     return found
 
 
-def _rehearse(
-    trial: Trial, picked: Sequence[Picked], start: dict[str, Any], found: Rehearsed, started: float
+def _preflight(
+    trial: PreflightInputs,
+    picked: Sequence[PreflightRow],
+    start: dict[str, Any],
+    found: PreflightResult,
+    started: float,
 ) -> None:
     model = trial.model
     tree = PrefixTree.build([all_scored(one.row) for one in picked])
     base_M = require_still(model, tree)
     learned = _learn(trial, picked, start, found, started)
     if trial.base_digest is not None and model.digest(adapter=False) != trial.base_digest:
-        raise Alarm("base-changed", "training changed weights that are frozen", "Please report this.")
+        raise PreflightError(
+            "base-changed", "training changed weights that are frozen", "Please report this."
+        )
     trained_M = require_still(model, tree)
     if float((trained_M - base_M).abs().max()) <= TOLERANCE:
-        raise Alarm(
+        raise PreflightError(
             "adapter-inert",
             f"{found.steps} steps changed weights, but nothing that the model computes",
             "Look at what the model was loaded from; `train.adapter: none` trains its own weights.",
@@ -161,10 +169,10 @@ def _rehearse(
         return
     asked = [one for one in picked if one.example is not None]
     try:
-        saved = save_model(model, trial.place, trial.renders.chat_template)
+        saved = save_model(model, trial.place, trial.training_renderer.chat_template)
         again = require_saved(trial.load, saved, tree, base_M, trained_M)
-        require_stop(trial.asks, again)
-        require_template(asked, saved, trial.asks.instruction)
+        require_stop(trial.evaluation_renderer, again)
+        require_template(asked, saved, trial.evaluation_renderer.instruction)
     finally:
         shutil.rmtree(trial.place, ignore_errors=True)
     if asked and learned:
@@ -173,9 +181,13 @@ def _rehearse(
 
 
 def _learn(
-    trial: Trial, picked: Sequence[Picked], start: dict[str, Any], found: Rehearsed, started: float
+    trial: PreflightInputs,
+    picked: Sequence[PreflightRow],
+    start: dict[str, Any],
+    found: PreflightResult,
+    started: float,
 ) -> bool:
-    """Overfit the rows. Whether they are learned; Alarm when the loss does not fall."""
+    """Overfit the rows. Whether they are learned; PreflightError when the loss does not fall."""
     usual = 2e-3 * (2000 / trial.model.hf.get_input_embeddings().weight.shape[1]) ** 0.5
     if trial.config.adapter == "none":
         usual /= 4
@@ -192,7 +204,7 @@ def _learn(
     first, last = found.loss[0], min(reached)
     least = floor([one.row for one in picked])
     if not learned and last - least > 0.5 * (first - least) and (in_time or found.steps >= ENOUGH):
-        raise Alarm(
+        raise PreflightError(
             "not-learning",
             f"the loss of {len(picked)} rows went from {first:.3f} to {last:.3f} in {found.steps} steps, "
             "and they should be known by heart",
@@ -207,7 +219,9 @@ def _learn(
     return learned
 
 
-def _overfit(trial: Trial, picked: Sequence[Picked], found: Rehearsed, started: float) -> tuple[bool, bool]:
+def _overfit(
+    trial: PreflightInputs, picked: Sequence[PreflightRow], found: PreflightResult, started: float
+) -> tuple[bool, bool]:
     """One attempt at found.rate: whether the rows are learned, and whether there is time for another."""
     model, rows = trial.model, [one.row for one in picked]
     asked = all(one.example is not None for one in picked)
@@ -250,37 +264,41 @@ def _overfit(trial: Trial, picked: Sequence[Picked], found: Rehearsed, started: 
     return learned, True
 
 
-def _repeats(model: Model, picked: Sequence[Picked]) -> bool:
+def _repeats(model: Model, picked: Sequence[PreflightRow]) -> bool:
     """Whether the model in training answers the rows as they are."""
     starts = [int(np.flatnonzero(one.row.weight)[0]) for one in picked]
     contexts = [Row(one.row.tokens[:at], np.zeros(at)) for one, at in zip(picked, starts, strict=True)]
     longest = max(len(one.row) - at for one, at in zip(picked, starts, strict=True))
-    with evaluating(model):
+    with model.eval_mode():
         return all(
             list(answer.tokens) == picked[answer.row].row.tokens[starts[answer.row] :].tolist()
             for answer in model.generate(contexts, Sampling(max_tokens=longest))
         )
 
 
-def _require_answers(trial: Trial, again: Model, asked: Sequence[Picked], repeated: bool) -> None:
+def _require_answers(
+    trial: PreflightInputs, again: Model, asked: Sequence[PreflightRow], repeated: bool
+) -> None:
     """The loaded model, asked as evaluation asks, answers what it has learned, and stops."""
     wanted = [one.row.tokens[np.flatnonzero(one.row.weight)[0] :].tolist() for one in asked]
     sampling = Sampling(max_tokens=max(map(len, wanted)) + 8)
-    again.add_stop(trial.asks.stop_id)
-    candidate = ModelCandidate("sentinel", again, trial.asks, Prompt("sentinel"), sampling)
-    for answer in candidate.answers([one.example for one in asked if one.example is not None]):
-        want = trial.asks.tokenizer.decode(wanted[answer.index][:-1])
+    again.add_stop(trial.evaluation_renderer.stop_id)
+    candidate = ModelCandidate("preflight", again, trial.evaluation_renderer, Prompt("preflight"), sampling)
+    for answer in candidate.predict([one.example for one in asked if one.example is not None]):
+        want = trial.evaluation_renderer.tokenizer.decode(wanted[answer.index][:-1])
         if (answer.text, answer.stop) == (want, "stop"):
             continue
         id, said = asked[answer.index].row.id, f"{answer.text[:80]!r}"
         if answer.stop != "stop" and answer.text.startswith(want):
-            raise Alarm(
+            raise PreflightError(
                 "stop-token",
                 f"after learning row {id} by heart the model answers it but does not stop: {said}",
                 "The stop token is not learned. Look at the scored tokens: finetooth check TASK",
             )
         if repeated:
             what = f"row {id} was learned by heart, but asked as evaluation asks the model says {said}"
-            raise Alarm("template", f"{what}, not {want[:80]!r}", "The two must be rendered alike.")
+            raise PreflightError("template", f"{what}, not {want[:80]!r}", "The two must be rendered alike.")
         what = f"the loss of row {id} is nearly zero, but asked for {want[:80]!r} the model says {said}"
-        raise Alarm("mask", f"{what}: what is scored is not the answer", "Look: finetooth check TASK")
+        raise PreflightError(
+            "mask", f"{what}: what is scored is not the answer", "Look: finetooth check TASK"
+        )

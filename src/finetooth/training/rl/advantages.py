@@ -76,13 +76,15 @@ def advantages(method: str, reward_R: Floats, group_R: Ints, scaled: bool = True
     return {"rloo": rloo, "reinforce": reinforce}[method](reward_R, group_R)
 
 
-def differ(reward_R: Floats, group_R: Ints) -> NDArray[np.bool_]:
+def rewards_differ(reward_R: Floats, group_R: Ints) -> NDArray[np.bool_]:
     """Whether each rollout's group has known rewards that differ: others say nothing by comparison."""
     spread_R = _over_groups(reward_R, group_R, lambda reward_G: np.full(reward_G.size, np.ptp(reward_G)))
     return np.array([np.nanmax(np.append(spread_R[group_R == group], 0.0)) > SAME for group in group_R])
 
 
-def overlong(choice: str, reward_R: Floats, cut_R: NDArray[np.bool_], length_R: Ints, longest: int) -> Floats:
+def shape_overlong_rewards(
+    choice: str, reward_R: Floats, cut_R: NDArray[np.bool_], length_R: Ints, longest: int
+) -> Floats:
     """The rewards when answers that were cut at `longest` tokens are treated by train.truncated.
 
     keep: as graded. mask: not known, NaN. penalise: 0. soft: every answer in the last fifth of the length

@@ -19,7 +19,7 @@ from finetooth.types import Completion, Example, Score
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
+class RolloutPrompt:
     """What answers are sampled to. row: the rendered context, as evaluation asks it."""
 
     example: Example
@@ -36,7 +36,7 @@ class Rollout:
 
 
 @dataclass(slots=True)
-class Batch:
+class RolloutBatch:
     """The rollouts of a step, and what is counted of those that were drawn.
 
     reward_R: as train.truncated has it, NaN where it is not known. group_R: the question of each.
@@ -49,14 +49,14 @@ class Batch:
     groups: int = 0
     same: int = 0
 
-    def part(self, groups: Sequence[int]) -> Batch:
+    def part(self, groups: Sequence[int]) -> RolloutBatch:
         """The rollouts of these questions."""
         at = np.flatnonzero(np.isin(self.group_R, groups))
-        return Batch([self.rollouts[index] for index in at], self.reward_R[at], self.group_R[at])
+        return RolloutBatch([self.rollouts[index] for index in at], self.reward_R[at], self.group_R[at])
 
-    def joined(self, other: Batch) -> Batch:
+    def joined(self, other: RolloutBatch) -> RolloutBatch:
         """Both, one behind the other."""
-        return Batch(
+        return RolloutBatch(
             [*self.rollouts, *other.rollouts],
             np.concatenate([self.reward_R, other.reward_R]),
             np.concatenate([self.group_R, other.group_R]),
@@ -98,7 +98,7 @@ class Batch:
             **({"kl": last["kl"]} if "kl" in last else {}),
         }
 
-    def write(self, path: Path, step: int, questions: Sequence[Question], advantage_R: Floats) -> None:
+    def write(self, path: Path, step: int, questions: Sequence[RolloutPrompt], advantage_R: Floats) -> None:
         """Append a line for each rollout; what is not known is null."""
         lines = []
         numbers = zip(self.reward_R.tolist(), advantage_R.tolist(), strict=True)

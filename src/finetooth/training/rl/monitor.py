@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from finetooth.training.monitor import MOST, Finding
+from finetooth.training.monitor import MOST, TrainingFinding
 
 RECENT = 10  # steps whose mean is compared with the first ones, or with the best
 GAPS = {"float32": 1e-3, "float64": 1e-3, "bfloat16": 5e-2}  # nats a token, by what the model computes in
@@ -22,7 +22,7 @@ SOLVED = 0.9  # mean reward from which equal rewards and certainty are no troubl
 
 
 @dataclass(slots=True)
-class RewardWatch:
+class RewardMonitor:
     """Feed it every step's line of metrics.jsonl; what it finds comes back.
 
     dtype: of the model's products. start: the first lines' entropy and answer length. rewards: the last mean
@@ -37,21 +37,21 @@ class RewardWatch:
     said: dict[str, int] = field(default_factory=dict)
 
     def state(self) -> dict[str, Any]:
-        """What `RewardWatch(**state)` goes on from."""
+        """What `RewardMonitor(**state)` goes on from."""
         return asdict(self)
 
-    def validation(self, step: int, loss: float) -> list[Finding]:
+    def validation(self, step: int, loss: float) -> list[TrainingFinding]:
         """Nothing: the loss of expected answers may rise while rewards do."""
         return []
 
-    def line(self, line: Mapping[str, Any], row_loss: Mapping[str, float]) -> list[Finding]:
+    def line(self, line: Mapping[str, Any], row_loss: Mapping[str, float]) -> list[TrainingFinding]:
         """What is wrong with a step, by its line of metrics.jsonl."""
         self.rewards = [*self.rewards[1 - RECENT :], line["reward"]]
         found = [self._gap(line), self._failed(line), self._cut(line), self._same(line), self._fallen(line)]
         found += [self._drift(line), *self._moved(line)]
         return [finding for finding in found if finding is not None]
 
-    def _gap(self, line: Mapping[str, Any]) -> Finding | None:
+    def _gap(self, line: Mapping[str, Any]) -> TrainingFinding | None:
         limit = GAPS.get(self.dtype, GAPS["bfloat16"])
         if line["gap"] <= limit:
             return None
@@ -63,7 +63,7 @@ class RewardWatch:
             "not what was sampled. Please report this model",
         )
 
-    def _failed(self, line: Mapping[str, Any]) -> Finding | None:
+    def _failed(self, line: Mapping[str, Any]) -> TrainingFinding | None:
         if not line["grader_errors"]:
             return None
         return self._found(
@@ -73,7 +73,7 @@ class RewardWatch:
             "nothing is learned. The errors are in train/rollouts.jsonl",
         )
 
-    def _cut(self, line: Mapping[str, Any]) -> Finding | None:
+    def _cut(self, line: Mapping[str, Any]) -> TrainingFinding | None:
         if line["truncated"] <= CUT:
             return None
         return self._found(
@@ -83,7 +83,7 @@ class RewardWatch:
             "what becomes of them; a larger evaluate.max_tokens lets them end",
         )
 
-    def _same(self, line: Mapping[str, Any]) -> Finding | None:
+    def _same(self, line: Mapping[str, Any]) -> TrainingFinding | None:
         alone = line["same_groups"] > SAME and line["reward"] < SOLVED
         self.same = self.same + 1 if alone else 0
         if self.same < RECENT // 2:
@@ -96,7 +96,7 @@ class RewardWatch:
             "easier questions, a larger train.group_size or a reward with steps in between help",
         )
 
-    def _fallen(self, line: Mapping[str, Any]) -> Finding | None:
+    def _fallen(self, line: Mapping[str, Any]) -> TrainingFinding | None:
         if len(self.rewards) < RECENT:
             return None
         now = sum(self.rewards) / len(self.rewards)
@@ -106,7 +106,7 @@ class RewardWatch:
         text = f"the mean reward of ten steps has fallen to {now:.2f} from {best:.2f}"
         return self._found(line, "reward-fall", f"{text}. A smaller train.learning_rate or train.kl help")
 
-    def _drift(self, line: Mapping[str, Any]) -> Finding | None:
+    def _drift(self, line: Mapping[str, Any]) -> TrainingFinding | None:
         if line.get("kl", 0.0) <= DRIFT or "drift" in self.said:
             return None
         return self._found(
@@ -116,13 +116,13 @@ class RewardWatch:
             "answers in train/rollouts.jsonl; train.kl holds it back",
         )
 
-    def _moved(self, line: Mapping[str, Any]) -> list[Finding | None]:
+    def _moved(self, line: Mapping[str, Any]) -> list[TrainingFinding | None]:
         if len(self.start["entropy"]) < RECENT:
             for name, values in self.start.items():
                 values.append(float(line[name]))
             return []
         entropy, length = (sum(values) / len(values) for values in self.start.values())
-        found: list[Finding | None] = []
+        found: list[TrainingFinding | None] = []
         times = line["answer_tokens"] / max(length, 1e-9)
         if not 1 / LONGER <= times <= LONGER and "length-drift" not in self.said:
             text = f"answers have {line['answer_tokens']:.0f} tokens; at first they had {length:.0f}"
@@ -134,6 +134,6 @@ class RewardWatch:
             found.append(self._found(line, "entropy-collapse", f"{text}: {more}"))
         return found
 
-    def _found(self, line: Mapping[str, Any], name: str, text: str) -> Finding | None:
+    def _found(self, line: Mapping[str, Any], name: str, text: str) -> TrainingFinding | None:
         count = self.said[name] = self.said.get(name, 0) + 1
-        return None if count > MOST else Finding(line["step"], name, text, (), count == 1)
+        return None if count > MOST else TrainingFinding(line["step"], name, text, (), count == 1)

@@ -19,7 +19,9 @@ from finetooth.training.objectives import Loss, Objective, Signals, read_logprob
 UNITS = {"token": "token", "row": "row", "length": "row"}  # what the loss is divided by, by train.average
 
 
-def clipped(average: str, low: float, high: float, kl: float = 0.0, temperature: float = 1.0) -> Objective:
+def clipped_surrogate(
+    average: str, low: float, high: float, kl: float = 0.0, temperature: float = 1.0
+) -> Objective:
     """PPO's clipped surrogate (Schulman et al. 2017, equation 7), a token at a time, and the KL to a start.
 
     -min(ratio * advantage, clip(ratio, 1 - low, 1 + high) * advantage) + kl * divergence, with ratio =

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from finetooth.errors import DataError, GradeError
-from finetooth.evaluation.answer_text import Compared
-from finetooth.evaluation.preference import row_scores
+from finetooth.evaluation.answer_text import AnswerNormaliser
+from finetooth.model.inference import row_scores
 from finetooth.tree import Row
 from finetooth.types import Example, Score
 
@@ -23,7 +23,7 @@ TRIED = 50  # rows that a reward is tried on, and that a reward model's scale is
 
 
 @dataclass(frozen=True)
-class Scorer:
+class RewardModelScorer:
     """A reward model, the rendering it was trained with, and the scale of its scores.
 
     An answer is worth 1 / (1 + exp(-(score - middle) / spread)). A reward model is trained on differences
@@ -46,9 +46,9 @@ class Scorer:
 
     def __call__(self, example: Example, text: str) -> Score:
         """What this answer is worth; see `many`."""
-        return self.many([(example, text)])[0]
+        return self.score_batch([(example, text)])[0]
 
-    def many(self, answers: Sequence[tuple[Example, str]]) -> list[Score]:
+    def score_batch(self, answers: Sequence[tuple[Example, str]]) -> list[Score]:
         """What the answers are worth, computed together; those to one question share their prompt.
 
         An answer that no row of training can have, as it is empty or holds the text of a special token, is
@@ -64,13 +64,13 @@ class Scorer:
             found.append(Score(float(value), f"score {read:.3g}", text, example.target))
         return found
 
-    def on_scale_of(self, examples: Sequence[Example], compared: Compared) -> Scorer:
+    def calibrated_on(self, examples: Sequence[Example], normalise: AnswerNormaliser) -> RewardModelScorer:
         """The same with middle and spread measured on up to 50 expected answers, from all parts of the rows.
 
-        compared: what is taken of an answer. Raises GradeError when none of them has a score.
+        normalise: what is taken of an answer. Raises GradeError when none of them has a score.
         """
         rows = [row for row in examples[:: -(-len(examples) // TRIED) or 1] if row.target]
-        own = [compared(row, row.target) for row in rows]
+        own = [normalise(row, row.target) for row in rows]
         moved = [(row, text) for (row, _), (_, text) in zip(own, own[1:] + own[:1], strict=True)]
         copied = [(row, row.context[-1].content) for row, _ in own if row.context]
         read = self._scores(own + moved + copied)

@@ -7,20 +7,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from finetooth.config.reward_keys import REWARD_MODEL
+from finetooth.config.method_keys import REWARD_MODEL
 from finetooth.errors import GradeError
-from finetooth.evaluation.answer_text import Compared, as_it_is
+from finetooth.evaluation.answer_text import AnswerNormaliser, identity
 from finetooth.evaluation.graders import PERPLEXITY, Grader, resolve
-from finetooth.training.rl.reward_model import TRIED, Scorer
+from finetooth.training.rl.reward_model import TRIED, RewardModelScorer
 from finetooth.types import Example, Score
 
 FULL = 1 - 1e-6  # from here on a reward is full marks
 FOOLED = 0.1  # share of the rows that one trick may get full marks on by chance
 LISTED = 50  # different expected answers that may be the labels of a task
-Rewards = Callable[[Example, str], Score]
+RewardFunction = Callable[[Example, str], Score]
 
 
-def _no_scorer(spec: Mapping[str, Any]) -> tuple[str, Scorer]:
+def _no_scorer(spec: Mapping[str, Any]) -> tuple[str, RewardModelScorer]:
     raise GradeError("train.reward: a reward model is loaded by a run, and there is none here.")
 
 
@@ -28,21 +28,23 @@ def _no_scorer(spec: Mapping[str, Any]) -> tuple[str, Scorer]:
 class Reward:
     """The mean of several graders by weight, in [0, 1]; an error of one is an error of the whole.
 
-    compared: what the graders get of a row and its answer, as in evaluation.
+    normalise: what the graders get of a row and its answer, as in evaluation.
     """
 
     graders: tuple[tuple[str, Grader, float], ...]
-    compared: Compared = as_it_is
+    normalise: AnswerNormaliser = identity
 
     def __call__(self, example: Example, text: str) -> Score:
         """The reward of this answer; its reason names what each grader gave where there are several."""
-        return self.many([(example, text)])[0]
+        return self.score_batch([(example, text)])[0]
 
-    def many(self, answers: Sequence[tuple[Example, str]]) -> list[Score]:
+    def score_batch(self, answers: Sequence[tuple[Example, str]]) -> list[Score]:
         """The rewards of several answers, which a reward model scores together."""
-        pairs = [self.compared(*answer) for answer in answers]
+        pairs = [self.normalise(*answer) for answer in answers]
         scores = [
-            grader.many(pairs) if isinstance(grader, Scorer) else [grader(*pair) for pair in pairs]
+            grader.score_batch(pairs)
+            if isinstance(grader, RewardModelScorer)
+            else [grader(*pair) for pair in pairs]
             for _, grader, _ in self.graders
         ]
         given = zip(*scores, strict=True)  # by answer
@@ -62,21 +64,23 @@ class Reward:
 
     def part(self, relative: bool) -> Reward | None:
         """Its reward models, or its other graders; None without any. Of the former 1 is beyond reach."""
-        kept = tuple(one for one in self.graders if isinstance(one[1], Scorer) == relative)
-        return Reward(kept, self.compared) if kept else None
+        kept = tuple(one for one in self.graders if isinstance(one[1], RewardModelScorer) == relative)
+        return Reward(kept, self.normalise) if kept else None
 
 
-def grade(reward: Rewards, answers: Sequence[tuple[Example, str]]) -> list[Score]:
+def grade(reward: RewardFunction, answers: Sequence[tuple[Example, str]]) -> list[Score]:
     """What each answer is worth: all at once where the reward can."""
-    return reward.many(answers) if isinstance(reward, Reward) else [reward(*answer) for answer in answers]
+    return (
+        reward.score_batch(answers) if isinstance(reward, Reward) else [reward(*answer) for answer in answers]
+    )
 
 
-def of(
+def build_reward(
     given: Any,
     kind: str,
     folder: Path | None,
-    compared: Compared = as_it_is,
-    scorer: Callable[[Mapping[str, Any]], tuple[str, Scorer]] = _no_scorer,
+    normalise: AnswerNormaliser = identity,
+    scorer: Callable[[Mapping[str, Any]], tuple[str, RewardModelScorer]] = _no_scorer,
 ) -> Reward:
     """The reward that train.reward describes: a grader, {grader: weight}, or a list of graders and of
     {grader: ..., weight: ...}. kind, folder: as of graders.resolve. scorer: makes {name: reward_model, ...} a
@@ -94,7 +98,7 @@ def of(
         if name == PERPLEXITY:
             raise GradeError("train.reward: perplexity reads no answer, so it cannot be a reward.")
         parts.append((name, grader, weight))
-    return Reward(tuple(parts), compared)
+    return Reward(tuple(parts), normalise)
 
 
 def _weighed(given: Any) -> list[tuple[Any, float]]:
@@ -125,7 +129,7 @@ def _weighed(given: Any) -> list[tuple[Any, float]]:
 # Whether it can be fooled ----------------------------------------------------------------------------------
 
 
-def faults(reward: Rewards, examples: Sequence[Example]) -> tuple[list[str], list[str]]:
+def audit_reward(reward: RewardFunction, examples: Sequence[Example]) -> tuple[list[str], list[str]]:
     """What is wrong with a reward before anything is trained on it, and what is doubtful, in words.
 
     Tried on up to 50 rows from all parts. Wrong: an expected answer without full marks; full marks, in more
@@ -163,7 +167,7 @@ def faults(reward: Rewards, examples: Sequence[Example]) -> tuple[list[str], lis
     return wrong, doubts
 
 
-def _short(reward: Rewards, known: Sequence[Example]) -> list[str]:
+def _short(reward: RewardFunction, known: Sequence[Example]) -> list[str]:
     """The fault that expected answers have no full marks; of a reward model, that they have no score."""
     found = []
     parts = [reward.part(False), reward.part(True)] if isinstance(reward, Reward) else [reward]
@@ -186,15 +190,15 @@ def _short(reward: Rewards, known: Sequence[Example]) -> list[str]:
 def _tricks(closed: Sequence[str]) -> list[tuple[str, Callable[[Example], str | None]]]:
     tricks: list[tuple[str, Callable[[Example], str | None]]] = [
         ("an empty answer", lambda row: ""),
-        ("one word over and over", lambda row: " ".join([*_question(row).split(), "the"][:1] * 40)),
-        ("a copy of the question", lambda row: _question(row) or None),
+        ("one word over and over", lambda row: " ".join([*_last_message(row).split(), "the"][:1] * 40)),
+        ("a copy of the question", lambda row: _last_message(row) or None),
         ("the expected answer three times over", lambda row: " ".join([row.target] * 3) or None),
     ]
     listing = "\n".join(closed)
     return [*tricks, ("a list of all answers", lambda row: listing)] if len(closed) > 1 else tricks
 
 
-def _question(row: Example) -> str:
+def _last_message(row: Example) -> str:
     return row.context[-1].content if row.context else ""
 
 

@@ -18,16 +18,15 @@ import numpy as np
 
 from finetooth.config.task import TrainConfig
 from finetooth.errors import ModelError, TrainError
-from finetooth.evaluation.candidates import evaluating
-from finetooth.evaluation.preference import row_logprobs
 from finetooth.model.api import Model
+from finetooth.model.inference import row_logprobs
 from finetooth.training.objectives import Objective
-from finetooth.training.preferences import replaced
-from finetooth.training.reference import placed
+from finetooth.training.preferences import with_signals
+from finetooth.training.reference import scatter_to_tokens
 from finetooth.training.rl import advantages, policy
-from finetooth.training.rl.batch import Batch, Question, Rollout
-from finetooth.training.rl.monitor import RewardWatch
-from finetooth.training.rl.rewards import Rewards, grade
+from finetooth.training.rl.batch import Rollout, RolloutBatch, RolloutPrompt
+from finetooth.training.rl.monitor import RewardMonitor
+from finetooth.training.rl.rewards import RewardFunction, grade
 from finetooth.training.step import StepResult
 from finetooth.tree import Floats, Ints, Row
 from finetooth.types import Sampling
@@ -36,7 +35,7 @@ MEASURE_EVERY = 10  # steps after which the divergence is measured where train.k
 Update = Callable[[Sequence[Row], Objective], StepResult]
 
 
-class Rollouts:
+class RolloutTrainer:
     """Takes the steps of a run that learns from rewards.
 
     Construct it before any weight has been trained: the model as it is then is the start that train.kl holds
@@ -46,8 +45,8 @@ class Rollouts:
     def __init__(
         self,
         model: Model,
-        questions: Sequence[Question],
-        reward: Rewards,
+        questions: Sequence[RolloutPrompt],
+        reward: RewardFunction,
         config: TrainConfig,
         seed: int,
         longest: int,
@@ -57,10 +56,10 @@ class Rollouts:
             raise TrainError("There are no questions to sample answers to.")
         self.model, self.questions, self.reward, self.config = model, questions, reward, config
         self.seed, self.longest, self.log = seed, longest, run_path / "train" / "rollouts.jsonl"
-        self.watch = RewardWatch(str(model.dtype).removeprefix("torch."))
+        self.watch = RewardMonitor(str(model.dtype).removeprefix("torch."))
         self._start = model.state()
         clip = (config.average, config.clip, config.clip_high, config.kl, config.temperature)
-        self.objective = policy.clipped(*clip)
+        self.objective = policy.clipped_surrogate(*clip)
 
     @property
     def rows(self) -> list[Row]:
@@ -86,7 +85,7 @@ class Rollouts:
 
     # Sampling ----------------------------------------------------------------------------------------------
 
-    def collect(self, step: int, indices: Ints) -> Batch:
+    def collect(self, step: int, indices: Ints) -> RolloutBatch:
         """The rollouts of a step: groups worth the same throughout are replaced by those of other questions,
         train.resample times at most; where too few differ, the first of the others fill up.
         """
@@ -112,12 +111,12 @@ class Rollouts:
         batch.groups, batch.same = sampled, found
         return batch
 
-    def _sample(self, step: int, turn: int, indices: Sequence[int]) -> Batch:
+    def _sample(self, step: int, turn: int, indices: Sequence[int]) -> RolloutBatch:
         config, rows = self.config, [self.questions[index].row for index in indices]
         sampling = Sampling(
             config.temperature, self.longest, config.group_size, _key(f"{self.seed}/{step}/{turn}")
         )
-        with evaluating(self.model):
+        with self.model.eval_mode():
             done = sorted(self.model.generate(rows, sampling), key=lambda one: (one.row, one.sample))
         for completion in done:
             if (
@@ -132,12 +131,12 @@ class Rollouts:
         cut_R = np.array([one.completion.stop == "length" for one in rollouts])
         length_R = np.array([len(one.completion.tokens) for one in rollouts])
         given_R = np.array([np.nan if one.score.value is None else one.score.value for one in rollouts])
-        reward_R = advantages.overlong(config.truncated, given_R, cut_R, length_R, self.longest)
-        return Batch(rollouts, reward_R, np.array([one.question for one in rollouts], np.int64))
+        reward_R = advantages.shape_overlong_rewards(config.truncated, given_R, cut_R, length_R, self.longest)
+        return RolloutBatch(rollouts, reward_R, np.array([one.question for one in rollouts], np.int64))
 
-    def _same(self, batch: Batch) -> list[int]:
+    def _same(self, batch: RolloutBatch) -> list[int]:
         """The questions whose answers are worth the same throughout, in the batch's order."""
-        differs_R = advantages.differ(batch.reward_R, batch.group_R)
+        differs_R = advantages.rewards_differ(batch.reward_R, batch.group_R)
         return list(dict.fromkeys(batch.group_R[~differs_R].tolist()))
 
     def _order(self, step: int) -> Ints:
@@ -146,7 +145,7 @@ class Rollouts:
 
     # Rows --------------------------------------------------------------------------------------------------
 
-    def to_rows(self, batch: Batch, advantage_R: Floats) -> list[Row]:
+    def to_rows(self, batch: RolloutBatch, advantage_R: Floats) -> list[Row]:
         """The rollouts as rows to train on: the context's tokens and the sampled ones, which are scored.
 
         Those without a known reward are left out. Raises TrainError when that is all of them.
@@ -185,7 +184,8 @@ class Rollouts:
         finally:
             model.load_state(now)
         return [
-            replaced(row, {"reference_logp": placed(row, own)}) for row, own in zip(rows, logp, strict=True)
+            with_signals(row, {"reference_logp": scatter_to_tokens(row, own)})
+            for row, own in zip(rows, logp, strict=True)
         ]
 
     @property

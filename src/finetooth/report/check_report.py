@@ -1,14 +1,19 @@
-"""What `check` shows on a terminal: tables first, then rows, the findings, the verdict last."""
+"""What `check` found: as JSON, and on a terminal, where tables come first and the verdict last."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from finetooth.config.values import counted
-from finetooth.quality.findings import Finding
-from finetooth.quality.survey import Survey
+from finetooth.config.values import format_count
+from finetooth.quality.findings import Finding, View, blocking_findings
+from finetooth.quality.prepare import AssembledData
+from finetooth.quality.repair.fix import FixedFile
+from finetooth.quality.rules.leaks import NOT_CHECKED
+from finetooth.quality.survey import Sample, Survey
 from finetooth.report.row_text import VISIBLE, row_text
 
 if TYPE_CHECKING:
@@ -16,32 +21,113 @@ if TYPE_CHECKING:
     from rich.table import Table
     from rich.text import Text
 
-    from finetooth.commands.check import CheckReport
-
 SHOWN_LABELS = 20
 SHOWN_ROWS = 5
 SHOWN_HITS = {"block": 5, "review": 2, "info": 0}  # rows of a finding; the page has more
 COLOURS = {"block": "bold red", "review": "yellow", "info": "dim"}
 
 
-def show(report: CheckReport, console: Console) -> None:
-    """Everything a person needs to decide what to do next."""
-    title = f"{report.source}: {counted(report.data.total, 'row')}, format {report.data.format}"
-    console.print(_text(title, style="bold"))
-    parts: list[RenderableType] = [_sides_table(report)]
-    if report.tokens:
-        parts.append(_tokens_table(report.tokens))
-    if report.labels:
-        parts.append(_labels_table(report.labels))
-    if report.data.cleaned:
-        parts.append(_cleaning_table(report))
-    parts += [row_text(sample) for sample in report.samples]
-    parts.append(_verdict(report))
-    for part in parts:
-        console.print()
-        console.print(part)
-    for line in _written(report):
-        console.print(line, highlight=False, markup=False, soft_wrap=True)
+@dataclass(frozen=True, slots=True)
+class CheckReport:
+    """What `check` found. findings: worst first; allowed: rules whose blocks do not stop (data.allow);
+    labels: label -> rows per side. page: where the report was written, if it was; queue: how many rows
+    --label-queue wrote, fixed: what --fix wrote, None where it was not asked for.
+    """
+
+    name: str
+    model: str
+    source: str
+    data: AssembledData
+    tokens: Survey | None
+    labels: dict[str, dict[str, int]]
+    findings: list[Finding]
+    allowed: list[str]
+    notes: list[str]
+    samples: list[Sample]
+    view: View
+    page: Path | None = None
+    fixed: list[FixedFile] | None = None
+    queue: int | None = None
+
+    @property
+    def problems(self) -> list[str]:
+        """What a gate says no to, each a complete message that begins with its rule, as --allow names it."""
+        return [
+            f"{finding.rule}: {finding.message()}"
+            for finding in blocking_findings(self.findings, self.allowed)
+        ]
+
+    @property
+    def ok(self) -> bool:
+        """Whether the data is fit to train on."""
+        return not blocking_findings(self.findings, self.allowed)
+
+    @property
+    def overridden_rules(self) -> list[str]:
+        """Rules that found what blocks and were allowed."""
+        stops = blocking_findings(self.findings, self.allowed)
+        blocks = [one.rule for one in self.findings if one.severity == "block" and one not in stops]
+        return list(dict.fromkeys(blocks))
+
+    @property
+    def not_checked(self) -> list[str]:
+        """What this check left out, in sentences."""
+        paraphrase = [NOT_CHECKED] if self.view.embed is None else []
+        return paraphrase + ([] if self.tokens else ["Lengths were not counted: no tokenizer was at hand."])
+
+    def to_json(self) -> dict[str, Any]:
+        """The report as plain JSON values; the rows of the findings are in findings.jsonl."""
+        return {
+            "ok": self.ok,
+            "source": self.source,
+            "format": self.data.format,
+            "rows": self.data.total,
+            "sides": {side: len(rows) for side, rows in self.data.sides.items()},
+            "rejected": [row.to_json() for row in self.data.rejected],
+            "labels": self.labels,
+            "tokens": _counts(self.tokens) if self.tokens else None,
+            "cleaned": [step.to_json() for step in self.data.cleaned],
+            "samples": [sample.to_json() for sample in self.samples],
+            "findings": [_summary(finding) for finding in self.findings],
+            "allowed": self.overridden_rules,
+            "not_checked": self.not_checked,
+            "problems": self.problems,
+            "notes": self.notes,
+            "report": None if self.page is None else str(self.page),
+            "fixed": [str(one.fixed) for one in self.fixed or []],
+            "label_queue": self.queue,
+        }
+
+    def print(self, console: Console) -> None:
+        """Show the report to a person."""
+        title = f"{self.source}: {format_count(self.data.total, 'row')}, format {self.data.format}"
+        console.print(_text(title, style="bold"))
+        parts: list[RenderableType] = [_sides_table(self)]
+        if self.tokens:
+            parts.append(_tokens_table(self.tokens))
+        if self.labels:
+            parts.append(_labels_table(self.labels))
+        if self.data.cleaned:
+            parts.append(_cleaning_table(self))
+        parts += [row_text(sample) for sample in self.samples]
+        parts.append(_verdict(self))
+        for part in parts:
+            console.print()
+            console.print(part)
+        for line in _written(self):
+            console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
+def _summary(finding: Finding) -> dict[str, Any]:
+    line = finding.to_json()
+    return {key: line[key] for key in ("rule", "severity", "says", "fix", "facts")} | {
+        "rows": len(finding.hits)
+    }
+
+
+def _counts(tokens: Survey) -> dict[str, Any]:
+    """The survey without its samples, which the report has itself."""
+    return {name: value for name, value in asdict(replace(tokens, samples=[])).items() if name != "samples"}
 
 
 def _written(report: CheckReport) -> Iterator[str]:
@@ -51,13 +137,15 @@ def _written(report: CheckReport) -> Iterator[str]:
     for one in report.fixed or []:
         left = f", {one.left_out:,} left out that cannot be read" if one.left_out else ""
         yield (
-            f"Fixed: {one.fixed} ({counted(one.changed, 'row')} changed, {one.dropped:,} dropped{left}), "
+            f"Fixed: {one.fixed} ({format_count(one.changed, 'row')} changed, {one.dropped:,} "
+            f"dropped{left}), "
             f"patch {one.patch}"
         )
     if report.fixed == []:
         yield "Nothing was found that can safely be fixed."
     if report.queue and report.page is not None:
-        yield f"Look again at: {report.page.with_name('label_queue.jsonl')} ({counted(report.queue, 'row')})"
+        queue = report.page.with_name("label_queue.jsonl")
+        yield f"Look again at: {queue} ({format_count(report.queue, 'row')})"
     if report.queue == 0:
         yield "No row to look at again: that takes rows with labels, and enough of them to judge by."
 
@@ -161,7 +249,7 @@ def _finding(finding: Finding) -> Text:
     """The finding with its first rows, and for what has to be mended how."""
     from rich.text import Text
 
-    text = Text.assemble(_text(f"{finding.rule}: ", style=COLOURS[finding.severity]), _text(finding.says))
+    text = Text.assemble(_text(f"{finding.rule}: ", style=COLOURS[finding.severity]), _text(finding.summary))
     most = SHOWN_HITS[finding.severity]
     for hit in finding.hits[:most]:
         text.append_text(_text(f"\n  {hit.side} {hit.place}: {hit.evidence}", style="dim"))

@@ -1,4 +1,4 @@
-"""Trials of the sentinel on tiny real models: any template, architecture and shape of rows."""
+"""Trials of the preflight check on tiny real models: any template, architecture and shape of rows."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from training_for_tests import settings
 
 from finetooth.data.render.renderer import Renderer
 from finetooth.model.api import Model
-from finetooth.training.preflight.run import Trial
+from finetooth.training.preflight.run import PreflightInputs
 from finetooth.types import Answer, Example, Message
 
 CITIES = ["Rome", "Oslo", "Lima", "Cairo", "Tokyo", "Quito", "Paris", "Delhi", "Accra", "Minsk"]
@@ -51,8 +51,8 @@ def trial(
     shape: str = "question",
     template: str = "auto",
     seed: int = 0,
-) -> Trial:
-    """What a rehearsal needs, with nothing wrong."""
+) -> PreflightInputs:
+    """What a preflight check needs, with nothing wrong."""
     directory = tiny_model_dir(place / "model", family, seed, tokenizer)
     model = Model.load(directory)
     renderer = Renderer(model.tokenizer, template)
@@ -62,15 +62,15 @@ def trial(
     model.add_stop(renderer.stop_id)
     examples = [SHAPES[shape](n) for n in range(10)]
     load: Any = partial(Model.load, attention=model.attention)
-    return Trial(
+    return PreflightInputs(
         model=model,
         rows=renderer.render_all(examples).rows,
         examples=examples,
         config=settings(adapter=adapter, rank=16, micro_tokens=1024),
-        renders=renderer,
-        asks=Renderer(model.tokenizer, template),
+        training_renderer=renderer,
+        evaluation_renderer=Renderer(model.tokenizer, template),
         load=load if adapter == "none" else partial(load, directory),
-        place=place / "sentinel",
+        place=place / "preflight",
         base_digest=digest if adapter == "lora" else None,
         uncut=None,
         memory=1 << 33,

@@ -1,4 +1,6 @@
-"""The keys of train.method grpo, rloo and reinforce: a part of the train section (config/task.py)."""
+"""The keys that only some methods of training read, a part of the train section (task.py): of preference
+methods, and of reinforcement learning.
+"""
 
 from __future__ import annotations
 
@@ -7,13 +9,50 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, Field
 
-from finetooth.config.values import switch as _switch
-from finetooth.config.values import yaml_number as _yaml_number
+from finetooth.config.values import yaml_number, yaml_switch
 
-REWARDED = ("grpo", "rloo", "reinforce")  # methods that learn from rewards of the model's own answers
+_Number = Annotated[float, BeforeValidator(yaml_number)]
+_Positive = Annotated[_Number, Field(gt=0, allow_inf_nan=False)]
+
+# Preferences ------------------------------------------------------------------------------------------------
+
+# Methods that learn from a chosen and a rejected answer, and which of the keys below each of them reads.
+PREFERENCE_METHODS: Mapping[str, tuple[str, ...]] = {
+    "dpo": ("beta", "label_smoothing"),
+    "dpo_norm": ("beta", "label_smoothing"),
+    "ipo": ("beta",),
+    "simpo": ("beta", "gamma"),
+    "orpo": ("beta",),
+    "kto": ("beta", "desirable_weight", "undesirable_weight"),
+    "reward_model": (),
+}
+
+BETA = {"simpo": 2.0}  # of its paper, whose rewards are per token
+DEFAULT_BETA = 0.1
+
+
+class PreferenceKeys(BaseModel):
+    """How a chosen and a rejected answer become a loss."""
+
+    beta: _Positive | None = Field(
+        None,
+        description="dpo, dpo_norm, ipo, kto: strength of the pull to the model that training starts from; "
+        "simpo: scale of rewards; orpo: weight of the odds ratio. null is 0.1, of simpo 2.",
+    )
+    label_smoothing: Annotated[_Number, Field(ge=0, lt=0.5)] = Field(
+        0.0, description="dpo, dpo_norm: share of pairs that are taken to be labelled the wrong way round."
+    )
+    gamma: Annotated[_Number, Field(ge=0, allow_inf_nan=False)] = Field(
+        1.0, description="simpo: by how much the reward of the chosen answer should be the higher one."
+    )
+    desirable_weight: _Positive = Field(1.0, description="kto: loss weight of chosen answers.")
+    undesirable_weight: _Positive = Field(1.0, description="kto: loss weight of rejected answers.")
+
+
+# Reinforcement learning -------------------------------------------------------------------------------------
+
+RL_METHODS = ("grpo", "rloo", "reinforce")  # methods that learn from rewards of the model's own answers
 REWARD_MODEL = "reward_model"  # a reward that is a run of that method: {name: reward_model, model: RUN}
-
-_Number = Annotated[float, BeforeValidator(_yaml_number)]
 
 
 def _clip(value: float) -> float:
@@ -32,7 +71,7 @@ class RewardKeys(BaseModel):
         "{name: reward_model, model: RUN} is a reward model: a run of train.method reward_model, or the "
         "directory of a sequence classifier with one label. null is evaluate.grader, the first of several.",
     )
-    reward_check: Annotated[Literal["on", "off"], BeforeValidator(_switch)] = Field(
+    reward_check: Annotated[Literal["on", "off"], BeforeValidator(yaml_switch)] = Field(
         "on",
         description="on: training does not start with a reward that gives full marks to empty, repeated or "
         "copied answers, or not to expected ones; nor with a reward model that takes such answers to be "
@@ -77,7 +116,7 @@ class RewardKeys(BaseModel):
 
 # Which of these keys each method reads.
 _ALWAYS = tuple(key for key in RewardKeys.model_fields if key not in ("scale", "resample"))
-READ: Mapping[str, tuple[str, ...]] = {
+RL_METHOD_KEYS: Mapping[str, tuple[str, ...]] = {
     "grpo": (*_ALWAYS, "scale", "resample"),
     "rloo": (*_ALWAYS, "resample"),
     "reinforce": _ALWAYS,
