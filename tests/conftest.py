@@ -76,7 +76,7 @@ def _modules_are_no_garbage() -> Iterator[None]:
 def _proofs_are_kept(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[None]:
-    """An architecture is proven once for all workers; always anew where bugs are planted in what it proves."""
+    """An architecture is proven once for all workers, and anew where bugs are planted in what it proves."""
     if request.path.relative_to(ROOT / "tests").parts[0] in ("laws", "model"):
         yield
         return
