@@ -7,8 +7,6 @@ import errno
 import json
 import re
 import shlex
-import subprocess
-import sys
 from pathlib import Path
 
 import click
@@ -40,11 +38,6 @@ def task(rows: Path) -> Path:
     path = rows.with_name("task.yaml")
     path.write_text("data: {train: fruit.jsonl}\n")
     return path
-
-
-def run(*arguments: object, **options) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "finetooth", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, **options)
 
 
 # ---- help
