@@ -117,7 +117,7 @@ def _insert(root: _Segment, token_T: Ints) -> _Segment:
 
 
 def _preorder(root: _Segment) -> list[_Segment]:
-    """All segments, parents before children, siblings by first appearance; sets each segment's start and end."""
+    """All segments, parents first, siblings in order of appearance; sets the start and end of each."""
     order: list[_Segment] = []
     count = 0
     stack = list(reversed(root.children.values()))
@@ -175,10 +175,8 @@ class PrefixTree:
         token_N = np.concatenate([segment.token_T for segment in segments])
         parent_N = np.arange(-1, token_N.size - 1)
         for segment in segments:
-            above = segment.parent
-            parent_N[segment.start] = (
-                above.start + above.token_T.size - 1 if above and above is not root else -1
-            )
+            if (above := segment.parent) is not None:  # the root itself is not among the segments
+                parent_N[segment.start] = above.start + above.token_T.size - 1 if above is not root else -1
         size_S = np.array([segment.token_T.size for segment in segments])
         offset_N = np.arange(token_N.size) - np.repeat([segment.start for segment in segments], size_S)
         path_R = tuple(_path(end, len(row)) for end, row in zip(ends, rows, strict=True))
@@ -211,8 +209,9 @@ def microtrees(rows: Sequence[Row], budget: int) -> list[PrefixTree]:
     """Split rows into micro-trees of at most `budget` nodes, keeping rows with a common prefix together.
 
     The number of trees is that of filling one after the other (next fit); their sizes are then evened out,
-    because the largest determines peak memory. Rows of one unit stay in one tree; a row or unit larger than the
-    budget gets its own. Every row is in exactly one tree. The loss of a step does not depend on the budget (law 2).
+    because the largest determines peak memory. Rows of one unit stay in one tree; a row or unit larger than
+    the budget gets its own. Every row is in exactly one tree. The loss of a step does not depend on the
+    budget (law 2).
     """
     joint = PrefixTree.build(rows)
     groups: dict[Hashable, list[int]] = {}

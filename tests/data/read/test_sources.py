@@ -226,9 +226,7 @@ def test_a_data_set_of_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
 def test_a_data_set_that_is_not_there_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     hub(tmp_path / "cache", monkeypatch)
-    with pytest.raises(
-        DataError, match=r"org/absent: no such file or directory, no data set in .* cannot be fetched"
-    ):
+    with pytest.raises(DataError, match=r"org/absent: not a local path, not in .* cannot be downloaded"):
         read("org/absent")
 
 
