@@ -21,7 +21,7 @@ from jinja2.parser import Parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from finetooth.data.render.tokenizer import Tokenizer
-from finetooth.data.render.turns import THOUGHTS, as_dicts, with_text_arguments
+from finetooth.data.render.turns import REASONING_KEYS, as_dicts, with_text_arguments
 from finetooth.errors import DataError
 from finetooth.types import Message
 
@@ -118,7 +118,7 @@ class ChatTemplate:
         self.source = source
         self.where = where
         self._variables = dict(variables)
-        self._thoughts = [name for name in THOUGHTS if re.search(READS.format(name), source)]
+        self._thoughts = [name for name in REASONING_KEYS if re.search(READS.format(name), source)]
         try:
             self._template = environment.from_string(source)
             reads = meta.find_undeclared_variables(environment.parse(source))

@@ -13,7 +13,7 @@ from finetooth.types import Example, Message
 
 THOUGHT = re.compile(r"\s*<think>(.*?)</think>(.*)", re.DOTALL)
 EMPTY: tuple[Any, ...] = (None, "", [], {})
-THOUGHTS = ("reasoning_content", "reasoning", "thinking")  # names of a thought, the usual one first
+REASONING_KEYS = ("reasoning_content", "reasoning", "thinking")  # the most common first
 ALTERED = "adds other text"
 NO_THOUGHT = "leaves out the thought"
 
