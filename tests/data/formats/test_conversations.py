@@ -253,7 +253,7 @@ def test_weights_of_messages() -> None:
     [
         (
             [turn("user", "a"), turn("assistant", "b", weight=0)],
-            "no turn of the assistant has a weight above 0",
+            "no assistant message has a weight above 0",
         ),
         ([turn("user", "a", weight=1), turn("assistant", "b")], "message 1 has the role user and weight"),
         ([turn("user", "a"), turn("assistant", "b", weight=-1)], "weight of message 2 is '-1'"),

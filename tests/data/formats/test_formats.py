@@ -187,7 +187,7 @@ def test_wrong_mappings(columns: dict[str, str], error: type[Exception], message
 
 
 def test_a_mapping_onto_a_column_that_is_there_is_refused() -> None:
-    with pytest.raises(DataError, match="has a column 'text' already"):
+    with pytest.raises(DataError, match="already has a column 'text'"):
         parsed([{"utterance": "a", "text": "b", "label": "c"}], columns={"utterance": "text"})
 
 

@@ -162,11 +162,11 @@ def _message(number: int, entry: Any) -> Message:
             f"message {number} has the key {dropped[0]!r}, which would be dropped; remove it{hint}"
         )
     more = {key: entry[key] for key in MORE if entry.get(key) not in EMPTY}
-    thoughts = [entry[key] for key in REASONING_KEYS if entry.get(key) not in EMPTY]
-    if any(thought != thoughts[0] or not isinstance(thought, str) for thought in thoughts):
+    reasoning = [entry[key] for key in REASONING_KEYS if entry.get(key) not in EMPTY]
+    if any(text != reasoning[0] or not isinstance(text, str) for text in reasoning):
         raise InvalidRowError(f"message {number} has reasoning that is not text, or two that differ")
-    if thoughts:
-        more["reasoning_content"] = thoughts[0]
+    if reasoning:
+        more["reasoning_content"] = reasoning[0]
     if "tool_calls" in more:
         if role != "assistant":
             raise InvalidRowError(f"message {number} has tool_calls, but the role {role}")
