@@ -59,7 +59,26 @@ def read_sharegpt(values: Mapping[str, Any]) -> ParsedRow:
     entries = parse_list(values.get(column))
     if not entries:
         raise InvalidRowError(f"{column} is not a list of {{from, value}}")
-    messages = [_message(number, _sharegpt_entry(number, entry)) for number, entry in enumerate(entries, 1)]
+    messages = []
+    for number, entry in enumerate(entries, 1):
+        if not isinstance(entry, Mapping) or not ({"from", "value"} <= set(entry) or "role" in entry):
+            raise InvalidRowError(f"message {number} is not an object with from and value")
+        speaker = str(entry["from"] if "from" in entry else entry["role"])
+        role = SHAREGPT.get(speaker)
+        if role is None:
+            raise InvalidRowError(
+                f"message {number} is from {speaker[:40]!r}, expected one of {', '.join(SHAREGPT)}"
+            )
+        content = entry["value"] if "value" in entry else entry.get("content")
+        rest = {key: value for key, value in entry.items() if key not in ("from", "value", "role", "content")}
+        message = {**rest, "role": role, "content": content}
+        if speaker in CALL_ROLES:
+            try:
+                calls = json.loads(content) if isinstance(content, str) else content
+            except (ValueError, RecursionError):
+                raise InvalidRowError(f"message {number} is a {speaker} that is not valid JSON") from None
+            message |= {"content": "", "tool_calls": calls if isinstance(calls, list) else [calls]}
+        messages.append(_message(number, message))
     return _scored(_with_system(messages, values), read_tools(values.get("tools")))
 
 
@@ -207,27 +226,6 @@ def _turn_weight(number: int, role: str, entry: Mapping[str, Any]) -> float:
             f"message {number} has the role {role} and {keys[0]}; only assistant messages are trained on"
         )
     return 1.0
-
-
-def _sharegpt_entry(number: int, entry: Any) -> Any:
-    """The entry with the keys role and content. Raises InvalidRowError for an unknown speaker."""
-    if not isinstance(entry, Mapping) or not ({"from", "value"} <= set(entry) or "role" in entry):
-        raise InvalidRowError(f"message {number} is not an object with from and value")
-    speaker = str(entry["from"] if "from" in entry else entry["role"])
-    role = SHAREGPT.get(speaker)
-    if role is None:
-        raise InvalidRowError(
-            f"message {number} is from {speaker[:40]!r}, expected one of {', '.join(SHAREGPT)}"
-        )
-    content = entry["value"] if "value" in entry else entry.get("content")
-    rest = {key: value for key, value in entry.items() if key not in ("from", "value", "role", "content")}
-    if speaker not in CALL_ROLES:
-        return {**rest, "role": role, "content": content}
-    try:
-        calls = json.loads(content) if isinstance(content, str) else content
-    except (ValueError, RecursionError):
-        raise InvalidRowError(f"message {number} is a {speaker} that is not valid JSON") from None
-    return {**rest, "role": role, "content": "", "tool_calls": calls if isinstance(calls, list) else [calls]}
 
 
 def _with_system(messages: list[Message], values: Mapping[str, Any]) -> list[Message]:

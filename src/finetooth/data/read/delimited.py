@@ -135,7 +135,12 @@ def _records(
         try:
             for fields in csv.reader(feed, strict=True, delimiter=separator):
                 if fields and width is not None:
-                    error = _record_error(fields, lines[feed.done : feed.at], separator, width)
+                    span = lines[feed.done : feed.at]
+                    multiline_tsv = separator == "\t" and width > 1 and len(span) > 1
+                    if len(fields) != width:
+                        error = f"{len(fields)} fields where the header has {width}"
+                    elif multiline_tsv and all(line.count(separator) == width - 1 for line in span):
+                        error = "stray quotes: each line is a row of its own"
                 if error:
                     break
                 if fields:
@@ -150,13 +155,3 @@ def _records(
         literal = lines[first - 1].split(separator) if separator == "\t" else []
         valid = bool(literal) and len(literal) == width
         yield (first, first), literal if valid else [], "" if valid else error
-
-
-def _record_error(fields: Sequence[str], lines: Sequence[str], separator: str, width: int) -> str:
-    """Why the fields parsed from these lines are not one record of `width` fields; "" if they are."""
-    if len(fields) != width:
-        return f"{len(fields)} fields where the header has {width}"
-    multiline_tsv = separator == "\t" and width > 1 and len(lines) > 1
-    if multiline_tsv and all(line.count(separator) == width - 1 for line in lines):
-        return "stray quotes: each line is a row of its own"
-    return ""

@@ -34,7 +34,7 @@ def row_limit(max_tokens: int | Literal["auto"], positions: int | None, tokenize
     return min((limit for limit in limits if limit is not None), default=None)
 
 
-def fit_rows(
+def fit_rows(  # long: the three policies, one after the other
     rows: Sequence[Row], max_tokens: int | None, overlong: Overlong, examples: Sequence[Example] = ()
 ) -> FittedRows:
     """Rows of at most `max_tokens` tokens; None is no limit.

@@ -147,8 +147,16 @@ class Renderer:
                 return [self._text_row(example, scored[0][2])]
             rows = []
             for number, context, turn in scored:
+                messages, tools = self._merged(context), example.tools
+                mode = self._encoder.mode(bool(turns.reasoning(turn)))
+                context_ids, answer_ids = self._encoder.split(messages, turn, tools)
+                head, tail = self._frame(context, tools, mode, context_ids)
+                if tools:
+                    tail = max(tail, self._encoder.tools_behind(messages, mode, context_ids, head))
+                weight = [0.0] * len(context_ids) + [turn.weight] * len(answer_ids)
                 id = example.id if len(scored) == 1 else f"{example.id}#{number}"
-                rows.append(replace(self._row(context, turn, example.tools), id=id, example_id=example.id))
+                ids = [*context_ids, *answer_ids]
+                rows.append(Row(ids, weight, id=id, example_id=example.id, kept=(head, tail)))
             return rows
         except DataError as error:
             raise DataError(f"Row {source_location(example)}: {error}") from error
@@ -217,16 +225,6 @@ class Renderer:
                 "it there too."
             )
         return f"{self._reasoning_count} of {self._answer_count} answers have reasoning: {how}"
-
-    def _row(self, context: Sequence[Message], turn: Message, tools: Tools) -> Row:
-        context_ids, answer_ids = self._encoder.split(self._merged(context), turn, tools)
-        weight = np.zeros(len(context_ids) + len(answer_ids))
-        weight[len(context_ids) :] = turn.weight
-        mode = self._encoder.mode(bool(turns.reasoning(turn)))
-        head, tail = self._frame(context, tools, mode, context_ids)
-        if tools:
-            tail = max(tail, self._encoder.tools_behind(self._merged(context), mode, context_ids, head))
-        return Row([*context_ids, *answer_ids], weight, kept=(head, tail))
 
     def _text_row(self, example: Example, turn: Message) -> Row:
         """BOS (else EOS), the text, EOS; all but the first are scored."""

@@ -109,7 +109,6 @@ class TemplateEncoder:
         full = self.template.render([*messages, turn], False, tools, mode)
         if not full.startswith(context):
             opened = context.rstrip().endswith("<think>")
-
             raise DataError(
                 f"{self.where}: rendered with the answer, the conversation does not start with its context.\n"
                 f"  without: {_end(context)}\n  with:    {_end(full)}\n"
@@ -177,7 +176,11 @@ class TemplateEncoder:
         elif tool_calls and (
             not all(turns.contains_call(call, text) for call in tool_calls)
             or self._same(turns.without(messages, "tool_calls"), tools, mode, text)
-            or self._loses_calls(messages, tools, mode, text)
+            or any(  # of several calls of a turn, the first or the last can change without a difference
+                others != list(messages) and self._same(others, tools, mode, text)
+                for place in (0, -1)
+                for others in [[(turns.renamed_calls(m) or [m])[place] for m in messages]]
+            )
         ):
             lost = "tool calls"
         elif not all(turns.contains_value(m.content.strip(), text) for m in messages if m.role == "tool"):
@@ -194,14 +197,6 @@ class TemplateEncoder:
         named = [message for message in messages if message.role != "tool"]
         if not all(str(message.more.get("name") or "") in text for message in named):
             self._note("does not write the `name` of a message.")
-
-    def _loses_calls(self, messages: Sequence[Message], tools: Tools, mode: bool | None, text: str) -> bool:
-        """Whether the first or the last of several tool calls of a turn can change without a difference."""
-        for place in (0, -1):
-            others = [(turns.renamed_calls(message) or [message])[place] for message in messages]
-            if others != list(messages) and self._same(others, tools, mode, text):
-                return True
-        return False
 
     def _same(
         self,

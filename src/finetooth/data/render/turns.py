@@ -51,32 +51,31 @@ def as_dicts(messages: Sequence[Message]) -> list[dict[str, Any]]:
     dicts = []
     for message in messages:
         more = {key: value for key, value in message.more.items() if value not in EMPTY}
-        if "tool_calls" in more:
-            more["tool_calls"] = [_nested_call(call, k) for k, call in enumerate(more["tool_calls"], 1)]
+        calls = []
+        for number, call in enumerate(more.get("tool_calls", ()), 1):
+            outer = dict(call) if isinstance(call, Mapping) else {}
+            function = outer.get("function", outer)
+            name = function.get("name") if isinstance(function, Mapping) else None
+            if not isinstance(name, str) or not name:
+                raise DataError(f"tool call {number} does not name a function.")
+            where = f"the arguments of tool call {number}, {name}, are"
+            arguments = function.get("arguments")
+            if isinstance(arguments, str):
+                try:
+                    arguments = json.loads(arguments or "{}")
+                except (ValueError, RecursionError) as error:
+                    raise DataError(f"{where} not JSON ({error}).") from None
+            arguments = {} if arguments is None else arguments
+            if not isinstance(arguments, Mapping):
+                raise DataError(f"{where} a {type(arguments).__name__}, expected an object.")
+            if "function" in outer:
+                calls.append(outer | {"function": dict(function) | {"arguments": arguments}})
+            else:
+                rest = {key: value for key, value in outer.items() if key not in ("name", "arguments")}
+                calls.append({"type": "function", **rest, "function": {"name": name, "arguments": arguments}})
+        more |= {"tool_calls": calls} if calls else {}
         dicts.append({"role": message.role, "content": message.content, **more})
     return dicts
-
-
-def _nested_call(call: Any, number: int) -> dict[str, Any]:
-    outer = dict(call) if isinstance(call, Mapping) else {}
-    function = outer.get("function", outer)
-    name = function.get("name") if isinstance(function, Mapping) else None
-    if not isinstance(name, str) or not name:
-        raise DataError(f"tool call {number} does not name a function.")
-    arguments = function.get("arguments")
-    if isinstance(arguments, str):
-        try:
-            arguments = json.loads(arguments or "{}")
-        except (ValueError, RecursionError) as error:
-            raise DataError(f"the arguments of tool call {number}, {name}, are not JSON ({error}).") from None
-    arguments = {} if arguments is None else arguments
-    if not isinstance(arguments, Mapping):
-        kind = type(arguments).__name__
-        raise DataError(f"the arguments of tool call {number}, {name}, are a {kind}, expected an object.")
-    if "function" in outer:
-        return outer | {"function": dict(function) | {"arguments": arguments}}
-    rest = {key: value for key, value in outer.items() if key not in ("name", "arguments")}
-    return {"type": "function", **rest, "function": {"name": name, "arguments": arguments}}
 
 
 def with_text_arguments(conversation: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
