@@ -85,7 +85,7 @@ class Lengths:
 class Survey:
     """Token statistics of the rows.
 
-    overlong: examples longer than `limit`. uncuttable: those that do not fit even when cut. unrenderable:
+    overlong: examples longer than `limit`. uncuttable: those that do not fit even when cut. unusable:
     those that cannot be rendered, with the reason. stopped: whether these are so many that training stops.
     lost: scored tokens of the overlong rows. unknown: examples with text outside the vocabulary. unembedded:
     tokens for which the model has no embedding. lengths: context and scored tokens of every row.
@@ -103,7 +103,7 @@ class Survey:
     overlong: list[Hit]
     uncuttable: list[Hit]
     lost: int
-    unrenderable: list[Hit]
+    unusable: list[Hit]
     stopped: bool
     unknown: list[Hit]
     unembedded: list[str]
@@ -122,7 +122,7 @@ def survey(  # long: one pass over the rows and its result
     """
     tokenizer, unknown_id = renderer.tokenizer, renderer.tokenizer.unknown_id
     rows, samples = list[Row](), list[Sample]()
-    overlong, uncuttable, unrenderable, unknown = list[Hit](), list[Hit](), list[Hit](), list[Hit]()
+    overlong, uncuttable, unusable, unknown = list[Hit](), list[Hit](), list[Hit](), list[Hit]()
     lost = 0
     refused: Counter[str] = Counter()
     sampled = _sample_ids(sides["train"])
@@ -131,7 +131,7 @@ def survey(  # long: one pass over the rows and its result
             own = renderer.rows(example)
         except DataError as error:
             refused[side] += 1
-            unrenderable.append(Hit.of(example, side, str(error)))
+            unusable.append(Hit.of(example, side, str(error)))
             continue
         rows.extend(own)
         renderer.count_reasoning(example)
@@ -148,7 +148,7 @@ def survey(  # long: one pass over the rows and its result
         if example.id in sampled:
             samples.append(sample(renderer, example, own))
     if not rows:
-        raise DataError(f"No row can be rendered. The first: {unrenderable[0].evidence}")
+        raise DataError(f"No row can be rendered. The first: {unusable[0].evidence}")
     plain = not any(example.context for examples in sides.values() for example in examples)
     scored = [int(np.count_nonzero(row.weight)) for row in rows]
     context = [len(row) - count for row, count in zip(rows, scored, strict=True)]
@@ -169,7 +169,7 @@ def survey(  # long: one pass over the rows and its result
         overlong=overlong,
         uncuttable=uncuttable,
         lost=lost,
-        unrenderable=unrenderable,
+        unusable=unusable,
         # Training renders no test rows, and stops for too many refused rows of one side.
         stopped=max(refused["train"], refused["validation"]) > MAX_UNUSABLE * trained,
         unknown=unknown,
