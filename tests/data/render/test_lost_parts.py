@@ -53,7 +53,7 @@ def test_2_no_call_of_several_is_lost(
     later = Example("y", earlier, (Answer("Left."),))
     with pytest.raises(DataError, match=r"leaves out (one of several calls|the call of add)"):
         renderer.rows(example)
-    with pytest.raises(DataError, match="leaves out tool calls"):
+    with pytest.raises(DataError, match="leaves out calls of tools"):
         renderer.rows(later)
 
 
@@ -69,7 +69,7 @@ def test_2_a_template_that_forgets_earlier_turns_is_refused(
     renderer = of_source(tokenizer, source, tmp_path)
     assert renderer.rows(Example("x", (WAY,), (Answer("Left."),)))
     talk = (Message("user", content), Message("assistant", "Left."), Message("user", "And then?"))
-    with pytest.raises(DataError, match="leaves out the text of a message"):
+    with pytest.raises(DataError, match="leaves out what a message says"):
         renderer.rows(Example("x", talk, (Answer("Right."),)))
 
 
@@ -91,7 +91,7 @@ def test_what_to_do_about_a_thought_is_said(tmp_path: Path) -> None:
     ):
         with pytest.raises(DataError) as caught:
             renderer.rows(Example("x", (WAY,), (answer,)))
-        assert f"Remove the reasoning from these rows, or use a copy of the template that {words}" in str(
+        assert f"Take the thoughts out of these rows, or use a copy of the template that {words}" in str(
             caught.value
         )
     source = (GOLDEN / "deepseek.jinja").read_text(encoding="utf-8")
@@ -109,7 +109,7 @@ def test_an_opened_thought_that_no_answer_has_is_named(tmp_path: Path) -> None:
     tokenizer = Tokenizer.load(save_tokenizer(tmp_path / "tokenizer"))
     source = CHATML.replace("assistant\\n' }}\n{%- endif %}", "assistant\\n<think>\\n' }}\n{%- endif %}")
     assert source != CHATML
-    with pytest.raises(DataError, match="opens a reasoning block, and writes none in front of the answer"):
+    with pytest.raises(DataError, match="opens a thought for the answer, and writes none in front of it"):
         of_source(tokenizer, source, tmp_path)
 
 
@@ -164,7 +164,7 @@ def test_a_switch_for_thinking_is_known_by_each_of_its_names(
         assert row.tokens[row.weight == 0].tolist() == context.tolist()
         assert tokenizer.decode(row.tokens[row.weight > 0]) == f"{answer}<|im_end|>"
     renderer.render_all([thoughtful, plain])
-    assert f"their prompts have {name}=true" in renderer.notes[-1]
+    assert f"asked with {name}=true" in renderer.notes[-1]
     for examples, default in (([thoughtful], "<think>"), ([plain], "</think>")):
         renderer = of_source(tokenizer, source, tmp_path)
         renderer.render_all(examples)
@@ -188,7 +188,7 @@ def test_what_only_has_the_name_of_a_switch_is_none(
     renderer = of_source(tokenizer, source + CHATML, tmp_path)
     example = Example("x", (WAY,), (Answer("<think>hm</think>Left."),))
     renderer.render_all([example, Example("y", (WAY,), (Answer("Left."),))])
-    assert "has no thinking switch" in renderer.notes[-1]
+    assert "has no switch" in renderer.notes[-1]
 
 
 def test_a_thought_is_given_to_a_template_under_the_name_that_it_reads(
@@ -246,8 +246,8 @@ def test_a_template_that_joins_arguments_to_text_gets_them_as_text(
     example = Example("x", talk, (Answer("Left."),))
     for mine, other in zip(renderer.rows(example), family.rows(example), strict=True):
         assert mine.tokens.tolist() == other.tokens.tolist()
-    assert [note for note in renderer.notes if "arguments of tool calls only as JSON text" in note]
-    assert not [note for note in family.notes if "arguments of tool calls" in note]
+    assert [note for note in renderer.notes if "arguments of calls as JSON text only" in note]
+    assert not [note for note in family.notes if "arguments of calls" in note]
     broken = of_source(family.tokenizer, source.replace(spelled, "call.function.arguments + 1"), tmp_path)
     with pytest.raises(DataError, match="cannot render this conversation"):
         broken.rows(example)

@@ -140,7 +140,7 @@ def test_2_calls_that_a_template_ignores_are_refused(renderers: dict[str, Render
     with pytest.raises(DataError, match=r"Row x: .* leaves out the call of translate or a part of it"):
         renderers["chatml"].rows(spoken)
     earlier = (WAY, Message("assistant", words, 0.0, CALLING), CAPITAL)
-    with pytest.raises(DataError, match=r"Row x: .* leaves out tool calls"):
+    with pytest.raises(DataError, match=r"Row x: .* leaves out calls of tools"):
         renderers["chatml"].rows(Example("x", earlier, (Answer("Paris"),)))
 
 
@@ -171,7 +171,7 @@ def test_2_a_result_that_a_template_drops_is_refused(renderers: dict[str, Render
     path.write_text(
         source.replace("+ message.content + '\\n</tool_response>'", "+ '</tool_response>'"), "utf-8"
     )
-    with pytest.raises(DataError, match="leaves out the result of a tool"):
+    with pytest.raises(DataError, match="leaves out what a tool returned"):
         Renderer(renderers["qwen2.5"].tokenizer, str(path)).rows(Example("x", CALLED, (Answer("Paris"),)))
 
 

@@ -218,19 +218,19 @@ class Renderer:
             self.notes.append(self._mixture())
 
     def _mixture(self) -> str:
-        how = "the template has no thinking switch, so the model itself decides whether it reasons."
+        how = "the template has no switch, so the model itself decides whether it thinks."
         if switch := self._encoder.template.switch:
             how = (
-                f"their prompts have {switch}=true, the others do not. To get reasoning from a server, set "
-                "it there too."
+                f"they are asked with {switch}=true, the others not. To get a thought from a server, set it "
+                "there too."
             )
-        return f"{self._reasoning_count} of {self._answer_count} answers have reasoning: {how}"
+        return f"{self._reasoning_count} of {self._answer_count} answers begin with a thought: {how}"
 
     def _text_row(self, example: Example, turn: Message) -> Row:
         """BOS (else EOS), the text, EOS; all but the first are scored."""
         tokenizer = self.tokenizer
         if example.tools or turn.more:
-            raise DataError("plain text cannot have tools, tool calls or reasoning; use messages.")
+            raise DataError("plain text cannot have tools, calls or a thought; use messages.")
         self._encoder.check_answer(turn)
         ends = [index for index in (tokenizer.bos_token_id, tokenizer.eos_token_id) if index is not None]
         start = [*tokenizer.prefix_ids] or ends[:1]
@@ -276,7 +276,7 @@ class Renderer:
     def _note_peculiarities(self) -> None:
         if not self._encoder.takes_system:
             self.notes.append(
-                f"{self._where} takes no system message: its text is put in front of the first question."
+                f"{self._where} takes no system message: its text goes in front of the first question."
             )
         if "strftime_now" in self.chat_template and self.kind in ("chat", "file"):
             self.notes.append(f"{self._where} may write today's date: contexts can differ from day to day.")
