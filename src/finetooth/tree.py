@@ -65,8 +65,8 @@ class Row:
             raise DataError(f"{where}weights must be finite and not negative.")
         if weight_T[0] != 0:
             raise DataError(f"{where}weight[0] must be 0: nothing predicts the first token.")
-        values = (token_T.astype(np.int64), weight_T, signals or {}, unit, id, example_id or id, kept)
-        for name, value in zip(self.__slots__, values, strict=True):
+        values: tuple[Any, ...] = (token_T.astype(np.int64), weight_T, signals or {}, unit, id)
+        for name, value in zip(self.__slots__, (*values, example_id or id, kept), strict=True):
             object.__setattr__(self, name, value)
 
     def __len__(self) -> int:
