@@ -6,7 +6,7 @@ import codecs
 import math
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -135,6 +135,12 @@ def format_count(count: int, one: str, many: str = "") -> str:
 def format_count_of(count: int, total: int, one: str) -> str:
     """`1 of 12,345 rows`."""
     return f"{count:,} of {format_count(total, one)}"
+
+
+def first_few(names: Sequence[str], most: int) -> str:
+    """At most `most` names, separated by commas, and how many more there are."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
 
 
 def plural(count: int, one: str, many: str) -> str:

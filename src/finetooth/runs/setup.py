@@ -14,7 +14,7 @@ from rich.console import Console
 from finetooth.config.method_keys import PREFERENCE_METHODS
 from finetooth.config.task import Task
 from finetooth.data.examples import to_json
-from finetooth.data.render.overlong import Fitted, fit_rows, row_limit
+from finetooth.data.render.overlong import FittedRows, fit_rows, row_limit
 from finetooth.data.render.renderer import Renderer
 from finetooth.errors import ConfigError, DataError, GradeError
 from finetooth.evaluation import graders, ledger
@@ -158,7 +158,7 @@ def render_and_fit(
     if not examples:
         return [], []
     rendered = renderer.render_all(examples, together, task.train.method in PREFERENCE_METHODS)
-    fitted: Fitted = fit_rows(rendered.rows, limit, task.data.overlong, examples)
+    fitted: FittedRows = fit_rows(rendered.rows, limit, task.data.overlong, examples)
     reasons = {example.id: reason for example, reason in rendered.rejected}
     example_of = {row.id: row.example_id for row in rendered.rows}
     reasons |= {example_of[id]: f"longer than {limit} tokens" for id in fitted.dropped}
