@@ -219,7 +219,7 @@ def fastest(model: Model, kind: str) -> str:
         (
             speed
             for speed in capability.VARIANTS
-            if capability.failure(model.hf, kind, model.dtype, Model.wrap, speed) is None
+            if capability.proof_failure(model.hf, kind, model.dtype, Model.wrap, speed) is None
         ),
         "stock",
     )
