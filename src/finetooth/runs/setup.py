@@ -24,7 +24,7 @@ from finetooth.rundir import append_jsonl, write_bytes
 from finetooth.runs import check, memory, next_steps, parent, workspace
 from finetooth.runs.context import RunContext, base_digest
 from finetooth.runs.rewards import require_valid_reward
-from finetooth.training import defaults, order, preferences
+from finetooth.training import defaults, preferences, schedule
 from finetooth.training.gradient_checkpointing import enable_gradient_checkpointing
 from finetooth.tree import Row
 from finetooth.types import Example
@@ -246,7 +246,7 @@ def _graded_as_before(run: Path, evaluate: dict[str, Any], reasons: dict[str, st
 def _facts(context: RunContext) -> defaults.DefaultsContext:
     """What automatic values are made from."""
     hf = context.model.hf
-    units = order.group_by_unit(context.train_rows)
+    units = schedule.group_by_unit(context.train_rows)
     vocabulary, hidden = hf.get_input_embeddings().weight.shape
     return defaults.DefaultsContext(
         family=hf.config.model_type,
@@ -256,7 +256,7 @@ def _facts(context: RunContext) -> defaults.DefaultsContext:
         weights=int(hf.num_parameters()),
         fresh=context.model.fresh,
         rows=len(units),
-        validation_rows=len(order.group_by_unit(context.validation_rows)),
+        validation_rows=len(schedule.group_by_unit(context.validation_rows)),
         memory=memory.device_memory(context.model.device),
         model_state_bytes=memory.model_state_bytes(hf, context.task.train.adapter)
         if context.model.device.type == "cuda"
