@@ -79,7 +79,7 @@ class RewardKeys(BaseModel):
     )
     group_size: Annotated[int, Field(ge=1)] = Field(8, description="Answers sampled per prompt.")
     temperature: Annotated[_Number, Field(ge=1e-4, allow_inf_nan=False)] = Field(
-        1.0, description="Sampling temperature, also of the log-probabilities in the loss."
+        1.0, description="Sampling temperature, also applied to the log-probabilities in the loss."
     )
     scale: Literal["deviation", "none"] = Field(
         "deviation",

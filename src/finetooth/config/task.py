@@ -141,7 +141,7 @@ class _Training(Section):
     learning_rate: Auto | Positive = Field("auto", description="Peak learning rate.")
     batch_size: Auto | Count = Field(
         "auto",
-        description="Rows per optimizer step: the effective batch size, whatever the gradient accumulation.",
+        description="Rows per optimizer step: the effective batch size, gradient accumulation included.",
     )
     epochs: Auto | Positive = Field("auto", description="Passes over the training rows.")
     max_steps: Count | None = Field(None, description="Maximum number of optimizer steps.")
@@ -224,8 +224,8 @@ class Task(Section):
 
     name: str = Field(
         "task",
-        description="Run name; the default run directory is runs/NAME. Taken from the task file, or from its "
-        "folder if the file is called task.",
+        description="Run name; the default run directory is runs/NAME. Without it, the name of the task file, "
+        "or of its folder if the file is task.yaml.",
     )
     model: str = Field(
         "milktooth",
