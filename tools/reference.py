@@ -58,7 +58,10 @@ def keys_tables() -> str:
         row = f"| `{key}` | {kind_of(key)} | {default} | {field.description} |"
         sections.setdefault(heading_of(key), []).append(row)
     head = "| key | values | default | meaning |\n|---|---|---|---|\n"
-    return "\n\n".join(f"### {title}\n\n{head}" + "\n".join(rows) for title, rows in sections.items())
+    return "\n\n".join(
+        f"### {title.partition(': ')[2] or 'Top level'}\n\n{head}" + "\n".join(rows)
+        for title, rows in sections.items()
+    )
 
 
 def verbs_table() -> str:

@@ -251,8 +251,9 @@ def compare(paths: tuple[Path, ...], sealed: bool, as_json: bool, quiet: bool) -
 def pairs(path: Path, out: Path | None, margin: float, reference: bool, as_json: bool, quiet: bool) -> int:
     """Build preference pairs from a run's own answers.
 
-    Each pair is the best and the worst answer to a row that has good and bad ones. They come from the rollouts
-    of reinforcement learning and from the evaluation on validation rows; the sealed test set is never read.
+    Each pair is the best and the worst answer to a row that has good and bad ones. Answers are the rollouts
+    of reinforcement learning and those of the evaluation on validation rows; the sealed test set is never
+    read.
     """
     directory = run_directory(path)
     from finetooth.commands import pairs as command

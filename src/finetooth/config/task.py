@@ -224,8 +224,8 @@ class Task(Section):
 
     name: str = Field(
         "task",
-        description="Run name; the default run directory is runs/NAME. Without it, the name of the task file, "
-        "or of its folder if the file is task.yaml.",
+        description="Run name; the default run directory is runs/NAME. If left out, the name of the task "
+        "file, or of its folder if the file is task.yaml.",
     )
     model: str = Field(
         "milktooth",

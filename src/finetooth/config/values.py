@@ -79,7 +79,7 @@ def _file(number: int, entry: Any) -> Any:
     path, weight = file["path"], yaml_number(file.get("weight", 1.0))
     is_number = isinstance(weight, int | float) and not isinstance(weight, bool)
     if not isinstance(path, str | os.PathLike) or not is_number or not 0 < weight < math.inf:
-        raise ValueError(f"expected a path or {{path: ..., weight: a number above 0}} as file {number}")
+        raise ValueError(f"file {number} is neither a path nor {{path: ..., weight: a number above 0}}")
     return {"path": os.fsdecode(path), "weight": float(weight)}
 
 
