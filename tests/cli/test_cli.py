@@ -1,4 +1,4 @@
-"""The command line as a person meets it: flags, messages, exit codes, and what stays off stdout."""
+"""The command line: help, flags, messages, exit codes, and what goes to stdout."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ def test_what_a_message_says_to_type_can_be_typed() -> None:
     assert checked > 15
 
 
-def test_a_message_with_a_wrong_command_would_be_seen() -> None:
+def test_a_message_with_a_wrong_command_is_detected() -> None:
     assert commands_in("First: finetooth trian X --fast\nthen") == [["trian", "X", "--fast"]]
 
 
@@ -194,9 +194,9 @@ def test_an_engineer_finds_the_terms_of_the_field(term: str, capsys) -> None:
         ("data.group", "yes", "yes"),  # a column of that name, not a truth value
         ("instruction", "Answer: yes or no", "Answer: yes or no"),  # not a mapping
         ("name", "007", "007"),
-        ("train.rank", "many", "many"),  # wrong, and the check of the task says so in its words
+        ("train.rank", "many", "many"),  # wrong, which the validation of the task reports
         ("data.columns", "{text", "{text"),
-        ("data.clean", "[dedupe, strip_htm]", ["dedupe", "strip_htm"]),  # its mistake is told, not the whole
+        ("data.clean", "[dedupe, strip_htm]", ["dedupe", "strip_htm"]),  # the message is about its mistake
     ],
 )
 def test_a_flag_means_what_the_key_means_in_a_task_file(key: str, text: str, value: object) -> None:

@@ -29,9 +29,9 @@ FILES = ("model", "template", "data.train", "data.validation", "data.test")  # k
 def script(group: click.Group, shell: str) -> str:
     """The completion script for this shell; its last line is the command that installs it."""
     kind = get_completion_class(shell)
-    assert kind is not None, "only shells in SHELLS are asked for"
+    assert kind is not None, "click knows every shell in SHELLS"
     source = kind(group, {}, "finetooth", "_FINETOOTH_COMPLETE").source()
-    return f"{source.rstrip()}\n# For every new {shell}: {SHELLS[shell]}\n"
+    return f"{source.rstrip()}\n# To enable it in every new {shell}: {SHELLS[shell]}\n"
 
 
 class PathArgument(click.Path):
