@@ -60,7 +60,7 @@ def decoded(task: Task) -> Any:
 
 
 def gate(task: Task) -> Any:
-    """The rules that `check` triggers on rows of which one is also in the test set, and whether they block."""
+    """Whether `check` passes rows of which one is also in the test set, and the rules that they trigger."""
     test = [*ROWS[:1], *({**row, "text": f"other {row['text']}"} for row in ROWS[:9])]
     report = checked(task.model_copy(update={"data": task.data.model_copy(update={"test": test})}))
     return report.ok, {finding.rule for finding in report.findings}
