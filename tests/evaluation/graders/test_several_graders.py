@@ -239,7 +239,7 @@ def test_a_likelihood_that_is_no_number_is_an_error_and_not_full_marks() -> None
 def test_a_candidate_without_likelihoods_has_no_perplexity() -> None:
     others = {"perplexity": BUILT_IN["exact"]}
     candidates = [Writer("bag-of-words", 0.3), Sure("zero-shot", -2.0), Sure("tuned", -1.0)]
-    result = evaluate(described(60), candidates, BUILT_IN["f1"], "f1", "validation", others=others)
+    result = evaluate(described(60), candidates, BUILT_IN["f1"], "f1", "validation", secondary_graders=others)
     bag, base, _ = result.summary["candidates"]
     assert "perplexity" not in bag.get("also", {})
     assert base["also"]["perplexity"]["corpus"]["value"] > 1
