@@ -11,8 +11,8 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, Field
 
 from finetooth.config.values import yaml_number, yaml_switch
 
-_Number = Annotated[float, BeforeValidator(yaml_number)]
-_Positive = Annotated[_Number, Field(gt=0, allow_inf_nan=False)]
+Number = Annotated[float, BeforeValidator(yaml_number)]
+Positive = Annotated[Number, Field(gt=0, allow_inf_nan=False)]
 
 # Preferences ------------------------------------------------------------------------------------------------
 
@@ -34,19 +34,19 @@ DEFAULT_BETA = 0.1
 class PreferenceKeys(BaseModel):
     """How a chosen and a rejected answer become a loss."""
 
-    beta: _Positive | None = Field(
+    beta: Positive | None = Field(
         None,
         description="dpo, dpo_norm, ipo, kto: strength of the constraint to the initial model, which is the "
         "reference; simpo: reward scale; orpo: weight of the odds-ratio loss. null is 0.1, or 2 for simpo.",
     )
-    label_smoothing: Annotated[_Number, Field(ge=0, lt=0.5)] = Field(
+    label_smoothing: Annotated[Number, Field(ge=0, lt=0.5)] = Field(
         0.0, description="dpo, dpo_norm: assumed label-flip rate; above 0, dpo is conservative DPO."
     )
-    gamma: Annotated[_Number, Field(ge=0, allow_inf_nan=False)] = Field(
+    gamma: Annotated[Number, Field(ge=0, allow_inf_nan=False)] = Field(
         1.0, description="simpo: target margin between the rewards of the chosen and the rejected answer."
     )
-    desirable_weight: _Positive = Field(1.0, description="kto: loss weight of chosen answers.")
-    undesirable_weight: _Positive = Field(1.0, description="kto: loss weight of rejected answers.")
+    desirable_weight: Positive = Field(1.0, description="kto: loss weight of chosen answers.")
+    undesirable_weight: Positive = Field(1.0, description="kto: loss weight of rejected answers.")
 
 
 # Reinforcement learning -------------------------------------------------------------------------------------
@@ -78,7 +78,7 @@ class RewardKeys(BaseModel):
         "answers at least as high as expected ones.",
     )
     group_size: Annotated[int, Field(ge=1)] = Field(8, description="Answers sampled per prompt.")
-    temperature: Annotated[_Number, Field(ge=1e-4, allow_inf_nan=False)] = Field(
+    temperature: Annotated[Number, Field(ge=1e-4, allow_inf_nan=False)] = Field(
         1.0, description="Sampling temperature, also applied to the log-probabilities in the loss."
     )
     scale: Literal["deviation", "none"] = Field(
@@ -92,16 +92,14 @@ class RewardKeys(BaseModel):
         "of their token means (GRPO); length, the mean over answers of their token sums divided by the "
         "maximum answer length (Dr. GRPO).",
     )
-    clip: Annotated[_Number, AfterValidator(_clip)] = Field(
-        0.2, description="Lower PPO clip bound, 1 - clip."
-    )
-    clip_high: Annotated[_Number, Field(gt=0, allow_inf_nan=False)] = Field(
+    clip: Annotated[Number, AfterValidator(_clip)] = Field(0.2, description="Lower PPO clip bound, 1 - clip.")
+    clip_high: Annotated[Number, Field(gt=0, allow_inf_nan=False)] = Field(
         0.28, description="Upper PPO clip bound, 1 + clip_high."
     )
     updates: Annotated[int, Field(ge=1)] = Field(
         1, description="Optimizer updates per batch of sampled answers; clipping only acts from 2 on."
     )
-    kl: Annotated[_Number, Field(ge=0, allow_inf_nan=False)] = Field(
+    kl: Annotated[Number, Field(ge=0, allow_inf_nan=False)] = Field(
         0.0, description="KL penalty coefficient against the initial model."
     )
     truncated: Literal["keep", "mask", "penalise", "soft"] = Field(

@@ -17,12 +17,11 @@ from pydantic.fields import FieldInfo
 
 from finetooth.config.cleaning import validate_operations as _cleaning
 from finetooth.config.messages import explain_problems
-from finetooth.config.method_keys import PreferenceKeys, RewardKeys
+from finetooth.config.method_keys import Number, Positive, PreferenceKeys, RewardKeys
 from finetooth.config.other_tools import key_hint
 from finetooth.config.values import encoding as _encoding
 from finetooth.config.values import source as _source
-from finetooth.config.values import yaml_number as _yaml_number
-from finetooth.config.values import yaml_switch as _switch
+from finetooth.config.values import yaml_switch
 from finetooth.errors import ConfigError
 
 Auto = Literal["auto"]
@@ -42,10 +41,8 @@ def _temperature(value: float) -> float:
     return value
 
 
-Number = Annotated[float, BeforeValidator(_yaml_number)]
-Positive = Annotated[float, BeforeValidator(_yaml_number), Field(gt=0, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1)]
-Share = Annotated[float, BeforeValidator(_yaml_number), Field(ge=0, lt=1)]
+Share = Annotated[Number, Field(ge=0, lt=1)]
 Rows = list[str | dict[str, Any]]  # rows, or files: values.is_files tells which
 Grader = str | dict[str, Any]  # a name, or a mapping with the name and its options
 
@@ -154,9 +151,7 @@ class _Training(Section):
         "cosine", description="Learning rate schedule after the warmup."
     )
     warmup: Share = Field(0.05, description="Learning rate warmup, as a share of the optimizer steps.")
-    weight_decay: Annotated[float, BeforeValidator(_yaml_number), Field(ge=0)] = Field(
-        0.0, description="Decoupled weight decay."
-    )
+    weight_decay: Annotated[Number, Field(ge=0)] = Field(0.0, description="Decoupled weight decay.")
     max_grad_norm: Positive = Field(1.0, description="Gradient clipping: maximum gradient norm.")
     micro_tokens: Auto | Count = Field(
         "auto",
@@ -176,7 +171,7 @@ class _Training(Section):
         description="Checkpoint selection metric: score (graded answers to up to 64 validation rows, ties "
         "broken by the loss) or loss; auto is score if a built-in grader applies and is cheap.",
     )
-    preflight: Annotated[Literal["on", "off"], BeforeValidator(_switch)] = Field(
+    preflight: Annotated[Literal["on", "off"], BeforeValidator(yaml_switch)] = Field(
         "on",
         description="Preflight check before training: overfit up to 8 rows, save, reload and answer them, "
         "then restore the initial state.",
@@ -213,7 +208,7 @@ class EvaluateConfig(Section):
     max_tokens: Auto | Count = Field(
         "auto", description="Maximum answer length in tokens; auto fits the training answers."
     )
-    temperature: Annotated[float, BeforeValidator(_yaml_number), AfterValidator(_temperature)] = Field(
+    temperature: Annotated[Number, AfterValidator(_temperature)] = Field(
         0.0, description="Sampling temperature; 0 is greedy decoding."
     )
     limit: Count | None = Field(None, description="Maximum number of rows to evaluate in a split.")
