@@ -76,13 +76,7 @@ def _help(key: str) -> str:
     text, values = field.description or "", list(literals(field.annotation))
     unnamed = [value for value in values if value != "auto" and value not in text]
     facts = [", ".join(values)] if unnamed else []
-    if key != "name" and default not in (
-        "required",
-        "null",
-        "[]",
-        "{}",
-        '""',
-    ):  # a task file has its own name
+    if key != "name" and default not in ("required", "null", "[]", "{}", '""'):  # a task file names itself
         facts.append(f"default: {default}")
     return f"{text}  [{'; '.join(facts)}]" if facts else text
 
