@@ -1,4 +1,4 @@
-"""Whole commands on a tiny fresh model: what they leave behind, print, and exit with."""
+"""Whole commands on a tiny random model: their files, output and exit codes."""
 
 from __future__ import annotations
 
