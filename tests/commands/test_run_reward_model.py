@@ -132,7 +132,7 @@ def test_one_that_can_be_fooled_stops_the_run(
     assert invoke(["train", str(file), "--out", str(out), "--quiet"]) == 2
     said = told(capsys)
     assert "training would learn to fool it" in said
-    assert "is worth no less than the expected answer in" in said
+    assert "gets at least the reward of the expected answer in" in said
     assert not (out / "config.yaml").exists()
 
 
