@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from models_for_tests import forest, tiny_model_dir
+from models_for_tests import family_param, forest, tiny_model_dir
 
 from finetooth.model import capability
 from finetooth.model.api import Model
@@ -18,7 +18,10 @@ from finetooth.training.gradient_checkpointing import enable_gradient_checkpoint
 from finetooth.tree import PrefixTree
 
 TREE = PrefixTree.build(forest(1))
-FAMILIES = ("llama", "qwen2", "gpt2", "gemma2", "opt", "mixtral", "gpt-oss", "gpt-neo")
+FAMILIES = [
+    family_param(name)
+    for name in ("llama", "qwen2", "gpt2", "gemma2", "opt", "mixtral", "gpt-oss", "gpt-neo")
+]
 
 
 # Kept proofs ------------------------------------------------------------------------------------------------
