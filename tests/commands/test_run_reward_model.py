@@ -196,5 +196,5 @@ def test_a_reward_model_writes_nothing(place: Path, tmp_path: Path) -> None:
     scoring(place / "base", "none").save(tmp_path / "saved")
     for attention in ("auto", "rows"):
         model = Model.load(tmp_path / "saved", attention=attention)
-        with pytest.raises(ModelError, match="scores answers and writes none"):
+        with pytest.raises(ModelError, match="scores answers and cannot generate text"):
             list(model.generate([Row([5, 6], [0.0, 0.0])], Sampling(max_tokens=2)))
