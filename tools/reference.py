@@ -18,17 +18,17 @@ from finetooth.cli.task_flags import FIELDS, default_of, heading_of
 from finetooth.config.task import Task
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "reference.md"
+SCHEMA = Task.model_json_schema()
 
 
 def kind_of(key: str) -> str:
     """The values that a key accepts, in words: `auto` or whole number ≥ 1."""
     *sections, leaf = key.split(".")
-    schema = Task.model_json_schema()
-    node = schema
+    node = SCHEMA
     for section in sections:
         reference = node["properties"][section]
         name = (reference.get("$ref") or reference["allOf"][0]["$ref"]).rsplit("/", 1)[-1]
-        node = schema["$defs"][name]
+        node = SCHEMA["$defs"][name]
     words = _words(node["properties"][leaf])
     source = key in ("data.train", "data.validation", "data.test")
     return words.replace("list of text or mapping", "files or rows") if source else words
