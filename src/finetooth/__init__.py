@@ -1,6 +1,6 @@
-"""finetooth: turn a base language model and your own examples into a specialised model, and prove it.
+"""finetooth: fine-tune a language model on your own examples, and measure whether it beats prompting.
 
-`import finetooth as ft` is light: what needs torch is imported when it is first used.
+`import finetooth as ft` is light: names that need torch are imported on first use.
 """
 
 from __future__ import annotations

@@ -91,7 +91,9 @@ def test_an_alarm_stops_the_command_with_its_name(
     real = preflight._trial
 
     def planted(context: RunContext, stop: Any) -> PreflightInputs:
-        return replace(real(context, stop), asks=Renderer(context.tokenizer, context.task.template))
+        return replace(
+            real(context, stop), evaluation_renderer=Renderer(context.tokenizer, context.task.template)
+        )
 
     monkeypatch.setattr(preflight, "_trial", planted)
     assert invoke(command) == 1
@@ -131,8 +133,8 @@ def test_labels_choose_the_weights_by_their_score(model: Path, tmp_path: Path) -
     assert [line["step"] for line in valid] == [0, 3, 6]
     assert result["best_score"] == max(line["valid_score"] for line in valid[1:])
     assert result["selected_by"] == "score"
-    assert "auto: train.select = score: of answers to " in said
-    assert said.count("(wanted '") == 9
+    assert "auto: train.select = score: answers to " in said
+    assert said.count("(expected '") == 9
     assert ft.Model.load(model, adapter=tmp_path / "run" / "train" / "adapter").peft is not None
 
 

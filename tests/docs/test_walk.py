@@ -99,7 +99,7 @@ def wrong(pages: dict[str, list[Place]], callers: dict[Place, set[Place]]) -> It
             if hop not in callers:
                 yield f"{hop} was not called"
             elif before and not callers[hop] & before:
-                yield f"{hop} was called by none of the functions before it, but by {sorted(callers[hop])[:4]}"
+                yield f"{hop} is called by no function before it, but by {sorted(callers[hop])[:3]}"
             before.add(hop)
         new = {file for file, _ in listed} - files
         files |= new

@@ -80,7 +80,9 @@ def test_every_text_is_escaped(tmp_path: Path) -> None:
     example = Example(NASTY, (Message("user", NASTY),), (Answer(NASTY),), {"label": NASTY})
     others = {NASTY: BUILT_IN["exact"]}
     candidates = [Nasty("zero-shot"), Nasty("tuned"), Nasty(NASTY)]
-    result = evaluate([example], candidates, BUILT_IN["label"], "label", "validation", secondary_graders=others)
+    result = evaluate(
+        [example], candidates, BUILT_IN["label"], "label", "validation", secondary_graders=others
+    )
     result.write(tmp_path / "evaluate" / "validation")
     write_jsonl(tmp_path / "data" / "train.jsonl", [to_json(example)])
     write_jsonl(tmp_path / "data" / "validation.jsonl", [to_json(example)])

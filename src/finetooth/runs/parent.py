@@ -14,7 +14,7 @@ from rich.console import Console
 
 from finetooth.config.task import Task
 from finetooth.data.examples import from_json
-from finetooth.data.inherited_split import ParentRun
+from finetooth.data.split import ParentRun
 from finetooth.errors import ConfigError
 from finetooth.evaluation import ledger
 from finetooth.rundir import read_json, read_jsonl, sha256_file

@@ -11,7 +11,7 @@ from finetooth.runs.context import RunContext, base_digest
 from finetooth.runs.memory import device_memory
 from finetooth.training import checkpoint
 from finetooth.training.preflight.checks import PreflightError
-from finetooth.training.preflight.rows import PreflightRow, shown
+from finetooth.training.preflight.rows import PreflightRow, format_row
 from finetooth.training.preflight.run import PreflightInputs, run_preflight
 
 SHOWN = 3
@@ -40,7 +40,7 @@ def ensure_preflight(context: RunContext, stop: Callable[[], bool]) -> str:
 
     def show(picked: Sequence[PreflightRow]) -> None:
         for one in picked[:SHOWN]:
-            context.console.print(shown(one, context.renderer.tokenizer), soft_wrap=True)
+            context.console.print(format_row(one, context.renderer.tokenizer), soft_wrap=True)
 
     try:
         found = run_preflight(_trial(context, stop), show)

@@ -14,7 +14,7 @@ from rich.console import Console
 from finetooth.config.method_keys import PREFERENCE_METHODS
 from finetooth.config.task import Task
 from finetooth.data.examples import to_json
-from finetooth.data.render.overlong import Fitted, fit_rows, row_limit
+from finetooth.data.render.overlong import FittedRows, fit_rows, row_limit
 from finetooth.data.render.renderer import Renderer
 from finetooth.errors import ConfigError, DataError, GradeError
 from finetooth.evaluation import graders, ledger
@@ -24,7 +24,7 @@ from finetooth.rundir import append_jsonl, write_bytes
 from finetooth.runs import check, memory, next_steps, parent, workspace
 from finetooth.runs.context import RunContext, base_digest
 from finetooth.runs.rewards import require_valid_reward
-from finetooth.training import defaults, order, preferences
+from finetooth.training import defaults, preferences, schedule
 from finetooth.training.gradient_checkpointing import enable_gradient_checkpointing
 from finetooth.tree import Row
 from finetooth.types import Example
@@ -158,7 +158,7 @@ def render_and_fit(
     if not examples:
         return [], []
     rendered = renderer.render_all(examples, together, task.train.method in PREFERENCE_METHODS)
-    fitted: Fitted = fit_rows(rendered.rows, limit, task.data.overlong, examples)
+    fitted: FittedRows = fit_rows(rendered.rows, limit, task.data.overlong, examples)
     reasons = {example.id: reason for example, reason in rendered.rejected}
     example_of = {row.id: row.example_id for row in rendered.rows}
     reasons |= {example_of[id]: f"longer than {limit} tokens" for id in fitted.dropped}
@@ -246,7 +246,7 @@ def _graded_as_before(run: Path, evaluate: dict[str, Any], reasons: dict[str, st
 def _facts(context: RunContext) -> defaults.DefaultsContext:
     """What automatic values are made from."""
     hf = context.model.hf
-    units = order.group_by_unit(context.train_rows)
+    units = schedule.group_by_unit(context.train_rows)
     vocabulary, hidden = hf.get_input_embeddings().weight.shape
     return defaults.DefaultsContext(
         family=hf.config.model_type,
@@ -256,7 +256,7 @@ def _facts(context: RunContext) -> defaults.DefaultsContext:
         weights=int(hf.num_parameters()),
         fresh=context.model.fresh,
         rows=len(units),
-        validation_rows=len(order.group_by_unit(context.validation_rows)),
+        validation_rows=len(schedule.group_by_unit(context.validation_rows)),
         memory=memory.device_memory(context.model.device),
         model_state_bytes=memory.model_state_bytes(hf, context.task.train.adapter)
         if context.model.device.type == "cuda"

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from finetooth.config.values import format_count, format_count_of, plural
 from finetooth.data.examples import normalised_context, source_location
-from finetooth.data.split import leaks as exact_leaks
+from finetooth.data.split import exact_leaks
 from finetooth.quality.findings import Finding, Hit, View, question
 from finetooth.quality.rules.duplicates import NUMBER, difference, same_answer, telling
 from finetooth.quality.similarity.embeddings import RARELY, nearest

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from finetooth.data.examples import normalised_context, source_location
-from finetooth.data.inherited_split import ParentRun
+from finetooth.data.split import ParentRun
 from finetooth.quality.findings import Finding, Hit, View
 from finetooth.quality.rules.leaks import NOT_CHECKED, TIERS, classify_leaks
 from finetooth.types import Example
