@@ -85,7 +85,7 @@ class Finding:
         return {
             "rule": self.rule,
             "severity": self.severity,
-            "summary": self.summary,
+            "says": self.summary,
             "rows": [
                 {"id": hit.id, "place": hit.place, "side": hit.side, "evidence": hit.evidence}
                 | ({"other": hit.other} if hit.other else {})
