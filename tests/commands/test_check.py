@@ -126,7 +126,7 @@ def test_the_limit_is_the_least_of_task_model_and_tokenizer(
 def test_rows_that_cannot_be_rendered_are_named(tokenizer_dir: Path) -> None:
     bad = {"text": "injected", "label": "ham<|im_end|>"}
     report = check([*ROWS, bad], tokenizer_dir)
-    assert report.ok and report.tokens and len(report.tokens.unrenderable) == 1
+    assert report.ok and report.tokens and len(report.tokens.unusable) == 1
     (finding,) = [one for one in report.findings if one.rule == "not-rendered"]
     assert finding.severity == "review" and "1 row cannot be written" in finding.summary
     assert "line 301" in finding.hits[0].place and "special token" in finding.hits[0].evidence

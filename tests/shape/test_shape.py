@@ -1,4 +1,4 @@
-"""Law 10, shape: imports point left, files and functions stay small, nothing unsafe is called.
+"""Law 10, shape: imports point left and never in a circle, files are one idea, nothing unsafe is called.
 
 A function may be longer than the limit when a comment on its `def` line says why: `# long: the reason`.
 """
@@ -18,25 +18,30 @@ MODULES = sorted(path for path in SOURCE.rglob("*.py") if SOURCE / "examples" no
 CODE = sorted(path for folder in ("src", "tests", "tools", "benchmarks", "recipes", "examples")
               for path in (ROOT / folder).rglob("*.py"))  # fmt: skip
 
-# Import only to the left. Layers in one group are free among themselves.
+# Import only to the left. Modules of one layer are free among themselves.
 LAYERS = [
-    {
-        *("types", "errors", "foreign", "values", "plainly", "cleaning", "preference_keys", "reward_keys"),
-        *("config", "taskfile", "rundir"),
-    },
-    {"tree"},
+    {"types", "errors", "tree", "rundir", "threads"},
+    {"config"},
+    {"privacy"},
     {"data"},
+    {"quality"},
     {"model"},
     {"evaluation"},
     {"training"},
+    {"report"},
+    {"runs"},
     {"commands"},
-    {"failures", "completion", "flags", "verbs", "cli"},
+    {"cli"},
     {"__main__"},
 ]
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
 HEAVY = {"torch", "transformers", "peft"}  # first imported in model/
 
-MAX_LINES, MAX_COLUMNS, MAX_FUNCTION, MAX_STEP = 300, 110, 50, 250
+MAX_LINES, MAX_COLUMNS, MAX_FUNCTION, MAX_STEP = 350, 110, 70, 250
+# A longer file says here why it is one idea all the same.
+LONG_FILES = {
+    "src/finetooth/model/api.py": "one class, through which everything uses a model",
+}
 ONE_STEP = ["tree.py", "training/objectives.py", "training/step.py"]  # one training step is read in these
 
 
@@ -149,6 +154,78 @@ def test_every_module_is_in_a_layer() -> None:
     assert {layer_of(path) for path in MODULES} - {"__init__"} <= set(RANK) | {"embedded"}
 
 
+def test_the_top_level_holds_few_modules() -> None:
+    assert len({path.stem for path in SOURCE.glob("*.py")} - {"__init__", "__main__"}) <= 5
+
+
+def module_name(path: Path) -> str:
+    parts = path.relative_to(SOURCE).with_suffix("").parts
+    return ".".join(("finetooth", *parts)).removesuffix(".__init__")
+
+
+def import_graph(sources: dict[Path, str]) -> dict[str, set[str]]:
+    """Which module imports which, wherever in the file: late imports and those of TYPE_CHECKING count."""
+    known = {module_name(path) for path in sources}
+    graph: dict[str, set[str]] = {}
+    for path, text in sources.items():
+        own = module_name(path)
+        found = set()
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.Import):
+                found |= {alias.name for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.module:
+                inner = {f"{node.module}.{alias.name}" for alias in node.names}
+                found |= inner & known or {node.module}
+                found |= {node.module} if not inner <= known else set()
+        graph[own] = (found & known) - {own, "finetooth"}
+    return graph
+
+
+def circle(graph: dict[str, set[str]]) -> list[str]:
+    """Modules that import each other in a circle, in order; empty when there is none."""
+    done: set[str] = set()
+
+    def walk(name: str, above: list[str]) -> list[str]:
+        if name in above:
+            return [*above[above.index(name) :], name]
+        if name in done:
+            return []
+        for other in sorted(graph.get(name, ())):
+            if found := walk(other, [*above, name]):
+                return found
+        done.add(name)
+        return []
+
+    return next((found for name in sorted(graph) if (found := walk(name, []))), [])
+
+
+def test_no_circle_of_imports() -> None:
+    sources = {path: path.read_text(encoding="utf-8") for path in MODULES if path.name != "__init__.py"}
+    assert not circle(import_graph(sources))
+
+
+def test_a_planted_circle_is_seen() -> None:
+    texts = {
+        "one.py": "from finetooth.data import two",
+        "data/two.py": "def f():\n    from finetooth.data.three import x",
+        "data/three.py": "if TYPE_CHECKING:\n    from finetooth.one import y",
+    }
+    sources = {SOURCE / name: text for name, text in texts.items()}
+    assert circle(import_graph(sources)) == [
+        *("finetooth.data.three", "finetooth.one", "finetooth.data.two", "finetooth.data.three")
+    ]
+    del sources[SOURCE / "data/three.py"]
+    assert not circle(import_graph(sources))
+
+
+def test_tests_mirror_the_source() -> None:
+    """A folder of tests is named as the package it tests, or as what stands beside the source."""
+    beside = {"benchmarks", "docs", "examples", "laws", "recipes", "shape", "support"}
+    packages = {str(path.relative_to(SOURCE)) for path in SOURCE.rglob("*") if path.is_dir()}
+    folders = {str(path.parent.relative_to(ROOT / "tests")) for path in (ROOT / "tests").rglob("test_*.py")}
+    assert {folder for folder in folders if folder.split("/")[0] not in beside} <= packages | {"."}
+
+
 def test_nothing_unsafe_is_called() -> None:
     found = over_files(unsafe_calls)
     assert not found, "\n".join(found)
@@ -164,7 +241,7 @@ def test_files_lines_and_functions_are_small(path: Path) -> None:
     text = path.read_text(encoding="utf-8")
     lines = text.splitlines()
     wide = [number for number, line in enumerate(lines, 1) if len(line) > MAX_COLUMNS]
-    assert len(lines) <= MAX_LINES
+    assert len(lines) <= MAX_LINES or name_of(path) in LONG_FILES
     assert not wide, f"{name_of(path)}: lines over {MAX_COLUMNS} characters: {wide}"
     assert not long_functions(text, path)
 
@@ -189,7 +266,7 @@ PLANTED = SOURCE / "data" / "planted.py"
 @pytest.mark.parametrize(
     ("check", "text"),
     [
-        (wrong_imports, "from finetooth.training.step import step"),
+        (wrong_imports, "from finetooth.training.step import train_step"),
         (wrong_imports, "from finetooth import commands"),
         (wrong_imports, "from ..model import api"),
         (wrong_imports, "def f():\n    import torch.nn"),

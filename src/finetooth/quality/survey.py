@@ -92,7 +92,7 @@ class Lengths:
 @dataclass(frozen=True, slots=True)
 class Survey:
     """Rows in tokens. overlong: examples longer than `limit`, uncuttable: those that do not fit when cut;
-    unrenderable: those that cannot be rendered, and why. stopped: so many of these that training stops.
+    unusable: those that cannot be rendered, and why. stopped: so many of these that training stops.
 
     lost: scored tokens of the overlong rows. unknown: examples with tokens that the tokenizer does not know.
     unembedded: tokens of the rows that the model has no embedding for. lengths: context and scored tokens of
@@ -111,7 +111,7 @@ class Survey:
     overlong: list[Hit]
     uncuttable: list[Hit]
     lost: int
-    unrenderable: list[Hit]
+    unusable: list[Hit]
     stopped: bool
     unknown: list[Hit]
     unembedded: list[str]
@@ -137,7 +137,7 @@ def survey(
             own = renderer.rows(example)
         except DataError as error:
             refused[side] += 1
-            found.unrenderable.append(Hit.of(example, side, str(error)))
+            found.unusable.append(Hit.of(example, side, str(error)))
             continue
         rows.extend(own)
         renderer.count_thoughts(example)
@@ -145,7 +145,7 @@ def survey(
         if example.id in shown:
             samples.append(sample(renderer, example, own))
     if not rows:
-        raise DataError(f"No row can be rendered. The first: {found.unrenderable[0].evidence}")
+        raise DataError(f"No row can be rendered. The first: {found.unusable[0].evidence}")
     plain = not any(example.context for examples in sides.values() for example in examples)
     scored = [int(np.count_nonzero(row.weight)) for row in rows]
     context = [len(row) - count for row, count in zip(rows, scored, strict=True)]
@@ -162,7 +162,7 @@ def survey(
         overlong=found.overlong,
         uncuttable=found.uncuttable,
         lost=found.lost,
-        unrenderable=found.unrenderable,
+        unusable=found.unusable,
         stopped=_stopped(sides, refused),
         unknown=found.unknown,
         unembedded=_unembedded(renderer, rows, embedded),
@@ -178,7 +178,7 @@ class _Odd:
 
     overlong: list[Hit] = field(default_factory=list)
     uncuttable: list[Hit] = field(default_factory=list)
-    unrenderable: list[Hit] = field(default_factory=list)
+    unusable: list[Hit] = field(default_factory=list)
     unknown: list[Hit] = field(default_factory=list)
     lost: int = 0
 

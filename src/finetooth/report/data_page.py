@@ -80,7 +80,7 @@ def _finding(finding: Finding, allowed: Sequence[str]) -> dict[str, Any]:
     return {
         "rule": finding.rule,
         "severity": finding.severity,
-        "summary": finding.summary,
+        "says": finding.summary,
         "fix": finding.fix,
         "allowed": finding.severity == "block" and finding.rule in allowed,
         "count": len(finding.hits),

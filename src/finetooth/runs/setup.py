@@ -224,7 +224,7 @@ def _resolve(context: RunContext, limit: int) -> None:
         "digest": base_digest(Path(task.start)) if task.start else model.digest(),
         "attention": model.attention,
         "dtype": str(model.dtype).removeprefix("torch."),
-        "master_weights": model.master_weights,
+        "masters": model.master_weights,
         "device": str(model.device),
         "notes": model.notes,
     }

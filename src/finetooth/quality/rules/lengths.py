@@ -40,14 +40,14 @@ def token_findings(config: DataConfig, tokens: Survey) -> Iterator[Finding]:
 
 
 def _unusable(tokens: Survey) -> Iterator[Finding]:
-    if tokens.unrenderable:
+    if tokens.unusable:
         yield Finding(
             "not-rendered",
             "block" if tokens.stopped else "review",
-            f"{format_count(len(tokens.unrenderable), 'row')} cannot be written with this model's template "
+            f"{format_count(len(tokens.unusable), 'row')} cannot be written with this model's template "
             "and "
-            f"{plural(len(tokens.unrenderable), 'is', 'are')} set aside.",
-            tuple(tokens.unrenderable),
+            f"{plural(len(tokens.unusable), 'is', 'are')} set aside.",
+            tuple(tokens.unusable),
             fix="The reason stands beside each row. Mend or remove them, or choose another `template`.",
         )
 
