@@ -80,7 +80,7 @@ def _finding(finding: Finding, allowed: Sequence[str]) -> dict[str, Any]:
     return {
         "rule": finding.rule,
         "severity": finding.severity,
-        "says": finding.summary,
+        "summary": finding.summary,
         "fix": finding.fix,
         "allowed": finding.severity == "block" and finding.rule in allowed,
         "count": len(finding.hits),
