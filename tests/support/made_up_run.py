@@ -129,7 +129,7 @@ def made_up_run(
             Invented("few-shot-4", 0.58, 213, [note]),
             Invented("tuned", tuned, 23),
         ]
-        result = evaluate(examples, candidates, BUILT_IN["label"], "label", split, others=others)
+        result = evaluate(examples, candidates, BUILT_IN["label"], "label", split, secondary_graders=others)
         result.write(path / "evaluate" / split)
         write_json(path / "evaluate" / "summary.json", result.summary)
         if split == "test":

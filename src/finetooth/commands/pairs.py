@@ -107,9 +107,10 @@ def run(path: Path, out: Path | None, margin: float, reference: bool) -> PairsRe
     report = PairsReport(target, len(answers), len(lines), from_reference, dict(without), dict(unused))
     if not lines:
         why = ", ".join(f"{count} {WITHOUT_PAIR[why]}" for why, count in without.items() if count)
+        why = why or "no usable answer"
         raise DataError(
-            f"{path}: none of {len(answers)} answered rows has a good and a bad answer ({why or 'no answer'}). A "
-            "smaller --margin may help, or --reference, which takes the expected answers as chosen ones."
+            f"{path}: none of {len(answers)} answered rows has a good and a bad answer ({why}). "
+            "A smaller --margin may help, or --reference, with the expected answers as chosen ones."
         )
     write_jsonl(target, lines)
     return report

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from finetooth.model.api import Model
 
 BOUNDARY = 3  # how many tokens before an answer can change how its beginning is tokenized
+BATCH = 4_096  # distinct tokens whose likelihoods are computed together
 Context = tuple[tuple[Message, ...], Row]  # the messages of a prompt, and their tokens
 
 
@@ -103,7 +104,7 @@ class ModelCandidate:
                 found.append(f"the expected answer has {len(ids)} tokens, too many after its context")
             else:
                 found.append(Row([*row.tokens, *ids], [0.0] * len(row) + [1.0] * len(ids)))
-        scored = iter(row_logprobs(self.model, [row for row in found if isinstance(row, Row)]))
+        scored = iter(row_logprobs(self.model, [row for row in found if isinstance(row, Row)], BATCH))
         for entry in found:
             yield entry if isinstance(entry, str) else next(scored)
 
