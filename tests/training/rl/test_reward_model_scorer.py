@@ -19,7 +19,7 @@ from finetooth.evaluation import graders
 from finetooth.evaluation.answer_text import identity
 from finetooth.model import reward_head
 from finetooth.model.api import Model
-from finetooth.runs import reward_model
+from finetooth.runs.rewards import load_reward_model
 from finetooth.training.rl import rewards
 from finetooth.training.rl.batch import RolloutPrompt
 from finetooth.training.rl.reward_model import RewardModelScorer
@@ -41,7 +41,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def scorer(place: Path, name: str = "sound") -> RewardModelScorer:
-    return reward_model.load({"name": "reward_model", "model": str(place / name)}, ROWS, identity)[1]
+    return load_reward_model({"name": "reward_model", "model": str(place / name)}, ROWS, identity)[1]
 
 
 def alone(one: RewardModelScorer) -> rewards.Reward:
