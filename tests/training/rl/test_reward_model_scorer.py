@@ -160,7 +160,7 @@ def test_beside_a_grader_expected_answers_need_the_marks_of_the_grader_alone(pla
     assert rewards.audit_reward(both, ROWS)[0] == []
     never = ("mine", graders.guard(lambda row, text: 0.5), 1.0)
     wrong, _ = rewards.audit_reward(rewards.Reward((never, ("judge", one, 3.0))), ROWS)
-    assert wrong[0].startswith("40 of 40 expected answers do not get full marks")
+    assert wrong[0].startswith("40 of 40 expected answers do not get the full reward")
 
 
 def test_expected_answers_that_it_cannot_read_are_an_error(place: Path) -> None:
