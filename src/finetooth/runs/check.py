@@ -22,8 +22,8 @@ from finetooth.privacy.masking import redact_json
 from finetooth.quality.findings import Embed, Finding, View
 from finetooth.quality.gate import inspect, ordered, redacted, require_known
 from finetooth.quality.prepare import AssembledData, assemble
+from finetooth.quality.rules.leaks import parent_run_leaks
 from finetooth.quality.rules.lengths import token_findings
-from finetooth.quality.rules.parent_leaks import parent_run_leaks
 from finetooth.quality.similarity.near_duplicates import reuse_near_duplicates
 from finetooth.quality.survey import Survey, plain_samples, survey
 from finetooth.report import data_page

@@ -1,7 +1,6 @@
-"""Which languages the rows are in, by py3langid's model of byte n-grams.
+"""Language identification with py3langid's byte n-gram model, and the rule `language-mix`.
 
-A language is named only where the model is sure of it; a text that is short, all names and numbers,
-or code stays unknown.
+A language is reported only if the model is confident; short texts, names, numbers and code stay unknown.
 """
 
 from __future__ import annotations
@@ -19,13 +18,13 @@ from finetooth.types import Example
 TEXT = 250  # characters that are read
 LETTERS = 12  # bytes of letters in UTF-8, at least: 12 letters of English, 4 of Chinese
 SURE = 0.95  # least probability of a language
-KNOWN = 50  # rows of which the language is known, before shares are told
-MAIN = 0.98  # of them, from which on all else is rare
-FEWEST, LEAST = 3, 0.002  # rows of a language, and their share of the known: fewer are titles and names
-RARE = 0.1  # answers in another language, up to which they look like mistakes; more is a task, as translation
+KNOWN = 50  # least rows of known language for shares to be reported
+MAIN = 0.98  # share of the main language from which all others count as rare
+FEWEST, LEAST = 3, 0.002  # least rows of a language and their share; fewer are mostly titles and names
+RARE = 0.1  # most answers in another language that look like mistakes; more is a task such as translation
 
-# The model's codes and their names. Close languages share one, as short texts do not tell them apart.
-# Galician, Latin, Esperanto and dialects, which the model also knows, would make others less sure.
+# Language codes of the model and their names. Similar languages share a name, as short texts cannot
+# distinguish them. Galician, Latin, Esperanto and dialects are left out: they lower the confidence in others.
 # zxx: no language, such as code and numbers.
 _LANGUAGES = (
     "af:Afrikaans, sq:Albanian, ar:Arabic, hy:Armenian, eu:Basque, be:Belarusian, bn:Bengali, "
@@ -46,7 +45,7 @@ _TRANSLATE = re.compile("translat|übersetz|traduc|tradu[iz]|tradurre|vertaal|pr
 
 
 def language(text: str) -> str:
-    """The language of a text by its English name, or its script for those in Devanagari; "" is unknown."""
+    """English name of a text's language ("Devanagari" for languages in that script); "" if unknown."""
     read = text[:TEXT]
     if len("".join(filter(str.isalpha, read)).encode()) < LETTERS:
         return ""
@@ -67,8 +66,8 @@ def _identifier() -> Any:
 
 
 def language_mix(view: View) -> Iterator[Finding]:
-    """`language-mix`: info where the questions are in several languages; review where single answers are in
-    another language than their question, in at most a tenth of the rows in which both are known."""
+    """`language-mix`: info if the questions are in several languages; review if some answers, at most a tenth
+    of those whose language is known, are in another language than their question."""
     rows = list(view.rows())
     asked = [language(question(row)) for _, row in rows]
     known = Counter(name for name in asked if name)
@@ -82,27 +81,26 @@ def language_mix(view: View) -> Iterator[Finding]:
     answered = [language(row.target) for _, row in rows]
     both = [at for at in range(len(rows)) if asked[at] and answered[at]]
     other = [
-        at for at in both if asked[at] != answered[at] and not _wanted(question(rows[at][1]), answered[at])
+        at for at in both if asked[at] != answered[at] and not _requested(question(rows[at][1]), answered[at])
     ]
     if len(both) < KNOWN or not 0 < len(other) <= RARE * len(both):
         return
     yield Finding(
         "language-mix",
         "review",
-        f"{format_count_of(len(other), len(both), 'answer')} {plural(len(other), 'is', 'are')} in another "
-        "language "
-        f"than {plural(len(other), 'its', 'their')} question.",
+        f"{format_count_of(len(other), len(both), 'answer')} {plural(len(other), 'is', 'are')} not in the "
+        f"language of {plural(len(other), 'its', 'their')} question.",
         hits=tuple(
-            Hit.of(rows[at][1], rows[at][0], f"asked in {asked[at]}, answered in {answered[at]}")
+            Hit.of(rows[at][1], rows[at][0], f"question in {asked[at]}, answer in {answered[at]}")
             for at in other
         ),
-        fix="Look at the rows: if the answer should be in the language of the question, rewrite it.",
+        fix="Look at the rows. If an answer should be in the language of its question, rewrite it.",
         facts={"other": len(other), "rows": len(both)},
     )
 
 
-def _wanted(asked: str, answered: str) -> bool:
-    """Whether a question asks for another language: by its name, or for a translation."""
+def _requested(asked: str, answered: str) -> bool:
+    """Whether a question asks for a translation or names the language of the answer."""
     folded = asked.casefold()
     return bool(_TRANSLATE.search(folded)) or any(
         name.casefold() in folded for name in answered.split(" or ") if name
@@ -110,7 +108,7 @@ def _wanted(asked: str, answered: str) -> bool:
 
 
 def _mix(rows: list[tuple[str, Example]], asked: list[str], known: Counter[str]) -> Iterator[Finding]:
-    """The shares of the languages; rows of the rare ones where one language has nearly all."""
+    """The shares of the languages; with hits for rare languages if one language dominates."""
     names = sorted(known, key=lambda name: (-known[name], name))
     shares = ", ".join(f"{name} {known[name]:,} ({known[name] / known.total():.1%})" for name in names[:6])
     more = f" and {len(names) - 6} more" if len(names) > 6 else ""
@@ -118,13 +116,13 @@ def _mix(rows: list[tuple[str, Example]], asked: list[str], known: Counter[str])
     yield Finding(
         "language-mix",
         "info",
-        f"Of {known.total():,} rows whose language can be told, {shares}{more}."
-        + (" The model learns little of the rare ones." if rare else ""),
+        f"Languages of the {known.total():,} rows whose language could be identified: {shares}{more}."
+        + (" The model will learn little of the rare languages." if rare else ""),
         hits=tuple(
             Hit.of(row, side, f"in {name}")
             for (side, row), name in zip(rows, asked, strict=True)
             if rare and name in names[1:]
         ),
-        fix="Look at the rows, if texts in these languages were not meant to be here." if rare else "",
+        fix="Look at the rows if texts in these languages are not intended." if rare else "",
         facts={"rows": {name: known[name] for name in names}, "unknown": len(rows) - known.total()},
     )
