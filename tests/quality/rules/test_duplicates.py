@@ -187,7 +187,7 @@ def test_the_difference_is_what_lies_between() -> None:
         == "only here: “Spain,”; only there: “Tibet”"
     )
     assert difference("Read this: go home", "go home") == "only here: “Read this:”"
-    assert difference("go  home.", "go home") == "differs in spaces and punctuation alone"
+    assert difference("go  home.", "go home") == "differs only in spaces and punctuation"
 
 
 def test_evidence_of_copies_and_conflicts_holds_no_half_of_a_value() -> None:

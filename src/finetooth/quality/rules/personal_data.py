@@ -86,8 +86,7 @@ def _finding(
     if secret:
         fix = (
             "Revoke any that are real, as they have leaked. `data.clean: [mask_pii]` replaces each with a "
-            "tag; "
-            "--fix does so in rows whose answer holds none."
+            "tag; --fix does so in rows whose answer holds none."
         )
     hits.sort(key=lambda item: -item[0])
     return Finding(
