@@ -134,7 +134,7 @@ def test_problems_that_differ_in_their_numbers_are_no_mistake() -> None:
     clean = planted.rows(TEXTS, labels=tuple(TEXTS[:7]))
     (finding,) = near_duplicates(view([*clean, *rows], "qa"))
     assert (finding.severity, {hit.id for hit in finding.hits}) == ("info", {f"n{k}" for k in range(6)})
-    assert "other numbers" in finding.summary and finding.facts["sizes"] == {"6": 1}
+    assert "only in the numbers" in finding.summary and finding.facts["sizes"] == {"6": 1}
     same = [replace(row, answers=(Answer("They counted it in the evening."),)) for row in rows]
     (finding,) = near_duplicates(view([*clean, *same], "qa"))
     assert (finding.severity, len(finding.hits)) == ("review", 6)

@@ -190,7 +190,7 @@ def _near(
     return Finding(
         "near-duplicate",
         severity,
-        f"{count} {what} ({where}; the largest group has {len(groups[0]):,}). {so}",
+        f"{count} that {what} ({where}; the largest group has {len(groups[0]):,}). {so}",
         tuple(hits),
         fix,
         facts={"clusters": len(groups), "rows": len(hits), "sizes": sizes(map(len, groups))},

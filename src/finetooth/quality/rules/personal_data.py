@@ -80,7 +80,7 @@ def _finding(
     if learned:
         says += (
             f" {learned:,} of these rows have some in the answer; if masked, the model learns to answer "
-            f"with a tag."
+            "with a tag."
         )
     fix = "Look at the rows. `data.clean: [mask_pii]` replaces every such value with a tag such as [EMAIL]."
     if secret:
