@@ -208,9 +208,9 @@ def _cluster_hits(rows: Sequence[Row]) -> Iterator[Hit]:
 def conflicting_answers(view: View) -> Iterator[Finding]:
     """`conflicting-answers`: the same question with different answers, on any sides.
 
-    review where one answer at most can be right: labels, and answers of at most CLOSED words where the set's
-    answers are chosen from few, or with different numbers. info for open answers, as in a conversation, and
-    where several answers are how the data is made.
+    review if at most one answer can be right: labels, and answers of at most CLOSED words if most answers of
+    the set come from a small set or each answer has its own numbers. info otherwise, and if REFERENCES of the
+    rows have several answers, as sets with several references do.
     """
     asked: dict[str, list[Row]] = {}
     for side, example in view.rows():
@@ -248,16 +248,18 @@ def _conflict(groups: Sequence[Sequence[Row]], one_is_right: bool) -> Finding:
     hits = [hit for rows in groups for hit in _conflict_hits(rows)]
     count = format_count(len(groups), "question has", "questions have")
     if one_is_right:
-        says = f"{count} different answers in different rows ({len(hits):,} rows). At most one can be right, "
-        says += "so the model would learn to guess."
+        summary = (
+            f"{count} different answers in different rows ({len(hits):,} rows). At most one can be right, "
+        )
+        summary += "so the model would learn to guess."
         fix = "Look at the rows and correct or remove the wrong answers."
-        return Finding("conflicting-answers", "review", says, tuple(hits), fix, facts=_facts(groups, hits))
-    says = (
+        return Finding("conflicting-answers", "review", summary, tuple(hits), fix, facts=_facts(groups, hits))
+    summary = (
         f"{count} several answers ({len(hits):,} rows). This is normal if a question has many good answers, "
         "as in conversations, descriptions or translations; if only one is right, the others are mistakes."
     )
     fix = "Nothing to do if this is intended; otherwise keep one answer per question."
-    return Finding("conflicting-answers", "info", says, tuple(hits), fix, facts=_facts(groups, hits))
+    return Finding("conflicting-answers", "info", summary, tuple(hits), fix, facts=_facts(groups, hits))
 
 
 def _facts(groups: Sequence[Sequence[Row]], hits: Sequence[Hit]) -> dict[str, int]:

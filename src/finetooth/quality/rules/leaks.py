@@ -85,7 +85,7 @@ def possible_leaks(view: View) -> Iterator[Finding]:
             "possible-leak",
             "review",
             f"{where} {plural(len(perhaps), 'is', 'are')} very similar to a row of another side. If they "
-            f"are the same question, the score will be better than the model deserves. {NOT_CHECKED}",
+            f"really are the same, the score will be better than the model deserves. {NOT_CHECKED}",
             tuple(leak.hit() for leak in perhaps),
             "Look at the pairs and remove rows that are the same; short questions that people really ask "
             "in nearly the same words can stay.",

@@ -62,30 +62,30 @@ def _overlong(config: DataConfig, tokens: Survey) -> Iterator[Finding]:
     facts = {"rows": len(tokens.overlong), "scored_tokens": tokens.lost, "limit": tokens.limit}
     larger = "or a larger data.max_tokens, if the model allows it"
     if config.overlong == "cut" and tokens.uncuttable:
-        says = (
+        summary = (
             f"{format_count(len(tokens.uncuttable), 'row does', 'rows do')} not fit {tokens.limit:,} "
             f"tokens even without {plural(len(tokens.uncuttable), 'its', 'their')} context."
         )
         fix = f"Set data.overlong: drop, {larger}."
-        yield Finding("overlong", "block", says, tuple(tokens.uncuttable), fix, facts=facts)
+        yield Finding("overlong", "block", summary, tuple(tokens.uncuttable), fix, facts=facts)
     elif config.overlong == "cut":
-        says = (
+        summary = (
             f"{count}: the oldest part of {plural(rows, 'its', 'their')} context is cut off; "
             "no scored token is lost."
         )
         facts["scored_tokens"] = 0
-        yield Finding("overlong", "info", says, tuple(tokens.overlong), facts=facts)
+        yield Finding("overlong", "info", summary, tuple(tokens.overlong), facts=facts)
     elif config.overlong == "drop":
-        says = f"{count} and {plural(rows, 'is', 'are')} dropped, with {lost}."
+        summary = f"{count} and {plural(rows, 'is', 'are')} dropped, with {lost}."
         yield Finding(
             "overlong",
             "review",
-            says,
+            summary,
             tuple(tokens.overlong),
             f"To keep {plural(rows, 'it', 'them')}, use {larger[3:]}.",
             facts=facts,
         )
     else:
-        says = f"{count}. {plural(rows, 'It holds', 'They hold')} {lost}."
+        summary = f"{count}. {plural(rows, 'It holds', 'They hold')} {lost}."
         fix = f"Set data.overlong: cut (shortens contexts from the left) or drop, {larger}."
-        yield Finding("overlong", "block", says, tuple(tokens.overlong), fix, facts=facts)
+        yield Finding("overlong", "block", summary, tuple(tokens.overlong), fix, facts=facts)

@@ -73,12 +73,12 @@ def _finding(
     counts = [f"{count:,} {KINDS[kind].one if count == 1 else KINDS[kind].many}" for kind, count in
               kinds.most_common()]  # fmt: skip
     what = "keys, tokens or passwords" if secret else "what looks like personal data"
-    says = (
+    summary = (
         f"{format_count_of(len(hits), total, 'row')} {plural(len(hits), 'holds', 'hold')} {what}: "
         f"{', '.join(counts)}. A model can repeat {plural(kinds.total(), 'it', 'them')} in its answers."
     )
     if learned:
-        says += (
+        summary += (
             f" {learned:,} of these rows have some in the answer; if masked, the model learns to answer "
             "with a tag."
         )
@@ -92,7 +92,7 @@ def _finding(
     return Finding(
         "secrets" if secret else "personal-data",
         "review",
-        says,
+        summary,
         tuple(hit for _, hit in hits),
         fix,
         tuple(edits),
