@@ -16,7 +16,7 @@ from finetooth.types import Example
 
 Severity = Literal["block", "review", "info"]
 SEVERITIES: tuple[Severity, ...] = ("block", "review", "info")
-EVIDENCE = 200  # most characters of a hit's evidence
+EVIDENCE = 200  # maximum characters of a hit's evidence
 LISTED = 5  # rows listed in a finding's message
 Embed = Callable[[Sequence[str]], npt.NDArray[np.float32]]
 T = TypeVar("T")

@@ -32,34 +32,23 @@ MIN_ROWS = 100  # below, neither accuracy nor noise rate is meaningful
 SURE_ENOUGH = 0.7  # requirement B3: at an accuracy of .54 a list of suspects had a precision of .06
 STRONG = 0.9  # accuracy from which at least 3 in 4 suspects are wrong (requirement B3)
 DOUBTFUL = 0.8
-BEYOND_MAJORITY = 1 / 3  # least share of the majority baseline's errors that the model must avoid
+BEYOND_MAJORITY = 1 / 3  # minimum share of the majority baseline's errors that the model must avoid
 SUREST = 0.1
 FEWEST_SUREST = 300  # or 30% of the rows, if those are fewer
 PROBABLY = 0.4  # at 0.5 one set in sixteen of 5% wrong labels was below a recall of .80
 CLEARLY = 1.5  # log ratio of two labels; the count alone can be a quarter too high
 TEXT = 4_000  # characters of a text that are used
 SHORT = 400  # characters: for longer texts only words are used, as n-grams take minutes
-READ = {True: 8_000_000, False: 20_000_000}  # most characters in total, if texts are short and if long: ~10 s
+READ = {
+    True: 8_000_000,
+    False: 20_000_000,
+}  # maximum characters in total, if texts are short and if long: ~10 s
 WORK = 2e10  # floating-point operations of all fits: ~20 s on one core
 LEAST_ITERATIONS, MOST_ITERATIONS = 16, 50  # on clinc150, 16 come within a point of convergence
 COEFFICIENTS = 4_000_000  # of one fit, at about 200 bytes each
 POWERS = 1.25 ** np.arange(-3, 9)  # of the probabilities; out-of-fold ones are mostly underconfident
-RATES = (
-    0.002,
-    0.005,
-    0.01,
-    0.015,
-    0.02,
-    0.03,
-    0.04,
-    0.05,
-    0.06,
-    0.08,
-    0.1,
-    0.12,
-    0.15,
-    0.2,
-)  # of wrong labels
+# Rates of wrong labels.
+RATES = (0.002, 0.005, 0.01, 0.015, 0.02, 0.03, 0.04, 0.05, 0.06, 0.08, 0.1, 0.12, 0.15, 0.2)
 LEAST_PROBABILITY = 1e-7
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]

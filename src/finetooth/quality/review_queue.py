@@ -1,4 +1,4 @@
-"""The rows most priority relabelling, for `check --label-queue`."""
+"""Training rows to review first, for `check --label-queue`."""
 
 from __future__ import annotations
 

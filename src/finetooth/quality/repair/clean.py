@@ -25,7 +25,7 @@ TEXT: Mapping[str, Callable[[str], str]] = {
     "normalise_space": normalise_space,
     "mask_pii": mask,
 }
-_LONGEST = 300  # most characters shown of a text
+_LONGEST = 300  # maximum characters shown of a text
 _STYLES: tuple[dict[str, Any], ...] = tuple(
     {"ensure_ascii": ascii, "separators": separators, "indent": indent}
     for indent, separators in ((None, (", ", ": ")), (None, (",", ":")), (2, (",", ": ")), (4, (",", ": ")))

@@ -16,10 +16,10 @@ from finetooth.quality.similarity.near_duplicates import NearDuplicates, Row, fi
 from finetooth.types import Example
 
 MANY = 0.01  # share of copies in a side from which they need a review
-AGREE, AGREE_SHORT = 0.5, 0.8  # least word overlap (Jaccard) of two equivalent answers
+AGREE, AGREE_SHORT = 0.5, 0.8  # minimum word overlap (Jaccard) of two equivalent answers
 LONG = 20  # words; in a shorter answer of fixed form, such as a query, most words belong to the form
 REFERENCES = 0.1  # share of rows with several answers from which several references are intended
-CLOSED = 5  # most words of an answer chosen from a fixed set,
+CLOSED = 5  # maximum words of an answer chosen from a fixed set,
 CHOSEN = 0.5  # if at least this share of rows has such an answer in common with other rows
 SHOWN = 3
 

@@ -12,16 +12,16 @@ from finetooth.data.examples import normalise
 from finetooth.quality.findings import Finding, Hit, View
 from finetooth.types import Example
 
-FEWEST_UNIQUE = 20  # least rows for these rules to apply
+FEWEST_UNIQUE = 20  # minimum rows for these rules to apply
 NO_CLASSES = 0.9  # distinct labels per row: generation, not classification
 MANY_CLASSES = 0.5
 RARE = 5  # rows of a label, below which it can hardly be learned
 IMBALANCE = 10  # ratio of the most to the least frequent label
 STRONG_IMBALANCE = 50
-TYPO = 0.1  # most frequent a misspelling can be, relative to the correct label
-TYPO_LENGTHS = ((9, 2), (5, 1))  # (least letters, most edits) of a misspelling
+TYPO = 0.1  # maximum frequency of a misspelling, relative to the correct label
+TYPO_LENGTHS = ((9, 2), (5, 1))  # (minimum letters, maximum edits) of a misspelling
 MOST_LABELS = 2_000  # compared with one another
-SET_SIZE = 20  # most answers of a free-text task that looks like classification
+SET_SIZE = 20  # maximum answers of a free-text task that looks like classification
 SET_SHARE = 0.95
 FEWEST_ANSWERS = 50
 NAMED = 5

@@ -17,15 +17,15 @@ MIN_ROWS = 50
 FOLDS = 5
 STEPS = 10  # length quantiles
 NOTABLE, STRONG = 0.5, 0.8  # of the way from chance to always right, macro-averaged
-FIRST_WORD = 0.8  # least share of a label's rows that start with one word,
+FIRST_WORD = 0.8  # minimum share of a label's rows that start with one word,
 FIRST_WORD_ALONE = 0.95  # and of the rows starting with it that have this label
 FEWEST_OF_LABEL = 10
 NAMED_IN_TEXT = 0.6
 MOST_NAMES, LONGEST_NAME = 500, 100  # limits of the search: labels, and characters of each
 SAMPLE = 1_000  # rows searched first, to decide whether to search all
-COPIED_WORDS = 4  # least words of an answer for a copy not to be a coincidence
+COPIED_WORDS = 4  # minimum words of an answer for a copy not to be a coincidence
 MOST_COPIED = 0.5
-ECHO = 0.8  # least length of an answer, relative to the question, that repeats the question
+ECHO = 0.8  # minimum length of an answer, relative to the question, that repeats the question
 FEW_ECHOES = 0.1
 
 

@@ -21,11 +21,11 @@ import numpy.typing as npt
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float32]
 
-RUN = 6  # most words of an anchor
+RUN = 6  # maximum words of an anchor
 WORK = 30_000_000  # approximate limit of text pairs matched; sets how frequent a rare anchor is
 RARE = 16  # an anchor in this many texts is always rare
 NEAREST = 8  # candidates kept per text
-LEAST = 0.15  # least share, in bits, of the smaller text's anchors that a candidate pair shares
+LEAST = 0.15  # minimum share, in bits, of the smaller text's anchors that a candidate pair shares
 BUCKETS = 24  # log2 of the largest n-gram count table
 COMMON = 8  # an n-gram in more than 1 of this many texts is not an anchor
 OUTPUT = 8_000_000  # matches in memory at a time

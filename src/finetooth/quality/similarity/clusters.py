@@ -10,7 +10,7 @@ from finetooth.quality.findings import question
 from finetooth.quality.similarity.near import CLOSE, SimilarPair, find_similar_pairs
 from finetooth.types import Example
 
-STRICTER = (CLOSE, 0.8, 0.95)  # least similarity of a cluster's links, tried in turn while it is too large
+STRICTER = (CLOSE, 0.8, 0.95)  # minimum similarity of a cluster's links, tried in turn while it is too large
 LARGEST = 0.1  # largest share of all keys in one cluster
 ALWAYS = 10  # keys up to which a cluster is never too large
 

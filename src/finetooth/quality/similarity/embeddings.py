@@ -17,8 +17,8 @@ from finetooth.quality.findings import View, question
 from finetooth.types import Example
 
 RARELY = 0.001
-FEWEST = 200  # least training rows for calibration
-TRAIN, QUERIES = 20_000, 2_000  # most rows compared, sampled by a hash of their ids
+FEWEST = 200  # minimum training rows for calibration
+TRAIN, QUERIES = 20_000, 2_000  # maximum rows compared, sampled by a hash of their ids
 BLOCK = 500
 
 

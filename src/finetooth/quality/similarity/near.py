@@ -35,11 +35,11 @@ from finetooth.quality.similarity.anchors import (
 
 Tier = Literal["copy", "words", "inside", "letters"]
 TIERS: tuple[Tier, ...] = ("copy", "words", "inside", "letters")
-INSIDE, WHOLE, BEYOND = 0.45, 0.3, 2.5  # least overlaps of a near-duplicate; or, if one contains the other:
+INSIDE, WHOLE, BEYOND = 0.45, 0.3, 2.5  # minimum overlaps of a near-duplicate; or, if one contains the other:
 CONTAINED, BEYOND_CONTAINED = 0.8, 2.0
-CLOSE, BEYOND_CLOSE = 0.6, 3.0  # least overlaps of texts kept together
+CLOSE, BEYOND_CLOSE = 0.6, 3.0  # minimum overlaps of texts kept together
 COSINE = 0.6
-SHORT = 40  # most words of a text compared by letters
+SHORT = 40  # maximum words of a text compared by letters
 BLOCK = 20_000  # pairs compared at a time
 _PROSE = re.compile(r"[.,;:!?\"“”„«»()…—–‐-](?!\d)|[\"“”„«»]")
 _APOSTROPHES = re.compile("['’ʼ`´]")
