@@ -81,7 +81,7 @@ def test_a_weak_judge_says_so_and_lists_nothing() -> None:
     said = found(view(rows))
     assert set(said) == {"labels-not-judged"}, "it is not said to get much right as well"
     assert said["labels-not-judged"].facts["accuracy"] < 0.7
-    assert "Cannot judge the labels" in said["labels-not-judged"].summary
+    assert "labels could not be checked" in said["labels-not-judged"].summary
 
 
 def test_the_most_frequent_label_is_no_skill() -> None:

@@ -21,7 +21,7 @@ SURE = 0.95  # minimum probability of a language
 KNOWN = 50  # minimum rows of known language for shares to be reported
 MAIN = 0.98  # share of the main language from which all others count as rare
 FEWEST, LEAST = 3, 0.002  # minimum rows of a language and their share; fewer are mostly titles and names
-RARE = 0.1  # maximum share of answers in another language that are mistakes; more is a task such as translation
+RARE = 0.1  # maximum share of mistakes; more answers in another language is a task, such as translation
 
 # Language codes of the model and their names. Similar languages share a name, as short texts cannot
 # distinguish them. Galician, Latin, Esperanto and dialects are left out: they lower the confidence in others.
