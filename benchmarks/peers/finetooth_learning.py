@@ -72,7 +72,7 @@ def rollouts_of(spec: Facts, learner: Learner) -> RolloutTrainer:
         example = Example(str(row["group"]), (Message("user", "the prompt"),), (Answer("an answer"),))
         questions.append(RolloutPrompt(example, ft.Row(prompt, [0.0] * len(prompt), id=example.id)))
     longest = sum(learner.rows[0].weight > 0)
-    reward = graders.guarded(lambda example, text: even_share(text))
+    reward = graders.guard(lambda example, text: even_share(text))
     return RolloutTrainer(learner.model, questions, reward, learner.config, 0, int(longest), run)
 
 
@@ -90,7 +90,7 @@ def rewarded(spec: Facts, learner: Learner) -> Any:
         found.append(Rollout(row["group"], done, Score(row["worth"])))
     reward_R = np.array([row["worth"] for row in given])
     group_R = np.array([row["group"] for row in given])
-    batch = RolloutBatch(found, reward_R, group_R, groups=len(rollouts.questions))
+    batch = RolloutBatch(found, reward_R, group_R, groups=len(rollouts.prompts))
 
     def turn(_: Facts) -> Facts:
         rows = rollouts.to_rows(batch, advantages.advantages("grpo", reward_R, group_R))
@@ -106,7 +106,7 @@ def sampled(spec: Facts, learner: Learner) -> Any:
     step = itertools.count()
 
     def turn(_: Facts) -> Facts:
-        done, line = rollouts.step(next(step), np.arange(len(rollouts.questions)), learner.update)
+        done, line = rollouts.step(next(step), np.arange(len(rollouts.prompts)), learner.update)
         assert line["rollouts"] == len(learner.rows) and line["answer_tokens"] == rollouts.longest
         return learner.told(done)
 

@@ -132,8 +132,8 @@ def test_labels_choose_the_weights_by_their_score(model: Path, tmp_path: Path) -
     assert [line["step"] for line in valid] == [0, 3, 6]
     assert result["best_score"] == max(line["valid_score"] for line in valid[1:])
     assert result["selected_by"] == "score"
-    assert "auto: train.select = score: of answers to " in said
-    assert said.count("(wanted '") == 9
+    assert "auto: train.select = score: answers to " in said
+    assert said.count("(expected '") == 9
     assert ft.Model.load(model, adapter=tmp_path / "run" / "train" / "adapter").peft is not None
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import multiprocessing
 import os
 import signal
 from pathlib import Path
@@ -13,6 +12,7 @@ import pytest
 import torch
 from contexts_for_tests import checked, of_run
 from models_for_tests import tiny_model_dir
+from processes import SERVER
 from rich.console import Console
 from safetensors.torch import load_file
 
@@ -167,7 +167,7 @@ def test_a_continued_run_has_the_same_start(place: Path, tmp_path: Path) -> None
     steps = {"train.max_steps": 4, "train.save_every": 1, "train.epochs": 1, "train.select": "loss"}
     chosen = task(place / "model", start=str(first), **steps)
     train.run(chosen, whole, QUIET)
-    process = multiprocessing.get_context("forkserver").Process(target=dies, args=(chosen, broken))
+    process = SERVER.Process(target=dies, args=(chosen, broken))
     process.start()
     process.join()
     assert process.exitcode == -signal.SIGKILL and not (broken / "train" / "result.json").exists()

@@ -18,7 +18,13 @@ from finetooth.errors import FinetoothError, GradeError
 from finetooth.rundir import read_json, read_jsonl
 
 QUIET = Console(quiet=True)
-QUICK = {"train.rank": 4, "train.max_steps": 2, "evaluate.shots": [0], "evaluate.limit": 12}
+QUICK = {
+    "train.preflight": "off",
+    "train.rank": 4,
+    "train.max_steps": 2,
+    "evaluate.shots": [0],
+    "evaluate.limit": 12,
+}
 PAIRS = [
     {"question": f"what is {n}?", "answer": json.dumps({"n": n, "even": n % 2 == 0}), "shelf": f"s{n // 2}"}
     for n in range(96)

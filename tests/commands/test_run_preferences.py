@@ -84,13 +84,15 @@ def test_swapped_pairs_are_noticed_before_training(
 ) -> None:
     """Planted: the renderer marks the rejected answer as the chosen one."""
     from finetooth.data.render.renderer import Renderer
-    from finetooth.training.preferences import replaced
+    from finetooth.training.preferences import with_signals
 
     real = Renderer.pair
     monkeypatch.setattr(
         Renderer,
         "pair",
-        lambda self, example: [replaced(r, {"chosen": 1 - r.signals["chosen"]}) for r in real(self, example)],
+        lambda self, example: [
+            with_signals(r, {"chosen": 1 - r.signals["chosen"]}) for r in real(self, example)
+        ],
     )
     with pytest.raises(Exception, match="the two may be swapped"):
         train.run(task(model, "dpo"), tmp_path / "run", Console(quiet=True))
@@ -113,7 +115,7 @@ def test_rows_without_pairs_and_misplaced_keys_are_refused(model: Path, tmp_path
 def test_the_log_says_what_is_held_out(model: Path, tmp_path: Path) -> None:
     said = io.StringIO()
     train.run(task(model, "simpo"), tmp_path / "run", Console(file=said, width=300))
-    assert "auto: train.beta = 2.0: usual for simpo" in said.getvalue()
+    assert "auto: train.beta = 2.0: default for simpo" in said.getvalue()
     assert ", accuracy " in said.getvalue()
     lines = [
         json.loads(line) for line in (tmp_path / "run" / "train" / "metrics.jsonl").read_text().splitlines()

@@ -132,7 +132,7 @@ def test_one_that_can_be_fooled_stops_the_run(
     assert invoke(["train", str(file), "--out", str(out), "--quiet"]) == 2
     said = told(capsys)
     assert "the reward can be gamed" in said
-    assert "is worth no less than the expected answer in" in said
+    assert "gets at least the reward of the expected answer in" in said
     assert not (out / "config.yaml").exists()
 
 
@@ -196,5 +196,5 @@ def test_a_reward_model_writes_nothing(place: Path, tmp_path: Path) -> None:
     scoring(place / "base", "none").save(tmp_path / "saved")
     for attention in ("auto", "rows"):
         model = Model.load(tmp_path / "saved", attention=attention)
-        with pytest.raises(ModelError, match="scores answers and writes none"):
+        with pytest.raises(ModelError, match="scores answers and cannot generate text"):
             list(model.generate([Row([5, 6], [0.0, 0.0])], Sampling(max_tokens=2)))

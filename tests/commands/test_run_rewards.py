@@ -80,11 +80,11 @@ def test_a_hackable_reward_stops_the_run_before_its_first_step(
     assert invoke(["train", str(file), "--out", str(out), *FEW]) == 2
     said = " ".join(capsys.readouterr().err.split())
     assert "train.reward: the reward can be gamed" in said
-    assert "one word over and over gets full marks in" in said and "a copy of the question" in said
+    assert "one repeated word gets the full reward in" in said and "a copy of the question" in said
     assert "--train.reward_check off" in said
     assert not (out / "train" / "metrics.jsonl").exists()
     assert invoke(["train", str(file), "--out", str(out), "--train.reward_check", "off", *FEW[:-1]]) == 0
-    assert "warning: train.reward: one word over and over" in " ".join(capsys.readouterr().err.split())
+    assert "warning: train.reward: one repeated word" in " ".join(capsys.readouterr().err.split())
     assert (out / "train" / "rollouts.jsonl").exists()
 
 

@@ -1,10 +1,9 @@
 """The sealed test is opened through the ledger alone, once for each set of candidates."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
+import processes
 import pytest
 
 from finetooth.data.examples import to_json
@@ -139,10 +138,8 @@ assert opened == [True, False], opened
 def test_an_audit_hook_sees_only_the_ledger_open_the_sealed_test(run_path: Path) -> None:
     (run_path / "config.yaml").write_text("name: x\n", encoding="utf-8")
     write_jsonl(run_path / "data" / "train.jsonl", map(to_json, EXAMPLES))
-    done = subprocess.run(
-        [sys.executable, "-c", WATCHED, str(run_path)], capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
+    code, _, errors = processes.python(run_path, WATCHED, run_path)
+    assert code == 0, errors
     assert json.loads((run_path / "ledger.jsonl").read_text().splitlines()[-1])["event"] == "opened"
 
 

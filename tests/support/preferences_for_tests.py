@@ -15,8 +15,8 @@ from finetooth.config.task import TrainConfig
 from finetooth.model import reward_head
 from finetooth.model.api import Model
 from finetooth.model.inference import row_logprobs
-from finetooth.training import preferences, reference
-from finetooth.training.reference import with_reference
+from finetooth.training import preferences
+from finetooth.training.reference import add_reference, with_reference
 from finetooth.tree import Row
 
 VOCABULARY = 448
@@ -119,11 +119,7 @@ def moved(model: Model, seed: int = 0, by: float = 0.1) -> Model:
 
 def referenced(model: Model, rows: Sequence[Row]) -> list[Row]:
     """The rows with their log-probabilities by this model."""
-    logp = row_logprobs(model, rows)
-    return [
-        preferences.with_signals(row, {"reference_logp": reference.scatter_to_tokens(row, own)})
-        for row, own in zip(rows, logp, strict=True)
-    ]
+    return add_reference(rows, row_logprobs(model, rows))
 
 
 def taken(model: Model, run: Path, chosen: TrainConfig, *sides: Sequence[Row]) -> list[list[Row]]:

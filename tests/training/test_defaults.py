@@ -81,11 +81,11 @@ def budget(**changes: object) -> int:
 
 def test_a_frozen_base_leaves_room_for_tokens() -> None:
     seven = {"hidden": 4096, "layers": 32, "weights": 7_000_000_000, "memory": 141 * 2**30}
-    assert [budget(**seven, held=bytes * 7_000_000_000) for bytes in (16, 2)] == [768, 2944]
+    assert [budget(**seven, model_state_bytes=bytes * 7_000_000_000) for bytes in (16, 2)] == [768, 2944]
 
 
 def test_memory_decides_the_micro_tree() -> None:
-    budgets = [budget(memory=gib * 2**30, held=2 * LARGE.weights) for gib in (1, 16, 32, 1000)]
+    budgets = [budget(memory=gib * 2**30, model_state_bytes=2 * LARGE.weights) for gib in (1, 16, 32, 1000)]
     assert budgets[0] == 256
     assert budgets[-1] == 16384
     assert budgets == sorted(budgets)
@@ -102,7 +102,7 @@ def test_on_the_cpu_activations_stay_small_beside_the_weights() -> None:
 
 def test_checkpointing_leaves_room_for_tokens() -> None:
     """The shape of Qwen2.5-0.5B on a small GPU: a layer holds 1 vector a token instead of 26."""
-    known = dataclasses.replace(LARGE, memory=8 * 2**30, held=2 * LARGE.weights, inner=4864)
+    known = dataclasses.replace(LARGE, memory=8 * 2**30, model_state_bytes=2 * LARGE.weights, inner=4864)
     plain, spared = (
         resolve(TrainConfig(checkpointing=on), known).config.micro_tokens for on in (False, True)
     )

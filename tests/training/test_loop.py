@@ -222,13 +222,13 @@ def test_checkpoints_of_another_run_are_refused(
     models: Path, tmp_path: Path, what: str, change: dict[str, Any]
 ) -> None:
     interrupted(models, tmp_path, 3)
-    with pytest.raises(TrainError, match=f"checkpoints there are of other {what}"):
+    with pytest.raises(TrainError, match=f"belong to a run with different {what}"):
         fit(load(models), tmp_path, **change)
 
 
 def test_checkpoints_of_another_adapter_are_refused(models: Path, tmp_path: Path) -> None:
     interrupted(models, tmp_path, 3)
-    with pytest.raises(TrainError, match="checkpoints there are of other weights"):
+    with pytest.raises(TrainError, match="belong to a run with different weights"):
         fit(load(models, rank=2), tmp_path)
 
 
@@ -246,7 +246,7 @@ def test_another_torch_is_said_and_threads_are_put_back(models: Path, tmp_path: 
         return False
 
     fit(load(models), tmp_path, console=Console(file=said, width=200), stop=stop)
-    assert "torch was 2.0.0 when the checkpoint was made" in said.getvalue()
+    assert "torch was 2.0.0 when the checkpoint was saved" in said.getvalue()
     assert set(during) == {3}
     assert torch.get_num_threads() == before
 

@@ -25,15 +25,15 @@ def fed(
 ) -> list[TrainingFinding]:
     """What is found in a curve; the state goes through JSON at every step, as through a checkpoint."""
     draw = random.Random(0)
-    watch, found = TrainingMonitor(len(losses)), []
+    monitor, found = TrainingMonitor(len(losses)), []
     if valid and 0 in valid:
-        found += watch.validation(0, valid[0])
+        found += monitor.validation(0, valid[0])
     for step, loss in enumerate(losses, 1):
         noisy = loss * (1 + draw.gauss(0, noise))
-        found += watch.step(step, noisy, {"a": noisy * 0.9, "bad": noisy * 1.1})
+        found += monitor.step(step, noisy, {"a": noisy * 0.9, "bad": noisy * 1.1})
         if valid and step in valid:
-            found += watch.validation(step, valid[step])
-        watch = TrainingMonitor(**json.loads(json.dumps(watch.state())))
+            found += monitor.validation(step, valid[step])
+        monitor = TrainingMonitor(**json.loads(json.dumps(monitor.state())))
     return found
 
 
@@ -117,7 +117,7 @@ def test_a_real_training_at_a_rate_far_too_high(tmp_path: Path) -> None:
         console=Console(file=said, width=300),
     )
     assert "divergence" in [line["name"] for line in found_in(tmp_path / "run")]
-    assert said.getvalue().count("warning: divergence at step") == 1
+    assert said.getvalue().count("warning: loss divergence at step") == 1
 
 
 def test_a_real_training_with_a_row_of_garbage(tmp_path: Path) -> None:

@@ -58,7 +58,8 @@ def test_the_start_is_looked_at_in_both_sides(models: Path, tmp_path: Path) -> N
     _rows, valid = taken(model, tmp_path, config("dpo"), pairs(6), pairs(3, 1))
     require_start(model, valid, config("dpo"))
     wrong = [
-        preferences.replaced(row, {"reference_logp": row.signals["reference_logp"] - 0.01}) for row in valid
+        preferences.with_signals(row, {"reference_logp": row.signals["reference_logp"] - 0.01})
+        for row in valid
     ]
     with pytest.raises(TrainError, match="must be its own reference"):
         require_start(model, wrong, config("dpo"))
@@ -75,13 +76,13 @@ def test_a_reference_of_another_model_stops_the_run(models: Path, tmp_path: Path
 def test_a_reference_of_other_rows_or_a_damaged_one_stops_the_run(models: Path, tmp_path: Path) -> None:
     model = load(models)
     taken(model, tmp_path, config("dpo"), pairs(6))
-    with pytest.raises(TrainError, match="of other rows"):
+    with pytest.raises(TrainError, match="belong to other rows"):
         taken(model, tmp_path, config("dpo"), pairs(6, 1))
-    with pytest.raises(TrainError, match="of other rows"):
+    with pytest.raises(TrainError, match="belong to other rows"):
         taken(model, tmp_path, config("dpo"), pairs(6)[::-1])
     file = tmp_path / "train" / reference.FILE
     file.write_bytes(file.read_bytes()[:-20])
-    with pytest.raises(TrainError, match="damaged or cut off"):
+    with pytest.raises(TrainError, match="damaged or truncated"):
         taken(model, tmp_path, config("dpo"), pairs(6))
 
 

@@ -45,7 +45,7 @@ class Run:
         self.trial = trial(place, adapter="none")
         self.model: Model = self.trial.model
         candidate = ModelCandidate(
-            "tuned", self.model, self.trial.renders, Prompt("tuned"), Sampling(max_tokens=24)
+            "tuned", self.model, self.trial.training_renderer, Prompt("tuned"), Sampling(max_tokens=24)
         )
         self.answers = AnswerValidator(candidate, self.trial.examples, graders.guard(grader), scored)
 

@@ -102,7 +102,7 @@ def test_nothing_scored_is_an_error(model: Model) -> None:
     silent = [Row([5, 6, 7], [0, 0, 0], id="quiet")]
     with pytest.raises(TrainError, match="nothing to learn: quiet"):
         step(model, supervised, silent)
-    with pytest.raises(TrainError, match="no loss"):
+    with pytest.raises(TrainError, match="no validation loss"):
         evaluate_rows(model, silent, budget=40)[0]
 
 

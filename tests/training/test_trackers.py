@@ -134,4 +134,4 @@ def test_a_tracker_that_fails_never_stops_a_training(tmp_path: Path, monkeypatch
         for step in range(6):
             trackers.log({"step": step, "loss": 1.0})
     assert [step for step, _ in logged] == [0, 1, 2]
-    assert said == ["warning: wandb failed and gets nothing more (ConnectionError: no route)"]
+    assert said == ["warning: wandb failed and is no longer used (ConnectionError: no route)"]

@@ -39,14 +39,14 @@ def test_what_was_trained_is_what_is_saved(tmp_path: Path, adapter: str, folder:
 def test_an_adapter_that_changes_nothing_is_noticed(tmp_path: Path) -> None:
     model = load(tmp_path / "base")
     path = save_model(model, tmp_path / "run", None)
-    with pytest.raises(TrainError, match="adapter answers exactly as its base; training had no effect"):
+    with pytest.raises(TrainError, match="adapter gives exactly the outputs of its base; training had no"):
         verify(model, path, tmp_path / "base")
 
 
 def test_a_model_that_was_not_changed_is_noticed(tmp_path: Path) -> None:
     model = load(tmp_path / "base", "none")
     path = save_model(model, tmp_path / "run", None)
-    with pytest.raises(TrainError, match="model answers exactly as its base"):
+    with pytest.raises(TrainError, match="model gives exactly the outputs of its base"):
         verify(model, path, tmp_path / "base")
 
 

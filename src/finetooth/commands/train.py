@@ -28,8 +28,8 @@ from finetooth.training import preferences, selection, trackers
 from finetooth.training.interrupts import stop_on_signals
 from finetooth.training.loop import Trainer
 from finetooth.training.objectives import Objective, supervised
-from finetooth.training.order import group_by_unit
 from finetooth.training.reference import require_pairs, with_reference
+from finetooth.training.schedule import group_by_unit
 from finetooth.training.selection import AnswerValidator
 from finetooth.training.verification import outputs, save_model, verify_saved
 from finetooth.types import Sampling

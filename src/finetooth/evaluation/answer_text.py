@@ -32,7 +32,7 @@ def answer_normaliser(renderer: Renderer) -> AnswerNormaliser:
     def normalise(example: Example, text: str) -> tuple[Example, str]:
         try:
             turn = turns.answer_turn(example)
-            thinks = bool(turns.thought(turn))
+            thinks = bool(turns.reasoning(turn))
             rendered = renderer.answer_text(example)
         except DataError:
             return example, strip_reasoning(text, False)

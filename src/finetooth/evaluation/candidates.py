@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import numpy as np
@@ -138,12 +139,7 @@ class ModelCandidate:
             prompt = self.prompt
             row = self._row(example, prompt.messages(example))
             if len(row) > limit and (prompt.labels or prompt.demos):
-                prompt = fit_prompt(
-                    prompt,
-                    example,
-                    lambda messages, example=example: len(self._row(example, messages)),
-                    limit,
-                )
+                prompt = fit_prompt(prompt, example, partial(self._length, example), limit)
                 row = self._row(example, prompt.messages(example))
                 unlisted += bool(self.prompt.labels and not prompt.labels)
                 if len(prompt.demos) < len(self.prompt.demos):
@@ -163,6 +159,9 @@ class ModelCandidate:
         if noted and cut:
             self.notes.append(f"{cut} of {n} contexts were truncated on the left: {takes}")
         return contexts
+
+    def _length(self, example: Example, messages: tuple[Message, ...]) -> int:
+        return len(self._row(example, messages))
 
     def _row(self, example: Example, messages: tuple[Message, ...]) -> Row:
         try:

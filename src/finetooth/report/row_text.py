@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from finetooth.quality.survey import Piece, Sample
+from finetooth.quality.survey import Sample, TokenText
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -47,11 +47,11 @@ def row_text(sample: Sample) -> Text:
     return Text.assemble(text, line)
 
 
-def _words(text: str, scored: bool) -> list[Piece]:
-    return [Piece(word, scored, False) for word in re.findall(r"\s*\S+|\s+", text)]
+def _words(text: str, scored: bool) -> list[TokenText]:
+    return [TokenText(word, scored, False) for word in re.findall(r"\s*\S+|\s+", text)]
 
 
-def _folded(pieces: Sequence[Piece], unit: str) -> list[Run]:
+def _folded(pieces: Sequence[TokenText], unit: str) -> list[Run]:
     """The pieces with their styles; only the beginning and the end of a long text."""
     runs = [(piece.text, _style(piece, number)) for number, piece in enumerate(pieces)]
     if sum(len(text) for text, _ in runs) <= SHOWN_CHARACTERS:
@@ -71,7 +71,7 @@ def _folded(pieces: Sequence[Piece], unit: str) -> list[Run]:
     return [*runs[:first], gap, *runs[len(runs) - last :]]
 
 
-def _style(piece: Piece, number: int) -> str:
+def _style(piece: TokenText, number: int) -> str:
     if piece.scored:
         return f"bold {SCORED[number % 2]}" if piece.special else SCORED[number % 2]
     return "magenta" if piece.special else "dim"

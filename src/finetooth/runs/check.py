@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from finetooth.config.task import EMBEDDED, Task
 from finetooth.config.values import source_name
-from finetooth.data.hub import context_length
+from finetooth.data.hub import context_length, embedding_count
 from finetooth.data.render.overlong import row_limit
 from finetooth.errors import DataError, ModelError
 from finetooth.evaluation import graders
@@ -22,10 +22,10 @@ from finetooth.privacy.masking import redact_json
 from finetooth.quality.findings import Embed, Finding, View
 from finetooth.quality.gate import inspect, ordered, redacted, require_known
 from finetooth.quality.prepare import AssembledData, assemble
+from finetooth.quality.rules.leaks import parent_run_leaks
 from finetooth.quality.rules.lengths import token_findings
-from finetooth.quality.rules.parent_leaks import parent_run_leaks
 from finetooth.quality.similarity.near_duplicates import reuse_near_duplicates
-from finetooth.quality.survey import Survey, embedded_tokens, plain_samples, survey
+from finetooth.quality.survey import Survey, plain_samples, survey
 from finetooth.report import data_page
 from finetooth.report.check_report import CheckReport
 from finetooth.rundir import write_json, write_jsonl, write_text
@@ -143,7 +143,7 @@ def _survey(context: RunContext, data: AssembledData, notes: list[str]) -> Surve
         notes.append(f"Tokens were not counted: {error}")
         return None
     limit = row_limit(task.data.max_tokens, context_length(context.tokenizer_directory), tokenizer)
-    return survey(context.renderer, data.sides, limit, embedded_tokens(context.tokenizer_directory))
+    return survey(context.renderer, data.sides, limit, embedding_count(context.tokenizer_directory))
 
 
 def _labels(data: AssembledData) -> dict[str, dict[str, int]]:

@@ -53,8 +53,7 @@ class Speaker:
 
     def answer(self, row: Row, sampling: Sampling) -> Generator[Piece]:
         """The pieces of the answer as they are generated."""
-        disabled = self.without_adapter and self.model.peft
-        with self.model.peft.disable_adapter() if disabled else nullcontext():
+        with self.model.without_adapter() if self.without_adapter else nullcontext():
             yield from self.model.stream([row], sampling)
 
 

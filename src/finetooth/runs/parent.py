@@ -14,7 +14,7 @@ from rich.console import Console
 
 from finetooth.config.task import Task
 from finetooth.data.examples import read_examples
-from finetooth.data.inherited_split import ParentRun
+from finetooth.data.split import ParentRun
 from finetooth.errors import ConfigError
 from finetooth.evaluation import ledger
 from finetooth.rundir import read_json, sha256_file

@@ -11,7 +11,7 @@ from finetooth.rundir import read_json, write_json
 from finetooth.runs.context import RunContext, base_digest
 from finetooth.training import checkpoint
 from finetooth.training.preflight.checks import PreflightError
-from finetooth.training.preflight.rows import PreflightRow, shown
+from finetooth.training.preflight.rows import PreflightRow, format_row
 from finetooth.training.preflight.run import PreflightInputs, run_preflight
 
 SHOWN = 3
@@ -38,7 +38,7 @@ def ensure_preflight(context: RunContext, stop: Callable[[], bool]) -> str:
 
     def show(picked: Sequence[PreflightRow]) -> None:
         for one in picked[:SHOWN]:
-            context.console.print(shown(one, context.renderer.tokenizer), soft_wrap=True)
+            context.console.print(format_row(one, context.renderer.tokenizer), soft_wrap=True)
 
     try:
         result = run_preflight(preflight_inputs(context, stop), show)

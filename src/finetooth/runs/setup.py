@@ -13,7 +13,7 @@ from rich.console import Console
 from finetooth.config.method_keys import PREFERENCE_METHODS
 from finetooth.config.task import Task
 from finetooth.data.examples import to_json
-from finetooth.data.render.overlong import Fitted, fit_rows, row_limit
+from finetooth.data.render.overlong import FittedRows, fit_rows, row_limit
 from finetooth.data.render.renderer import Renderer
 from finetooth.errors import ConfigError, DataError, GradeError
 from finetooth.evaluation import graders, ledger
@@ -24,7 +24,7 @@ from finetooth.rundir import append_jsonl, write_bytes
 from finetooth.runs import check, next_steps, parent, workspace
 from finetooth.runs.context import RunContext, base_digest
 from finetooth.runs.rewards import require_valid_reward
-from finetooth.training import defaults, order, preferences
+from finetooth.training import defaults, preferences, schedule
 from finetooth.training.gradient_checkpointing import enable_gradient_checkpointing
 from finetooth.tree import Row
 from finetooth.types import Example
@@ -144,7 +144,7 @@ def render_and_fit(
     if not examples:
         return [], []
     rendered = renderer.render_all(examples, total, task.train.method in PREFERENCE_METHODS)
-    fitted: Fitted = fit_rows(rendered.rows, limit, task.data.overlong, examples)
+    fitted: FittedRows = fit_rows(rendered.rows, limit, task.data.overlong, examples)
     reasons = {example.id: reason for example, reason in rendered.rejected}
     example_of = {row.id: row.example_id for row in rendered.rows}
     reasons |= {example_of[id]: f"longer than {limit} tokens" for id in fitted.dropped}
@@ -226,7 +226,7 @@ def _resolve(context: RunContext, limit: int) -> None:  # long: the automatic va
 def _defaults_context(context: RunContext) -> defaults.DefaultsContext:
     """The facts about model, data and machine that the automatic values depend on."""
     model, adapter = context.model, context.task.train.adapter
-    units = order.group_by_unit(context.train_rows)
+    units = schedule.group_by_unit(context.train_rows)
     vocabulary, hidden = model.hf.get_input_embeddings().weight.shape
     weights = int(model.hf.num_parameters())
     state = None  # the CPU's memory is shared with other programs: the careful default applies
@@ -241,7 +241,7 @@ def _defaults_context(context: RunContext) -> defaults.DefaultsContext:
         weights=weights,
         fresh=model.fresh,
         rows=len(units),
-        validation_rows=len(order.group_by_unit(context.validation_rows)),
+        validation_rows=len(schedule.group_by_unit(context.validation_rows)),
         memory=device_memory(model.device),
         model_state_bytes=state,
         inner=defaults.inner_width(model.hf.config),

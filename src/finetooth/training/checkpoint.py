@@ -1,14 +1,14 @@
-"""Checkpoints that survive a crash at any moment: safetensors and JSON, with a manifest of hashes.
+"""Crash-safe checkpoints: safetensors and JSON, with a manifest of hashes.
 
     train/checkpoints/step-000120/
         weights.safetensors     the trained weights, by parameter name
         optimizer.safetensors   the optimizer's tensors, NAME/exp_avg and so on
-        state.json              position, best, patience, random state, what the run was made of
+        state.json              position, best results, patience, monitor state, fingerprint of the run
         manifest.json           size and sha256 of the three
 
-A checkpoint is written to a temporary directory beside its place; files are fsynced, the manifest comes last,
-then the directory is renamed and its parent fsynced. A directory without a manifest that fits is reported
-and passed over, so a torn, truncated or bit-flipped checkpoint is never loaded.
+A checkpoint is written to a temporary directory beside its final place: files are fsynced, the manifest is
+written last, then the directory is renamed and its parent fsynced. A directory without a matching manifest is
+reported and skipped, so a partial, truncated or bit-flipped checkpoint is never loaded.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _NAME = re.compile(r"step-(\d{6,})")
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Checkpoint:
-    """All that decides the numbers after `step` steps. state: plain JSON values."""
+    """Everything that determines the numbers after `step` steps. state: plain JSON values."""
 
     step: int
     weights: Mapping[str, Tensor]
@@ -49,48 +49,45 @@ class Checkpoint:
 
 
 def checkpoint_path(directory: Path, step: int) -> Path:
-    """Where the checkpoint of this step lives: train/checkpoints/step-000120."""
+    """The directory of this step's checkpoint, such as train/checkpoints/step-000120."""
     return directory / f"step-{step:06d}"
 
 
 def save(directory: Path, checkpoint: Checkpoint) -> Path:
     """Write a checkpoint atomically and durably; returns its path.
 
-    Raises TrainError when it cannot be written (a full disk): checkpoints that were there before are intact.
+    Raises TrainError when it cannot be written (a full disk); existing checkpoints stay intact.
     """
     target = checkpoint_path(directory, checkpoint.step)
     temporary = directory / f".{target.name}.{uuid.uuid4().hex}.tmp"
     try:
         temporary.mkdir(parents=True)
-        _write(temporary, checkpoint)
+        for name, tensors in ((WEIGHTS, checkpoint.weights), (OPTIMIZER, checkpoint.optimizer)):
+            on_cpu = {key: tensor.detach().cpu().contiguous() for key, tensor in tensors.items()}
+            save_file(on_cpu, temporary / name)
+            fsync_file(temporary / name)
+        write_json(temporary / STATE, {"step": checkpoint.step, **checkpoint.state})
+        files = {
+            name: {"bytes": (temporary / name).stat().st_size, "sha256": sha256_file(temporary / name)}
+            for name in (WEIGHTS, OPTIMIZER, STATE)
+        }
+        write_json(temporary / MANIFEST, files)
         if target.exists():
-            shutil.rmtree(target)  # of an earlier attempt at the same step
+            shutil.rmtree(target)  # left by an earlier attempt at the same step
         temporary.rename(target)
         fsync_directory(directory)
     except (OSError, SafetensorError) as error:
         raise TrainError(
             f"{target}: the checkpoint cannot be written ({error}). Earlier checkpoints are intact. "
-            f"Make room, then continue with: finetooth train {directory.parent.parent}"
+            f"Free some space, then continue with: finetooth train {directory.parent.parent}"
         ) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return target
 
 
-def _write(folder: Path, checkpoint: Checkpoint) -> None:
-    for name, tensors in ((WEIGHTS, checkpoint.weights), (OPTIMIZER, checkpoint.optimizer)):
-        save_file({key: tensor.detach().cpu().contiguous() for key, tensor in tensors.items()}, folder / name)
-        fsync_file(folder / name)
-    write_json(folder / STATE, {"step": checkpoint.step, **checkpoint.state})
-    files = {
-        name: {"bytes": (folder / name).stat().st_size, "sha256": sha256_file(folder / name)}
-        for name in (WEIGHTS, OPTIMIZER, STATE)
-    }
-    write_json(folder / MANIFEST, files)
-
-
 def fsync_file(path: Path) -> None:
-    """Make a file's bytes durable, whoever wrote them."""
+    """Flush a file to disk, whoever wrote it."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -99,15 +96,15 @@ def fsync_file(path: Path) -> None:
 
 
 def integrity_error(path: Path) -> str | None:
-    """Why this checkpoint must not be used, in words; None when it is whole."""
+    """Why this checkpoint must not be used, as text; None when it is intact."""
     try:
         files = read_json(path / MANIFEST)
         for name in (WEIGHTS, OPTIMIZER, STATE):
             size = (path / name).stat().st_size
             if size != files[name]["bytes"]:
-                return f"{name} has {size} bytes, its manifest says {files[name]['bytes']}"
+                return f"{name} has {size} bytes, the manifest says {files[name]['bytes']}"
             if sha256_file(path / name) != files[name]["sha256"]:
-                return f"{name} is not what was written (its hash differs)"
+                return f"{name} has changed since it was written (its hash differs)"
     except FileNotFoundError as error:
         return f"{Path(str(error.filename)).name} is missing"
     except (OSError, DataError, KeyError, TypeError) as error:
@@ -116,40 +113,39 @@ def integrity_error(path: Path) -> str | None:
 
 
 def load(path: Path) -> Checkpoint:
-    """A checkpoint, on the CPU. Raises TrainError when it is not whole."""
-    found = integrity_error(path)
-    if found:
-        raise TrainError(f"{path}: this checkpoint is damaged: {found}.")
+    """Load a checkpoint onto the CPU. Raises TrainError when it is damaged."""
+    damage = integrity_error(path)
+    if damage:
+        raise TrainError(f"{path}: this checkpoint is damaged: {damage}.")
     state = read_json(path / STATE)
     return Checkpoint(int(state["step"]), load_file(path / WEIGHTS), load_file(path / OPTIMIZER), state)
 
 
 def steps(directory: Path) -> list[int]:
-    """The steps of the checkpoints that are there, whole or not, oldest first."""
+    """The steps of all checkpoints, intact or not, oldest first."""
     names = (_NAME.fullmatch(path.name) for path in directory.glob("step-*"))
     return sorted(int(name.group(1)) for name in names if name)
 
 
 def latest(directory: Path, report: Callable[[str], None]) -> Checkpoint | None:
-    """The newest whole checkpoint; None when there is none.
+    """The newest intact checkpoint; None when there is none.
 
-    Every damaged one on the way is reported and deleted, with what interrupted saves left, so that going on
-    meets a clean directory.
+    Newer damaged ones are reported and deleted, as are the leftovers of interrupted saves.
     """
     for leftover in directory.glob(".step-*.tmp"):
         shutil.rmtree(leftover, ignore_errors=True)
     for step in reversed(steps(directory)):
         path = checkpoint_path(directory, step)
-        found = integrity_error(path)
-        if found is None:
+        damage = integrity_error(path)
+        if damage is None:
             return load(path)
-        report(f"{path}: this checkpoint is damaged and passed over: {found}.")
+        report(f"{path}: this checkpoint is damaged and will be skipped: {damage}.")
         shutil.rmtree(path, ignore_errors=True)
     return None
 
 
 def prune(directory: Path, keep: set[int]) -> None:
     """Delete all but the last two checkpoints and those of the steps in `keep`."""
-    there = steps(directory)
-    for step in set(there) - set(there[-2:]) - keep:
+    existing = steps(directory)
+    for step in set(existing) - set(existing[-2:]) - keep:
         shutil.rmtree(checkpoint_path(directory, step), ignore_errors=True)

@@ -1,7 +1,7 @@
-"""What every `auto` of the train section becomes, and why, as pure functions of plain facts.
+"""Automatic defaults of the train section: the value of every `auto` and its reason, as pure functions.
 
-The values are meant to be good for small models and a few hundred to some ten thousand rows. They depend on
-the model, the rows and the machine's total memory, never on what happens to be free, so that a run repeats.
+The values are tuned for small models and a few hundred to some ten thousand rows. They depend on the model,
+the rows and the total memory of the machine, never on free memory, so that runs are reproducible.
 """
 
 from __future__ import annotations
@@ -18,29 +18,26 @@ from finetooth.config.task import TrainConfig
 from finetooth.training.selection import MOST
 from finetooth.tree import PrefixTree, Row, microtrees
 
-LORA_OVER_FULL = (
-    10.0  # "LoRA without regret" (Thinking Machines 2025): the best rate is about 10x that of full
-)
+LORA_OVER_FULL = 10.0  # learning rate ratio; "LoRA without regret" (Thinking Machines 2025)
 SFT_OVER_PREFERENCE = 5.0
-AS_SFT = ("orpo", "simpo", "reward_model")  # nothing is relative to their start
-REWARD_SLOWER = 5  # rewards are noisier than answers to imitate
-FEWEST_GRADED = 30  # as for a verdict: fewer answers cannot tell weights apart
+AS_SFT = ("orpo", "simpo", "reward_model")  # preference methods whose loss has no reference model
+SFT_OVER_RL = 5  # rewards are a noisier signal than answers to imitate
+FEWEST_GRADED = 30  # as for a verdict: fewer graded answers cannot rank checkpoints
 FEW_STEPS = 100  # fewer optimizer steps than this rarely teach a format and a task
 TOKENS_LOW, TOKENS_HIGH = 256, 16384
-LOGITS = 2**27  # bytes: the chunk of logits at hand and what its backward pass needs (model/head.py)
+LOGITS = 2**27  # bytes: one chunk of logits and what its backward pass needs (model/head.py)
 
 
 @dataclass(frozen=True, slots=True)
 class DefaultsContext:
-    """What the auto values are made from.
+    """The facts that the auto values depend on.
 
-    family: the architecture's name (llama, qwen2). hidden, layers, vocabulary: its sizes. weights: number of
-    parameters. fresh: started from random weights. rows: training rows. validation_rows. memory: bytes in all
-    of the device that trains. model_state_bytes: what weights, gradients and the optimizer's state take of a
-    GPU's memory; None: on the CPU, whose memory other programs need too. inner: width of the MLP (of all
-    experts that a token goes to), 0 for four times hidden. sample: training rows, a step's or more.
-    ungradable_reason: why answers to validation rows cannot be graded during training, in words; "" when they
-    can.
+    family: architecture name (llama, qwen2). hidden, layers, vocabulary: its sizes. weights: number of
+    parameters. fresh: initialised with random weights. rows, validation_rows: their numbers. memory: total
+    bytes of the training device. model_state_bytes: what weights, gradients and optimizer state take of a
+    GPU's memory; None on the CPU, whose memory is shared with other programs. inner: width of the MLP (of all
+    experts that a token is routed to), 0 for four times hidden. sample: training rows, at least one step's.
+    ungradable_reason: why answers to validation rows cannot be graded during training; "" if they can.
     """
 
     family: str
@@ -60,15 +57,15 @@ class DefaultsContext:
 
 @dataclass(frozen=True, slots=True)
 class Resolved:
-    """The train section without any auto; for each replaced key its reason, and warnings, in words."""
+    """The train section without any auto, the reason for each replaced key, and warnings."""
 
     config: TrainConfig
     reasons: Mapping[str, str]
     warnings: tuple[str, ...]
 
 
-def resolve(config: TrainConfig, facts: DefaultsContext) -> Resolved:
-    """Replace every auto by a value with a reason; warn where a value that was set looks wrong."""
+def resolve(config: TrainConfig, facts: DefaultsContext) -> Resolved:  # long: one default after another
+    """Replace every auto by a value with a reason; warn about explicit values that look wrong."""
     values = config.model_dump()
     reasons: dict[str, str] = {}
 
@@ -76,16 +73,18 @@ def resolve(config: TrainConfig, facts: DefaultsContext) -> Resolved:
         if values[key] == "auto":
             values[key], reasons[key] = value, reason
 
-    rate, why = learning_rate(config.adapter, facts, config.method)
+    rate, rate_reason = learning_rate(config.adapter, facts, config.method)
     if config.method in RL_METHODS:
-        rate, why = _two_digits(rate / REWARD_SLOWER), f"{why}; less by {REWARD_SLOWER} for rewards"
-        fill("patience", None, "never: rewards go up and down")
-        fill("select", "score" if facts.validation_rows else "loss", "of answers, which rewards are about")
-    fill("learning_rate", rate, why)
+        rate = _two_digits(rate / SFT_OVER_RL)
+        rate_reason = f"{rate_reason}; divided by {SFT_OVER_RL} for reinforcement learning"
+        fill("patience", None, "no early stopping: rewards are too noisy")
+        select_reason = "graded answers are what rewards are meant to improve"
+        fill("select", "score" if facts.validation_rows else "loss", select_reason)
+    fill("learning_rate", rate, rate_reason)
     fill("epochs", *epochs(facts, config.method))
     if "beta" in PREFERENCE_METHODS.get(config.method, ()) and config.beta is None:
         values["beta"] = BETA.get(config.method, DEFAULT_BETA)
-        reasons["beta"] = f"usual for {config.method}"
+        reasons["beta"] = f"default for {config.method}"
     fill("batch_size", *batch_size(facts, float(values["epochs"])))
     trained, batch = facts, values["batch_size"]
     if config.method in RL_METHODS:
@@ -98,172 +97,153 @@ def resolve(config: TrainConfig, facts: DefaultsContext) -> Resolved:
         steps = min(steps, config.max_steps)
     fill("validate_every", *validate_every(facts, steps, per_epoch, values["batch_size"]))
     every = values["validate_every"]
-    fill("save_every", every, "as often as the validation loss is taken")
-    fill("patience", *patience(facts))
+    fill("save_every", every, "at every validation")
+    if facts.validation_rows:
+        fill("patience", 4, "stop after four validations without improvement; the best weights are kept")
+    else:
+        fill("patience", None, "no early stopping: there are no validation rows")
     fill("select", *select(facts, int(every), int(values["batch_size"])))
-    warnings = tuple(_warnings(config, facts, rate, why))
-    return Resolved(TrainConfig.model_validate(values), reasons, warnings)
+    warnings = []
+    if config.learning_rate != "auto" and not rate / 10 <= config.learning_rate <= rate * 10:
+        direction = "higher" if config.learning_rate > rate else "lower"
+        times = max(config.learning_rate / rate, rate / config.learning_rate)
+        warnings.append(
+            f"train.learning_rate {config.learning_rate:g} is {times:.0f} times {direction} than the default "
+            f"{rate:g} ({rate_reason}). LoRA takes about ten times the rate of full fine-tuning."
+        )
+    if facts.fresh and config.adapter != "none":
+        warnings.append(
+            f"The model has random weights, and train.adapter {config.adapter} trains only a small part of "
+            "them: set train.adapter none."
+        )
+    return Resolved(TrainConfig.model_validate(values), reasons, tuple(warnings))
 
 
 def learning_rate(adapter: str, facts: DefaultsContext, method: str = "sft") -> tuple[float, str]:
-    """The peak learning rate and its reason; of most preference tuning a fifth of it.
+    """The peak learning rate and its reason; a fifth of it for most preference methods.
 
     LoRA: 5e-5 * 10 * (2000 / hidden)^p, p = 0.781 (0.0775 for Qwen), fitted by tinker-cookbook on instruction
-    tuning, at most 5e-3. Full fine-tuning: a tenth of it. Fresh weights: 1e-3 at width 256, less when wider.
+    tuning, at most 5e-3. Full fine-tuning: a tenth of it. Random weights: 1e-3 at hidden size 256, less
+    above.
     """
     if method in PREFERENCE_METHODS and method not in AS_SFT:
-        rate, why = learning_rate(adapter, facts)
-        return _two_digits(rate / SFT_OVER_PREFERENCE), f"a fifth of that of sft ({why})"
+        rate, reason = learning_rate(adapter, facts)
+        return _two_digits(rate / SFT_OVER_PREFERENCE), f"a fifth of the SFT rate ({reason})"
     if facts.fresh and adapter == "none":
         rate = _two_digits(min(3e-3, 1e-3 * math.sqrt(256 / facts.hidden)))
-        return rate, f"training from random weights, width {facts.hidden}"
+        return rate, f"training from random weights, hidden size {facts.hidden}"
     power = 0.0775 if facts.family.startswith("qwen") else 0.781
     rate = min(5e-3, 5e-4 * (2000 / facts.hidden) ** power)
+    model = f"{facts.family}, hidden size {facts.hidden}"
     if adapter == "none":
-        rate = _two_digits(rate / LORA_OVER_FULL)
-        return rate, f"full fine-tuning of a {facts.family} of width {facts.hidden}; LoRA takes ten times it"
-    rate = _two_digits(rate)
-    return rate, f"LoRA on a {facts.family} of width {facts.hidden}; ten times that of full fine-tuning"
+        return _two_digits(rate / LORA_OVER_FULL), f"full fine-tuning of {model}; a tenth of the LoRA rate"
+    return _two_digits(rate), f"LoRA on {model}; ten times the full fine-tuning rate"
 
 
 def epochs(facts: DefaultsContext, method: str = "sft") -> tuple[float, str]:
-    """Passes over the rows: about 12,000 rows seen in all, between 2 and 10 passes; 1 to 3 over pairs."""
+    """Epochs: about 12,000 rows seen in total, between 2 and 10 epochs; 1 to 3 for preference pairs."""
     if method in PREFERENCE_METHODS:
         passes = min(3, max(1, math.ceil(3000 / facts.rows)))
-        return float(passes), f"{facts.rows} pairs, which are soon known by heart: 1 to 3 times"
+        return float(passes), f"{facts.rows} pairs, which are quickly memorised: 1 to 3 epochs"
     passes = min(10, max(2, math.ceil(12000 / facts.rows)))
-    return float(passes), f"{facts.rows} training rows: fewer rows are seen more often, 2 to 10 times"
+    return float(passes), f"{facts.rows} training rows; the fewer rows, the more epochs, 2 to 10"
 
 
 def batch_size(facts: DefaultsContext, passes: float) -> tuple[int, str]:
-    """Rows per step: 16, or less where that leaves fewer than 100 steps."""
-    for size in (16, 8, 4, 2):
+    """Rows per optimizer step: 16, or fewer where 16 would leave fewer than 100 steps."""
+    for size in (16, 8, 4, 2, 1):
         if passes * facts.rows / size >= FEW_STEPS:
             break
-    else:
-        size = 1
     if size == 16:
-        return size, "16 rows a step"
-    return size, f"{facts.rows} rows, {passes:g} epochs: less than 16, for about {FEW_STEPS} steps or more"
+        return size, "16 rows per step"
+    return size, f"{facts.rows} rows, {passes:g} epochs: below 16 for about {FEW_STEPS} steps or more"
 
 
 def micro_tokens(
     facts: DefaultsContext, adapter: str = "lora", batch: int = 16, checkpointing: bool = False
 ) -> tuple[int, str]:
-    """Distinct tokens of a micro-tree: what fits into a share of the memory, 256 to 16,384, and on the CPU no
-    more than what shared prefixes ask for.
+    """Distinct tokens of a micro-tree: what fits into a share of the memory, 256 to 16,384; on the CPU no
+    more than shared prefixes benefit from.
 
-    The share is a quarter of what the weights leave; on the CPU also at most three quarters of what float32
-    weights take, or 1 GiB. A token of a layer holds at most about 10 vectors of the model's width for its
-    backward pass and 3 of the MLP's, float32: 2.1 MiB a token for the shape of Qwen2.5-0.5B, where 2.2 were
-    measured before the gated product was computed again (benchmarks/memory.py). In bfloat16 half of them stay
-    float32 (norms) or are kept twice (inputs of adapters), so the same is reckoned. With train.checkpointing
-    a layer holds its input alone, and one layer at a time the rest.
+    The share is a quarter of what the weights leave; on the CPU also at most three quarters of the size of
+    the weights in float32, or 1 GiB. For its backward pass a layer keeps at most about 10 vectors of the
+    hidden size and 3 of the MLP's width per token, in float32: 2.1 MiB per token for the shape of
+    Qwen2.5-0.5B, where 2.2 were measured before the gated product was recomputed (benchmarks/memory.py). In
+    bfloat16 half of them stay float32 (norms) or are kept twice (adapter inputs), so the estimate is the
+    same. With train.checkpointing a layer keeps only its input, and one layer at a time the rest.
     """
     vectors = 10 * facts.hidden + 3 * (facts.inner or 4 * facts.hidden)
     per_token = 4 * (facts.layers * facts.hidden + vectors if checkpointing else facts.layers * vectors)
-    trained = 16 if adapter == "none" else 4  # bytes: weight; gradient and two moments besides
-    room = (
-        max(
-            0,
-            facts.memory
-            - (trained * facts.weights if facts.model_state_bytes is None else facts.model_state_bytes),
-        )
-        / 4
-    )
-    if facts.model_state_bytes is None:
+    if facts.model_state_bytes is None:  # bytes per weight: the weight; gradient and two moments if trained
+        room = max(0, facts.memory - (16 if adapter == "none" else 4) * facts.weights) / 4
         room = min(room, max(2**30, 3 * facts.weights))
-    tokens = 128 * int(max(TOKENS_LOW, min(TOKENS_HIGH, (room - LOGITS) / per_token)) / 128)
-    most = tokens
+    else:
+        room = max(0, facts.memory - facts.model_state_bytes) / 4
+    tokens = most = 128 * int(max(TOKENS_LOW, min(TOKENS_HIGH, (room - LOGITS) / per_token)) / 128)
     if facts.model_state_bytes is None and facts.sample:
-        tokens = _small_trees(facts.sample[:batch], most, 512 if adapter == "none" else 768)
+        # A CPU is only a few percent faster with larger trees, and memory grows with them (log.md). Take the
+        # smallest doubling at which recomputing shared prefixes in each tree costs at most a tenth. Full
+        # fine-tuning needs memory for gradients and moments, so its trees start smaller.
+        rows, least = facts.sample[:batch], 512 if adapter == "none" else 768
+        limit = 1.1 * len(PrefixTree.build(rows))
+        for size in (least, 2 * least, 4 * least, 8 * least):
+            if size < most and sum(len(tree) for tree in microtrees(rows, size)) <= limit:
+                tokens = size
+                break
     gib = facts.memory / 2**30
-    why = f"about {tokens * per_token / 2**20:.0f} MiB of activations, in {gib:.0f} GiB of memory"
-    return tokens, why if tokens == most else f"{why}; more would save little time: these rows share little"
-
-
-def _small_trees(rows: tuple[Row, ...], most: int, least: int) -> int:
-    """The smallest of `least` and its doubles at which micro-trees compute at most a tenth more.
-
-    A CPU is a few percent faster with larger trees, and memory goes with them (log.md); what counts beyond
-    is that prefixes are not computed again in each tree. Trained weights need memory of their own, so those
-    trees are the smaller ones.
-    """
-    whole = len(PrefixTree.build(rows))
-    for tokens in (least, 2 * least, 4 * least, 8 * least):
-        if tokens < most and sum(len(tree) for tree in microtrees(rows, tokens)) <= 1.1 * whole:
-            return tokens
-    return most
+    reason = f"about {tokens * per_token / 2**20:.0f} MiB of activations in {gib:.0f} GiB of memory"
+    if tokens < most:
+        reason += "; a larger budget would not be faster for these rows"
+    return tokens, reason
 
 
 def as_group(row: Row, size: int) -> Iterator[Row]:
-    """As many answers to a row's question as are sampled, as long as the row's own and all different."""
+    """Stand-ins for the answers sampled in RL: `size` different answers as long as the row's own."""
     start = int(np.flatnonzero(row.weight)[0]) if row.weight.any() else len(row) - 1
-    answer_T, apart = row.tokens[start:], 1 + int(row.tokens.max())
+    answer_T, offset = row.tokens[start:], 1 + int(row.tokens.max())
     for number in range(size):
-        yield Row(np.concatenate([row.tokens[:start], answer_T + number * apart]), row.weight)
+        yield Row(np.concatenate([row.tokens[:start], answer_T + number * offset]), row.weight)
 
 
 def inner_width(config: Any) -> int:
-    """Width of the MLP by a transformers configuration, of all experts that a token goes to; 0: not named."""
+    """MLP width in a transformers config, summed over the experts a token is routed to; 0 if not found."""
     names = ("moe_intermediate_size", "intermediate_size", "ffn_dim", "ffn_hidden_size", "n_inner")
     width = next((value for name in names if isinstance(value := getattr(config, name, None), int)), 0)
     return int(width * (getattr(config, "num_experts_per_tok", None) or 1))
 
 
 def validate_every(facts: DefaultsContext, steps: int, per_epoch: int, batch: int) -> tuple[int, str]:
-    """Steps between validations: ten in all, at least one an epoch, and rarely enough to stay cheap."""
+    """Steps between validations: ten in total, at least one per epoch, and rare enough to stay cheap."""
     if facts.validation_rows == 0:
-        return max(1, min(per_epoch, steps)), "once an epoch (there are no validation rows)"
+        return max(1, min(per_epoch, steps)), "once per epoch (there are no validation rows)"
     often = max(1, min(per_epoch, steps // 10))
     cheap = math.ceil(facts.validation_rows / batch)
     every = max(1, min(max(often, cheap), steps))
     return every, f"{steps} steps: about {max(1, steps // every)} validations of {facts.validation_rows} rows"
 
 
-def patience(facts: DefaultsContext) -> tuple[int | None, str]:
-    """Validations without improvement before stopping: 4; the best weights are kept in any case."""
-    if facts.validation_rows == 0:
-        return None, "never: there are no validation rows"
-    return 4, "four validations without improvement; the best weights are kept"
-
-
 def select(facts: DefaultsContext, every: int, batch: int) -> tuple[str, str]:
-    """What chooses the best weights: the score where answering costs less than half of the training.
+    """Checkpoint selection metric: the score where generating answers costs less than half of the training.
 
-    A token in training counts three (forward and twice that backward), one of an answer five: it is computed
-    alone, after the one before it. Between two validations are `every` steps of `batch` rows.
+    A training token counts 3 (forward and backward), a generated one 5, since decoding is sequential. Between
+    two validations are `every` steps of `batch` rows.
     """
     if facts.ungradable_reason or not facts.validation_rows:
         return "loss", facts.ungradable_reason or "there are no validation rows"
     if facts.validation_rows < FEWEST_GRADED:
-        return "loss", f"the score of {facts.validation_rows} validation rows is mostly chance"
+        return "loss", f"{facts.validation_rows} validation rows are too few for a reliable score"
     rows = len(facts.sample) or 1
     scored = sum(int((row.weight > 0).sum()) for row in facts.sample) / rows
     length = sum(map(len, facts.sample)) / rows
     answering = min(facts.validation_rows, MOST) * (length - scored + 5 * scored)
     share = answering / max(1.0, 3 * every * batch * length)
     if share > 0.5:
-        return "loss", f"grading answers would take {share:.1f} times as long as training"
-    return "score", f"of answers to {min(facts.validation_rows, MOST)} validation rows, then the loss"
+        return "loss", f"generating answers would take {share:.1f} times as long as training"
+    return (
+        "score",
+        f"answers to {min(facts.validation_rows, MOST)} validation rows are graded; the loss decides ties",
+    )
 
 
 def _two_digits(value: float) -> float:
     return float(f"{value:.1e}")
-
-
-def _warnings(config: TrainConfig, facts: DefaultsContext, rate: float, why: str) -> list[str]:
-    found = []
-    if config.learning_rate != "auto" and not rate / 10 <= config.learning_rate <= rate * 10:
-        far = "higher" if config.learning_rate > rate else "lower"
-        times = max(config.learning_rate / rate, rate / config.learning_rate)
-        found.append(
-            f"train.learning_rate {config.learning_rate:g} is {times:.0f} times {far} than {rate:g}, which "
-            f"auto would take ({why}). Rates are often copied between full fine-tuning and LoRA by mistake."
-        )
-    if facts.fresh and config.adapter != "none":
-        found.append(
-            f"The model starts from random weights, and train.adapter {config.adapter} trains only a small "
-            "part of them: set train.adapter none."
-        )
-    return found

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM become a flag that the training loop reads between two steps."""
+"""Turns Ctrl-C and SIGTERM into a flag that the training loop polls between steps."""
 
 from __future__ import annotations
 
@@ -11,25 +11,26 @@ from types import FrameType
 
 @contextmanager
 def stop_on_signals() -> Iterator[Callable[[], bool]]:
-    """Yields a function that says whether a stop was asked for; the former handlers come back afterwards.
+    """Yield a function that returns whether a stop was requested; afterwards restore the previous handlers.
 
     The first SIGINT or SIGTERM sets the flag, so that the loop can save; a second one raises
-    KeyboardInterrupt at once. Outside the main thread, where handlers cannot be set, the answer is always no.
+    KeyboardInterrupt immediately. Outside the main thread handlers cannot be set, and the function always
+    returns False.
     """
-    asked = False
+    requested = False
 
     def handle(number: int, frame: FrameType | None) -> None:
-        nonlocal asked
-        if asked:
+        nonlocal requested
+        if requested:
             raise KeyboardInterrupt
-        asked = True
+        requested = True
 
     if threading.current_thread() is not threading.main_thread():
         yield lambda: False
         return
-    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    previous = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        yield lambda: asked
+        yield lambda: requested
     finally:
-        for number, handler in before.items():
+        for number, handler in previous.items():
             signal.signal(number, handler)

@@ -1,8 +1,8 @@
-"""Training from the first step, or from the newest whole checkpoint, to the best weights.
+"""The training loop: from the first step, or the newest intact checkpoint, to the best weights.
 
-Everything that decides a number is an argument, a pure function of (seed, step), or in the checkpoint: so a
-run that was killed and continued ends with the weights of one that was not. Training draws nothing from a
-random generator, so there is none to save.
+Everything that determines a number is an argument, a pure function of (seed, step), or in the checkpoint, so
+a killed and resumed run ends with the same weights as an uninterrupted one. Training uses no random
+generator, so there is no generator state to save.
 """
 
 from __future__ import annotations
@@ -21,23 +21,26 @@ from finetooth.errors import Interrupted, TrainError
 from finetooth.model.api import Model
 from finetooth.training import checkpoint as checkpoints
 from finetooth.training import optimizer as optimizers
-from finetooth.training.journal import Journal
+from finetooth.training.journal import Journal, ProgressBar
 from finetooth.training.monitor import TrainingMonitor
 from finetooth.training.objectives import Objective, supervised
-from finetooth.training.order import batch, group_by_unit, steps_per_epoch, total_steps
-from finetooth.training.progress import Bar
 from finetooth.training.provenance import require_same, run_fingerprint
 from finetooth.training.rl.rollout import RolloutTrainer
-from finetooth.training.schedule import learning_rate_multiplier
+from finetooth.training.schedule import (
+    batch,
+    group_by_unit,
+    learning_rate_multiplier,
+    steps_per_epoch,
+    total_steps,
+)
 from finetooth.training.selection import AnswerValidator, better
 from finetooth.training.step import StepResult, evaluate_rows, train_step
-from finetooth.training.verification import require_nonzero_gradient
 from finetooth.tree import Row
 
 
 @dataclass(frozen=True, slots=True)
 class TrainingResult:
-    """steps: optimizer steps taken in all. best_step, best_loss, best_score: of the weights that are kept.
+    """steps: optimizer steps taken. best_step, best_loss, best_score: of the weights that are kept.
 
     best_loss is None without validation rows, best_score where answers are not graded. stopped_early:
     patience ran out before the last step.
@@ -52,7 +55,7 @@ class TrainingResult:
 
 @dataclass(slots=True)
 class _State:
-    """What the loop remembers between steps; saved with every checkpoint."""
+    """Position and best results; saved with every checkpoint."""
 
     step: int = 0
     best_loss: float | None = None
@@ -65,7 +68,7 @@ class _State:
 
 
 class Trainer:
-    """One training. Construct it, then call `run`."""
+    """One training run. Construct it, then call `run`."""
 
     def __init__(
         self,
@@ -82,11 +85,12 @@ class Trainer:
         objective: Objective = supervised,
         rollouts: RolloutTrainer | None = None,
     ) -> None:
-        """config: without any auto. stop: asked after every step. console: of the progress bar, on stderr.
+        """config: without any auto. console: for messages and the progress bar. stop: polled after every
+        step.
 
-        answers: what the model is asked at each validation; None: nothing. Rows of one unit come in one step,
-        where they count as one row. rollouts: where a step learns from rewards; train_rows are then the
-        questions of the rollouts.
+        answers: generates and grades answers at each validation, None for no answers. Rows of one unit stay
+        in one step and count as one row. rollouts: takes the steps of reinforcement learning; train_rows are
+        then its prompts.
         """
         if not train_rows:
             raise TrainError("There are no training rows.")
@@ -95,81 +99,110 @@ class Trainer:
         self.config, self.seed, self.console, self.stop, self.clock = config, seed, console, stop, clock
         self.answers, self.rollouts = answers, rollouts
         self.run_path, self.directory = run_path, run_path / "train"
-        self.batch_size, self.budget = _number(config.batch_size), _number(config.micro_tokens)
+        self.checkpoints = self.directory / "checkpoints"
+        self.batch_size, self.budget = _resolved(config.batch_size), _resolved(config.micro_tokens)
         self.total = total_steps(len(self.units), self.batch_size, float(config.epochs), config.max_steps)
         self.optimizer = optimizers.build(model, config)
         self.state = _State()
-        self.run_fingerprint = run_fingerprint(model, train_rows, validation_rows, config, seed)
-        watch = rollouts.watch if rollouts else TrainingMonitor(self.total)
-        self.journal = Journal(self.directory, console, config, self.total, watch)
+        self.fingerprint = run_fingerprint(model, train_rows, validation_rows, config, seed)
+        monitor = rollouts.monitor if rollouts else TrainingMonitor(self.total)
+        self.journal = Journal(self.directory, console, config, self.total, monitor)
 
     def run(self) -> TrainingResult:
-        """Train to the end; the model then has the best weights.
+        """Train to the end; afterwards the model has the best weights.
 
-        Raises Interrupted, with the state saved, when `stop` says so, and TrainError when a number is not
-        finite, a file cannot be written, or the checkpoints belong to another run.
+        Raises Interrupted, with the state saved, when `stop` returns True, and TrainError when a number is
+        not finite, a file cannot be written, or the checkpoints belong to another run.
         """
         threads = torch.get_num_threads()
         try:
             self._resume()
-            return self._run()
+            state = self.state
+            self.model.train()
+            with (
+                self.journal.trackers(state.step),
+                ProgressBar(self.console, self.total, state.step) as bar,
+            ):
+                if state.step == 0:
+                    state.first_loss, state.first_score = self._validate()
+                while state.step < self.total and not state.finished:
+                    self._step(bar)
+            if not state.finished:
+                state.finished = True
+                self._save()
+            if state.best_step != state.step:
+                path = checkpoints.checkpoint_path(self.checkpoints, state.best_step)
+                self.model.load_state(dict(checkpoints.load(path).weights))
+            self.model.eval()
+            checkpoints.prune(self.checkpoints, {state.best_step, state.step})
         except OSError as error:
             raise TrainError(
                 f"{self.directory}: a file cannot be written or read ({error}). "
-                f"When that is put right, continue with: finetooth train {self.run_path}"
+                f"Once that is fixed, continue with: finetooth train {self.run_path}"
             ) from error
         finally:
             torch.set_num_threads(threads)
-
-    def _run(self) -> TrainingResult:
-        state = self.state
-        self.model.train()
-        with self.journal.trackers(state.step), Bar(self.console, self.total, state.step) as bar:
-            if state.step == 0:
-                state.first_loss, state.first_score = self._look()
-            while state.step < self.total and not state.finished:
-                self._step(bar)
-        if not state.finished:
-            state.finished = True
-            self._save()
-        if state.best_step != state.step:
-            self.model.load_state(dict(self._load(state.best_step).weights))
-        self.model.eval()
-        checkpoints.prune(self._checkpoints, {state.best_step, state.step})
-        self._warn_of_harm()
+        if (
+            state.best_loss is not None
+            and state.first_loss is not None
+            and not better(state.best_score, state.best_loss, state.first_score, state.first_loss)
+        ):
+            what = f"loss never fell below the {state.first_loss:.4f}"
+            if state.best_score is not None and state.first_score is not None:
+                what = f"score never rose above the {state.first_score:.3f}"
+            self.journal.report(f"warning: the validation {what} before training.")
         early = state.step < self.total
         return TrainingResult(state.step, state.best_step, state.best_loss, early, state.best_score)
 
-    def _step(self, bar: Bar) -> None:
-        """One optimizer step and what is due after it."""
+    def _step(self, bar: ProgressBar) -> None:  # long: one step and what is due after it, in order
+        """One optimizer step, its log line, and the validation and checkpoint due after it."""
         config, state = self.config, self.state
         started = self.clock()
-        rate = float(config.learning_rate) * learning_rate_multiplier(
-            state.step, self.total, config.warmup, config.schedule
-        )
+        multiplier = learning_rate_multiplier(state.step, self.total, config.warmup, config.schedule)
+        rate = float(config.learning_rate) * multiplier
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         indices = batch(self.seed, state.step, len(self.units), self.batch_size)
-        more: dict[str, Any] = {}
+        metrics: dict[str, Any] = {}
         if self.rollouts is not None:
-            result, more = self.rollouts.step(state.step, indices, self._update)
+            result, metrics = self.rollouts.step(state.step, indices, self._update)
         else:
             result = self._update([row for index in indices for row in self.units[index]], self.objective)
-            more = dict(result.metrics)
-        if state.step == 0 and self.rollouts is None:
-            require_nonzero_gradient(result)
+            metrics = dict(result.metrics)
+            if state.step == 0 and result.grad_norm == 0:
+                raise TrainError(
+                    "The gradient of the first step is zero, so nothing is learned: the loss does not depend "
+                    "on the trainable weights, or the model already answers these rows perfectly."
+                )
         state.step += 1
         seconds = self.clock() - started
-        self._log(result, rate, seconds, more)
+        line = {
+            "step": state.step,
+            "epoch": round(state.step / steps_per_epoch(len(self.units), self.batch_size), 4),
+            "loss": result.loss,
+            "learning_rate": rate,
+            "grad_norm": result.grad_norm,
+            "rows": result.rows,
+            "scored_tokens": result.scored_tokens,
+            "row_tokens": result.row_tokens,
+            "computed_tokens": result.computed_tokens,
+            "seconds": round(seconds, 4),
+            **metrics,
+        }
+        self.journal.step(line, {} if self.rollouts else result.row_loss)
         bar.advance(result.loss, result.row_tokens / max(seconds, 1e-9))
-        last = state.step == self.total
-        improved = False
-        if self.validation_rows and (state.step % _number(config.validate_every) == 0 or last):
-            improved = self._validate()
+        last, improved = state.step == self.total, False
+        if self.validation_rows and (state.step % _resolved(config.validate_every) == 0 or last):
+            loss, score = self._validate()
+            improved = loss is not None and better(score, loss, state.best_score, state.best_loss)
+            if improved:
+                state.best_loss, state.best_score, state.best_step, state.stale = loss, score, state.step, 0
+            else:
+                state.stale += 1
             patience = config.patience
             state.finished = last or (isinstance(patience, int) and state.stale >= patience)
         stopping = self.stop() and not last
-        if improved or state.finished or stopping or state.step % _number(config.save_every) == 0:
+        if improved or state.finished or stopping or state.step % _resolved(config.save_every) == 0:
             self._save()
         if stopping and not state.finished:
             raise Interrupted(
@@ -181,115 +214,58 @@ class Trainer:
         norm = self.config.max_grad_norm
         return train_step(self.model, objective, rows, self.optimizer, budget=self.budget, max_norm=norm)
 
-    def _log(self, result: StepResult, rate: float, seconds: float, more: dict[str, Any]) -> None:
-        step = self.state.step
-        epoch = step / steps_per_epoch(len(self.units), self.batch_size)
-        line = {
-            "step": step,
-            "epoch": round(epoch, 4),
-            "loss": result.loss,
-            "learning_rate": rate,
-            "grad_norm": result.grad_norm,
-            "rows": result.rows,
-            "scored_tokens": result.scored_tokens,
-            "row_tokens": result.row_tokens,
-            "computed_tokens": result.computed_tokens,
-            "seconds": round(seconds, 4),
-            **more,
-        }
-        self.journal.step(line, {} if self.rollouts else result.row_loss)
-
-    def _look(self) -> tuple[float | None, float | None]:
-        """Validation loss and score, logged and shown; each None where there is none."""
+    def _validate(self) -> tuple[float | None, float | None]:
+        """Validation loss and score, logged; None without validation rows or without a score."""
         if not self.validation_rows:
             return None, None
         loss, metrics = evaluate_rows(
             self.model, self.validation_rows, budget=self.budget, objective=self.objective
         )
-        look = self.answers.evaluate() if self.answers else None
-        self.journal.validation(self.state.step, loss, look, metrics)
-        return loss, look.score if look else None
-
-    def _validate(self) -> bool:
-        """Take a look; whether the weights are the best so far."""
-        state = self.state
-        loss, score = self._look()
-        if loss is None:
-            return False
-        if better(score, loss, state.best_score, state.best_loss):
-            state.best_loss, state.best_score, state.best_step, state.stale = loss, score, state.step, 0
-            return True
-        state.stale += 1
-        return False
-
-    def _warn_of_harm(self) -> None:
-        """Say so when no validation was better than the one before the first step."""
-        state = self.state
-        if state.best_loss is None or state.first_loss is None:
-            return
-        if not better(state.best_score, state.best_loss, state.first_score, state.first_loss):
-            what = f"loss never fell below the {state.first_loss:.4f}"
-            if state.best_score is not None and state.first_score is not None:
-                what = f"score never rose above the {state.first_score:.3f}"
-            self.journal.say(f"warning: the validation {what} before training.")
-
-    # Checkpoints -------------------------------------------------------------------------------------------
-
-    @property
-    def _checkpoints(self) -> Path:
-        return self.directory / "checkpoints"
+        answers = self.answers.evaluate() if self.answers else None
+        self.journal.validation(self.state.step, loss, answers, metrics)
+        return loss, answers.score if answers else None
 
     def _save(self) -> None:
         state = self.state
         if state.best_loss is None:
             state.best_step = state.step  # without validation the last weights are the best
-        self.journal.write_rows()
-        epoch = state.step // steps_per_epoch(len(self.units), self.batch_size)
+        self.journal.write_row_losses()
         facts = {
-            "epoch": epoch,
+            "epoch": state.step // steps_per_epoch(len(self.units), self.batch_size),
             "loop": asdict(state),
-            "watch": self.journal.watch.state(),
-            "run_fingerprint": self.run_fingerprint,
+            "watch": self.journal.monitor.state(),
+            "made_of": self.fingerprint,
         }
         tensors = optimizers.state(self.model, self.optimizer)
-        checkpoints.save(
-            self._checkpoints, checkpoints.Checkpoint(state.step, self.model.state(), tensors, facts)
-        )
-        checkpoints.prune(self._checkpoints, {state.best_step})
-
-    def _load(self, step: int) -> checkpoints.Checkpoint:
-        return checkpoints.load(checkpoints.checkpoint_path(self._checkpoints, step))
+        saved = checkpoints.Checkpoint(state.step, self.model.state(), tensors, facts)
+        checkpoints.save(self.checkpoints, saved)
+        checkpoints.prune(self.checkpoints, {state.best_step})
 
     def _resume(self) -> None:
-        """Take up the newest whole checkpoint, and cut from the logs what it does not know of."""
-        found = checkpoints.latest(self._checkpoints, lambda text: self.journal.say(f"warning: {text}"))
+        """Load the newest intact checkpoint, and remove what the logs have beyond it."""
+        report = self.journal.report
+        found = checkpoints.latest(self.checkpoints, lambda text: report(f"warning: {text}"))
         if found is not None:
-            require_same(
-                found.state["run_fingerprint"], self.run_fingerprint, self._checkpoints, self.journal.say
-            )
-            self.run_fingerprint["threads"] = found.state["run_fingerprint"]["threads"]
+            require_same(found.state["made_of"], self.fingerprint, self.checkpoints, report)
+            self.fingerprint["threads"] = found.state["made_of"]["threads"]
             self.model.load_state(dict(found.weights))
             optimizers.load_state(self.model, self.optimizer, found.optimizer)
-            self.state = _State(**found.state["loop"])
-            self.journal.watch = type(self.journal.watch)(**found.state["watch"])
-            self._require_best()
-            self.journal.say(f"resuming after step {found.step} of {self.total}")
-        self.journal.cut(found.step if found else None)
-
-    def _require_best(self) -> None:
-        """Where the best checkpoint is damaged, the best of what follows counts, and the log says so."""
-        state = self.state
-        path = checkpoints.checkpoint_path(self._checkpoints, state.best_step)
-        found = checkpoints.integrity_error(path) if state.best_step != state.step else None
-        if found:
-            damage = f"the best weights so far are damaged ({found}); later ones are used."
-            self.journal.say(f"warning: {path}: {damage}")
-            state.best_loss = state.best_score = None
-            state.best_step, state.finished = state.step, False
+            self.state = state = _State(**found.state["loop"])
+            self.journal.monitor = type(self.journal.monitor)(**found.state["watch"])
+            best = checkpoints.checkpoint_path(self.checkpoints, state.best_step)
+            damage = checkpoints.integrity_error(best) if state.best_step != state.step else None
+            if damage:
+                report(
+                    f"warning: {best}: the best weights so far are damaged ({damage}); later ones are used."
+                )
+                state.best_loss = state.best_score = None
+                state.best_step, state.finished = state.step, False
+            report(f"resuming after step {found.step} of {self.total}")
+        self.journal.truncate(found.step if found else None)
 
 
-def _number(value: object) -> int:
-    """A resolved count; an `auto` that was not resolved is a mistake in the program, not of the user."""
+def _resolved(value: object) -> int:
+    """A resolved count; an `auto` that is left here is a bug, not a mistake of the user."""
     if not isinstance(value, int):
         raise TrainError(f"A setting is not resolved: found {value!r}, expected a whole number.")
     return value

@@ -1,4 +1,4 @@
-"""AdamW and Muon, and their state by parameter name."""
+"""The optimizers AdamW and Muon, and their state by parameter name."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from finetooth.errors import TrainError
 from finetooth.model.api import Model
 
 
-class _Together(torch.optim.Optimizer):
-    """Several optimizers, each of some of the weights, as one."""
+class _CombinedOptimizer(torch.optim.Optimizer):
+    """Several optimizers over disjoint weights, as one."""
 
     def __init__(self, *parts: torch.optim.Optimizer) -> None:
-        # Nothing of the base class's own: it would step over all weights itself.
+        # No super().__init__: the base class would register all weights as its own.
         self.parts = parts
         self.param_groups = [group for part in parts for group in part.param_groups]
         self.state = defaultdict(dict)
@@ -26,25 +26,24 @@ class _Together(torch.optim.Optimizer):
             part.state = self.state
 
     def step(self, closure: Callable[[], float] | None = None) -> Any:
-        """One step of each."""
+        """One step of each optimizer."""
         return [part.step(closure) for part in self.parts]
 
     def zero_grad(self, set_to_none: bool = True) -> None:
-        """Of all weights."""
+        """Reset the gradients of all weights."""
         for part in self.parts:
             part.zero_grad(set_to_none)
 
 
 def build(model: Model, config: TrainConfig) -> torch.optim.Optimizer:
-    """The optimizer of `train.optimizer` over the trainable weights; decay on matrices only.
+    """The optimizer of `train.optimizer` over the trainable weights; weight decay applies to matrices only.
 
-    adamw: AdamW (Loshchilov & Hutter 2019), one kernel for all weights, on the CPU and on CUDA, where its
-    step count is on the device and nothing waits for it. Norms and biases are not decayed: pulling a scale
-    towards 0 is not what weight decay is for.
-    muon: the matrices inside the layers by Muon (Jordan et al. 2024), whose steps have all their singular
-    values near 1, scaled to the size of AdamW's (Liu et al. 2025, arXiv 2502.16982), so that the learning
-    rate means the same; embeddings, output head, norms and biases by AdamW.
-    Raises TrainError when nothing is trainable, or a weight is too narrow to take small updates.
+    adamw: AdamW (Loshchilov & Hutter 2019), fused into one kernel on the CPU and on CUDA, where the step
+    count stays on the device and causes no synchronisation. Norms and biases are not decayed, since weight
+    decay is not meant to pull scales towards 0. muon: Muon (Jordan et al. 2024) for the matrices inside the
+    layers; its updates have singular values near 1 and are scaled to the size of AdamW's (Liu et al. 2025,
+    arXiv 2502.16982), so the same learning rate applies. Embeddings, output head, norms and biases use AdamW.
+    Raises TrainError when nothing is trainable, or a weight's dtype is too narrow for small updates.
     """
     weights = model.trainable()
     if not weights:
@@ -54,11 +53,15 @@ def build(model: Model, config: TrainConfig) -> torch.optim.Optimizer:
             raise TrainError(
                 f"The trainable weight {name} is {weight.dtype}, in which small updates are rounded away. "
                 "Load the model in float32, or with master_weights=True to compute in bfloat16 over float32 "
-                "weights; a frozen base under LoRA may be narrower."
+                "weights; under LoRA the frozen base may be narrower."
             )
-    inner = _inner(model) if config.optimizer == "muon" else []
-    chosen = {id(weight) for weight in inner}
-    weights = [weight for weight in weights if id(weight) not in chosen]
+    inner: list[Tensor] = []
+    if config.optimizer == "muon":  # matrices between hidden states: no embeddings, no output head
+        ends = (model.hf.get_input_embeddings(), model.hf.get_output_embeddings())
+        outer = {id(part.weight) for part in ends if part}
+        inner = [weight for weight in weights if weight.ndim == 2 and id(weight) not in outer]
+    by_muon = {id(weight) for weight in inner}
+    weights = [weight for weight in weights if id(weight) not in by_muon]
     groups = [
         {"params": [weight for weight in weights if weight.ndim >= 2], "weight_decay": config.weight_decay},
         {"params": [weight for weight in weights if weight.ndim < 2], "weight_decay": 0.0},
@@ -70,20 +73,13 @@ def build(model: Model, config: TrainConfig) -> torch.optim.Optimizer:
         parts.append(torch.optim.Muon(inner, lr=0.0, weight_decay=decay, adjust_lr_fn="match_rms_adamw"))
     if groups:
         parts.append(torch.optim.AdamW(groups, lr=0.0, fused=True))
-    return parts[0] if len(parts) == 1 else _Together(*parts)
-
-
-def _inner(model: Model) -> list[Tensor]:
-    """The trainable matrices that map between hidden states: all but embeddings and the output head."""
-    hf = model.hf
-    outer = {id(part.weight) for part in (hf.get_input_embeddings(), hf.get_output_embeddings()) if part}
-    return [weight for weight in model.trainable() if weight.ndim == 2 and id(weight) not in outer]
+    return parts[0] if len(parts) == 1 else _CombinedOptimizer(*parts)
 
 
 def mean_gradient(optimizer: torch.optim.Optimizer, weight: Tensor) -> Tensor:
-    """The running mean of a weight's gradient, once a step has been taken."""
-    kept: Mapping[str, Tensor] = optimizer.state[weight]
-    return kept["exp_avg" if "exp_avg" in kept else "momentum_buffer"]  # AdamW's and Muon's names
+    """The running mean of a weight's gradient; available after the first step."""
+    moments: Mapping[str, Tensor] = optimizer.state[weight]
+    return moments["exp_avg" if "exp_avg" in moments else "momentum_buffer"]  # names in AdamW and Muon
 
 
 def state(model: Model, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
@@ -96,12 +92,12 @@ def state(model: Model, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
 
 
 def load_state(model: Model, optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
-    """Put the state back. TrainError when it belongs to other parameters."""
+    """Restore the optimizer state. Raises TrainError when it belongs to other parameters."""
     weights = model.named_trainable()
     unknown = {key.rpartition("/")[0] for key in tensors} - set(weights)
     if unknown:
         raise TrainError(
-            f"The checkpoint's optimizer state has unknown weights, such as {sorted(unknown)[0]}."
+            f"The optimizer state of the checkpoint has unknown weights, such as {sorted(unknown)[0]}."
         )
     for key, tensor in tensors.items():
         name, _, kind = key.rpartition("/")

@@ -1,4 +1,4 @@
-"""What a run's numbers follow from, so that a checkpoint never continues another run, or silently differs."""
+"""The fingerprint of a run, so that a checkpoint never continues another run or deviates silently."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from finetooth.errors import TrainError
 from finetooth.model.api import Model
 from finetooth.tree import Row
 
-MUST = ("settings", "rows", "seeds", "weights")  # another one is another run
-SHOULD = ("torch", "attention", "dtype", "device")  # another one is the same run, not bit for bit
+MUST = ("settings", "rows", "seeds", "weights")  # if different, it is a different run
+SHOULD = ("torch", "attention", "dtype", "device")  # if different, the run is not reproduced bit for bit
 
 
 def run_fingerprint(
@@ -26,14 +26,11 @@ def run_fingerprint(
     config: TrainConfig,
     seed: int,
 ) -> dict[str, Any]:
-    """Digests of the settings and rows, the shapes of what is trained, and what rounding depends on."""
-    rows = hashlib.sha256()
-    for row in (*train_rows, *validation_rows):
-        rows.update(f"{row.id}/{len(row)}/".encode() + row.tokens.tobytes() + row.weight.tobytes())
+    """Digests of the settings and rows, the shapes of the trained weights, and what rounding depends on."""
     shapes = {name: list(weight.shape) for name, weight in model.named_trainable().items()}
     return {
         "settings": _digest(config.model_dump(exclude={"save_every", "log_every", "preflight", "track"})),
-        "rows": f"{len(train_rows)} + {len(validation_rows)} {rows.hexdigest()}",
+        "rows": f"{len(train_rows)} + {len(validation_rows)} {rows_digest([*train_rows, *validation_rows])}",
         "seeds": seed,
         "weights": _digest([model.hf.config.model_type, shapes]),
         "torch": torch.__version__,
@@ -45,24 +42,34 @@ def run_fingerprint(
 
 
 def require_same(
-    former: Mapping[str, Any], now: Mapping[str, Any], folder: Path, report: Callable[[str], None]
+    saved: Mapping[str, Any], current: Mapping[str, Any], folder: Path, report: Callable[[str], None]
 ) -> None:
-    """Raises TrainError, naming what differs, when checkpoints in `folder` belong to another run.
+    """Raises TrainError, naming what differs, when the checkpoints in `folder` belong to another run.
 
-    The number of threads is set to what it was, since the order of sums depends on it; what cannot be
-    restored is reported.
+    The thread count of the checkpoint is restored, since the order of summation depends on it; differences
+    that cannot be restored are reported.
     """
     for key in MUST:
-        if former[key] != now[key]:
-            raise TrainError(f"{folder}: the checkpoints there are of other {key}. Start a new --out.")
-    if former["threads"] != now["threads"]:
-        torch.set_num_threads(former["threads"])
-    for key in SHOULD:
-        if former[key] != now[key]:
-            report(
-                f"warning: {key} was {former[key]} when the checkpoint was made and is {now[key]} now: going "
-                "on is sound, but will not repeat bit for bit what an uninterrupted run gives."
+        if saved[key] != current[key]:
+            raise TrainError(
+                f"{folder}: these checkpoints belong to a run with different {key}. Use another --out."
             )
+    if saved["threads"] != current["threads"]:
+        torch.set_num_threads(saved["threads"])
+    for key in SHOULD:
+        if saved[key] != current[key]:
+            report(
+                f"warning: {key} was {saved[key]} when the checkpoint was saved and is {current[key]} now: "
+                "training can continue, but will not match an uninterrupted run bit for bit."
+            )
+
+
+def rows_digest(rows: Sequence[Row]) -> str:
+    """Hex digest of the rows' ids, tokens and loss weights."""
+    digest = hashlib.sha256()
+    for row in rows:
+        digest.update(f"{row.id}/{len(row)}/".encode() + row.tokens.tobytes() + row.weight.tobytes())
+    return digest.hexdigest()
 
 
 def _digest(value: Any) -> str:

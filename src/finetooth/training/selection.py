@@ -1,4 +1,4 @@
-"""Which weights are the best: those whose answers to validation rows score highest, then the lowest loss."""
+"""Checkpoint selection: the highest score of answers to validation rows, then the lowest validation loss."""
 
 from __future__ import annotations
 
@@ -11,15 +11,14 @@ from finetooth.evaluation.candidates import ModelCandidate, Prediction
 from finetooth.evaluation.graders import Grader
 from finetooth.types import Example
 
-MOST = 64  # rows whose answers are graded
-SHOWN = 3  # of them whose answers are shown
+MOST = 64  # validation rows whose answers are graded
+SHOWN = 3  # of these, rows whose answers are printed
 
 
 @dataclass(frozen=True, slots=True)
 class ValidationScore:
-    """What the model answers now. score: the grader's mean over the rows, None where none is taken or had.
-
-    samples: lines of train/samples.jsonl without the step.
+    """Answers at one validation. score: mean grade over the rows; None if they are not graded or no grade
+    could be given. samples: lines of train/samples.jsonl without the step.
     """
 
     score: float | None
@@ -28,10 +27,10 @@ class ValidationScore:
 
 @dataclass(frozen=True, slots=True)
 class AnswerValidator:
-    """Asks the model in training, as evaluation asks it. The same weights get the same answers.
+    """Generates answers with the model in training, as evaluation does; equal weights give equal answers.
 
-    examples: the rows, of which the first three are shown. scored: grade them all; else only the three are
-    asked. normalise: what the grader gets of a row and its answer.
+    examples: validation rows, of which the first three are printed. scored: answer and grade all rows; if
+    False, only the first three are answered. normalise: (row, answer) -> what the grader gets.
     """
 
     candidate: ModelCandidate
@@ -41,20 +40,20 @@ class AnswerValidator:
     normalise: AnswerNormaliser = identity
 
     def evaluate(self) -> ValidationScore:
-        """Ask and grade. A grader's crash is not a score: the row is left out of the mean."""
+        """Generate and grade. A row on which the grader fails is left out of the mean."""
         examples = self.examples if self.scored else self.examples[:SHOWN]
-        found: dict[int, Prediction] = {answer.index: answer for answer in self.candidate.predict(examples)}
+        answers: dict[int, Prediction] = {answer.index: answer for answer in self.candidate.predict(examples)}
         grades = [
-            self.grader(*self.normalise(example, found[at].text)) for at, example in enumerate(examples)
+            self.grader(*self.normalise(example, answers[at].text)) for at, example in enumerate(examples)
         ]
         values = [grade.value for grade in grades if grade.value is not None]
         samples = [
             {
                 "id": example.id,
-                "text": found[at].text,
+                "text": answers[at].text,
                 "want": example.target,
                 "score": grades[at].value,
-                "stop": found[at].stop,
+                "stop": answers[at].stop,
             }
             for at, example in enumerate(examples[:SHOWN])
         ]
@@ -62,7 +61,7 @@ class AnswerValidator:
 
 
 def better(score: float | None, loss: float, best_score: float | None, best_loss: float | None) -> bool:
-    """Whether these weights are better than the best so far (best_loss None: there are none yet)."""
+    """Whether these weights are better than the best so far; best_loss None means there are none yet."""
     if best_loss is None:
         return True
     if score is not None and best_score is not None and score != best_score:

@@ -1,7 +1,7 @@
-"""One optimizer step, and the validation loss. Nothing else in the project reduces a loss.
+"""One optimizer step, and the validation loss. No other module reduces a loss.
 
-The loss of a step is the sum over all its units divided by the number of its units, which is known before
-any forward pass. How the rows are cut into micro-trees decides memory, never the number.
+The loss of a step is the sum over all its units divided by their number, which is known before any forward
+pass. How the rows are split into micro-trees determines memory use, never the loss.
 
 Axes: M scored tokens, R rows of one tree, U units of the objective.
 """
@@ -21,19 +21,19 @@ from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 from finetooth.errors import TrainError
 from finetooth.model.api import Model
 from finetooth.training.objectives import Loss, Objective, Signals, supervised
-from finetooth.training.order import group_by_unit
+from finetooth.training.schedule import group_by_unit
 from finetooth.tree import PrefixTree, Row, microtrees
 
 
 @dataclass(frozen=True, slots=True)
 class StepResult:
-    """What one step did.
+    """The outcome of one step.
 
-    loss: mean over its units, before the update. units: what it was divided by. grad_norm: before clipping.
-    row_tokens: what the rows hold; computed_tokens: the distinct ones that were computed.
-    row_loss: example id -> mean negative log-probability of its scored tokens, nats, by weight; of an
+    loss: mean over the units, before the update. units: the divisor of that mean. grad_norm: before clipping.
+    row_tokens: tokens of all rows; computed_tokens: the distinct ones that were computed.
+    row_loss: example id -> weighted mean negative log-probability of its scored tokens, nats; for an
     objective over rows or units, the mean of their losses.
-    metrics: the objective's own metrics, mean over units (or the largest: see Objective).
+    metrics: the objective's own metrics, mean over units (or maximum: see Objective).
     """
 
     loss: float
@@ -47,57 +47,6 @@ class StepResult:
     metrics: Mapping[str, float]
 
 
-def _fold(sums: dict[str, Tensor], metrics: Mapping[str, Tensor]) -> None:
-    """Add a micro-tree's metrics; of a name that ends in _max the largest value stays."""
-    for name, value_U in metrics.items():
-        value_U = value_U.detach().double()
-        before = sums.get(name, value_U.new_zeros(()))
-        largest = name.endswith("_max")
-        sums[name] = torch.cat([before[None], value_U]).max() if largest else before + value_U.sum()
-
-
-def _over(sums: Mapping[str, float], units: float) -> dict[str, float]:
-    return {name: value if name.endswith("_max") else value / units for name, value in sums.items()}
-
-
-@dataclass(slots=True)
-class _Tally:
-    """Sums over the micro-trees of a step, kept on the device so that the step waits for it once."""
-
-    losses: list[Tensor] = field(default_factory=list)
-    metrics: dict[str, Tensor] = field(default_factory=dict)
-    loss_R: list[Tensor] = field(default_factory=list)
-    rows: list[Row] = field(default_factory=list)
-
-    def add(self, tree: PrefixTree, signals: Signals, unit: str, loss: Loss) -> None:
-        loss_U, metrics = loss[0].detach().double(), loss[1]
-        self.losses.append(loss_U.sum())
-        _fold(self.metrics, metrics)
-        if unit == "token":
-            nll_M = -(signals.weight_M * signals.logp_M.detach()).double()
-            nll_R = torch.zeros(len(tree.rows), dtype=torch.float64, device=nll_M.device)
-            self.loss_R.append(nll_R.index_add(0, signals.row_M, nll_M))
-        else:
-            self.loss_R.append(loss_U if unit == "row" else loss_U.index_select(0, signals.unit_R))
-        self.rows.extend(tree.rows)
-
-    def read(self, norm: Tensor) -> tuple[float, float, dict[str, float], list[float]]:
-        """The loss, the gradient's norm, the metrics and the loss of each row, in the step's one transfer."""
-        loss = torch.stack(self.losses).sum()
-        sums = [loss, norm.double().to(loss.device), *self.metrics.values()]
-        found = torch.cat([torch.stack(sums), *self.loss_R]).tolist()
-        return found[0], found[1], dict(zip(self.metrics, found[2:], strict=False)), found[len(sums) :]
-
-    def row_loss(self, loss_R: Sequence[float], unit: str) -> dict[str, float]:
-        """Mean by id: an example with several rows (the turns of a conversation) has one entry."""
-        loss: dict[str, float] = {}
-        weight: dict[str, float] = {}
-        for row, value in zip(self.rows, loss_R, strict=True):
-            loss[row.id] = loss.get(row.id, 0.0) + value
-            weight[row.id] = weight.get(row.id, 0.0) + (float(row.weight.sum()) if unit == "token" else 1.0)
-        return {name: loss[name] / weight[name] for name in loss if weight[name] > 0}
-
-
 def train_step(
     model: Model,
     objective: Objective,
@@ -107,10 +56,10 @@ def train_step(
     budget: int,
     max_norm: float,
 ) -> StepResult:
-    """Loss over `rows`, its gradient in micro-trees of at most `budget` tokens, clip, update.
+    """Accumulate the gradient of `rows` over micro-trees of at most `budget` tokens, clip it, and update.
 
-    Raises TrainError, naming the rows, before any weight is touched when the loss or the gradient is not
-    finite, and when nothing is scored. The learning rate is the optimizer's.
+    Raises TrainError, naming the rows, when no token is scored and, before any weight changes, when the loss
+    or the gradient is not finite. The learning rate is the optimizer's.
     """
     rows = objective.prepare(model, rows, budget)
     trees = microtrees(rows, budget)
@@ -123,7 +72,7 @@ def train_step(
         for tree in trees:
             _backward(model, objective, tree, units, tally)
         norm = get_total_norm(grads)
-        total, grad_norm, sums, loss_R = tally.read(norm)  # before the update, which then runs unwatched
+        total, grad_norm, sums, loss_R = tally.read(norm)  # before the update, so nothing waits for it
         loss = total / units
         if not math.isfinite(loss) or not math.isfinite(grad_norm):
             optimizer.zero_grad()
@@ -140,27 +89,27 @@ def train_step(
         row_tokens=sum(len(row) for row in rows),
         computed_tokens=sum(len(tree) for tree in trees),
         row_loss=tally.row_loss(loss_R, objective.unit),
-        metrics=_over(sums, units),
+        metrics=_mean_metrics(sums, units),
     )
 
 
 def _backward(model: Model, objective: Objective, tree: PrefixTree, units: float, tally: _Tally) -> None:
     """Add one micro-tree to the gradients and the tally.
 
-    A function of its own so that nothing of a tree is alive during the next one: a few small tensors that
-    stay in the middle of the heap keep the large ones from reusing it (an eighth of the process's memory).
+    A separate function, so that no tensor of a tree outlives it: a few small tensors left in the middle of
+    the heap would keep large ones from reusing that memory (an eighth of the process's memory).
     """
     signals = objective.read(model, tree)
     loss_U, metrics = objective.loss(signals)
-    if loss_U.requires_grad:  # a tree in which nothing is scored has no gradient
+    if loss_U.requires_grad:  # a tree without scored tokens has no gradient
         (loss_U.sum() / units).backward()
     tally.add(tree, signals, objective.unit, (loss_U, metrics))
 
 
 def _gradients(model: Model) -> list[Tensor]:
-    """The gradient of each trained weight. They stay from step to step, for the same reason.
+    """The gradient buffer of each trainable weight, kept from step to step to avoid the same fragmentation.
 
-    So those of embeddings may come as the few rows that a tree holds, and are added to what is there.
+    Because the buffers exist, the gradient of an embedding may arrive as a sparse tensor of a tree's tokens.
     """
     for module in model.hf.modules():
         if isinstance(module, torch.nn.Embedding):
@@ -174,46 +123,97 @@ def _gradients(model: Model) -> list[Tensor]:
 def evaluate_rows(
     model: Model, rows: Sequence[Row], *, budget: int, objective: Objective = supervised
 ) -> tuple[float, dict[str, float]]:
-    """The same loss over `rows` without learning, sum / units, and the objective's metrics, likewise.
+    """The loss over `rows` without an update, reduced as in `train_step`, and the objective's metrics.
 
-    Dropout is off, and `budget` changes nothing. Raises TrainError when nothing is scored or the loss is not
-    finite. The model is left in the mode in which it was found.
+    Dropout is off; `budget` does not change the result. Raises TrainError when no token is scored or the loss
+    is not finite. The model's train/eval mode is restored.
     """
     with model.eval_mode(), torch.no_grad():
         rows = objective.prepare(model, rows, budget)
         trees = microtrees(rows, budget)
         units = sum(tree.count(objective.unit) for tree in trees)
         if units <= 0:
-            raise TrainError("No token of the validation rows is scored, so they have no loss.")
+            raise TrainError("No token of the validation rows is scored, so there is no validation loss.")
         total = 0.0
         sums: dict[str, Tensor] = {}
         for tree in trees:
             loss_U, metrics = objective.loss(objective.read(model, tree))
             total += float(loss_U.double().sum())
-            _fold(sums, metrics)
+            _add_metrics(sums, metrics)
     if not math.isfinite(total):
         raise TrainError(f"The validation loss is {total}. A smaller train.learning_rate usually helps.")
-    return total / units, _over({name: float(value) for name, value in sums.items()}, units)
+    return total / units, _mean_metrics({name: float(value) for name, value in sums.items()}, units)
+
+
+@dataclass(slots=True)
+class _Tally:
+    """Sums over the micro-trees of a step, kept on the device so that the step synchronises only once."""
+
+    losses: list[Tensor] = field(default_factory=list)
+    metrics: dict[str, Tensor] = field(default_factory=dict)
+    loss_R: list[Tensor] = field(default_factory=list)
+    rows: list[Row] = field(default_factory=list)
+
+    def add(self, tree: PrefixTree, signals: Signals, unit: str, loss: Loss) -> None:
+        loss_U, metrics = loss[0].detach().double(), loss[1]
+        self.losses.append(loss_U.sum())
+        _add_metrics(self.metrics, metrics)
+        if unit == "token":
+            nll_M = -(signals.weight_M * signals.logp_M.detach()).double()
+            nll_R = torch.zeros(len(tree.rows), dtype=torch.float64, device=nll_M.device)
+            self.loss_R.append(nll_R.index_add(0, signals.row_M, nll_M))
+        else:
+            self.loss_R.append(loss_U if unit == "row" else loss_U.index_select(0, signals.unit_R))
+        self.rows.extend(tree.rows)
+
+    def read(self, norm: Tensor) -> tuple[float, float, dict[str, float], list[float]]:
+        """Loss, gradient norm, metrics and loss per row, in the step's only transfer from the device."""
+        loss = torch.stack(self.losses).sum()
+        sums = [loss, norm.double().to(loss.device), *self.metrics.values()]
+        values = torch.cat([torch.stack(sums), *self.loss_R]).tolist()
+        return values[0], values[1], dict(zip(self.metrics, values[2:], strict=False)), values[len(sums) :]
+
+    def row_loss(self, loss_R: Sequence[float], unit: str) -> dict[str, float]:
+        """Mean per id: an example with several rows (the turns of a conversation) gets one entry."""
+        loss: dict[str, float] = {}
+        weight: dict[str, float] = {}
+        for row, value in zip(self.rows, loss_R, strict=True):
+            loss[row.id] = loss.get(row.id, 0.0) + value
+            weight[row.id] = weight.get(row.id, 0.0) + (float(row.weight.sum()) if unit == "token" else 1.0)
+        return {name: loss[name] / weight[name] for name in loss if weight[name] > 0}
+
+
+def _add_metrics(sums: dict[str, Tensor], metrics: Mapping[str, Tensor]) -> None:
+    """Add the metrics of a micro-tree; names ending in _max keep their maximum."""
+    for name, value_U in metrics.items():
+        value_U = value_U.detach().double()
+        before = sums.get(name, value_U.new_zeros(()))
+        largest = name.endswith("_max")
+        sums[name] = torch.cat([before[None], value_U]).max() if largest else before + value_U.sum()
+
+
+def _mean_metrics(sums: Mapping[str, float], units: float) -> dict[str, float]:
+    return {name: value if name.endswith("_max") else value / units for name, value in sums.items()}
 
 
 @contextmanager
 def deterministic(device: torch.device) -> Iterator[None]:
-    """Deterministic algorithms inside, the former setting afterwards.
+    """Use deterministic algorithms inside the block and restore the previous setting afterwards.
 
-    Off the CPU an operation without a deterministic form warns instead of stopping the run: exact resume is
-    promised on CPU only.
+    On other devices than the CPU an operation without a deterministic implementation only warns: bit-exact
+    resume is guaranteed on the CPU alone.
     """
-    before = torch.are_deterministic_algorithms_enabled()
-    warned = torch.is_deterministic_algorithms_warn_only_enabled()
+    enabled = torch.are_deterministic_algorithms_enabled()
+    warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
     memory: Any = torch.utils.deterministic
-    filled = memory.fill_uninitialized_memory
+    fill = memory.fill_uninitialized_memory
     torch.use_deterministic_algorithms(True, warn_only=device.type != "cpu")
-    memory.fill_uninitialized_memory = False  # 3% of a step, for nothing we read
+    memory.fill_uninitialized_memory = False  # costs 3% of a step, and nothing reads uninitialised memory
     try:
         yield
     finally:
-        memory.fill_uninitialized_memory = filled
-        torch.use_deterministic_algorithms(before, warn_only=warned)
+        memory.fill_uninitialized_memory = fill
+        torch.use_deterministic_algorithms(enabled, warn_only=warn_only)
 
 
 def _names(rows: Sequence[Row]) -> str:
@@ -223,25 +223,21 @@ def _names(rows: Sequence[Row]) -> str:
 
 
 def _not_finite(model: Model, objective: Objective, rows: Sequence[Row], what: str) -> TrainError:
-    """The error that names the rows: each unit is tried alone, since in a tree one's NaN can reach others."""
-    guilty = [
-        row for unit in group_by_unit(rows) if not _finite_alone(model, objective, unit) for row in unit
-    ]
+    """The error naming the rows at fault; units are tried alone, since NaN spreads within a tree."""
+    guilty: list[Row] = []
+    for unit in group_by_unit(rows):
+        tree = PrefixTree.build(unit)
+        if tree.count(objective.unit) <= 0:
+            continue
+        loss_U, _ = objective.loss(objective.read(model, tree))
+        finite = bool(torch.isfinite(loss_U).all())
+        if finite and loss_U.requires_grad:
+            grads = torch.autograd.grad(loss_U.sum(), model.trainable(), allow_unused=True)
+            finite = all(bool(torch.isfinite(grad.to_dense()).all()) for grad in grads if grad is not None)
+        if not finite:
+            guilty += unit
     found = f"from {_names(guilty)}" if guilty else f"from these rows together: {_names(rows)}"
     return TrainError(
         f"The {what} of this step is not finite ({found}). No weight was changed. Look at these rows; "
         "if they are fine, a smaller train.learning_rate or train.max_grad_norm usually helps."
     )
-
-
-def _finite_alone(model: Model, objective: Objective, unit: Sequence[Row]) -> bool:
-    tree = PrefixTree.build(unit)
-    if tree.count(objective.unit) <= 0:
-        return True
-    loss_U, _ = objective.loss(objective.read(model, tree))
-    if not bool(torch.isfinite(loss_U).all()):
-        return False
-    if not loss_U.requires_grad:
-        return True
-    grads = torch.autograd.grad(loss_U.sum(), model.trainable(), allow_unused=True)
-    return all(bool(torch.isfinite(grad.to_dense()).all()) for grad in grads if grad is not None)

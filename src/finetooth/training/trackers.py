@@ -1,6 +1,6 @@
-"""Trackers of other makers, behind one small interface: they get what train/metrics.jsonl gets.
+"""Experiment trackers (TensorBoard, MLflow, W&B, Trackio): they receive what train/metrics.jsonl receives.
 
-Each is imported only where it is asked for. One that fails later is left alone: it never stops a training.
+Each is imported only when configured. A tracker that fails later is dropped; it never stops the training.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from finetooth.errors import ConfigError
 
 
 class Tracker(Protocol):
-    """Takes numbers by name, step after step."""
+    """Receives metrics by name, step by step."""
 
     def log(self, step: int, values: Mapping[str, float]) -> None:
-        """The numbers of this step, from 0 (before the first one)."""
+        """Log the metrics of this step; 0 is before the first one."""
 
     def close(self) -> None:
-        """Everything is written when this returns."""
+        """Finish; everything is written when this returns."""
 
 
 class _TensorBoard:
@@ -30,7 +30,7 @@ class _TensorBoard:
 
     def __init__(self, path: Path, settings: Mapping[str, Any], step: int) -> None:
         writer = import_module("torch.utils.tensorboard").SummaryWriter
-        # What a killed run wrote beyond its checkpoint, or before it had one, is purged.
+        # Purge what a killed run wrote beyond its checkpoint, or before it had one.
         self._writer = writer(str(path / "train" / "tensorboard"), purge_step=step + 1 if step else 0)
 
     def log(self, step: int, values: Mapping[str, float]) -> None:
@@ -42,7 +42,7 @@ class _TensorBoard:
 
 
 class _MLflow:
-    """One MLflow run a call, on the server or in the folder that MLFLOW_TRACKING_URI names."""
+    """One MLflow run per process, on the server or in the folder that MLFLOW_TRACKING_URI names."""
 
     def __init__(self, path: Path, settings: Mapping[str, Any], step: int) -> None:
         self._client = import_module("mlflow").MlflowClient()
@@ -60,8 +60,8 @@ class _MLflow:
         self._client.set_terminated(self._run)
 
 
-class _Run:
-    """Weights & Biases, or Trackio, which speaks as it does."""
+class _WandbRun:
+    """Weights & Biases, or Trackio, which has the same interface."""
 
     def __init__(self, module: str, path: Path, settings: Mapping[str, Any]) -> None:
         folder = {"dir": str(path / "train")} if module == "wandb" else {}
@@ -75,27 +75,27 @@ class _Run:
         self._run.finish()
 
 
-_MAKERS: dict[str, Callable[[Path, Mapping[str, Any], int], Tracker]] = {
+_TRACKERS: dict[str, Callable[[Path, Mapping[str, Any], int], Tracker]] = {
     "tensorboard": _TensorBoard,
     "mlflow": _MLflow,
-    "wandb": lambda path, settings, step: _Run("wandb", path, settings),
-    "trackio": lambda path, settings, step: _Run("trackio", path, settings),
+    "wandb": lambda path, settings, step: _WandbRun("wandb", path, settings),
+    "trackio": lambda path, settings, step: _WandbRun("trackio", path, settings),
 }
 
 
 def require_installed(names: Sequence[str]) -> None:
-    """ConfigError with the line that installs the first tracker that is not there."""
+    """Raises ConfigError, with the command to install it, for the first tracker that is not installed."""
     for name in names:
         if find_spec(name) is None:
             raise ConfigError(
-                f"train.track: {name} is not installed. Install it with `pip install {name}`, or take it out."
+                f"train.track: {name} is not installed. Install it with `pip install {name}`, or remove it."
             )
 
 
 class Trackers:
     """All trackers of a run as one; a context manager that opens and closes them.
 
-    settings: flat, by key. step: the steps already made. say: told once when a tracker fails.
+    settings: flat, by key. step: steps already taken. report: called once when a tracker fails.
     """
 
     def __init__(
@@ -104,9 +104,9 @@ class Trackers:
         path: Path,
         settings: Mapping[str, Any],
         step: int,
-        say: Callable[[str], None],
+        report: Callable[[str], None],
     ) -> None:
-        self._names, self._path, self._settings, self._say = names, path, settings, say
+        self._names, self._path, self._settings, self._report = names, path, settings, report
         self.step = step
         self._open: dict[str, Tracker] = {}
 
@@ -120,17 +120,17 @@ class Trackers:
             self._guarded(name, self._open[name].close)
 
     def log(self, line: Mapping[str, Any]) -> None:
-        """The numbers of one line of metrics.jsonl."""
+        """Log one line of metrics.jsonl."""
         values = {name: float(value) for name, value in line.items() if name != "step"}
         for name in list(self._open):
             self._guarded(name, partial(self._open[name].log, line["step"], values))
 
     def _start(self, name: str) -> None:
-        self._open[name] = _MAKERS[name](self._path, self._settings, self.step)
+        self._open[name] = _TRACKERS[name](self._path, self._settings, self.step)
 
-    def _guarded(self, name: str, act: Callable[[], None]) -> None:
+    def _guarded(self, name: str, call: Callable[[], None]) -> None:
         try:
-            act()
-        except Exception as error:  # whatever another program does wrong, the training goes on
+            call()
+        except Exception as error:  # a failing tracker must not stop the training
             self._open.pop(name, None)
-            self._say(f"warning: {name} failed and gets nothing more ({type(error).__name__}: {error})")
+            self._report(f"warning: {name} failed and is no longer used ({type(error).__name__}: {error})")

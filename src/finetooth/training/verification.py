@@ -1,4 +1,4 @@
-"""What must be true of a training and its saved weights: they learn, load, and are what was trained."""
+"""Saving the trained weights, and proof that the saved model loads and equals the trained one."""
 
 from __future__ import annotations
 
@@ -15,23 +15,13 @@ from finetooth.model import reward_head
 from finetooth.model.api import Model
 from finetooth.rundir import fsync_directory
 from finetooth.training.checkpoint import fsync_file
-from finetooth.training.step import StepResult
 from finetooth.tree import PrefixTree, Row
 
-TOLERANCE = 1e-4  # nats; saving and loading in the same type changes nothing, threads may
-
-
-def require_nonzero_gradient(first: StepResult) -> None:
-    """Raises TrainError when the first step's gradient is zero: no weight would ever learn anything."""
-    if first.grad_norm == 0:
-        raise TrainError(
-            "The gradient of the first step is zero, so nothing is learned: what is scored does not depend "
-            "on the trainable weights, or the model answers these rows perfectly already."
-        )
+TOLERANCE = 1e-4  # nats; saving and loading in one dtype is exact, but another thread count may round
 
 
 def save_model(model: Model, run_path: Path, chat_template: str | None) -> Path:
-    """Write train/adapter or train/model, whole or not at all; returns its path.
+    """Write train/adapter or train/model atomically; returns its path. run_path: of the run.
 
     Raises TrainError when it cannot be written; the trained weights are still in the last checkpoint.
     """
@@ -42,7 +32,9 @@ def save_model(model: Model, run_path: Path, chat_template: str | None) -> Path:
             shutil.rmtree(leftover)
         model.save(temporary, chat_template)
         for file in temporary.iterdir():
-            shutil.copymode(temporary / "generation_config.json", file)  # safetensors makes private files
+            shutil.copymode(
+                temporary / "generation_config.json", file
+            )  # safetensors creates files that only their owner can read
             fsync_file(file)
         fsync_directory(temporary)
         if target.exists():
@@ -52,7 +44,7 @@ def save_model(model: Model, run_path: Path, chat_template: str | None) -> Path:
     except (OSError, SafetensorError) as error:
         raise TrainError(
             f"{target}: the trained weights cannot be written ({error}). They are in the last checkpoint. "
-            f"Make room, then continue with: finetooth train {run_path}"
+            f"Free some space, then continue with: finetooth train {run_path}"
         ) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
@@ -62,29 +54,29 @@ def save_model(model: Model, run_path: Path, chat_template: str | None) -> Path:
 def verify_saved(
     model: Model, saved: Path, load: Callable[[Path], Model], rows: Sequence[Row], untrained_M: torch.Tensor
 ) -> Model:
-    """Load what was saved, compare its outputs on real rows with the trained model's, and return it.
+    """Load the saved model, compare its outputs on real rows with the trained model's, and return it.
 
-    The trained model's memory is given back before the saved one is loaded: it cannot be used any more. load:
-    as evaluation loads. untrained_M: the model's outputs on these rows before its first step. Raises
-    TrainError when the saved model's are not the trained one's, or are exactly the untrained one's (an
-    adapter that is saved inert, or reloads without effect).
+    The trained model is freed before the saved one is loaded and must not be used afterwards. load: as
+    evaluation loads. untrained_M: outputs on these rows before the first step. Raises TrainError when the
+    outputs differ from the trained model's, or equal the untrained model's exactly (an adapter that was saved
+    inert or has no effect once loaded).
     """
-    want_M = outputs(model, rows)
+    trained_M = outputs(model, rows)
     model.hf = model.peft = None
-    again = load(saved)
-    saved_M = outputs(again, rows)
-    gap = float((saved_M - want_M).abs().max())
+    loaded = load(saved)
+    loaded_M = outputs(loaded, rows)
+    gap = float((loaded_M - trained_M).abs().max())
     if not gap <= TOLERANCE:
         raise TrainError(f"{saved}: the saved model differs from the trained one by {gap:.1e} nats.")
-    if torch.equal(saved_M, untrained_M):
+    if torch.equal(loaded_M, untrained_M):
         raise TrainError(
-            f"{saved}: the saved {saved.name} answers exactly as its base; training had no effect."
+            f"{saved}: the saved {saved.name} gives exactly the outputs of its base; training had no effect."
         )
-    return again
+    return loaded
 
 
 def outputs(model: Model, rows: Sequence[Row]) -> torch.Tensor:
-    """The log-probabilities of the rows' scored tokens, nats; of a reward model the rows' scores."""
+    """Log-probabilities of the rows' scored tokens, nats; for a reward model the rows' scores."""
     tree = PrefixTree.build(rows)
     with model.eval_mode(), torch.no_grad():
         return (model.scores(tree) if reward_head.is_reward(model.hf) else model.logprobs(tree)).cpu()

@@ -102,7 +102,7 @@ def test_cut_shortens_signals_per_token() -> None:
 
 
 def test_turns_of_a_conversation_are_found_by_their_example() -> None:
-    rows = [Row(range(9), [0] * 8 + [1], id="talk#2")]
+    rows = [Row(range(9), [0] * 8 + [1], id="talk#2", example_id="talk")]
     examples = [Example("talk", (), (Answer("a"),), {"file": "a.jsonl", "line": 12})]
     with pytest.raises(DataError, match=r"talk \(a\.jsonl, line 12\)"):
         fit_rows(rows, 5, "raise", examples)

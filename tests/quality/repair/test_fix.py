@@ -11,7 +11,7 @@ import pytest
 from undo import undo
 
 from finetooth.config.task import DataConfig, Task
-from finetooth.data.read.tables import read
+from finetooth.data.read.files import read
 from finetooth.errors import DataError
 from finetooth.quality.findings import Edit
 from finetooth.quality.prepare import assemble

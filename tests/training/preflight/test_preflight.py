@@ -13,7 +13,7 @@ from training_for_tests import load, rows
 from finetooth.errors import Interrupted, TrainError
 from finetooth.training.preflight import run
 from finetooth.training.preflight.checks import PreflightError
-from finetooth.training.preflight.rows import floor, pick, shown
+from finetooth.training.preflight.rows import format_row, lowest_loss, select_rows
 from finetooth.training.preflight.run import run_preflight
 from finetooth.tree import Row
 from finetooth.types import Answer, Example, Message
@@ -66,7 +66,7 @@ def test_a_slow_machine_is_no_alarm(tmp_path: Path) -> None:
     ticks = iter(range(0, 10**6, 15))  # every look at the clock takes 15 seconds
     found = run_preflight(replace(trial(tmp_path), clock=lambda: float(next(ticks))))
     assert found.answered is None and found.steps < 8
-    assert any("the time was up" in note for note in found.notes)
+    assert any("the time limit" in note for note in found.notes)
 
 
 def test_a_large_model_gets_fewer_rows_and_no_second_copy(
@@ -76,7 +76,7 @@ def test_a_large_model_gets_fewer_rows_and_no_second_copy(
     found = run_preflight(replace(trial(tmp_path), memory=1))
     assert 2 <= len(found.ids) < 8
     assert any(f"{len(found.ids)} rows instead of 8" in note for note in found.notes)
-    assert any("do not fit into the memory" in note for note in found.notes)
+    assert any("do not fit into memory" in note for note in found.notes)
 
 
 def test_a_signal_stops_it(tmp_path: Path) -> None:
@@ -88,32 +88,32 @@ def test_rows_are_short_and_ask_different_things() -> None:
     examples = [question(n % 5) for n in range(10)]
     examples = [Example(f"{n}", one.context, (Answer(f"{n}"),)) for n, one in enumerate(examples)]
     made = [Row([1, *range(5, 25 - n)], [0.0] * (19 - n) + [1.0] * 2, id=f"{n}") for n in range(10)]
-    picked = pick(made, examples, 10**9, None)
+    picked = select_rows(made, examples, 10**9, None)
     assert [one.row.id for one in picked] == ["9", "8", "7", "6", "5"]  # of each question the shortest row
-    assert len(pick(made, examples, 30, None)) == 2
-    assert [one.example for one in pick(made, examples, 10**9, uncut=13)] == [examples[9]]
-    assert pick(made, examples, 10**9, uncut=5)[0].example is None
+    assert len(select_rows(made, examples, 30, None)) == 2
+    assert [one.example for one in select_rows(made, examples, 10**9, uncut=13)] == [examples[9]]
+    assert select_rows(made, examples, 10**9, uncut=5)[0].example is None
 
 
 def test_of_a_conversation_the_last_turn() -> None:
     turns = (Message("user", "a"), Message("assistant", "b"), Message("user", "c"))
     example = Example("x#y", turns, (Answer("d"),))
-    made = [Row([1, 2, 3], [0.0, 0.0, 1.0], id=f"x#y#{k}") for k in (1, 2)]
-    assert [one.row.id for one in pick(made, [example], 99, None)] == ["x#y#2"]
+    made = [Row([1, 2, 3], [0.0, 0.0, 1.0], id=f"x#y#{k}", example_id="x#y") for k in (1, 2)]
+    assert [one.row.id for one in select_rows(made, [example], 99, None)] == ["x#y#2"]
 
 
 def test_the_least_loss_of_rows_that_part(tmp_path: Path) -> None:
     """Three rows begin alike; one parts at once: ln 3/2 for two, ln 3 for one, then ln 2 for two."""
     parting = [Row([1, *tail], [0.0, 1.0, 1.0]) for tail in ([2, 3], [2, 4], [5, 6])]
     want = 2 * torch.log(torch.tensor(1.5)) + torch.log(torch.tensor(3.0)) + 2 * torch.log(torch.tensor(2.0))
-    assert floor(parting) == pytest.approx(float(want) / 6)
-    assert floor(rows(4)) < 0.5
+    assert lowest_loss(parting) == pytest.approx(float(want) / 6)
+    assert lowest_loss(rows(4)) < 0.5
 
 
 def test_what_is_shown_marks_what_is_scored(tmp_path: Path) -> None:
     clean = trial(tmp_path)
-    (one,) = pick(clean.rows[:1], clean.examples, 999, None)
-    line = shown(one, clean.evaluation_renderer.tokenizer)
+    (one,) = select_rows(clean.rows[:1], clean.examples, 999, None)
+    line = format_row(one, clean.evaluation_renderer.tokenizer)
     assert line.plain.endswith("assistant\\n[In Rome, 0.<|im_end|>]")
     green = [line.plain[span.start : span.end] for span in line.spans if span.style == "green"]
     assert green == ["[In Rome, 0.<|im_end|>]"]
@@ -156,7 +156,7 @@ def test_a_very_slow_machine_is_no_alarm(tmp_path: Path) -> None:
     """When the time is up after one step, an adapter's first matrices have had no gradient yet."""
     ticks = iter(range(0, 10**6, 60))
     found = run_preflight(replace(trial(tmp_path), clock=lambda: float(next(ticks))))
-    assert found.steps == 2 and any("the time was up" in note for note in found.notes)
+    assert found.steps == 2 and any("the time limit" in note for note in found.notes)
 
 
 def test_a_second_step_that_is_not_finite_is_called_by_its_name(

@@ -85,7 +85,7 @@ def test_what_was_never_learned_is_worth_nothing_or_unknown(place: Path) -> None
         score = one(ROWS[0], text)
         assert score.value == 0.0 and words in score.reason
     long = one(ROWS[0], "apple " * 300)
-    assert long.value is None and "256 that the reward model takes" in (long.error or "")
+    assert long.value is None and "the reward model accepts at most 256" in (long.error or "")
     with torch.no_grad():
         for name, weight in one.model.named_trainable().items():
             if reward_head.SCORE in name:
@@ -126,7 +126,7 @@ def test_a_cut_answer_is_read_as_a_whole_one(place: Path, tmp_path: Path) -> Non
         assert 0 < len(cut) < len(batch.rollouts)
         for at in cut:
             rollout = batch.rollouts[at]
-            want = one(asked[rollout.question].example, rollout.completion.text).value
+            want = one(asked[rollout.prompt].example, rollout.completion.text).value
             assert rollout.score.value == pytest.approx(want, abs=1e-5)
             given = {"keep": rollout.score.value, "penalise": 0.0, "mask": np.nan}[choice]
             assert batch.reward_R[at] == given or np.isnan([batch.reward_R[at], given]).all()
@@ -136,9 +136,9 @@ def test_a_sound_reward_model_passes_and_one_that_was_taught_length_does_not(pla
     wrong, _ = rewards.audit_reward(alone(scorer(place)), ROWS)
     assert wrong == []
     wrong, doubts = rewards.audit_reward(alone(scorer(place, "longer")), ROWS)
-    called = "one word over and over is worth no less than the expected answer in 40 of 40 rows"
+    called = "one repeated word gets at least the reward of the expected answer in 40 of 40 rows"
     assert any(fault.startswith(called) for fault in wrong), wrong
-    assert doubts[0].startswith("the expected answer three times over")
+    assert doubts[0].startswith("the expected answer repeated three times")
 
 
 def test_a_reward_model_that_knows_nothing_is_flagged(place: Path) -> None:
@@ -147,7 +147,7 @@ def test_a_reward_model_that_knows_nothing_is_flagged(place: Path) -> None:
     reward_head.attach(model.hf)
     none = RewardModelScorer(model, Renderer(model.tokenizer)).calibrated_on(ROWS, identity)
     wrong, _ = rewards.audit_reward(alone(none), ROWS)
-    assert any("a copy of the question is worth no less" in fault for fault in wrong)
+    assert any("a copy of the question gets at least the reward" in fault for fault in wrong)
 
 
 def test_beside_a_grader_expected_answers_need_the_marks_of_the_grader_alone(place: Path) -> None:
@@ -160,10 +160,10 @@ def test_beside_a_grader_expected_answers_need_the_marks_of_the_grader_alone(pla
     assert rewards.audit_reward(both, ROWS)[0] == []
     never = ("mine", graders.guard(lambda row, text: 0.5), 1.0)
     wrong, _ = rewards.audit_reward(rewards.Reward((never, ("judge", one, 3.0))), ROWS)
-    assert wrong[0].startswith("40 of 40 expected answers do not get full marks")
+    assert wrong[0].startswith("40 of 40 expected answers do not get the full reward")
 
 
 def test_expected_answers_that_it_cannot_read_are_an_error(place: Path) -> None:
     rows = [replace(row, answers=(Answer("<|im_start|>" + expected(300)),)) for row in ROWS]
-    with pytest.raises(GradeError, match=r"^train\.reward: the reward model scores no expected .*special"):
+    with pytest.raises(GradeError, match=r"^train\.reward: the reward model cannot score any .*special"):
         scorer(place).calibrated_on(rows, identity)

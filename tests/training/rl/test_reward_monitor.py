@@ -33,8 +33,8 @@ TROUBLE: dict[str, dict[str, float]] = {
 }
 
 
-def names(watch: RewardMonitor, lines: list[dict[str, Any]]) -> list[str]:
-    found = [finding for line in lines for finding in watch.line(line, {})]
+def names(monitor: RewardMonitor, lines: list[dict[str, Any]]) -> list[str]:
+    found = [finding for line in lines for finding in monitor.observe(line, {})]
     return [finding.name for finding in found if finding.first]
 
 
@@ -81,10 +81,10 @@ def test_a_divergence_that_was_not_measured_is_no_trouble() -> None:
 def test_it_goes_on_with_a_run(name: str, cut: int) -> None:
     lines = course(TROUBLE[name])
     whole = RewardMonitor()
-    straight = [finding for line in lines for finding in whole.line(line, {})]
+    straight = [finding for line in lines for finding in whole.observe(line, {})]
     first = RewardMonitor()
-    found = [finding for line in lines[:cut] for finding in first.line(line, {})]
+    found = [finding for line in lines[:cut] for finding in first.observe(line, {})]
     second = RewardMonitor(**json.loads(json.dumps(first.state())))
-    found += [finding for line in lines[cut:] for finding in second.line(line, {})]
+    found += [finding for line in lines[cut:] for finding in second.observe(line, {})]
     assert found == straight
     assert second.state() == whole.state()

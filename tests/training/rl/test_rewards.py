@@ -96,7 +96,7 @@ def test_sound_rewards_pass(name: str) -> None:
 
 
 HACKABLE: dict[str, tuple[Callable[[Example, str], Any], str]] = {
-    "long answers": (lambda row, text: min(1.0, len(text) / 8), "one word over and over"),
+    "long answers": (lambda row, text: min(1.0, len(text) / 8), "one repeated word"),
     "whatever has the words of the question": (
         lambda row, text: all(word in text for word in row.context[-1].content.split()) or text == row.target,
         "a copy of the question",
@@ -113,19 +113,19 @@ HACKABLE: dict[str, tuple[Callable[[Example, str], Any], str]] = {
 def test_a_hackable_reward_is_flagged(name: str) -> None:
     function, trick = HACKABLE[name]
     wrong, _ = fooled(function)
-    assert any(fault.startswith(f"{trick} gets full marks in") for fault in wrong), wrong
+    assert any(fault.startswith(f"{trick} gets the full reward in") for fault in wrong), wrong
 
 
 def test_all_labels_at_once_are_flagged() -> None:
     wrong, doubts = fooled(graders.BUILT_IN["contains"], SENTIMENT)
     assert [fault.split(" gets")[0] for fault in wrong] == ["a list of all answers"]
-    assert "the expected answer three times over" in doubts[0]
+    assert "the expected answer repeated three times" in doubts[0]
 
 
 def test_a_question_that_holds_the_answer_is_flagged() -> None:
     rows = [example(f"The lamp in room {n} is red. What colour is it?", f"red {n}"[:3]) for n in range(30)]
     wrong, _ = fooled(graders.BUILT_IN["contains"], rows)
-    assert any(fault.startswith("a copy of the question gets full marks in 30 of 30") for fault in wrong)
+    assert any(fault.startswith("a copy of the question gets the full reward in 30 of 30") for fault in wrong)
 
 
 def test_copying_is_no_trick_where_the_copy_is_right() -> None:
@@ -135,7 +135,7 @@ def test_copying_is_no_trick_where_the_copy_is_right() -> None:
 
 def test_expected_answers_without_full_marks_are_flagged() -> None:
     wrong, _ = fooled(lambda row, text: Score(0.9, "too short") if text == row.target else 0.0)
-    assert wrong[0].startswith("50 of 50 expected answers do not get full marks") or wrong[0].startswith(
+    assert wrong[0].startswith("50 of 50 expected answers do not get the full reward") or wrong[0].startswith(
         "30 of"
     )
     assert "0.9 (too short)" in wrong[0]

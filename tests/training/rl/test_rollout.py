@@ -56,7 +56,7 @@ def test_tokens_in_are_tokens_out(models: Path, tmp_path: Path, attention: str, 
     rows = made.to_rows(found, advantages.grpo(found.reward_R, found.group_R))
     assert len(rows) == 16
     for row, rollout in zip(rows, found.rollouts, strict=True):
-        context = made.questions[rollout.question].row.tokens.tolist()
+        context = made.prompts[rollout.prompt].row.tokens.tolist()
         assert row.tokens.tolist() == [*context, *rollout.completion.tokens]
         assert (row.weight > 0).tolist() == [False] * len(context) + [True] * len(rollout.completion.tokens)
     tree = PrefixTree.build(rows)
@@ -71,7 +71,7 @@ def test_a_group_shares_its_prompt(models: Path, tmp_path: Path) -> None:
     made = rollouts(ready(models), tmp_path)
     found = batch(made)
     rows = made.to_rows(found, advantages.grpo(found.reward_R, found.group_R))
-    contexts = len(PrefixTree.build([made.questions[number].row for number in set(found.group_R.tolist())]))
+    contexts = len(PrefixTree.build([made.prompts[number].row for number in set(found.group_R.tolist())]))
     answers = sum(len(rollout.completion.tokens) for rollout in found.rollouts)
     assert sum(len(tree) for tree in microtrees(rows, 10**6)) <= contexts + answers < sum(map(len, rows))
 

@@ -5,12 +5,11 @@ named.py resolves names and options; basic.py grades right or wrong, overlap.py 
 text, structured.py JSON, templated.py graders written as data. trial.py tests graders before training.
 """
 
-from finetooth.evaluation.graders.basic import contains, exact, label, labels, last_number, number
+from finetooth.evaluation.graders.basic import Grader, contains, exact, label, labels, last_number, number
 from finetooth.evaluation.graders.named import (
     BUILT_IN,
     PERPLEXITY,
     PREFERENCE,
-    Grader,
     GraderSpec,
     corpus_score,
     grader_digest,

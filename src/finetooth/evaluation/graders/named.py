@@ -92,7 +92,7 @@ def resolve(  # long: every kind of specification, in order
     options = {} if isinstance(spec, str) else dict(spec)
     name = spec if isinstance(spec, str) else options.pop("name", None)
     if not isinstance(name, str):
-        raise GradeError(f"evaluate.grader: expected a name, as in {{name: json}}, found {dict(spec)}.")
+        raise GradeError(f"evaluate.grader: expected a name, as in {{name: json}}, found {spec}.")
     if name == "auto":
         if format not in DEFAULTS:
             raise GradeError(

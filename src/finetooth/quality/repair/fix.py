@@ -15,8 +15,8 @@ from finetooth.config.task import DataConfig
 from finetooth.config.values import DATA_FILES
 from finetooth.data.examples import with_ids
 from finetooth.data.formats.parse import parse
+from finetooth.data.read.files import read
 from finetooth.data.read.table import RawRow, Table
-from finetooth.data.read.tables import read
 from finetooth.data.split import SIDES
 from finetooth.errors import DataError
 from finetooth.quality.findings import Edit

@@ -1,4 +1,4 @@
-"""The rows of a preflight check: which are taken, and how they are shown."""
+"""The rows of a preflight check: selection, the lowest possible loss, and display."""
 
 from __future__ import annotations
 
@@ -18,63 +18,63 @@ from finetooth.tree import Row
 from finetooth.types import Example, Message
 
 ROWS, FEWEST = 8, 2
-SHOWN = 100  # characters of a context's end
+SHOWN = 100  # characters of the end of a context
 
 
 @dataclass(frozen=True, slots=True)
 class PreflightRow:
-    """A row to learn. example: what evaluation would ask; None for plain text and rows that were cut."""
+    """A row to memorise. example: what evaluation would ask; None for plain text and truncated rows."""
 
     row: Row
     example: Example | None
 
     @property
     def messages(self) -> tuple[Message, ...]:
-        """What evaluation sends for it."""
+        """The messages that evaluation sends for it."""
         return Prompt("preflight").messages(self.example) if self.example else ()
 
 
-def pick(
+def select_rows(
     rows: Sequence[Row], examples: Sequence[Example], most: int, uncut: int | None
 ) -> list[PreflightRow]:
-    """Up to 8 of the shortest rows with different contexts: as many as hold `most` tokens, at least two.
+    """Up to 8 of the shortest rows with different contexts, of at most `most` tokens in total, at least two.
 
-    Of a conversation the last turn that is learned. Rows that evaluation can ask for go first: not those
-    whose last turn is context alone, nor rows of `uncut` tokens, which may have been cut.
+    A conversation contributes its last trained turn. Rows that evaluation can ask for are preferred: not
+    those whose last turn is only context, nor rows of `uncut` or more tokens, which may have been truncated.
     """
     by_id = {example.id: example for example in examples}
     last: dict[str, Row] = {}
     for row in rows:
         last[row.example_id] = row
-    found: list[PreflightRow] = []
+    candidates: list[PreflightRow] = []
     for id, row in last.items():
         example = by_id.get(id)
-        asked = (
+        answerable = (
             example is not None
             and bool(example.context)
             and answer_turn(example).weight > 0
             and (uncut is None or len(row) < uncut)
         )
-        found.append(PreflightRow(row, example if asked else None))
-    if any(one.example for one in found):
-        found = [one for one in found if one.example]
-    found.sort(key=lambda one: (len(one.row), one.row.id))
-    picked: list[PreflightRow] = []
+        candidates.append(PreflightRow(row, example if answerable else None))
+    if any(one.example for one in candidates):
+        candidates = [one for one in candidates if one.example]
+    candidates.sort(key=lambda one: (len(one.row), one.row.id))
+    selected: list[PreflightRow] = []
     seen: set[str | bytes] = set()
     tokens = 0
-    for one in found:
+    for one in candidates:
         key = normalised_context(one.example) if one.example else one.row.tokens.tobytes()
         tokens += len(one.row)
-        if len(picked) == ROWS or (len(picked) >= FEWEST and tokens > most):
+        if len(selected) == ROWS or (len(selected) >= FEWEST and tokens > most):
             break
         if key not in seen:
             seen.add(key)
-            picked.append(one)
-    return picked
+            selected.append(one)
+    return selected
 
 
-def floor(rows: Sequence[Row]) -> float:
-    """The least loss that rows can have, nats a token: from one beginning they may go on differently."""
+def lowest_loss(rows: Sequence[Row]) -> float:
+    """The lowest loss that the rows allow, nats per token: equal prefixes may continue differently."""
     seen: Counter[bytes] = Counter()
     for row in rows:
         seen.update(row.tokens[: at + 1].tobytes() for at in range(len(row)))
@@ -87,22 +87,17 @@ def floor(rows: Sequence[Row]) -> float:
     return least / units if units else 0.0
 
 
-def all_scored(row: Row) -> Row:
-    """The row with its context scored too: where a model is sure, a small change of weights hardly shows."""
-    return Row(row.tokens, [0.0] + [1.0] * (len(row) - 1), id=row.id)
-
-
-def shown(one: PreflightRow, tokenizer: Tokenizer) -> Text:
-    """A row for a person: the end of its context, and what is scored in brackets and in green."""
+def format_row(one: PreflightRow, tokenizer: Tokenizer) -> Text:
+    """A row for the console: the end of its context, then the scored text in brackets and green."""
     scored = np.flatnonzero(one.row.weight)
     at = int(scored[0]) if scored.size else len(one.row)
     tokens = one.row.tokens.tolist()
     context = tokenizer.decode(tokens[:at])
-    cut = "..." if len(context) > SHOWN else ""
+    start = "..." if len(context) > SHOWN else ""
     answer = tokenizer.decode(tokens[at:])
     end = "..." if len(answer) > 3 * SHOWN else ""
     return Text.assemble(
         f"preflight: {one.row.id}: ",
-        (f"{cut}{context[-SHOWN:]}".replace("\n", "\\n"), "dim"),
+        (f"{start}{context[-SHOWN:]}".replace("\n", "\\n"), "dim"),
         (f"[{answer[: 3 * SHOWN]}{end}]".replace("\n", "\\n"), "green"),
     )

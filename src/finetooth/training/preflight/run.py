@@ -1,8 +1,9 @@
-"""The preflight: before a run, a few rows are learned, saved, loaded, answered, and then forgotten.
+"""The preflight check: before training, a few rows are memorised, saved, reloaded, answered and forgotten.
 
-It sees what no loss curve shows: a mask beside the answer, a stop token that is not learned, weights without
-gradient, a save that loses them, a rendering that evaluation does not share. Each failure has a name. The
-model is left as it was found, bit for bit, so a run is the same with the preflight check and without.
+It finds faults that no loss curve shows: a mask that misses the answer, a stop token that is not learned,
+weights without gradient, a save that loses weights, evaluation rendering differently from training. Each
+fault has a name. The model is restored bit for bit, so a run is the same with the preflight check and
+without.
 
 Axes: M scored tokens.
 """
@@ -29,44 +30,43 @@ from finetooth.training import optimizer as optimizers
 from finetooth.training.objectives import supervised
 from finetooth.training.preflight.checks import (
     PreflightError,
-    count,
-    require_counted,
+    expected_loss,
+    require_deterministic,
     require_gradients,
+    require_loss,
     require_masks,
     require_rendering,
     require_saved,
-    require_still,
     require_stop,
     require_template,
     require_weights,
     without_gradient,
 )
-from finetooth.training.preflight.rows import PreflightRow, all_scored, floor, pick
+from finetooth.training.preflight.rows import PreflightRow, lowest_loss, select_rows
 from finetooth.training.step import train_step
 from finetooth.training.verification import TOLERANCE, save_model
 from finetooth.tree import PrefixTree, Row
 from finetooth.types import Example, Sampling
 
 STEPS = 150
-RATES = (1.0, 0.2, 4.0)  # tried in turn, as multiples of a usual rate
-LEARNED = 0.5  # nats, of all scored tokens of weight 1 together: each is then likelier than all others
-LEARNED_TEXT = 0.1  # nats a token, of text that is not asked for
-TRY_EVERY = 25  # steps; the loss of a small adapter on a random model stays high, its answers get right
-SURE = 10  # steps with a loss that low: whatever is asked now, this was learned
-WORK = {"cpu": 1e12, "cuda": 1e14}  # operations that fit into some 20 seconds
-SECONDS = 40.0  # after which no further step is taken
-ENOUGH = 20  # steps after which a loss that did not fall says something
+RATES = (1.0, 0.2, 4.0)  # learning rates tried in turn, as multiples of a usual one
+LEARNED = 0.5  # nats over all scored tokens of weight 1: each is then likelier than all alternatives
+LEARNED_TEXT = 0.1  # nats per token, for plain text, which evaluation does not ask for
+TRY_EVERY = 25  # steps; with a small adapter on a random model answers get right before the loss is low
+SURE = 10  # steps with a loss that low: the rows are memorised, whatever the answers are
+WORK = {"cpu": 1e12, "cuda": 1e14}  # operations that take about 20 seconds
+SECONDS = 40.0  # time limit, after which no further step is taken
+ENOUGH = 20  # steps after which a loss that has not fallen is conclusive
 
 
 @dataclass(frozen=True, slots=True)
 class PreflightInputs:
-    """What a preflight check needs.
+    """The inputs of a preflight check.
 
-    rows: all training rows, as training takes them, made of `examples`. renders: what they were rendered by.
-    asks: the rendering that evaluation makes for itself. load: as evaluation loads what was saved. place: a
-    directory for a moment. base_digest: of the weights that an adapter leaves alone, None without an adapter.
-    uncut: rows of this length may have been cut. memory: bytes of the device in all. stop: asked after every
-    step.
+    rows: all training rows, rendered from `examples` by training_renderer. evaluation_renderer: the one that
+    evaluation uses. load: loads a saved model as evaluation does. place: a temporary directory. base_digest:
+    of the weights below the adapter, None without an adapter. uncut: rows of this many tokens may have been
+    truncated. memory: total bytes of the device. stop: polled after every step.
     """
 
     model: Model
@@ -86,11 +86,12 @@ class PreflightInputs:
 
 @dataclass(slots=True)
 class PreflightResult:
-    """What a preflight check found: train/preflight.json.
+    """The result of a preflight check; its fields are the keys of train/preflight.json.
 
-    loss: nats a token, before the first step and at the last. repeated: the model in training answered the
-    rows as they are, asked with the tokens it was trained on. answered: rows that the loaded model answered
-    as they are, stop token included; None where none was asked. notes: what was not looked at, and why.
+    ids: of the rows. loss: nats per token, before the first step and at the last. repeated: the model in
+    training reproduces the rows when prompted with their training tokens. answered: number of rows that the
+    reloaded model answers exactly, including the stop token; None if not checked. notes: what was not
+    checked, and why.
     """
 
     ids: list[str]
@@ -106,199 +107,192 @@ class PreflightResult:
     def __str__(self) -> str:
         first, last = self.loss
         learned = f"{len(self.ids)} rows, {self.steps} steps, loss {first:.3f} -> {last:.3f}"
-        asked = f"; saved, loaded, and {self.answered} answered as learned" if self.answered else ""
-        return "; ".join([f"{learned}{asked}; {self.seconds:.1f} s", *self.notes])
+        answered = f"; saved, reloaded, {self.answered} rows answered correctly" if self.answered else ""
+        return "; ".join([f"{learned}{answered}; {self.seconds:.1f} s", *self.notes])
 
 
-def run_preflight(
-    trial: PreflightInputs, show: Callable[[Sequence[PreflightRow]], None] = lambda picked: None
+def run_preflight(  # long: the stages of the check, in order
+    inputs: PreflightInputs, show: Callable[[Sequence[PreflightRow]], None] = lambda selected: None
 ) -> PreflightResult:
-    """Try the whole way on a few rows. show: called with the rows before they are learned.
+    """Train, save, reload and answer on a few rows, then restore the model. show: called with the rows first.
 
-    Raises PreflightError with the name of what is wrong; Interrupted when `stop` says so.
+    Raises PreflightError with the name of the fault; Interrupted when `stop` returns True.
     """
-    started = trial.clock()
-    model = trial.model
-    require_weights(model, trial.config)
+    started = inputs.clock()
+    model = inputs.model
+    require_weights(model, inputs.config)
     most = int(WORK[model.device.type] / (6 * model.hf.num_parameters() * 60))
-    picked = pick(trial.rows, trial.examples, most, trial.uncut)
-    found = PreflightResult([one.row.id for one in picked])
-    if len(picked) < len(pick(trial.rows, trial.examples, sys.maxsize, trial.uncut)):
-        found.notes.append(f"{len(picked)} rows instead of 8: more would take too long with this model")
-    show(picked)
-    require_rendering(picked, trial.evaluation_renderer)
-    require_masks(trial.rows, model.stop_ids)
+    selected = select_rows(inputs.rows, inputs.examples, most, inputs.uncut)
+    result = PreflightResult([one.row.id for one in selected])
+    if len(selected) < len(select_rows(inputs.rows, inputs.examples, sys.maxsize, inputs.uncut)):
+        result.notes.append(f"{len(selected)} rows instead of 8: more would take too long with this model")
+    show(selected)
+    require_rendering(selected, inputs.evaluation_renderer)
+    require_masks(inputs.rows, model.stop_ids)
     mode, start = model.training, model.state()
+    # All tokens are compared: where a model is certain of an answer, a small change of weights hardly shows.
+    tree = PrefixTree.build(
+        [Row(one.row.tokens, [0.0] + [1.0] * (len(one.row) - 1), id=one.row.id) for one in selected]
+    )
     try:
         with torch.random.fork_rng(devices=[]):
-            _preflight(trial, picked, start, found, started)
+            base_M = require_deterministic(model, tree)
+            learned = _learn(inputs, selected, start, result, started)
+            if inputs.base_digest is not None and model.digest(adapter=False) != inputs.base_digest:
+                message = "training changed weights that are frozen"
+                raise PreflightError("base-changed", message, "Please report this.")
+            trained_M = require_deterministic(model, tree)
+            if float((trained_M - base_M).abs().max()) <= TOLERANCE:
+                raise PreflightError(
+                    "adapter-inert",
+                    f"{result.steps} steps changed the weights, but not the outputs of the model",
+                    "Check what the model was loaded from; `train.adapter: none` trains its own weights.",
+                )
+            size = sum(weight.numel() * weight.element_size() for weight in model.hf.parameters())
+            if 2 * size > 0.7 * inputs.memory:
+                note = "saving and loading were not checked: two copies of the model do not fit into memory"
+                result.notes.append(note)
+            else:
+                answerable = [one for one in selected if one.example is not None]
+                try:
+                    saved = save_model(model, inputs.place, inputs.training_renderer.chat_template)
+                    loaded = require_saved(inputs.load, saved, tree, base_M, trained_M)
+                    require_stop(inputs.evaluation_renderer, loaded)
+                    require_template(answerable, saved, inputs.evaluation_renderer.instruction)
+                finally:
+                    shutil.rmtree(inputs.place, ignore_errors=True)
+                if answerable and learned:
+                    _require_answers(inputs, loaded, answerable, result.repeated)
+                    result.answered = len(answerable)
     finally:
         model.load_state(start)
         for weight in model.trainable():
             weight.grad = None
         model.train(mode)
-    found.seconds = round(trial.clock() - started, 2)
-    return found
-
-
-def _preflight(
-    trial: PreflightInputs,
-    picked: Sequence[PreflightRow],
-    start: dict[str, Any],
-    found: PreflightResult,
-    started: float,
-) -> None:
-    model = trial.model
-    tree = PrefixTree.build([all_scored(one.row) for one in picked])
-    base_M = require_still(model, tree)
-    learned = _learn(trial, picked, start, found, started)
-    if trial.base_digest is not None and model.digest(adapter=False) != trial.base_digest:
-        raise PreflightError(
-            "base-changed", "training changed weights that are frozen", "Please report this."
-        )
-    trained_M = require_still(model, tree)
-    if float((trained_M - base_M).abs().max()) <= TOLERANCE:
-        raise PreflightError(
-            "adapter-inert",
-            f"{found.steps} steps changed weights, but nothing that the model computes",
-            "Look at what the model was loaded from; `train.adapter: none` trains its own weights.",
-        )
-    held = sum(weight.numel() * weight.element_size() for weight in model.hf.parameters())
-    if 2 * held > 0.7 * trial.memory:
-        found.notes.append("saving and loading were not tried: two such models do not fit into the memory")
-        return
-    asked = [one for one in picked if one.example is not None]
-    try:
-        saved = save_model(model, trial.place, trial.training_renderer.chat_template)
-        again = require_saved(trial.load, saved, tree, base_M, trained_M)
-        require_stop(trial.evaluation_renderer, again)
-        require_template(asked, saved, trial.evaluation_renderer.instruction)
-    finally:
-        shutil.rmtree(trial.place, ignore_errors=True)
-    if asked and learned:
-        _require_answers(trial, again, asked, found.repeated)
-        found.answered = len(asked)
+    result.seconds = round(inputs.clock() - started, 2)
+    return result
 
 
 def _learn(
-    trial: PreflightInputs,
-    picked: Sequence[PreflightRow],
+    inputs: PreflightInputs,
+    selected: Sequence[PreflightRow],
     start: dict[str, Any],
-    found: PreflightResult,
+    result: PreflightResult,
     started: float,
 ) -> bool:
-    """Overfit the rows. Whether they are learned; PreflightError when the loss does not fall."""
-    usual = 2e-3 * (2000 / trial.model.hf.get_input_embeddings().weight.shape[1]) ** 0.5
-    if trial.config.adapter == "none":
+    """Overfit the rows; returns whether they are memorised. PreflightError if the loss does not fall."""
+    usual = 2e-3 * (2000 / inputs.model.hf.get_input_embeddings().weight.shape[1]) ** 0.5
+    if inputs.config.adapter == "none":
         usual /= 4
     learned = in_time = False
     reached: list[float] = []
-    trial.model.train()
+    inputs.model.train()
     for factor in RATES:
-        trial.model.load_state(start)
-        found.rate = float(f"{usual * factor:.1e}")
-        learned, in_time = _overfit(trial, picked, found, started)
-        reached.append(found.loss[1])
+        inputs.model.load_state(start)
+        result.rate = float(f"{usual * factor:.1e}")
+        learned, in_time = _overfit(inputs, selected, result, started)
+        reached.append(result.loss[1])
         if learned or not in_time:
             break
-    first, last = found.loss[0], min(reached)
-    least = floor([one.row for one in picked])
-    if not learned and last - least > 0.5 * (first - least) and (in_time or found.steps >= ENOUGH):
+    first, last = result.loss[0], min(reached)
+    least = lowest_loss([one.row for one in selected])
+    if not learned and last - least > 0.5 * (first - least) and (in_time or result.steps >= ENOUGH):
         raise PreflightError(
             "not-learning",
-            f"the loss of {len(picked)} rows went from {first:.3f} to {last:.3f} in {found.steps} steps, "
-            "and they should be known by heart",
+            f"the loss of {len(selected)} rows went from {first:.3f} to {last:.3f} in {result.steps} steps; "
+            "they should have been memorised",
             "If these rows can be learned, a larger train.rank or `train.adapter: none` may be needed.",
         )
     if not learned:
-        why = "" if in_time else ", when the time was up"
-        found.notes.append(
-            f"the rows were not known by heart after {found.steps} steps{why}: "
-            "whether the saved model answers what it has learned was not tried"
+        reason = "" if in_time else " within the time limit"
+        result.notes.append(
+            f"the rows were not memorised after {result.steps} steps{reason}: "
+            "the answers of the saved model were not checked"
         )
     return learned
 
 
-def _overfit(
-    trial: PreflightInputs, picked: Sequence[PreflightRow], found: PreflightResult, started: float
+def _overfit(  # long: the training loop of the check
+    inputs: PreflightInputs, selected: Sequence[PreflightRow], result: PreflightResult, started: float
 ) -> tuple[bool, bool]:
-    """One attempt at found.rate: whether the rows are learned, and whether there is time for another."""
-    model, rows = trial.model, [one.row for one in picked]
-    asked = all(one.example is not None for one in picked)
-    optimizer = optimizers.build(model, trial.config)
+    """One attempt at result.rate: whether the rows are memorised, and whether time is left for another."""
+    model, rows = inputs.model, [one.row for one in selected]
+    answerable = all(one.example is not None for one in selected)
+    optimizer = optimizers.build(model, inputs.config)
     for group in optimizer.param_groups:
-        group["lr"], group["weight_decay"] = found.rate, 0.0
-    counted = count(model, rows)
-    least, budget = floor(rows), trial.config.micro_tokens
+        group["lr"], group["weight_decay"] = result.rate, 0.0
+    expected = expected_loss(model, rows)
+    least, budget = lowest_loss(rows), inputs.config.micro_tokens
     lightest = min(float(row.weight[row.weight > 0].min()) for row in rows)
     assert isinstance(budget, int), "the configuration is resolved"
     learned, low = False, 0
-    for step in range(1, STEPS + 1):
+    for number in range(1, STEPS + 1):
         try:
-            result = train_step(model, supervised, rows, optimizer, budget=budget, max_norm=1.0)
+            step = train_step(model, supervised, rows, optimizer, budget=budget, max_norm=1.0)
         except TrainError:
-            if step == 1:
+            if number == 1:
                 raise
             break
-        if step == 1:
-            found.loss, found.grad_norm = (result.loss, result.loss), result.grad_norm
-            require_counted(model, counted, result.loss)
-            if not result.grad_norm and result.loss > least:
+        if number == 1:
+            result.loss, result.grad_norm = (step.loss, step.loss), step.grad_norm
+            require_loss(model, expected, step.loss)
+            if not step.grad_norm and step.loss > least:
                 raise without_gradient(list(model.named_trainable()))
-        found.steps, found.loss = step, (found.loss[0], result.loss)
-        left = result.loss - least
-        low += left * result.units < LEARNED * lightest if asked else left < LEARNED_TEXT
-        if low >= (SURE if asked else 1):
+        result.steps, result.loss = number, (result.loss[0], step.loss)
+        excess = step.loss - least
+        low += excess * step.units < LEARNED * lightest if answerable else excess < LEARNED_TEXT
+        if low >= (SURE if answerable else 1):
             learned = True
-        elif asked and (low or step % TRY_EVERY == 0):
-            learned = found.repeated = _repeats(model, picked)
-        if (step > 1 and learned) or (step >= ENOUGH and result.loss > 1.5 * found.loss[0]):
+        elif answerable and (low or number % TRY_EVERY == 0):
+            learned = result.repeated = _repeats(model, selected)
+        if (number > 1 and learned) or (number >= ENOUGH and step.loss > 1.5 * result.loss[0]):
             break
-        if trial.stop():
+        if inputs.stop():
             raise Interrupted("Stopped before training; start the same command again.")
-        if step > 1 and trial.clock() - started > SECONDS:
+        if number > 1 and inputs.clock() - started > SECONDS:
             require_gradients(model, optimizer)
             return False, False
-    if found.steps > 1:  # in the first step an adapter's second matrix is 0, so its first gets no gradient
+    if result.steps > 1:  # in the first step LoRA's B is 0, so A gets no gradient
         require_gradients(model, optimizer)
     return learned, True
 
 
-def _repeats(model: Model, picked: Sequence[PreflightRow]) -> bool:
-    """Whether the model in training answers the rows as they are."""
-    starts = [int(np.flatnonzero(one.row.weight)[0]) for one in picked]
-    contexts = [Row(one.row.tokens[:at], np.zeros(at)) for one, at in zip(picked, starts, strict=True)]
-    longest = max(len(one.row) - at for one, at in zip(picked, starts, strict=True))
+def _repeats(model: Model, selected: Sequence[PreflightRow]) -> bool:
+    """Whether the model in training reproduces the answers of the rows exactly."""
+    starts = [int(np.flatnonzero(one.row.weight)[0]) for one in selected]
+    contexts = [Row(one.row.tokens[:at], np.zeros(at)) for one, at in zip(selected, starts, strict=True)]
+    longest = max(len(one.row) - at for one, at in zip(selected, starts, strict=True))
     with model.eval_mode():
         return all(
-            list(answer.tokens) == picked[answer.row].row.tokens[starts[answer.row] :].tolist()
+            list(answer.tokens) == selected[answer.row].row.tokens[starts[answer.row] :].tolist()
             for answer in model.generate(contexts, Sampling(max_tokens=longest))
         )
 
 
 def _require_answers(
-    trial: PreflightInputs, again: Model, asked: Sequence[PreflightRow], repeated: bool
+    inputs: PreflightInputs, loaded: Model, answerable: Sequence[PreflightRow], repeated: bool
 ) -> None:
-    """The loaded model, asked as evaluation asks, answers what it has learned, and stops."""
-    wanted = [one.row.tokens[np.flatnonzero(one.row.weight)[0] :].tolist() for one in asked]
-    sampling = Sampling(max_tokens=max(map(len, wanted)) + 8)
-    again.add_stop(trial.evaluation_renderer.stop_id)
-    candidate = ModelCandidate("preflight", again, trial.evaluation_renderer, Prompt("preflight"), sampling)
-    for answer in candidate.predict([one.example for one in asked if one.example is not None]):
-        want = trial.evaluation_renderer.tokenizer.decode(wanted[answer.index][:-1])
+    """The reloaded model, prompted as in evaluation, answers what it has memorised, and stops."""
+    renderer = inputs.evaluation_renderer
+    targets = [one.row.tokens[np.flatnonzero(one.row.weight)[0] :].tolist() for one in answerable]
+    sampling = Sampling(max_tokens=max(map(len, targets)) + 8)
+    loaded.add_stop(renderer.stop_id)
+    candidate = ModelCandidate("preflight", loaded, renderer, Prompt("preflight"), sampling)
+    for answer in candidate.predict([one.example for one in answerable if one.example is not None]):
+        want = renderer.tokenizer.decode(targets[answer.index][:-1])
         if (answer.text, answer.stop) == (want, "stop"):
             continue
-        id, said = asked[answer.index].row.id, f"{answer.text[:80]!r}"
+        row, text = f"row {answerable[answer.index].row.id}", f"{answer.text[:80]!r}"
         if answer.stop != "stop" and answer.text.startswith(want):
             raise PreflightError(
                 "stop-token",
-                f"after learning row {id} by heart the model answers it but does not stop: {said}",
-                "The stop token is not learned. Look at the scored tokens: finetooth check TASK",
+                f"after memorising {row} the model answers it but does not stop: {text}",
+                "The stop token is not learned. Check the scored tokens: finetooth check TASK",
             )
         if repeated:
-            what = f"row {id} was learned by heart, but asked as evaluation asks the model says {said}"
-            raise PreflightError("template", f"{what}, not {want[:80]!r}", "The two must be rendered alike.")
-        what = f"the loss of row {id} is nearly zero, but asked for {want[:80]!r} the model says {said}"
-        raise PreflightError(
-            "mask", f"{what}: what is scored is not the answer", "Look: finetooth check TASK"
-        )
+            message = f"{row} was memorised, but prompted as in evaluation the model answers {text}"
+            hint = "Training and evaluation must render alike."
+            raise PreflightError("template", f"{message}, not {want[:80]!r}", hint)
+        message = f"the loss of {row} is nearly zero, but the model answers {text}, not {want[:80]!r}"
+        hint = "Check the scored tokens: finetooth check TASK"
+        raise PreflightError("mask", f"{message}: the scored tokens are not the answer", hint)

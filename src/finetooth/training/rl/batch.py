@@ -1,4 +1,4 @@
-"""What the rollouts of one step are, and what is told of them.
+"""The rollouts of one step, their metrics and their log lines.
 
 Axes: R rollouts.
 """
@@ -20,7 +20,7 @@ from finetooth.types import Completion, Example, Score
 
 @dataclass(frozen=True, slots=True)
 class RolloutPrompt:
-    """What answers are sampled to. row: the rendered context, as evaluation asks it."""
+    """A prompt to sample answers for. row: the context rendered as in evaluation."""
 
     example: Example
     row: Row
@@ -28,19 +28,19 @@ class RolloutPrompt:
 
 @dataclass(frozen=True, slots=True)
 class Rollout:
-    """One sampled answer. question: its index among all questions; score: what the graders say of it."""
+    """One sampled answer. prompt: the index of its prompt among all prompts. score: the graders' result."""
 
-    question: int
+    prompt: int
     completion: Completion
     score: Score
 
 
 @dataclass(slots=True)
 class RolloutBatch:
-    """The rollouts of a step, and what is counted of those that were drawn.
+    """The rollouts of a step.
 
-    reward_R: as train.truncated has it, NaN where it is not known. group_R: the question of each.
-    groups, same: groups that were sampled in all, and how many of them were worth the same throughout.
+    reward_R: after train.truncated is applied; NaN if unknown. group_R: the prompt of each rollout.
+    groups: all groups that were sampled; same: how many of them had equal rewards throughout.
     """
 
     rollouts: list[Rollout] = field(default_factory=list)
@@ -50,20 +50,20 @@ class RolloutBatch:
     same: int = 0
 
     def part(self, groups: Sequence[int]) -> RolloutBatch:
-        """The rollouts of these questions."""
+        """The rollouts of these prompts."""
         at = np.flatnonzero(np.isin(self.group_R, groups))
         return RolloutBatch([self.rollouts[index] for index in at], self.reward_R[at], self.group_R[at])
 
     def joined(self, other: RolloutBatch) -> RolloutBatch:
-        """Both, one behind the other."""
+        """Both batches, concatenated."""
         return RolloutBatch(
             [*self.rollouts, *other.rollouts],
             np.concatenate([self.reward_R, other.reward_R]),
             np.concatenate([self.group_R, other.group_R]),
         )
 
-    def why(self) -> str:
-        """Why no rollout has a reward, in words."""
+    def no_reward_reason(self) -> str:
+        """Why no rollout has a reward, as text."""
         errors = [rollout.score.error for rollout in self.rollouts if rollout.score.error]
         if errors:
             return f"the reward failed on {len(errors)}. The first error: {errors[0]}"
@@ -73,7 +73,7 @@ class RolloutBatch:
         )
 
     def line(self, results: Sequence[StepResult]) -> dict[str, Any]:
-        """What metrics.jsonl says of a step with these rollouts beside its loss; results: of its updates."""
+        """The step's metrics for metrics.jsonl besides its loss. results: of its updates, first to last."""
         known_R = self.reward_R[~np.isnan(self.reward_R)]
         completions = [rollout.completion for rollout in self.rollouts]
         logp = np.concatenate([completion.logprobs for completion in completions])
@@ -98,15 +98,15 @@ class RolloutBatch:
             **({"kl": last["kl"]} if "kl" in last else {}),
         }
 
-    def write(self, path: Path, step: int, questions: Sequence[RolloutPrompt], advantage_R: Floats) -> None:
-        """Append a line for each rollout; what is not known is null."""
+    def write(self, path: Path, step: int, prompts: Sequence[RolloutPrompt], advantage_R: Floats) -> None:
+        """Append one line per rollout; unknown values are null."""
         lines = []
         numbers = zip(self.reward_R.tolist(), advantage_R.tolist(), strict=True)
         for rollout, (reward, advantage) in zip(self.rollouts, numbers, strict=True):
             completion, score = rollout.completion, rollout.score
             line = {
                 "step": step,
-                "id": questions[rollout.question].example.id,
+                "id": prompts[rollout.prompt].example.id,
                 "sample": completion.sample,
                 "text": completion.text,
                 "score": score.value,

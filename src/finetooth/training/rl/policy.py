@@ -1,8 +1,8 @@
-"""What learning from rewards minimises: the clipped surrogate, a pure function of what the step knows.
+"""The policy objective of reinforcement learning: PPO's clipped surrogate, a pure function.
 
-Rows carry: advantage, one number a row (or token_advantage, one a token); sampled_logp, the log-probability
-with which each token was sampled; and, where they are to be compared, reference_logp, that of the model that
-training started from. All log-probabilities are nats, at the temperature of sampling.
+Rows carry: advantage, one number per row (or token_advantage, one per token); sampled_logp, the
+log-probability with which each token was sampled; and, where the KL divergence is measured, reference_logp,
+that of the initial model. All log-probabilities are in nats, at the sampling temperature.
 
 Axes: M scored tokens of all rows, R rows.
 """
@@ -16,59 +16,56 @@ from torch import Tensor
 
 from finetooth.training.objectives import Loss, Objective, Signals, read_logprobs
 
-UNITS = {"token": "token", "row": "row", "length": "row"}  # what the loss is divided by, by train.average
+UNITS = {"token": "token", "row": "row", "length": "row"}  # train.average -> unit of the loss
 
 
 def clipped_surrogate(
     average: str, low: float, high: float, kl: float = 0.0, temperature: float = 1.0
 ) -> Objective:
-    """PPO's clipped surrogate (Schulman et al. 2017, equation 7), a token at a time, and the KL to a start.
+    """PPO's clipped surrogate (Schulman et al. 2017, equation 7) per token, and the KL to the initial model.
 
     -min(ratio * advantage, clip(ratio, 1 - low, 1 + high) * advantage) + kl * divergence, with ratio =
-    exp(logp - sampled_logp). low and high may differ: clip-higher (DAPO: Yu et al. 2025, section 3.1). At the
-    first update on a rollout every ratio is 1, and the gradient that of advantage * logp. divergence =
+    exp(logp - sampled_logp). low and high may differ: clip-higher (DAPO: Yu et al. 2025, section 3.1). In the
+    first update on a rollout every ratio is 1, and the gradient is that of advantage * logp. divergence =
     exp(d) - d - 1, d = reference_logp - logp: k3 of Schulman 2020, unbiased and never negative.
 
-    average: token (the unit is the token), or row and length (the unit is the row, a sum over its tokens):
-    the weights of the rows say what the tokens count (`token_weight`).
+    average: token (the unit is the token), or row and length (the unit is the row, a sum over its tokens,
+    weighted as `token_weight` says).
     """
 
     def loss(signals: Signals) -> Loss:
-        advantage_M = _advantage(signals)
+        advantage_M = signals.by_name.get("token_advantage")
+        if advantage_M is None:
+            advantage_M = signals.by_name["advantage"].index_select(0, signals.row_M)
         log_ratio_M = signals.logp_M - signals.by_name["sampled_logp"]
         ratio_M = log_ratio_M.exp()
         within_M = ratio_M.clamp(1 - low, 1 + high)
         loss_M = -torch.minimum(ratio_M * advantage_M, within_M * advantage_M)
         with torch.no_grad():
             gap_M = log_ratio_M.abs()
-            held_M = (ratio_M * advantage_M > within_M * advantage_M).to(gap_M.dtype)
-            metrics = {"gap": gap_M, "clipped": held_M}
+            clipped_M = (ratio_M * advantage_M > within_M * advantage_M).to(gap_M.dtype)
+            metrics = {"gap": gap_M, "clipped": clipped_M}
         if "reference_logp" in signals.by_name:
-            apart_M = signals.by_name["reference_logp"] - signals.logp_M
-            divergence_M = apart_M.exp() - apart_M - 1
+            difference_M = signals.by_name["reference_logp"] - signals.logp_M
+            divergence_M = difference_M.exp() - difference_M - 1
             metrics["kl"] = divergence_M.detach()
             if kl:
                 loss_M = loss_M + kl * divergence_M
-        weighed_M = signals.weight_M * loss_M
+        weighted_M = signals.weight_M * loss_M
         largest = {"gap_max": gap_M}
         if UNITS[average] == "token":
-            return weighed_M, {name: signals.weight_M * value for name, value in metrics.items()} | largest
-        return _by_row(signals, weighed_M), {n: _row_mean(signals, v) for n, v in metrics.items()} | largest
+            return weighted_M, {name: signals.weight_M * value for name, value in metrics.items()} | largest
+        by_row = {name: _row_mean(signals, value) for name, value in metrics.items()}
+        return _by_row(signals, weighted_M), by_row | largest
 
     return Objective(UNITS[average], loss, partial(read_logprobs, temperature=temperature))
 
 
 def token_weight(average: str, tokens: int, longest: int) -> float:
-    """What each of a rollout's tokens weighs: 1, or so that its row is a mean (GRPO), or a sum over the
-    longest length that was allowed (Dr. GRPO, which has no bias by length).
+    """The loss weight of each token of a rollout. token: 1. row: the row is a mean over its tokens (GRPO).
+    length: the sum is divided by the longest allowed length (Dr. GRPO, which has no length bias).
     """
     return {"token": 1.0, "row": 1.0 / tokens, "length": 1.0 / longest}[average]
-
-
-def _advantage(signals: Signals) -> Tensor:
-    if "token_advantage" in signals.by_name:
-        return signals.by_name["token_advantage"]
-    return signals.by_name["advantage"].index_select(0, signals.row_M)
 
 
 def _by_row(signals: Signals, value_M: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""A reward model as a reward: its score of an answer, as a number in [0, 1] that means something."""
+"""Reward models as rewards: their scores, scaled to [0, 1]."""
 
 from __future__ import annotations
 
@@ -19,24 +19,24 @@ if TYPE_CHECKING:
     from finetooth.data.render.renderer import Renderer
     from finetooth.model.api import Model
 
-TRIED = 50  # rows that a reward is tried on, and that a reward model's scale is measured on
+TRIED = 50  # rows on which a reward is audited, and a reward model calibrated
 
 
 @dataclass(frozen=True)
 class RewardModelScorer:
-    """A reward model, the rendering it was trained with, and the scale of its scores.
+    """A reward model, the renderer it was trained with, and the calibration of its scores.
 
-    An answer is worth 1 / (1 + exp(-(score - middle) / spread)). A reward model is trained on differences
-    (Bradley-Terry), so its scores have no zero, and how far they spread depends on how long it was trained.
-    middle, the mean score of expected answers, makes 0.5 as good as those. spread, the deviation of the
-    scores of expected answers, of those to another question and of copied questions, keeps good and bad
-    answers on the slope: with the bare score, whose margins grow with training, all bad answers to a question
-    would be worth 0, all good ones 1, and there would be nothing to compare. It is at least 1, the unit in
-    which scores are trained (nats): a reward model that hardly sees a difference is not made sure of it.
-    Advantages compare, so nothing else about the scale matters.
+    The reward is 1 / (1 + exp(-(score - middle) / spread)). A reward model is trained on differences
+    (Bradley-Terry), so its scores have no natural zero, and their spread grows with the length of training.
+    middle, the mean score of expected answers, gives those a reward of 0.5. spread, the standard deviation of
+    the scores of expected answers, answers to another question and copied questions, keeps good and bad
+    answers out of saturation: with raw scores all bad answers to a question would get 0 and all good ones 1,
+    with no differences left. It is at least 1, the unit in which scores are trained (nats), so that a reward
+    model that hardly sees a difference does not have it amplified. Advantages are relative, so nothing else
+    about the scale matters.
 
-    An answer is read as a whole one, with the stop token at its end, where the score was learned; so is one
-    that was cut, as graders take its text for the answer. What being cut costs is said by train.truncated.
+    Answers are read with the stop token at their end, where the score was trained. This includes truncated
+    answers, since graders also take their text as the answer; train.truncated sets the cost of truncation.
     """
 
     model: Model
@@ -45,74 +45,73 @@ class RewardModelScorer:
     spread: float = 1.0
 
     def __call__(self, example: Example, text: str) -> Score:
-        """What this answer is worth; see `many`."""
+        """The reward of this answer; see `score_batch`."""
         return self.score_batch([(example, text)])[0]
 
     def score_batch(self, answers: Sequence[tuple[Example, str]]) -> list[Score]:
-        """What the answers are worth, computed together; those to one question share their prompt.
+        """The rewards of the answers, computed together; answers to one question share its prompt.
 
-        An answer that no row of training can have, as it is empty or holds the text of a special token, is
-        worth 0: what the score says there was never learned. A question that cannot be rendered, a row longer
-        than the model takes, and a score that is no number are errors.
+        An answer that cannot occur in training data, because it is empty or contains the text of a special
+        token, gets 0: the model was never trained on such answers. A question that cannot be rendered, a row
+        longer than the model accepts, and a score that is not finite are errors.
         """
         found: list[Score] = []
-        for (example, text), read in zip(answers, self._scores(answers), strict=True):
-            if isinstance(read, Score):
-                found.append(read)
+        for (example, text), score in zip(answers, self._scores(answers), strict=True):
+            if isinstance(score, Score):
+                found.append(score)
                 continue
-            value = 0.5 * (1.0 + np.tanh(0.5 * (read - self.middle) / self.spread))  # exp never overflows
-            found.append(Score(float(value), f"score {read:.3g}", text, example.target))
+            value = 0.5 * (1.0 + np.tanh(0.5 * (score - self.middle) / self.spread))  # exp could overflow
+            found.append(Score(float(value), f"score {score:.3g}", text, example.target))
         return found
 
     def calibrated_on(self, examples: Sequence[Example], normalise: AnswerNormaliser) -> RewardModelScorer:
-        """The same with middle and spread measured on up to 50 expected answers, from all parts of the rows.
+        """A copy with middle and spread measured on up to 50 expected answers, spread over the examples.
 
-        normalise: what is taken of an answer. Raises GradeError when none of them has a score.
+        normalise: (row, answer) -> the text to score. Raises GradeError when no expected answer has a score.
         """
         rows = [row for row in examples[:: -(-len(examples) // TRIED) or 1] if row.target]
-        own = [normalise(row, row.target) for row in rows]
-        moved = [(row, text) for (row, _), (_, text) in zip(own, own[1:] + own[:1], strict=True)]
-        copied = [(row, row.context[-1].content) for row, _ in own if row.context]
-        read = self._scores(own + moved + copied)
-        right = [one for one in read[: len(own)] if not isinstance(one, Score)]
+        expected = [normalise(row, row.target) for row in rows]
+        shifted = [
+            (row, text) for (row, _), (_, text) in zip(expected, expected[1:] + expected[:1], strict=True)
+        ]
+        copied = [(row, row.context[-1].content) for row, _ in expected if row.context]
+        scores = self._scores(expected + shifted + copied)
+        right = [score for score in scores[: len(expected)] if not isinstance(score, Score)]
         if not right:
-            errors = [one.error or one.reason for one in read if isinstance(one, Score)]
-            why = errors[0] if errors else "the rows have no expected answer"
-            raise GradeError(f"train.reward: the reward model scores no expected answer: {why}.")
-        spread = float(np.std([one for one in read if not isinstance(one, Score)]))
+            errors = [score.error or score.reason for score in scores if isinstance(score, Score)]
+            reason = errors[0] if errors else "the rows have no expected answer"
+            raise GradeError(f"train.reward: the reward model cannot score any expected answer: {reason}.")
+        spread = float(np.std([score for score in scores if not isinstance(score, Score)]))
         return replace(self, middle=float(np.mean(right)), spread=max(1.0, spread))
 
     def digest(self) -> str:
-        """Hex digest of what decides the scores: the weights and the rendering."""
+        """Hex digest of what determines the scores: weights, chat template and instruction."""
         parts = (self.model.digest(), self.renderer.chat_template, self.renderer.instruction)
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
-    # Rows --------------------------------------------------------------------------------------------------
-
     def _scores(self, answers: Sequence[tuple[Example, str]]) -> list[float | Score]:
-        """The bare score of each answer, or what is said in its place."""
-        made = [self._row(example, text) for example, text in answers]
-        rows = [row for row in made if isinstance(row, Row)]
-        score_R = iter(row_scores(self.model, rows).tolist())
-        read = [one if isinstance(one, Score) else next(score_R) for one in made]
+        """The raw score of each answer, or the result that replaces it."""
+        rows = [self._row(example, text) for example, text in answers]
+        score_R = iter(row_scores(self.model, [row for row in rows if isinstance(row, Row)]).tolist())
+        scores = [next(score_R) if isinstance(row, Row) else row for row in rows]
         return [
-            Score(None, error=f"the reward model's score is {one}; its weights are damaged")
-            if isinstance(one, float) and not np.isfinite(one)
-            else one
-            for one in read
+            Score(None, error=f"the reward model's score is {score}; its weights are damaged")
+            if isinstance(score, float) and not np.isfinite(score)
+            else score
+            for score in scores
         ]
 
     def _row(self, example: Example, text: str) -> Row | Score:
         try:
             context = self.renderer.context_row(example.context, example.tools).tokens.tolist()
         except DataError as error:
-            return Score(None, error=f"the reward model cannot be asked: {error}")
+            return Score(None, error=f"the reward model cannot score it: {error}")
         try:
             ids = self.renderer.answer_ids(example.context, text, example.tools)
         except DataError as error:
-            return Score(0.0, f"no answer to the reward model: {error}", text, example.target)
+            return Score(0.0, f"not a valid answer for the reward model: {error}", text, example.target)
         size = len(context) + len(ids)
         if size > self.model.max_tokens:
             most = self.model.max_tokens
-            return Score(None, error=f"{size} tokens are more than the {most} that the reward model takes")
+            return Score(None, error=f"{size} tokens; the reward model accepts at most {most}")
         return Row([*context, *ids], [0.0] * len(context) + [1.0] * len(ids), id=example.id)

@@ -6,8 +6,13 @@ import numpy as np
 import pytest
 
 from finetooth.errors import ConfigError
-from finetooth.training.order import batch, epoch_order, steps_per_epoch, total_steps
-from finetooth.training.schedule import learning_rate_multiplier
+from finetooth.training.schedule import (
+    batch,
+    epoch_order,
+    learning_rate_multiplier,
+    steps_per_epoch,
+    total_steps,
+)
 
 
 def test_every_epoch_sees_every_row_once_in_another_order() -> None:
