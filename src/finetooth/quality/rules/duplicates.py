@@ -190,7 +190,7 @@ def _near(
     return Finding(
         "near-duplicate",
         severity,
-        f"{count} {what} ({where}; the largest group has {len(groups[0]):,}). {so}",
+        f"{count} that {what} ({where}; the largest group has {len(groups[0]):,}). {so}",
         tuple(hits),
         fix,
         facts={"clusters": len(groups), "rows": len(hits), "sizes": sizes(map(len, groups))},
@@ -254,9 +254,8 @@ def _conflict(groups: Sequence[Sequence[Row]], one_is_right: bool) -> Finding:
         return Finding("conflicting-answers", "review", says, tuple(hits), fix, facts=_facts(groups, hits))
     says = (
         f"{count} several answers ({len(hits):,} rows). This is normal if a question has many good answers, "
+        "as in conversations, descriptions or translations; if only one is right, the others are mistakes."
     )
-    says += "as in conversations, descriptions or translations; if only one answer is right, the others are "
-    says += "mistakes."
     fix = "Nothing to do if this is intended; otherwise keep one answer per question."
     return Finding("conflicting-answers", "info", says, tuple(hits), fix, facts=_facts(groups, hits))
 

@@ -21,10 +21,9 @@ def token_findings(config: DataConfig, tokens: Survey) -> Iterator[Finding]:
         yield Finding(
             "token-without-embedding",
             "block",
-            f"The model has no embedding for {format_count(len(tokens.unembedded), 'token')} in these rows: "
-            f"{listed}. {plural(len(tokens.unembedded), 'It was', 'They were')} added to the tokenizer but "
-            "not "
-            "to the model.",
+            f"The model has no embedding for {format_count(len(tokens.unembedded), 'token')} in these "
+            f"rows: {listed}. {plural(len(tokens.unembedded), 'It was', 'They were')} added to the "
+            "tokenizer but not to the model.",
             fix=f"Use a template without {plural(len(tokens.unembedded), 'it', 'them')}, for example "
             "`template: instruction`.",
         )
@@ -65,8 +64,7 @@ def _overlong(config: DataConfig, tokens: Survey) -> Iterator[Finding]:
     if config.overlong == "cut" and tokens.uncuttable:
         says = (
             f"{format_count(len(tokens.uncuttable), 'row does', 'rows do')} not fit {tokens.limit:,} "
-            "tokens "
-            f"even without {plural(len(tokens.uncuttable), 'its', 'their')} context."
+            f"tokens even without {plural(len(tokens.uncuttable), 'its', 'their')} context."
         )
         fix = f"Set data.overlong: drop, {larger}."
         yield Finding("overlong", "block", says, tuple(tokens.uncuttable), fix, facts=facts)

@@ -80,14 +80,13 @@ def _finding(
     if learned:
         says += (
             f" {learned:,} of these rows have some in the answer; if masked, the model learns to answer "
-            f"with a tag."
+            "with a tag."
         )
     fix = "Look at the rows. `data.clean: [mask_pii]` replaces every such value with a tag such as [EMAIL]."
     if secret:
         fix = (
             "Revoke any that are real, as they have leaked. `data.clean: [mask_pii]` replaces each with a "
-            "tag; "
-            "--fix does so in rows whose answer holds none."
+            "tag; --fix does so in rows whose answer holds none."
         )
     hits.sort(key=lambda item: -item[0])
     return Finding(

@@ -58,9 +58,9 @@ def length_shortcut(view: View) -> Iterator[Finding]:
         "length-shortcut",
         "review" if skill >= STRONG else "info",
         f"The length of the text alone predicts the label in {score:.0%} of the cases, averaged over the "
-        "labels "
-        f"(chance: {guess:.0%}): the median length is {middle[order[0]]:,} characters for {order[0]!r}, "
-        f"{middle[order[-1]]:,} for {order[-1]!r}. A model can score well without reading the text.",
+        f"labels (chance: {guess:.0%}): the median length is {middle[order[0]]:,} characters for "
+        f"{order[0]!r}, {middle[order[-1]]:,} for {order[-1]!r}. A model can score well without reading "
+        "the text.",
         fix="Check that new texts differ in length in the same way; if not, add short and long rows of "
         "every label.",
         facts={"score": score, "guessing": guess, "median_characters": middle},
@@ -194,8 +194,7 @@ def copied_answer(view: View) -> Iterator[Finding]:
             "info",
             f"In {copied:,} of the {long:,} training rows with an answer of {COPIED_WORDS} words or more, "
             "the answer is contained in the question word for word. This is right for extraction; in any "
-            "other "
-            "task the model would learn to copy.",
+            "other task the model would learn to copy.",
             fix="For extraction, nothing to do: the graders exact and f1 check whether the passage is right.",
             facts={"copied": copied, "rows": long},
         )

@@ -287,8 +287,7 @@ def _empty(
         rule,
         severity,
         f"{_rows(len(rows), view)} {plural(len(rows), 'has', 'have')} {'an' if part == 'answer' else 'a'} "
-        f"{part} "
-        f"without content: {listed}.",
+        f"{part} without content: {listed}.",
         tuple(Hit.of(row, side, f"the {part} is {found[row.id]!r}") for side, row in rows),
         "Look at the rows. Fill in the missing text, or drop the rows with `data.clean: [drop_empty]`"
         + (" or --fix." if not kept else "; --fix keeps those that may be intended." if edits else "."),
