@@ -145,7 +145,7 @@ def test_an_adapter_and_the_embedded_model_can_be_asked(place: Path) -> None:
 def test_what_is_too_long_is_said_and_nothing_is_dropped(place: Path) -> None:
     long = piped(place, "word " * 300, "runs/lora")
     assert long.returncode == 2 and long.stdout == ""
-    assert "takes 256" in long.stderr and "Nothing was left out" in long.stderr
+    assert "takes 256" in long.stderr and "Nothing was generated" in long.stderr
     grown = piped(place, "7 of apple?\n" * 40, "runs/lora")
     assert grown.returncode == 2
     assert "/reset" in grown.stderr
@@ -156,7 +156,7 @@ def test_what_is_too_long_is_said_and_nothing_is_dropped(place: Path) -> None:
     sizes = {n: len(renderer.context_row([ft.Message("user", "ok " * n)])) for n in range(20, 250)}
     near = max(n for n, size in sizes.items() if size < 255)
     full = piped(place, "ok " * near, "model", "--max-tokens", 1000)
-    assert "the model's 256 tokens are full" in full.stderr
+    assert "the context of 256 tokens is full" in full.stderr
 
 
 @pytest.mark.parametrize(
@@ -216,7 +216,7 @@ def test_a_conversation_at_a_terminal(place: Path) -> None:
     terminal.type("word " * 300 + "\n")
     assert "takes 256" in terminal.wait_for("you: ")
     terminal.type("\x03")
-    assert "Ctrl-D or /quit ends." in terminal.wait_for("you: ")
+    assert "Ctrl-D or /quit ends the chat." in terminal.wait_for("you: ")
     terminal.type("/reset\n")
     terminal.wait_for("you: ")
     terminal.type("9 of plum?\n")

@@ -61,7 +61,7 @@ def test_scored_tokens_are_marked_without_colour(tokenizer_dir: Path) -> None:
     text = shown(check(ROWS, tokenizer_dir))
     assert text.count("⟦ham<|im_end|>⟧") + text.count("⟦spam<|im_end|>⟧") == 3
     assert len(re.findall(r"Row [0-9a-f]{12} \(rows, line \d+\), scored between ⟦ ⟧", text)) == 3
-    assert "test (sealed)" in text and re.search(r"OK +The data is fit to train on\.", text)
+    assert "test (sealed)" in text and re.search(r"OK +The data is ready for training\.", text)
     assert max(map(len, text.splitlines())) <= 100
 
 

@@ -67,7 +67,7 @@ def test_the_same_candidates_look_once(run_path: Path) -> None:
     store_result(run_path, "one", {"n": 5}, clock)
     assert stored_result(run_path, "one") == {"n": 5}
     assert stored_result(run_path, "two") is None
-    with pytest.raises(DataError, match="no look has the digest two"):
+    with pytest.raises(DataError, match="there is no look with the digest two"):
         store_result(run_path, "two", {"n": 5}, clock)
 
 
@@ -94,7 +94,7 @@ def test_a_changed_test_file_is_refused(run_path: Path, change: str) -> None:
 
 
 def test_an_unsealed_or_missing_test_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="holds no sealed test"):
+    with pytest.raises(DataError, match="has no sealed test"):
         seal(tmp_path, clock)
     write_jsonl(tmp_path / "data" / "sealed.jsonl", map(to_json, EXAMPLES))
     with pytest.raises(DataError, match="was never sealed"):

@@ -269,7 +269,8 @@ def test_another_adapter_over_the_same_base(family: str, tmp_path: Path) -> None
         want.logprobs(TREE).sum().backward()
         for name, weight in want.named_trainable().items():
             assert weight.grad is not None
-            assert torch.allclose(other.named_trainable()[name].grad, weight.grad, atol=1e-5), name  # type: ignore[arg-type]
+            theirs = other.named_trainable()[name].grad
+            assert torch.allclose(theirs, weight.grad, atol=1e-5), name  # type: ignore[arg-type]
     assert all(weight.grad is None for weight in model.hf.parameters())
 
 

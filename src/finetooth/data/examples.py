@@ -6,11 +6,13 @@ import hashlib
 import json
 import string
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from finetooth.errors import DataError
+from finetooth.rundir import read_jsonl
 from finetooth.types import Answer, Example, Message
 
 
@@ -53,6 +55,11 @@ def from_json(value: Mapping[str, Any]) -> Example:
         )
     except (KeyError, TypeError, AttributeError) as error:
         raise DataError(f"Not an example of a run directory ({error!r}): {str(value)[:120]}") from None
+
+
+def read_examples(path: Path) -> Iterator[Example]:
+    """The examples of a run's data/train.jsonl or data/validation.jsonl, in order. DataError."""
+    return map(from_json, read_jsonl(path))
 
 
 def normalise(text: str) -> str:

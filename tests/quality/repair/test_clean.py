@@ -180,7 +180,7 @@ def test_everything_twice_is_everything_once() -> None:
         ([{"balance": {"max_ratio": 3, "of": 1}}], BALANCE),
         ([{"balance": {"max_ratio": 0.5}}], "max_ratio must be a number of at least 1"),
         ([{"balance": {"max_ratio": True}}], "max_ratio must be a number of at least 1"),
-        ([{"balance": {"by": 3, "max_ratio": 3}}], "by is label or the name of a column"),
+        ([{"balance": {"by": 3, "max_ratio": 3}}], "by must be label or the name of a column"),
     ],
 )
 def test_a_wrong_operation_is_refused_with_what_to_write(value: Any, words: str) -> None:

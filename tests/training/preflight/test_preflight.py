@@ -98,7 +98,7 @@ def test_rows_are_short_and_ask_different_things() -> None:
 def test_of_a_conversation_the_last_turn() -> None:
     turns = (Message("user", "a"), Message("assistant", "b"), Message("user", "c"))
     example = Example("x#y", turns, (Answer("d"),))
-    made = [Row([1, 2, 3], [0.0, 0.0, 1.0], id=f"x#y#{k}") for k in (1, 2)]
+    made = [Row([1, 2, 3], [0.0, 0.0, 1.0], id=f"x#y#{k}", example_id="x#y") for k in (1, 2)]
     assert [one.row.id for one in select_rows(made, [example], 99, None)] == ["x#y#2"]
 
 
