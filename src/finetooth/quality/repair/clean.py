@@ -17,7 +17,7 @@ from finetooth.privacy.masking import mask, redact
 from finetooth.quality.repair.steps import SHOWN, Change, CleaningResult, CleaningStep
 from finetooth.quality.repair.text_repair import fix_encoding, normalise_space, strip_html
 from finetooth.quality.rules.text import empty_answers, empty_questions, texts
-from finetooth.types import Answer, Example, Message
+from finetooth.types import Example
 
 TEXT: Mapping[str, Callable[[str], str]] = {
     "fix_encoding": fix_encoding,
@@ -79,10 +79,16 @@ def changed_row(row: Example, name: str) -> Example:
     """The example after a text operation; the same object if nothing changed."""
     operation = TEXT[name]
     label = row.tags.get("label")
-    context = tuple(_message(message, operation) for message in row.context)
+    context = tuple(
+        replace(one, content=map_text(one.content, operation), more=_more(one.more, operation))
+        for one in row.context
+    )
     tags: Mapping[str, Any] = row.tags
     if label is None:
-        answers = tuple(_answer(answer, operation) for answer in row.answers)
+        answers = tuple(
+            replace(one, text=map_text(one.text, operation), more=_more(one.more, operation))
+            for one in row.answers
+        )
     else:
         new = label if name == "mask_pii" else operation(label) or label
         answers = tuple(
@@ -92,14 +98,6 @@ def changed_row(row: Example, name: str) -> Example:
     if context == row.context and answers == row.answers:
         return row
     return replace(row, context=context, answers=answers, tags=tags)
-
-
-def _message(message: Message, operation: Callable[[str], str]) -> Message:
-    return replace(message, content=map_text(message.content, operation), more=_more(message.more, operation))
-
-
-def _answer(answer: Answer, operation: Callable[[str], str]) -> Answer:
-    return replace(answer, text=map_text(answer.text, operation), more=_more(answer.more, operation))
 
 
 def _more(more: Mapping[str, Any], operation: Callable[[str], str]) -> Mapping[str, Any]:

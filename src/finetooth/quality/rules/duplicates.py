@@ -247,23 +247,20 @@ def _conflict(groups: Sequence[Sequence[Row]], one_is_right: bool) -> Finding:
     groups = sorted(groups, key=len, reverse=True)
     hits = [hit for rows in groups for hit in _conflict_hits(rows)]
     count = format_count(len(groups), "question has", "questions have")
+    facts = {"questions": len(groups), "rows": len(hits)}
     if one_is_right:
         summary = (
             f"{count} different answers in different rows ({len(hits):,} rows). At most one can be right, "
         )
         summary += "so the model would learn to guess."
         fix = "Look at the rows and correct or remove the wrong answers."
-        return Finding("conflicting-answers", "review", summary, tuple(hits), fix, facts=_facts(groups, hits))
+        return Finding("conflicting-answers", "review", summary, tuple(hits), fix, facts=facts)
     summary = (
         f"{count} several answers ({len(hits):,} rows). This is normal if a question has many good answers, "
         "as in conversations, descriptions or translations; if only one is right, the others are mistakes."
     )
     fix = "Nothing to do if this is intended; otherwise keep one answer per question."
-    return Finding("conflicting-answers", "info", summary, tuple(hits), fix, facts=_facts(groups, hits))
-
-
-def _facts(groups: Sequence[Sequence[Row]], hits: Sequence[Hit]) -> dict[str, int]:
-    return {"questions": len(groups), "rows": len(hits)}
+    return Finding("conflicting-answers", "info", summary, tuple(hits), fix, facts=facts)
 
 
 def _conflict_hits(rows: Sequence[Row]) -> Iterator[Hit]:

@@ -14,7 +14,16 @@ NAMED = 5  # tokens listed in a message
 
 def token_findings(config: DataConfig, tokens: Survey) -> Iterator[Finding]:
     """Findings of a survey. Lost tokens are counted as the trainer counts them (data/overlong)."""
-    yield from _unusable(tokens)
+    if tokens.unusable:
+        yield Finding(
+            "not-rendered",
+            "block" if tokens.stopped else "review",
+            f"{format_count(len(tokens.unusable), 'row')} cannot be rendered with this model's template "
+            f"and {plural(len(tokens.unusable), 'is', 'are')} left out.",
+            tuple(tokens.unusable),
+            fix="The reason is given with each row. Correct or remove the rows, or choose another "
+            "`template`.",
+        )
     yield from _overlong(config, tokens)
     if tokens.unembedded:
         listed = ", ".join(map(repr, tokens.unembedded[:NAMED]))
@@ -36,19 +45,6 @@ def token_findings(config: DataConfig, tokens: Survey) -> Iterator[Finding]:
             tuple(tokens.unknown),
             fix="Use a model that knows them (any with a byte-level vocabulary does), or replace the "
             "characters.",
-        )
-
-
-def _unusable(tokens: Survey) -> Iterator[Finding]:
-    if tokens.unusable:
-        yield Finding(
-            "not-rendered",
-            "block" if tokens.stopped else "review",
-            f"{format_count(len(tokens.unusable), 'row')} cannot be rendered with this model's template "
-            f"and {plural(len(tokens.unusable), 'is', 'are')} left out.",
-            tuple(tokens.unusable),
-            fix="The reason is given with each row. Correct or remove the rows, or choose another "
-            "`template`.",
         )
 
 

@@ -104,7 +104,7 @@ def find_similar_pairs(
     groups = list(members.values())
     found = [pair for group in groups for pair in _copies(group, texts, side)]
     words = numbered([texts[group[0]] for group in groups])
-    on = np.array([_mask(group, side) for group in groups], dtype=np.int64)
+    on = np.array([sum({1 << side[index] for index in group}) for group in groups], dtype=np.int64)
     first = [_firsts(group, side) for group in groups]
     expanded: set[tuple[int, int]] = set()
     scored = _scored(words, [texts[group[0]] for group in groups], candidates(words, on, progress))
@@ -116,10 +116,6 @@ def find_similar_pairs(
 def rank(pair: SimilarPair) -> tuple[int, float, int, int]:
     """Sort key of pairs: the most certain tier and the largest share first."""
     return TIERS.index(pair.tier), -pair.share, pair.one, pair.other
-
-
-def _mask(group: Sequence[int], side: Sequence[int]) -> int:
-    return sum({1 << side[index] for index in group})
 
 
 def _firsts(group: Sequence[int], side: Sequence[int]) -> dict[int, int]:
