@@ -109,7 +109,7 @@ def test_fix_writes_a_new_file_and_a_patch(capsys: pytest.CaptureFixture[str]) -
     assert workspace.open_run(load_task({"data": {"train": str(fixed)}}), Path("runs/dirty")) is None
     assert fixed.is_file()
     assert invoke(["check", "dirty.jsonl", "--fix"]) == 2  # never over what is there
-    assert "is there already" in capsys.readouterr().err
+    assert "already exists" in capsys.readouterr().err
     assert invoke(["check", str(fixed), "--fix", "--out", "again"]) == 0
     assert "Nothing can be fixed safely." in capsys.readouterr().out
 
@@ -171,10 +171,10 @@ def rows_of(count: int, broken: int) -> Callable[[], Path]:
         (rows_of(50, 41), [], 1, "train file.jsonl, line 41: not valid JSON"),
         (None, ["--data.clean", "[dedupe, strip_htm]"], 2, "did you mean strip_html"),
         (None, ["--data.clean", "[{balance: {by: who, max_ratio: 2}}]"], 2, "balance: no row has 'who'"),
-        (None, ["--allow", "leek"], 2, "'leek' is no rule that blocks; did you mean leak?"),
-        (None, ["--allow", "near-duplicate"], 2, "is no rule that blocks"),
-        (None, ["--allow", "overlong"], 2, "cannot be allowed, as training would stop there; say"),
-        (None, ["--allow", "empty-answer"], 2, "is no rule that blocks"),
+        (None, ["--allow", "leek"], 2, "'leek' is not a blocking rule; did you mean leak?"),
+        (None, ["--allow", "near-duplicate"], 2, "is not a blocking rule"),
+        (None, ["--allow", "overlong"], 2, "cannot be allowed, as training would stop there; set"),
+        (None, ["--allow", "empty-answer"], 2, "is not a blocking rule"),
         (None, ["--allow", "empty-side"], 2, "'empty-side' cannot be allowed"),
         (None, ["--data.rates", "who"], 2, "data.rates: no training row has 'who'"),
         (None, ["--label-queue", "0"], 2, "0 is not in the range"),

@@ -134,7 +134,7 @@ def test_problems_that_differ_in_their_numbers_are_no_mistake() -> None:
     clean = planted.rows(TEXTS, labels=tuple(TEXTS[:7]))
     (finding,) = near_duplicates(view([*clean, *rows], "qa"))
     assert (finding.severity, {hit.id for hit in finding.hits}) == ("info", {f"n{k}" for k in range(6)})
-    assert "other numbers" in finding.summary and finding.facts["sizes"] == {"6": 1}
+    assert "only in the numbers" in finding.summary and finding.facts["sizes"] == {"6": 1}
     same = [replace(row, answers=(Answer("They counted it in the evening."),)) for row in rows]
     (finding,) = near_duplicates(view([*clean, *same], "qa"))
     assert (finding.severity, len(finding.hits)) == ("review", 6)
@@ -187,7 +187,7 @@ def test_the_difference_is_what_lies_between() -> None:
         == "only here: “Spain,”; only there: “Tibet”"
     )
     assert difference("Read this: go home", "go home") == "only here: “Read this:”"
-    assert difference("go  home.", "go home") == "differs in spaces and punctuation alone"
+    assert difference("go  home.", "go home") == "differs only in spaces and punctuation"
 
 
 def test_evidence_of_copies_and_conflicts_holds_no_half_of_a_value() -> None:

@@ -142,19 +142,19 @@ def without(messages: Sequence[Message], key: str) -> list[Message]:
     ]
 
 
-def missing_part(turn: Message, written: str, closed: bool) -> str:
+def missing_part(turn: Message, written: str, opened: bool) -> str:
     """What part of an assistant turn is missing from the text that a template wrote for it; "" if none.
 
     A plain answer has to be the whole text. Otherwise reasoning, content and calls have to follow one
     another, with nothing around reasoning and content but tags without whitespace, such as `</think>`.
-    closed: the context ends with a closed reasoning block, so an empty one in the content may be missing.
+    opened: the context ends with a closed reasoning block, so an empty one in the content may be missing.
     """
     thought, content, calls = reasoning(turn), visible_content(turn), tool_calls(turn)
     has_field = turn.more.get("reasoning_content") not in EMPTY
     if not calls and not has_field and written.strip() == turn.content.strip():
         return ""
     if not calls and not thought:
-        return "" if closed and written.strip() == content else ALTERED
+        return "" if opened and written.strip() == content else ALTERED
     rest, tags = written, []
     for part, error in ((thought, NO_REASONING), (content, "leaves out the content")):
         if part:

@@ -89,9 +89,8 @@ def _summary(
 ) -> str:
     if not differ:
         return (
-            f"The {len(groups)} groups of {column!r} have the same answers about equally often: for none of "
-            "the "
-            f"{len(answers)} answers is the difference statistically significant."
+            f"The {len(groups)} groups of {column!r} have the same answers about equally often: for none "
+            f"of the {len(answers)} answers is the difference statistically significant."
         )
     parts = []
     for answer in differ[:SHOWN]:

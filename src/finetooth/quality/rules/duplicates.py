@@ -16,10 +16,10 @@ from finetooth.quality.similarity.near_duplicates import NearDuplicates, Row, fi
 from finetooth.types import Example
 
 MANY = 0.01  # share of copies in a side from which they need a review
-AGREE, AGREE_SHORT = 0.5, 0.8  # least word overlap (Jaccard) of two equivalent answers
+AGREE, AGREE_SHORT = 0.5, 0.8  # minimum word overlap (Jaccard) of two equivalent answers
 LONG = 20  # words; in a shorter answer of fixed form, such as a query, most words belong to the form
 REFERENCES = 0.1  # share of rows with several answers from which several references are intended
-CLOSED = 5  # most words of an answer chosen from a fixed set,
+CLOSED = 5  # maximum words of an answer chosen from a fixed set,
 CHOSEN = 0.5  # if at least this share of rows has such an answer in common with other rows
 SHOWN = 3
 
@@ -190,7 +190,7 @@ def _near(
     return Finding(
         "near-duplicate",
         severity,
-        f"{count} {what} ({where}; the largest group has {len(groups[0]):,}). {so}",
+        f"{count} that {what} ({where}; the largest group has {len(groups[0]):,}). {so}",
         tuple(hits),
         fix,
         facts={"clusters": len(groups), "rows": len(hits), "sizes": sizes(map(len, groups))},
@@ -208,9 +208,9 @@ def _cluster_hits(rows: Sequence[Row]) -> Iterator[Hit]:
 def conflicting_answers(view: View) -> Iterator[Finding]:
     """`conflicting-answers`: the same question with different answers, on any sides.
 
-    review where one answer at most can be right: labels, and answers of at most CLOSED words where the set's
-    answers are chosen from few, or with different numbers. info for open answers, as in a conversation, and
-    where several answers are how the data is made.
+    review if at most one answer can be right: labels, and answers of at most CLOSED words if most answers of
+    the set come from a small set or each answer has its own numbers. info otherwise, and if REFERENCES of the
+    rows have several answers, as sets with several references do.
     """
     asked: dict[str, list[Row]] = {}
     for side, example in view.rows():
@@ -247,22 +247,20 @@ def _conflict(groups: Sequence[Sequence[Row]], one_is_right: bool) -> Finding:
     groups = sorted(groups, key=len, reverse=True)
     hits = [hit for rows in groups for hit in _conflict_hits(rows)]
     count = format_count(len(groups), "question has", "questions have")
+    facts = {"questions": len(groups), "rows": len(hits)}
     if one_is_right:
-        says = f"{count} different answers in different rows ({len(hits):,} rows). At most one can be right, "
-        says += "so the model would learn to guess."
+        summary = (
+            f"{count} different answers in different rows ({len(hits):,} rows). At most one can be right, "
+        )
+        summary += "so the model would learn to guess."
         fix = "Look at the rows and correct or remove the wrong answers."
-        return Finding("conflicting-answers", "review", says, tuple(hits), fix, facts=_facts(groups, hits))
-    says = (
+        return Finding("conflicting-answers", "review", summary, tuple(hits), fix, facts=facts)
+    summary = (
         f"{count} several answers ({len(hits):,} rows). This is normal if a question has many good answers, "
+        "as in conversations, descriptions or translations; if only one is right, the others are mistakes."
     )
-    says += "as in conversations, descriptions or translations; if only one answer is right, the others are "
-    says += "mistakes."
     fix = "Nothing to do if this is intended; otherwise keep one answer per question."
-    return Finding("conflicting-answers", "info", says, tuple(hits), fix, facts=_facts(groups, hits))
-
-
-def _facts(groups: Sequence[Sequence[Row]], hits: Sequence[Hit]) -> dict[str, int]:
-    return {"questions": len(groups), "rows": len(hits)}
+    return Finding("conflicting-answers", "info", summary, tuple(hits), fix, facts=facts)
 
 
 def _conflict_hits(rows: Sequence[Row]) -> Iterator[Hit]:

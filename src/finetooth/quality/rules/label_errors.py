@@ -24,10 +24,8 @@ def label_errors(view: View) -> Iterator[Finding]:
             "info",
             "The labels could not be checked: a bag-of-words model, trained on the other rows, predicts "
             f"the label of only {audit.accuracy:.0%} of {_of(audit)} (always answering with the most "
-            "frequent "
-            f"label: {audit.majority:.0%}). That is too few to tell wrong labels from difficult ones, so "
-            "none "
-            "are listed.",
+            f"frequent label: {audit.majority:.0%}). That is too few to tell wrong labels from difficult "
+            "ones, so none are listed.",
             facts={"accuracy": audit.accuracy, "majority": audit.majority, "rows": len(audit.rows)},
         )
         return
@@ -49,10 +47,9 @@ def _errors(view: View, audit: LabelAudit) -> Iterator[Finding]:
     yield Finding(
         "label-errors",
         "review",
-        f"About {len(suspects):,} of {_of(audit)} may have the wrong label. Of the {looked:,} rows on which "
-        "a "
-        f"bag-of-words model is most confident, {format_count(wrong, 'has', 'have')} a label other than its "
-        f"prediction.{doubt}",
+        f"About {len(suspects):,} of {_of(audit)} may have the wrong label. Of the {looked:,} rows on "
+        f"which a bag-of-words model is most confident, {format_count(wrong, 'has', 'have')} a label other "
+        f"than its prediction.{doubt}",
         hits=tuple(
             Hit.of(train[audit.rows[position]], "train", audit.explain(int(position)))
             for position in suspects

@@ -12,16 +12,16 @@ from finetooth.data.examples import normalise
 from finetooth.quality.findings import Finding, Hit, View
 from finetooth.types import Example
 
-FEWEST_UNIQUE = 20  # least rows for these rules to apply
+FEWEST_UNIQUE = 20  # minimum rows for these rules to apply
 NO_CLASSES = 0.9  # distinct labels per row: generation, not classification
 MANY_CLASSES = 0.5
 RARE = 5  # rows of a label, below which it can hardly be learned
 IMBALANCE = 10  # ratio of the most to the least frequent label
 STRONG_IMBALANCE = 50
-TYPO = 0.1  # most frequent a misspelling can be, relative to the correct label
-TYPO_LENGTHS = ((9, 2), (5, 1))  # (least letters, most edits) of a misspelling
+TYPO = 0.1  # maximum frequency of a misspelling, relative to the correct label
+TYPO_LENGTHS = ((9, 2), (5, 1))  # (minimum letters, maximum edits) of a misspelling
 MOST_LABELS = 2_000  # compared with one another
-SET_SIZE = 20  # most answers of a free-text task that looks like classification
+SET_SIZE = 20  # maximum answers of a free-text task that looks like classification
 SET_SHARE = 0.95
 FEWEST_ANSWERS = 50
 NAMED = 5
@@ -66,8 +66,7 @@ def one_label(view: View) -> Iterator[Finding]:
         "one-label",
         "block" if view.labelled else "review",
         f"All {rows:,} training rows have the same {'label' if view.labelled else 'answer'}, for example "
-        f"{shown}. "
-        "With a single answer there is nothing to learn.",
+        f"{shown}. With a single answer there is nothing to learn.",
         fix="Add rows with other answers, or name the label column with data.columns.",
         facts={"rows": rows},
     )
@@ -102,9 +101,8 @@ def rare_label(view: View) -> Iterator[Finding]:
         "rare-label",
         "review",
         f"{format_count_of(len(rare), len(counts), 'label')} {plural(len(rare), 'has', 'have')} fewer than "
-        f"{RARE} "
-        f"training rows: {_names(rare, counts)}"
-        ". That is too few to learn them from, and too few to measure whether they were learned.",
+        f"{RARE} training rows: {_names(rare, counts)}. That is too few to learn them from, and too few to "
+        "measure whether they were learned.",
         hits=tuple(
             sorted(
                 _where(
@@ -164,9 +162,8 @@ def label_imbalance(view: View) -> Iterator[Finding]:
         "label-imbalance",
         "review" if ratio >= STRONG_IMBALANCE else "info",
         f"{most!r} has {format_count_of(counts[most], counts.total(), 'training row')} ({share:.0%}), "
-        f"{least!r} "
-        f"has {counts[least]:,}: {ratio:,.0f} to 1. A model that never answers {least!r} loses hardly any "
-        "accuracy.",
+        f"{least!r} has {counts[least]:,}: {ratio:,.0f} to 1. A model that never answers {least!r} loses "
+        "hardly any accuracy.",
         fix="data.clean: [{balance: {by: label, max_ratio: 3}}], or compare models by macro-average, in "
         "which every label counts the same.",
         facts={"ratio": ratio, "shares": {label: counts[label] / counts.total() for label in kept[:50]}},
@@ -302,8 +299,7 @@ def answer_not_in_set(view: View) -> Iterator[Finding]:
         "review",
         f"{format_count_of(known, len(train), 'training row')} have one of {len(usual)} answers; "
         f"{format_count(len(hits), 'row has', 'rows have')} a different one. Either these answers are "
-        "mistakes, "
-        "or some answers of the task are rare.",
+        "mistakes, or some answers of the task are rare.",
         hits=hits,
         fix="Look at the rows. If the answers are labels, set data.format: labels to have them graded as "
         "labels.",

@@ -17,11 +17,11 @@ from finetooth.types import Example
 
 TEXT = 250  # characters that are read
 LETTERS = 12  # bytes of letters in UTF-8, at least: 12 letters of English, 4 of Chinese
-SURE = 0.95  # least probability of a language
-KNOWN = 50  # least rows of known language for shares to be reported
+SURE = 0.95  # minimum probability of a language
+KNOWN = 50  # minimum rows of known language for shares to be reported
 MAIN = 0.98  # share of the main language from which all others count as rare
-FEWEST, LEAST = 3, 0.002  # least rows of a language and their share; fewer are mostly titles and names
-RARE = 0.1  # most answers in another language that look like mistakes; more is a task such as translation
+FEWEST, LEAST = 3, 0.002  # minimum rows of a language and their share; fewer are mostly titles and names
+RARE = 0.1  # maximum share of mistakes; more answers in another language is a task, such as translation
 
 # Language codes of the model and their names. Similar languages share a name, as short texts cannot
 # distinguish them. Galician, Latin, Esperanto and dialects are left out: they lower the confidence in others.

@@ -68,8 +68,7 @@ def leaks(view: View) -> Iterator[Finding]:
         f"on {plural(len(sure), 'it', 'them')} would measure memory, not skill. {NOT_CHECKED}",
         tuple(leak.hit() for leak in sure),
         "Remove each row from one of the two files, or give one file and let finetooth split it. If rows "
-        "belong "
-        "together, name the column that says so with data.group.",
+        "belong together, name the column that says so with data.group.",
         facts={"rows": len(sure), "by_side": dict(rows), "by_tier": dict(tiers)},
     )
 
@@ -86,11 +85,10 @@ def possible_leaks(view: View) -> Iterator[Finding]:
             "possible-leak",
             "review",
             f"{where} {plural(len(perhaps), 'is', 'are')} very similar to a row of another side. If they "
-            f"are the same question, the score will be better than the model deserves. {NOT_CHECKED}",
+            f"really are the same, the score will be better than the model deserves. {NOT_CHECKED}",
             tuple(leak.hit() for leak in perhaps),
-            "Look at the pairs and remove rows that are the same; short questions that people really ask in "
-            "nearly "
-            "the same words can stay.",
+            "Look at the pairs and remove rows that are the same; short questions that people really ask "
+            "in nearly the same words can stay.",
             facts={"rows": len(perhaps), "by_side": dict(rows)},
         )
 
@@ -160,8 +158,7 @@ def parent_run_leaks(view: View, parent_run: ParentRun) -> Iterator[Finding]:
             "leak",
             "block",
             f"{where} repeat a row (or a group) on the other side of the split of {parent_run.name}, so a "
-            "score "
-            f"would measure memory, not skill. {NOT_CHECKED}",
+            f"score would measure memory, not skill. {NOT_CHECKED}",
             tuple(hits),
             "Remove these rows, or continue with the file of the first run, whose rows stay on their sides.",
             facts={"rows": len(hits), "by_side": dict(rows)},

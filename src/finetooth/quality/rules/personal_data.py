@@ -73,27 +73,26 @@ def _finding(
     counts = [f"{count:,} {KINDS[kind].one if count == 1 else KINDS[kind].many}" for kind, count in
               kinds.most_common()]  # fmt: skip
     what = "keys, tokens or passwords" if secret else "what looks like personal data"
-    says = (
+    summary = (
         f"{format_count_of(len(hits), total, 'row')} {plural(len(hits), 'holds', 'hold')} {what}: "
         f"{', '.join(counts)}. A model can repeat {plural(kinds.total(), 'it', 'them')} in its answers."
     )
     if learned:
-        says += (
+        summary += (
             f" {learned:,} of these rows have some in the answer; if masked, the model learns to answer "
-            f"with a tag."
+            "with a tag."
         )
     fix = "Look at the rows. `data.clean: [mask_pii]` replaces every such value with a tag such as [EMAIL]."
     if secret:
         fix = (
             "Revoke any that are real, as they have leaked. `data.clean: [mask_pii]` replaces each with a "
-            "tag; "
-            "--fix does so in rows whose answer holds none."
+            "tag; --fix does so in rows whose answer holds none."
         )
     hits.sort(key=lambda item: -item[0])
     return Finding(
         "secrets" if secret else "personal-data",
         "review",
-        says,
+        summary,
         tuple(hit for _, hit in hits),
         fix,
         tuple(edits),

@@ -17,15 +17,15 @@ MIN_ROWS = 50
 FOLDS = 5
 STEPS = 10  # length quantiles
 NOTABLE, STRONG = 0.5, 0.8  # of the way from chance to always right, macro-averaged
-FIRST_WORD = 0.8  # least share of a label's rows that start with one word,
+FIRST_WORD = 0.8  # minimum share of a label's rows that start with one word,
 FIRST_WORD_ALONE = 0.95  # and of the rows starting with it that have this label
 FEWEST_OF_LABEL = 10
 NAMED_IN_TEXT = 0.6
 MOST_NAMES, LONGEST_NAME = 500, 100  # limits of the search: labels, and characters of each
 SAMPLE = 1_000  # rows searched first, to decide whether to search all
-COPIED_WORDS = 4  # least words of an answer for a copy not to be a coincidence
+COPIED_WORDS = 4  # minimum words of an answer for a copy not to be a coincidence
 MOST_COPIED = 0.5
-ECHO = 0.8  # least length of an answer, relative to the question, that repeats the question
+ECHO = 0.8  # minimum length of an answer, relative to the question, that repeats the question
 FEW_ECHOES = 0.1
 
 
@@ -58,9 +58,9 @@ def length_shortcut(view: View) -> Iterator[Finding]:
         "length-shortcut",
         "review" if skill >= STRONG else "info",
         f"The length of the text alone predicts the label in {score:.0%} of the cases, averaged over the "
-        "labels "
-        f"(chance: {guess:.0%}): the median length is {middle[order[0]]:,} characters for {order[0]!r}, "
-        f"{middle[order[-1]]:,} for {order[-1]!r}. A model can score well without reading the text.",
+        f"labels (chance: {guess:.0%}): the median length is {middle[order[0]]:,} characters for "
+        f"{order[0]!r}, {middle[order[-1]]:,} for {order[-1]!r}. A model can score well without reading "
+        "the text.",
         fix="Check that new texts differ in length in the same way; if not, add short and long rows of "
         "every label.",
         facts={"score": score, "guessing": guess, "median_characters": middle},
@@ -194,8 +194,7 @@ def copied_answer(view: View) -> Iterator[Finding]:
             "info",
             f"In {copied:,} of the {long:,} training rows with an answer of {COPIED_WORDS} words or more, "
             "the answer is contained in the question word for word. This is right for extraction; in any "
-            "other "
-            "task the model would learn to copy.",
+            "other task the model would learn to copy.",
             fix="For extraction, nothing to do: the graders exact and f1 check whether the passage is right.",
             facts={"copied": copied, "rows": long},
         )

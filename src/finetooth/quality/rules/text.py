@@ -75,22 +75,22 @@ def encoding(view: View) -> Iterator[Finding]:
             lost.append(Hit.of(example, side, _around(gone, gone.index("\ufffd"))))
     if not lost and not repaired:
         return
-    says, fix = [], []
+    summary, fix = [], []
     if repaired:
-        says.append(
+        summary.append(
             f"{_rows(len(repaired), view)} {plural(len(repaired), 'has', 'have')} broken characters, such as "
             "Ã© for é or an invisible character for ’: the text was once read in the wrong encoding."
         )
         fix.append("`data.clean: [fix_encoding]` or --fix repairs these.")
     if lost:
-        says.append(
+        summary.append(
             f"{_rows(len(lost), view)} {plural(len(lost), 'has', 'have')} lost characters, shown as \ufffd: "
             "they were replaced when the text was converted."
         )
         fix.append("Lost characters cannot be repaired: export the data from its source again, as UTF-8.")
     facts = {"mendable": len(repaired), "lost": len(lost)}
     yield Finding(
-        "encoding", "review", " ".join(says), (*repaired, *lost), " ".join(fix), tuple(edits), facts
+        "encoding", "review", " ".join(summary), (*repaired, *lost), " ".join(fix), tuple(edits), facts
     )
 
 
@@ -211,7 +211,7 @@ def _has_html(text: str) -> bool:
     return ("<" in text or "&" in text) and not _DOCUMENT.match(text) and strip_html(text) != text
 
 
-def says_nothing(text: str) -> bool:
+def lacks_content(text: str) -> bool:
     """Whether a text is empty, only punctuation, or a placeholder such as n/a or TODO."""
     if len(text) > 200:
         return _NOTHING.fullmatch(text) is not None
@@ -228,7 +228,7 @@ def empty_answers(examples: Sequence[Example]) -> dict[str, str]:
         for example in examples
         if "label" not in example.tags
         for answer in example.answers
-        if says_nothing(answer.text) and not answer.more.get("tool_calls")
+        if lacks_content(answer.text) and not answer.more.get("tool_calls")
     ]
     return _rare(found, len(examples))
 
@@ -238,7 +238,7 @@ def empty_questions(examples: Sequence[Example]) -> dict[str, str]:
     found = [
         (example.id, asked.strip())
         for example in examples
-        if example.context and says_nothing(asked := question(example))
+        if example.context and lacks_content(asked := question(example))
     ]
     return _rare(found, len(examples))
 
@@ -287,8 +287,7 @@ def _empty(
         rule,
         severity,
         f"{_rows(len(rows), view)} {plural(len(rows), 'has', 'have')} {'an' if part == 'answer' else 'a'} "
-        f"{part} "
-        f"without content: {listed}.",
+        f"{part} without content: {listed}.",
         tuple(Hit.of(row, side, f"the {part} is {found[row.id]!r}") for side, row in rows),
         "Look at the rows. Fill in the missing text, or drop the rows with `data.clean: [drop_empty]`"
         + (" or --fix." if not kept else "; --fix keeps those that may be intended." if edits else "."),
