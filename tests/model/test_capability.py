@@ -284,7 +284,8 @@ def test_while_the_first_is_in_training(family: str, tmp_path: Path) -> None:
     model.add_lora(4, seed=5)
     assert enable_gradient_checkpointing(model) == 2
     model.train().logprobs(TREE).sum().backward()
-    gradients = {name: weight.grad.clone() for name, weight in model.named_trainable().items()}  # type: ignore[union-attr]
+    trained = model.named_trainable()
+    gradients = {name: weight.grad.clone() for name, weight in trained.items()}  # type: ignore[union-attr]
     with undisturbed(model):
         other = model.with_adapter(saved)
         assert not other.training and model.training

@@ -229,7 +229,7 @@ def test_the_users_own_file_may_write_what_the_models_template_drops(
     ],
 )
 def test_what_is_written_for_a_turn_is_the_turn(message: Message, written: str, complaint: str) -> None:
-    found = missing_part(message, written, closed=False)
+    found = missing_part(message, written, opened=False)
     assert found.startswith(complaint) and bool(found) == bool(complaint)
 
 
