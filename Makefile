@@ -1,5 +1,6 @@
 # make demo   install, then support triage from nothing to the report, with the embedded model (runs/demo)
-# make test   install with the tools of the gate, then lint, types and all tests
+# make test   install with the tools of the gate, then lint, types and the tests of the gate
+# make test-all   the same with every test: all architectures, documents, examples, recipe and benchmarks
 # VENV=DIR uses another virtual environment than .venv; PYTHON=... another interpreter to make it with.
 
 VENV ?= .venv
@@ -7,16 +8,24 @@ PYTHON ?= python3
 BIN := $(VENV)/bin
 TASK := examples/support-triage/task.yaml
 
-.PHONY: demo test
+.PHONY: demo test test-all lint
 
 demo: $(VENV)/.finetooth-installed
 	$(BIN)/finetooth run $(TASK) --out runs/demo
 
-test: $(VENV)/.finetooth-dev-installed
+# Two workers of one thread: as many as the smallest machine of the gate has cores.
+PYTEST := HF_HUB_OFFLINE=1 $(BIN)/python -m pytest --numprocesses 2 --dist worksteal --durations=10
+
+test: lint
+	$(PYTEST)
+
+test-all: lint
+	$(PYTEST) -m ''
+
+lint: $(VENV)/.finetooth-dev-installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest --durations=10
 
 # A stamp beside what was installed: a second call installs again only when the requirements have changed.
 $(VENV)/.finetooth-installed: pyproject.toml constraints.txt

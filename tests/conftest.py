@@ -8,14 +8,17 @@ skipped by name, and the summary counts it.
 
 from __future__ import annotations
 
+import gc
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # before any test imports transformers: a test never downloads
-os.environ.setdefault("FINETOOTH_CACHE", "")  # a test that plants a bug must not meet a proof kept before it
+os.environ["FINETOOTH_CACHE"] = ""  # no proof of the user's is believed; `_proofs_are_kept` keeps our own
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # tiny models: a second thread costs more than it helps
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # two workers share the machine: no spinning
 
 ROOT = Path(__file__).resolve().parent.parent
 DATA = Path(os.environ.get("FINETOOTH_DATA") or ROOT.parent / "shared" / "data")
@@ -57,6 +60,31 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
             terminalreporter.write_line(f"{len(skipped)} skipped, each {reason}:")
             for report in skipped:
                 terminalreporter.write_line(f"  {report.nodeid}")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _modules_are_no_garbage() -> Iterator[None]:
+    """Every load of a model collects garbage first. Without this, most of that time goes into looking
+    through the modules of torch, transformers and the tests, which stay for good.
+    """
+    gc.collect()
+    gc.freeze()
+    yield
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _proofs_are_kept(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[None]:
+    """An architecture is proven once for all workers, and anew where bugs are planted in what it proves."""
+    if request.path.relative_to(ROOT / "tests").parts[0] in ("laws", "model"):
+        yield
+        return
+    base = tmp_path_factory.getbasetemp()
+    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FINETOOTH_CACHE", str(shared / "cache"))
+        yield
 
 
 @pytest.fixture(scope="session")

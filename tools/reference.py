@@ -1,8 +1,8 @@
-"""Write the generated parts of docs/reference.md: the keys of the task and the verbs.
+"""Write the generated parts of docs/reference.md: the task options and the verbs.
 
     python tools/reference.py
 
-The rest of the page is written by hand. A test compares the page with what this makes.
+The rest of the page is written by hand. A test compares the page with the output.
 """
 
 from __future__ import annotations
@@ -14,23 +14,22 @@ from typing import Any
 import click
 
 from finetooth.cli.app import group
-from finetooth.cli.task_flags import FIELDS, default_of
+from finetooth.cli.task_flags import FIELDS, default_of, heading_of
 from finetooth.config.task import Task
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "reference.md"
+SCHEMA = Task.model_json_schema()
 
 
 def kind_of(key: str) -> str:
-    """The values that a key takes, in words: `number > 0, or auto`."""
+    """The values that a key accepts, in words: `auto` or whole number ≥ 1."""
     *sections, leaf = key.split(".")
-    schema = Task.model_json_schema()
-    node = schema
+    node = SCHEMA
     for section in sections:
         reference = node["properties"][section]
         name = (reference.get("$ref") or reference["allOf"][0]["$ref"]).rsplit("/", 1)[-1]
-        node = schema["$defs"][name]
-    field = node["properties"][leaf]
-    words = _words(field)
+        node = SCHEMA["$defs"][name]
+    words = _words(node["properties"][leaf])
     source = key in ("data.train", "data.validation", "data.test")
     return words.replace("list of text or mapping", "files or rows") if source else words
 
@@ -51,13 +50,18 @@ def _words(part: dict[str, Any]) -> str:
     return " ".join([names.get(kind, kind), ", ".join(limits)]).strip()
 
 
-def keys_table() -> str:
-    """One table of all keys, in the order of a task file."""
-    lines = ["| key | values | default | meaning |", "|---|---|---|---|"]
+def keys_tables() -> str:
+    """One table of keys for each section of a task file, with the headings of `finetooth run --help`."""
+    sections: dict[str, list[str]] = {}
     for key, field in FIELDS.items():
         default = "(required)" if field.is_required() else f"`{default_of(key)}`"
-        lines.append(f"| `{key}` | {kind_of(key)} | {default} | {field.description} |")
-    return "\n".join(lines)
+        row = f"| `{key}` | {kind_of(key)} | {default} | {field.description} |"
+        sections.setdefault(heading_of(key), []).append(row)
+    head = "| key | values | default | meaning |\n|---|---|---|---|\n"
+    return "\n\n".join(
+        f"### {title.partition(': ')[2] or 'Top level'}\n\n{head}" + "\n".join(rows)
+        for title, rows in sections.items()
+    )
 
 
 def verbs_table() -> str:
@@ -71,14 +75,14 @@ def verbs_table() -> str:
 
 
 def render(page: str) -> str:
-    """The page with what stands between the markers replaced by what the code says now."""
-    for name, text in (("keys", keys_table()), ("verbs", verbs_table())):
+    """The page with the text between the markers generated from the code."""
+    for name, text in (("keys", keys_tables()), ("verbs", verbs_table())):
         pattern = rf"(<!-- generated: {name} -->\n).*?(<!-- end -->)"
         page, count = re.subn(
             pattern, lambda match, text=text: f"{match[1]}{text}\n{match[2]}", page, flags=re.S
         )
         if count != 1:
-            raise SystemExit(f"{PAGE.name}: expected one place for {name!r}, found {count}.")
+            raise SystemExit(f"{PAGE.name}: expected one marker for {name!r}, found {count}.")
     return page
 
 

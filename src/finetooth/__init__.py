@@ -1,6 +1,6 @@
-"""finetooth: turn a base language model and your own examples into a specialised model, and prove it.
+"""finetooth: fine-tune a language model on your own examples, and measure whether it beats prompting.
 
-`import finetooth as ft` is light: what needs torch is imported when it is first used.
+`import finetooth as ft` is light: names that need torch are imported on first use.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from finetooth import threads
 from finetooth.config.task import Task
 from finetooth.types import Completion, Example, Message, Piece, Sampling, Score
 
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     from finetooth.commands.run import run
     from finetooth.model.api import Model
     from finetooth.tree import PrefixTree, Row
+
+threads.configure()  # nothing above imports torch, whose OpenMP reads the environment when it is loaded
 
 __version__ = "0.1.0"
 __all__ = [

@@ -1,10 +1,10 @@
-"""Every error that finetooth raises on purpose. The message is written for the person who has to act on it.
+"""All errors that finetooth raises deliberately.
 
     FinetoothError
-    ├── ConfigError   a task file, flag or run directory says something that cannot be done
+    ├── ConfigError   an invalid task file, flag or run directory
     ├── DataError     a file, row, split or template that would make the result wrong
     ├── ModelError    a model, tokenizer or adapter that cannot be loaded or does not behave as required
-    ├── TrainError    training stopped before it could do harm (a non-finite loss, a broken checkpoint)
+    ├── TrainError    training stopped to prevent damage (a non-finite loss, a broken checkpoint)
     ├── GradeError    an evaluation that would be meaningless (no rows, a grader that cannot be loaded)
     └── Interrupted   Ctrl-C or SIGTERM; the state is saved
 
@@ -14,11 +14,11 @@ line prints it without a traceback and exits with code 2 (TrainError: 1, Interru
 
 
 class FinetoothError(Exception):
-    """The base of every deliberate error; `str(error)` is complete and fit to be shown to the user."""
+    """Base class; `str(error)` is the complete message to show to the user."""
 
 
 class ConfigError(FinetoothError):
-    """A task file, flag or run directory says something that cannot be done."""
+    """An invalid task file, flag or run directory."""
 
 
 class DataError(FinetoothError):
@@ -30,7 +30,7 @@ class ModelError(FinetoothError):
 
 
 class TrainError(FinetoothError):
-    """Training stopped before it could do harm."""
+    """Training stopped to prevent damage."""
 
 
 class GradeError(FinetoothError):
@@ -38,10 +38,10 @@ class GradeError(FinetoothError):
 
 
 class Interrupted(FinetoothError):
-    """A signal asked training to stop: its state is saved, and the message says how to go on.
+    """A signal stopped training; its state is saved, and the message says how to continue.
 
-    message: message has stopped and message is saved. next_command: the command that goes on, "" where
-    `message` says it.
+    message: what has stopped and what is saved. next_command: the command that continues, "" if `message`
+    already names it.
     """
 
     def __init__(self, message: str, next_command: str = "") -> None:

@@ -1,7 +1,7 @@
-"""A run is a directory that one can read with a text editor. This module is the only way files get into it.
+"""Atomic file writes and JSON for run directories, and the only module that writes into them.
 
-Whole files are written to a temporary name in the same directory, fsynced and renamed, so a reader (or a
-crash) sees the old file or the new one, never half of one. Logs are appended line by line.
+A file is written under a temporary name in the same directory, fsynced and renamed, so that a reader or a
+crash sees the old file or the new one, never a partial one. Logs are appended line by line.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from finetooth.errors import DataError
 
 
 def fsync_directory(path: Path) -> None:
-    """Make the directory's own entries (renames, new files) durable."""
+    """Make the directory's entries (renames, new files) durable."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -26,7 +26,7 @@ def fsync_directory(path: Path) -> None:
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Replace `path` by `content` atomically and durably; parent directories are made."""
+    """Replace `path` by `content` atomically and durably, creating parent directories."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
@@ -47,24 +47,24 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Replace `path` by indented JSON. NaN and infinity are refused: they are not JSON."""
+    """Replace `path` by indented JSON. Raises ValueError for NaN and infinity, which are not JSON."""
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
 def write_jsonl(path: Path, rows: Iterable[Any]) -> None:
-    """Replace `path` by one JSON object a line."""
+    """Replace `path` by one JSON value per line."""
     write_text(path, "".join(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n" for row in rows))
 
 
 def append_jsonl(path: Path, row: Any) -> None:
-    """Add one line to a log; the line is flushed to the operating system before this returns."""
+    """Append one line to a log and flush it to the operating system."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a", encoding="utf-8") as file:
         file.write(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n")
 
 
 def read_json(path: Path) -> Any:
-    """The parsed file; DataError naming it when it is not JSON."""
+    """The parsed file. Raises DataError if it is not JSON."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (UnicodeDecodeError, json.JSONDecodeError) as error:
@@ -72,7 +72,10 @@ def read_json(path: Path) -> Any:
 
 
 def read_jsonl(path: Path) -> Iterator[Any]:
-    """The parsed lines, in order; a torn last line (a crash while appending) is left out, others raise."""
+    """The parsed lines, in order. Skips a truncated last line (a crash while appending).
+
+    Raises DataError for any other line that is not JSON.
+    """
     with path.open("r", encoding="utf-8") as file:
         for number, line in enumerate(file, 1):
             try:
@@ -84,9 +87,9 @@ def read_jsonl(path: Path) -> Iterator[Any]:
 
 
 def sha256_file(path: Path) -> str:
-    """Hex digest of a file's bytes, read in pieces."""
+    """Hex digest of a file's bytes, read in chunks."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
-        while piece := file.read(1 << 20):
-            digest.update(piece)
+        while chunk := file.read(1 << 20):
+            digest.update(chunk)
     return digest.hexdigest()

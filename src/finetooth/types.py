@@ -1,4 +1,4 @@
-"""The nouns that travel between layers: small, frozen, without behaviour beyond what their shape implies."""
+"""Value types that all layers share: small frozen dataclasses."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ StopReason = Literal["stop", "string", "length"]
 class Message:
     """One turn of a conversation. `role` is system, user, assistant or tool.
 
-    weight: of an assistant's turn in training; 0 is context that is not learned. more: what else a chat
-    template may read of a turn, under the field's names: tool_calls, tool_call_id, name, reasoning_content.
+    weight: loss weight of an assistant turn; 0 makes it context only. more: further fields that a chat
+    template may read: tool_calls, tool_call_id, name, reasoning_content.
     """
 
     role: str
@@ -26,9 +26,9 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A possible continuation of a context, and what it is for. `target` is what training imitates.
+    """A continuation of a context and its role. SFT trains on answers with the role `target`.
 
-    weight, more: as of a Message.
+    weight, more: as in Message.
     """
 
     text: str
@@ -39,11 +39,11 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """One row of the user's data in the one shape that all tasks share: a context and its answers.
+    """One row of the user's data in the form shared by all tasks: a context and its answers.
 
-    `context` is empty for plain text, whose `answers[0]` is the whole document. `tags` carries what the row
-    came with and is not trained on: `label`, `group`, `file`, `line`, and the user's own columns.
-    tools: JSON schemas of the functions that the assistant may call, as chat templates take them.
+    `context` is empty for plain text, whose `answers[0]` is the whole document. `tags` holds what is not
+    trained on: `label`, `group`, `file`, `line`, and the user's other columns.
+    tools: JSON schemas of the functions that the assistant may call, as chat templates expect them.
     """
 
     id: str
@@ -63,13 +63,13 @@ class Example:
 class Sampling:
     """How `Model.generate` chooses tokens. The same seed gives the same samples, whatever else is generated.
 
-    temperature: 0 takes the most likely token; from 0.0001 on, logits are divided by it before sampling.
-    max_tokens: the longest answer, its stop token included. samples: answers per context.
-    seed: of the random stream, keyed by (seed, context, sample, position).
-    top_k: sample among the k most likely tokens; 0 or None: among all. top_p: sample among the fewest most
-    likely tokens that hold this share, in (0, 1], of the probability (of what top_k left).
-    stop: strings that end an answer: its text is cut before the first of them.
-    Raises DataError, when used, for values that cannot be.
+    temperature: 0 is greedy decoding; from 0.0001 on, logits are divided by it before sampling.
+    max_tokens: maximum length of an answer, including its stop token. samples: answers per context.
+    seed: the random stream is keyed by (seed, context, sample, position).
+    top_k: sample from the k most likely tokens; 0 or None: from all. top_p: nucleus sampling, from the
+    smallest set of tokens (after top_k) whose probability reaches this share, in (0, 1].
+    stop: stop strings; the text is cut before the first one.
+    Generation raises DataError for invalid values.
     """
 
     temperature: float = 0.0
@@ -83,12 +83,12 @@ class Sampling:
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """What a model answered to one context.
+    """A model's answer to one context.
 
-    row: index of the context in the caller's order. tokens: the sampled ids, the stop token included.
-    logprobs: one per token, nats, at the sampling temperature, before top_k and top_p. text: decoded without
-    the stop token, and cut before a stop string. stop: `stop` when a stop token ended it, `string` when a
-    stop string did, `length` when max_tokens did. sample: index among the samples.
+    row: index of the context in the caller's order. tokens: the sampled ids, including the stop token.
+    logprobs: one per token, in nats, at the sampling temperature, before top_k and top_p. text: decoded
+    without the stop token, and cut before a stop string. stop: `stop` if a stop token ended it, `string` if a
+    stop string did, `length` if max_tokens was reached. sample: index among the samples.
     """
 
     row: int
@@ -101,9 +101,9 @@ class Completion:
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """Some text of an answer that is being written: an answer's pieces, joined, are its completion's text.
+    """A piece of a streamed answer; joined, the pieces of an answer are its completion's text.
 
-    row, sample: as of a Completion. completion: the whole answer, with its last piece; else None.
+    row, sample: as in Completion. completion: the whole answer on its last piece, else None.
     """
 
     row: int
@@ -114,9 +114,9 @@ class Piece:
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """What a grader says of one answer: a value in [0, 1], or an error and then no value.
+    """A grader's result for one answer: a value in [0, 1], or None with an error.
 
-    A crash of the grader is an `error`, never a value. `got` and `want` are what was compared.
+    A crash of the grader is an `error`, never a value. `got` and `want` are the two sides of the comparison.
     """
 
     value: float | None
@@ -128,9 +128,9 @@ class Score:
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One graded answer of one candidate: a line of records.jsonl (the names are part of the contract).
+    """One graded answer of one candidate: a line of records.jsonl, whose keys these are.
 
-    also: score, error and reason by each further grader.
+    also: score, error and reason of each further grader.
     """
 
     id: str

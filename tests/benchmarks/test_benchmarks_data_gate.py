@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from scripts_for_tests import load_script
 
+pytestmark = pytest.mark.full
 data_gate = load_script("benchmarks/data_gate.py")
 
 

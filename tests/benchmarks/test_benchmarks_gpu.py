@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from scripts_for_tests import load_script
 
+pytestmark = pytest.mark.full
 gpu = load_script("benchmarks/gpu.py")
 run_gpu = load_script("benchmarks/peers/run_gpu.py")
 

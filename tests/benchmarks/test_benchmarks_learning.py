@@ -17,6 +17,7 @@ from sidebyside.models import make_model
 from sidebyside.rows import STOP, answered_rows
 from sidebyside.training import Setting, require_alike
 
+pytestmark = pytest.mark.full
 SHAPE = {
     "hidden_size": 32,
     "num_hidden_layers": 2,

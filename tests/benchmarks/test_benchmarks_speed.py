@@ -46,6 +46,7 @@ from transformers import AutoModelForCausalLM  # noqa: E402
 
 import finetooth as ft  # noqa: E402
 
+pytestmark = pytest.mark.full
 TINY = {
     "hidden_size": 32,
     "num_hidden_layers": 2,

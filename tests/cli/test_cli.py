@@ -1,4 +1,4 @@
-"""The command line as a person meets it: flags, messages, exit codes, and what stays off stdout."""
+"""The command line: help, flags, messages, exit codes, and what goes to stdout."""
 
 from __future__ import annotations
 
@@ -7,8 +7,6 @@ import errno
 import json
 import re
 import shlex
-import subprocess
-import sys
 from pathlib import Path
 
 import click
@@ -40,11 +38,6 @@ def task(rows: Path) -> Path:
     path = rows.with_name("task.yaml")
     path.write_text("data: {train: fruit.jsonl}\n")
     return path
-
-
-def run(*arguments: object, **options) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "finetooth", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, **options)
 
 
 # ---- help
@@ -115,24 +108,65 @@ def test_what_a_message_says_to_type_can_be_typed() -> None:
     assert checked > 15
 
 
-def test_a_message_with_a_wrong_command_would_be_seen() -> None:
+def test_a_message_with_a_wrong_command_is_detected() -> None:
     assert commands_in("First: finetooth trian X --fast\nthen") == [["trian", "X", "--fast"]]
 
 
-def test_a_verb_without_keys_of_the_task_shows_none(capsys) -> None:
+def test_a_verb_without_task_options_shows_none(capsys) -> None:
     assert invoke(["chat", "--help"]) == 0
-    assert "Keys of the task" not in capsys.readouterr().out  # --seed is chat's own
+    assert "Task options" not in capsys.readouterr().out  # --seed is chat's own
     assert invoke(["--help"]) == 0
     assert "..." not in capsys.readouterr().out.split("Commands:")[1]
+
+
+def words_of(text: str) -> str:
+    """A text without its line breaks, those behind a hyphen included."""
+    return " ".join(re.sub(r"(?<=\w)-\n\s+", "-", text).split())
 
 
 @pytest.mark.parametrize("verb", ["check", "train", "run"])
 def test_every_key_is_a_flag_with_its_description(verb: str, capsys) -> None:
     assert invoke([verb, "--help"]) == 0
-    text = " ".join(capsys.readouterr().out.split())
+    text = words_of(capsys.readouterr().out)
     for key, description in keys():
         assert f"--{key} VALUE " in text
         assert " ".join(description.split()) in text
+
+
+@pytest.mark.parametrize("columns", [80, 110])
+@pytest.mark.parametrize("verb", ["", *group.commands])
+def test_help_fits_the_terminal(verb: str, columns: int, capsys, monkeypatch) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    assert invoke([*verb.split(), "--help"]) == 0
+    assert max(map(len, capsys.readouterr().out.splitlines())) <= columns
+
+
+TERMS = [
+    *(
+        "LoRA",
+        "full fine-tuning",
+        "learning rate",
+        "packing",
+        "gradient accumulation",
+        "effective batch size",
+    ),
+    *(
+        "checkpoint",
+        "gradient checkpointing",
+        "gradient clipping",
+        "early stopping",
+        "KL penalty",
+        "few-shot",
+    ),
+]
+
+
+@pytest.mark.parametrize("term", TERMS)
+def test_an_engineer_finds_the_terms_of_the_field(term: str, capsys) -> None:
+    """By a search in the help and in docs/reference.md."""
+    assert invoke(["run", "--help"]) == 0
+    for text in (capsys.readouterr().out, (SOURCE.parents[1] / "docs" / "reference.md").read_text()):
+        assert term.lower() in words_of(text).lower()
 
 
 # ---- flags
@@ -153,9 +187,9 @@ def test_every_key_is_a_flag_with_its_description(verb: str, capsys) -> None:
         ("data.group", "yes", "yes"),  # a column of that name, not a truth value
         ("instruction", "Answer: yes or no", "Answer: yes or no"),  # not a mapping
         ("name", "007", "007"),
-        ("train.rank", "many", "many"),  # wrong, and the check of the task says so in its words
+        ("train.rank", "many", "many"),  # wrong, which the validation of the task reports
         ("data.columns", "{text", "{text"),
-        ("data.clean", "[dedupe, strip_htm]", ["dedupe", "strip_htm"]),  # its mistake is told, not the whole
+        ("data.clean", "[dedupe, strip_htm]", ["dedupe", "strip_htm"]),  # the message is about its mistake
     ],
 )
 def test_a_flag_means_what_the_key_means_in_a_task_file(key: str, text: str, value: object) -> None:
@@ -172,13 +206,13 @@ def test_flags_reach_the_command(task: Path, monkeypatch, capsys) -> None:
 @pytest.mark.parametrize(
     ("arguments", "hint"),
     [
-        (["train", "t.yaml", "--train.num_train_epochs", "3"], "Here it is called train.epochs."),
-        (["run", "t.yaml", "--lora_r", "8"], "Here it is called train.rank."),
+        (["train", "t.yaml", "--train.num_train_epochs", "3"], "In finetooth it is called train.epochs."),
+        (["run", "t.yaml", "--lora_r", "8"], "In finetooth it is called train.rank."),
         (["run", "t.yaml", "--learning-rate", "1"], "Did you mean --train.learning_rate?"),
-        (["run", "t.yaml", "--max_seq_length", "64"], "Here it is called data.max_tokens."),
+        (["run", "t.yaml", "--max_seq_length", "64"], "In finetooth it is called data.max_tokens."),
         (["train", "t.yaml", "--train.epoch", "3"], "Did you mean --train.epochs?"),
         (["report", "r", "--jsn"], "Did you mean --json?"),
-        (["evaluate", "r", "--train.epochs", "3"], "Keys of the task are given to `train` and `run`"),
+        (["evaluate", "r", "--train.epochs", "3"], "Task options go to `check`, `train` and `run`"),
         (["report", "r", "--frobnicate"], "`finetooth report --help` lists all flags."),
         (["chek", "x"], "Did you mean 'check'?"),
     ],
@@ -217,7 +251,9 @@ def test_a_wrong_path_is_one_message_and_exit_code_2(arguments, words, tmp_path,
 def test_a_task_in_place_of_a_run_is_told_apart(task: Path, capsys) -> None:
     for verb in ("evaluate", "report"):
         assert invoke([verb, str(task)]) == 2
-        assert f"not a run directory but a task. First: finetooth run {task}" in capsys.readouterr().err
+        assert (
+            f"expected a run directory, found a task. First: finetooth run {task}" in capsys.readouterr().err
+        )
 
 
 def test_runs_that_are_there_are_named(tmp_path: Path, monkeypatch, capsys) -> None:

@@ -1,4 +1,4 @@
-"""Whole commands on a tiny fresh model: what they leave behind, print, and exit with."""
+"""Whole commands on a tiny random model: their files, output and exit codes."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ import sys
 import time
 from pathlib import Path
 
+import processes
 import pytest
+from command_line import finetooth
 from tokenizers_for_tests import save_tokenizer
 
 CONFIG = {
@@ -38,15 +40,10 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "model" / "config.json").write_text(json.dumps(CONFIG))
     (folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in ROWS))
     (folder / "task.yaml").write_text(
-        "name: fruit\nmodel: ./model\ndata: {train: rows.jsonl}\ntrain: {adapter: none, max_steps: 3}\n"
-        "evaluate: {shots: [0], limit: 6}\n"
+        "name: fruit\nmodel: ./model\ndata: {train: rows.jsonl}\n"
+        "train: {adapter: none, max_steps: 3, preflight: off}\nevaluate: {shots: [0], limit: 6}\n"
     )
     return folder
-
-
-def finetooth(folder: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "finetooth", *map(str, arguments)]
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True)
 
 
 @pytest.fixture(scope="module")
@@ -143,20 +140,19 @@ def test_a_file_that_cannot_be_used_is_one_message(
 def test_an_interrupted_training_says_how_to_go_on(
     place: Path, tmp_path: Path, number: signal.Signals
 ) -> None:
-    flags = ["--train.max_steps", "100000", "--train.epochs", "10000", "--train.validate_every", "90000"]
-    command = [sys.executable, "-m", "finetooth", "train", "task.yaml", "--out", tmp_path / "run", *flags]
+    flags = ["--train.max_steps", 100000, "--train.epochs", 10000, "--train.validate_every", 90000]
     metrics = tmp_path / "run" / "train" / "metrics.jsonl"
-    process = subprocess.Popen(command, cwd=place, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    process = processes.finetooth(place, "train", "task.yaml", "--out", tmp_path / "run", *flags)
     try:
-        for _ in range(600):
+        for _ in range(3000):
             if metrics.exists() and metrics.stat().st_size:
                 break
             time.sleep(0.1)
         process.send_signal(number)
-        out, err = process.communicate(timeout=60)
+        code, out, err = process.end()
     finally:
         process.kill()
-    assert process.returncode == 130, err
+    assert code == 130, err
     assert f"finetooth train {tmp_path / 'run'}" in err.replace("\n", " ")
     assert out == ""
     assert "Traceback" not in err

@@ -1,4 +1,4 @@
-"""A wrong kind of argument, a flag without its value, a reader that has gone: each is told as what it is."""
+"""A wrong kind of argument, a flag without its value, a closed pipe: each has its own message."""
 
 from __future__ import annotations
 
@@ -38,27 +38,27 @@ def test_another_kind_of_argument_is_told_apart(rows: Path, tmp_path: Path, caps
     many.write_text(json.dumps([{"text": "a", "label": "b"}]))
     for data in (table, many, rows):
         assert invoke(["run", str(data)]) == 2
-        said = capsys.readouterr().err
-        assert f"{data}: a file of examples" in said
-        assert f"data: {{train: {data}}}" in said
-        assert f"finetooth check {data}" in said
+        message = capsys.readouterr().err
+        assert f"{data}: expected a task file, found a data file" in message
+        assert f"data: {{train: {data}}}" in message
+        assert f"finetooth check {data}" in message
     empty = tmp_path / "empty.yaml"
     empty.write_text("\n")
     assert invoke(["run", str(empty)]) == 2
-    assert "found nothing: the file is empty." in capsys.readouterr().err
+    assert "found an empty file." in capsys.readouterr().err
     place = tmp_path / "place"
     place.mkdir()
     (place / "config.yaml").write_text("{}")
     (place / "adapter_config.json").write_text("{}")
     assert invoke(["check", str(place)]) == 2
-    assert f"a run directory, no data. What is in it: finetooth report {place}" in capsys.readouterr().err
+    assert f"found a run directory. For its result: finetooth report {place}" in capsys.readouterr().err
     assert invoke(["run", str(place)]) == 2
     assert f"finetooth train {place}" in capsys.readouterr().err
 
 
 def test_a_flag_without_its_value_points_to_the_help_of_its_verb(task: Path, capsys) -> None:
     assert invoke(["run", str(task), "--train.epochs"]) == 2
-    assert "`finetooth run --help` shows" in capsys.readouterr().err
+    assert "For its usage: finetooth run --help" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("more", [[], ["--json"]])

@@ -1,4 +1,4 @@
-"""Tab: what is offered for verbs, flags, keys, their values, runs and files; in bash for real."""
+"""Tab completion of verbs, flags, keys, their values, runs and files, also in a real bash."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def offered(*words: str) -> list[str]:
-    """What is offered for the last word; `<file>` where the shell completes files itself."""
+    """The suggestions for the last word; `<file>` where the shell completes files itself."""
     items = ShellComplete(group, {}, "finetooth", "X").get_completions(list(words[:-1]), words[-1])
     return [item.value if item.type == "plain" else f"<{item.type}>" for item in items]
 
@@ -89,7 +89,7 @@ def test_another_shell_is_named(capsys: pytest.CaptureFixture[str]) -> None:
 
 @pytest.mark.skipif(shutil.which("bash") is None, reason="needs bash")
 def test_bash_completes_at_a_terminal(here: Path) -> None:
-    """A person types half a word and presses Tab; what stands there is then run by bash."""
+    """Half a word and Tab at a prompt: bash shows the completed command."""
     program = here / "bin" / "finetooth"
     program.parent.mkdir()
     program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m finetooth "$@"\n')

@@ -88,19 +88,18 @@ def test_an_alarm_stops_the_command_with_its_name(
     (tmp_path / "task.yaml").write_text(
         f"model: {model}\ninstruction: Be brief.\ndata: {{train: rows.jsonl}}\ntrain: {{max_steps: 2}}\n"
     )
-    real = preflight._trial
+    real = preflight.preflight_inputs
 
     def planted(context: RunContext, stop: Any) -> PreflightInputs:
-        return replace(
-            real(context, stop), evaluation_renderer=Renderer(context.tokenizer, context.task.template)
-        )
+        template = context.task.template
+        return replace(real(context, stop), evaluation_renderer=Renderer(context.tokenizer, template))
 
-    monkeypatch.setattr(preflight, "_trial", planted)
+    monkeypatch.setattr(preflight, "preflight_inputs", planted)
     assert invoke(command) == 1
     assert "preflight:template: row " in capsys.readouterr().err
     record = read_json(tmp_path / "run" / "train" / "preflight.json")
     assert (record["passed"], record["name"]) == (False, "template")
-    monkeypatch.setattr(preflight, "_trial", real)
+    monkeypatch.setattr(preflight, "preflight_inputs", real)
     assert invoke(command) == 0  # mended: the same command goes on, and tries again
     assert read_json(tmp_path / "run" / "train" / "preflight.json")["passed"]
 
@@ -165,7 +164,7 @@ def test_auto_takes_the_score_of_built_in_graders(
 
 def test_a_score_that_cannot_be_had_is_an_error(model: Path, tmp_path: Path) -> None:
     rows = [{"text": f"{n} words of plain text"} for n in range(60)]
-    with pytest.raises(ConfigError, match=r"train\.select is score, but there are no validation rows with"):
+    with pytest.raises(ConfigError, match=r"train\.select is score, but no validation row has"):
         trained(task(model, data__train=rows, train__select="score", data__test=0), tmp_path / "run")
 
 
@@ -174,7 +173,7 @@ def test_checkpointing_gives_the_same_weights(model: Path, tmp_path: Path) -> No
     for on in (False, True):
         _, said[on] = trained(task(model, train__checkpointing=on), tmp_path / str(on))
     assert numbers(tmp_path / "True") == numbers(tmp_path / "False")
-    assert "2 layers are computed again" in said[True] and "computed again" not in said[False]
+    assert "gradient checkpointing in 2 layers" in said[True] and "checkpointing" not in said[False]
 
 
 def test_a_tracker_that_is_missing_is_said_before_anything_is_done(

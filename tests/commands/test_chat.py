@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 import copy
-import io
 import json
-import os
 import re
 import subprocess
 import sys
-from contextlib import chdir, redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
 
 import pytest
+from command_line import finetooth
 from contexts_for_tests import of_run
 from models_for_tests import CONFIGS, tiny_model_dir
 from terminal_for_tests import Terminal
 
 import finetooth as ft
-from finetooth.cli.app import invoke
 from finetooth.model.tiny_copy import random_model
 from finetooth.runs import conversation
 
@@ -35,7 +32,12 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     model = tiny_model_dir(folder / "model")
     for name, adapter in (("lora", "lora"), ("full", "none")):
         task = {"model": str(model), "instruction": INSTRUCTION, "data": {"train": ROWS}}
-        train = {"adapter": adapter, "learning_rate": 0.01, "epochs": 6 if adapter == "none" else 3}
+        train = {
+            "adapter": adapter,
+            "preflight": "off",
+            "learning_rate": 0.01,
+            "epochs": 6 if adapter == "none" else 3,
+        }
         ft.run({**task, "train": train, "evaluate": {"shots": [0]}}, folder / "runs" / name, quiet=True)
     return folder
 
@@ -50,24 +52,9 @@ def endless(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def command(*arguments: object) -> list[str]:
-    return [sys.executable, "-m", "finetooth", "chat", *map(str, arguments)]
-
-
 def piped(folder: Path, text: str | bytes, *arguments: object) -> subprocess.CompletedProcess[str]:
-    """The command with this text in a pipe, in this process: importing torch takes longer than answering."""
-    ours, theirs = os.pipe()
-    os.write(theirs, text if isinstance(text, bytes) else text.encode())
-    os.close(theirs)
-    words = ["chat", *map(str, arguments)]
-    out, err, before = io.StringIO(), io.StringIO(), sys.stdin
-    with os.fdopen(ours) as given, redirect_stdout(out), redirect_stderr(err), chdir(folder):
-        sys.stdin = given
-        try:
-            code = invoke(words)
-        finally:
-            sys.stdin = before
-    return subprocess.CompletedProcess(words, code, out.getvalue(), err.getvalue())
+    """The command with this text in a pipe, in this process."""
+    return finetooth(folder, "chat", *arguments, given=text)
 
 
 def asked(model: ft.Model, renderer: Any, *messages: ft.Message, **sampling: Any) -> tuple[str, int]:
@@ -158,7 +145,7 @@ def test_an_adapter_and_the_embedded_model_can_be_asked(place: Path) -> None:
 def test_what_is_too_long_is_said_and_nothing_is_dropped(place: Path) -> None:
     long = piped(place, "word " * 300, "runs/lora")
     assert long.returncode == 2 and long.stdout == ""
-    assert "takes 256" in long.stderr and "Nothing was left out" in long.stderr
+    assert "takes 256" in long.stderr and "Nothing was generated" in long.stderr
     grown = piped(place, "7 of apple?\n" * 40, "runs/lora")
     assert grown.returncode == 2
     assert "/reset" in grown.stderr
@@ -169,7 +156,7 @@ def test_what_is_too_long_is_said_and_nothing_is_dropped(place: Path) -> None:
     sizes = {n: len(renderer.context_row([ft.Message("user", "ok " * n)])) for n in range(20, 250)}
     near = max(n for n, size in sizes.items() if size < 255)
     full = piped(place, "ok " * near, "model", "--max-tokens", 1000)
-    assert "the model's 256 tokens are full" in full.stderr
+    assert "the context of 256 tokens is full" in full.stderr
 
 
 @pytest.mark.parametrize(
@@ -200,7 +187,10 @@ def test_a_mistake_is_one_message(
 
 def test_text_is_there_before_the_answer_ends(endless: Path) -> None:
     process = subprocess.Popen(
-        command(".", "--max-tokens", 20_000), cwd=endless, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        [sys.executable, "-m", "finetooth", "chat", ".", "--max-tokens", "20000"],
+        cwd=endless,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
     )
     try:
         assert process.stdin is not None and process.stdout is not None
@@ -217,7 +207,7 @@ def test_text_is_there_before_the_answer_ends(endless: Path) -> None:
 
 
 def test_a_conversation_at_a_terminal(place: Path) -> None:
-    terminal = Terminal(command("runs/full"), place)
+    terminal = Terminal(["finetooth", "chat", "runs/full"], place)
     assert INSTRUCTION in terminal.wait_for("you: ")
     terminal.type("7 of apple?\n")
     assert "tuned: red\n" in terminal.wait_for("you: ")
@@ -226,7 +216,7 @@ def test_a_conversation_at_a_terminal(place: Path) -> None:
     terminal.type("word " * 300 + "\n")
     assert "takes 256" in terminal.wait_for("you: ")
     terminal.type("\x03")
-    assert "Ctrl-D or /quit ends." in terminal.wait_for("you: ")
+    assert "Ctrl-D or /quit ends the chat." in terminal.wait_for("you: ")
     terminal.type("/reset\n")
     terminal.wait_for("you: ")
     terminal.type("9 of plum?\n")
@@ -236,7 +226,7 @@ def test_a_conversation_at_a_terminal(place: Path) -> None:
 
 
 def test_ctrl_c_stops_the_answer_and_not_the_conversation(endless: Path) -> None:
-    terminal = Terminal(command(".", "--max-tokens", 20_000), endless)
+    terminal = Terminal(["finetooth", "chat", ".", "--max-tokens", 20_000], endless)
     terminal.wait_for("you: ")
     terminal.type("hello\n")
     terminal.wait_for(": ")
@@ -249,7 +239,9 @@ def test_ctrl_c_stops_the_answer_and_not_the_conversation(endless: Path) -> None
 
 
 def test_two_answers_stand_side_by_side(place: Path) -> None:
-    terminal = Terminal(command("runs/full", "--both", "--max-tokens", 6), place, {"TERM": "xterm"})
+    terminal = Terminal(
+        ["finetooth", "chat", "runs/full", "--both", "--max-tokens", 6], place, {"TERM": "xterm"}
+    )
     terminal.wait_for("you: ")
     terminal.type("7 of apple?\n")
     shown = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", terminal.wait_for("you: "))
@@ -266,7 +258,7 @@ def test_a_model_cannot_give_the_terminal_orders(place: Path) -> None:
     flags = ("model", "--temperature", 50, "--max-tokens", 200)
     raw = json.loads(piped(place, "hello", *flags, "--json").stdout)["turns"][0]["answers"][0]["text"]
     assert any(ord(sign) < 32 and sign not in "\n\t\r" for sign in raw)
-    terminal = Terminal(command(*flags), place)
+    terminal = Terminal(["finetooth", "chat", *flags], place)
     terminal.wait_for("you: ")
     terminal.type("hello\n")
     terminal.wait_for("model: ")

@@ -61,7 +61,7 @@ def test_scored_tokens_are_marked_without_colour(tokenizer_dir: Path) -> None:
     text = shown(check(ROWS, tokenizer_dir))
     assert text.count("⟦ham<|im_end|>⟧") + text.count("⟦spam<|im_end|>⟧") == 3
     assert len(re.findall(r"Row [0-9a-f]{12} \(rows, line \d+\), scored between ⟦ ⟧", text)) == 3
-    assert "test (sealed)" in text and re.search(r"OK +The data is fit to train on\.", text)
+    assert "test (sealed)" in text and re.search(r"OK +The data is ready for training\.", text)
     assert max(map(len, text.splitlines())) <= 100
 
 
@@ -149,7 +149,7 @@ def test_too_little_is_an_error(rows: list[dict[str, Any]], tokenizer_dir: Path)
 def test_few_rows_are_looked_at_all_the_same(tokenizer_dir: Path) -> None:
     report = check(ROWS[:6], tokenizer_dir)
     assert not report.ok and sum(map(len, report.data.sides.values())) == 6
-    few = r"empty-side: Too few rows \(6\): they split into .*\nBring more rows, or set data\."
+    few = r"empty-side: Too few rows \(6\): they split into .*\nAdd more rows, or set data\."
     assert sum(bool(re.match(few, problem)) for problem in report.problems) == 1
 
 

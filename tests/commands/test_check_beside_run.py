@@ -24,6 +24,6 @@ def test_a_run_keeps_its_own_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     Path("runs/mail/data/report.html").write_text("the run's")
     assert run(task, None, quiet).page == Path("runs/mail-check/data/report.html")
     assert run(task, Path("looked"), quiet).page == Path("looked/data/report.html")
-    with pytest.raises(ConfigError, match="holds a run"):
+    with pytest.raises(ConfigError, match="is a run"):
         run(task, Path("runs/mail"), quiet)
     assert Path("runs/mail/data/report.html").read_text() == "the run's"

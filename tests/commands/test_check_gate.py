@@ -54,9 +54,9 @@ def page_of(run: str) -> Page:
 def test_a_block_is_1_until_its_rule_is_allowed(capsys: pytest.CaptureFixture[str]) -> None:
     assert invoke(["check", "leak.yaml", "--out", "no"]) == 1
     shown = capsys.readouterr().out
-    assert "NO " in shown and "Next: mend it, then: finetooth check leak.yaml" in shown
+    assert "NO " in shown and "Next: fix the data, then: finetooth check leak.yaml" in shown
     page = page_of("no")
-    assert "blocked" in page.words and "Allowed in spite" not in page.words
+    assert "blocked" in page.words and "Overridden" not in page.words
     (leak,) = [line for line in read_jsonl(Path("no/data/findings.jsonl")) if line["rule"] == "leak"]
     assert [row["place"].partition(" ")[2] for row in leak["rows"]] == ["(test.jsonl, line 1)"]
     assert leak["severity"] == "block" and "(rows.jsonl, line 8)" in leak["rows"][0]["evidence"]
@@ -66,7 +66,7 @@ def test_a_block_is_1_until_its_rule_is_allowed(capsys: pytest.CaptureFixture[st
     assert "allowed" in shown and "NO " not in shown
     assert read_json(Path("yes/data/check.json"))["allowed"] == ["leak"]  # the other found nothing
     words = page_of("yes").words
-    before, said, _ = words.partition("Allowed in spite of a block: leak .")
+    before, said, _ = words.partition("Overridden blocking rules: leak .")
     assert said and "What was seen" not in before
     assert NOT_CHECKED in words.partition("What was not checked")[2]
 
@@ -76,7 +76,7 @@ def test_a_block_stops_before_any_training(verb: str, capsys: pytest.CaptureFixt
     assert invoke([verb, "leak.yaml", "--train.epochs", "2", "--out", "out"]) == 2
     told = capsys.readouterr().err
     assert "leak: 1 of 21 test rows repeats a row" in told and "(test.jsonl, line 1)" in told
-    assert "To look closer: finetooth check leak.yaml --train.epochs 2\n" in told
+    assert "For the full report: finetooth check leak.yaml --train.epochs 2\n" in told
     assert "out/data/report.html" in told
     written = sorted(str(path.relative_to("out")) for path in Path("out").rglob("*") if path.is_file())
     assert written == ["data/check.json", "data/findings.jsonl", "data/report.html"]
@@ -89,9 +89,9 @@ def test_a_run_keeps_what_was_allowed(place: Path) -> None:
     quick = {"model": str(model), "train.max_steps": 1, "evaluate.shots": [0], "evaluate.limit": 4}
     done = ft.run("leak.yaml", "out", {**quick, "data.allow": ["leak", "one-label"]}, quiet=True)
     words = Page((done.path / "report.html").read_text(encoding="utf-8")).words
-    assert "Allowed in spite of a block of the data: leak . Read every result" in words
-    assert "Some questions stand on both sides of the split" in words
-    assert "Allowed in spite of a block: leak ." in page_of("out").words
+    assert "Overridden blocking rules of the data gate: leak . Interpret every result" in words
+    assert "Some prompts are on both sides of the split" in words
+    assert "Overridden blocking rules: leak ." in page_of("out").words
 
 
 def test_fix_writes_a_new_file_and_a_patch(capsys: pytest.CaptureFixture[str]) -> None:
@@ -109,9 +109,9 @@ def test_fix_writes_a_new_file_and_a_patch(capsys: pytest.CaptureFixture[str]) -
     assert workspace.open_run(load_task({"data": {"train": str(fixed)}}), Path("runs/dirty")) is None
     assert fixed.is_file()
     assert invoke(["check", "dirty.jsonl", "--fix"]) == 2  # never over what is there
-    assert "is there already" in capsys.readouterr().err
+    assert "already exists" in capsys.readouterr().err
     assert invoke(["check", str(fixed), "--fix", "--out", "again"]) == 0
-    assert "Nothing was found that can safely be fixed." in capsys.readouterr().out
+    assert "Nothing can be fixed safely." in capsys.readouterr().out
 
 
 def test_fix_says_which_rows_the_new_file_has_not(capsys: pytest.CaptureFixture[str]) -> None:
@@ -120,7 +120,7 @@ def test_fix_says_which_rows_the_new_file_has_not(capsys: pytest.CaptureFixture[
     lines("torn.jsonl", [*ROWS, ROWS[0], "{torn", long])
     assert invoke(["check", "torn.jsonl", "--fix"]) == 1
     shown = " ".join(capsys.readouterr().out.split())
-    assert "(0 rows changed, 1 dropped, 1 left out that cannot be read), patch" in shown
+    assert "(0 rows changed, 1 dropped, 1 unreadable ones left out), patch" in shown
     assert list(read_jsonl(Path("runs/torn/data/fixed/torn.fixed.jsonl"))) == [*ROWS, long]
 
 
@@ -138,7 +138,7 @@ def test_the_label_queue_has_as_many_rows_as_asked_for(capsys: pytest.CaptureFix
     assert {"line 201", "line 202", "line 203"} >= {queue[0]["place"].split(", ")[1].rstrip(")")}
     lines("asked.jsonl", [{"question": row["text"], "answer": f"{row['text']}?"} for row in ROWS])
     assert invoke(["check", "asked.jsonl", "--label-queue", "5"]) == 0
-    assert "No row to look at again" in capsys.readouterr().out
+    assert "Label queue: no suspicious label" in capsys.readouterr().out
 
 
 def test_nothing_in_the_data_can_act_in_a_page() -> None:
@@ -171,10 +171,10 @@ def rows_of(count: int, broken: int) -> Callable[[], Path]:
         (rows_of(50, 41), [], 1, "train file.jsonl, line 41: not valid JSON"),
         (None, ["--data.clean", "[dedupe, strip_htm]"], 2, "did you mean strip_html"),
         (None, ["--data.clean", "[{balance: {by: who, max_ratio: 2}}]"], 2, "balance: no row has 'who'"),
-        (None, ["--allow", "leek"], 2, "'leek' is no rule that blocks; did you mean leak?"),
-        (None, ["--allow", "near-duplicate"], 2, "is no rule that blocks"),
-        (None, ["--allow", "overlong"], 2, "cannot be allowed, as training would stop there; say"),
-        (None, ["--allow", "empty-answer"], 2, "is no rule that blocks"),
+        (None, ["--allow", "leek"], 2, "'leek' is not a blocking rule; did you mean leak?"),
+        (None, ["--allow", "near-duplicate"], 2, "is not a blocking rule"),
+        (None, ["--allow", "overlong"], 2, "cannot be allowed, as training would stop there; set"),
+        (None, ["--allow", "empty-answer"], 2, "is not a blocking rule"),
         (None, ["--allow", "empty-side"], 2, "'empty-side' cannot be allowed"),
         (None, ["--data.rates", "who"], 2, "data.rates: no training row has 'who'"),
         (None, ["--label-queue", "0"], 2, "0 is not in the range"),

@@ -23,10 +23,10 @@ def task(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.mark.parametrize(
     ("grader", "words"),
     [
-        ('{name: regex, pattern: "("}', "is no regular expression"),
+        ('{name: regex, pattern: "("}', "is not a regular expression"),
         ("{name: number, tolerence: 1}", "number, tolerance: ...}, found tolerence"),
         ("{name: json, schema: nowhere.json}", "nowhere.json cannot be read as a JSON Schema"),
-        ("{name: json, schema: {type: objekt}}", "this is no JSON Schema"),
+        ("{name: json, schema: {type: objekt}}", "this is not a JSON Schema"),
         ("nowhere_at_all:grade", "there is no module 'nowhere_at_all'"),
         ("[exact, exakt]", "'exakt' is unknown"),
         ("[label, auto]", "label is given twice"),
@@ -47,14 +47,14 @@ def test_check_says_where_a_grader_will_not_accept_what_is_expected(
     assert invoke(["check", str(task), "--evaluate.grader", "[label, number]"]) == 0
     shown = " ".join(capsys.readouterr().out.split())
     assert "review grader: evaluate.grader: number does not give full marks to" in shown
-    assert "the expected answer holds no number" in shown
+    assert "the expected answer has no number" in shown
     assert invoke(["check", str(task), "--evaluate.grader", "number"]) == 1
     shown = " ".join(capsys.readouterr().out.split())
-    assert "NO grader: evaluate.grader: number does not give full marks to any of" in shown
+    assert "NO grader: evaluate.grader: number gives full marks to none of" in shown
     assert "--evaluate.grader label" in shown and "OK" not in shown
     out = task.with_name("out")
     assert invoke(["run", str(task), "--evaluate.grader", "number", "--out", str(out)]) == 2
-    assert "number does not give full marks to any of" in capsys.readouterr().err
+    assert "number gives full marks to none of" in capsys.readouterr().err
     written = sorted(path.name for path in out.rglob("*") if path.is_file())
     assert written == ["check.json", "findings.jsonl", "report.html"]  # nothing of a run
     (task.with_name("plain.txt")).write_text("".join(f"{n} words of plain text.\n\n" for n in range(40)))
@@ -84,8 +84,8 @@ def test_check_and_run_refuse_an_own_grader_that_always_fails(
         shown = "".join((printed.out if command == "check" else printed.err).split())  # long paths are folded
         for words in (
             said,
-            "mine.py:grade fails on every expected answer",
-            "Mend it, then: the same command",
+            "mine.py:grade fails on all",
+            "Fix it, then run the same command",
         ):
             assert words.replace(" ", "") in shown
     assert not (task.with_name("out") / "data" / "train.jsonl").exists()

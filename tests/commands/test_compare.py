@@ -83,7 +83,7 @@ def test_only_rows_with_the_same_content_count(runs: tuple[Path, Path]) -> None:
         "other_content": 3,
         "not_graded": 0,
     }
-    assert "5 only in" in found["words"] and "3 with the same id and other content" in found["words"]
+    assert "5 only in" in found["words"] and "3 with the same id and different content" in found["words"]
 
 
 def test_an_answer_that_changed_is_another_row(runs: tuple[Path, Path]) -> None:
@@ -113,7 +113,7 @@ def test_few_rows_carry_no_verdict(runs: tuple[Path, Path]) -> None:
         rewritten(runs[1] / name, lambda index, line: line if line["id"] < "validation-0029" else None)
     (found,) = run(runs, False).comparisons
     assert found["n"] == 29 and found["verdict"] == "not proven"
-    assert "too few rows for a verdict, which takes 30" in found["words"]
+    assert "too few rows for a verdict, which needs 30" in found["words"]
 
 
 def test_runs_without_a_common_row_are_refused(runs: tuple[Path, Path]) -> None:
@@ -147,7 +147,7 @@ def test_the_sealed_test_is_compared_only_where_every_run_opened_it(
 def test_a_result_that_the_ledger_does_not_know_is_refused(runs: tuple[Path, Path]) -> None:
     summary = runs[1] / "evaluate" / "test" / "summary.json"
     write_json(summary, {**read_json(summary), "n": 521})
-    with pytest.raises(ConfigError, match="ledger holds no look"):
+    with pytest.raises(ConfigError, match="ledger has no look"):
         run(runs, True)
 
 
@@ -257,4 +257,4 @@ def test_rows_of_a_group_count_together(runs: tuple[Path, Path]) -> None:
         )
     (found,) = run(runs, False).comparisons
     assert (found["n"], found["units"], found["verdict"]) == (240, 12, "not proven")
-    assert "too few groups of rows" in found["words"]
+    assert "too few clusters of rows" in found["words"]

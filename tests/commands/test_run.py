@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import processes
 import pytest
 import torch
 from models_for_tests import tiny_model_dir
@@ -30,6 +30,7 @@ from finetooth.types import Answer
 COLORS = {"apple": "red", "banana": "yellow", "plum": "blue"}
 ROWS = [{"text": f"{n} of {fruit}", "label": color} for n in range(60) for fruit, color in COLORS.items()]
 QUICK = {
+    "train.preflight": "off",
     "train.adapter": "none",
     "train.learning_rate": 0.01,
     "train.epochs": 4,
@@ -75,12 +76,18 @@ def test_a_data_frame_trains(model: Path, tmp_path: Path) -> None:
         [{"instruction": "Name the color.", "input": row["text"], "output": row["label"]} for row in ROWS]
     )
     rows = frame[["instruction", "input", "output"]].to_dict("records")
-    task = ft.Task(model=str(model), data={"train": rows}, train={"adapter": "none", "max_steps": 3})
+    task = ft.Task(
+        model=str(model), data={"train": rows}, train={"adapter": "none", "max_steps": 3, "preflight": "off"}
+    )
     run = ft.run(task, out=tmp_path / "run", overrides={"evaluate.shots": [0]}, quiet=True)
     assert run.summary["grader"] == "exact"
     again = ft.run(task, out=tmp_path / "run", overrides={"evaluate.shots": [0]}, quiet=True)
     assert again.summary == run.summary
-    other = ft.Task(model=str(model), data={"train": rows[:-1]}, train={"adapter": "none", "max_steps": 3})
+    other = ft.Task(
+        model=str(model),
+        data={"train": rows[:-1]},
+        train={"adapter": "none", "max_steps": 3, "preflight": "off"},
+    )
     with pytest.raises(ConfigError, match=r"data\.train is"):
         ft.run(other, out=tmp_path / "run", overrides={"evaluate.shots": [0]}, quiet=True)
 
@@ -107,7 +114,7 @@ def test_nothing_but_the_ledger_reads_the_test(model: Path, tmp_path: Path) -> N
     (tmp_path / "mine.jsonl").write_text("".join(rows[140:]))
     (tmp_path / "task.yaml").write_text(
         f"model: {model}\ndata: {{train: train.jsonl, test: mine.jsonl}}\n"
-        "train: {adapter: none, max_steps: 2}\nevaluate: {shots: [0]}\n"
+        "train: {adapter: none, max_steps: 2, preflight: off}\nevaluate: {shots: [0]}\n"
     )
     code = """
 import json, sys, traceback
@@ -129,9 +136,9 @@ print(code, file=sys.stderr)
 print(json.dumps(opened[:split]), file=sys.stderr)
 print(json.dumps(opened[split:]), file=sys.stderr)
 """
-    result = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
-    lines = result.stderr.splitlines()
-    assert lines[-3] == "0", result.stderr
+    ended, _, errors = processes.python(tmp_path, code)
+    lines = errors.splitlines()
+    assert ended == 0 and lines[-3] == "0", errors
     first = json.loads(lines[-2])
     assert any(name == "mine.jsonl" for name, _, _ in first), "the hook sees what is opened"
     assert all(by_ledger for name, mode, by_ledger in first if name == "sealed.jsonl" and "w" not in mode)
@@ -231,24 +238,16 @@ def test_a_full_disk_is_one_message_and_loses_nothing(model: Path, tmp_path: Pat
         (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in ROWS))
         (tmp_path / "task.yaml").write_text(
             f"model: {model}\ndata: {{train: rows.jsonl}}\nevaluate: {{shots: [0]}}\n"
-            "train: {adapter: none, max_steps: 6, validate_every: 1, save_every: 1}\n"
+            "train: {adapter: none, max_steps: 6, validate_every: 1, save_every: 1, preflight: off}\n"
         )
-        command = [
-            sys.executable,
-            "-m",
-            "finetooth",
-            "run",
-            str(tmp_path / "task.yaml"),
-            "--out",
-            str(disk / "run"),
-        ]
-        full = subprocess.run(command, capture_output=True, text=True)
-        assert full.returncode == 2, full.stderr
-        assert "Traceback" not in full.stderr
-        assert "No space left" in full.stderr or "disk is full" in full.stderr
+        command = ("run", tmp_path / "task.yaml", "--out", disk / "run")
+        code, _, errors = processes.finetooth(tmp_path, *command).end()
+        assert code == 2, errors
+        assert "Traceback" not in errors
+        assert "No space left" in errors or "disk is full" in errors
         subprocess.run(["mount", "-o", "remount,size=30m", disk], check=True)
-        went_on = subprocess.run(command, capture_output=True, text=True)
-        assert went_on.returncode == 0, went_on.stderr
+        code, _, errors = processes.finetooth(tmp_path, *command).end()
+        assert code == 0, errors
     finally:
         subprocess.run(["umount", "-l", disk], check=False)
 
@@ -256,7 +255,11 @@ def test_a_full_disk_is_one_message_and_loses_nothing(model: Path, tmp_path: Pat
 def test_two_runs_are_the_same_to_the_bit(model: Path, tmp_path: Path) -> None:
     digests = []
     for name in ("a", "b"):
-        task = {"model": str(model), "data": {"train": ROWS}, "train": {"rank": 4, "max_steps": 5}}
+        task = {
+            "model": str(model),
+            "data": {"train": ROWS},
+            "train": {"rank": 4, "max_steps": 5, "preflight": "off"},
+        }
         run = ft.run(task, tmp_path / name, {"evaluate.shots": []}, quiet=True)
         digests.append(ft.Model.load(model, adapter=run.path / "train" / "adapter").digest())
     assert digests[0] == digests[1] != ft.Model.load(model).digest()

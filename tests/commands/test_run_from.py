@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import multiprocessing
 import os
 import signal
 from pathlib import Path
@@ -13,6 +12,7 @@ import pytest
 import torch
 from contexts_for_tests import checked, of_run
 from models_for_tests import tiny_model_dir
+from processes import SERVER
 from rich.console import Console
 from safetensors.torch import load_file
 
@@ -92,11 +92,11 @@ def test_the_second_run_goes_on_with_the_adapter_and_is_compared_with_the_first(
     scores = {entry["name"]: entry["score"] for entry in summary["candidates"]}
     assert scores["start"] == {entry["name"]: entry["score"] for entry in before["candidates"]}["tuned"]
     notes = {entry["name"]: entry["notes"] for entry in summary["candidates"]}["start"]
-    assert notes == [f"the answers that {first} gave to this test"]
+    assert notes == [f"answers recorded by {first} on the same test"]
     assert summary["start"]["baseline"] == "start" and summary["start"]["run"] == str(first)
     assert summary["start"]["digest"] == parent.digest(first / "train" / "adapter")
     assert summary["look"] == 2 and "look 2 at the sealed test" in summary["words"]
-    assert "not proven better than the run that it went on from" in summary["words"]
+    assert "not proven better than the run that it continues from" in summary["words"]
     assert str(first) in (second / "report.html").read_text()
     sealed = next(read_jsonl(second / "ledger.jsonl"))
     assert sealed["start"]["run"] == str(first) and sealed["start"]["looks"] == 1
@@ -167,7 +167,7 @@ def test_a_continued_run_has_the_same_start(place: Path, tmp_path: Path) -> None
     steps = {"train.max_steps": 4, "train.save_every": 1, "train.epochs": 1, "train.select": "loss"}
     chosen = task(place / "model", start=str(first), **steps)
     train.run(chosen, whole, QUIET)
-    process = multiprocessing.get_context("forkserver").Process(target=dies, args=(chosen, broken))
+    process = SERVER.Process(target=dies, args=(chosen, broken))
     process.start()
     process.join()
     assert process.exitcode == -signal.SIGKILL and not (broken / "train" / "result.json").exists()
@@ -192,7 +192,7 @@ def dies(chosen: Task, out: Path) -> None:
 def test_what_the_first_run_has_is_not_changed(place: Path, tmp_path: Path) -> None:
     first = str(place / "first")
     wrong = {
-        r"train\.rank is 8, but training goes on with what .* where it is 4": {"train.rank": 8},
+        r"train\.rank is 8, but but .* was trained with 4": {"train.rank": 8},
         r"train\.adapter is none": {"train.adapter": "none"},
         "nowhere is not a run directory": {"start": str(tmp_path / "nowhere")},
     }
@@ -244,7 +244,7 @@ def test_a_full_fine_tuning_goes_on_from_its_weights(place: Path, tmp_path: Path
     assert torch.equal(start, said(of_run(first).tuned(), second))
     assert summary["look"] == 1  # the first run never opened its test
     (first / "train" / "model" / "model.safetensors").write_bytes(b"other")
-    with pytest.raises(ConfigError, match="is not what this run went on from"):
+    with pytest.raises(ConfigError, match="have changed since this run continued them"):
         of_run(second).parent_model()
 
 
@@ -260,5 +260,5 @@ def test_a_reward_model_grows_on_the_adapter_and_the_flag_is_from(place: Path, t
     new = load_file(tmp_path / "scores" / "train" / "adapter" / "adapter_model.safetensors")
     assert all(torch.allclose(old[name], new[name], atol=1e-6) for name in old)
     assert [name for name in new if name not in old] == ["base_model.model.score.weight"]
-    with pytest.raises(ConfigError, match="a reward model, which scores answers and writes none"):
+    with pytest.raises(ConfigError, match="a reward model, which cannot generate text"):
         parent.inherit_settings(task(place / "model", start=str(tmp_path / "scores")), QUIET)

@@ -18,7 +18,13 @@ from finetooth.errors import FinetoothError, GradeError
 from finetooth.rundir import read_json, read_jsonl
 
 QUIET = Console(quiet=True)
-QUICK = {"train.rank": 4, "train.max_steps": 2, "evaluate.shots": [0], "evaluate.limit": 12}
+QUICK = {
+    "train.preflight": "off",
+    "train.rank": 4,
+    "train.max_steps": 2,
+    "evaluate.shots": [0],
+    "evaluate.limit": 12,
+}
 PAIRS = [
     {"question": f"what is {n}?", "answer": json.dumps({"n": n, "even": n % 2 == 0}), "shelf": f"s{n // 2}"}
     for n in range(96)
@@ -56,8 +62,8 @@ def test_json_with_further_graders_and_perplexity(model: Path, tmp_path: Path) -
     assert again == stored == evaluate.run(done.path, False, QUIET).summary
     assert evaluate.run(done.path, True, QUIET).summary == summary
     page = (done.path / "report.html").read_text(encoding="utf-8")
-    assert "Perplexity of all" in page
-    assert "which count as one each" in page
+    assert "Corpus perplexity" in page
+    assert "each of which is one unit" in page
 
 
 def test_perplexity_alone_leaves_out_what_has_no_likelihoods(model: Path, tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ from finetooth.rundir import read_json, read_jsonl, write_json
 ROWS = [{"text": f"{n} of {fruit}", "label": fruit[:2]} for n in range(40) for fruit in ("apple", "plum")]
 QUIET = Console(quiet=True)
 QUICK = {
+    "train.preflight": "off",
     "train.adapter": "lora",
     "train.rank": 4,
     "train.max_steps": 2,

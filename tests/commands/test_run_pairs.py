@@ -107,15 +107,15 @@ def test_records_of_the_test_are_not_read(path: Path) -> None:
 def test_what_is_said_where_there_is_no_pair(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert invoke(["pairs", str(path)]) == 0
     said = capsys.readouterr().out
-    assert "3 pairs of 7 answered rows" in said and "2 rows with good answers alone gave none" in said
+    assert "3 pairs from 7 answered rows" in said and "2 rows with good answers only: no pair" in said
     assert "--train.method dpo" in said
     taken = path / "data" / "train.jsonl"
-    with pytest.raises(ConfigError, match="there is something already"):
+    with pytest.raises(ConfigError, match="exists already"):
         pairs.run(path, taken, 0.5, reference=False)
     write_jsonl(path / "train" / "rollouts.jsonl", [answer("r3", "no", 0.0)])
     (path / "evaluate" / "validation" / "records.jsonl").unlink()
     assert invoke(["pairs", str(path)]) == 2
-    assert "1 with bad answers alone" in " ".join(capsys.readouterr().err.split())
+    assert "1 with bad answers only" in " ".join(capsys.readouterr().err.split())
     (path / "train" / "rollouts.jsonl").unlink()
-    with pytest.raises(ConfigError, match="nothing was answered yet"):
+    with pytest.raises(ConfigError, match="has no answers yet"):
         pairs.run(path, None, 0.5, reference=False)

@@ -27,7 +27,7 @@ from finetooth.evaluation.answer_text import identity
 from finetooth.model.api import Model
 from finetooth.model.inference import row_scores
 from finetooth.rundir import read_json, read_jsonl
-from finetooth.runs import reward_model as judges
+from finetooth.runs import rewards
 from finetooth.training.rl.reward_model import RewardModelScorer
 from finetooth.training.rl.rollout import RolloutTrainer
 from finetooth.tree import Row
@@ -65,7 +65,7 @@ def task(place: Path, reward: Any, grader: Any = "exact") -> Path:
 
 
 def scorer(path: Path) -> RewardModelScorer:
-    return judges.load(judge(path), ROWS, identity)[1]
+    return rewards.load_reward_model(judge(path), ROWS, identity)[1]
 
 
 def rollouts(run: Path) -> list[dict[str, Any]]:
@@ -131,7 +131,7 @@ def test_one_that_can_be_fooled_stops_the_run(
     file, out = task(place, judge(tmp_path / "random")), tmp_path / "run"
     assert invoke(["train", str(file), "--out", str(out), "--quiet"]) == 2
     said = told(capsys)
-    assert "training would learn to fool it" in said
+    assert "the reward can be gamed" in said
     assert "gets at least the reward of the expected answer in" in said
     assert not (out / "config.yaml").exists()
 
@@ -167,11 +167,11 @@ def test_what_is_no_reward_model_is_one_message(
     cases: list[tuple[Any, str]] = [
         (judge(place / "nowhere"), "nowhere: no such directory. Expected the directory of a run of"),
         (judge(place / "task.yaml"), "task.yaml: a file"),
-        (judge(tmp_path / "folder"), "holds neither a run nor a model"),
-        (judge(place / "base"), "writes answers and scores none"),
+        (judge(tmp_path / "folder"), "is neither a run nor a model"),
+        (judge(place / "base"), "is a language model, not a reward model"),
         (judge(tmp_path / "three"), "found score.weight [3, 32]"),
         (judge(tmp_path / "begun"), "has no reward model yet. First: finetooth train"),
-        (judge(tmp_path / "sft"), "is a run of train.method sft, which scores no answers"),
+        (judge(tmp_path / "sft"), "is a run of train.method sft, not a reward model"),
         ("reward_model", "a reward model is {name: reward_model, model: DIRECTORY}, found reward_model"),
         ({"reward_model": 2, "exact": 1}, "a reward model is {name: reward_model, model: DIRECTORY}"),
         (judge() | {"weight": 2}, "'weight': 2}. Expected"),
@@ -187,8 +187,8 @@ def test_it_is_no_grader_of_answers(place: Path, tmp_path: Path, capsys: pytest.
     for verb, reward, grader in (("run", "exact", "reward_model"), ("train", None, judge())):
         file = task(place, reward, grader)
         assert invoke([verb, str(file), "--out", str(tmp_path / "run"), "--quiet"]) == 2
-        assert "evaluate.grader: reward_model is a reward (train.reward) and no grader" in told(capsys)
-    with pytest.raises(GradeError, match="no grader"):
+        assert "evaluate.grader: reward_model is a reward (train.reward), not a grader" in told(capsys)
+    with pytest.raises(GradeError, match="not a grader"):
         graders.resolve_all(["exact", judge()], "qa")
 
 
@@ -196,5 +196,5 @@ def test_a_reward_model_writes_nothing(place: Path, tmp_path: Path) -> None:
     scoring(place / "base", "none").save(tmp_path / "saved")
     for attention in ("auto", "rows"):
         model = Model.load(tmp_path / "saved", attention=attention)
-        with pytest.raises(ModelError, match="scores answers and writes none"):
+        with pytest.raises(ModelError, match="scores answers and cannot generate text"):
             list(model.generate([Row([5, 6], [0.0, 0.0])], Sampling(max_tokens=2)))

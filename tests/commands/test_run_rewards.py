@@ -79,7 +79,7 @@ def test_a_hackable_reward_stops_the_run_before_its_first_step(
     file, out = task(place, reward="mine.py:long", truncated="keep"), tmp_path / "run"
     assert invoke(["train", str(file), "--out", str(out), *FEW]) == 2
     said = " ".join(capsys.readouterr().err.split())
-    assert "train.reward: training would learn to fool it" in said
+    assert "train.reward: the reward can be gamed" in said
     assert "one repeated word gets the full reward in" in said and "a copy of the question" in said
     assert "--train.reward_check off" in said
     assert not (out / "train" / "metrics.jsonl").exists()
@@ -109,5 +109,5 @@ def test_an_answer_that_is_compared_with_no_other_is_refused(
 ) -> None:
     file = task(place, method=method, batch_size=batch_size, group_size=1)
     assert invoke(["train", str(file), "--out", str(tmp_path / "run"), *FEW]) == 2
-    assert "train.group_size is 1, so an answer is compared" in " ".join(capsys.readouterr().err.split())
+    assert "train.group_size is 1, so a completion has no other" in " ".join(capsys.readouterr().err.split())
     assert not (tmp_path / "run" / "train").exists()

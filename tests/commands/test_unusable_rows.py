@@ -47,7 +47,7 @@ def test_a_row_that_cannot_be_asked_is_left_out_of_the_evaluation_and_said(
     train.run(task, tmp_path / "run", console)
     evaluate.run(tmp_path / "run", True, console)
     text = console.file.getvalue()  # type: ignore[attr-defined]
-    assert "1 of 6 rows cannot be asked and are left out: r103 (rows, line 4)" in text
+    assert "1 of 6 rows cannot be rendered and are left out: r103 (rows, line 4)" in text
     assert "leaves out the tools" in text
     assert read_json(tmp_path / "run" / "evaluate" / "test" / "summary.json")["n"] == 5
     records = read_jsonl(tmp_path / "run" / "evaluate" / "test" / "records.jsonl")

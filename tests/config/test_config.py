@@ -1,4 +1,4 @@
-"""Tasks from Python and from files: rows as they are, paths of any kind, and every mistake in one message."""
+"""Tasks from Python and from files: rows unchanged, paths of any kind, and every mistake in one message."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ for _ in range(5000):
     "value", [pd.Interval(0, 1), "\ud800", b"\xff", DEEP, {1: 2}, np.arange(2), object()]
 )
 def test_rows_pass_through_untouched(value: Any) -> None:
-    """Also when the task is read again with flags on top; what a value is worth is for `read` to say."""
+    """Also when the task is loaded again with flags on top; judging the values is up to `read`."""
     task = ft.Task(data={"train": [{"text": "a", "other": value}]})
     again = load_task(task, {"seed": 7})
     assert again.seed == 7 and again.data.train[0]["other"] is value  # type: ignore[index]
@@ -60,7 +60,10 @@ def test_a_path_object_is_a_file(tmp_path: Path) -> None:
             {"data": {"train": "x"}, "train": {"epoch": 3}},
             r"unknown key train\.epoch\. Did you mean train\.epochs",
         ),
-        ({"data": {"train": "x"}, "lr": 1}, r"unknown key lr\. Here it is called train\.learning_rate"),
+        (
+            {"data": {"train": "x"}, "lr": 1},
+            r"unknown key lr\. In finetooth it is called train\.learning_rate",
+        ),
         ({"data": {"train": 3}}, r"data\.train: expected a file or a list of files, found 3\."),
         (
             {"data": {"train": "x"}, "evaluate": {"shots": [0, 4, 4]}},
@@ -79,20 +82,20 @@ def test_a_wrong_task_has_the_same_words_from_python_and_from_a_file(
 @pytest.mark.parametrize(
     ("values", "line"),
     [
-        ({"data": "x.json"}, "data: expected keys of its own, as data: {train: x.json}, found 'x.json'."),
+        ({"data": "x.json"}, "data: expected a section, data: {train: x.json}, found 'x.json'."),
         ({"train": {"epochs": "three"}}, "train.epochs: expected auto or a number, found 'three'."),
         ({"train": {"epochs": 0}}, "train.epochs: expected auto or a number above 0, found 0."),
         ({"train": {"rank": 1.5}}, "train.rank: expected a whole number, found 1.5."),
-        ({"train": {"rank": 0}}, "train.rank: expected a number from 1 on, found 0."),
+        ({"train": {"rank": 0}}, "train.rank: expected a number of at least 1, found 0."),
         ({"train": {"checkpointing": "x"}}, "train.checkpointing: expected true or false, found 'x'."),
         ({"train": {"schedule": "x"}}, "train.schedule: expected cosine, linear or constant, found 'x'."),
-        ({"instruction": 5}, "instruction: expected a text, found 5."),
+        ({"instruction": 5}, "instruction: expected text, found 5."),
         (
             {"data": {"train": "x", "validation": 20}},
             "data.validation: expected a number below 1, a file or a list of files, found 20.",
         ),
-        ({"evaluate": {"temperature": -1}}, "evaluate.temperature: expected 0 (the most likely token) or a "
-         "number from 0.0001 on, found -1."),
+        ({"evaluate": {"temperature": -1}}, "evaluate.temperature: expected 0 (greedy decoding) or a "
+         "number of at least 0.0001, found -1."),
     ],
 )  # fmt: skip
 def test_a_wrong_value_is_one_line_in_plain_words(values: dict[str, Any], line: str) -> None:
@@ -117,5 +120,5 @@ def test_the_embedded_model_is_never_a_folder(tmp_path: Path, monkeypatch: pytes
 
 @pytest.mark.parametrize("temperature", [-1, 1e-6, float("inf"), float("nan")])
 def test_a_temperature_that_cannot_be_sampled_with_is_refused_at_once(temperature: float) -> None:
-    with pytest.raises(ConfigError, match=r"evaluate\.temperature.*from 0\.0001 on"):
+    with pytest.raises(ConfigError, match=r"evaluate\.temperature.*at least 0\.0001"):
         load_task({"data": {"train": "rows.jsonl"}, "evaluate": {"temperature": temperature}})

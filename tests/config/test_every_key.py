@@ -1,6 +1,6 @@
-"""Known failure 18: a key that is ignored. Every documented key, changed, changes something.
+"""Known failure 18: a key that is ignored. Changing any documented key changes something.
 
-The keys of the train section are tried on real trainings in tests/training; here are all others.
+The keys of the train section are covered by real training runs in tests/training; the others are here.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def sides(task: Task) -> Any:
-    """What stands where after reading and splitting, or the words of the refusal."""
+    """The splits after reading, or the error message."""
     try:
         data = assemble(task)
     except FinetoothError as error:
@@ -53,14 +53,14 @@ def sides(task: Task) -> Any:
 
 
 def decoded(task: Task) -> Any:
-    """The sides of a file in which one letter is not UTF-8."""
+    """The splits of a file in which one letter is not UTF-8."""
     path = Path(task.model).parent / "cafe.csv"
     path.write_bytes(b"text,label\n" + b"".join(b"caf\xe9 %d,%d\n" % (n, n % 2) for n in range(80)))
     return sides(task.model_copy(update={"data": task.data.model_copy(update={"train": str(path)})}))
 
 
 def gate(task: Task) -> Any:
-    """What `check` finds in rows of which one is in the test too, and whether that blocks."""
+    """Whether `check` passes rows of which one is also in the test set, and the rules that they trigger."""
     test = [*ROWS[:1], *({**row, "text": f"other {row['text']}"} for row in ROWS[:9])]
     report = checked(task.model_copy(update={"data": task.data.model_copy(update={"test": test})}))
     return report.ok, {finding.rule for finding in report.findings}
@@ -83,8 +83,8 @@ def fitted(task: Task) -> Any:
     return [len(row) for row in rows]
 
 
-def asked(task: Task) -> Any:
-    """The prompting candidates and how they answer."""
+def prompting(task: Task) -> Any:
+    """The prompting candidates, with their sampling and their examples."""
     run = Path(task.model).parent / "run"
     workspace.save_environment(run, {"model": {"digest": Model.load(task.model).digest()}})
     data = assemble(task)
@@ -106,24 +106,24 @@ def graded(task: Task) -> Any:
     return [name for name, _ in graders.resolve_all(task.evaluate.grader, "labels")]
 
 
-def begun(task: Task) -> Any:
-    """The settings that follow from the run that training goes on from."""
+def inherited(task: Task) -> Any:
+    """The settings that a run inherits from its parent run."""
     first = Path(task.model).parent / "first"
-    shape = {"rank": 3}
-    made = Task.model_validate({"model": task.model, "data": {"train": "rows.jsonl"}, "train": shape})
-    workspace.save_config(first, made.model_copy(update={"template": "plain"}), {})
+    train = {"rank": 3}
+    parent_task = Task.model_validate({"model": task.model, "data": {"train": "rows.jsonl"}, "train": train})
+    workspace.save_config(first, parent_task.model_copy(update={"template": "plain"}), {})
     (first / "train" / "adapter").mkdir(parents=True, exist_ok=True)
     write_json(first / "train" / "result.json", {})
-    inherited = parent.inherit_settings(
+    child = parent.inherit_settings(
         task.model_copy(update={"start": task.start and str(first)}), Console(quiet=True)
     )
-    return inherited.train.rank, inherited.template
+    return child.train.rank, child.template
 
 
 CASES: dict[str, tuple[Callable[[Task], Any], dict[str, Any]]] = {
     "name": (lambda task: workspace.run_path(task, None), {"name": "other"}),
     "model": (lambda task: model_directory(task.model), {"model": "{other}"}),
-    "start": (begun, {"start": "first"}),
+    "start": (inherited, {"start": "first"}),
     "instruction": (rendered, {"instruction": "Answer in one word."}),
     "template": (rendered, {"template": "plain"}),
     "seed": (sides, {"seed": 2}),
@@ -140,9 +140,9 @@ CASES: dict[str, tuple[Callable[[Task], Any], dict[str, Any]]] = {
     "data.overlong": (fitted, {"data.overlong": "cut"}),
     "data.encoding": (decoded, {"data.encoding": "cp1252"}),
     "evaluate.grader": (graded, {"evaluate.grader": "exact"}),
-    "evaluate.shots": (asked, {"evaluate.shots": [2]}),
-    "evaluate.max_tokens": (asked, {"evaluate.max_tokens": 3}),
-    "evaluate.temperature": (asked, {"evaluate.temperature": 0.5}),
+    "evaluate.shots": (prompting, {"evaluate.shots": [2]}),
+    "evaluate.max_tokens": (prompting, {"evaluate.max_tokens": 3}),
+    "evaluate.temperature": (prompting, {"evaluate.temperature": 0.5}),
     "evaluate.limit": (
         lambda task: len(evaluate.sample_rows(assemble(task).sides["train"], task)),
         {"evaluate.limit": 5},

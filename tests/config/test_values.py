@@ -1,4 +1,4 @@
-"""Counts as they are told: one way everywhere, singular where there is one."""
+"""Counts as text: one format everywhere, with the singular for one."""
 
 from __future__ import annotations
 

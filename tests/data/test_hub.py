@@ -42,7 +42,7 @@ def test_a_hub_id_comes_from_the_cache_or_says_why_not(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
-    with pytest.raises(ModelError, match=r"org/model: not a local directory, not in Hugging Face's cache"):
+    with pytest.raises(ModelError, match=r"org/model: not a local path, not in Hugging Face's cache"):
         hub.model_directory("org/model")
     snapshot = tmp_path / "models--org--model" / "snapshots" / "abc"
     snapshot.mkdir(parents=True)
@@ -67,7 +67,7 @@ def test_a_hub_id_may_name_a_revision(tmp_path: Path, monkeypatch: pytest.Monkey
         (tmp_path / "models--org--model" / "refs" / revision).write_text(commit)
     assert hub.model_directory("org/model").name == "abc"
     assert hub.model_directory("org/model@v1.0").name == "def"
-    with pytest.raises(ModelError, match=r"org/model@v2: not a local directory, not in Hugging Face's cache"):
+    with pytest.raises(ModelError, match=r"org/model@v2: not a local path, not in Hugging Face's cache"):
         hub.model_directory("org/model@v2")
 
 

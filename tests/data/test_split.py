@@ -1,4 +1,4 @@
-"""Splits: by hash, stable when rows are added, copies and groups together, leaks found exactly."""
+"""Splits: by hash, stable when rows are added, copies and groups together, inherited, leaks found exactly."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import random
 import pytest
 
 from finetooth.data.examples import content_id, from_json, normalise, to_json
-from finetooth.data.split import label_notes, leaks, split_keys, uniform
+from finetooth.data.split import ParentRun, exact_leaks, inherit_split, label_notes, split_keys, uniform
 from finetooth.data.split import split as split_by
 from finetooth.errors import DataError
 from finetooth.types import Answer, Example, Message
@@ -92,9 +92,9 @@ def test_leaks_are_found_exactly() -> None:
         "validation": [example("c", "a third", line=3, file="v.csv")],
         "test": [example("d", "the QUICK  fox", "y", line=7, file="t.csv"), example("e", "the quick foxes")],
     }
-    found = leaks(sides, groups=False)
+    found = exact_leaks(sides, groups=False)
     assert [(one, left.id, two, right.id) for one, left, two, right in found] == [("train", "a", "test", "d")]
-    assert not leaks(split(ROWS, 1, 0.2, 0.1), groups=True)
+    assert not exact_leaks(split(ROWS, 1, 0.2, 0.1), groups=True)
 
 
 def test_a_group_on_two_sides_is_a_leak_where_groups_are_asked_for() -> None:
@@ -103,11 +103,11 @@ def test_a_group_on_two_sides_is_a_leak_where_groups_are_asked_for() -> None:
         "validation": [],
         "test": [example("b", "two", group="g")],
     }
-    assert len(leaks(sides, groups=True)) == 1
-    assert not leaks(sides, groups=False)
+    assert len(exact_leaks(sides, groups=True)) == 1
+    assert not exact_leaks(sides, groups=False)
     sides["validation"] = [example("c", "three", group="g")]
     sides["test"] += [example("d", "four", group="g"), example("e", "ONE", group="g"), example("f", "five")]
-    found = [(one, left.id, two, right.id) for one, left, two, right in leaks(sides, groups=True)]
+    found = [(one, left.id, two, right.id) for one, left, two, right in exact_leaks(sides, groups=True)]
     assert found == [
         ("train", "a", "validation", "c"),
         *(("train", "a", "test", id) for id in "bde"),  # every row that is to be taken out, each once
@@ -156,3 +156,63 @@ def test_label_shares_are_compared_with_chance() -> None:
     assert "'ham' is 80% of train but 50% of test." in notes
     new = label_notes({"train": rows(80, 0), "test": rows(79, 1)})
     assert new == [], "the rule unseen-label says it"
+
+
+# With a parent run: a row that it has too keeps its side, and no test row was ever trained on.
+SHARES = {"validation": 0.1, "test": 0.2}
+
+
+def questions(*numbers: int, answer: str = "yes") -> list[Example]:
+    return [Example(f"{answer}{n}", (Message("user", f"Q {n}?"),), (Answer(answer),)) for n in numbers]
+
+
+PARENT = ParentRun(
+    "runs/first", "qa", (), {"train": questions(1, 2, 3), "validation": questions(4), "test": questions(5, 6)}
+)
+
+
+def ids(sides: dict[str, list[Example]]) -> dict[str, list[str]]:
+    return {side: [row.id for row in rows] for side, rows in sides.items()}
+
+
+def test_known_rows_go_where_they_were_and_new_ones_where_the_split_puts_them() -> None:
+    """Other answers to the same question are the same row; what is asked counts without case."""
+    own = questions(6, 5, 4, 3, 2, 1, 7, 8, answer="no")
+    sampled = {"train": own[:4], "validation": own[4:6], "test": own[6:]}
+    found = inherit_split(own, sampled, PARENT, SHARES)
+    assert ids(found.sides) == {
+        "train": ["no3", "no2", "no1"],
+        "validation": ["no4"],
+        "test": ["no6", "no5", "no7", "no8"],
+    }
+    assert not found.sealed and "6 of 8 rows" in found.notes[0]
+
+
+def test_other_rows_are_left_as_they_were_split() -> None:
+    own = questions(7, 8, 9)
+    sampled = {"train": own[:1], "validation": own[1:2], "test": own[2:]}
+    assert inherit_split(own, sampled, PARENT, SHARES).sides == sampled
+
+
+def test_pairs_of_training_rows_are_tested_on_the_rows_that_were_sealed() -> None:
+    own = questions(1, 2, 3, answer="pair")
+    sampled = {"train": own[:1], "validation": own[1:2], "test": own[2:]}
+    found = inherit_split(own, sampled, PARENT, SHARES)
+    assert found.sealed
+    assert ids(found.sides) == {
+        "train": ["pair1", "pair3"],
+        "validation": ["pair2"],
+        "test": ["yes5", "yes6"],
+    }
+    without = inherit_split(own, sampled, PARENT, {"validation": 0.0, "test": 0.0})
+    assert not without.sealed
+    assert ids(without.sides) == {"train": ["pair1", "pair2", "pair3"], "validation": [], "test": []}
+
+
+def test_what_two_runs_have_trained_on_is_never_in_the_test() -> None:
+    """A third run: the first of all has trained on a row that the second has sealed, as it was told to."""
+    before = {"train": questions(6), "validation": [], "test": questions(3)}
+    third = ParentRun("runs/second", "qa", (), PARENT.sides, before)
+    own = questions(3, 6, 5, answer="no")
+    sides = inherit_split(own, {"train": own, "validation": [], "test": []}, third, SHARES).sides
+    assert ids(sides)["test"] == ["no5"] and ids(sides)["train"] == ["no3", "no6"]

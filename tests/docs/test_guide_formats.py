@@ -14,8 +14,7 @@ import yaml
 
 from finetooth.config.task import FORMATS, DataConfig
 from finetooth.data.formats.parse import parse
-from finetooth.data.read.files import EXAMPLES
-from finetooth.data.read.tables import read
+from finetooth.data.read.files import EXAMPLES, read
 from finetooth.types import Example
 
 GUIDE = Path(__file__).resolve().parents[2] / "docs" / "guide.md"

@@ -1,4 +1,4 @@
-"""Names of other tools: the page says what the code says, and the error of a task file names a real key."""
+"""Keys of other tools: the page matches the table, and error messages name keys that exist."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from scripts_for_tests import load_script
 
 from finetooth.cli.app import invoke
 from finetooth.config.load import load_task
-from finetooth.config.other_tools import KEY_MAPPINGS, TOOLS
+from finetooth.config.other_tools import key_mappings, tools
 from finetooth.config.task import Task, keys
 from finetooth.errors import ConfigError
 
 page_maker = load_script("tools/migration.py")
 KEYS = {key for key, _ in keys()}
-OWN = set(Task.model_fields)  # names that are keys here as well, such as `seed`
+OWN = set(Task.model_fields)  # names that are our keys too, such as `seed`
 
 
 def test_the_page_is_what_the_generator_makes() -> None:
@@ -24,16 +24,15 @@ def test_the_page_is_what_the_generator_makes() -> None:
     assert page_maker.render(page.replace("| `num_train_epochs` |", "| planted |")) == page
 
 
-def test_every_name_means_a_key_that_exists_or_says_why_not() -> None:
-    for name, (key, note) in KEY_MAPPINGS.items():
+def test_every_name_maps_to_a_key_that_exists_or_has_a_reason() -> None:
+    for name, (key, note) in key_mappings().items():
         assert key in KEYS if key else note, name
-    used = {name for names in TOOLS.values() for name in names.split()}
-    assert used <= set(KEY_MAPPINGS)
+    assert {name for names in tools().values() for name in names} <= set(key_mappings())
 
 
-@pytest.mark.parametrize("name", sorted(set(KEY_MAPPINGS) - OWN))
-def test_a_name_in_a_task_file_is_answered_with_ours(name: str, tmp_path: Path) -> None:
-    key, note = KEY_MAPPINGS[name]
+@pytest.mark.parametrize("name", sorted(set(key_mappings()) - OWN))
+def test_the_error_of_a_task_file_names_our_key(name: str, tmp_path: Path) -> None:
+    key, note = key_mappings()[name]
     path = tmp_path / "task.yaml"
     for text in (f"data: {{train: a.csv}}\n{name}: 1\n", f"data: {{train: a.csv}}\ntrain: {{{name}: 1}}\n"):
         if key.endswith(f".{name}") and "train: {" in text[20:]:
@@ -44,21 +43,24 @@ def test_a_name_in_a_task_file_is_answered_with_ours(name: str, tmp_path: Path) 
         if key.endswith(f".{name}"):
             words = f"Did you mean {key}?"
         else:
-            words = f"Here it is called {key}." if key else f"There is no such key here: {note}."
+            words = f"In finetooth it is called {key}." if key else f"finetooth has no such key: {note}."
         assert words in str(caught.value)
 
 
 @pytest.mark.parametrize(
     ("flag", "words"),
     [
-        ("--num_train_epochs", "Here it is called train.epochs."),
-        ("--per-device-train-batch-size", "Here it is called train.batch_size. Rows per optimizer step"),
-        ("--micro_batch_size", "Here it is called train.batch_size."),
+        ("--num_train_epochs", "In finetooth it is called train.epochs."),
+        (
+            "--per-device-train-batch-size",
+            "In finetooth it is called train.batch_size. Rows per optimizer step",
+        ),
+        ("--micro_batch_size", "In finetooth it is called train.batch_size."),
         ("--learning_rate", "Did you mean --train.learning_rate?"),
-        ("--val_set_size", "Here it is called data.validation."),
-        ("--lora_alpha", "There is no such key here: it is 32"),
+        ("--val_set_size", "In finetooth it is called data.validation."),
+        ("--lora_alpha", "finetooth has no such key: fixed at 32"),
     ],
 )
-def test_a_flag_is_answered_with_ours(flag: str, words: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_error_of_a_flag_names_our_key(flag: str, words: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert invoke(["run", "task.yaml", flag, "3"]) == 2
     assert words in capsys.readouterr().err

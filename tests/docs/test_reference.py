@@ -1,4 +1,4 @@
-"""docs/reference.md says what the code says."""
+"""The generated parts of docs/reference.md match the code."""
 
 from __future__ import annotations
 

@@ -125,6 +125,6 @@ def test_a_run_compares_what_is_written(tmp_path: Path) -> None:
     assert records and all(record["want"].endswith("!") and len(record["want"]) < 4 for record in records)
     context = RunContext(task, done.path, Console(quiet=True))
     setup.set_up(context, True)
-    answers = train._answers(context)
+    answers = train._answer_validator(context)
     assert answers is not None
     assert answers.normalise(FIELD, "<think>\nHm.\n</think>\n\nLeft.")[1] == "Left."

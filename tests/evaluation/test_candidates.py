@@ -134,7 +134,7 @@ def test_demonstrations_that_do_not_fit_are_dropped_and_said(model: Model) -> No
     assert len(answers) == 5
     assert max(answer.prompt_tokens for answer in answers) < model.max_tokens
     assert len(asked.notes) == 1
-    assert "rows were asked with fewer than 4 demonstrations (fewest" in asked.notes[0]
+    assert "rows had fewer than 4 demonstrations in their prompt (the fewest:" in asked.notes[0]
 
 
 def test_labels_that_do_not_fit_are_left_out_and_said(model: Model) -> None:
@@ -142,20 +142,20 @@ def test_labels_that_do_not_fit_are_left_out_and_said(model: Model) -> None:
     asked = candidate(model, zero_shot(many), labels=many)
     assert len(list(asked.predict(rows(3)))) == 3
     assert asked.notes == [
-        "3 of 3 rows were asked without the list of labels: it does not fit into the model's 256 tokens"
+        "3 of 3 prompts did not list the labels, which do not fit: the model takes 256 tokens"
     ]
 
 
 def test_a_question_longer_than_the_model_is_refused_or_cut_from_the_left(model: Model) -> None:
     examples = [*rows(2), *rows(1, words=100)]
     asked = candidate(model, Prompt("tuned"), labels=LABELS)
-    with pytest.raises(GradeError, match=r"row id0 has a context of \d+ tokens; the model takes \d+ and"):
+    with pytest.raises(GradeError, match=r"row id0 has a context of \d+ tokens; at most \d+ leave room"):
         next(asked.predict(examples))
     cut = candidate(model, Prompt("tuned"), labels=LABELS, overlong="cut")
     assert len(list(cut.predict(examples))) == 3
-    assert cut.notes == ["1 of 3 contexts were cut from the left to fit the model"]
+    assert cut.notes == ["1 of 3 contexts were truncated on the left: the model takes 256 tokens"]
     whole = cut.renderer.context_row(examples[2].context).tokens
-    kept = cut._ask(examples)[2][1].tokens
+    kept = cut._contexts(examples)[2][1].tokens
     assert kept[:2].tolist() == whole[:2].tolist()
     assert kept[-40:].tolist() == whole[-40:].tolist()
 
@@ -184,5 +184,5 @@ def test_a_row_that_the_model_cannot_take_has_no_likelihood(model: Model) -> Non
     asked = candidate(model, zero_shot())
     long = Example("long", (Message("user", "which?"),), (Answer("left " * 400),))
     first, second = asked.answer_logprobs([long, rows(1)[0]])
-    assert "more than the model takes" in first
+    assert "too many after its context" in first
     assert len(second) > 1

@@ -1,10 +1,9 @@
 """The sealed test is opened through the ledger alone, once for each set of candidates."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
+import processes
 import pytest
 
 from finetooth.data.examples import to_json
@@ -68,7 +67,7 @@ def test_the_same_candidates_look_once(run_path: Path) -> None:
     store_result(run_path, "one", {"n": 5}, clock)
     assert stored_result(run_path, "one") == {"n": 5}
     assert stored_result(run_path, "two") is None
-    with pytest.raises(DataError, match="no look has the digest two"):
+    with pytest.raises(DataError, match="there is no look with the digest two"):
         store_result(run_path, "two", {"n": 5}, clock)
 
 
@@ -95,7 +94,7 @@ def test_a_changed_test_file_is_refused(run_path: Path, change: str) -> None:
 
 
 def test_an_unsealed_or_missing_test_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="holds no sealed test"):
+    with pytest.raises(DataError, match="has no sealed test"):
         seal(tmp_path, clock)
     write_jsonl(tmp_path / "data" / "sealed.jsonl", map(to_json, EXAMPLES))
     with pytest.raises(DataError, match="was never sealed"):
@@ -139,10 +138,8 @@ assert opened == [True, False], opened
 def test_an_audit_hook_sees_only_the_ledger_open_the_sealed_test(run_path: Path) -> None:
     (run_path / "config.yaml").write_text("name: x\n", encoding="utf-8")
     write_jsonl(run_path / "data" / "train.jsonl", map(to_json, EXAMPLES))
-    done = subprocess.run(
-        [sys.executable, "-c", WATCHED, str(run_path)], capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
+    code, _, errors = processes.python(run_path, WATCHED, run_path)
+    assert code == 0, errors
     assert json.loads((run_path / "ledger.jsonl").read_text().splitlines()[-1])["event"] == "opened"
 
 

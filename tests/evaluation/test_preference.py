@@ -46,7 +46,7 @@ def renderer(tmp_path_factory: pytest.TempPathFactory) -> Renderer:
 def test_the_grader_knows_right_wrong_and_a_tie() -> None:
     found = [grade_preference(EXAMPLES[0], text).value for text in ("long answer", "short", "")]
     assert found == [1.0, 0.0, 0.5]
-    assert "neither of them" in str(grade_preference(EXAMPLES[0], "another").error)
+    assert "this is neither" in str(grade_preference(EXAMPLES[0], "another").error)
 
 
 def test_answers_that_differ_in_their_calls_alone_are_told_apart() -> None:
@@ -92,7 +92,7 @@ def test_the_answer_that_is_worth_more_is_taken_and_ties_count_half(renderer: Re
 
 
 def test_numbers_that_are_not_finite_and_rows_that_are_too_long_are_refused(renderer: Renderer) -> None:
-    with pytest.raises(GradeError, match="not finite"):
+    with pytest.raises(GradeError, match="a reward is NaN"):
         list(
             PreferenceCandidate("tuned", renderer, lambda rows: np.full(len(rows), np.nan), 256).predict(
                 EXAMPLES
@@ -101,7 +101,7 @@ def test_numbers_that_are_not_finite_and_rows_that_are_too_long_are_refused(rend
     with pytest.raises(GradeError, match="longer than 8 tokens"):
         list(PreferenceCandidate("tuned", renderer, lambda rows: np.zeros(len(rows)), 8).predict(EXAMPLES))
     alone = Example("e", (Message("user", "?"),), (Answer("yes", "target"),))
-    with pytest.raises(GradeError, match="no chosen and rejected answer"):
+    with pytest.raises(GradeError, match="no pair of a chosen and a rejected answer"):
         list(LengthBaseline([alone]).predict([alone]))
 
 

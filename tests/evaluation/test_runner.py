@@ -81,7 +81,7 @@ def test_not_proven_says_what_could_have_been_seen() -> None:
     result = run(Fixed("zero-shot", range(50)), Fixed("tuned", range(2, 55)), n=100)
     assert result.summary["comparison"]["verdict"] == "not proven"
     mde = result.summary["comparison"]["mde"]
-    assert f"With 100 rows this test finds a true gain of {100 * mde:.1f} points" in result.summary["words"]
+    assert f"80% power to detect a true difference of {100 * mde:.1f} points" in result.summary["words"]
 
 
 def test_words_for_few_rows_worse_looks_and_nothing_to_compare() -> None:
@@ -91,7 +91,7 @@ def test_words_for_few_rows_worse_looks_and_nothing_to_compare() -> None:
     assert worse.summary["words"].startswith("Worse than the best prompt: the tuned model scores 40.0%")
     assert "−50.0 points" in worse.summary["words"]
     assert worse.summary["words"].endswith(
-        "look 3 at the sealed test: every further look weakens what it proves."
+        "look 3 at the sealed test: each further look weakens its evidence."
     )
     alone = run(Fixed("zero-shot", range(90)))
     assert alone.summary["comparison"] is None
@@ -104,7 +104,8 @@ def test_a_bag_of_words_that_does_as_well_is_said() -> None:
     equal = run(*candidates, Fixed("bag-of-words", range(79))).summary
     assert equal["comparison"]["verdict"] == "better"
     assert "not proven better than a bag of words with logistic regression (79.0%)" in equal["words"]
-    assert "is better still (95.0%)" in run(*candidates, Fixed("bag-of-words", range(95))).summary["words"]
+    higher = run(*candidates, Fixed("bag-of-words", range(95))).summary["words"]
+    assert "scores higher still (95.0%)" in higher
 
 
 def test_further_graders_are_shown_beside_the_first() -> None:
@@ -160,4 +161,4 @@ def test_the_cheap_baselines_learn_from_the_train_split_alone() -> None:
 def test_a_single_label_needs_no_classifier() -> None:
     bag = BagOfWords(labelled(SPAM, "spam"))
     assert {answer.text for answer in bag.predict(labelled(HAM, "ham"))} == {"spam"}
-    assert bag.notes == ["one label only: always answers it"]
+    assert bag.notes == ["the train split has one label only, which is always the answer"]

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from models_for_tests import TREE_FAMILIES, VOCABULARY, fastest, tiny, tiny_model_dir
+from models_for_tests import TREE_FAMILIES, VOCABULARY, family_param, fastest, tiny, tiny_model_dir
 from transformers import AttentionInterface
 
 from finetooth.model import api, capability
@@ -78,14 +78,14 @@ def same(left: dict[Any, Any], right: dict[Any, Any], but: int = 1) -> bool:
 
 
 @pytest.mark.parametrize(
-    ("family", "kind"), [("llama", "dense"), *((family, "segment") for family in TREE_FAMILIES)]
+    ("family", "kind"), [("llama", "dense"), *(family_param(family, "segment") for family in TREE_FAMILIES)]
 )
 def test_rows_enter_and_leave(family: str, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     rows, sampling = prompts(7, 30), Sampling(1.0, 10, samples=2, seed=1)
     want = by_key(list(watched(family, "rows").generate(rows, sampling)))
     monkeypatch.setitem(decode.ROWS, "cpu", 4)
-    monkeypatch.setattr(prefixes, "PIECE", 16)
-    monkeypatch.setattr(contexts, "FILL_TOKENS", {"cpu": 24})
+    monkeypatch.setattr(prefixes, "MAX_SEGMENT", 16)
+    monkeypatch.setattr(contexts, "PREFILL_TOKENS", {"cpu": 24})
     model = watched(family, kind)
     got = list(model.generate(rows, sampling))
     assert same(by_key(got), want)
@@ -151,7 +151,7 @@ def test_prompts_longer_than_the_window(kind: str, monkeypatch: pytest.MonkeyPat
     rows = prompts(8, 60, own=(1, 40))  # the window is 8
     want = by_key(list(watched("mistral", "rows").generate(rows, Sampling(max_tokens=12))))
     assert same(by_key(list(watched("mistral", kind).generate(rows, Sampling(max_tokens=12)))), want)
-    monkeypatch.setattr(prefixes, "PIECE", 5)
+    monkeypatch.setattr(prefixes, "MAX_SEGMENT", 5)
     assert same(by_key(list(watched("mistral", kind).generate(rows, Sampling(max_tokens=12)))), want)
 
 
@@ -173,8 +173,8 @@ def test_searches_enter_and_leave(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_stretches_cover_what_is_common(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(prefixes, "PIECE", 7)
-    monkeypatch.setattr(prefixes, "WORTH", 3)
+    monkeypatch.setattr(prefixes, "MAX_SEGMENT", 7)
+    monkeypatch.setattr(prefixes, "MIN_SAVED", 3)
     draw = np.random.default_rng(0)
     for _ in range(200):
         lists = {tuple(draw.integers(0, 2, draw.integers(1, 14)).tolist()) for _ in range(8)}
@@ -182,7 +182,7 @@ def test_stretches_cover_what_is_common(monkeypatch: pytest.MonkeyPatch) -> None
         tails = prefixes.tails(sorted_C)
         users: dict[int, int] = {}
         for rank, tail in enumerate(tails):
-            line = [*tail.line(), tail]
+            line = [*tail.ancestors(), tail]
             assert [part.start for part in line] == [0, *(part.stop for part in line[:-1])]
             assert tail.stop == sorted_C[rank].size
             assert all(0 < len(part) <= 7 for part in line)
@@ -192,7 +192,7 @@ def test_stretches_cover_what_is_common(monkeypatch: pytest.MonkeyPatch) -> None
                     same_tokens = tokens[: part.stop] == sorted_C[rank][: part.stop]
                     assert same_tokens.all()
                 assert part.low <= rank < part.high
-        stretches = {id(part): part for tail in tails for part in tail.line()}
+        stretches = {id(part): part for tail in tails for part in tail.ancestors()}
         assert all(part.users == users[key] == part.high - part.low for key, part in stretches.items())
         kept = sum(len(part) for part in stretches.values()) + sum(map(len, tails))
         assert kept <= sum(tokens.size for tokens in sorted_C)

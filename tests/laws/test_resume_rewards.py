@@ -5,7 +5,6 @@ and ends with the same weights and logs, bit for bit.
 from __future__ import annotations
 
 import json
-import multiprocessing
 import os
 import signal
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any
 
 import pytest
 import torch
+from processes import SERVER
 from rollouts_for_tests import fit_rewards, prepared, ready, reward_settings
 from safetensors.torch import save_file
 
@@ -64,12 +64,10 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_killed_between_sampling_and_update(models: Path, tmp_path: Path) -> None:
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["finetooth.training.loop", "transformers.models.llama.modeling_llama"])
     straight, broken = tmp_path / "straight", tmp_path / "broken"
     for run, kills in ((straight, [0]), (broken, [1, 4, 3, 6, 0])):
         for at in kills:
-            process = context.Process(target=child, args=(models, run, at))
+            process = SERVER.Process(target=child, args=(models, run, at))
             process.start()
             process.join()
             assert process.exitcode == (-signal.SIGKILL if at else 0)

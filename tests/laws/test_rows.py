@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from models_for_tests import CONFIGS, assert_same_gradients, forest, gradients, stock_logprobs, tiny
+from models_for_tests import assert_same_gradients, families, forest, gradients, stock_logprobs, tiny
 
 from finetooth.model import capability
 from finetooth.model import rows as stock_rows
@@ -15,7 +15,7 @@ from finetooth.tree import PrefixTree, Row
 
 
 @pytest.mark.parametrize("limits", [(4096, 512), (40, 512), (4096, 30)])
-@pytest.mark.parametrize("family", CONFIGS)
+@pytest.mark.parametrize("family", families())
 def test_rows_are_the_stock_model(
     family: str, limits: tuple[int, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from models_for_tests import CONFIGS, TREE_FAMILIES, VOCABULARY, tiny, tiny_model_dir
+from models_for_tests import TREE_FAMILIES, VOCABULARY, families, family_param, tiny, tiny_model_dir
 from transformers import AttentionInterface
 
 from finetooth.errors import DataError, ModelError
@@ -41,7 +41,7 @@ def model_of(family: str, kind: str) -> Model:
 
 @pytest.mark.parametrize(
     ("family", "kind"),
-    [(family, "segment") for family in TREE_FAMILIES] + [("llama", "dense"), ("gpt-neo", "rows")],
+    [family_param(family, "segment") for family in TREE_FAMILIES] + [("llama", "dense"), ("gpt-neo", "rows")],
 )
 @pytest.mark.parametrize(("temperature", "top_p"), [(0.0, 1.0), (0.8, 1.0), (0.8, 0.5)])
 def test_logprobs_of_completions(family: str, kind: str, temperature: float, top_p: float) -> None:
@@ -58,7 +58,7 @@ def test_logprobs_of_completions(family: str, kind: str, temperature: float, top
         assert answer.stop == "stop" or len(answer.tokens) == 12
 
 
-@pytest.mark.parametrize("family", CONFIGS)
+@pytest.mark.parametrize("family", families())
 def test_greedy_equals_stock_generate(family: str) -> None:
     stock = tiny(family)
     kind = "segment" if family in TREE_FAMILIES else "rows"
@@ -112,7 +112,7 @@ def test_samples_follow_the_distribution() -> None:
     assert (np.abs(found_V - probability_V) < 5 * sigma_V + 1e-4).all()
 
 
-@pytest.mark.parametrize("family", CONFIGS)
+@pytest.mark.parametrize("family", families())
 def test_choose_is_the_exact_argmax(family: str) -> None:
     kind = "segment" if family in TREE_FAMILIES else "rows"
     model, rows = model_of(family, kind), contexts(1)

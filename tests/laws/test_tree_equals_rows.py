@@ -15,6 +15,7 @@ from models_for_tests import (
     TREE_FAMILIES,
     VOCABULARY,
     assert_same_gradients,
+    families,
     fastest,
     forest,
     gradients,
@@ -49,7 +50,7 @@ def over_trees(hf: Any, kind: str) -> Model:
 
 @pytest.mark.parametrize("bundle", [4, 192])
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("family", TREE_FAMILIES)
+@pytest.mark.parametrize("family", families(TREE_FAMILIES))
 def test_logprobs_and_gradients(family: str, kind: str, bundle: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(segments, "BUNDLE", bundle)
     for seed in range(2):
@@ -65,7 +66,7 @@ def test_logprobs_and_gradients(family: str, kind: str, bundle: int, monkeypatch
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("family", TREE_FAMILIES)
+@pytest.mark.parametrize("family", families(TREE_FAMILIES))
 def test_in_float64(family: str, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(segments, "BUNDLE", 4)
     hf, rows = tiny(family).double(), forest(3)
@@ -83,7 +84,7 @@ def test_in_float64(family: str, kind: str, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("family", TREE_FAMILIES)
+@pytest.mark.parametrize("family", families(TREE_FAMILIES))
 def test_lora_gradients(family: str, kind: str) -> None:
     hf, rows = tiny(family), forest(5)
     model = Model(hf, None, "rows", frozenset())
@@ -103,7 +104,7 @@ def test_lora_gradients(family: str, kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("family", TREE_FAMILIES)
+@pytest.mark.parametrize("family", families(TREE_FAMILIES))
 @pytest.mark.parametrize("sizes", [(9, 9, 9, 9, 9), (11, 9, 10, 8, 7), (5,)])
 def test_rows_that_share_nothing(family: str, kind: str, sizes: tuple[int, ...]) -> None:
     draw = np.random.default_rng(0)
@@ -140,7 +141,7 @@ def test_temperature_and_hidden(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("family", TREE_FAMILIES)
+@pytest.mark.parametrize("family", families(TREE_FAMILIES))
 def test_isolation(family: str, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(segments, "BUNDLE", 4)
     hf = tiny(family)
@@ -165,7 +166,7 @@ def test_isolation(family: str, kind: str, monkeypatch: pytest.MonkeyPatch) -> N
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("family", TREE_FAMILIES)
+@pytest.mark.parametrize("family", families(TREE_FAMILIES))
 def test_other_rows_change_nothing(family: str, kind: str) -> None:
     """Known failure 5: packing mixes documents. Same layout, other content: bit-equal; else equal to 1e-5."""
     model = over_trees(tiny(family), kind)

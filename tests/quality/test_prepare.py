@@ -180,4 +180,4 @@ def test_a_run_directory_that_cannot_be_written_leaves_nothing(tmp_path: Path) -
 def test_that_rejected_answers_are_not_learned_from_is_said() -> None:
     rows = [{"prompt": f"question {n}", "chosen": "good", "rejected": "bad"} for n in range(4)]
     data = assemble(build_task({"data": {"train": rows, "test": 0, "validation": 0}}))
-    assert any("the rejected ones are kept and not used" in note for note in data.notes)
+    assert any("does not use the rejected ones" in note for note in data.notes)

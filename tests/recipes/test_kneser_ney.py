@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from scripts_for_tests import load_script
 
+pytestmark = pytest.mark.full
 kneser_ney = load_script("recipes/milktooth/kneser_ney.py")
 VOCABULARY = 9
 

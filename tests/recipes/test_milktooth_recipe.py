@@ -19,6 +19,7 @@ from finetooth.model.api import Model
 from finetooth.rundir import read_json, read_jsonl
 from finetooth.types import Message
 
+pytestmark = pytest.mark.full
 RECIPE = Path(__file__).resolve().parents[2] / "recipes" / "milktooth"
 ROW_TOKENS = 64
 

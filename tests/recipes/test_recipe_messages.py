@@ -13,6 +13,7 @@ from finetooth.commands.examples import folder, titles
 from finetooth.data.examples import normalise
 from finetooth.rundir import read_jsonl
 
+pytestmark = pytest.mark.full
 RECIPE = Path(__file__).resolve().parents[2] / "recipes" / "milktooth"
 
 

@@ -33,7 +33,7 @@ def test_a_whole_run(tmp_path: Path) -> None:
     assert "31 of 520 rows were asked with fewer than 4 demonstrations" in page.words
     assert "10 times the rate of full fine-tuning" in page.words
     assert "tickets.csv 118 the label is empty" in page.words
-    assert "2,100 train 240 validation 520 sealed test 10 labels 2 set aside" in page.words
+    assert "2,100 train 240 validation 520 sealed test 10 labels 2 rejected" in page.words
     assert "paraphrases of training rows in the test were not looked for" in page.words
     kinds = [attributes.get("class") or "" for tag, attributes in page.seen if tag == "svg"]
     assert sum("bar" in kind for kind in kinds) == 10
@@ -80,7 +80,9 @@ def test_every_text_is_escaped(tmp_path: Path) -> None:
     example = Example(NASTY, (Message("user", NASTY),), (Answer(NASTY),), {"label": NASTY})
     others = {NASTY: BUILT_IN["exact"]}
     candidates = [Nasty("zero-shot"), Nasty("tuned"), Nasty(NASTY)]
-    result = evaluate([example], candidates, BUILT_IN["label"], "label", "validation", secondary_graders=others)
+    result = evaluate(
+        [example], candidates, BUILT_IN["label"], "label", "validation", secondary_graders=others
+    )
     result.write(tmp_path / "evaluate" / "validation")
     write_jsonl(tmp_path / "data" / "train.jsonl", [to_json(example)])
     write_jsonl(tmp_path / "data" / "validation.jsonl", [to_json(example)])
@@ -99,14 +101,14 @@ def test_every_text_is_escaped(tmp_path: Path) -> None:
 def test_what_was_allowed_is_said_before_the_first_table(tmp_path: Path, evaluated: bool) -> None:
     """A run whose test repeats training rows: planted in what `check` wrote when the run began."""
     run = made_up_run(tmp_path, evaluated=evaluated)
-    apart = "Identical questions never stand on both sides of a split"
+    apart = "No prompt is on both sides of the split"
     page = page_of(run)
-    assert "Allowed in spite of a block" not in page.words and apart in page.words
+    assert "Overridden blocking rules" not in page.words and apart in page.words
     write_json(run / "data" / "check.json", {"allowed": ["leak", "broken-rows"]})
     words = page_of(run).words
-    first, said, _ = words.partition("Allowed in spite of a block of the data: leak , broken-rows")
-    assert said and "The sealed test" not in first and "Configuration" not in first
-    assert apart not in words and "Some questions stand on both sides of the split" in words
+    first, said, _ = words.partition("Overridden blocking rules of the data gate: leak , broken-rows")
+    assert said and "Held-out test" not in first and "Configuration" not in first
+    assert apart not in words and "Some prompts are on both sides of the split" in words
 
 
 def test_text_that_is_not_unicode_does_not_stop_the_page(tmp_path: Path) -> None:
@@ -124,7 +126,7 @@ def test_the_terminal_table_says_the_same(tmp_path: Path) -> None:
     assert result.ok
     assert "520 rows of the sealed test, graded by label" in text
     assert "Not proven: the tuned model scores" in text
-    assert "four times in five" in text
+    assert "80% power" in text
     summary = read_json(tmp_path / "evaluate" / "summary.json")
     for entry in summary["candidates"]:
         score, low, high = (f"{100 * entry[key]:.1f}%" for key in ("score", "low", "high"))
@@ -186,14 +188,14 @@ def test_of_rewards_the_course_is_drawn_and_not_their_loss(tmp_path: Path) -> No
     append_jsonl(file, {"step": 0, "valid_loss": 6.1, "valid_score": 0.25})
     append_jsonl(file, {"step": 1, "loss": -7.5, "reward": 0.5})
     page = page_of(tmp_path)
-    assert "Mean reward of the sampled answers, and the score of answers to validation rows" in page.words
+    assert "Mean reward of the sampled completions and score on the validation rows" in page.words
     assert "Lowest validation loss" not in page.words and "-7" not in page.words.replace("−", "-")
 
 
 def test_the_loss_of_pairs_is_not_told_of_as_that_of_tokens(tmp_path: Path) -> None:
     write_text(tmp_path / "config.yaml", "name: x\n")
     append_jsonl(tmp_path / "train" / "metrics.jsonl", {"step": 9, "loss": 0.6, "accuracy": 0.5})
-    assert "Loss of one pair, over" in page_of(tmp_path).words
+    assert "Loss per pair, over" in page_of(tmp_path).words
 
 
 def test_a_validation_line_needs_no_training_loss(tmp_path: Path) -> None:
@@ -210,17 +212,17 @@ def test_a_broken_config_is_named(tmp_path: Path) -> None:
 
 def test_what_the_preflight_check_left_out_is_said(tmp_path: Path) -> None:
     made_up_run(tmp_path)
-    assert "was tried on a few rows" not in page_of(tmp_path).words
+    assert "preflight check was incomplete" not in page_of(tmp_path).words
     note = "the rows were not known by heart after 12 steps, when the time was up"
     write_json(tmp_path / "train" / "preflight.json", {"passed": True, "notes": [note]})
-    said = f"Before training the whole way was tried on a few rows, but not all of it: {note}."
+    said = f"The preflight check was incomplete: {note}."
     assert said in page_of(tmp_path).words
 
 
 def test_the_weights_that_are_kept_are_named(tmp_path: Path) -> None:
     """Where answers choose, they need not be those of the lowest validation loss."""
     made_up_run(tmp_path)
-    assert "Kept are" not in page_of(tmp_path).words
-    for chosen, words in (("score", ", whose answers to validation rows scored best."), ("loss", ".")):
+    assert "Best checkpoint" not in page_of(tmp_path).words
+    for chosen, words in (("score", "score"), ("loss", "loss")):
         write_json(tmp_path / "train" / "result.json", {"best_step": 132, "selected_by": chosen})
-        assert f". Kept are the weights of step 132{words} " in page_of(tmp_path).words
+        assert f"Best checkpoint: step 132, chosen by validation {words}." in page_of(tmp_path).words

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import shlex
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
+import processes
 import pytest
 import yaml
 from made_up_run import made_up_run
@@ -21,7 +19,17 @@ from finetooth.cli.app import invoke
 from finetooth.config.task import Task, build_task
 from finetooth.runs import next_steps
 
-QUICK = ["--train.rank", "4", "--train.max_steps", "2", "--evaluate.shots", "[0]", "--quiet"]
+QUICK = [
+    "--train.preflight",
+    "off",
+    "--train.rank",
+    "4",
+    "--train.max_steps",
+    "2",
+    "--evaluate.shots",
+    "[0]",
+    "--quiet",
+]
 
 
 @pytest.fixture
@@ -125,20 +133,17 @@ def test_a_stopped_run_goes_on_as_a_run(place: Path) -> None:
         "model: ./model\ndata: {train: desk.jsonl, columns: {q: text, kind: label}}\n"
         "train: {max_steps: 100000, epochs: 10000, validate_every: 90000, preflight: off}\n"
     )
-    command = [sys.executable, "-m", "finetooth", "run", "task.yaml", "--out", "here"]
-    process = subprocess.Popen(
-        command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=dict(os.environ)
-    )
+    process = processes.finetooth(place, "run", "task.yaml", "--out", "here")
     metrics = place / "here" / "train" / "metrics.jsonl"
     try:
-        for _ in range(600):
+        for _ in range(3000):
             if metrics.exists() and metrics.stat().st_size:
                 break
             time.sleep(0.1)
         process.send_signal(signal.SIGINT)
-        _, err = process.communicate(timeout=60)
+        code, _, err = process.end()
     finally:
         process.kill()
-    assert process.returncode == 130, err
+    assert code == 130, err
     assert "Continue with: finetooth run task.yaml --out here" in err
     assert "finetooth train" not in err

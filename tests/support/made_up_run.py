@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import random
+import shutil
+import tempfile
+import uuid
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 
 from finetooth.data.examples import to_json
@@ -15,6 +19,7 @@ from finetooth.evaluation.runner import evaluate
 from finetooth.rundir import append_jsonl, write_json, write_jsonl, write_text
 from finetooth.types import Answer, Example, Message
 
+_ROOM = tempfile.TemporaryDirectory()
 LABELS = [
     *("card_arrival", "card_linking", "exchange_rate", "lost_or_stolen_card", "pin_blocked"),
     *("refund_not_showing_up", "top_up_failed", "transfer_timing", "verify_my_identity", "wrong_amount"),
@@ -99,7 +104,24 @@ def made_up_run(
     evaluated: bool = True,
     others: dict[str, Grader] | None = None,
 ) -> Path:
-    """Write the files of a run whose tuned model is right at this rate, and return its directory."""
+    """Write the files of a run whose tuned model is right at this rate, and return its directory.
+
+    Runs without `others` are made once in a process, and copied.
+    """
+    if others is None:
+        shutil.copytree(_made(name, tuned, test, evaluated), path, dirs_exist_ok=True)
+        return path
+    return _make(path, name, tuned, test, evaluated, others)
+
+
+@cache
+def _made(name: str, tuned: float, test: bool, evaluated: bool) -> Path:
+    return _make(Path(_ROOM.name) / str(uuid.uuid4()), name, tuned, test, evaluated, None)
+
+
+def _make(
+    path: Path, name: str, tuned: float, test: bool, evaluated: bool, others: dict[str, Grader] | None
+) -> Path:
     validation, sealed = rows(240, "validation"), rows(520, "test")
     write_text(path / "config.yaml", CONFIG.format(name=name))
     write_json(path / "environment.json", {"versions": {"finetooth": "0.1.0", "torch": "2.13.0"}})

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 from tokenizers_for_tests import save_tokenizer
 from transformers import (
@@ -128,6 +130,20 @@ CONFIGS: dict[str, Any] = {
 ROWS_FAMILIES = ("phi3-longrope", "falcon", "falcon-alibi", "bloom", "gpt-neo")
 TREE_FAMILIES = tuple(family for family in CONFIGS if family not in ROWS_FAMILIES)
 
+# The gate tries the laws on a plain architecture, one with norms inside its attention, one with windows and
+# soft caps, one with experts and sinks, and one with learned positions; `make test-all` on every one.
+GATE_FAMILIES = ("llama", "qwen3", "gemma2", "gpt-oss", "opt")
+
+
+def family_param(family: str, *more: Any) -> Any:
+    """A parameter of a test that begins with a family; marked `full` unless the family is of the gate."""
+    return pytest.param(family, *more, marks=() if family in GATE_FAMILIES else pytest.mark.full)
+
+
+def families(names: Iterable[str] = CONFIGS) -> list[Any]:
+    """These families as the parameters of a test (`family_param`)."""
+    return [family_param(name) for name in names]
+
 
 def tiny(family: str, seed: int = 0) -> Any:
     """A random transformers model: norms and biases random too, so that nothing is hidden by ones and
@@ -203,7 +219,7 @@ def fastest(model: Model, kind: str) -> str:
         (
             speed
             for speed in capability.VARIANTS
-            if capability.failure(model.hf, kind, model.dtype, Model.wrap, speed) is None
+            if capability.proof_failure(model.hf, kind, model.dtype, Model.wrap, speed) is None
         ),
         "stock",
     )

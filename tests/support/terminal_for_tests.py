@@ -11,9 +11,14 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from processes import Launched, finetooth
+
 
 class Terminal:
-    """A program at a terminal of 100 columns. NO_COLOR and TERM=dumb, unless `environment` says otherwise."""
+    """A program at a terminal of 100 columns. NO_COLOR and TERM=dumb, unless `environment` says otherwise.
+
+    `finetooth` is forked from a process that has imported torch; other programs are started.
+    """
 
     def __init__(
         self, command: Sequence[object], folder: Path, environment: Mapping[str, str] | None = None
@@ -22,17 +27,22 @@ class Terminal:
         self._handle = ours
         self.text = ""
         self._read_to = 0
-        given = {**os.environ, "COLUMNS": "100", "LINES": "40", "TERM": "dumb", "NO_COLOR": "1"}
-        self.process = subprocess.Popen(
-            [str(word) for word in command],
-            stdin=theirs,
-            stdout=theirs,
-            stderr=theirs,
-            cwd=folder,
-            env={**given, **(environment or {})},
-            start_new_session=True,
-            preexec_fn=_take_terminal,
-        )
+        given = {"COLUMNS": "100", "LINES": "40", "TERM": "dumb", "NO_COLOR": "1", **(environment or {})}
+        self.process: Launched | subprocess.Popen[bytes]
+        if command[0] == "finetooth":
+            name = os.ttyname(theirs)
+            self.process = finetooth(folder, *command[1:], streams=(name,) * 3, environment=given)
+        else:
+            self.process = subprocess.Popen(
+                [str(word) for word in command],
+                stdin=theirs,
+                stdout=theirs,
+                stderr=theirs,
+                cwd=folder,
+                env={**os.environ, **given},
+                start_new_session=True,
+                preexec_fn=_take_terminal,
+            )
         os.close(theirs)
 
     def type(self, text: str) -> None:

@@ -51,8 +51,8 @@ def test_what_auto_means() -> None:
     cpu = torch.device("cpu")
     assert device.resolve_dtype("auto", cpu) == torch.float32
     assert device.resolve_dtype("bfloat16", cpu) == BF16
-    assert device.named(torch.float32, BF16) == "bfloat16 over float32 weights"
-    assert device.named(BF16, BF16) == "bfloat16"
+    assert device.describe_dtypes(torch.float32, BF16) == "bfloat16 over float32 weights"
+    assert device.describe_dtypes(BF16, BF16) == "bfloat16"
 
 
 @pytest.mark.parametrize("adapter", ["lora", "none"])

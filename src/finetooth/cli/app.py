@@ -1,8 +1,7 @@
-"""The command line: verbs that load a task or a run, call its command, and show the report.
+"""The command line: each verb loads a task or a run, calls its command, and shows the report.
 
-Exit codes: 0 done, 1 a check or gate said no, 2 the user's input is wrong, 130 interrupted (state saved),
-141 the reader of the output has closed it, 70 a bug in finetooth. Results go to stdout; logs, bars and errors
-to stderr. With FINETOOTH_DEBUG=1 in the environment an error shows its traceback too.
+Exit codes are listed in cli.errors.ExitCode. Results go to stdout; logs, progress bars and errors go to
+stderr. With FINETOOTH_DEBUG=1 in the environment an error also shows its traceback.
 
 A verb imports its command when it is called, so that `--help` and `check` never load torch.
 """
@@ -21,33 +20,26 @@ import click
 
 from finetooth import __version__
 from finetooth.cli.completion import SHELLS, TASK_FILES, PathArgument, script
-from finetooth.cli.errors import EXIT_BROKEN_PIPE, EXIT_OK, explain, fill_in_task
-from finetooth.cli.output import (
-    console,
-    finish,
-    next_steps_unless_quiet,
-    out_option,
-    output_options,
-    run_directory,
-)
+from finetooth.cli.errors import ExitCode, explain, fill_in_task
+from finetooth.cli.output import console, finish, out_option, output_options, run_directory
 from finetooth.cli.task_flags import SectionedCommand, parse_overrides, task_options
 from finetooth.config.load import load_task
 from finetooth.errors import ConfigError
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command line (default: of this process) and exit with its code."""
+    """Run the command line (default: that of this process) and exit with its code."""
     sys.exit(invoke(sys.argv[1:] if arguments is None else arguments))
 
 
 def invoke(arguments: Sequence[str]) -> int:
-    """Run one command line and return its exit code; what went wrong is told on stderr."""
+    """Run one command line and return its exit code; error messages go to stderr."""
     try:
-        return int(group.main(list(arguments), prog_name="finetooth", standalone_mode=False) or EXIT_OK)
+        return int(group.main(list(arguments), prog_name="finetooth", standalone_mode=False) or ExitCode.OK)
     except SystemExit as end:
-        if end.code != 1:  # with 1 click and rich end where the pipe is closed, and nowhere else here
+        if end.code != 1:  # click and rich exit with 1 on a closed pipe; nothing else here does
             raise
-        return EXIT_BROKEN_PIPE
+        return ExitCode.BROKEN_PIPE
     except Exception as error:
         if os.environ.get("FINETOOTH_DEBUG"):
             traceback.print_exc()
@@ -57,22 +49,24 @@ def invoke(arguments: Sequence[str]) -> int:
 
 
 class _Verbs(click.Group):
-    """Lists the verbs in the order in which one uses them."""
+    """Lists the verbs in the order of use."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(self.commands)
 
 
-@click.group(cls=_Verbs, invoke_without_command=True, context_settings={"max_content_width": 100})
+@click.group(
+    cls=_Verbs, invoke_without_command=True, context_settings={"max_content_width": 100, "show_default": True}
+)
 @click.version_option(__version__, message="finetooth %(version)s")
 @click.pass_context
 def group(context: click.Context) -> None:
-    """Turn a base language model and your own examples into a specialised model, and prove that it is better.
+    """Fine-tune a language model on your own examples, and measure whether it beats prompting.
 
     \b
-    finetooth check DATA   what is in the file, and what would be trained on
+    finetooth check DATA   inspect the data before training
     finetooth run TASK     check, train, compare with prompting, report
-    finetooth chat RUN     ask the tuned model yourself
+    finetooth chat RUN     talk to the fine-tuned model
     """
     if context.invoked_subcommand is None:
         click.echo(context.get_help())
@@ -80,12 +74,19 @@ def group(context: click.Context) -> None:
 
 @group.command(cls=SectionedCommand, epilog="Example: finetooth check tickets.csv")
 @click.argument("path", metavar="DATA|TASK", type=PathArgument())
-@click.option("--out", type=PathArgument(), metavar="DIR", help="Where data/report.html goes [runs/NAME].")
-@click.option("--fix", is_flag=True, help="Write what can safely be fixed as a new file, with a patch.")
 @click.option(
-    "--label-queue", type=click.IntRange(1), metavar="N", help="Write the N rows most worth a second look."
+    "--out", type=PathArgument(), metavar="DIR", help="Directory of the report.  [default: runs/NAME]"
 )
-@click.option("--embed", is_flag=True, help="Also compare the sides by the model's vectors. Loads the model.")
+@click.option("--fix", is_flag=True, help="Write a corrected copy of the data and a patch; safe fixes only.")
+@click.option(
+    "--label-queue",
+    type=click.IntRange(1),
+    metavar="N",
+    help="Write the N rows most in need of label review.",
+)
+@click.option(
+    "--embed", is_flag=True, help="Look for paraphrase leakage with model embeddings (loads the model)."
+)
 @output_options
 @task_options
 def check(
@@ -98,23 +99,25 @@ def check(
     quiet: bool,
     **flags: Any,
 ) -> int:
-    """Show what is in the data, and what is wrong with it.
+    """Inspect the data and list its problems.
 
-    Counts, lengths in tokens, three rows with the scored tokens marked, and findings. data/report.html and
-    findings.jsonl have all of them, with every row. DATA is a file of examples, TASK a .yaml or .toml file.
-    Your files are never changed. The exit code is 1 when a finding blocks training.
+    DATA is a data file, TASK a .yaml or .toml file. Prints row counts, lengths in tokens, three rows with the
+    scored tokens marked, and findings. All findings with all of their rows are in data/report.html and
+    data/findings.jsonl. Your files are never changed. The exit code is 1 if a finding blocks training.
     """
     from finetooth.commands import check as command
     from finetooth.runs import next_steps
 
     overrides = parse_overrides(flags)
     if (path / "config.yaml").is_file():
-        raise ConfigError(f"{path}: a run directory, no data. What is in it: finetooth report {path}")
+        raise ConfigError(
+            f"{path}: expected data, found a run directory. For its result: finetooth report {path}"
+        )
     is_task = path.suffix in TASK_FILES
     task = load_task(path if is_task else {"name": path.stem, "data": {"train": str(path)}}, overrides)
     report = command.run(task, out, console(quiet), fix, label_queue, embed)
     then = next_steps.after_check(path, is_task, report.data.format, report.ok, overrides)
-    return finish(report, as_json, *next_steps_unless_quiet(quiet, then))
+    return finish(report, as_json, quiet, then)
 
 
 @group.command(
@@ -127,38 +130,36 @@ def check(
 def train(path: Path, out: Path | None, as_json: bool, quiet: bool, **flags: str | None) -> int:
     """Fine-tune the model on the examples.
 
-    TASK is a .yaml or .toml file. RUN is a run directory: its training goes on where it stopped.
+    TASK is a .yaml or .toml file. RUN is a run directory, whose training resumes from its last checkpoint.
     """
     overrides = parse_overrides(flags)
     if path.is_dir() and (out or overrides):
-        given = "--out" if out else f"--{next(iter(overrides))}"
+        flag = "--out" if out else f"--{next(iter(overrides))}"
         raise ConfigError(
-            f"{path}: a run directory goes on with its own config.yaml, found the flag {given}. "
-            "To change something, give the task file and a new --out."
+            f"{path}: a run directory resumes with its own config.yaml, found the flag {flag}. "
+            "To change an option, train the task file with a new --out."
         )
     source = run_directory(path) if path.is_dir() else load_task(path, overrides)
     from finetooth.commands import train as command
 
-    return finish(command.run(source, out, console(quiet)), as_json)
+    return finish(command.run(source, out, console(quiet)), as_json, quiet)
 
 
 @group.command(cls=SectionedCommand, epilog="Example: finetooth evaluate runs/first")
 @click.argument("path", metavar="RUN", type=PathArgument("run"))
-@click.option("--sealed", is_flag=True, help="Open the sealed test instead of the validation rows. Logged.")
+@click.option("--sealed", is_flag=True, help="Evaluate on the sealed test set; recorded in the ledger.")
 @output_options
 def evaluate(path: Path, sealed: bool, as_json: bool, quiet: bool) -> int:
-    """Compare the tuned model with prompting the base model.
+    """Compare the fine-tuned model with prompting the base model.
 
-    All of them answer the same rows: the validation rows, as often as you like. The sealed test is for the
-    end: see --sealed.
+    All candidates answer the same rows: the validation set, as often as you like. Keep the sealed test set
+    for the end (--sealed).
     """
     directory = run_directory(path)
     from finetooth.commands import evaluate as command
 
     then = (f"finetooth report {quote(str(path))}", f"finetooth chat {quote(str(path))}")
-    return finish(
-        command.run(directory, sealed, console(quiet)), as_json, *next_steps_unless_quiet(quiet, *then)
-    )
+    return finish(command.run(directory, sealed, console(quiet)), as_json, quiet, *then)
 
 
 @group.command(cls=SectionedCommand, epilog="Example: finetooth run task.yaml --out runs/first")
@@ -167,117 +168,124 @@ def evaluate(path: Path, sealed: bool, as_json: bool, quiet: bool) -> int:
 @output_options
 @task_options
 def run(path: Path, out: Path | None, as_json: bool, quiet: bool, **flags: str | None) -> int:
-    """Check, train, compare with prompting, report.
+    """Check, train, compare with prompting, and report.
 
-    The comparison is made on the validation rows and then, once, on the sealed test. TASK is a .yaml or .toml
-    file. Called again, it goes on where it stopped; what is done is not done twice.
+    TASK is a .yaml or .toml file. The comparison is made on the validation set and then, once, on the sealed
+    test set. Run the same command again to resume; finished stages are not repeated.
     """
     task = load_task(path, parse_overrides(flags))
     from finetooth.commands import run as command
 
-    return finish(command.run_task(task, out, console(quiet), path), as_json)
+    return finish(command.run_task(task, out, console(quiet), path), as_json, quiet)
 
 
 @group.command(cls=SectionedCommand, epilog="Example: finetooth report runs/first")
 @click.argument("path", metavar="RUN", type=PathArgument("run"))
 @output_options
 def report(path: Path, as_json: bool, quiet: bool) -> int:
-    """Show a run's result again, and write report.html."""
+    """Show the result of a run, and write report.html."""
     directory = run_directory(path)
     from finetooth.commands import report as command
 
-    return finish(command.run(directory), as_json)
+    return finish(command.run(directory), as_json, quiet)
 
 
 @group.command(
     cls=SectionedCommand, epilog='Example: echo "I was charged twice" | finetooth chat runs/first --both'
 )
 @click.argument("target", metavar="RUN|MODEL", type=PathArgument("run", "model"))
-@click.option("--both", is_flag=True, help="The base model answers too, beside the tuned one.")
-@click.option("--temperature", default=0.0, metavar="NUMBER", help="0 takes the most likely token [0].")
-@click.option("--max-tokens", default=256, metavar="NUMBER", help="Longest answer in tokens [256].")
-@click.option("--top-p", default=1.0, metavar="SHARE", help="Sample among the likeliest of this share [1].")
-@click.option("--seed", "stream", default=1, metavar="NUMBER", help="Decides the samples [1].")
+@click.option("--both", is_flag=True, help="Show the base model's answers beside the fine-tuned model's.")
+@click.option(
+    "--temperature", default=0.0, metavar="NUMBER", help="Sampling temperature; 0 is greedy decoding."
+)
+@click.option("--max-tokens", default=256, metavar="NUMBER", help="Maximum answer length in tokens.")
+@click.option(
+    "--top-p", default=1.0, metavar="NUMBER", help="Nucleus sampling: probability mass to sample from."
+)
+@click.option("--seed", "stream", default=1, metavar="NUMBER", help="Random seed of the sampling.")
 @output_options
 def chat(target: str, both: bool, stream: int, as_json: bool, quiet: bool, **sampling: Any) -> int:
-    """Ask a model, turn by turn.
+    """Chat with a model.
 
-    Answers appear while they are written. RUN is a run directory: its tuned model is asked as in training,
-    with the run's instruction and template. MODEL is milktooth, a model's or adapter's directory, or a hub
-    id. At a terminal, /help lists commands, Ctrl-C stops an answer, Ctrl-D ends. Questions can come through a
-    pipe, one a line: one conversation.
+    RUN is a run directory: its fine-tuned model is prompted as in training, with the run's instruction and
+    template. MODEL is milktooth, the directory of a model or an adapter, or a hub id. At a terminal, /help
+    lists the commands, Ctrl-C stops an answer and Ctrl-D ends the chat. From a pipe, every line is one turn
+    of the same conversation.
     """
     from finetooth.commands import chat as command
     from finetooth.types import Sampling
 
-    chosen = Sampling(**sampling, seed=stream)
-    return finish(command.run(target, both, chosen, as_json, console(quiet)), as_json)
+    report = command.run(target, both, Sampling(**sampling, seed=stream), as_json, console(quiet))
+    return finish(report, as_json, quiet)
 
 
 @group.command(cls=SectionedCommand, epilog="Example: finetooth compare runs/first runs/second")
 @click.argument("paths", metavar="RUN RUN...", nargs=-1, required=True, type=PathArgument("run"))
-@click.option("--sealed", is_flag=True, help="Records of the sealed test, where every run has opened it.")
+@click.option("--sealed", is_flag=True, help="Compare on the sealed test set, if every run has opened it.")
 @output_options
 def compare(paths: tuple[Path, ...], sealed: bool, as_json: bool, quiet: bool) -> int:
-    """Compare runs, row by row, and list what differs.
+    """Compare runs row by row, and list their differences.
 
-    Every later run is compared with the first, on the validation rows that both answered. Nothing is
-    generated and no test is opened.
+    Every other run is compared with the first, on the validation rows that both answered. Nothing is
+    generated, and no test set is opened.
     """
     from finetooth.commands import compare as command
 
-    return finish(command.run([run_directory(path) for path in paths], sealed), as_json)
+    return finish(command.run([run_directory(path) for path in paths], sealed), as_json, quiet)
 
 
 @group.command(cls=SectionedCommand, epilog="Example: finetooth pairs runs/first --out pairs.jsonl")
 @click.argument("path", metavar="RUN", type=PathArgument("run"))
-@click.option("--out", type=PathArgument(), metavar="FILE", help="Where to write them [RUN/pairs.jsonl].")
+@click.option("--out", type=PathArgument(), metavar="FILE", help="Output file.  [default: RUN/pairs.jsonl]")
 @click.option(
     "--margin",
     type=click.FloatRange(0, 1, min_open=True),
     default=0.5,
     metavar="NUMBER",
-    help="By how much the better answer scores higher [0.5].",
+    help="Minimum score difference of a pair.",
 )
-@click.option("--reference", is_flag=True, help="Where all answers are bad, prefer the expected one.")
+@click.option(
+    "--reference", is_flag=True, help="Choose the expected answer if all of a row's answers are bad."
+)
 @output_options
 def pairs(path: Path, out: Path | None, margin: float, reference: bool, as_json: bool, quiet: bool) -> int:
-    """Make preference pairs of a run's own answers.
+    """Build preference pairs from a run's own answers.
 
-    Of every row that was answered well and badly, the best and the worst answer: those that a run learning
-    from rewards sampled, and those of the evaluation on validation rows. The sealed test is never read.
+    Each pair is the best and the worst answer to a row that has good and bad ones. Answers are the rollouts
+    of reinforcement learning and those of the evaluation on validation rows; the sealed test set is never
+    read.
     """
     directory = run_directory(path)
     from finetooth.commands import pairs as command
 
-    made = command.run(directory, out, margin, reference)
-    then = f"--from {quote(str(path))} --data.train {quote(str(made.path))} --train.method dpo"
-    return finish(made, as_json, *next_steps_unless_quiet(quiet, f"finetooth run TASK {then}"))
+    report = command.run(directory, out, margin, reference)
+    then = f"--from {quote(str(path))} --data.train {quote(str(report.path))} --train.method dpo"
+    return finish(report, as_json, quiet, f"finetooth run TASK {then}")
 
 
 @group.command(cls=SectionedCommand, epilog="Example: finetooth examples support-triage --out triage")
 @click.argument("name", metavar="[NAME]", required=False)
-@click.option("--out", type=PathArgument(), metavar="DIR", help="Where to copy it to [./NAME].")
+@click.option("--out", type=PathArgument(), metavar="DIR", help="Directory to copy to.  [default: ./NAME]")
 @output_options
 def examples(name: str | None, out: Path | None, as_json: bool, quiet: bool) -> int:
-    """List the examples, or copy one here.
+    """List the example tasks, or copy one.
 
-    An example is a folder with a task file, its data and a README that says what comes out.
+    An example is a folder with a task file, its data, and a README with the result to expect.
     """
     from finetooth.commands import examples as command
 
     report = command.run(name, out)
     copied = report.copied and f"finetooth run {quote(str(report.copied / 'task.yaml'))}"
-    then = copied or "finetooth examples NAME"
-    return finish(report, as_json, *next_steps_unless_quiet(quiet, then))
+    return finish(report, as_json, quiet, copied or "finetooth examples NAME")
 
 
 @group.command(cls=SectionedCommand, epilog="Example: finetooth completion bash")
 @click.argument("shell", metavar="SHELL", type=click.Choice(list(SHELLS)))
 def completion(shell: str) -> int:
-    """Print the Tab completion for bash, zsh or fish.
+    """Print the Tab completion script for bash, zsh or fish.
 
-    It completes verbs, flags, keys and their values, and run directories. Its last line says where to put it.
+    It completes verbs, flags, keys and their values, and run directories. Its last line is the command that
+    installs it.
     """
     click.echo(script(group, shell), nl=False)
-    return EXIT_OK
+    return ExitCode.OK

@@ -1,4 +1,4 @@
-"""What ended a command: its exit code, and the one message that says what to do."""
+"""Errors of the command line: the exit code, and one message that says what to do."""
 
 from __future__ import annotations
 
@@ -6,73 +6,81 @@ import difflib
 import errno
 import re
 from collections.abc import Sequence
+from enum import IntEnum
 from itertools import pairwise
 from shlex import join
 
 import click
 
 from finetooth.cli.completion import TASK_FILES
-from finetooth.config.task import KEY_HINTS, keys, suggest
+from finetooth.config.other_tools import key_hint
+from finetooth.config.task import keys, suggest
 from finetooth.errors import FinetoothError, Interrupted, TrainError
 
-EXIT_OK, EXIT_REFUSED, WRONG_INPUT, BUG, INTERRUPTED, EXIT_BROKEN_PIPE = 0, 1, 2, 70, 130, 141
+
+class ExitCode(IntEnum):
+    """The exit codes of the command line."""
+
+    OK = 0
+    REFUSED = 1  # a check or gate failed
+    WRONG_INPUT = 2
+    BUG = 70
+    INTERRUPTED = 130  # the state is saved
+    BROKEN_PIPE = 141  # the reader of the output has closed it
 
 
-def explain(error: Exception) -> tuple[int, str]:
-    """The exit code and the one message for whatever ended a command."""
+def explain(error: Exception) -> tuple[ExitCode, str]:
+    """The exit code and the message for the error that ended a command."""
     if isinstance(error, click.exceptions.NoSuchOption):
-        return WRONG_INPUT, _unknown_flag(error)
+        return ExitCode.WRONG_INPUT, _unknown_flag(error)
     if isinstance(error, click.UsageError):
         where = error.ctx.command_path if error.ctx else "finetooth"
-        return WRONG_INPUT, f"{where}: {error.format_message()}\n`{where} --help` shows how it is called."
+        usage = f"For its usage: {where} --help"
+        return ExitCode.WRONG_INPUT, f"{where}: {error.format_message()}\n{usage}"
+    cause = error.__cause__ or error.__context__
     if isinstance(error, click.Abort):
-        cause = error.__cause__ or error.__context__
-        return INTERRUPTED, str(cause or "") or "Interrupted."
+        return ExitCode.INTERRUPTED, str(cause or "") or "Interrupted."
     if isinstance(error, Interrupted):
-        return INTERRUPTED, str(error)
+        return ExitCode.INTERRUPTED, str(error)
     if isinstance(error, FinetoothError):
-        stopped = isinstance(error, TrainError) and not _from_file_system(error)
-        return EXIT_REFUSED if stopped else WRONG_INPUT, str(error)
+        not_saved = isinstance(cause, OSError) or (cause is not None and _disk_is_full(cause))
+        refused = isinstance(error, TrainError) and not not_saved
+        return ExitCode.REFUSED if refused else ExitCode.WRONG_INPUT, str(error)
     if _disk_is_full(error):
         return (
-            WRONG_INPUT,
-            "The disk is full. Make room or choose another --out, then run the same command again.",
+            ExitCode.WRONG_INPUT,
+            "The disk is full. Free some space or choose another --out, then run the same command again.",
         )
     if isinstance(error, OSError):
-        return WRONG_INPUT, _file_trouble(error)
-    return BUG, (
-        f"finetooth stopped on an error that it did not expect: {type(error).__name__}: {error}\n"
-        "This is a bug. Set FINETOOTH_DEBUG=1 and run the command again to see the traceback for a report."
+        return ExitCode.WRONG_INPUT, _explain_os_error(error)
+    return ExitCode.BUG, (
+        f"finetooth stopped on an unexpected error: {type(error).__name__}: {error}\n"
+        "This is a bug. Set FINETOOTH_DEBUG=1 and run the command again to get a traceback for the report."
     )
 
 
 def fill_in_task(message: str, arguments: Sequence[str]) -> str:
-    """The message, with the task file and the keys of this command line where it says `check TASK`."""
+    """The message, with `check TASK` replaced by the task file and task options of this command line."""
     words = [*arguments, ""]
     task = next((word for word in words if word.endswith(TASK_FILES)), None)
     if task is None:
         return message
-    given = [task]
+    command = [task]
     for word, following in pairwise(words):
         name, equals, _ = word.partition("=")
         if name.startswith("--") and "." in name:
-            given += [word] if equals else [word, following]
-    return message.replace("finetooth check TASK", f"finetooth check {join(given)}")
-
-
-def _from_file_system(error: BaseException) -> bool:
-    cause = error.__cause__ or error.__context__
-    return cause is not None and (isinstance(cause, OSError) or _disk_is_full(cause))
+            command += [word] if equals else [word, following]
+    return message.replace("finetooth check TASK", f"finetooth check {join(command)}")
 
 
 def _disk_is_full(error: BaseException) -> bool:
-    """True also where a library has put the operating system's error into words of its own."""
+    """Whether the disk is full, also if a library has turned the operating system's error into its own."""
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return True
     return bool(re.search(r"\bos error 28\b|No space left on device|StorageFull", str(error)))
 
 
-def _file_trouble(error: OSError) -> str:
+def _explain_os_error(error: OSError) -> str:
     where = error.filename if error.filename is not None else "A file"
     reason = error.strerror or str(error) or type(error).__name__
     hints = {
@@ -91,12 +99,12 @@ def _unknown_flag(error: click.exceptions.NoSuchOption) -> str:
     flags = [flag for param in error.ctx.command.params for flag in param.opts] if error.ctx else []
     has_keys = any(flag.startswith("--train.") for flag in flags)
     near = difflib.get_close_matches(error.option_name, flags, 1, 0.75)
-    if near and not (has_keys and key.rsplit(".", 1)[-1] in KEY_HINTS):
+    if near and not (has_keys and key_hint(key.rsplit(".", 1)[-1])):
         hint = f" Did you mean {near[0]}?"
     elif has_keys:
         hint = suggest(key).replace("`finetooth train --help`", f"`{command} --help`")
     elif any(key == name for name, _ in keys()):
-        hint = " Keys of the task are given to `train` and `run`; a run directory has its own in config.yaml."
+        hint = " Task options go to `check`, `train` and `run`; a run directory has its own in config.yaml."
     else:
         hint = f" `{command} --help` lists all flags."
     return f"{command}: unknown flag {error.option_name}.{hint}"

@@ -1,4 +1,4 @@
-"""Every key of the task as a flag of the command line: `train.epochs` is `--train.epochs`."""
+"""Task options: every key of the task as a command-line flag, `train.epochs` as `--train.epochs`."""
 
 from __future__ import annotations
 
@@ -12,19 +12,21 @@ from click.shell_completion import CompletionItem
 from pydantic import create_model
 from pydantic.fields import FieldInfo
 
-from finetooth.cli.completion import complete_value
+from finetooth.cli.completion import complete_value, literals
+from finetooth.config.method_keys import PreferenceKeys, RewardKeys
 from finetooth.config.task import fields
 
 FIELDS: dict[str, FieldInfo] = dict(fields())
-ALLOW = "Go on in spite of this finding's block; the reports say so. As data.allow; may be given again."
-_KEYS = {key.replace(".", "__"): key for key in FIELDS}  # the parameter's name in Python -> the key
+ALLOW = "Override this blocking rule (repeatable); recorded in reports. Same as data.allow."
+_KEYS = {key.replace(".", "__"): key for key in FIELDS}  # name of the Python parameter -> key
+_COLUMN = 24  # width up to which a flag shares a line with its description
 
 
 class SectionedCommand(click.Command):
-    """A command whose help shows the keys of the task in the sections of the task file."""
+    """A command whose help groups the task options like the task file."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Read the verb's words; what is wrong with them is told as this verb's, whose --help helps."""
+        """Parse the arguments; usage errors name this verb, so that they point to its --help."""
         try:
             return super().parse_args(ctx, args)
         except click.UsageError as error:
@@ -32,42 +34,55 @@ class SectionedCommand(click.Command):
             raise
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write one section of flags for the command itself, then one for each section of the task."""
+        """Write the verb's own flags, then the task options section by section."""
         sections: dict[str, list[tuple[str, str]]] = {}
         for param in self.get_params(ctx):
             record = param.get_help_record(ctx)
             if isinstance(param, click.Option) and record is not None:
-                sections.setdefault(_heading(param), []).append(record)
+                heading = heading_of(_KEYS[param.name]) if param.name in _KEYS else "Options"
+                sections.setdefault(heading, []).append(record)
         for heading, rows in sections.items():
             with formatter.section(heading):
-                formatter.write_dl(rows, col_max=32)
+                formatter.write_dl(rows, col_max=_COLUMN)
 
 
-def _heading(param: click.Parameter) -> str:
-    if param.name not in _KEYS:
-        return "Options"
-    first, _, rest = _KEYS[param.name].partition(".")
-    return f"Keys of the task: {first}" if rest else "Keys of the task"
+def heading_of(key: str) -> str:
+    """The section of the help in which a key of the task stands."""
+    section, _, leaf = key.rpartition(".")
+    if leaf in RewardKeys.model_fields and section == "train":
+        return "Task options: train, for reinforcement learning"
+    if leaf in PreferenceKeys.model_fields and section == "train":
+        return "Task options: train, for preference methods"
+    return f"Task options: {section}" if section else "Task options"
 
 
 def task_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Give a verb one flag for every key of the task, after the verb's own flags."""
+    """Add one flag for every key of the task to a verb, after the verb's own flags."""
+
+    def suggestions(key: str) -> Callable[..., list[CompletionItem[Any]]]:
+        return lambda context, param, incomplete: complete_value(key, FIELDS[key], incomplete)
+
     for name, key in reversed(_KEYS.items()):
-        shown = "" if FIELDS[key].is_required() else f" [{default_of(key)}]"
-        text = f"{FIELDS[key].description}{shown}"
         names = (name, *(["--from"] if key == "start" else []), f"--{key}")
-        command = click.option(*names, metavar="VALUE", default=None, help=text, shell_complete=_offer(key))(
-            command
-        )
+        command = click.option(
+            *names, metavar="VALUE", help=_help(key), show_default=False, shell_complete=suggestions(key)
+        )(command)
     return click.option("--allow", multiple=True, metavar="RULE", help=ALLOW)(command)
 
 
-def _offer(key: str) -> Callable[..., list[CompletionItem[Any]]]:
-    return lambda context, param, incomplete: complete_value(key, FIELDS[key], incomplete)
+def _help(key: str) -> str:
+    """The description of a key, then its values if the description does not name them, and its default."""
+    field, default = FIELDS[key], default_of(key)
+    text, values = field.description or "", list(literals(field.annotation))
+    unnamed = [value for value in values if value != "auto" and value not in text]
+    facts = [", ".join(values)] if unnamed else []
+    if key != "name" and default not in ("required", "null", "[]", "{}", '""'):  # a task file names itself
+        facts.append(f"default: {default}")
+    return f"{text}  [{'; '.join(facts)}]" if facts else text
 
 
 def default_of(key: str) -> str:
-    """The default of a key as one would write it in a task file; `required` when there is none."""
+    """The default of a key as written in a task file; `required` if there is none."""
     field = FIELDS[key]
     if field.is_required():
         return "required"
@@ -76,29 +91,29 @@ def default_of(key: str) -> str:
 
 
 def parse_value(key: str, text: str) -> Any:
-    """What `--key text` means: YAML where the key takes it (3, 2e-4, [0, 4], null), else the text itself."""
+    """The value of `--key text`: YAML if the key accepts that (3, 2e-4, [0, 4], null), otherwise the text."""
     field = FIELDS[key]
     annotation: Any = field.annotation
-    alone = create_model("Alone", value=(annotation, field))
+    model = create_model("Value", value=(annotation, field))
     try:
         value = yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError):  # YAML's ValueError is of 2026-99-99
+    except (yaml.YAMLError, ValueError):  # ValueError: 2026-99-99 looks like a date
         return text
-    for meant in (value, text):
+    for candidate in (value, text):
         try:
-            alone.model_validate({"value": meant})
+            model.model_validate({"value": candidate})
         except ValueError:
             continue
-        return meant
-    # Of a list or a mapping with a mistake inside, the check of the task says which.
+        return candidate
+    # A list or mapping with a mistake inside stays one, so that the task's error message names the mistake.
     return value if isinstance(value, list | dict) else text
 
 
 def parse_overrides(flags: Mapping[str, Any]) -> dict[str, Any]:
-    """The keys that were given as flags, dotted, with their values; --allow is a key too."""
-    given = {
+    """The task options on the command line, as dotted keys with their values; --allow is data.allow."""
+    overrides = {
         _KEYS[name]: parse_value(_KEYS[name], text)
         for name, text in flags.items()
         if name in _KEYS and text is not None
     }
-    return given | ({"data.allow": list(flags["allow"])} if flags.get("allow") else {})
+    return overrides | ({"data.allow": list(flags["allow"])} if flags.get("allow") else {})

@@ -1,6 +1,6 @@
-"""`finetooth chat RUN|MODEL`: ask a model, turn by turn, through the rendering it was trained with.
+"""`finetooth chat RUN|MODEL`: chat with a model, rendered with the template it was trained with.
 
-A person types at a terminal. Through a pipe come questions one a line, as if they were typed.
+Questions are typed at a terminal, or piped in, one per line.
 """
 
 from __future__ import annotations
@@ -23,33 +23,33 @@ from finetooth.runs.conversation import Conversation, Reply, speakers, to_json
 from finetooth.types import Sampling
 
 HELP = """\
-/reset         forget the conversation
-/system TEXT   a system message for this conversation, behind the run's instruction; without TEXT, none
-/quit          end; so does Ctrl-D. Ctrl-C stops an answer.
-A question that begins with / is typed with a space in front."""
-NARROW = 60  # columns of a terminal below which two answers stand one under the other
+/reset         start a new conversation
+/system TEXT   set a system message, after the run's instruction; without TEXT, remove it
+/quit          end the chat, like Ctrl-D. Ctrl-C stops an answer.
+To ask a question that begins with /, type a space first."""
+NARROW = 60  # columns; in a narrower terminal two answers are printed one after the other
 
 
 @dataclass(frozen=True, slots=True)
 class ChatReport:
-    """What was asked and answered. It has been shown already, unless it is printed as JSON."""
+    """The questions and answers. They have been shown already, unless they are printed as JSON."""
 
     target: str
     turns: list[dict[str, Any]] = field(default_factory=list)
     ok: bool = True
 
     def to_json(self) -> dict[str, Any]:
-        """The model, and for each turn the question and the answers."""
+        """The model, and the question and answers of each turn."""
         return {"model": self.target, "turns": self.turns}
 
     def print(self, console: Console) -> None:
-        """Nothing: every answer was shown while it was written."""
+        """Nothing: every answer was shown as it was generated."""
 
 
 def run(target: str, both: bool, sampling: Sampling, as_json: bool, console: Console) -> ChatReport:
-    """Talk until the input ends. console: for all that is not an answer.
+    """Chat until the input ends. console: for everything that is not an answer.
 
-    Raises FinetoothError for a model, a number or (through a pipe) a line that cannot be used.
+    Raises FinetoothError for an unusable model, sampling value or (from a pipe) line.
     """
     check_sampling(sampling)
     conversation = Conversation(speakers(target, both), sampling)
@@ -69,12 +69,12 @@ def run(target: str, both: bool, sampling: Sampling, as_json: bool, console: Con
         except FinetoothError as error:
             if not typed:
                 raise
-            _tell(str(error))
+            _print_error(str(error))
             continue
         if replies is not None:
             report.turns.append(to_json(line.strip(), replies))
     if not typed and not report.turns:
-        raise ConfigError(f'No question came through the pipe. Try: echo "..." | finetooth chat {target}')
+        raise ConfigError(f'No question was piped in. Try: echo "..." | finetooth chat {target}')
     return report
 
 
@@ -87,13 +87,13 @@ def _piped() -> Iterator[str]:
             raise DataError(f"Line {number} of the questions is not UTF-8: {error.reason}.") from None
 
 
-def _tell(text: str) -> None:
-    """What must be read even where logs are not wanted."""
+def _print_error(text: str) -> None:
+    """Print to stderr, also with --quiet."""
     print(text, file=sys.stderr, flush=True)
 
 
 class Screen:
-    """Where questions come from and answers go. typed: by a person; silent: answers are not shown."""
+    """Input and output of the chat. typed: questions come from a terminal; silent: answers are not shown."""
 
     def __init__(self, conversation: Conversation, console: Console, typed: bool, silent: bool):
         self._conversation, self._log, self._typed, self._silent = conversation, console, typed, silent
@@ -103,21 +103,21 @@ class Screen:
         self._columns = len(self._names) > 1 and wide
 
     def greet(self, target: str) -> None:
-        """Who is there, and how to leave."""
+        """Name the models, and say how to leave."""
         instruction = self._conversation.speakers[0].renderer.instruction
-        self._log.print(f"{' and '.join(self._names)}: {target}. /help lists commands, Ctrl-D ends.")
+        self._log.print(f"{' and '.join(self._names)}: {target}. /help lists commands, Ctrl-D ends the chat.")
         if instruction:
             self._log.print(f"Instruction: {instruction}", style="dim")
 
     def typed(self) -> Iterator[str]:
-        """Lines that a person types, until Ctrl-D."""
+        """The lines typed until Ctrl-D."""
         with suppress(ImportError):
             import readline  # noqa: F401  # line editing and history for input()
         while True:
             try:
                 yield self._line()
             except KeyboardInterrupt:
-                self._log.print("\nCtrl-D or /quit ends.", style="dim")
+                self._log.print("\nCtrl-D or /quit ends the chat.", style="dim")
             except EOFError:
                 self._log.print()
                 return
@@ -132,51 +132,59 @@ class Screen:
         return line
 
     def take(self, line: str) -> list[Reply] | None:
-        """A line from the user: the replies to a question, None for a command or an empty line."""
+        """Process a line: the replies to a question, None for a command or an empty line."""
         question = line.strip()
         if line.startswith("/"):
-            self._obey(question)
+            self._execute(question)
             return None
         return self._ask(question) if question else None
 
-    def _obey(self, line: str) -> None:
+    def _execute(self, line: str) -> None:
         word, _, text = line.partition(" ")
         if word == "/quit":
             raise EOFError
         if word == "/help":
-            _tell(HELP)
+            _print_error(HELP)
         elif word == "/reset":
             self._conversation.reset()
             self._log.print("A new conversation.", style="dim")
         elif word == "/system":
             self._conversation.system = text.strip()
-            now = f"now: {text.strip()}" if text.strip() else "taken away."
-            self._log.print(f"System message {now}", style="dim")
+            message = f"System message: {text.strip()}" if text.strip() else "System message removed."
+            self._log.print(message, style="dim")
         else:
             raise ConfigError(f"{word} is not a command.\n{HELP}")
 
     def _ask(self, question: str) -> list[Reply]:
         replies: list[Reply] = []
         stopped = False
-        with closing(self._conversation.ask(question)) as said:
+        with closing(self._conversation.ask(question)) as pieces:
             try:
                 if self._columns and not self._silent:
-                    self._side_by_side(said, replies)
+                    self._side_by_side(pieces, replies)
                 else:
-                    self._one_by_one(said, replies)
+                    self._one_by_one(pieces, replies)
             except KeyboardInterrupt:
                 if not self._typed:
                     raise
                 stopped = True
         if stopped:
-            kept = "; what stands above stays in the conversation" if replies else ""
+            kept = "; the text above stays in the conversation" if replies else ""
             self._log.print(f"\n(stopped{kept})", style="dim")
+        limit = self._conversation.speakers[0].model.max_tokens
         for reply in replies:
-            self._remark(reply)
+            if reply.stop == "length":
+                full = reply.prompt_tokens + reply.completion_tokens >= limit
+                why = (
+                    f"the context of {limit:,} tokens is full; /reset starts a new conversation"
+                    if full
+                    else f"after {reply.completion_tokens} tokens; --max-tokens allows more"
+                )
+                self._log.print(f"({reply.name} was truncated: {why})", style="dim")
         return replies
 
-    def _one_by_one(self, said: Iterator[tuple[Reply, str]], replies: list[Reply]) -> None:
-        for reply, text in said:
+    def _one_by_one(self, pieces: Iterator[tuple[Reply, str]], replies: list[Reply]) -> None:
+        for reply, text in pieces:
             if not replies or replies[-1] is not reply:
                 replies.append(reply)
                 self._write(f"{reply.name}: " if self._typed or len(self._names) > 1 else "")
@@ -184,10 +192,10 @@ class Screen:
             if reply.stop != "interrupted":
                 self._write("\n")
 
-    def _side_by_side(self, said: Iterator[tuple[Reply, str]], replies: list[Reply]) -> None:
+    def _side_by_side(self, pieces: Iterator[tuple[Reply, str]], replies: list[Reply]) -> None:
         try:
             with Live(console=self._out, transient=True, refresh_per_second=12) as live:
-                for reply, _ in said:
+                for reply, _ in pieces:
                     if not replies or replies[-1] is not reply:
                         replies.append(reply)
                     live.update(self._table(replies))
@@ -205,16 +213,3 @@ class Screen:
     def _write(self, text: str) -> None:
         if text and not self._silent:
             self._out.out(text.translate(VISIBLE) if self._out.is_terminal else text, end="")
-
-    def _remark(self, reply: Reply) -> None:
-        """Why an answer ended early, and what to do."""
-        if reply.stop != "length":
-            return
-        limit = self._conversation.speakers[0].model.max_tokens
-        full = reply.prompt_tokens + reply.completion_tokens >= limit
-        why = (
-            f"the model's {limit:,} tokens are full; /reset starts a new conversation"
-            if full
-            else f"after {reply.completion_tokens} tokens; --max-tokens allows more"
-        )
-        self._log.print(f"({reply.name} was cut off: {why})", style="dim")

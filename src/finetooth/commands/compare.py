@@ -1,7 +1,7 @@
-"""`finetooth compare RUN RUN...`: what their candidates score, which tuned model is better, and what differs.
+"""`finetooth compare RUN RUN...`: the scores of runs, which tuned model is better, and how settings differ.
 
-Runs are compared on the rows that they share: the same id and the same content. These are validation rows;
-records of the sealed test only where every run has opened it, and then nothing is opened again.
+Runs are compared on the rows that they share, with the same id and content: validation rows, or rows of the
+sealed test where every run has already opened it. Nothing is evaluated again.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
 
-from finetooth.data.examples import from_json
+from finetooth.commands.report import COLOURS
+from finetooth.data.examples import read_examples
 from finetooth.errors import ConfigError, GradeError
 from finetooth.evaluation import ledger
 from finetooth.evaluation.runner import row_groups
@@ -26,13 +27,12 @@ from finetooth.rundir import read_json, read_jsonl
 from finetooth.runs import next_steps, workspace
 from finetooth.types import Example
 
-ORDER = ("majority", "bag-of-words", "zero-shot")  # then the rest as they come, the tuned model last
-COLOURS = {"better": "bold green", "not proven": "bold yellow", "worse": "bold red"}
+ORDER = ("majority", "bag-of-words", "zero-shot")  # then the others in their order, the tuned model last
 
 
 @dataclass(frozen=True, slots=True)
 class RunScores:
-    """A run's result on one split. score_I: of the tuned model, by id. example_I: the rows, by id."""
+    """A run's result on one split. score_I: row id -> score of the tuned model; example_I: row id -> row."""
 
     path: Path
     summary: dict[str, Any]
@@ -64,14 +64,16 @@ class CompareReport:
         """Scores, comparisons in words, and the settings that differ."""
         console.print(Group(_scores(self), Text()))
         for comparison in self.comparisons:
-            words = comparison["words"]
-            said = Text(words)
-            said.stylize(COLOURS[comparison["verdict"]], 0, words.find(":") + 1)
-            console.print(said)
+            text = comparison["words"]
+            words = Text(text)
+            words.stylize(COLOURS[comparison["verdict"]], 0, text.find(":") + 1)
+            console.print(words)
         if len(self.comparisons) > 1:
-            console.print(f"{len(self.comparisons)} comparisons: their p are adjusted (Holm).", style="dim")
+            console.print(
+                f"p values are adjusted for {len(self.comparisons)} comparisons (Holm).", style="dim"
+            )
         if self.split == "test":
-            console.print("Choosing among runs by the sealed test uses it up: a new test is needed after.")
+            console.print("A sealed test that was used to choose among runs is spent: use a new one next.")
         console.print()
         console.print(_settings(self))
 
@@ -88,21 +90,18 @@ def run(paths: Sequence[Path], sealed: bool) -> CompareReport:
     missing = [path for path in paths if not (path / "evaluate" / split / "summary.json").is_file()]
     if missing:
         flag = " --sealed" if sealed else ""
-        todo = "\n".join(line for path in missing for line in _todo(path, flag))
-        what = "The sealed test was not opened" if sealed else "Not evaluated yet"
-        raise ConfigError(f"{what} in {', '.join(map(str, missing))}. First:\n{todo}")
+        todo = []
+        for path in missing:
+            trained = (path / "train" / "result.json").is_file()
+            todo += [] if trained else [f"  {next_steps.of_run(path)}"]
+            todo.append(f"  finetooth evaluate {path}{flag}")
+        problem = "The sealed test was not opened" if sealed else "Not evaluated yet"
+        raise ConfigError("\n".join([f"{problem} in {', '.join(map(str, missing))}. First:", *todo]))
     runs = [_read(path, split) for path in paths]
     pairs = [_paired(runs[0], other) for other in runs[1:]]
     _adjust(pairs)
     listed = [{"run": str(each.path), **each.summary} for each in runs]
     return CompareReport(split, listed, pairs, _differences(runs))
-
-
-def _todo(path: Path, flag: str) -> list[str]:
-    """The commands that bring a run to where it can be compared."""
-    trained = (path / "train" / "result.json").is_file()
-    evaluate = f"  finetooth evaluate {path}{flag}"
-    return [evaluate] if trained else [f"  {next_steps.of_run(path)}", evaluate]
 
 
 def _read(path: Path, split: str) -> RunScores:
@@ -111,39 +110,44 @@ def _read(path: Path, split: str) -> RunScores:
     records = [line for line in read_jsonl(folder / "records.jsonl") if line["candidate"] == TUNED]
     if not records:
         raise ConfigError(f"{path}: no {split} records of a tuned model. First: finetooth evaluate {path}")
-    examples = _opened(path, summary) if split == "test" else _validation(path)
+    file = path / "data" / "validation.jsonl"
+    examples = _opened(path, summary) if split == "test" else read_examples(file)
     content = {example.id: example for example in examples}
     score = {line["id"]: line["score"] for line in records}
     if unknown := score.keys() - content.keys():
-        raise GradeError(f"{path}: records of rows that its data does not hold, such as {min(unknown)}.")
+        raise GradeError(
+            f"{path}: there are records of rows that are not in its data, such as {min(unknown)}."
+        )
     return RunScores(path, summary, score, content, _flat(path))
 
 
-def _validation(path: Path) -> list[Example]:
-    return [from_json(line) for line in read_jsonl(path / "data" / "validation.jsonl")]
-
-
 def _opened(path: Path, summary: Mapping[str, Any]) -> list[Example]:
-    """The test rows of the look that this summary is of. The ledger knows that look, so it is no new one."""
+    """The test rows of the look with this summary. It is in the ledger, so this is no new look."""
     for event in reversed(list(read_jsonl(path / "ledger.jsonl"))):
         if event["event"] == "result" and event["summary"] == summary:
             return ledger.open_sealed(path, event["digest"], time.time)
     raise ConfigError(
-        f"{path}: its ledger holds no look with the result in evaluate/test. "
+        f"{path}: its ledger has no look with the result in evaluate/test. "
         f"First: finetooth evaluate {path} --sealed"
     )
 
 
 def _paired(base: RunScores, other: RunScores) -> dict[str, Any]:
-    """The candidate minus the base over the rows that both answered, with the words for it."""
+    """The paired comparison of two runs, the other minus the base, over the rows that both share."""
+
+    def content(example: Example) -> tuple[Any, ...]:
+        return example.context, example.answers, example.tools
+
     both = [id for id in base.score_I if id in other.score_I]
-    same = [id for id in both if _content(base.example_I[id]) == _content(other.example_I[id])]
+    same = [id for id in both if content(base.example_I[id]) == content(other.example_I[id])]
     graders = {base.summary["grader"], other.summary["grader"]}
     names = f"{base.path} and {other.path}"
     if len(graders) > 1:
-        raise GradeError(f"{names} were graded by {' and '.join(sorted(graders))}: scores of two kinds.")
+        raise GradeError(
+            f"{names} were graded by {' and '.join(sorted(graders))}, so they cannot be compared."
+        )
     if not same:
-        changed = f"; {len(both)} ids are in both, with other content" if both else ""
+        changed = f"; {len(both)} ids occur in both, with different content" if both else ""
         raise GradeError(
             f"{names} share no row of the {base.summary['split']} split{changed}. "
             "Runs share rows when their data files, data.validation, data.test and seed agree."
@@ -168,12 +172,8 @@ def _paired(base: RunScores, other: RunScores) -> dict[str, Any]:
     return {**about, **result, "left_out": left_out}
 
 
-def _content(example: Example) -> tuple[Any, ...]:
-    return example.context, example.answers, example.tools
-
-
 def _adjust(pairs: list[dict[str, Any]]) -> None:
-    """Holm's step-down over the comparisons (Holm 1979): `p` stays, `p_adjusted` decides; then the words."""
+    """Adjust for multiple comparisons (Holm 1979): `p_adjusted` decides beside `p`; then add the words."""
     largest = 0.0
     for rank, pair in enumerate(sorted(pairs, key=lambda pair: float(pair["p"]))):
         largest = max(largest, min(1.0, (len(pairs) - rank) * pair["p"]))
@@ -189,26 +189,26 @@ def _words(pair: Mapping[str, Any]) -> str:
     p = "p < 0.001" if pair["p_adjusted"] < 0.001 else f"p = {pair['p_adjusted']:.3f}"
     words = (
         f"{pair['verdict'].capitalize()}: {pair['candidate']} scores {other}, {pair['baseline']} {base} on "
-        f"the {pair['n']:,} rows that they share; the difference is {points(pair['difference'])} points, 95% "
-        f"interval {points(pair['low'])} to {points(pair['high'])} ({p})."
+        f"the {pair['n']:,} rows that they share; the paired difference is {points(pair['difference'])} "
+        f"points, 95% confidence interval {points(pair['low'])} to {points(pair['high'])} ({p})."
     )
     if pair["units"] < MIN_ROWS:
-        kind = "rows" if pair["units"] == pair["n"] else "groups of rows"
-        words += f" These are too few {kind} for a verdict, which takes {MIN_ROWS}."
+        unit = "rows" if pair["units"] == pair["n"] else "clusters of rows"
+        words += f" These are too few {unit} for a verdict, which needs {MIN_ROWS}."
     elif pair["verdict"] == "not proven":
-        words += f" So many rows find a true difference of {100 * pair['mde']:.1f} points four times in five."
+        words += f" The test has 80% power to detect a true difference of {100 * pair['mde']:.1f} points."
     names = {
         "only_in_baseline": f"only in {pair['baseline']}",
         "only_in_candidate": f"only in {pair['candidate']}",
-        "other_content": "with the same id and other content",
-        "not_graded": "that a grader failed on, so the verdict is open",
+        "other_content": "with the same id and different content",
+        "not_graded": "on which a grader failed, so nothing is proven",
     }
     left = [f"{count:,} {names[key]}" for key, count in pair["left_out"].items() if count]
-    return f"{words} Left out are rows: {'; '.join(left)}." if left else words
+    return f"{words} Rows left out: {'; '.join(left)}." if left else words
 
 
 def _flat(path: Path) -> dict[str, Any]:
-    """Every setting of a run by its dotted key, with what the settings do not say: the base's weights."""
+    """Every setting of a run by its dotted key, and what decides it beside them: the base's weights."""
 
     def walk(values: Mapping[str, Any], prefix: str) -> dict[str, Any]:
         flat: dict[str, Any] = {}
@@ -221,7 +221,7 @@ def _flat(path: Path) -> dict[str, Any]:
     settings["training rows"] = read_json(path / "data" / "split.json")["train"]
     environment = path / "environment.json"
     digest = (read_json(environment).get("model") or {}).get("digest") if environment.is_file() else None
-    return settings | {"weights of the base (sha256)": digest and digest[:12]}
+    return settings | {"base weights (sha256)": digest and digest[:12]}
 
 
 def _differences(runs: Sequence[RunScores]) -> dict[str, list[Any]]:
@@ -231,11 +231,11 @@ def _differences(runs: Sequence[RunScores]) -> dict[str, list[Any]]:
 
 
 def _scores(report: CompareReport) -> Table:
-    """One row a candidate, one column a run: the score and its interval."""
+    """Candidates by runs: each score with its confidence interval."""
     by_run = [{entry["name"]: entry for entry in each["candidates"]} for each in report.runs]
     names = dict.fromkeys([*ORDER, *(name for entries in by_run for name in entries if name != TUNED), TUNED])
     where = "the sealed test" if report.split == "test" else "the validation rows"
-    table = _table(f"Scores on {where}, with 95% intervals")
+    table = _table(f"Scores on {where}, with 95% confidence intervals")
     table.add_column("candidate")
     for each in report.runs:
         heading = f"{each['run']}\n{each['n']:,} rows, graded by {each['grader']}"
@@ -255,8 +255,8 @@ def _cell(entry: Mapping[str, Any] | None) -> Text:
 
 def _settings(report: CompareReport) -> Table | Text:
     if not report.differences:
-        return Text("Their settings are the same.")
-    table = _table("What differs in their settings")
+        return Text("Settings: no difference.")
+    table = _table("Settings that differ")
     table.add_column("key")
     for each in report.runs:
         table.add_column(Text(each["run"]), overflow="fold")

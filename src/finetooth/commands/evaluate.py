@@ -1,7 +1,7 @@
-"""`finetooth evaluate RUN`: the tuned model against prompting its base, on the same rows.
+"""`finetooth evaluate RUN`: the tuned model against the prompting baselines, on the same rows.
 
-Validation rows may be looked at as often as one likes. The test is opened through the ledger: once for given
-weights; asking again gives the stored result.
+Validation rows may be evaluated any number of times. The sealed test is opened through the ledger, once for
+given weights and settings; a second evaluation returns the stored result.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import json
 import random
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,6 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from finetooth.commands import report
 from finetooth.config.task import Task
 from finetooth.data.examples import source_location
-from finetooth.data.render.renderer import Renderer
 from finetooth.errors import ConfigError, DataError
 from finetooth.evaluation import graders, ledger
 from finetooth.evaluation.answer_text import answer_normaliser, identity
@@ -51,7 +51,7 @@ class EvaluateReport:
         return {"run": str(self.path), **self.summary}
 
     def print(self, console: Console) -> None:
-        """The table of candidates and the verdict in words."""
+        """The score table and the verdict in words."""
         console.print(report.terminal_table(self.summary))
 
 
@@ -61,36 +61,30 @@ def run(path: Path, sealed: bool, console: Console) -> EvaluateReport:
 
 
 def evaluate_run(context: RunContext, sealed: bool) -> EvaluateReport:
-    """Compare the tuned model with prompting on validation rows, or on the sealed test.
+    """Compare the tuned model with prompting on the validation rows, or on the sealed test.
 
-    Writes evaluate/SPLIT/records.jsonl and summary.json, and evaluate/summary.json. Raises ConfigError when
-    the run has not been trained or has no such rows.
+    Writes evaluate/SPLIT/records.jsonl and summary.json, and evaluate/summary.json. Raises ConfigError for a
+    run that is not trained or has no such rows.
     """
     path, prepared = context.path, context.prepared
     if workspace.trained_path(path) is None:
         raise ConfigError(f"{path} has no tuned model yet. First: finetooth train {path}")
     if not next_steps.gradable(context.task):
-        raise next_steps.not_gradable_error(f"To ask the tuned model: finetooth chat {path}")
+        raise next_steps.not_gradable_error(f"To chat with the tuned model: finetooth chat {path}")
+    if not (sealed or prepared.validation):
+        raise ConfigError(
+            f"{path} has no validation rows. To open the test: finetooth evaluate {path} --sealed"
+        )
+    validation = path / "evaluate" / "validation"
+    if not sealed or (prepared.validation and not (validation / "summary.json").is_file()):
+        result = _evaluate(context, sample_rows(prepared.validation, context.task), "validation", None, None)
+        result.write(validation)  # also before the test: the baseline is chosen here
+        summary = result.summary
     if sealed:
-        if not (path / "evaluate" / "validation" / "summary.json").is_file() and prepared.validation:
-            _validation(context)  # the prompt to beat is chosen there
         summary = _test(context)
-    else:
-        if not prepared.validation:
-            raise ConfigError(
-                f"{path} has no validation rows. `finetooth evaluate {path} --sealed` opens the test."
-            )
-        summary = _validation(context)
     opened = path / "evaluate" / "test" / "summary.json"
     write_json(path / "evaluate" / "summary.json", read_json(opened) if opened.is_file() else summary)
     return EvaluateReport(path, summary)
-
-
-def _validation(context: RunContext) -> dict[str, Any]:
-    examples = sample_rows(context.prepared.validation, context.task)
-    result = _evaluate(context, examples, "validation", None, None)
-    result.write(context.path / "evaluate" / "validation")
-    return result.summary
 
 
 def _test(context: RunContext) -> dict[str, Any]:
@@ -98,7 +92,7 @@ def _test(context: RunContext) -> dict[str, Any]:
     known = ledger.stored_result(path, digest)
     if known is not None:
         context.console.print(
-            "The sealed test was opened for these weights before; this is the stored result."
+            "The sealed test was already evaluated with these weights; this is the stored result."
         )
         return known
     chosen = path / "evaluate" / "validation" / "summary.json"
@@ -112,7 +106,7 @@ def _test(context: RunContext) -> dict[str, Any]:
 
 
 def sample_rows(examples: Sequence[Example], task: Task) -> list[Example]:
-    """At most evaluate.limit rows, drawn by the seed, in their order."""
+    """At most evaluate.limit rows, drawn by the seed, in their original order."""
     limit = task.evaluate.limit
     if limit is None or limit >= len(examples):
         return list(examples)
@@ -124,11 +118,10 @@ def _evaluate(
     context: RunContext, examples: Sequence[Example], split: str, baseline: str | None, look: int | None
 ) -> Evaluation:
     task, console = context.task, context.console
-    examples = _fitting(context, examples)
-    kind = graders.grading_format(task.data.columns, context.prepared.format)
-    loaded = graders.resolve_all(task.evaluate.grader, kind, Path.cwd())
-    (name, primary), *others = loaded
-    deciding = preference_candidates.is_preference_evaluation(loaded)
+    examples = _usable(context, examples)
+    resolved = graders.resolve_all(task.evaluate.grader, context.grading_format, Path.cwd())
+    (name, primary), *others = resolved
+    by_preference = preference_candidates.is_preference_evaluation(resolved)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True, disable=console.quiet) as bar:
         bars: dict[str, Any] = {}
@@ -140,7 +133,7 @@ def _evaluate(
 
         result = evaluate(
             examples,
-            preference_candidates.candidates(context) if deciding else _candidates(context, name, split),
+            preference_candidates.candidates(context) if by_preference else _candidates(context, name, split),
             primary,
             name,
             split,
@@ -148,7 +141,7 @@ def _evaluate(
             secondary_graders=dict(others),
             look=look,
             progress=progress,
-            normalise=identity if deciding else answer_normaliser(context.renderer),
+            normalise=identity if by_preference else answer_normaliser(context.renderer),
         )
     if START in result.summary:
         result.summary[START] |= read_json(context.path / "environment.json")["start"]
@@ -156,9 +149,9 @@ def _evaluate(
 
 
 def _candidates(context: RunContext, grader: str, split: str) -> Iterator[Candidate]:
-    """Built one at a time, so that no two models are in memory together."""
+    """The candidates, built one at a time so that only one model is in memory."""
     train = context.prepared.train
-    if context.prepared.labels and grader != graders.PERPLEXITY:  # those two have no likelihoods
+    if context.prepared.labels and grader != graders.PERPLEXITY:  # these two have no likelihoods
         yield Majority(train)
         yield BagOfWords(train)
     yield from prompting_candidates(context, grader)
@@ -169,20 +162,20 @@ def _candidates(context: RunContext, grader: str, split: str) -> Iterator[Candid
 
 
 def prompting_candidates(context: RunContext, grader: str) -> Iterator[Candidate]:
-    """The base model under each prompt that is asked for. ModelError when it is not the run's base."""
+    """The base model under each prompt of evaluate.shots. ModelError when it is not the run's base."""
     task, prepared = context.task, context.prepared
     if not task.evaluate.shots:
         return
-    several = grader == "labels"
-    labels = label_names(prepared.labels) if several else prepared.labels
+    multi_label = grader == "labels"
+    labels = label_names(prepared.labels) if multi_label else prepared.labels
     with context.base() as base:
         for shots in task.evaluate.shots:
-            prompt = replace(build_prompt(shots, prepared.train, labels, task.seed), multi_label=several)
+            prompt = replace(build_prompt(shots, prepared.train, labels, task.seed), multi_label=multi_label)
             yield candidate(context, grader, base, prompt)
 
 
 def candidate(context: RunContext, grader: str, model: Model, prompt: Prompt) -> ModelCandidate:
-    """A model under a prompt, asked through the one template of the run."""
+    """A model under a prompt, rendered with the run's template."""
     task, renderer = context.task, context.renderer
     max_tokens = task.evaluate.max_tokens
     assert max_tokens != "auto", "the stored configuration is resolved"
@@ -192,8 +185,8 @@ def candidate(context: RunContext, grader: str, model: Model, prompt: Prompt) ->
     return ModelCandidate(prompt.name, model, renderer, prompt, sampling, labels or None, task.data.overlong)
 
 
-def _fitting(context: RunContext, examples: Sequence[Example]) -> list[Example]:
-    """The rows that can be asked, and with data.overlong: drop are not too long. The others are counted."""
+def _usable(context: RunContext, examples: Sequence[Example]) -> list[Example]:
+    """The rows that can be rendered and, with data.overlong: drop, are not too long. Others are counted."""
     task, renderer, console = context.task, context.renderer, context.console
     limit = task.data.max_tokens
     kept: list[Example] = []
@@ -205,27 +198,24 @@ def _fitting(context: RunContext, examples: Sequence[Example]) -> list[Example]:
         except DataError as error:
             reasons.append(f"{source_location(example)}: {error}")
             continue
-        if task.data.overlong == "drop" and limit != "auto" and _longest(renderer, example) > limit:
-            dropped += 1
-            continue
+        if task.data.overlong == "drop" and limit != "auto":
+            length = 0
+            with suppress(DataError):  # a row without an answer to score
+                length = max(map(len, renderer.training_rows(example)))
+            if length > limit:
+                dropped += 1
+                continue
         kept.append(example)
     if reasons:
         n = f"{len(reasons)} of {len(examples)}"
-        console.print(f"evaluate: {n} rows cannot be asked and are left out: {reasons[0]}")
+        console.print(f"evaluate: {n} rows cannot be rendered and are left out: {reasons[0]}")
     if dropped:
         console.print(f"evaluate: {dropped} of {len(examples)} rows longer than {limit} tokens were dropped")
     return kept
 
 
-def _longest(renderer: Renderer, example: Example) -> int:
-    try:
-        return max(len(row) for row in renderer.training_rows(example))
-    except DataError:
-        return 0
-
-
 def result_digest(context: RunContext) -> str:
-    """Names everything that decides the test's result: the weights, and how they are asked and graded."""
+    """A digest of everything that decides the test's result: weights, prompts, sampling and graders."""
     task, tuned = context.task, context.tuned()
     parts = {
         "tuned": tuned.digest(),

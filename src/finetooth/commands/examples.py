@@ -1,6 +1,6 @@
-"""`finetooth examples [NAME]`: the complete tasks that come with finetooth, listed or copied.
+"""`finetooth examples [NAME]`: list the complete tasks that come with finetooth, or copy one.
 
-An example is a folder with a task file, its data and a README; its first line is the title.
+An example is a folder with a task file, its data and a README, whose first line is the title.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ IGNORED = shutil.ignore_patterns("__pycache__", "*.pyc")
 
 @dataclass(frozen=True, slots=True)
 class ExamplesReport:
-    """titles: of every example, by its name. copied: where one was copied to, or None."""
+    """titles: example name -> title. copied: the directory of the copy, or None."""
 
     titles: dict[str, str]
     copied: Path | None = None
@@ -33,10 +33,10 @@ class ExamplesReport:
         return {"examples": self.titles, "copied": copied}
 
     def print(self, console: Console) -> None:
-        """The list, or what was copied."""
+        """The list, or the files of the copy."""
         if self.copied is not None:
-            held = ", ".join(sorted(path.name for path in self.copied.iterdir()))
-            console.print(f"{self.copied}: {held}", markup=False, highlight=False, soft_wrap=True)
+            names = ", ".join(sorted(path.name for path in self.copied.iterdir()))
+            console.print(f"{self.copied}: {names}", markup=False, highlight=False, soft_wrap=True)
             return
         table = Table(box=None, pad_edge=False, show_header=False)
         table.add_column(style="bold", no_wrap=True)
@@ -47,31 +47,31 @@ class ExamplesReport:
 
 
 def folder() -> Path:
-    """Where the examples lie in this installation."""
+    """The directory of the installed examples."""
     return Path(str(files("finetooth"))) / "examples"
 
 
 def titles() -> dict[str, str]:
-    """The first line of every example's README, by the example's name."""
-    found = {}
+    """Example name -> the first line of its README."""
+    result = {}
     for task in sorted(folder().glob("*/task.yaml")):
         with (task.parent / "README.md").open(encoding="utf-8") as file:
-            found[task.parent.name] = file.readline().strip("# \n")
-    return found
+            result[task.parent.name] = file.readline().strip("# \n")
+    return result
 
 
 def run(name: str | None, out: Path | None) -> ExamplesReport:
-    """List the examples, or copy the one of that name to `out` (by default a folder of its name here).
+    """List the examples, or copy the named one to `out` (default: a folder of its name here).
 
-    Raises ConfigError for a name that is not there, and where something stands in the way.
+    Raises ConfigError for an unknown name, and where the target exists.
     """
     known = titles()
     if name is None:
         return ExamplesReport(known)
     if name not in known:
         raise ConfigError(f"{name}: no such example. There are {', '.join(known)}.")
-    goal = out or Path(name)
-    if goal.exists():
-        raise ConfigError(f"{goal}: there is something already. --out DIR copies to another place.")
-    shutil.copytree(folder() / name, goal, ignore=IGNORED)
-    return ExamplesReport(known, goal)
+    target = out or Path(name)
+    if target.exists():
+        raise ConfigError(f"{target} exists already. Choose another place with --out DIR.")
+    shutil.copytree(folder() / name, target, ignore=IGNORED)
+    return ExamplesReport(known, target)

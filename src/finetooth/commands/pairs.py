@@ -1,21 +1,19 @@
-"""`finetooth pairs RUN`: pairs to learn a preference from, made of what a run's own models have answered.
+"""`finetooth pairs RUN`: preference pairs from the answers of a run's own models.
 
-Of every row that was answered well and badly, the best and the worst answer. Answers are the rollouts of a
-run that learned from rewards, and those of its evaluation on the validation rows; the sealed test is never
-read.
+For every row with good and bad answers, the best and the worst one. Answers are the rollouts of a
+reinforcement-learning run and the validation records; the sealed test is never read.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
-from finetooth.data.examples import from_json
+from finetooth.data.examples import read_examples
 from finetooth.data.hub import model_directory
 from finetooth.data.render.renderer import Renderer
 from finetooth.data.render.tokenizer import Tokenizer
@@ -26,14 +24,14 @@ from finetooth.rundir import read_jsonl, write_jsonl
 from finetooth.runs import workspace
 from finetooth.types import Example
 
-GOOD = 0.5  # a score from which on an answer is rather right than wrong
-WORDS = {
-    "only_good": "with good answers alone",
-    "only_bad": "with bad answers alone",
-    "close": "whose best and worst answer score nearly the same",
+GOOD = 0.5  # the lowest score of a good answer
+WITHOUT_PAIR = {
+    "only_good": "with good answers only",
+    "only_bad": "with bad answers only",
+    "close": "whose best and worst answers have nearly the same score",
 }
 UNUSED = {
-    "cut": "cut off",
+    "cut": "truncated",
     "unusable": "empty, or with the text of a special token",
     "not_graded": "not graded, as the grader failed",
 }
@@ -41,8 +39,9 @@ UNUSED = {
 
 @dataclass(frozen=True, slots=True)
 class PairsReport:
-    """What came of a run's answers. pairs: written; from_reference: how many of them have the expected answer
-    as the chosen one. without: rows that gave no pair, by why; unused: answers that were left out, by why.
+    """The pairs of a run's answers. rows: answered ones; pairs: number written; from_reference: how many of
+    them have the expected answer as the chosen one. without: rows without a pair, by reason; unused: answers
+    left out, by reason.
     """
 
     path: Path
@@ -65,11 +64,13 @@ class PairsReport:
         }
 
     def print(self, console: Console) -> None:
-        """How many pairs there are, and why the other rows gave none."""
-        lines = [f"{self.pairs:,} pairs of {self.rows:,} answered rows: {self.path}"]
+        """The number of pairs, and why the other rows have none."""
+        lines = [f"{self.pairs:,} pairs from {self.rows:,} answered rows: {self.path}"]
         if self.from_reference:
             lines.append(f"  {self.from_reference:,} of them have the expected answer as the chosen one")
-        lines += [f"  {count:,} rows {WORDS[why]} gave none" for why, count in self.without.items() if count]
+        lines += [
+            f"  {count:,} rows {WITHOUT_PAIR[why]}: no pair" for why, count in self.without.items() if count
+        ]
         lines += [
             f"  {count:,} answers not used: {UNUSED[why]}" for why, count in self.unused.items() if count
         ]
@@ -79,19 +80,21 @@ class PairsReport:
 def run(path: Path, out: Path | None, margin: float, reference: bool) -> PairsReport:
     """Write the pairs of a run as lines with id, prompt, chosen and rejected, to `out` (RUN/pairs.jsonl).
 
-    margin: by how much the score of the best answer is above that of the worst. reference: where all answers
-    are bad, the expected answer is the chosen one. Raises ConfigError where the run has answered nothing yet
-    or a file is in the way; DataError where no row gives a pair, or answers are to rows that are neither
+    margin: the smallest score difference between the best and the worst answer of a pair. reference: where
+    all answers are bad, the expected answer is the chosen one. Raises ConfigError where the run has no
+    answers yet or `out` exists; DataError where no row gives a pair, or answers are to rows that are neither
     training nor validation rows.
     """
-    goal = out or path / "pairs.jsonl"
-    if out is not None and goal.exists():
-        raise ConfigError(f"{goal}: there is something already. --out FILE writes to another place.")
-    rows, unused = _rows(path), Counter(dict.fromkeys(UNUSED, 0))
-    heard = _heard(path, rows, unused)
-    without, from_reference = Counter(dict.fromkeys(WORDS, 0)), 0
+    target = out or path / "pairs.jsonl"
+    if out is not None and target.exists():
+        raise ConfigError(f"{target} exists already. Choose another file with --out FILE.")
+    files = [path / "data" / f"{side}.jsonl" for side in ("train", "validation")]
+    rows = {example.id: example for file in files for example in read_examples(file)}
+    unused = Counter(dict.fromkeys(UNUSED, 0))
+    answers = _answers(path, rows, unused)
+    without, from_reference = Counter(dict.fromkeys(WITHOUT_PAIR, 0)), 0
     lines: list[dict[str, Any]] = []
-    for id, score_of in heard.items():
+    for id, score_of in answers.items():
         ranked = sorted(score_of, key=lambda text, score_of=score_of: score_of[text])  # type: ignore[misc]
         bad, good = ranked[0], ranked[-1]
         best, worst, expected = score_of[good], score_of[bad], rows[id].target
@@ -100,61 +103,54 @@ def run(path: Path, out: Path | None, margin: float, reference: bool) -> PairsRe
         if good == bad or best - worst < margin:
             without["only_good" if worst >= GOOD else "only_bad" if best < GOOD else "close"] += 1
             continue
-        lines.append({**_asked(rows[id]), "chosen": good, "rejected": bad})
-    report = PairsReport(goal, len(heard), len(lines), from_reference, dict(without), dict(unused))
+        lines.append({**_prompt(rows[id]), "chosen": good, "rejected": bad})
+    report = PairsReport(target, len(answers), len(lines), from_reference, dict(without), dict(unused))
     if not lines:
-        why = ", ".join(f"{count} {WORDS[why]}" for why, count in without.items() if count)
+        why = ", ".join(f"{count} {WITHOUT_PAIR[why]}" for why, count in without.items() if count)
+        why = why or "no usable answer"
         raise DataError(
-            f"{path}: of {len(heard)} answered rows none has a good and a bad answer ({why or 'no answer'}). "
-            "A smaller --margin, or --reference for the expected answers, may help."
+            f"{path}: none of {len(answers)} answered rows has a good and a bad answer ({why}). "
+            "A smaller --margin may help, or --reference, with the expected answers as chosen ones."
         )
-    write_jsonl(goal, lines)
+    write_jsonl(target, lines)
     return report
 
 
-def _rows(path: Path) -> dict[str, Example]:
-    folder = path / "data"
-    lines = [line for side in ("train", "validation") for line in read_jsonl(folder / f"{side}.jsonl")]
-    return {example.id: example for example in map(from_json, lines)}
-
-
-def _heard(path: Path, rows: dict[str, Example], unused: Counter[str]) -> dict[str, dict[str, float]]:
-    """Of each row its different answers with their scores, the latest last. `unused` counts the others."""
-    heard: dict[str, dict[str, float]] = {}
-    sources, task = list(_sources(path)), workspace.load_config(path)
+def _answers(path: Path, rows: dict[str, Example], unused: Counter[str]) -> dict[str, dict[str, float]]:
+    """Row id -> its distinct answers with their scores, the latest last. Counts the others in `unused`."""
+    answers: dict[str, dict[str, float]] = {}
+    task = workspace.load_config(path)
+    sources = [path / "train" / "rollouts.jsonl"]
+    if graders.PREFERENCE not in graders.specs(
+        task.evaluate.grader
+    ):  # else records hold choices, not answers
+        sources.append(path / "evaluate" / "validation" / "records.jsonl")
+    sources = [file for file in sources if file.is_file()]
     if not sources:
-        raise ConfigError(f"{path}: nothing was answered yet. First: finetooth evaluate {path}")
+        raise ConfigError(f"{path} has no answers yet. First: finetooth evaluate {path}")
     tokenizer = Tokenizer.load(model_directory(task.model, weights=False))
     renderer = Renderer(tokenizer, workspace.template(task, path), task.instruction)
     for file, line in [(source, line) for source in sources for line in read_jsonl(source)]:
         name = line.get("candidate", TUNED)
         if not (name in (TUNED, START) or is_prompting(name)):
-            continue  # no language model wrote that
+            continue  # not from a language model
         if line["id"] not in rows:
             raise DataError(
                 f"{file}: an answer to row {line['id']}, which is neither a training nor a validation row of "
-                f"{path}. Pairs are made of no other, and never of the sealed test."
+                f"{path}. Pairs are made of these only, never of the sealed test."
             )
         cut, usable = line["stop"] == "length", line["text"].strip() and renderer.can_answer(line["text"])
         if cut or not usable or line["score"] is None:
             unused["cut" if cut else "not_graded" if usable else "unusable"] += 1
             continue
-        answers = heard.setdefault(line["id"], {})
-        answers.pop(line["text"], None)
-        answers[line["text"]] = line["score"]
-    return heard
+        score_of = answers.setdefault(line["id"], {})
+        score_of.pop(line["text"], None)
+        score_of[line["text"]] = line["score"]
+    return answers
 
 
-def _sources(path: Path) -> Iterator[Path]:
-    """The files with answers that models wrote; where the grader is preference they only chose."""
-    rollouts = path / "train" / "rollouts.jsonl"
-    records = path / "evaluate" / "validation" / "records.jsonl"
-    chose = graders.PREFERENCE in graders.specs(workspace.load_config(path).evaluate.grader)
-    return (file for file in (rollouts, records) if file.is_file() and not (chose and file == records))
-
-
-def _asked(example: Example) -> dict[str, Any]:
-    """The columns that ask: text where that is all there is to it, else messages."""
+def _prompt(example: Example) -> dict[str, Any]:
+    """The columns of the prompt: a text where it is a single plain question, else messages."""
     turns = [{"role": turn.role, "content": turn.content, **turn.more} for turn in example.context]
     plain = len(turns) == 1 and turns[0].keys() == {"role", "content"} and turns[0]["role"] == "user"
     group = {"group": example.tags["group"]} if "group" in example.tags else {}

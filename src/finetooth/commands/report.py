@@ -1,8 +1,8 @@
-"""`finetooth report RUN`: a run's result as one self-contained page and as a table in the terminal."""
+"""`finetooth report RUN`: a run's result as a self-contained HTML page and as a table in the terminal."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,20 +11,25 @@ from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
 
-from finetooth.evaluation.summary import CORPUS_METRICS, TUNED, percent, points
+from finetooth.evaluation.summary import TUNED, percent, points
 from finetooth.report import html
 from finetooth.report.html import format_corpus_score
-from finetooth.report.run_page import page_context
+from finetooth.report.run_page import page_context, score_table
 from finetooth.rundir import read_json, write_text
 from finetooth.runs import next_steps
 
+HEADINGS = {
+    "prompt_tokens": "prompt tokens",
+    "completion_tokens": "answer tokens",
+    "truncated": "truncated",
+    "errors": "grader errors",
+}
 COLOURS = {"better": "bold green", "not proven": "bold yellow", "worse": "bold red"}
-EXTRA = {"truncated": "cut off", "errors": "grader errors"}
 
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """Where the page is, and the summary it shows; None before the run was evaluated."""
+    """The path of the page, and the summary it shows; None before the run was evaluated."""
 
     path: Path
     summary: dict[str, Any] | None
@@ -35,7 +40,7 @@ class Report:
         return {"report": str(self.path), **(self.summary or {})}
 
     def print(self, console: Console) -> None:
-        """The table and the verdict, and where the page is."""
+        """The score table and the verdict, and the path of the page."""
         if self.summary is not None:
             console.print(terminal_table(self.summary))
         else:
@@ -44,7 +49,7 @@ class Report:
 
 
 def run(run_path: Path) -> Report:
-    """Write report.html from what the run directory holds so far; the sealed test's rows are never read."""
+    """Write report.html from the run directory's present contents; sealed test rows are never read."""
     page = run_path / "report.html"
     write_text(page, render(page_context(run_path)))
     summary = run_path / "evaluate" / "summary.json"
@@ -52,68 +57,47 @@ def run(run_path: Path) -> Report:
 
 
 def render(page: Mapping[str, Any]) -> str:
-    """The page of a run as HTML; see pages.render."""
+    """The page of a run as HTML; see html.render."""
     return html.render("report.html.jinja", page)
 
 
 def terminal_table(summary: Mapping[str, Any]) -> Group:
     """The candidates with their intervals by every grader, and the verdict in words, for rich."""
+    page = score_table(summary)
     split = "the sealed test" if summary["split"] == "test" else f"the {summary['split']} split"
-    groups = f" in {summary['groups']:,} groups" if "groups" in summary else ""
-    entries = summary["candidates"]
-    shown = _table(f"{summary['n']:,} rows of {split}{groups}, graded by {summary['grader']}")
-    corpus = CORPUS_METRICS.get(summary["grader"], "") if any("corpus" in entry for entry in entries) else ""
-    extra = [key for key in ("truncated", "errors") if any(entry.get(key) for entry in entries)]
-    for name in ["score", "95% interval", *([f"{corpus} of all"] if corpus else [])]:
-        shown.add_column(name, justify="right")
-    for name in ["prompt tokens", "answer tokens", *(EXTRA[key] for key in extra)]:
-        shown.add_column(name, justify="right")
-    for entry in entries:
-        cells = [entry["name"], *_score(entry)]
-        cells += [format_corpus_score(entry.get("corpus", {}).get("value"))] if corpus else []
-        cells += [f"{entry['prompt_tokens']:,.1f}", f"{entry['completion_tokens']:,.1f}"]
-        cells += [str(entry.get(key, 0)) for key in extra]
-        shown.add_row(*map(Text, cells), style="bold" if entry["name"] == TUNED else None)
-    notes = [Text(f"{entry['name']}: {note}", "dim") for entry in entries for note in entry.get("notes", [])]
-    verdict = (summary.get("comparison") or {}).get("verdict", "")
-    words = summary.get("words", "")
-    said = Text(words)
-    said.stylize(COLOURS.get(verdict, "bold"), 0, words.find(":") + 1)
-    return Group(shown, *notes, *_further(summary), Text(), said)
-
-
-def _further(summary: Mapping[str, Any]) -> list[Table]:
-    """A table for each further grader; the difference stands below its candidates."""
-    entries = [entry for entry in summary["candidates"] if entry.get("also")]
-    comparison = summary.get("comparison") or {}
-    tables = []
-    for grader in dict.fromkeys(name for entry in entries for name in entry["also"]):
-        shown = _table(f"\nalso graded by {grader}")
-        scored = [(entry["name"], entry["also"][grader]) for entry in entries if grader in entry["also"]]
-        corpus = CORPUS_METRICS.get(grader, "") if any("corpus" in entry for _, entry in scored) else ""
-        errors = any(entry["errors"] for _, entry in scored)
-        extra = [f"{corpus} of all"] * bool(corpus) + [EXTRA["errors"]] * errors
-        for name in ["score", "95% interval", *extra]:
-            shown.add_column(name, justify="right")
-        for name, entry in scored:
-            cells = [name, *_score(entry)]
-            cells += [format_corpus_score(entry.get("corpus", {}).get("value"))] if corpus else []
-            cells += [str(entry["errors"])] if errors else []
-            shown.add_row(*map(Text, cells), style="bold" if name == TUNED else None)
-        if difference := comparison.get("also", {}).get(grader):
+    clusters = f" in {summary['groups']:,} clusters" if "groups" in summary else ""
+    title = f"{summary['n']:,} rows of {split}{clusters}, graded by {summary['grader']}"
+    columns = [name for name in ("truncated", "errors") if page[name]]
+    tables = [_table(title, page, ["prompt_tokens", "completion_tokens", *columns])]
+    for other in page["also"]:
+        errors = any(row["errors"] for row in other["rows"])
+        table = _table(f"\nalso graded by {other['grader']}", other, ["errors"] * errors)
+        if difference := other["difference"]:
             bounds = f"{points(difference['low'])} – {points(difference['high'])}"
-            shown.add_row("difference", points(difference["difference"]), bounds, style="dim")
-        tables.append(shown)
-    return tables
+            table.add_row("paired difference", points(difference["difference"]), bounds, style="dim")
+        tables.append(table)
+    notes = [Text(f"{name}: {note}", "dim") for name, note in page["notes"]]
+    verdict = (summary.get("comparison") or {}).get("verdict", "")
+    text = summary.get("words", "")
+    words = Text(text)
+    words.stylize(COLOURS.get(verdict, "bold"), 0, text.find(":") + 1)
+    return Group(tables[0], *notes, *tables[1:], Text(), words)
 
 
-def _table(title: str) -> Table:
-    shown = Table(title=Text(title), title_justify="left", box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    shown.add_column("candidate")
-    return shown
-
-
-def _score(entry: Mapping[str, Any]) -> tuple[str, str]:
-    if entry["score"] is None:
-        return "–", "–"
-    return percent(entry["score"]), f"{percent(entry['low'])} – {percent(entry['high'])}"
+def _table(title: str, page: Mapping[str, Any], columns: Sequence[str]) -> Table:
+    """The scores by one grader. columns: what else is shown of each candidate."""
+    table = Table(title=Text(title), title_justify="left", box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    table.add_column("candidate")
+    corpus = [f"corpus {page['corpus']}"] if page["corpus"] else []
+    for name in ["score", "95% CI", *corpus, *(HEADINGS[column] for column in columns)]:
+        table.add_column(name, justify="right")
+    for row in page["rows"]:
+        cells = [row["name"], "–", "–"]
+        if row["score"] is not None:
+            cells[1:] = [percent(row["score"]), f"{percent(row['low'])} – {percent(row['high'])}"]
+        cells += [format_corpus_score(row["corpus_score"])] if corpus else []
+        for column in columns:
+            value = row.get(column, 0)
+            cells.append(f"{value:,.1f}" if column.endswith("_tokens") else str(value))
+        table.add_row(*map(Text, cells), style="bold" if row["name"] == TUNED else None)
+    return table

@@ -1,6 +1,6 @@
-"""`finetooth run TASK`: check, train, compare with prompting, open the test once, report.
+"""`finetooth run TASK`: check, train, compare with prompting, open the sealed test once, report.
 
-Every stage is skipped when the run directory already holds its result.
+A stage whose result is already in the run directory is skipped.
 """
 
 from __future__ import annotations
@@ -35,11 +35,12 @@ class Run:
         return {"run": str(self.path), "report": str(self.path / "report.html"), **self.summary}
 
     def print(self, console: Console) -> None:
-        """The table, the verdict, where the report is, and what to do next."""
+        """The score table, the verdict, the path of the report, and the next commands."""
         console.print(report.terminal_table(self.summary))
         console.print(f"\nReport: {self.path / 'report.html'}", highlight=False, markup=False, soft_wrap=True)
-        chat = (f"finetooth chat {quote(str(self.path))}", "ask the tuned model yourself")
-        lines = [f"  {command}    {why}" for command, why in (chat, *next_steps.longer_training(self.path))]
+        chat = (f"finetooth chat {quote(str(self.path))}", "chat with the tuned model")
+        steps = (chat, *next_steps.longer_training(self.path))
+        lines = [f"  {command}    {purpose}" for command, purpose in steps]
         console.print("\n".join(["Next:", *lines]), highlight=False, markup=False, soft_wrap=True)
 
 
@@ -49,7 +50,7 @@ def run(
     overrides: Mapping[str, Any] | None = None,
     quiet: bool = False,
 ) -> Run:
-    """Walk the whole loop for a task file, a mapping or a Task; the Python face of `finetooth run`.
+    """Run the whole loop for a task file, a mapping or a Task: `finetooth run` from Python.
 
     out: the run directory, default runs/NAME. overrides: dotted keys, {"train.epochs": 2}. Raises
     FinetoothError with one message that says what to do.
@@ -59,14 +60,23 @@ def run(
 
 
 def run_task(task: Task, out: Path | None, console: Console, file: Path | None = None) -> Run:
-    """The loop for a loaded task. See `run`. file: the task file, for the message of how to go on."""
+    """Run the loop for a loaded task; see `run`. file: the task file, for the command that resumes."""
     context = RunContext(parent.inherit_settings(task, console), workspace.run_path(task, out), console)
     path = context.path
     name = "TASK" if file is None else quote(str(file))
-    again = f"finetooth run {name} --out {quote(str(path))} (and the flags as before); it does nothing twice"
+    again = (
+        f"finetooth run {name} --out {quote(str(path))} (with the same flags); finished stages are skipped"
+    )
     try:
         train.train(context, needs_grader=True)
-        _evaluate(context)
+        validation = path / "evaluate" / "validation" / "summary.json"
+        if context.prepared.validation and not validation.is_file():
+            evaluate.evaluate_run(context, sealed=False)
+        summary = path / "evaluate" / "summary.json"  # written last, so it is complete
+        if context.prepared.sealed_count and not (
+            summary.is_file() and read_json(summary)["split"] == "test"
+        ):
+            evaluate.evaluate_run(context, sealed=True)
     except Interrupted as error:
         raise Interrupted(error.message, again if error.next_command else "") from None
     except KeyboardInterrupt:
@@ -75,18 +85,3 @@ def run_task(task: Task, out: Path | None, console: Console, file: Path | None =
         raise Interrupted("Stopped while evaluating; the trained model is saved.", again) from None
     report.run(path)
     return Run(path, read_json(path / "evaluate" / "summary.json"))
-
-
-def _evaluate(context: RunContext) -> None:
-    """What is still to be evaluated: the validation rows, then once the sealed test."""
-    validation = context.path / "evaluate" / "validation" / "summary.json"
-    if context.prepared.validation and not validation.is_file():
-        evaluate.evaluate_run(context, sealed=False)
-    if context.prepared.sealed_count and _split(context.path) != "test":
-        evaluate.evaluate_run(context, sealed=True)
-
-
-def _split(path: Path) -> str | None:
-    """Of which split the run's summary is, None without one. It is written last, so it is whole."""
-    summary = path / "evaluate" / "summary.json"
-    return read_json(summary)["split"] if summary.is_file() else None

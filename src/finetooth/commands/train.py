@@ -1,6 +1,4 @@
-"""`finetooth train TASK|RUN`: fine-tune, from the start or from where it stopped, and keep the best
-weights.
-"""
+"""`finetooth train TASK|RUN`: fine-tune a model, or resume from the newest checkpoint; keeps the best one."""
 
 from __future__ import annotations
 
@@ -25,10 +23,10 @@ from finetooth.runs import next_steps, parent, workspace
 from finetooth.runs.context import RunContext
 from finetooth.runs.preflight import ensure_preflight
 from finetooth.runs.rewards import rollouts
-from finetooth.runs.setup import grader_names, set_up
+from finetooth.runs.setup import set_up
 from finetooth.training import preferences, selection, trackers
 from finetooth.training.interrupts import stop_on_signals
-from finetooth.training.loop import Trainer, TrainingResult
+from finetooth.training.loop import Trainer
 from finetooth.training.objectives import Objective, supervised
 from finetooth.training.reference import require_pairs, with_reference
 from finetooth.training.schedule import group_by_unit
@@ -36,12 +34,12 @@ from finetooth.training.selection import AnswerValidator
 from finetooth.training.verification import outputs, save_model, verify_saved
 from finetooth.types import Sampling
 
-CHECKED_ROWS = 8  # on which the saved model is compared with the trained one
+VERIFIED_ROWS = 8  # rows on which the saved model is compared with the trained one
 
 
 @dataclass(frozen=True, slots=True)
 class TrainReport:
-    """What training did: train/result.json."""
+    """The result of training: train/result.json."""
 
     path: Path
     result: dict[str, Any]
@@ -52,18 +50,18 @@ class TrainReport:
         return {"run": str(self.path), **self.result}
 
     def print(self, console: Console) -> None:
-        """Two lines: what was trained, and what to do next."""
-        loss = self.result["best_loss"]
-        shown = f", validation loss {loss:.4f} at step {self.result['best_step']}" if loss is not None else ""
-        score = self.result.get("best_score")
-        shown += f", score {score:.3f}" if score is not None else ""
-        early = " (stopped early)" if self.result["stopped_early"] else ""
-        console.print(
-            f"Trained {self.result['steps']} steps{early}{shown}: {self.result['model']}",
-            markup=False,
-            soft_wrap=True,
+        """Two lines: what was trained, and the next command."""
+        loss, score = self.result["best_loss"], self.result.get("best_score")
+        shown = " (early stopping)" if self.result["stopped_early"] else ""
+        shown += (
+            f", validation loss {loss:.4f} at step {self.result['best_step']}" if loss is not None else ""
         )
-        console.print(f"Next: {next_steps.of_run(self.path)}", markup=False, soft_wrap=True)
+        shown += f", score {score:.3f}" if score is not None else ""
+        lines = [
+            f"Trained {self.result['steps']} steps{shown}: {self.result['model']}",
+            f"Next: {next_steps.of_run(self.path)}",
+        ]
+        console.print("\n".join(lines), markup=False, soft_wrap=True)
 
 
 def run(source: Task | Path, out: Path | None, console: Console, needs_grader: bool = False) -> TrainReport:
@@ -75,28 +73,27 @@ def run(source: Task | Path, out: Path | None, console: Console, needs_grader: b
 
 
 def train(context: RunContext, needs_grader: bool) -> TrainReport:
-    """Train what the context's task says, from the start or from the newest checkpoint.
+    """Train the context's task, from the start or from the newest checkpoint.
 
-    A run that is already trained is left as it is. needs_grader: stop before training when the task's grader
-    cannot be used. Raises Interrupted, with how to go on, after Ctrl-C or SIGTERM; the state is saved by
-    then.
+    Does nothing for a trained run. needs_grader: stop before training when the task's grader cannot be used.
+    Raises Interrupted, with the command that resumes, after Ctrl-C or SIGTERM; the state is saved by then.
     """
     path, console = context.path, context.console
     if workspace.trained_path(path) is not None and workspace.open_run(context.task, path) is not None:
-        console.print(f"{path} is trained already.", highlight=False)
+        console.print(f"{path} is already trained.", highlight=False)
         context.task = workspace.load_config(path)
         return TrainReport(path, read_json(path / "train" / "result.json"))
     trackers.require_installed(context.task.train.track)
     set_up(context, needs_grader)
-    task, answers, rewarded = context.task, _answers(context), rollouts(context)
+    task, answers, policy = context.task, _answer_validator(context), rollouts(context)
     with stop_on_signals() as stop:
         preflight = ensure_preflight(context, stop)
         objective = _objective(context)
-        checked = context.train_rows[:CHECKED_ROWS]
-        untrained_M = outputs(context.model, checked)
-        result = Trainer(  # not kept: the optimizer's state is as large as two models
+        verified = context.train_rows[:VERIFIED_ROWS]
+        untrained_M = outputs(context.model, verified)
+        result = Trainer(  # not kept in a variable: the optimizer's state is as large as two models
             context.model,
-            rewarded.rows if rewarded else context.train_rows,
+            policy.rows if policy else context.train_rows,
             context.validation_rows,
             task.train,
             path,
@@ -105,63 +102,58 @@ def train(context: RunContext, needs_grader: bool) -> TrainReport:
             stop,
             answers=answers,
             objective=objective,
-            rollouts=rewarded,
+            rollouts=policy,
         ).run()
         saved = save_model(context.model, path, context.renderer.chat_template)
         load = context.load if saved.name == "model" else lambda saved: context.load(adapter=saved)
-        tuned = verify_saved(context.model, saved, load, checked, untrained_M)
+        tuned = verify_saved(context.model, saved, load, verified, untrained_M)
         context.keep_tuned(tuned)
+        selected_by = None  # what selected the checkpoint in fact: answers may have had no score
+        if result.best_loss is not None:
+            selected_by = "loss" if result.best_score is None else "score"
         facts = {
             "steps": result.steps,
             "best_step": result.best_step,
             "best_loss": result.best_loss,
             "best_score": result.best_score,
-            "selected_by": _chosen_by(result),
+            "selected_by": selected_by,
             "stopped_early": result.stopped_early,
             "rows": len(group_by_unit(context.train_rows)),
             "model": str(saved),
             "preflight": preflight,
-            **({"method": task.train.method} if rewarded else {}),
+            **({"method": task.train.method} if policy else {}),
         }
         write_json(path / "train" / "result.json", facts)
         if stop():
-            raise Interrupted("Stopped; the training has ended and is saved.", next_steps.of_run(path))
+            raise Interrupted("Stopped; training had ended, and the model is saved.", next_steps.of_run(path))
     return TrainReport(path, facts)
 
 
 def _objective(context: RunContext) -> Objective:
-    """What the method minimises. Pairs are checked, and get what the model as it starts says of them."""
+    """The objective. For preference methods, pairs are checked and get reference log-probabilities."""
     if context.task.train.method not in PREFERENCE_METHODS:
         return supervised
     examples = [*context.prepared.train, *context.prepared.validation]
     sides = context.train_rows, context.validation_rows
-    require_pairs([row for rows in sides for row in rows], examples, context.renderer)
-    say = partial(context.console.print, highlight=False)
-    taken = with_reference(context.model, sides, context.task.train, context.path, say)
-    context.train_rows, context.validation_rows = taken
+    require_pairs([row for side in sides for row in side], examples, context.renderer)
+    log = partial(context.console.print, highlight=False)
+    rows = with_reference(context.model, sides, context.task.train, context.path, log)
+    context.train_rows, context.validation_rows = rows
     return preferences.objective(context.task.train)
 
 
-def _chosen_by(result: TrainingResult) -> str | None:
-    """What chose the weights in fact: answers may have had no score, whatever train.select says."""
-    if result.best_loss is None:
-        return None
-    return "loss" if result.best_score is None else "score"
-
-
-def _answers(context: RunContext) -> AnswerValidator | None:
-    """What the model is asked at each validation, as evaluation asks it; None where it cannot be
-    needs_grader.
+def _answer_validator(context: RunContext) -> AnswerValidator | None:
+    """What generates answers at each validation, as evaluation does; None where they cannot be graded.
 
     At most 64 validation rows, drawn by the seed, that leave room for the longest answer. Raises ConfigError
-    or GradeError where the score is to choose the weights and rows cannot be needs_grader.
+    or GradeError where train.select is score and the rows cannot be graded.
     """
     task, prepared, model = context.task, context.prepared, context.model
-    wanted = task.train.select == "score"
-    if wanted and task.train.method in PREFERENCE_METHODS:
+    required = task.train.select == "score"
+    if required and task.train.method in PREFERENCE_METHODS:
         raise ConfigError(
-            f"train.select is score, but train.method {task.train.method} learns which of two answers is "
-            "preferred, and grades none that is written. Set train.select: loss."
+            f"train.select is score, but train.method {task.train.method} generates no answers that could be "
+            "graded. Set train.select: loss."
         )
     if task.train.method == "reward_model":
         return None
@@ -171,24 +163,27 @@ def _answers(context: RunContext) -> AnswerValidator | None:
     for row in context.validation_rows:
         fits[row.example_id] = fits.get(row.example_id, True) and len(row) + length <= model.max_tokens
     usable = [example for example in prepared.validation if fits.get(example.id)]
-    if wanted and (prepared.format == "text" or not prepared.validation):
-        raise ConfigError("train.select is score, but there are no validation rows with an expected answer.")
+    if required and (prepared.format == "text" or not prepared.validation):
+        raise ConfigError("train.select is score, but no validation row has an expected answer.")
     if prepared.format == "text" or not usable:
-        if wanted:
-            context.console.print("warning: no validation row leaves room for an answer: the loss chooses.")
+        if required:
+            context.console.print(
+                "warning: no validation row leaves room for an answer: the loss selects the checkpoint."
+            )
         return None
+    grader = graders.specs(task.evaluate.grader)[0]
     try:
-        kind = graders.grading_format(task.data.columns, prepared.format)
-        asked = grader_names(task)[0]
-        name, grader = graders.resolve("auto" if asked == graders.PREFERENCE else asked, kind, Path.cwd())
+        name, grade = graders.resolve(
+            "auto" if grader == graders.PREFERENCE else grader, context.grading_format, Path.cwd()
+        )
     except GradeError:
-        if wanted:
+        if required:
             raise
         return None
     if len(usable) > selection.MOST:
         drawn = random.Random(f"select {task.seed}").sample(range(len(usable)), selection.MOST)
-        usable = [usable[at] for at in sorted(drawn)]
+        usable = [usable[index] for index in sorted(drawn)]
     labels = [label for label in prepared.labels if name == "label" and context.renderer.can_answer(label)]
     sampling = Sampling(task.evaluate.temperature, length, seed=task.seed)
     candidate = ModelCandidate(TUNED, model, context.renderer, Prompt(TUNED), sampling, labels or None, "cut")
-    return AnswerValidator(candidate, usable, grader, wanted, answer_normaliser(context.renderer))
+    return AnswerValidator(candidate, usable, grade, required, answer_normaliser(context.renderer))

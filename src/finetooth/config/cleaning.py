@@ -1,4 +1,4 @@
-"""The operations of `data.clean`: their names, what they take, and what is said of a wrong one."""
+"""The operations of `data.clean`: their names, their options, and the error messages for wrong ones."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ TEXT = ("fix_encoding", "strip_html", "normalise_space", "mask_pii")
 ROWS = ("drop_empty", "dedupe", "balance")
 NAMES = TEXT + ROWS
 BALANCE = "{balance: {by: label, max_ratio: 3}}"
-_OTHER = {
+_SYNONYMS = {
     **dict.fromkeys(("deduplicate", "drop_duplicates", "unique", "dedup"), "dedupe"),
     **dict.fromkeys(("normalize_space", "strip", "trim", "whitespace"), "normalise_space"),
     **dict.fromkeys(("remove_html", "html", "strip_tags"), "strip_html"),
@@ -26,8 +26,8 @@ _OTHER = {
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """One step of cleaning. by: the column whose classes `balance` evens out, or `label`; max_ratio: how many
-    times the rows of the smallest class a class may keep. Both are of balance alone.
+    """One cleaning operation. Only balance has options. by: the column whose classes are balanced, or
+    `label`. max_ratio: the largest class may keep this many times the rows of the smallest one.
     """
 
     name: str
@@ -36,28 +36,29 @@ class Operation:
 
 
 def validate_operations(value: Any) -> Any:
-    """A list of operations as the task stores it: names, and mappings with numbers as numbers.
+    """A list of operations in the form that the task stores: names, and mappings with numbers as numbers.
 
-    Raises ValueError, as pydantic's validators do, with what was expected.
+    Raises ValueError that says what was expected, as a pydantic validator does.
     """
     if isinstance(value, str) and value.lstrip()[:1] in ("[", "{"):
-        raise ValueError("this is no list as YAML writes one: is a bracket, a brace or a comma missing?")
+        raise ValueError("this is not a valid YAML list: is a bracket, a brace or a comma missing?")
     entries = [value] if isinstance(value, str | Mapping) else value
     if not isinstance(entries, list | tuple):
-        raise ValueError(f"expected a list of operations out of {', '.join(NAMES)}")
-    found = [_entry(entry) for entry in entries]
+        raise ValueError(f"expected a list of operations from {', '.join(NAMES)}")
     return [
-        {"balance": {"by": one.by, "max_ratio": one.max_ratio}} if one.name == "balance" else one.name
-        for one in found
+        {"balance": {"by": operation.by, "max_ratio": operation.max_ratio}}
+        if operation.name == "balance"
+        else operation.name
+        for operation in operations(entries)
     ]
 
 
 def operations(value: Sequence[Any]) -> tuple[Operation, ...]:
-    """The operations of a list as the task file has it. Raises ValueError like `validate_operations`."""
-    return tuple(map(_entry, value))
+    """The operations of a list from a task file. Raises ValueError like `validate_operations`."""
+    return tuple(map(_operation, value))
 
 
-def _entry(entry: Any) -> Operation:
+def _operation(entry: Any) -> Operation:
     if isinstance(entry, Mapping) and len(entry) == 1:
         name, options = next(iter(entry.items()))
     else:
@@ -65,25 +66,21 @@ def _entry(entry: Any) -> Operation:
     if not isinstance(name, str):
         raise ValueError(f"an operation is a name or {BALANCE}")
     if name not in NAMES:
-        near = _OTHER.get(name.lower()) or next(iter(difflib.get_close_matches(name, NAMES, 1, 0.6)), "")
+        near = _SYNONYMS.get(name.lower()) or next(iter(difflib.get_close_matches(name, NAMES, 1, 0.6)), "")
         raise ValueError(
             f"there is no operation {name[:40]!r}; "
             + (f"did you mean {near}" if near else f"the operations are {', '.join(NAMES)}")
         )
-    if name == "balance":
-        return _balance(options)
-    if options is not None:
-        raise ValueError(f"{name} takes no options; write its name alone")
-    return Operation(name)
-
-
-def _balance(options: Any) -> Operation:
+    if name != "balance":
+        if options is not None:
+            raise ValueError(f"{name} takes no options; write its name alone")
+        return Operation(name)
     if not isinstance(options, Mapping) or not {"max_ratio"} <= set(options) <= {"by", "max_ratio"}:
-        raise ValueError(f"balance says by what and how far; write {BALANCE}")
+        raise ValueError(f"balance needs its options; write {BALANCE}")
     by, ratio = options.get("by", "label"), yaml_number(options["max_ratio"])
     if not isinstance(by, str) or not by:
-        raise ValueError("balance: by is label or the name of a column")
-    number = isinstance(ratio, int | float) and not isinstance(ratio, bool)
-    if not number or not 1 <= ratio < math.inf:
-        raise ValueError("balance: max_ratio is a number from 1 on")
+        raise ValueError("balance: by must be label or the name of a column")
+    is_number = isinstance(ratio, int | float) and not isinstance(ratio, bool)
+    if not is_number or not 1 <= ratio < math.inf:
+        raise ValueError("balance: max_ratio must be a number of at least 1")
     return Operation("balance", by, float(ratio))

@@ -1,4 +1,4 @@
-"""Reading a task: from a file, a mapping or a Task, with flags on top. Paths become absolute here."""
+"""Loading a task from a file, a mapping or a Task, with flags on top. Paths become absolute here."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from finetooth.config.task import EMBEDDED, Task, build_task, suggest
 from finetooth.config.values import expand_path, is_data_file, is_files, is_hub_id
 from finetooth.errors import ConfigError
 
-SOURCES = ("train", "validation", "test")  # keys of data that are a file or rows
+SOURCES = ("train", "validation", "test")  # keys of the data section that hold files or rows
 
 
 def set_dotted(values: dict[str, Any], key: str, value: Any) -> None:
-    """Set `values["train"]["epochs"]` for the key "train.epochs", making sections on the way."""
+    """Set `values["train"]["epochs"]` for the key "train.epochs", creating sections as needed."""
     *sections, leaf = key.split(".")
     for section in sections:
         inner = values.setdefault(section, {})
@@ -32,13 +32,17 @@ def set_dotted(values: dict[str, Any], key: str, value: Any) -> None:
 def load_task(
     source: str | Path | Mapping[str, Any] | Task, overrides: Mapping[str, Any] | None = None
 ) -> Task:
-    """Read a task from a .yaml, .yml or .toml file, a mapping or a Task, with dotted overrides applied.
+    """Read a task from a .yaml, .yml or .toml file, a mapping or a Task, and apply dotted overrides.
 
-    Relative paths of data files, templates and local model directories mean: beside the task file. Raises
-    ConfigError when the file cannot be read or a key is unknown or wrong.
+    Relative paths of data files, templates and local model directories start at the task file; those of
+    overrides start at the working directory. Raises ConfigError when the file cannot be read or a key is
+    unknown or wrong.
     """
-    if isinstance(source, Task):
-        values: dict[str, Any] = _given(source)
+    values: dict[str, Any]
+    if isinstance(source, Task):  # the keys that were set; rows as they are, since not all have a plain form
+        values = source.model_dump(exclude_unset=True, exclude={"data": set(SOURCES)})
+        rows = {key: getattr(source.data, key) for key in SOURCES if key in source.data.model_fields_set}
+        values["data"] = values.get("data", {}) | rows
         where, folder = "the task", Path()
     elif isinstance(source, Mapping):
         values = {key: dict(value) if isinstance(value, Mapping) else value for key, value in source.items()}
@@ -47,18 +51,9 @@ def load_task(
         path = Path(source)
         values, where, folder = _read_file(path), str(path), path.parent
         values.setdefault("name", path.resolve().parent.name if path.stem == "task" else path.stem)
-    given = dict((overrides or {}).items())
-    for key, value in given.items():
+    for key, value in (overrides or {}).items():
         set_dotted(values, key, value)
-    task = build_task(values, where)
-    return _anchor(task, folder, set(given))
-
-
-def _given(task: Task) -> dict[str, Any]:
-    """The keys that were set. Rows are handed on as they are: they may hold values without a plain form."""
-    values = task.model_dump(exclude_unset=True, exclude={"data": set(SOURCES)})
-    sources = {name: getattr(task.data, name) for name in SOURCES if name in task.data.model_fields_set}
-    return values | {"data": values.get("data", {}) | sources}
+    return _resolve_paths(build_task(values, where), folder, set(overrides or {}))
 
 
 def _read_file(path: Path) -> dict[str, Any]:
@@ -66,13 +61,13 @@ def _read_file(path: Path) -> dict[str, Any]:
         raise ConfigError(f"{path}: no such file. Expected a task file (.yaml or .toml).")
     if (path / "config.yaml").is_file():
         raise ConfigError(
-            f"{path}: a run directory, where a task file is expected. To let its training go on: "
-            f"finetooth train {path}. Its result: finetooth report {path}"
+            f"{path}: expected a task file, found a run directory. To resume its training: "
+            f"finetooth train {path}. To see its result: finetooth report {path}"
         )
     if not path.is_file():
         raise ConfigError(f"{path}: not a file. Expected a task file (.yaml or .toml).")
     if is_data_file(path) and path.suffix != ".json":
-        raise _examples_given(path)
+        raise _data_file_error(path)
     try:
         text = path.read_text(encoding="utf-8")
         values = tomllib.loads(text) if path.suffix == ".toml" else yaml.load(text, _UniqueKeys)
@@ -81,42 +76,46 @@ def _read_file(path: Path) -> dict[str, Any]:
     if isinstance(values, dict):
         return values
     if is_data_file(path):
-        raise _examples_given(path)
-    found = {type(None): "nothing: the file is empty", list: "a list"}.get(type(values), "a text")
+        raise _data_file_error(path)
+    found = {type(None): "an empty file", list: "a list"}.get(type(values), "text")
     raise ConfigError(
-        f"{path}: expected a task, which has at least the line `data: {{train: FILE}}`, found {found}."
+        f"{path}: expected a task with at least the line `data: {{train: FILE}}`, found {found}."
     )
 
 
-def _examples_given(path: Path) -> ConfigError:
+def _data_file_error(path: Path) -> ConfigError:
     return ConfigError(
-        f"{path}: a file of examples, where a task file is expected: a .yaml file with the line\n"
-        f"  data: {{train: {path}}}\nTo see what is in the examples: finetooth check {path}"
+        f"{path}: expected a task file, found a data file. A task file is a .yaml file with the line\n"
+        f"  data: {{train: {path}}}\nTo see what is in the data: finetooth check {path}"
     )
 
 
 class _UniqueKeys(yaml.SafeLoader):
-    """SafeLoader that refuses a key given twice: the silent winner would be a coin toss for the reader."""
+    """SafeLoader that refuses duplicate keys, of which YAML would silently keep the last."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         names = [key.value for key, _ in node.value]
-        twice = {name for name in names if names.count(name) > 1}
-        if twice:
+        repeated = sorted({name for name in names if names.count(name) > 1})
+        if repeated:
             raise yaml.constructor.ConstructorError(
-                None, None, f"the key {sorted(twice)[0]!r} is given twice", node.start_mark
+                None, None, f"the key {repeated[0]!r} is given twice", node.start_mark
             )
         return super().construct_mapping(node, deep)
 
 
-def _anchor(task: Task, folder: Path, from_flags: set[str]) -> Task:
-    """Make the task file's relative paths absolute. Flags keep meaning: relative to the working directory."""
+def _resolve_paths(task: Task, folder: Path, from_flags: set[str]) -> Task:
+    """Make relative paths absolute: those of the task file from `folder`, those of flags from the working
+    directory.
+    """
+
+    def base(key: str) -> Path:
+        return Path() if key in from_flags else folder
 
     def absolute(key: str, value: Any) -> Any:
         if not isinstance(value, str) or (key == "model" and value in EMBEDDED):
             return value
-        base = Path() if key in from_flags else folder
-        candidate = (base / expand_path(value)).resolve()
-        if key.startswith("data.") and is_hub_id(value, base):
+        candidate = (base(key) / expand_path(value)).resolve()
+        if key.startswith("data.") and is_hub_id(value, base(key)):
             return value
         is_path = key.startswith("data.") or candidate.exists() or value.startswith((".", "/", "~"))
         return str(candidate) if is_path else value
@@ -132,30 +131,27 @@ def _anchor(task: Task, folder: Path, from_flags: set[str]) -> Task:
     data = task.data.model_copy(
         update={name: source(f"data.{name}", getattr(task.data, name)) for name in SOURCES}
     )
-    template = task.template
-    if template.endswith((".jinja", ".j2")):
-        template = str(((Path() if "template" in from_flags else folder) / template).resolve())
-    grader_folder = Path() if "evaluate.grader" in from_flags else folder
-    grader = _with_files(task.evaluate.grader, grader_folder)
+    changed: dict[str, Any] = {"data": data, "model": absolute("model", task.model)}
+    if task.template.endswith((".jinja", ".j2")):
+        changed["template"] = str((base("template") / task.template).resolve())
+    if task.start is not None:
+        changed["start"] = str((base("start") / Path(task.start).expanduser()).resolve())
+    grader = _resolve_grader(task.evaluate.grader, base("evaluate.grader"))
     if grader != task.evaluate.grader:
-        task = task.model_copy(update={"evaluate": task.evaluate.model_copy(update={"grader": grader})})
-    reward = _with_files(task.train.reward, Path() if "train.reward" in from_flags else folder)
+        changed["evaluate"] = task.evaluate.model_copy(update={"grader": grader})
+    reward = _resolve_grader(task.train.reward, base("train.reward"))
     if reward != task.train.reward:
-        task = task.model_copy(update={"train": task.train.model_copy(update={"reward": reward})})
-    start = task.start
-    if start is not None:
-        start = str(((Path() if "start" in from_flags else folder) / Path(start).expanduser()).resolve())
-    model = absolute("model", task.model)
-    return task.model_copy(update={"data": data, "model": model, "start": start, "template": template})
+        changed["train"] = task.train.model_copy(update={"reward": reward})
+    return task.model_copy(update=changed)
 
 
-def _with_files(grader: Any, folder: Path) -> Any:
-    """Graders with their files found: a schema's name becomes what the file holds, so that a run keeps a
-    copy, and `file.py:function` gets the whole path, also where it is the key of a weight; so does the
-    directory of a reward model.
+def _resolve_grader(grader: Any, folder: Path) -> Any:
+    """Graders with their files resolved: `file.py:function` and the directory of a reward model become
+    absolute, also where they are the key of a weight; the name of a JSON Schema is replaced by its content,
+    so that a run keeps a copy.
     """
     if isinstance(grader, list):
-        return [_with_files(entry, folder) for entry in grader]
+        return [_resolve_grader(entry, folder) for entry in grader]
     if isinstance(grader, str):
         file, _, function = grader.rpartition(":")
         return (
@@ -167,8 +163,8 @@ def _with_files(grader: Any, folder: Path) -> Any:
         return {**grader, "model": str((folder / expand_path(grader["model"])).resolve())}
     if not isinstance(grader.get("schema"), str):
         return {
-            key if key in ("name", "type") else _with_files(key, folder): (
-                _with_files(value, folder) if key in ("name", "grader") else value
+            key if key in ("name", "type") else _resolve_grader(key, folder): (
+                _resolve_grader(value, folder) if key in ("name", "grader") else value
             )
             for key, value in grader.items()
         }

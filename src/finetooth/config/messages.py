@@ -1,12 +1,17 @@
-"""What a key of the task expects, in plain words in place of pydantic's."""
+"""Error messages of a task: what is wrong with a key, in plain words in place of pydantic's."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
+from finetooth.config.other_tools import run_directory_hint
+
 SOURCES = ("data.train", "data.validation", "data.test")
-WORDS = {
+EXPECTED = {
     "int_type": "a whole number",
     "int_parsing": "a whole number",
     "int_from_float": "a whole number",
@@ -14,35 +19,74 @@ WORDS = {
     "float_parsing": "a number",
     "bool_type": "true or false",
     "bool_parsing": "true or false",
-    "string_type": "a text",
+    "string_type": "text",
     "list_type": "a list",
-    "dict_type": "names with values, as {name: value}",
+    "dict_type": "a mapping {name: value}",
     "finite_number": "a finite number",
 }
-LIMITS = {
-    "greater_than": ("gt", "a number above"),
-    "greater_than_equal": ("ge", "a number from"),
-    "less_than": ("lt", "a number below"),
-    "less_than_equal": ("le", "a number up to"),
+EXPECTED_SOURCE = {
+    "string_type": "a file",
+    "list_type": "a list of files",
+    "float_parsing": "a share from 0 to below 1",
+    "float_type": "a share from 0 to below 1",
 }
+LIMITS = {
+    "greater_than": ("gt", "a number above {:g}"),
+    "greater_than_equal": ("ge", "a number of at least {:g}"),
+    "less_than": ("lt", "a number below {:g}"),
+    "less_than_equal": ("le", "a number of at most {:g}"),
+}
+# Steps of pydantic's path to a value that are not keys of the task: which of several types it tried.
+TYPE_STEPS = {"float", "int", "str", "bool", "list", "constrained", "literal", "function", "dict", "tagged"}
 
 
-def describe_expected(key: str, problem: Mapping[str, Any]) -> str:
-    """What one of pydantic's problems asks for, as a noun; "" for a message of our own. key: dotted."""
+def explain_problems(error: ValidationError, where: str, suggest: Callable[[str], str]) -> str:
+    """The message for a task that is wrong: one line for each key, then what to do with a run directory.
+
+    where: the file, or "the task". suggest: what to say after an unknown key. A key that takes several types
+    of values has one pydantic problem for each of them, joined into one line.
+    """
+    lines: list[str] = []
+    wrong: dict[str, list[Any]] = {}
+    for problem in error.errors():
+        steps = [
+            str(step)
+            for step in problem["loc"]
+            if not (isinstance(step, str) and step.split("[")[0].split("-")[0] in TYPE_STEPS)
+        ]
+        key = ".".join(steps)
+        if problem["type"] == "extra_forbidden":
+            lines.append(f"  unknown key {key}.{suggest(key)}")
+            if Path(where).name == "config.yaml" and (hint := run_directory_hint(steps[-1])):
+                lines.append(f"  To keep using the run directory {Path(where).parent}: {hint}.")
+        elif problem["type"] == "missing":
+            lines.append(f"  {key} is missing.")
+        else:
+            wrong.setdefault(key, []).append(problem)
+    for key, problems in wrong.items():
+        expected = [_expected(key, problem) for problem in problems]
+        own = [
+            problem["msg"].removeprefix("Value error, ")
+            for problem, words in zip(problems, expected, strict=True)
+            if not words
+        ]
+        *first, last = dict.fromkeys(expected)
+        wanted = f"{', '.join(first)} or {last}" if first else last
+        lines.append(
+            f"  {key}: {own[0] if own else f'expected {wanted}'}, found {repr(problems[0]['input'])[:80]}."
+        )
+    return f"{where}:\n" + "\n".join(dict.fromkeys(lines))
+
+
+def _expected(key: str, problem: Mapping[str, Any]) -> str:
+    """What one of pydantic's problems asks for, as a noun; "" for a message of our own validators."""
     kind, facts = problem["type"], problem.get("ctx", {})
     if kind in ("model_type", "dataclass_type", "model_attributes_type"):
-        given = problem["input"]
-        inner = (
-            f"{{train: {given if isinstance(given, str) else 'FILE'}}}" if key == "data" else "{key: value}"
-        )
-        return f"keys of its own, as {key}: {inner}"
+        value = problem["input"] if isinstance(problem["input"], str) else "FILE"
+        return f"a section, {key}: " + (f"{{train: {value}}}" if key == "data" else "{key: value}")
     if kind == "literal_error":
         return str(facts["expected"]).replace("'", "")
     if kind in LIMITS:
         name, words = LIMITS[kind]
-        return f"{words} {facts[name]:g}" + (" on" if name == "ge" else "")
-    if key in SOURCES:
-        share = "a share from 0 to below 1"
-        return {"string_type": "a file", "list_type": "a list of files", "float_parsing": share,
-                "float_type": share}.get(kind, WORDS.get(kind, ""))  # fmt: skip
-    return WORDS.get(kind, "")
+        return words.format(facts[name])
+    return (key in SOURCES and EXPECTED_SOURCE.get(kind)) or EXPECTED.get(kind, "")

@@ -1,5 +1,5 @@
-"""The keys that only some methods of training read, a part of the train section (task.py): of preference
-methods, and of reinforcement learning.
+"""Keys of the train section (task.py) that only some methods read: preference optimisation and
+reinforcement learning.
 """
 
 from __future__ import annotations
@@ -11,12 +11,12 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, Field
 
 from finetooth.config.values import yaml_number, yaml_switch
 
-_Number = Annotated[float, BeforeValidator(yaml_number)]
-_Positive = Annotated[_Number, Field(gt=0, allow_inf_nan=False)]
+Number = Annotated[float, BeforeValidator(yaml_number)]
+Positive = Annotated[Number, Field(gt=0, allow_inf_nan=False)]
 
 # Preferences ------------------------------------------------------------------------------------------------
 
-# Methods that learn from a chosen and a rejected answer, and which of the keys below each of them reads.
+# Methods that learn from a chosen and a rejected answer, and which of the keys below each one reads.
 PREFERENCE_METHODS: Mapping[str, tuple[str, ...]] = {
     "dpo": ("beta", "label_smoothing"),
     "dpo_norm": ("beta", "label_smoothing"),
@@ -27,26 +27,26 @@ PREFERENCE_METHODS: Mapping[str, tuple[str, ...]] = {
     "reward_model": (),
 }
 
-BETA = {"simpo": 2.0}  # of its paper, whose rewards are per token
+BETA = {"simpo": 2.0}  # from the paper, whose rewards are per token
 DEFAULT_BETA = 0.1
 
 
 class PreferenceKeys(BaseModel):
     """How a chosen and a rejected answer become a loss."""
 
-    beta: _Positive | None = Field(
+    beta: Positive | None = Field(
         None,
-        description="dpo, dpo_norm, ipo, kto: strength of the pull to the model that training starts from; "
-        "simpo: scale of rewards; orpo: weight of the odds ratio. null is 0.1, of simpo 2.",
+        description="dpo, dpo_norm, ipo, kto: strength of the constraint to the initial model, which is the "
+        "reference; simpo: reward scale; orpo: weight of the odds-ratio loss. null is 0.1, or 2 for simpo.",
     )
-    label_smoothing: Annotated[_Number, Field(ge=0, lt=0.5)] = Field(
-        0.0, description="dpo, dpo_norm: share of pairs that are taken to be labelled the wrong way round."
+    label_smoothing: Annotated[Number, Field(ge=0, lt=0.5)] = Field(
+        0.0, description="dpo, dpo_norm: assumed label-flip rate; above 0, dpo is conservative DPO."
     )
-    gamma: Annotated[_Number, Field(ge=0, allow_inf_nan=False)] = Field(
-        1.0, description="simpo: by how much the reward of the chosen answer should be the higher one."
+    gamma: Annotated[Number, Field(ge=0, allow_inf_nan=False)] = Field(
+        1.0, description="simpo: target margin between the rewards of the chosen and the rejected answer."
     )
-    desirable_weight: _Positive = Field(1.0, description="kto: loss weight of chosen answers.")
-    undesirable_weight: _Positive = Field(1.0, description="kto: loss weight of rejected answers.")
+    desirable_weight: Positive = Field(1.0, description="kto: loss weight of chosen answers.")
+    undesirable_weight: Positive = Field(1.0, description="kto: loss weight of rejected answers.")
 
 
 # Reinforcement learning -------------------------------------------------------------------------------------
@@ -62,55 +62,55 @@ def _clip(value: float) -> float:
 
 
 class RewardKeys(BaseModel):
-    """How answers are sampled, rewarded, and turned into a gradient."""
+    """How answers are sampled and rewarded, and how the rewards become a gradient."""
 
     reward: str | dict[str, Any] | list[Any] | None = Field(
         None,
-        description="What is raised: graders as in evaluate.grader, their weighted mean where there are "
-        "several: {exact: 2, file.py:function: 1}, or a list of graders and {grader: ..., weight: ...}. "
-        "{name: reward_model, model: RUN} is a reward model: a run of train.method reward_model, or the "
-        "directory of a sequence classifier with one label. null is evaluate.grader, the first of several.",
+        description="Reward to maximise: a grader as in evaluate.grader, or the weighted mean of several: "
+        "{exact: 2, file.py:function: 1}, or a list of graders and {grader: ..., weight: ...}. {name: "
+        "reward_model, model: RUN} is a reward model: a run of train.method reward_model, or the directory "
+        "of a sequence classifier with one label. null is evaluate.grader, the first if there are several.",
     )
     reward_check: Annotated[Literal["on", "off"], BeforeValidator(yaml_switch)] = Field(
         "on",
-        description="on: training does not start with a reward that gives full marks to empty, repeated or "
-        "copied answers, or not to expected ones; nor with a reward model that takes such answers to be "
-        "worth no less than expected ones.",
+        description="on: refuse to train on a reward that is easily hacked: one that gives full marks to "
+        "empty, repeated or copied answers, or less to expected ones; or a reward model that scores such "
+        "answers at least as high as expected ones.",
     )
-    group_size: Annotated[int, Field(ge=1)] = Field(8, description="Answers sampled to each question.")
-    temperature: Annotated[_Number, Field(ge=1e-4, allow_inf_nan=False)] = Field(
-        1.0, description="Temperature at which answers are sampled and trained."
+    group_size: Annotated[int, Field(ge=1)] = Field(8, description="Answers sampled per prompt.")
+    temperature: Annotated[Number, Field(ge=1e-4, allow_inf_nan=False)] = Field(
+        1.0, description="Sampling temperature, also applied to the log-probabilities in the loss."
     )
     scale: Literal["deviation", "none"] = Field(
         "deviation",
-        description="grpo: advantages are divided by their group's deviation, or not (Dr. GRPO).",
+        description="grpo: deviation divides advantages by the standard deviation of their group; none does "
+        "not (Dr. GRPO).",
     )
     average: Literal["token", "row", "length"] = Field(
         "token",
-        description="The loss is a mean over all tokens (DAPO), over answers of their own means (GRPO), or "
-        "over answers of sums over the longest length allowed (Dr. GRPO).",
+        description="Loss normalisation: token, the mean over all tokens (DAPO); row, the mean over answers "
+        "of their token means (GRPO); length, the mean over answers of their token sums divided by the "
+        "maximum answer length (Dr. GRPO).",
     )
-    clip: Annotated[_Number, AfterValidator(_clip)] = Field(
-        0.2, description="Ratios of new to old probabilities count down to 1 - clip."
-    )
-    clip_high: Annotated[_Number, Field(gt=0, allow_inf_nan=False)] = Field(
-        0.28, description="Ratios count up to 1 + clip_high."
+    clip: Annotated[Number, AfterValidator(_clip)] = Field(0.2, description="Lower PPO clip bound, 1 - clip.")
+    clip_high: Annotated[Number, Field(gt=0, allow_inf_nan=False)] = Field(
+        0.28, description="Upper PPO clip bound, 1 + clip_high."
     )
     updates: Annotated[int, Field(ge=1)] = Field(
-        1, description="Optimizer updates on the answers of one step; clipping matters from 2 on."
+        1, description="Optimizer updates per batch of sampled answers; clipping only acts from 2 on."
     )
-    kl: Annotated[_Number, Field(ge=0, allow_inf_nan=False)] = Field(
-        0.0, description="Weight of the divergence from the model that training starts from."
+    kl: Annotated[Number, Field(ge=0, allow_inf_nan=False)] = Field(
+        0.0, description="KL penalty coefficient against the initial model."
     )
     truncated: Literal["keep", "mask", "penalise", "soft"] = Field(
         "penalise",
-        description="Answers cut at evaluate.max_tokens: keep the grader's score, mask (no gradient), "
-        "penalise (reward 0), or soft: the last fifth of the length costs up to 1 (DAPO).",
+        description="Answers truncated at evaluate.max_tokens: keep their score, mask (no gradient), "
+        "penalise (reward 0), or soft (a penalty that grows to 1 over the last fifth of the length, DAPO).",
     )
     resample: Annotated[int, Field(ge=0)] = Field(
         1,
-        description="grpo, rloo: how often other questions take the place of those whose answers are all "
-        "worth the same.",
+        description="grpo, rloo: maximum rounds of resampling, in which new prompts replace those whose "
+        "answers all have the same reward.",
     )
 
 

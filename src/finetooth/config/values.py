@@ -1,4 +1,4 @@
-"""What people write for a value in a task, turned into what the task stores. Nothing here knows the keys."""
+"""Conversion of the values that people write in a task, and counts as text. Nothing here knows the keys."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import codecs
 import math
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-DATA_FILES = (".jsonl", ".json", ".csv", ".tsv", ".parquet", ".arrow", ".txt")  # each also with .gz behind it
-# A data set of the hub, at a branch, tag or commit of it, and a configuration or folder in it.
+DATA_FILES = (".jsonl", ".json", ".csv", ".tsv", ".parquet", ".arrow", ".txt")  # each also with .gz appended
+# A dataset of the hub, optionally with a branch, tag or commit, and a configuration or folder.
 HUB_ID = re.compile(
     r"(?P<name>[A-Za-z0-9][\w.-]*/[A-Za-z0-9_][\w.-]*)"
     r"(?:@(?P<revision>(?:refs/[a-z]+/)?[A-Za-z0-9_][\w.-]*))?"
@@ -20,7 +20,7 @@ HUB_ID = re.compile(
 
 
 def yaml_number(value: Any) -> Any:
-    """YAML 1.1 reads `2e-4` as text: turn what is plainly a number into one. Leaves everything else alone."""
+    """The number in text such as `2e-4`, which YAML 1.1 does not read as one; other values unchanged."""
     if isinstance(value, str) and value != "auto":
         try:
             return float(value)
@@ -30,14 +30,15 @@ def yaml_number(value: Any) -> Any:
 
 
 def scalar(value: Any) -> Any:
-    """A numpy scalar as Python's own; told by what it can do, so that numpy is not needed here."""
+    """A numpy scalar as a Python scalar, without importing numpy; other values unchanged."""
     return value.item() if hasattr(value, "item") and getattr(value, "shape", None) == () else value
 
 
 def source(value: Any) -> Any:
-    """A path as text; a DataFrame or rows as dicts with names of text; files as text and {path, weight}.
+    """Normalise a data source: a path to text, a DataFrame or rows to dicts with text keys, a list of files
+    to text and {path, weight}. Other values are unchanged.
 
-    Everything else as it is. Raises ValueError for a list of files with something else in it.
+    Raises ValueError for a list that mixes files with anything else.
     """
     if isinstance(value, os.PathLike):
         return os.fsdecode(value)
@@ -54,13 +55,13 @@ def source(value: Any) -> Any:
 
 
 def is_files(value: Any) -> bool:
-    """Whether a list names files, each as text or {path, weight}, and does not hold rows."""
+    """Whether the value is a list of files, each as text or {path, weight}, rather than rows."""
     files = isinstance(value, list) and all(isinstance(entry, str) or _is_path(entry) for entry in value)
     return files and bool(value)
 
 
 def source_name(value: Any) -> str:
-    """What to call a source in a title: its files, or that it is rows."""
+    """The title of a source: its files, or that it is rows from Python."""
     if isinstance(value, str):
         return value
     names = [entry if isinstance(entry, str) else entry["path"] for entry in value] if is_files(value) else []
@@ -83,7 +84,7 @@ def _file(number: int, entry: Any) -> Any:
 
 
 def expand_path(text: str) -> Path:
-    """The path with ~ resolved; ~nobody stays as it is, which no file has as its name."""
+    """The path with ~ expanded; unchanged if there is no such user."""
     try:
         return Path(text).expanduser()
     except RuntimeError:
@@ -91,44 +92,45 @@ def expand_path(text: str) -> Path:
 
 
 def is_data_file(path: Path) -> bool:
-    """Whether a path ends like a file of examples."""
+    """Whether a path has the suffix of a data file."""
     return path.name.lower().removesuffix(".gz").endswith(DATA_FILES)
 
 
 def is_hub_id(value: str, folder: Path = Path()) -> bool:
-    """Whether this names a data set of the hub: owner/name or owner/name@revision, and more parts for
-    a configuration, a split or a folder.
+    """Whether this is a hub id: owner/name or owner/name@revision, with further parts for a configuration,
+    a split or a folder.
 
-    Not when it ends like a data file, or its first part is a directory in `folder`: then it is a path.
+    A value with the suffix of a data file, or whose first part exists in `folder`, is a path instead.
     """
-    known = value.lower().removesuffix(".gz").endswith(DATA_FILES)
-    return bool(HUB_ID.fullmatch(value)) and not known and not (folder / value.split("/")[0]).exists()
+    if not HUB_ID.fullmatch(value) or is_data_file(Path(value)):
+        return False
+    return not (folder / value.split("/")[0]).exists()
 
 
 def hub_parts(value: str) -> tuple[str, str | None, str | None]:
-    """The data set, the revision and the part of it that a hub id names."""
+    """The dataset, the revision and the part (configuration, split or folder) of a hub id."""
     match = HUB_ID.fullmatch(value)
     if match is None:
-        raise ValueError(f"{value} names no data set of the hub")
+        raise ValueError(f"{value} is not the id of a dataset on the hub")
     return match["name"], match["revision"], match["part"]
 
 
 def encoding(value: str) -> str:
-    """The usual name of a text encoding. Raises ValueError when there is none of this name."""
+    """The canonical name of a text encoding. Raises ValueError for an unknown name."""
     try:
-        "".encode(value)  # refuses codecs that are not of text
+        "".encode(value)  # refuses codecs that are not for text
         return codecs.lookup(value).name
     except (LookupError, ValueError):
         raise ValueError("expected the name of an encoding, such as utf-16 or cp1252") from None
 
 
 def yaml_switch(value: Any) -> Any:
-    """YAML 1.1 reads on and off as truth values."""
+    """on or off for the booleans as which YAML 1.1 reads these words; other values unchanged."""
     return ("on" if value else "off") if isinstance(value, bool) else value
 
 
 def format_count(count: int, one: str, many: str = "") -> str:
-    """A count with what it is of: `1 row`, `12,345 rows`. many: where that is not `one` with an s."""
+    """A count with its noun: `1 row`, `12,345 rows`. many: the plural if it is not `one` with an s."""
     return f"{count:,} {plural(count, one, many or one + 's')}"
 
 
@@ -137,6 +139,12 @@ def format_count_of(count: int, total: int, one: str) -> str:
     return f"{count:,} of {format_count(total, one)}"
 
 
+def first_few(names: Sequence[str], most: int) -> str:
+    """At most `most` names, separated by commas, and how many more there are."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
+
+
 def plural(count: int, one: str, many: str) -> str:
-    """What goes with a count: `plural(count, "has", "have")`."""
+    """The singular or plural form for a count: `plural(count, "has", "have")`."""
     return one if count == 1 else many

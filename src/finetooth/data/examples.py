@@ -1,4 +1,4 @@
-"""An Example as one line of JSON, and as the normalised text by which copies of it are recognised."""
+"""Examples as JSON lines, their normalised text for finding copies, and their ids."""
 
 from __future__ import annotations
 
@@ -6,37 +6,39 @@ import hashlib
 import json
 import string
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from finetooth.errors import DataError
+from finetooth.rundir import read_jsonl
 from finetooth.types import Answer, Example, Message
 
 
 def to_json(example: Example) -> dict[str, Any]:
-    """The line of data/*.jsonl: id, context [{role, content}], answers [{text, role}], tags.
+    """A line of data/*.jsonl: id, context [{role, content}], answers [{text, role}], tags.
 
-    Messages and answers have `weight` and `more`, the line `tools`, only where they are not the defaults.
+    `weight` and `more` of messages and answers, and `tools`, are written only if they are not the defaults.
     """
     line: dict[str, Any] = {
         "id": example.id,
         "context": [
-            {"role": turn.role, "content": turn.content, **_further(turn)} for turn in example.context
+            {"role": turn.role, "content": turn.content, **_optional(turn)} for turn in example.context
         ],
-        "answers": [{"text": turn.text, "role": turn.role, **_further(turn)} for turn in example.answers],
+        "answers": [{"text": turn.text, "role": turn.role, **_optional(turn)} for turn in example.answers],
         "tags": dict(example.tags),
     }
     return line | ({"tools": list(example.tools)} if example.tools else {})
 
 
-def _further(turn: Message | Answer) -> dict[str, Any]:
+def _optional(turn: Message | Answer) -> dict[str, Any]:
     weight = {"weight": turn.weight} if turn.weight != 1.0 else {}
     return weight | ({"more": dict(turn.more)} if turn.more else {})
 
 
 def from_json(value: Mapping[str, Any]) -> Example:
-    """The Example of a line that `to_json` made; DataError when it is not one."""
+    """The Example of a line written by `to_json`. Raises DataError for anything else."""
     try:
         return Example(
             id=value["id"],
@@ -55,47 +57,52 @@ def from_json(value: Mapping[str, Any]) -> Example:
         raise DataError(f"Not an example of a run directory ({error!r}): {str(value)[:120]}") from None
 
 
-def normalise(text: str) -> str:
-    """Text without the differences that do not make a new row: NFKC, casefold, single spaces, bare ends.
+def read_examples(path: Path) -> Iterator[Example]:
+    """The examples of a run's data/train.jsonl or data/validation.jsonl, in order. DataError."""
+    return map(from_json, read_jsonl(path))
 
-    Whitespace and punctuation at both ends are stripped; a text of nothing else stays as it is.
+
+def normalise(text: str) -> str:
+    """The text without differences that still make a copy: NFKC, casefold, single spaces.
+
+    Whitespace and punctuation at both ends are stripped, unless there is nothing else.
     """
     folded = " ".join(unicodedata.normalize("NFKC", text).casefold().split())
     return folded.strip(string.punctuation + " ") or folded
 
 
 def normalised_context(example: Example) -> str:
-    """What makes two examples the same question: every message, normalised; of plain text, the text.
+    """The key by which two examples have the same prompt: all messages, normalised; for plain text, the text.
 
-    Calls of tools count as well; which tools there are, weights and thoughts do not.
+    Tool calls count; the tools offered, weights and reasoning do not.
     """
     if not example.context:
         return f"text\0{normalise(example.target)}"
     return "\0".join(
-        f"{message.role}\0{normalise(message.content)}{_calls(message)}" for message in example.context
+        f"{message.role}\0{normalise(message.content)}{_tool_calls(message)}" for message in example.context
     )
 
 
-def _calls(turn: Message | Answer) -> str:
+def _tool_calls(turn: Message | Answer) -> str:
     calls = turn.more.get("tool_calls")
     return f"\0{json.dumps(calls, sort_keys=True)}" if calls else ""
 
 
 def content_id(example: Example) -> str:
-    """First 12 hex digits of the sha256 of the normalised context and answers."""
-    answers = (f"{normalise(answer.text)}{_calls(answer)}" for answer in example.answers)
+    """The first 12 hex digits of the SHA-256 of the normalised context and answers."""
+    answers = (f"{normalise(answer.text)}{_tool_calls(answer)}" for answer in example.answers)
     parts = [normalised_context(example), *answers]
     return hashlib.sha256("\1".join(parts).encode("utf-8")).hexdigest()[:12]
 
 
 def source_location(example: Example) -> str:
-    """Where an example comes from, for a message: `a1b2 (train.jsonl, line 7)`."""
+    """Where an example comes from, for messages: `a1b2 (train.jsonl, line 7)`."""
     file, line = example.tags.get("file"), example.tags.get("line")
     return f"{example.id} ({file}, line {line})" if file else example.id
 
 
 def with_ids(parts: Sequence[Sequence[Example]]) -> list[list[Example]]:
-    """Ids for all examples: the given one, else of the content; a second one of the same id gets `-2`, ..."""
+    """Examples with unique ids: their own, else from the content. Duplicates of an id get `-2`, `-3`, ..."""
     used: set[str] = set()
     copies: dict[str, int] = {}
     result = []

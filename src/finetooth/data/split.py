@@ -1,4 +1,4 @@
-"""Which side an example is on: decided by a hash, so that adding rows moves none, and checked for leaks."""
+"""Train, validation and test: assigned by hash, inherited from a parent run, and checked for exact leaks."""
 
 from __future__ import annotations
 
@@ -6,26 +6,55 @@ import hashlib
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import combinations
 
 from finetooth.data.examples import normalised_context
 from finetooth.types import Example
 
 SIDES = ("train", "validation", "test")
-SHOWN = 5
+
+Sides = dict[str, list[Example]]
+
+
+@dataclass(frozen=True, slots=True)
+class ParentRun:
+    """The run whose weights training continues from. format, labels: of its test rows.
+
+    sides: its train, validation and test rows. before: the rows of its own ancestors by side, {} without any.
+    """
+
+    name: str
+    format: str
+    labels: tuple[str, ...]
+    sides: Mapping[str, Sequence[Example]]
+    before: Mapping[str, Sequence[Example]] = field(default_factory=dict)
+
+    def rows(self, side: str) -> list[Example]:
+        """All rows that this run or an ancestor had on a side."""
+        return [*self.before.get(side, ()), *self.sides[side]]
+
+
+@dataclass(frozen=True, slots=True)
+class InheritedSplit:
+    """The split of a run with a parent. sealed: whether the test set is the parent's own, unchanged."""
+
+    sides: Sides
+    notes: list[str]
+    sealed: bool = False
 
 
 def uniform(seed: int, key: str) -> float:
-    """A number in [0, 1) that depends on the seed and the key alone."""
+    """A number in [0, 1) determined by the seed and the key."""
     digest = hashlib.sha256(f"{seed}\0{key}".encode()).digest()
     return float(int.from_bytes(digest[:8], "big") / 2**64)
 
 
 def split_keys(examples: Sequence[Example]) -> list[str]:
-    """For each example the text that decides its side.
+    """The key that decides each example's side: its normalised context.
 
-    It is the normalised context; examples linked by a group or by the same context share one, so that
-    neither copies nor groups ever straddle two sides.
+    Examples linked by a common group or context share one key, so that neither copies nor groups are ever
+    divided between sides.
     """
     contexts = [normalised_context(example) for example in examples]
     if not any("group" in example.tags for example in examples):
@@ -40,7 +69,7 @@ def split_keys(examples: Sequence[Example]) -> list[str]:
 
     for example, context in zip(examples, contexts, strict=True):
         if "group" in example.tags:
-            # The smaller name wins, and "group" sorts before "same": the key of a lone group is its name.
+            # The smaller key wins, and "group" sorts before "same": the key of an unlinked group is its name.
             low, high = sorted((root(f"group\0{example.tags['group']}"), root(f"same\0{context}")))
             parent[high] = low
     return [root(f"same\0{context}") for context in contexts]
@@ -48,12 +77,12 @@ def split_keys(examples: Sequence[Example]) -> list[str]:
 
 def split(
     examples: Sequence[Example], keys: Sequence[str], seed: int, test: float, validation: float
-) -> dict[str, list[Example]]:
-    """Sides of the examples, in their order: test where uniform < test, then validation, the rest train.
+) -> Sides:
+    """The examples by side, in their order: test where uniform < test, then validation, the rest train.
 
-    keys: what decides the side of each; examples of one key are never apart.
+    keys: one per example; examples with the same key stay together. Adding rows moves none of the others.
     """
-    sides: dict[str, list[Example]] = {side: [] for side in SIDES}
+    sides: Sides = {side: [] for side in SIDES}
     for example, key in zip(examples, keys, strict=True):
         at = uniform(seed, key)
         side = "test" if at < test else "validation" if at < test + validation else "train"
@@ -61,19 +90,56 @@ def split(
     return sides
 
 
-def leaks(sides: Mapping[str, Sequence[Example]], groups: bool) -> list[tuple[str, Example, str, Example]]:
-    """(side, example, later side, example): every row of the later side whose normalised context is on the
-    other one too, each once, with the first that has it there.
+def inherit_split(
+    examples: Sequence[Example], sides: Sides, parent_run: ParentRun, shares: Mapping[str, float]
+) -> InheritedSplit:
+    """Keep every row that the parent run has too on its side there, so that no test row was trained on.
+
+    examples: all rows of the split, in order. Rows with the same normalised context count as the same. If
+    the parent has trained on all of them (preference pairs made from a run), its test set becomes the test
+    set, and validation is drawn from the rows. shares: requested shares of validation and test, 0 for a
+    side that is off or has files of its own.
+    """
+    home = {normalised_context(row): side for side in reversed(SIDES) for row in parent_run.rows(side)}
+    drawn = {row.id: side for side, rows in sides.items() for row in rows}
+    parent_side = {row.id: home.get(normalised_context(row)) for row in examples}
+    known = sum(side is not None for side in parent_side.values())
+    if not known:
+        return InheritedSplit(sides, [])
+    result: Sides = {side: [] for side in SIDES}
+    for row in examples:
+        result[parent_side[row.id] or drawn[row.id]].append(row)
+    notes = [f"{known} of {len(examples)} rows are also in {parent_run.name} and stay on their side there."]
+    if not result["validation"] and shares["validation"]:
+        result["validation"] = [row for row in result["train"] if drawn[row.id] == "validation"]
+        result["train"] = [row for row in result["train"] if drawn[row.id] != "validation"]
+        notes.append(
+            f"the {len(result['validation'])} validation rows have contexts that {parent_run.name} was "
+            "trained on."
+        )
+    sealed = not result["test"] and bool(shares["test"]) and bool(parent_run.sides["test"])
+    if sealed:
+        result["test"] = list(parent_run.sides["test"])
+        notes.append(f"the test set is that of {parent_run.name}: {len(result['test'])} rows.")
+    return InheritedSplit(result, notes, sealed)
+
+
+def exact_leaks(
+    sides: Mapping[str, Sequence[Example]], groups: bool
+) -> list[tuple[str, Example, str, Example]]:
+    """(side, example, later side, copy): every row of a later side whose normalised context an earlier side
+    has too, once per pair of sides, with the first such example.
 
     groups: examples of one group on two sides are leaks as well.
     """
     keys: dict[str, list[list[str]]] = {}
     first: dict[str, dict[str, Example]] = {}
     for side, examples in sides.items():
-        keys[side] = [_same(example, groups) for example in examples]
-        first[side] = {}
-        for example, own in zip(examples, keys[side], strict=True):
-            for key in own:
+        keys[side], first[side] = [], {}
+        for example in examples:
+            group = [f"group\0{example.tags['group']}"] if groups and "group" in example.tags else []
+            keys[side].append([normalised_context(example), *group])
+            for key in keys[side][-1]:
                 first[side].setdefault(key, example)
     return [
         (one, first[one][shared], other, example)
@@ -83,17 +149,11 @@ def leaks(sides: Mapping[str, Sequence[Example]], groups: bool) -> list[tuple[st
     ]
 
 
-def _same(example: Example, groups: bool) -> list[str]:
-    """What a row shares with those that must be on its side: its context and, with groups, its group."""
-    group = [f"group\0{example.tags['group']}"] if groups and "group" in example.tags else []
-    return [normalised_context(example), *group]
-
-
 def label_notes(sides: Mapping[str, Sequence[Example]]) -> list[str]:
-    """Warnings where a side's label shares differ from the training rows' by more than chance explains.
+    """Warnings where a label's share on another side differs from train by more than chance explains.
 
-    More than chance: beyond 4 standard errors of the difference and 5 points. Labels that training rows do
-    not have are the business of the rule `unseen-label`.
+    The threshold is 4 standard errors of the difference and at least 5 percentage points. Labels that train
+    does not have are reported by the rule `unseen-label`.
     """
     counts = {
         side: Counter(example.tags["label"] for example in examples if "label" in example.tags)

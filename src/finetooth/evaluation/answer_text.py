@@ -1,4 +1,4 @@
-"""What of an answer is compared: of the expected one, what a model writes; of both, no thought in front."""
+"""The texts that graders compare: answers without reasoning, expected answers as the template writes them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from finetooth.types import Example
 if TYPE_CHECKING:
     from finetooth.data.render.renderer import Renderer
 
-THOUGHT, THOUGHT_ENDS = "<think>", "</think>"
+THINK, END_THINK = "<think>", "</think>"
 AnswerNormaliser = Callable[[Example, str], tuple[Example, str]]
 
 
@@ -23,21 +23,21 @@ def identity(example: Example, text: str) -> tuple[Example, str]:
 
 
 def answer_normaliser(renderer: Renderer) -> AnswerNormaliser:
-    """The row and the answer as graders get them.
+    """A function that turns a row and an answer into what graders compare.
 
-    An expected answer that calls functions or begins with a thought is what the run's template writes for it.
-    A thought in front of either is left out: it is a way to the answer, of which there are many.
+    An expected answer with tool calls or reasoning becomes the text that the run's template writes for it.
+    Leading reasoning is removed from both: many lines of reasoning lead to one answer.
     """
 
-    def compared(example: Example, text: str) -> tuple[Example, str]:
+    def normalise(example: Example, text: str) -> tuple[Example, str]:
         try:
             turn = turns.answer_turn(example)
-            thinks = bool(turns.thought(turn))
-            written = renderer.answer_text(example)
+            thinks = bool(turns.reasoning(turn))
+            rendered = renderer.answer_text(example)
         except DataError:
             return example, strip_reasoning(text, False)
-        if thinks or written != turn.content:
-            expected = strip_reasoning(written, thinks)
+        if thinks or rendered != turn.content:
+            expected = strip_reasoning(rendered, thinks)
             answers = tuple(
                 replace(answer, text=expected if answer.text == turn.content else answer.text)
                 for answer in example.answers
@@ -45,10 +45,10 @@ def answer_normaliser(renderer: Renderer) -> AnswerNormaliser:
             example = replace(example, answers=answers)
         return example, strip_reasoning(text, thinks)
 
-    return compared
+    return normalise
 
 
 def strip_reasoning(text: str, opened: bool) -> str:
-    """What follows a thought that the text begins with, or ends where the context has opened it."""
-    before, end, after = text.partition(THOUGHT_ENDS)
-    return after.strip() if end and (opened or before.lstrip().startswith(THOUGHT)) else text
+    """The text after its leading reasoning. opened: the prompt already holds the opening tag."""
+    before, end, after = text.partition(END_THINK)
+    return after.strip() if end and (opened or before.lstrip().startswith(THINK)) else text

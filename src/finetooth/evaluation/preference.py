@@ -1,4 +1,4 @@
-"""Which of two answers a model prefers: by an implicit reward, which its log-probabilities hold, or a score.
+"""Preference evaluation: which of two answers a model prefers, by implicit reward or by a reward model.
 
 Axes: M scored tokens of all rows, R rows.
 """
@@ -26,9 +26,9 @@ BY_LENGTH = "by-length"
 
 
 class ImplicitReward(NamedTuple):
-    """What a method takes an answer to be worth, up to a factor.
+    """The implicit reward of an answer under a preference method, up to a factor.
 
-    reference: its log-probability less that by the starting point; else the log-probability itself.
+    reference: its log-probability minus that under the reference model; else the log-probability itself.
     mean: per token of the answer, the stop token included; else the sum.
     """
 
@@ -44,30 +44,30 @@ IMPLICIT_REWARDS: Mapping[str, ImplicitReward] = {
     "simpo": ImplicitReward(reference=False, mean=True),
     "orpo": ImplicitReward(reference=False, mean=True),
 }
-MEAN_LOGPROB = ImplicitReward(reference=False, mean=True)  # of a model that no preference was taught
+MEAN_LOGPROB = ImplicitReward(reference=False, mean=True)  # for a model without preference training
 Numbers = Sequence[float] | NDArray[np.float64]
-Worth = Callable[[Sequence[Row]], NDArray[np.float64]]
+RewardFunction = Callable[[Sequence[Row]], NDArray[np.float64]]
 
 
 def implicit_rewards(implicit: ImplicitReward, sum_R: Numbers, start_R: Numbers, rows: Sequence[Row]) -> Any:
-    """What answers are worth by the rule of a method: R numbers.
+    """The implicit reward of each row's answer: R numbers.
 
-    sum_R: log-probabilities of the rows' answers, nats. start_R: by the starting point, where it counts.
+    sum_R: log-probabilities of the answers, nats. start_R: those under the reference model, where it is used.
     """
-    worth_R = np.array(sum_R) - np.array(start_R) if implicit.reference else np.array(sum_R)
-    return worth_R / [np.count_nonzero(row.weight) for row in rows] if implicit.mean else worth_R
+    reward_R = np.array(sum_R) - np.array(start_R) if implicit.reference else np.array(sum_R)
+    return reward_R / [np.count_nonzero(row.weight) for row in rows] if implicit.mean else reward_R
 
 
 def full_answer_text(answer: Answer) -> str:
-    """All that a model writes for this answer, as text."""
+    """The whole completion of an answer as text, its tool calls and reasoning included."""
     return all_text(Message("assistant", answer.text, 1.0, answer.more)) if answer.more else answer.text
 
 
 def grade_preference(example: Example, text: str) -> Score:
-    """The grader `preference`: 1 for the chosen answer, 0 for the rejected, half for "", which is a tie."""
+    """The grader `preference`: 1 for the chosen answer, 0 for the rejected one, 0.5 for "", a tie."""
     chosen, rejected = map(full_answer_text, preference_pair(example))
     if text not in (chosen, rejected, ""):
-        return Score(None, error="preference grades a decision between two answers; this is neither of them")
+        return Score(None, error="preference expects the chosen or the rejected answer; this is neither")
     value = 0.5 if text == "" else float(text == chosen)
     return Score(value, "a tie" if text == "" else "", text, chosen)
 
@@ -78,16 +78,16 @@ def preference_pair(example: Example) -> tuple[Answer, Answer]:
     try:
         return found["chosen"], found["rejected"]
     except KeyError:
-        raise GradeError(f"Row {example.id} has no chosen and rejected answer to decide between.") from None
+        raise GradeError(f"Row {example.id} has no pair of a chosen and a rejected answer.") from None
 
 
 @dataclass
 class PreferenceCandidate:
-    """Answers each example with that of its two answers which is worth more; with "" when they tie."""
+    """Answers each example with the answer of its pair that has the higher reward; with "" for a tie."""
 
     name: str
     renderer: Renderer
-    worth: Worth
+    reward: RewardFunction
     limit: int
     overlong: Overlong = "raise"
     notes: list[str] = field(default_factory=list)
@@ -100,11 +100,11 @@ class PreferenceCandidate:
             rows = fit_rows(rows, self.limit, "cut" if self.overlong == "cut" else "raise", examples).rows
         except DataError as error:
             raise GradeError(f"{self.name}: {error}") from error
-        worth_R = self.worth(rows)
-        if np.isnan(worth_R).any():
-            raise GradeError(f"{self.name}: the model's numbers are not finite; its weights are damaged.")
+        reward_R = self.reward(rows)
+        if np.isnan(reward_R).any():
+            raise GradeError(f"{self.name}: a reward is NaN; the model's weights are damaged.")
         for index, (chosen, rejected) in enumerate(pairs):
-            good, bad = worth_R[2 * index], worth_R[2 * index + 1]
+            good, bad = reward_R[2 * index], reward_R[2 * index + 1]
             text = "" if good == bad else full_answer_text(chosen if good > bad else rejected)
             row = rows[2 * index + (good < bad)]
             scored = int(np.count_nonzero(row.weight))
@@ -113,9 +113,9 @@ class PreferenceCandidate:
 
 @dataclass
 class LengthBaseline:
-    """Prefers the longer answer, or the shorter if that is right more often on the train split.
+    """Prefers the longer answer, or the shorter one if that is right more often on the train split.
 
-    What it gets right needs no understanding: length alone tells. Characters are counted.
+    A baseline for the length bias of preference data. Lengths are in characters.
     """
 
     train: Sequence[Example]
@@ -123,16 +123,15 @@ class LengthBaseline:
     notes: list[str] = field(default_factory=list)
 
     def predict(self, examples: Sequence[Example]) -> Iterator[Prediction]:
-        """The answer of the better length; "" where both have one length."""
-        longer = sum(np.sign(_longer(example)) for example in self.train) >= 0
-        self.notes.append(f"always prefers the {'longer' if longer else 'shorter'} answer")
-        for index, example in enumerate(examples):
+        """The answer of the preferred length; "" where both have the same length."""
+
+        def texts(example: Example) -> tuple[str, str]:
             chosen, rejected = preference_pair(example)
-            by = _longer(example) if longer else -_longer(example)
-            yield Prediction(index, "" if by == 0 else full_answer_text(chosen if by > 0 else rejected))
+            return full_answer_text(chosen), full_answer_text(rejected)
 
-
-def _longer(example: Example) -> int:
-    """By how many characters the chosen answer is the longer one."""
-    chosen, rejected = preference_pair(example)
-    return len(full_answer_text(chosen)) - len(full_answer_text(rejected))
+        pairs = map(texts, self.train)
+        longer = sum(np.sign(len(chosen) - len(rejected)) for chosen, rejected in pairs) >= 0
+        self.notes.append(f"always prefers the {'longer' if longer else 'shorter'} answer")
+        for index, (chosen, rejected) in enumerate(map(texts, examples)):
+            margin = (len(chosen) - len(rejected)) * (1 if longer else -1)
+            yield Prediction(index, "" if margin == 0 else chosen if margin > 0 else rejected)

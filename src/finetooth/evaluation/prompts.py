@@ -1,7 +1,7 @@
-"""Prompting: what one can do with the base model before fine-tuning it, and what fine-tuning has to beat.
+"""Prompting baselines: what the base model can do without fine-tuning, and what fine-tuning has to beat.
 
-plain asks the question as it stands (as the tuned model is asked); zero-shot lists the labels too; few-shot-K
-puts K solved training rows in front. The task's own instruction is added to all of them by the Renderer.
+A plain prompt is the row's own context (as for the tuned model); zero-shot also lists the labels; few-shot-K
+also puts K solved training rows in front. The Renderer adds the task's instruction to all of them.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from finetooth.types import Example, Message
 class Prompt:
     """How a row becomes the messages that are sent to the model.
 
-    labels: listed in the system message, of which `multi_label` may be right. demos: solved rows of the train
-    split, in the order shown.
+    labels: listed in the system message. multi_label: several of them may be right. demos: solved rows of the
+    train split, in the order shown.
     """
 
     name: str
@@ -31,26 +31,27 @@ class Prompt:
     def messages(self, example: Example) -> tuple[Message, ...]:
         """The row's system message and the labels, the demonstrations as turns, then the row's question."""
         own = [message for message in example.context if message.role == "system"]
-        turns = [message for message in example.context if message.role != "system"]
+        solved = [turn for demo in self.demos for turn in (*_turns(demo), answer_turn(demo))]
         ask = "all that fit, separated by commas," if self.multi_label else "one"
         choices = f"Answer with {ask} of: {', '.join(self.labels)}."
         listing = [Message("system", choices)] if self.labels else []
-        return (*own, *listing, *(turn for demo in self.demos for turn in _solved(demo)), *turns)
+        return (*own, *listing, *solved, *_turns(example))
 
 
 def zero_shot(labels: Sequence[str] = ()) -> Prompt:
-    """The question with the labels that may be answered, when the task has labels."""
+    """The row's question, with the list of labels when the task has labels."""
     return Prompt("zero-shot", tuple(labels))
 
 
 def few_shot(k: int, train: Sequence[Example], labels: Sequence[str], seed: int) -> Prompt:
     """zero-shot with k demonstrations, drawn from the train split by the seed.
 
-    With labels, no label is shown once more than another. GradeError when the split cannot give any.
+    With labels, the demonstrations are balanced: their counts per label differ by at most one. GradeError
+    when the split has no usable row.
     """
     usable = [example for example in train if example.context and example.target.strip()]
     if not usable:
-        raise GradeError(f"few-shot-{k}: no row of the train split has a question and an answer to show.")
+        raise GradeError(f"few-shot-{k}: no row of the train split has both a question and an answer.")
     draw = random.Random(f"few-shot {seed}")
     shuffled = draw.sample(usable, len(usable))
     demos = _balanced(shuffled, draw) if labels else shuffled
@@ -65,9 +66,9 @@ def build_prompt(shots: int, train: Sequence[Example], labels: Sequence[str], se
 def fit_prompt(
     prompt: Prompt, example: Example, tokens: Callable[[tuple[Message, ...]], int], limit: int
 ) -> Prompt:
-    """The prompt with as many of its last demonstrations as keep the row's context within limit tokens.
+    """The prompt with as many of its last demonstrations as fit the row's context into `limit` tokens.
 
-    Where even the labels are too long, the plain prompt, whatever its length.
+    Where even the list of labels does not fit, the plain prompt, whatever its length.
     """
     for first in range(len(prompt.demos) + 1):
         shorter = replace(prompt, demos=prompt.demos[first:])
@@ -77,7 +78,7 @@ def fit_prompt(
 
 
 def _balanced(examples: Sequence[Example], draw: random.Random) -> list[Example]:
-    """One example of every label, then a second of each, and so on; labels in a random order per round."""
+    """One example of every label, then a second of each, and so on; the labels of a round in random order."""
     groups: dict[str, list[Example]] = {}
     for example in examples:
         groups.setdefault(example.target.strip(), []).append(example)
@@ -90,6 +91,5 @@ def _balanced(examples: Sequence[Example], draw: random.Random) -> list[Example]
     return ordered
 
 
-def _solved(demo: Example) -> tuple[Message, ...]:
-    turns = tuple(message for message in demo.context if message.role != "system")
-    return (*turns, answer_turn(demo))
+def _turns(example: Example) -> list[Message]:
+    return [message for message in example.context if message.role != "system"]

@@ -1,10 +1,10 @@
-"""What holds for scores of any distribution: a sign-flip permutation test and a BCa bootstrap interval.
+"""Distribution-free statistics: a sign-flip permutation test and a BCa bootstrap confidence interval.
 
-Axes: R rows, U units. A unit is what was drawn independently: a row, or all rows of one group (a
-conversation, a customer, a document), whose rows resemble each other and are flipped and drawn together.
+Axes: R rows, U units. A unit is an independent observation: a row, or a cluster of rows (a conversation, a
+customer, a document), which resemble each other and are flipped and resampled together.
 
-Chosen by simulation (tests/evaluation/test_resampling.py). From 30 units on the bootstrap keeps its coverage
-for skewed scores too; below, it is too narrow, and Student's t over the units is not.
+Methods were chosen by simulation (tests/evaluation/test_resampling.py): from 30 units on, the bootstrap keeps
+its coverage for skewed scores too; below, it is too narrow and Student's t over the units is not.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ import numpy as np
 from scipy import stats
 
 FLIPS = 9_999
-EXACT_UNITS = 16  # up to here all 65,536 ways to flip signs are counted
+EXACT_UNITS = 16  # up to here all sign flips (65,536) are enumerated
 MIN_CLUSTERS = 30
 MOST_RESAMPLES, FEWEST_RESAMPLES, DRAWS = 9_999, 1_999, 10_000_000  # a resample draws each unit once
-PIECE = 2_000_000  # numbers held at a time
+PIECE = 2_000_000  # numbers in memory at a time
 
 Floats = np.ndarray
 
 
 def cluster_totals(value_R: Floats, cluster_R: Sequence[str] | None) -> tuple[Floats, Floats]:
-    """Sum of the values and number of rows of each unit; without clusters, every row is one."""
+    """Sum of the values and number of rows of each unit; without clusters, every row is a unit."""
     if cluster_R is None:
         return value_R, np.ones(value_R.size)
     number = {name: index for index, name in enumerate(sorted(set(cluster_R)))}
@@ -34,10 +34,10 @@ def cluster_totals(value_R: Floats, cluster_R: Sequence[str] | None) -> tuple[Fl
 
 
 def sign_flip(sum_U: Floats, seed: int = 0) -> float:
-    """Two-sided p of the hypothesis that each unit's difference is as likely negative as positive.
+    """Two-sided p of the hypothesis that each unit's difference is symmetric around 0.
 
-    Exact for up to 16 differences that are not 0; else 9,999 random flips of the signs, and the observed
-    signs are counted as one more (Phipson and Smyth 2010), so that p is never 0.
+    Exact for up to 16 nonzero differences; else from 9,999 random sign flips, with the observed signs counted
+    as one more (Phipson and Smyth 2010), so that p is never 0.
     """
     moving = sum_U[sum_U != 0]
     reach = abs(moving.sum()) - 1e-12 * np.abs(moving).sum()
@@ -55,7 +55,7 @@ def sign_flip(sum_U: Floats, seed: int = 0) -> float:
 
 
 def standard_error(sum_U: Floats, size_U: Floats) -> float:
-    """Of the mean over rows, with units as clusters (Liang and Zeger 1986), G/(G-1) corrected."""
+    """Cluster-robust standard error of the mean over rows (Liang and Zeger 1986), with G/(G-1)."""
     count = sum_U.size
     if count < 2:
         return math.inf
@@ -64,10 +64,10 @@ def standard_error(sum_U: Floats, size_U: Floats) -> float:
 
 
 def interval(sum_U: Floats, size_U: Floats, level: float = 0.95, seed: int = 0) -> tuple[float, float]:
-    """Interval of the mean over rows: BCa (Efron 1987) from 30 units on, Student's t below.
+    """Confidence interval of the mean over rows: BCa (Efron 1987) from 30 units on, Student's t below.
 
-    Where all units are alike nothing says how far others may be: then it is as wide as the Wilson interval of
-    a rate of 0 or 1. One unit says nothing: the bounds are infinite.
+    Where all units are equal the variance is unknown: the interval is then as wide as the Wilson interval of
+    a rate of 0 or 1. For a single unit the bounds are infinite.
     """
     count = sum_U.size
     mean = float(sum_U.sum() / size_U.sum())
@@ -86,11 +86,17 @@ def interval(sum_U: Floats, size_U: Floats, level: float = 0.95, seed: int = 0) 
 def bca(sum_U: Floats, size_U: Floats, level: float, seed: int = 0) -> tuple[float, float]:
     """The bias-corrected and accelerated bootstrap interval of sum/size (Efron 1987, JASA 82:171).
 
-    The same seed gives the same bounds. The units must differ.
+    Deterministic by its seed. The units must not all be equal.
     """
     count = sum_U.size
     mean = sum_U.sum() / size_U.sum()
-    mean_B = _resampled(sum_U, size_U, np.random.default_rng(seed))
+    random = np.random.default_rng(seed)
+    resamples = min(MOST_RESAMPLES, max(FEWEST_RESAMPLES, DRAWS // count))
+    means = []
+    for start in range(0, resamples, step := max(1, PIECE // count)):
+        drawn_BU = random.integers(0, count, (min(step, resamples - start), count))
+        means.append(sum_U[drawn_BU].sum(1) / size_U[drawn_BU].sum(1))
+    mean_B = np.concatenate(means)
     tie = 1e-12  # sums of the same values in another order differ in their last digits
     below = ((mean_B < mean - tie).mean() + (mean_B <= mean + tie).mean()) / 2
     edge = 0.5 / mean_B.size
@@ -101,14 +107,3 @@ def bca(sum_U: Floats, size_U: Floats, level: float, seed: int = 0) -> tuple[flo
     z = bias + stats.norm.ppf([0.5 - level / 2, 0.5 + level / 2])
     low, high = np.quantile(mean_B, stats.norm.cdf(bias + z / (1 - acceleration * z)))
     return float(low), float(high)
-
-
-def _resampled(sum_U: Floats, size_U: Floats, random: np.random.Generator) -> Floats:
-    """Means of resamples that draw as many units as there are, with replacement."""
-    count = sum_U.size
-    resamples = min(MOST_RESAMPLES, max(FEWEST_RESAMPLES, DRAWS // count))
-    means = []
-    for start in range(0, resamples, step := max(1, PIECE // count)):
-        drawn_BU = random.integers(0, count, (min(step, resamples - start), count))
-        means.append(sum_U[drawn_BU].sum(1) / size_U[drawn_BU].sum(1))
-    return np.concatenate(means)

@@ -1,4 +1,4 @@
-"""One code path that grades every candidate on the same rows."""
+"""The evaluation loop: one code path grades every candidate on the same rows."""
 
 from __future__ import annotations
 
@@ -31,11 +31,15 @@ class Evaluation:
 
     def write(self, directory: Path) -> None:
         """Write records.jsonl, then summary.json: a summary is only there when its records are."""
-        write_jsonl(directory / "records.jsonl", map(_line, self.records))
+        lines = map(asdict, self.records)
+        write_jsonl(
+            directory / "records.jsonl",
+            ({key: value for key, value in line.items() if key != "also" or value} for line in lines),
+        )
         write_json(directory / "summary.json", self.summary)
 
 
-def evaluate(
+def evaluate(  # long: one pass over the candidates
     examples: Sequence[Example],
     candidates: Iterable[Candidate],
     grader: Grader,
@@ -47,79 +51,101 @@ def evaluate(
     progress: Progress | None = None,
     normalise: AnswerNormaliser = identity,
 ) -> Evaluation:
-    """Grade every candidate's answers to the same examples, and compare `tuned` with a prompting candidate.
+    """Grade every candidate's answers to the same examples, and compare `tuned` with the prompting baseline.
 
-    candidates: taken one at a time, so each may be built when its turn comes. grader decides;
-    secondary_graders are shown beside it. baseline_name: the candidate to compare with (chosen on
+    candidates: taken one at a time, so each may be built when its turn comes. grader: decides the verdict;
+    secondary_graders are reported beside it. baseline_name: the candidate to compare with (chosen on
     validation); None takes the best prompting candidate on these rows. look: how often the sealed test has
-    been opened, this time included. progress: called with (candidate, rows done, rows). normalise: what
-    graders get of a row and its answer. Perplexity is measured of candidates that can say how likely an
-    answer is. GradeError for zero rows, or where nothing could be graded.
+    been opened, this time included. progress: called with (candidate, rows done, rows). normalise: turns a
+    row and its answer into what graders compare. Perplexity is computed for candidates that have likelihoods.
+    GradeError for zero rows, or where nothing could be graded.
     """
     if not examples:
         raise GradeError(f"The {split} split has no rows: there is nothing to evaluate.")
-    graded = []
+    results = []
     records = []
     for candidate in candidates:
-        answered = _answers(candidate, examples, progress)
-        pairs = [normalise(example, answer.text) for example, answer in zip(examples, answered, strict=True)]
-        marks = _marks(grader_name, grader, candidate, examples, pairs)
-        if marks is None:
+        predictions = _predictions(candidate, examples, progress)
+        pairs = [normalise(example, one.text) for example, one in zip(examples, predictions, strict=True)]
+        grades = _grade(grader_name, grader, candidate, examples, pairs)
+        if grades is None:
             raise GradeError(f"{grader_name} needs a language model, and {candidate.name} has none.")
-        found = {
-            name: _marks(name, other, candidate, examples, pairs)
-            for name, other in (secondary_graders or {}).items()
-        }
-        other_marks = {name: other for name, other in found.items() if other is not None}
-        graded.append(CandidateResult(candidate.name, answered, marks, other_marks, list(candidate.notes)))
-        if all(score.value is None for score in marks.score_R):
+        if all(score.value is None for score in grades.score_R):
             raise GradeError(
                 f"The grader {grader_name} failed on every one of {len(examples)} answers of "
-                f"{candidate.name}: no score is left. The first error: {marks.score_R[0].error}"
+                f"{candidate.name}, so there is no score. The first error: {grades.score_R[0].error}"
             )
-        for row, (example, answer) in enumerate(zip(examples, answered, strict=True)):
-            also = {name: _further(other.score_R[row]) for name, other in other_marks.items()}
-            records.append(_record(example.id, candidate.name, answer, marks.score_R[row], also))
+        secondary = {
+            name: _grade(name, other, candidate, examples, pairs)
+            for name, other in (secondary_graders or {}).items()
+        }
+        others = {name: other for name, other in secondary.items() if other is not None}
+        results.append(CandidateResult(candidate.name, predictions, grades, others, list(candidate.notes)))
+        for row, (example, prediction) in enumerate(zip(examples, predictions, strict=True)):
+            score = grades.score_R[row]
+            also = {name: other.score_R[row] for name, other in others.items()}
+            records.append(
+                Record(
+                    id=example.id,
+                    candidate=candidate.name,
+                    text=prediction.text,
+                    score=score.value,
+                    error=score.error,
+                    reason=score.reason,
+                    got=score.got,
+                    want=score.want,
+                    prompt_tokens=prediction.prompt_tokens,
+                    completion_tokens=prediction.completion_tokens,
+                    stop=prediction.stop,
+                    also={
+                        name: {"score": one.value, "error": one.error, "reason": one.reason}
+                        for name, one in also.items()
+                    },
+                )
+            )
         del candidate  # and its model, before the next one is loaded
     groups = row_groups(examples)
-    return Evaluation(records, summarise(graded, grader_name, split, baseline_name, look, groups))
+    return Evaluation(records, summarise(results, grader_name, split, baseline_name, look, groups))
 
 
 def row_groups(examples: Sequence[Example]) -> list[str] | None:
-    """The group of each row; None when no two rows share one.
+    """The cluster of each row; None when no two rows share one.
 
-    Rows of a group (tags.group: a conversation, a customer) resemble each other, and those that ask the same
-    get the same answer: as evidence they count together.
+    Rows of one group (tags.group: a conversation, a customer) resemble each other, and identical prompts get
+    identical answers: as evidence, each cluster counts as one observation.
     """
     groups = split_keys(examples)
     return groups if len(set(groups)) < len(groups) else None
 
 
-def _answers(
+def _predictions(
     candidate: Candidate, examples: Sequence[Example], progress: Progress | None
 ) -> list[Prediction]:
-    answered: dict[int, Prediction] = {}
-    for answer in candidate.predict(examples):
-        if answer.index in answered or not 0 <= answer.index < len(examples):
-            raise GradeError(f"{candidate.name} answered row {answer.index} twice, or there is no such row.")
-        answered[answer.index] = answer
+    """The candidate's answers in the examples' order. GradeError for a missing or a second answer."""
+    predictions: dict[int, Prediction] = {}
+    for prediction in candidate.predict(examples):
+        if prediction.index in predictions or not 0 <= prediction.index < len(examples):
+            raise GradeError(
+                f"{candidate.name} answered row {prediction.index} twice, or there is no such row."
+            )
+        predictions[prediction.index] = prediction
         if progress is not None:
-            progress(candidate.name, len(answered), len(examples))
-    if len(answered) < len(examples):
-        raise GradeError(f"{candidate.name} answered {len(answered)} of {len(examples)} rows.")
-    return [answered[index] for index in range(len(examples))]
+            progress(candidate.name, len(predictions), len(examples))
+    if len(predictions) < len(examples):
+        raise GradeError(f"{candidate.name} answered {len(predictions)} of {len(examples)} rows.")
+    return [predictions[index] for index in range(len(examples))]
 
 
-def _marks(
+def _grade(
     name: str,
     grader: Grader,
     candidate: Candidate,
     examples: Sequence[Example],
     pairs: Sequence[tuple[Example, str]],
 ) -> Grades | None:
-    """What one grader says of one candidate; None when it cannot be asked of this kind of candidate.
+    """One grader's result for one candidate; None for perplexity of a candidate without likelihoods.
 
-    pairs: the rows and answers that it compares.
+    pairs: the normalised rows and answers.
     """
     if name == PERPLEXITY:
         return _perplexity(candidate, examples) if isinstance(candidate, SupportsLikelihood) else None
@@ -129,50 +155,23 @@ def _marks(
 
 
 def _perplexity(candidate: SupportsLikelihood, examples: Sequence[Example]) -> Grades:
-    """A row's score is 1/perplexity of its expected answer, so that higher is better as everywhere.
+    """A row's score is 1/perplexity of its expected answer, so that higher is better, as for all graders.
 
-    1/perplexity is the geometric mean of the probabilities of its tokens, the stop token included. For all
-    rows together: exp of the negative log-likelihood per token, as the field has it.
+    1/perplexity is the geometric mean of the probabilities of its tokens, the stop token included. The corpus
+    score is the usual perplexity: exp of the negative log-likelihood per token over all rows.
     """
     score_R = []
     total, tokens = 0.0, 0
-    for example, found in zip(examples, candidate.answer_logprobs(examples), strict=True):
-        if not isinstance(found, str) and np.isnan(found).any():
-            found = "the model's log-probabilities are not numbers (NaN); its weights are damaged"
-        if isinstance(found, str):
-            score_R.append(Score(None, error=found, want=example.target))
+    for example, logprobs in zip(examples, candidate.answer_logprobs(examples), strict=True):
+        if not isinstance(logprobs, str) and np.isnan(logprobs).any():
+            logprobs = "the model's log-probabilities are NaN; its weights are damaged"
+        if isinstance(logprobs, str):
+            score_R.append(Score(None, error=logprobs, want=example.target))
             continue
-        nats = float(found.sum())
-        total, tokens = total + nats, tokens + len(found)
-        mean = nats / len(found)
-        said = f"perplexity {math.exp(min(-mean, 700)):.4g} over {len(found)} tokens"
-        score_R.append(Score(min(1.0, math.exp(mean)), said, "", example.target))
+        nats = float(logprobs.sum())
+        total, tokens = total + nats, tokens + len(logprobs)
+        mean = nats / len(logprobs)
+        reason = f"perplexity {math.exp(min(-mean, 700)):.4g} over {len(logprobs)} tokens"
+        score_R.append(Score(min(1.0, math.exp(mean)), reason, "", example.target))
     value = math.exp(min(-total / tokens, 700)) if tokens else None
     return Grades(score_R, None if value is None else {"value": value, "signature": f"{tokens} tokens"})
-
-
-def _further(score: Score) -> dict[str, Any]:
-    return {"score": score.value, "error": score.error, "reason": score.reason}
-
-
-def _line(record: Record) -> dict[str, Any]:
-    """A line of records.jsonl; `also` only where there are further graders."""
-    line = asdict(record)
-    return line if record.also else {name: value for name, value in line.items() if name != "also"}
-
-
-def _record(id: str, candidate: str, answer: Prediction, score: Score, also: Mapping[str, Any]) -> Record:
-    return Record(
-        id=id,
-        candidate=candidate,
-        text=answer.text,
-        score=score.value,
-        error=score.error,
-        reason=score.reason,
-        got=score.got,
-        want=score.want,
-        prompt_tokens=answer.prompt_tokens,
-        completion_tokens=answer.completion_tokens,
-        stop=answer.stop,
-        also=also,
-    )

@@ -1,11 +1,11 @@
-"""How sure one can be of a rate, and of the difference between two candidates on the same rows.
+"""Confidence intervals of a mean score, and the paired comparison of two candidates on the same rows.
 
-Two candidates answer the same n rows, so only rows on which they disagree carry information:
-`gained` rows are right only with the candidate, `lost` rows only with the baseline.
+The comparison is paired, so only rows on which the two disagree carry information: `gained` rows are right
+only with the candidate, `lost` rows only with the baseline.
 
-Chosen by simulation (tests/evaluation/test_statistics.py): Wilson and Tango intervals keep their coverage
-from n = 30 on, where normal-approximation and bootstrap intervals do not; mid-p McNemar decides. For scores
-between right and wrong, and for rows in groups, see resampling.py.
+Methods were chosen by simulation (tests/evaluation/test_statistics.py): Wilson and Tango intervals keep their
+coverage from n = 30 on, where normal-approximation and bootstrap intervals do not; the mid-p McNemar test
+decides. For graded scores and clustered rows see resampling.py.
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ from finetooth.quality.intervals import wilson
 Verdict = Literal["better", "not proven", "worse"]
 ALPHA = 0.05
 POWER = 0.8
-# Below this, coverage of the intervals is not assured: nothing is ever called better or worse.
+# Below this the coverage of the intervals is not assured, and nothing is called better or worse.
 MIN_ROWS = resampling.MIN_CLUSTERS
 
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """Candidate minus baseline, over n rows that both answered, in `units` that were drawn independently.
+    """Candidate minus baseline over n rows that both answered, in `units` independent observations.
 
-    difference, low, high: of the mean scores, with the bounds of the 95% interval. p: two-sided. gained,
-    lost: rows that the candidate scores higher, or lower. mde: the smallest true difference that this test
-    would find with 80% power.
+    difference, low, high: of the mean scores, with the bounds of its 95% confidence interval. p: two-sided.
+    gained, lost: rows on which the candidate scores higher, or lower. mde: the minimum detectable effect, the
+    smallest true difference that this test finds with 80% power.
     """
 
     n: int
@@ -65,11 +65,11 @@ def tango(b: int, c: int, n: int, level: float = 0.95) -> tuple[float, float]:
     b: pairs right only with the candidate; c: only with the baseline; n: all pairs. GradeError for n = 0.
     """
     if n < 1:
-        raise GradeError("A difference over zero rows has no value: nothing was graded.")
+        raise GradeError("There is no difference over zero rows: nothing was graded.")
     z = _quantile(level)
 
     def excess(delta: float, side: int) -> float:
-        """Zero where the score statistic reaches z; multiplied out, as the variance may be 0."""
+        """Zero where the score statistic reaches z; without division, as the variance may be 0."""
         return side * (b - c - n * delta) - z * math.sqrt(n * _null_variance(b, c, n, delta))
 
     observed = (b - c) / n
@@ -79,7 +79,7 @@ def tango(b: int, c: int, n: int, level: float = 0.95) -> tuple[float, float]:
 
 
 def _null_variance(b: int, c: int, n: int, delta: float) -> float:
-    """Variance of one pair's difference when the true difference is delta, other parameters fitted."""
+    """Variance of one pair's difference under a true difference of delta, other parameters fitted."""
     linear = (2 * n - b + c) * delta - b - c
     product = -c * delta * (1 - delta)
     root = math.sqrt(max(0.0, linear * linear - 8 * n * product))
@@ -88,8 +88,8 @@ def _null_variance(b: int, c: int, n: int, delta: float) -> float:
 
 
 def _root(function: Callable[[float], float], end: float, observed: float) -> float:
-    """Where function crosses zero between `end` (not negative there) and the observed difference."""
-    near = observed + math.copysign(1e-9, end - observed)  # at the observed value itself it may be exactly 0
+    """The zero of the function between `end`, where it is not negative, and the observed difference."""
+    near = observed + math.copysign(1e-9, end - observed)  # it may be exactly 0 at the observed value itself
     if abs(end - observed) < 2e-9 or function(near) >= 0:
         return observed
     if function(end) <= 0:
@@ -98,11 +98,11 @@ def _root(function: Callable[[float], float], end: float, observed: float) -> fl
 
 
 def minimum_detectable_effect(n: int, discordant: float) -> float:
-    """The smallest true difference that a paired test of n rows finds with 80% power at p < .05.
+    """The smallest true difference that a paired test of n rows detects with 80% power at p < .05.
 
-    discordant: share of rows on which the two candidates disagree; it is at least the difference itself.
-    The true difference lies (z_test + z_power) of its standard errors, sqrt((discordant - difference^2) / n),
-    from 0; solved for the difference (simulated: 80% for mid-p McNemar at n = 100 to 500).
+    discordant: share of rows on which the two candidates disagree, at least the difference itself. It solves
+    difference = (z_test + z_power) * sqrt((discordant - difference^2) / n); in simulations, mid-p McNemar has
+    80% power there for n = 100 to 500.
     """
     z2 = (_quantile(1 - ALPHA) + float(stats.norm.ppf(POWER))) ** 2
     return max(math.sqrt(z2 * discordant / (n + z2)), z2 / (n + z2))
@@ -111,13 +111,13 @@ def minimum_detectable_effect(n: int, discordant: float) -> float:
 def mean_interval(
     values: Sequence[float], level: float = 0.95, clusters: Sequence[str] | None = None
 ) -> tuple[float, float]:
-    """Interval of a mean score within [0, 1]: Wilson for right or wrong, else as resampling.interval.
+    """Confidence interval of a mean score in [0, 1]: Wilson for binary scores, else resampling.interval.
 
-    clusters: the group of each row; rows of one group count together. GradeError for no rows.
+    clusters: the cluster of each row, which counts as one observation. GradeError for no rows.
     """
     value_R = np.asarray(values, dtype=np.float64)
     if value_R.size == 0:
-        raise GradeError("A mean over zero rows has no value: nothing was graded.")
+        raise GradeError("There is no mean over zero rows: nothing was graded.")
     if _binary(value_R) and clusters is None:
         return wilson(int(value_R.sum()), value_R.size, level)
     low, high = resampling.interval(*resampling.cluster_totals(value_R, clusters), level)
@@ -127,12 +127,11 @@ def mean_interval(
 def compare(
     baseline: Sequence[float], candidate: Sequence[float], clusters: Sequence[str] | None = None
 ) -> Comparison:
-    """Compare two candidates' scores in [0, 1], row by row in the same order.
+    """The paired comparison of two candidates' scores in [0, 1], given in the same row order.
 
-    Right or wrong: mid-p McNemar and the Tango interval. Graded values, and rows in clusters (the group of
-    each row): a sign-flip permutation test and the interval of resampling.interval. `better` or `worse` needs
-    p < .05, an interval beyond 0 and at least 30 rows, or clusters. GradeError when there are no rows, or not
-    one score for each.
+    Binary scores: mid-p McNemar and the Tango interval. Graded scores, and rows in clusters: a sign-flip
+    permutation test and resampling.interval. `better` or `worse` needs p < .05, an interval that excludes 0,
+    and at least 30 rows, or clusters. GradeError for no rows, unequal lengths or scores that are not finite.
     """
     base_R = np.asarray(baseline, dtype=np.float64)
     candidate_R = np.asarray(candidate, dtype=np.float64)
@@ -157,17 +156,11 @@ def compare(
         reach = (_quantile(1 - ALPHA) + float(stats.norm.ppf(POWER))) * error
         mde = min(1.0, reach if error > 1e-12 else minimum_detectable_effect(sum_U.size, 0.0))
     low, high = max(-1.0, low), min(1.0, high)
-    verdict = _verdict(sum_U.size, p, low, high)
+    verdict: Verdict = "not proven"
+    if sum_U.size >= MIN_ROWS and p < ALPHA:
+        verdict = "better" if low > 0 else "worse" if high < 0 else "not proven"
     difference = float((candidate_R - base_R).mean())
     return Comparison(n, sum_U.size, difference, low, high, p, verdict, mde, gained, lost)
-
-
-def _verdict(units: int, p: float, low: float, high: float) -> Verdict:
-    if units < MIN_ROWS or p >= ALPHA:
-        return "not proven"
-    if low > 0:
-        return "better"
-    return "worse" if high < 0 else "not proven"
 
 
 def _binary(value_R: np.ndarray) -> bool:

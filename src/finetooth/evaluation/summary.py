@@ -1,4 +1,4 @@
-"""What an evaluation says: the numbers of summary.json and the verdict in words."""
+"""The summary of an evaluation: the numbers of summary.json, and the verdict in words."""
 
 from __future__ import annotations
 
@@ -14,26 +14,22 @@ from finetooth.evaluation.statistics import MIN_ROWS, compare, mean_interval
 from finetooth.types import Score
 
 TUNED = "tuned"
-START = "start"  # what training went on from, where that is another run's model
+START = "start"  # the model that training continued from, where that is another run's
 BAG_OF_WORDS = "bag-of-words"
-# Candidates without a language model that a tuned one should beat, in words.
+# Baselines without a language model that a tuned model should beat, in words.
 SIMPLE_BASELINES = {
     BAG_OF_WORDS: "a bag of words with logistic regression",
     BY_LENGTH: "the length of answers alone",
 }
-CORPUS_METRICS = {
-    "bleu": "BLEU",
-    "chrf": "chrF",
-    "perplexity": "Perplexity",
-}  # of all rows together, by grader
-OFTEN_CUT = 0.05  # from this share of cut-off answers on, the words under the verdict say so
+CORPUS_METRICS = {"bleu": "BLEU", "chrf": "chrF", "perplexity": "perplexity"}  # by grader
+OFTEN_TRUNCATED = 0.05  # the verdict mentions truncation from this share of answers on
 
 
 @dataclass(frozen=True, slots=True)
 class Grades:
-    """What one grader says of one candidate: a score a row, and what the field reports of all together.
+    """One grader's result for one candidate: a score per row, and the corpus score.
 
-    corpus: {value, signature} (BLEU and chrF from 0 to 100, perplexity), None where that is the mean.
+    corpus: {value, signature} (BLEU and chrF from 0 to 100, perplexity), None where the mean is reported.
     """
 
     score_R: Sequence[Score]
@@ -42,7 +38,7 @@ class Grades:
 
 @dataclass(frozen=True, slots=True)
 class CandidateResult:
-    """One candidate's answers, in the examples' order, and its marks by the first and by further graders."""
+    """One candidate's predictions, in the examples' order, and its grades by all graders."""
 
     name: str
     predictions: Sequence[Prediction]
@@ -57,12 +53,12 @@ def is_prompting(name: str) -> bool:
 
 
 def best_prompting(summary: Mapping[str, Any]) -> str | None:
-    """The prompting candidate with the highest score in a summary, the first of equals; None without one."""
+    """The prompting candidate with the highest score in a summary (the first of equals), None without one."""
     prompting = [entry for entry in summary["candidates"] if is_prompting(entry["name"])]
     return max(prompting, key=lambda entry: entry["score"])["name"] if prompting else None
 
 
-def summarise(
+def summarise(  # long: the summary is built in the order of its keys
     graded: Sequence[CandidateResult],
     grader: str,
     split: str,
@@ -70,11 +66,13 @@ def summarise(
     look: int | None = None,
     groups: Sequence[str] | None = None,
 ) -> dict[str, Any]:
-    """The summary of the contract, with `words`: the verdict as a person would say it.
+    """The summary of the contract, and the verdict in words under `words`.
 
-    groups: of each row, where rows share one: they then count together in every interval and test.
+    groups: the cluster of each row, where rows share one; every interval and test then treats a cluster as
+    one unit. Raises GradeError for candidates of one name, for a baseline that was not evaluated, and where
+    no row has a score of both candidates of the comparison.
     """
-    names = [entry.name for entry in graded]
+    names = [result.name for result in graded]
     if len(set(names)) < len(names) or not names:
         raise GradeError(f"Candidates need different names, found {names}.")
     summary: dict[str, Any] = {
@@ -87,21 +85,42 @@ def summarise(
         summary["groups"] = len(set(groups))
     if look is not None:
         summary["look"] = look
-    by_name = {entry.name: entry for entry in graded}
+    by_name = {result.name: result for result in graded}
     baseline = baseline_name or best_prompting(summary)
     if baseline_name is not None and baseline_name not in by_name:
         raise GradeError(f"The baseline {baseline_name!r} was not evaluated; there are {', '.join(names)}.")
     if baseline is None or TUNED not in by_name:
-        return {**summary, "comparison": None, "words": _words_alone(summary)}
+        best = max(summary["candidates"], key=lambda entry: entry["score"])
+        no_verdict = (
+            "No verdict: it needs the tuned model and a prompting baseline. Of the candidates evaluated, "
+            f"{best['name']} scores highest, {percent(best['score'])} (95% confidence interval "
+            f"{percent(best['low'])} to {percent(best['high'])})."
+        )
+        return {**summary, "comparison": None, "words": no_verdict}
     errors = sum(entry["errors"] for entry in summary["candidates"])
-    summary["comparison"] = _comparison(by_name[baseline], by_name[TUNED], errors, groups)
-    words = _words(summary, errors)
+    tuned = by_name[TUNED]
+    summary["comparison"] = _comparison(by_name[baseline], tuned, errors, groups)
+    words = [_verdict(summary, errors)]
     if START in by_name:
-        summary[START] = _comparison(by_name[START], by_name[TUNED], errors, groups)
-        words += _since(summary[START], by_name[START])
-    hints = (_cheaper(by_name[name], by_name[TUNED], groups) for name in SIMPLE_BASELINES if name in by_name)
-    words = " ".join(filter(None, [words, *hints]))
-    return {**summary, "words": words}
+        result = summary[START] = _comparison(by_name[START], tuned, errors, groups)
+        verdict = {"better": "better", "worse": "worse"}.get(result["verdict"], "not proven better")
+        words.append(
+            f"It is {verdict} than the run that it continues from ({START}), which scores "
+            f"{_score(by_name[START])}: {_difference(result)}."
+        )
+    for name, baseline_words in SIMPLE_BASELINES.items():
+        paired = _paired(by_name[name].grades, tuned.grades, groups) if name in by_name else None
+        if paired is None or paired["verdict"] == "better":
+            continue
+        score = _score(by_name[name])
+        if paired["verdict"] == "worse":
+            upper = baseline_words[0].upper() + baseline_words[1:]
+            words.append(f"{upper} scores higher still ({score}) and is far cheaper.")
+        else:
+            words.append(
+                f"The tuned model is not proven better than {baseline_words} ({score}), which is far cheaper."
+            )
+    return {**summary, "words": " ".join(words)}
 
 
 def _entry(candidate: CandidateResult, groups: Sequence[str] | None) -> dict[str, Any]:
@@ -114,135 +133,105 @@ def _entry(candidate: CandidateResult, groups: Sequence[str] | None) -> dict[str
         "notes": candidate.notes,
     }
     if candidate.other_grades:
-        entry["also"] = {name: _mean(marks, groups) for name, marks in candidate.other_grades.items()}
+        entry["also"] = {name: _mean(grades, groups) for name, grades in candidate.other_grades.items()}
     return entry
 
 
-def _mean(marks: Grades, groups: Sequence[str] | None) -> dict[str, Any]:
-    """Mean over the rows that could be graded; a crash of the grader is counted beside it."""
-    graded = [row for row, score in enumerate(marks.score_R) if score.value is not None]
-    values = [marks.score_R[row].value or 0.0 for row in graded]
-    found: dict[str, Any] = {"score": None, "low": None, "high": None}
+def _mean(grades: Grades, groups: Sequence[str] | None) -> dict[str, Any]:
+    """The mean over the rows that could be graded; grader errors are counted beside it."""
+    graded = [row for row, score in enumerate(grades.score_R) if score.value is not None]
+    values = [grades.score_R[row].value or 0.0 for row in graded]
+    result: dict[str, Any] = {"score": None, "low": None, "high": None}
     if values:
-        low, high = mean_interval(values, clusters=_at(groups, graded))
-        found = {"score": fmean(values), "low": low, "high": high}
-    found["errors"] = len(marks.score_R) - len(values)
-    return found if marks.corpus is None else {**found, "corpus": dict(marks.corpus)}
-
-
-def _at(groups: Sequence[str] | None, rows: Sequence[int]) -> list[str] | None:
-    return None if groups is None else [groups[row] for row in rows]
+        low, high = mean_interval(values, clusters=groups and [groups[row] for row in graded])
+        result = {"score": fmean(values), "low": low, "high": high}
+    result["errors"] = len(grades.score_R) - len(values)
+    return result if grades.corpus is None else {**result, "corpus": dict(grades.corpus)}
 
 
 def _paired(baseline: Grades, candidate: Grades, groups: Sequence[str] | None) -> dict[str, Any] | None:
-    """The comparison over the rows on which both have a score; None without one."""
+    """The comparison over the rows on which both have a score; None where there is no such row."""
     pairs = list(zip(baseline.score_R, candidate.score_R, strict=True))
     both = [row for row, (base, other) in enumerate(pairs) if None not in (base.value, other.value)]
     if not both:
         return None
     base_R = [pairs[row][0].value or 0.0 for row in both]
     other_R = [pairs[row][1].value or 0.0 for row in both]
-    return asdict(compare(base_R, other_R, _at(groups, both)))
+    return asdict(compare(base_R, other_R, groups and [groups[row] for row in both]))
 
 
 def _comparison(
     baseline: CandidateResult, candidate: CandidateResult, errors: int, groups: Sequence[str] | None
 ) -> dict[str, Any]:
-    """The first grader's comparison, which alone has a verdict; `also` holds the others' differences."""
+    """The primary grader's comparison, which alone has a verdict; `also` holds the others' differences."""
     result = _paired(baseline.grades, candidate.grades, groups)
     if result is None:
         raise GradeError(f"No row has a score of both {baseline.name} and {candidate.name}.")
     if errors:
         result["verdict"] = "not proven"
-    found = {"baseline": baseline.name, "candidate": candidate.name, **result}
+    comparison = {"baseline": baseline.name, "candidate": candidate.name, **result}
     also = {}
     for name in candidate.other_grades:
         if name in baseline.other_grades and (
             other := _paired(baseline.other_grades[name], candidate.other_grades[name], groups)
         ):
             also[name] = {key: other[key] for key in ("difference", "low", "high", "p")}
-    return {**found, "also": also} if also else found
+    return {**comparison, "also": also} if also else comparison
 
 
-def _words(summary: Mapping[str, Any], errors: int) -> str:
-    result = summary["comparison"]
-    entry = {entry["name"]: entry for entry in summary["candidates"]}
-    base, tuned = entry[result["baseline"]], entry[result["candidate"]]
-    counted = f"{result['units']} groups" if "groups" in summary else f"{summary['n']} rows"
+def _verdict(summary: Mapping[str, Any], errors: int) -> str:
+    """The verdict with its numbers, then what limits it: clusters, truncated answers, repeated looks."""
+    n, result = summary["n"], summary["comparison"]
+    by_name = {entry["name"]: entry for entry in summary["candidates"]}
+    base, tuned = by_name[result["baseline"]], by_name[result["candidate"]]
+    units = f"{result['units']} clusters" if "groups" in summary else f"{n} rows"
     other = "the best prompt" if summary["grader"] != "preference" else "the untuned model"
     both = (
         f"the tuned model scores {percent(tuned['score'])}, {other} ({result['baseline']}) "
-        f"{percent(base['score'])}; the difference is {points(result['difference'])} points, "
-        f"95% interval {points(result['low'])} to {points(result['high'])}"
+        f"{percent(base['score'])}; {_difference(result)}"
     )
     if errors:
         words = (
             f"Not proven: the grader failed on {errors} answers, so the scores do not cover all rows. "
-            f"On those that it graded, {both}. Mend the grader, then evaluate again."
+            f"On the graded ones, {both}. Fix the grader, then evaluate again."
         )
-    elif result["verdict"] == "better":
-        words = f"Better than {other}: {both}."
-    elif result["verdict"] == "worse":
-        words = f"Worse than {other}: {both}."
+    elif result["verdict"] != "not proven":
+        words = f"{result['verdict'].capitalize()} than {other}: {both}."
     elif result["units"] < MIN_ROWS:
-        words = f"Not proven: {counted} are too few for a verdict, which takes {MIN_ROWS}. Here {both}."
+        words = f"Not proven: {units} are too few for a verdict, which needs {MIN_ROWS}. Here {both}."
     else:
         words = (
-            f"Not proven: {both}. With {counted} this test finds a true gain of {100 * result['mde']:.1f} "
-            "points four times in five; a smaller gain needs more of them."
+            f"Not proven: {both}. With {units} the test has 80% power to detect a true difference of "
+            f"{100 * result['mde']:.1f} points; a smaller one needs more {units.split()[1]}."
         )
-    return words + _cautions(summary, base, tuned)
-
-
-def _since(result: Mapping[str, Any], start: CandidateResult) -> str:
-    """What this run has added to the one that it went on from."""
-    verdict = {"better": "It is better", "worse": "It is worse"}.get(
-        result["verdict"], "It is not proven better"
-    )
-    return (
-        f" {verdict} than the run that it went on from ({START}), which scores "
-        f"{percent(_mean(start.grades, None)['score'])}: the difference is {points(result['difference'])} "
-        f"points, 95% interval {points(result['low'])} to {points(result['high'])}."
-    )
-
-
-def _cautions(summary: Mapping[str, Any], base: Mapping[str, Any], tuned: Mapping[str, Any]) -> str:
-    """What to bear in mind beside the verdict: groups, answers that were cut off, repeated looks."""
-    n, words = summary["n"], ""
     if "groups" in summary:
-        words += f" The {n} rows are in {summary['groups']} groups; rows of one group count together."
-        words += " Rows that ask the same are a group."
-    cut = [f"{entry['truncated']} of {entry['name']}" for entry in (tuned, base)
-           if entry["truncated"] > OFTEN_CUT * n]  # fmt: skip
-    if cut:
         words += (
-            f" Of {n} answers each, {' and '.join(cut)} were cut off and graded as they stand: a larger "
-            "evaluate.max_tokens may change this."
+            f" The {n} rows form {summary['groups']} clusters (rows of one group, or with identical "
+            "prompts); each cluster counts as one observation."
+        )
+    truncated = [
+        f"{entry['truncated']} of {entry['name']}"
+        for entry in (tuned, base)
+        if entry["truncated"] > OFTEN_TRUNCATED * n
+    ]
+    if truncated:
+        words += (
+            f" Of {n} answers each, {' and '.join(truncated)} were truncated and graded as they are: a "
+            "larger evaluate.max_tokens may change the scores."
         )
     look = summary.get("look") or 1
     if look > 1:
-        words += f" This was look {look} at the sealed test: every further look weakens what it proves."
+        words += f" This was look {look} at the sealed test: each further look weakens its evidence."
     return words
 
 
-def _cheaper(cheap: CandidateResult, tuned: CandidateResult, groups: Sequence[str] | None) -> str:
-    """What to say when a candidate without a language model does as well; nothing when it does not."""
-    result = _paired(cheap.grades, tuned.grades, groups)
-    if result is None or result["verdict"] == "better":
-        return ""
-    mean, what = percent(_mean(cheap.grades, None)["score"]), SIMPLE_BASELINES[cheap.name]
-    if result["verdict"] == "worse":
-        return f"{what[0].upper()}{what[1:]} is better still ({mean}), and far cheaper."
-    return f"The tuned model is not proven better than {what} ({mean}), which is far cheaper."
+def _difference(result: Mapping[str, Any]) -> str:
+    low, high = points(result["low"]), points(result["high"])
+    return f"the difference is {points(result['difference'])} points, 95% confidence interval {low} to {high}"
 
 
-def _words_alone(summary: Mapping[str, Any]) -> str:
-    best = max(summary["candidates"], key=lambda entry: entry["score"])
-    interval = f"{percent(best['low'])} to {percent(best['high'])}"
-    return (
-        f"No verdict: that takes the tuned model and a prompting candidate. The best of those evaluated, "
-        f"{best['name']}, scores {percent(best['score'])} (95% interval {interval})."
-    )
+def _score(candidate: CandidateResult) -> str:
+    return percent(_mean(candidate.grades, None)["score"])
 
 
 def percent(score: float) -> str:

@@ -1,8 +1,7 @@
-"""Faster equals of small modules, bound to the instances of a loaded model. For the CPU, float32 and float64.
+"""Fused norms, gated MLPs and LoRA layers for the CPU, in float32 and float64.
 
-No class and no source is touched: an instance gets a `forward` of its own, and only after it was seen to give
-what its class gives on random input, whatever the class is called. The capability proof and the laws then
-hold the whole model to the stock one.
+No class is patched: an instance gets a `forward` of its own, and only after that gave the same output as its
+class on random input. The capability proof and the laws then compare the whole model with the stock one.
 
 Axes: N tokens, K tokens that are read, D inputs, O outputs, R rank, F width of the MLP.
 """
@@ -22,25 +21,29 @@ from torch.nn import functional
 from transformers.pytorch_utils import Conv1D
 
 Forward = Callable[[Any, Tensor], Tensor]
-TOLERANCE = 1e-5  # of an output on random input, relative to its largest value
+TOLERANCE = 1e-5  # of the output on random input, relative to its largest value
 WIDE = (torch.float32, torch.float64)
 PRE_NORM = {"self_attn", "mlp", "input_layernorm", "post_attention_layernorm"}
 
 
 def fuse(hf: Any) -> None:
-    """Bind a fused forward to every norm and gated MLP of a transformers model for which it is right."""
+    """Bind a fused forward to every norm and gated MLP of a transformers model that it reproduces."""
     for module in hf.modules():
         weight = next(module.parameters(), None)
         if weight is None or weight.dtype not in WIDE or weight.device.type != "cpu":
             continue
         for forward in _candidates(module):
-            if _agrees(module, weight, forward):
+            generator = torch.Generator().manual_seed(0)
+            with torch.no_grad():
+                x_ND = torch.randn(3, weight.shape[-1], generator=generator, dtype=weight.dtype)
+                want, got = module(x_ND), forward(module, x_ND)
+            if bool((got - want).abs().max() <= TOLERANCE * want.abs().max()):
                 _bind(module, forward)
                 break
 
 
 def fuse_lora(hf: Any) -> None:
-    """Bind the one-function LoRA to every adapted linear layer."""
+    """Bind the fused LoRA forward to every adapted linear layer."""
     for module in hf.modules():
         if _is_lora(module):
             _bind(module, _lora_forward)
@@ -51,7 +54,7 @@ def _bind(module: Any, forward: Callable[..., Tensor]) -> None:
 
 
 def _candidates(module: Any) -> list[Forward]:
-    """What might equal this module's forward."""
+    """Fused forwards that may equal this module's."""
     names = [name for name, _ in module.named_parameters()]
     if names == ["weight"] and module.weight.ndim == 1 and not isinstance(module, nn.LayerNorm):
         eps = getattr(module, "variance_epsilon", getattr(module, "eps", None))
@@ -60,20 +63,11 @@ def _candidates(module: Any) -> list[Forward]:
     return [_gated_forward] if children == {"gate_proj", "up_proj", "down_proj", "act_fn"} else []
 
 
-def _agrees(module: Any, weight: Tensor, forward: Forward) -> bool:
-    """Same output as the module's own forward on random input."""
-    generator = torch.Generator().manual_seed(0)
-    with torch.no_grad():
-        x_ND = torch.randn(3, weight.shape[-1], generator=generator, dtype=weight.dtype)
-        want, got = module(x_ND), forward(module, x_ND)
-    return bool((got - want).abs().max() <= TOLERANCE * want.abs().max())
-
-
 # RMSNorm ---------------------------------------------------------------------------------------------------
 
 
 def _norm_forward(module: Any, x: Tensor, *, eps: float, offset: float) -> Tensor:
-    if x.dtype != module.weight.dtype:  # bfloat16 products over float32 master_weights
+    if x.dtype != module.weight.dtype:  # bfloat16 products with float32 master weights
         stock: Tensor = type(module).forward(module, x)
         return stock
     normed: Tensor = _RmsNorm.apply(x, module.weight, eps, offset)  # type: ignore[no-untyped-call]
@@ -121,9 +115,7 @@ def _gated_forward(module: Any, x: Tensor) -> Tensor:
 
 
 class _GatedLinear(torch.autograd.Function):
-    """(silu(gate) * up) @ weight.T (Shazeer 2020, equation 6). The left factor is computed again in the
-    backward pass.
-    """
+    """(silu(gate) * up) @ weight.T (Shazeer 2020, equation 6). The backward pass recomputes the product."""
 
     @staticmethod
     def forward(ctx: Any, gate: Tensor, up: Tensor, weight_OF: Tensor) -> Tensor:
@@ -150,7 +142,7 @@ def _is_lora(module: Any) -> bool:
 
 
 def _lora_forward(module: Any, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-    """PEFT's adapted linear layer as one function; what that does not cover goes to PEFT's own forward."""
+    """PEFT's adapted linear layer as one function, or PEFT's own forward where that does not apply."""
     adapted = None if args or kwargs else _plain_lora(module, x)
     if adapted is None:
         stock: Tensor = type(module).forward(module, x, *args, **kwargs)
@@ -160,8 +152,8 @@ def _lora_forward(module: Any, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
 
 
 def _plain_lora(module: Any, x: Tensor) -> tuple[Any, ...] | None:
-    """A [R, D], B [O, R], weight [O, D], bias [O] and scale; None for anything but one active plain adapter
-    over a frozen layer in full precision.
+    """A [R, D], B [O, R], weight [O, D], bias [O] and scale; None unless there is exactly one active, plain
+    adapter on a frozen layer in float32 or float64.
     """
     active = module.active_adapters
     name = active[0] if len(active) == 1 else None
@@ -191,9 +183,9 @@ def _adapted(
 
 
 class _Lora(torch.autograd.Function):
-    """x @ (weight + scale * B A).T + bias (Hu et al. 2021, equation 3); the gradient reaches x, A and B.
+    """x @ (weight + scale * B A).T + bias (Hu et al. 2021, equation 3), with gradients of x, A and B.
 
-    The low-rank products of x and of the gradient are made once each: skinny products are slow.
+    The low-rank products of x and of the gradient are computed once each, since narrow products are slow.
     """
 
     @staticmethod
@@ -226,8 +218,8 @@ class _Lora(torch.autograd.Function):
 
 
 class _GatedLora(torch.autograd.Function):
-    """The adapted down projection of silu(gate) * up, which is computed again in the backward pass: a sixth
-    of what a layer keeps.
+    """The adapted down projection of silu(gate) * up. The backward pass recomputes that product, which saves
+    a sixth of a layer's activation memory.
     """
 
     @staticmethod
@@ -258,11 +250,11 @@ class _GatedLora(torch.autograd.Function):
 
 
 def trim_last(hf: Any) -> bool:
-    """Let the last layer compute its MLP only at tokens that are read (read_K of the tree's attention);
-    whether its form allows it.
+    """Let the last layer compute its MLP only at tokens that are read (read_K of the attention plan); returns
+    whether its form allows that.
 
-    For decoder layers of the common form: norm, attention, residual, norm, MLP, residual. What else a layer
-    may do with these parts is for the capability proof to see.
+    For decoder layers of the form norm, attention, residual, norm, MLP, residual. The capability proof
+    catches layers that combine these modules in another way.
     """
     layers = getattr(hf.base_model, "layers", None)
     if layers is None or {name for name, _ in layers[-1].named_children()} != PRE_NORM:

@@ -1,10 +1,10 @@
-"""Log-probabilities at scored tokens only, in chunks, so that N x V logits never exist.
+"""The output head: log-probabilities at scored tokens only, in chunks, so that N x V logits never exist.
 
-A frozen head (LoRA) costs two matrix products: the gradient of log softmax by the hidden state is the
-picked token's embedding minus the mean embedding under the softmax, and that mean is taken while the
-logits are at hand. Chunks are stretches of the vocabulary, merged by their log-sum-exp, so that the large
-matrix is read once and not once a chunk. A trained head keeps its logits for the backward pass while they
-are few, and computes them again where they are not.
+A frozen head (LoRA) costs two matrix products: the gradient of log softmax with respect to the hidden state
+is the target token's embedding minus the mean embedding under the softmax, and the forward pass computes that
+mean from the logits. Chunks are ranges of the vocabulary, merged by their log-sum-exp, so that the large
+matrix is read once in all and not once a chunk. A trainable head keeps its logits for the backward pass if
+they are few, and recomputes them otherwise.
 
 Axes: K nodes at which a token is scored, M scored tokens, D hidden size, V vocabulary, C one chunk of it.
 """
@@ -25,14 +25,13 @@ from finetooth.errors import DataError, ModelError
 from finetooth.model.device import on_device
 from finetooth.tree import Ints
 
-# Logits of one chunk hold at most this many numbers: memory does not grow with the number of scored tokens.
+# Logits of one chunk, by type of device: memory does not grow with the number of scored tokens.
 CHUNK_NUMBERS = {"cpu": 1 << 20, "cuda": 1 << 27}
-# A trained head keeps up to this many logits for the backward pass, else it computes them again: 128 MiB in
-# float32 on the CPU.
+# Logits that a trainable head keeps for the backward pass at most: 128 MiB in float32 on the CPU.
 KEEP_NUMBERS = {"cpu": 1 << 25, "cuda": 1 << 28}
-BLOCK = 2048  # tokens of the vocabulary in one product, at most, on the CPU
+BLOCK = 2048  # tokens of the vocabulary in one product on the CPU, at most
 
-SCORE = "score"  # the layer that transformers' classifiers have in place of the head
+SCORE = "score"  # the layer that transformers' classifiers have instead of an output head
 
 
 def is_classifier(config: Any) -> bool:
@@ -41,20 +40,20 @@ def is_classifier(config: Any) -> bool:
 
 
 def require_output_head(hf: Any) -> None:
-    """Raises ModelError for a network that was loaded without an output head: a saved reward model."""
+    """Raise ModelError for a model that was loaded without an output head: a saved reward model."""
     if hasattr(hf, SCORE) and is_classifier(hf.config):  # the proof's random copy of one has a head
         raise ModelError(
-            "This is a reward model: it scores answers and writes none. It can be a reward: "
+            "This is a reward model: it scores answers and cannot generate text. It can be a reward: "
             "train.reward: {name: reward_model, model: ...}."
         )
 
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """Hidden states [K, D] -> logits [K, V] (at least float32), as the architecture's own forward makes them.
+    """Hidden states [K, D] -> logits [K, V] (float32 or float64), as the architecture computes them.
 
-    linear: the output embeddings. scale: what logits are multiplied with (Granite, Cohere). softcap: the
-    bound c of c * tanh(logits / c) (Gemma 2). Whatever else an architecture does fails the capability proof.
+    linear: the output embeddings. scale: the factor of all logits (Granite, Cohere). softcap: the bound c of
+    c * tanh(logits / c) (Gemma 2). An architecture that does anything else fails the capability proof.
     """
 
     linear: Any
@@ -74,7 +73,7 @@ class Head:
         return logit_KV if self.softcap is None else self.softcap * torch.tanh(logit_KV / self.softcap)
 
     def without_gradient(self, hidden_KD: Tensor) -> Tensor:
-        """The same, in blocks of the vocabulary where that is faster: for 200 rows on the CPU by a sixth."""
+        """The same, by blocks of the vocabulary on the CPU: a sixth faster for 200 rows."""
         weight_VD = self.linear.weight
         if not self.plain or weight_VD.device.type != "cpu":
             return self(hidden_KD)
@@ -87,7 +86,7 @@ class Head:
 
     @property
     def plain(self) -> bool:
-        """Nothing but a linear layer without bias, so that the gradient is known in closed form."""
+        """Whether the head is only a linear layer without bias: its gradient then has a closed form."""
         return (
             self.softcap is None
             and type(self.linear) is torch.nn.Linear
@@ -100,34 +99,35 @@ def logprobs(head: Head, hidden_KD: Tensor, read_M: Ints, token_M: Ints, tempera
     """log softmax(head(hidden[read]) / temperature)[token] for each scored token: float32 (float64 for a
     float64 model), nats, shape [M], differentiable with respect to hidden_KD and the head's weights.
 
-    read_M: the row of hidden_KD at which each token is read (its parent's). Rows that are read for several
-    tokens (the options of a question) pay for their logits once.
+    read_M: the row of hidden_KD that predicts each token (its parent's). The logits of a row are computed
+    once, however many tokens it predicts (the options of a question). Raises DataError for a temperature
+    that is not positive.
     """
     if not temperature > 0:
         raise DataError(
-            f"A temperature of {temperature} has no log-probabilities; greedy answers have those of 1."
+            f"Log-probabilities need a temperature above 0, found {temperature}; for greedy answers use 1."
         )
     if not head.plain:
-        return _general(head, hidden_KD, read_M, token_M, temperature)
-    read, token = (on_device(at_M, hidden_KD.device) for at_M in (read_M, token_M))
+        return _any_head_logprobs(head, hidden_KD, read_M, token_M, temperature)
+    read, token = (on_device(index_M, hidden_KD.device) for index_M in (read_M, token_M))
     weight_VD = head.linear.weight
     train = torch.is_grad_enabled()  # which is off inside a function's own forward
     return _Plain.apply(hidden_KD, weight_VD, read, token, head.scale / temperature, train)  # type: ignore
 
 
 def _chunks(count: int, other: int, device: torch.device) -> Iterator[slice]:
-    """Cut `count` so that a chunk times `other` stays within CHUNK_NUMBERS, in multiples of 64 where it can
-    be: products into rows of an odd width take a half longer on the CPU.
+    """Slices of `count` such that a slice times `other` is at most CHUNK_NUMBERS, in multiples of 64 if
+    possible: on the CPU products of other widths take half as long again.
     """
-    most = CHUNK_NUMBERS.get(device.type, 1 << 20) // other
-    step = max(16, most if most < 64 else most // 64 * 64)
+    limit = CHUNK_NUMBERS.get(device.type, 1 << 20) // other
+    step = max(16, limit if limit < 64 else limit // 64 * 64)
     if device.type == "cpu":
         step = min(step, BLOCK)
     return (slice(start, min(start + step, count)) for start in range(0, count, step))
 
 
 class _Plain(torch.autograd.Function):
-    """log softmax(scale * hidden @ weight.T)[read, token], with the backward pass written out."""
+    """log softmax(scale * hidden @ weight.T)[read, token], with its backward pass."""
 
     @staticmethod
     def forward(
@@ -139,45 +139,44 @@ class _Plain(torch.autograd.Function):
         scale: float,
         train: bool,
     ) -> Tensor:
-        by_hidden, by_weight = ctx.needs_input_grad[:2]
+        hidden_grad, weight_grad = ctx.needs_input_grad[:2]
         keep = (
-            by_weight
+            weight_grad
             and train
             and len(hidden_KD) * len(weight_VD) <= KEEP_NUMBERS.get(weight_VD.device.type, 0)
         )
-        # The picked logit first: a chunk then needs nothing but its sum and, for a frozen head, its mean.
-        picked_MD = hidden_KD.index_select(0, read_M) * weight_VD.index_select(0, token_M)
-        picked_M = at_least_float32(picked_MD).sum(-1) * scale
+        # The targets' logits first: of a chunk, only its sum and (frozen head) its mean are needed then.
+        target_MD = hidden_KD.index_select(0, read_M) * weight_VD.index_select(0, token_M)
+        target_M = at_least_float32(target_MD).sum(-1) * scale
         narrow = hidden_KD.dtype == torch.bfloat16
-        lse_K, top_K = picked_M.new_zeros(len(hidden_KD)), picked_M.new_full((len(hidden_KD),), float("-inf"))
-        # At least float32: it is added up over many chunks.
-        wanted = by_hidden and not by_weight
-        mean_KD = torch.zeros_like(hidden_KD, dtype=picked_M.dtype) if wanted else None
+        lse_K, max_K = target_M.new_zeros(len(hidden_KD)), target_M.new_full((len(hidden_KD),), float("-inf"))
+        frozen = hidden_grad and not weight_grad
+        mean_KD = torch.zeros_like(hidden_KD, dtype=target_M.dtype) if frozen else None
         kept = []
         for part in _chunks(len(weight_VD), len(hidden_KD), weight_VD.device):
             logit_KC = _logits(hidden_KD, weight_VD[part], scale)
-            if narrow:  # rounded as the others are: next to a sum of rounded logits, no sure token is sure
+            if narrow:  # rounded as the chunk's: else a certain token would not have log-probability 0
                 inside_M = (token_M >= part.start) & (token_M < part.stop)
-                at_M = (token_M - part.start).clamp_(0, logit_KC.shape[-1] - 1)
-                picked_M = torch.where(inside_M, _pick(logit_KC, read_M, at_M), picked_M)
-            new_K = torch.maximum(top_K, logit_KC.amax(-1))
-            shrink_K = (top_K - new_K).exp_()
+                column_M = (token_M - part.start).clamp_(0, logit_KC.shape[-1] - 1)
+                target_M = torch.where(inside_M, _gather(logit_KC, read_M, column_M), target_M)
+            new_K = torch.maximum(max_K, logit_KC.amax(-1))
+            shrink_K = (max_K - new_K).exp_()
             if keep:
                 kept.append(logit_KC)
                 exp_KC = (logit_KC - new_K.unsqueeze(-1)).exp_()
             else:
                 exp_KC = logit_KC.sub_(new_K.unsqueeze(-1)).exp_()
-            lse_K, top_K = lse_K * shrink_K + exp_KC.sum(-1), new_K
+            lse_K, max_K = lse_K * shrink_K + exp_KC.sum(-1), new_K
             if mean_KD is not None:
                 product_KD = exp_KC.to(weight_VD.dtype) @ weight_VD[part]
                 mean_KD.mul_(shrink_K.unsqueeze(-1)).add_(product_KD)
         if mean_KD is not None:
             mean_KD.div_(lse_K.unsqueeze(-1))
-        lse_K = lse_K.log_().add_(top_K)
+        lse_K = lse_K.log_().add_(max_K)
         ctx.save_for_backward(hidden_KD, weight_VD, read_M, token_M, lse_K, mean_KD)
         ctx.kept, ctx.scale = kept, scale
-        # Both terms are rounded apart from each other; a log-probability is never above 0.
-        return (picked_M - lse_K.index_select(0, read_M)).clamp_(max=0.0)
+        # The two terms are rounded separately; a log-probability is never above 0.
+        return (target_M - lse_K.index_select(0, read_M)).clamp_(max=0.0)
 
     @staticmethod
     @once_differentiable
@@ -186,13 +185,13 @@ class _Plain(torch.autograd.Function):
         grad_M = grads[0] * ctx.scale
         total_K = grad_M.new_zeros(len(hidden_KD)).index_add_(0, read_M, grad_M).neg_().unsqueeze(-1)
         grad_M = grad_M.unsqueeze(-1).to(weight_VD.dtype)
-        picked_MD = weight_VD.index_select(0, token_M).mul_(grad_M)
+        target_MD = weight_VD.index_select(0, token_M).mul_(grad_M)
         if mean_KD is not None:
-            grad_KD = (mean_KD * total_K).index_add_(0, read_M, picked_MD.to(mean_KD.dtype))
+            grad_KD = (mean_KD * total_K).index_add_(0, read_M, target_MD.to(mean_KD.dtype))
             return grad_KD.to(hidden_KD.dtype), None, None, None, None, None
-        grad_KD = torch.zeros_like(hidden_KD).index_add_(0, read_M, picked_MD)
+        grad_KD = torch.zeros_like(hidden_KD).index_add_(0, read_M, target_MD)
         grad_VD = torch.empty_like(weight_VD)
-        # A chunk of kept logits is let go for the chunk of the gradient that comes from it.
+        # Each chunk of kept logits is released when its gradient has been computed.
         kept = ctx.kept[::-1]
         ctx.kept = []
         for part in _chunks(len(weight_VD), len(hidden_KD), weight_VD.device):
@@ -204,9 +203,9 @@ class _Plain(torch.autograd.Function):
         return grad_KD, grad_VD, None, None, None, None
 
 
-def _pick(matrix_KC: Tensor, read_M: Tensor, at_M: Tensor) -> Tensor:
-    """matrix[read, at]; index_select rather than indexing: its CPU backward is deterministic."""
-    return matrix_KC.flatten().index_select(0, read_M * matrix_KC.shape[-1] + at_M)
+def _gather(matrix_KC: Tensor, row_M: Tensor, column_M: Tensor) -> Tensor:
+    """matrix[row, column], by index_select, whose backward pass on the CPU is deterministic."""
+    return matrix_KC.flatten().index_select(0, row_M * matrix_KC.shape[-1] + column_M)
 
 
 def _logits(hidden_KD: Tensor, weight_CD: Tensor, scale: float) -> Tensor:
@@ -214,12 +213,14 @@ def _logits(hidden_KD: Tensor, weight_CD: Tensor, scale: float) -> Tensor:
     return logit_KC if scale == 1.0 else logit_KC.mul_(scale)
 
 
-def _general(head: Head, hidden_KD: Tensor, read_M: Ints, token_M: Ints, temperature: float) -> Tensor:
-    """The same for any head: autograd through chunks of nodes, computed again in the backward pass."""
+def _any_head_logprobs(
+    head: Head, hidden_KD: Tensor, read_M: Ints, token_M: Ints, temperature: float
+) -> Tensor:
+    """`logprobs` of any head: autograd through chunks of nodes, recomputed in the backward pass."""
 
     def chunk(hidden_CD: Tensor, read: Tensor, token: Tensor) -> Tensor:
         logp_CV = torch.log_softmax(head(hidden_CD) / temperature, -1)
-        return _pick(logp_CV, read, token)
+        return _gather(logp_CV, read, token)
 
     device = hidden_KD.device
     order_M = np.argsort(read_M, kind="stable")
@@ -228,14 +229,14 @@ def _general(head: Head, hidden_KD: Tensor, read_M: Ints, token_M: Ints, tempera
     for rows in _chunks(len(hidden_KD), len(head.linear.weight), device):
         scored = slice(*np.searchsorted(read_M, [rows.start, rows.stop]))
         read, token = on_device(read_M[scored] - rows.start, device), on_device(token_M[scored], device)
-        given = (hidden_KD[rows], read, token)
+        inputs = (hidden_KD[rows], read, token)
         if torch.is_grad_enabled():
-            pieces.append(checkpoint(chunk, *given, use_reentrant=False, preserve_rng_state=False))
+            pieces.append(checkpoint(chunk, *inputs, use_reentrant=False, preserve_rng_state=False))
         else:
-            pieces.append(chunk(*given))
+            pieces.append(chunk(*inputs))
     return torch.cat(pieces).index_select(0, on_device(np.argsort(order_M), device))
 
 
 def at_least_float32(logits: Tensor) -> Tensor:
-    """Half-precision logits become float32 before any softmax; float64 stays."""
+    """Logits in float32, or in float64 if they are: half precision is widened before any softmax."""
     return logits if logits.dtype == torch.float64 else logits.float()

@@ -1,6 +1,6 @@
-"""Loading stock transformers models: safetensors only, nothing missing, nothing random, no code from a hub.
+"""Loading transformers models: safetensors only, no weight missing or made up, no remote code.
 
-What is loaded is transformers' own class with its own weights; only its attention function is chosen by name.
+The model is transformers' own class with its own weights; only its attention function is chosen by name.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from finetooth.model.head import is_classifier
 
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:
-    """torch's global generator set to `seed` inside, and put back as it was afterwards."""
+    """torch's global generator seeded with `seed` in this context, and restored on exit."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         yield
@@ -34,13 +34,13 @@ def seeded(seed: int) -> Iterator[None]:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """transformers without its progress bars and hints; restored afterwards."""
+    """transformers without its progress bars and hints; both restored on exit."""
     level, bars = transformers_logging.get_verbosity(), transformers_logging.is_progress_bar_enabled()
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
     try:
         with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", ".*is_gradient_checkpointing", FutureWarning)  # PEFT's question
+            warnings.filterwarnings("ignore", ".*is_gradient_checkpointing", FutureWarning)  # read by PEFT
             yield
     finally:
         transformers_logging.set_verbosity(level)
@@ -49,7 +49,7 @@ def quiet() -> Iterator[None]:
 
 
 def load_config(directory: Path) -> Any:
-    """The model's configuration. ModelError when there is none, it needs remote code, or is not causal."""
+    """The model's configuration. ModelError when it is missing, needs remote code, or is not causal."""
     if not (directory / "config.json").is_file():
         raise ModelError(f"{directory}: no config.json, so this is not a model directory.")
     try:
@@ -62,13 +62,20 @@ def load_config(directory: Path) -> Any:
 
 
 def load_weights(directory: Path, config: Any, dtype: torch.dtype, seed: int) -> tuple[Any, bool]:
-    """The model with its weights, and whether it is fresh: no weights found, initialised from `seed`.
+    """The model with its weights, and whether they are fresh: none were found, so `seed` initialised them.
 
-    A saved sequence classifier with one label is a reward model (reward.py), and loads as one.
+    A saved sequence classifier with one label is loaded as a reward model. Raises ModelError.
     """
-    gc.collect()  # a model that is not used any more holds its memory by cycles; not both at once
+    gc.collect()  # reference cycles keep an unused model in memory; do not hold two at once
     if list(directory.glob("*.safetensors")):
-        return (_scoring if is_classifier(config) else _pretrained)(directory, config, dtype), False
+        if not is_classifier(config):
+            return _pretrained(directory, config, dtype), False
+        config = copy.deepcopy(config)
+        config.tie_word_embeddings = True  # it has no output head: the embeddings stand in, and are unused
+        model = _pretrained(directory, config, dtype)
+        reward_head.attach(model)
+        reward_head.load_layer(model, directory)
+        return model, False
     pickled = [*directory.glob("*.bin"), *directory.glob("*.pt"), *directory.glob("*.pth")]
     if pickled:
         raise ModelError(
@@ -83,8 +90,8 @@ def load_weights(directory: Path, config: Any, dtype: torch.dtype, seed: int) ->
     return model.to(dtype), True
 
 
-def _require_whole(directory: Path) -> None:
-    """Every file that the index names is there, and none is cut off. ModelError names what is not."""
+def _require_complete(directory: Path) -> None:
+    """Raise ModelError when a file that the index lists is missing, or a file is truncated."""
     files = {path.name for path in directory.glob("*.safetensors")}
     index = directory / "model.safetensors.index.json"
     if index.is_file():
@@ -94,7 +101,7 @@ def _require_whole(directory: Path) -> None:
             raise ModelError(f"{index} cannot be read: {error}") from None
         if missing := sorted(named - files):
             raise ModelError(
-                f"{directory}: {len(missing)} of {len(named)} files of weights are missing, among them "
+                f"{directory}: {len(missing)} of {len(named)} weight files are missing, among them "
                 f"{missing[0]}. Copy them next to the others."
             )
     for name in sorted(files):
@@ -108,29 +115,18 @@ def _require_whole(directory: Path) -> None:
             ) from None
 
 
-def _scoring(directory: Path, config: Any, dtype: torch.dtype) -> Any:
-    """A reward model. Its network has no output head of its own: the embeddings stand there, never read."""
-    config = copy.deepcopy(config)
-    config.tie_word_embeddings = True
-    model = _pretrained(directory, config, dtype)
-    reward_head.attach(model)
-    reward_head.load_layer(model, directory)
-    return model
-
-
 def _pretrained(directory: Path, config: Any, dtype: torch.dtype) -> Any:
-    _require_whole(directory)
+    _require_complete(directory)
     loader: Any = AutoModelForCausalLM
     with quiet():
         try:
             model, info = loader.from_pretrained(
                 directory, config=config, dtype=dtype, local_files_only=True, output_loading_info=True
             )
-        except Exception as error:  # transformers raises many types for a broken file; all mean the same here
+        except Exception as error:  # transformers raises many types for a broken file
             raise ModelError(f"{directory}: the model cannot be loaded: {error}") from None
-    wrong = {kind: sorted(map(str, info.get(kind) or ())) for kind in ("missing_keys", "mismatched_keys")}
-    for kind, names in wrong.items():
-        if names:
+    for kind in ("missing_keys", "mismatched_keys"):
+        if names := sorted(map(str, info.get(kind) or ())):
             raise ModelError(
                 f"{directory}: {kind.replace('_', ' ')}: {', '.join(names[:5])} of {len(names)}."
             )
@@ -140,8 +136,8 @@ def _pretrained(directory: Path, config: Any, dtype: torch.dtype) -> Any:
 def disable_dropout(model: Any) -> int:
     """Set every dropout of the base model to 0 and return how many there were.
 
-    Rows that share a prefix share what is computed of it once, so noise inside the base model has no meaning;
-    training mode itself stays available (gradient checkpointing needs it).
+    Rows that share a prefix share its hidden states, so dropout could not be independent between them.
+    Training mode itself stays available: gradient checkpointing needs it.
     """
     found = 0
     for module in model.modules():
@@ -155,25 +151,30 @@ def disable_dropout(model: Any) -> int:
     return found
 
 
-def routing_note(config: Any) -> list[str]:
-    """What is said at load of a model with experts; nothing for others."""
+def has_experts(config: Any) -> bool:
+    """Whether this is a mixture of experts."""
     names = ("num_local_experts", "num_experts", "n_routed_experts")
-    if not any(getattr(config, name, None) for name in names):
-        return []
-    return ["experts: the router's load-balancing loss is not part of the loss (see docs/models.md)"]
+    return any(getattr(config, name, None) for name in names)
 
 
-def longest_row(config: Any) -> int:
-    """How many tokens a row may have: the positions the model knows."""
+def decoder_layers(model: Any) -> Any | None:
+    """The list of the model's transformer layers; None where none is found."""
+    count = model.config.num_hidden_layers
+    lists = (module for module in model.modules() if isinstance(module, torch.nn.ModuleList))
+    return next((found for found in lists if len(found) == count), None)
+
+
+def context_length(config: Any) -> int:
+    """The longest row in tokens: the number of the model's positions, 2^20 if it has no limit (ALiBi)."""
     for name in ("max_position_embeddings", "n_positions", "n_ctx", "max_sequence_length"):
         value = getattr(config, name, None)
         if isinstance(value, int) and value > 0:
             return value
-    return 1 << 20  # no position limit (ALiBi)
+    return 1 << 20
 
 
 def end_tokens(directory: Path, config: Any) -> frozenset[int]:
-    """The ids that end an answer: generation_config.json's, else config.json's."""
+    """The ids that end an answer: those of generation_config.json, else of config.json."""
     found = getattr(config, "eos_token_id", None)
     if (directory / "generation_config.json").is_file():
         try:

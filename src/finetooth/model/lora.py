@@ -1,7 +1,7 @@
-"""LoRA on all linear layers, experts included, in PEFT's own modules and file format.
+"""LoRA on all linear layers, experts included, with PEFT's modules and file format.
 
 Source: Hu et al. 2021, "LoRA: Low-Rank Adaptation of Large Language Models", equation 3. alpha is fixed at 32
-and the product is scaled by alpha / rank, so the best learning rate hardly depends on the rank (Schulman et
+and the update is scaled by alpha / rank, so the best learning rate hardly depends on the rank (Schulman et
 al. 2025, "LoRA Without Regret").
 """
 
@@ -28,10 +28,10 @@ ALPHA = 32
 
 @dataclass(frozen=True, slots=True)
 class Coverage:
-    """Which projections got an adapter: leaf name -> how many, and their share of the model's matrices.
+    """Which layers have an adapter. layers: last part of a name -> count. share: of the matrices' parameters.
 
-    An expert tensor counts once for each expert. kept: matrices without an adapter that are neither head nor
-    embeddings (the routers of experts), by name.
+    A tensor of experts counts once for each expert. kept: matrices without an adapter, other than the output
+    head and embeddings (the routers of experts).
     """
 
     layers: dict[str, int]
@@ -39,19 +39,18 @@ class Coverage:
     kept: dict[str, int]
 
     def __str__(self) -> str:
-        text = f"LoRA on all {sum(self.layers.values())} linear layers ({_listed(self.layers)})"
-        return f"{text}; as they were: {_listed(self.kept)}" if self.kept else text
+        def listed(counts: dict[str, int]) -> str:
+            return ", ".join(f"{count} {name}" for name, count in sorted(counts.items()))
 
-
-def _listed(counts: dict[str, int]) -> str:
-    return ", ".join(f"{count} {name}" for name, count in sorted(counts.items()))
+        text = f"LoRA on all {sum(self.layers.values())} linear layers ({listed(self.layers)})"
+        return f"{text}; without an adapter: {listed(self.kept)}" if self.kept else text
 
 
 @dataclass(frozen=True, slots=True)
 class Projections:
-    """What LoRA can adapt, full name -> how many matrices: linear layers, tensors of several experts.
+    """What LoRA can adapt, full name -> number of matrices: linear layers, and tensors of several experts.
 
-    kept: matrices of other modules, which it leaves alone.
+    kept: matrices of other modules, which are not adapted.
     """
 
     layers: dict[str, int]
@@ -62,7 +61,7 @@ class Projections:
 def projections(model: Any) -> Projections:
     """Every linear layer (Conv1D included) except the output head, and every tensor of experts.
 
-    Raises ModelError when there is none, or a tensor of four or more dimensions.
+    Raises ModelError when there is none, or for a tensor of four or more dimensions.
     """
     head = model.get_output_embeddings()
     found = Projections({}, {}, {})
@@ -89,53 +88,49 @@ def projections(model: Any) -> Projections:
 
 
 def add_lora(model: Any, rank: int, seed: int) -> tuple[PeftModel, Coverage]:
-    """Wrap the model's projections; base weights are frozen, adapters are float32 and start as a no-op.
+    """Put an adapter on every projection: the base is frozen, adapters are float32 and start at zero.
 
-    Experts that are stored as one tensor get a product of rank `rank` each, by PEFT's `target_parameters`.
+    Experts that are stored as one tensor each get a product of rank `rank`, by PEFT's `target_parameters`.
+    Raises ModelError when a projection was not reached.
     """
     found = projections(model)
-    scores = reward_head.is_reward(model)
+    reward = reward_head.is_reward(model)
     config = LoraConfig(
         r=rank,
         lora_alpha=ALPHA,
         target_modules=list(found.layers),
         target_parameters=list(found.experts) or None,
         lora_dropout=0.0,
-        modules_to_save=[reward_head.SCORE] if scores else None,
-        task_type="SEQ_CLS" if scores else "CAUSAL_LM",
+        modules_to_save=[reward_head.SCORE] if reward else None,
+        task_type="SEQ_CLS" if reward else "CAUSAL_LM",
     )
     sizes = {name: weight.numel() for name, weight in model.named_parameters() if weight.ndim >= 2}
     adapted = sum(sizes.get(f"{name}.weight", 0) for name in found.layers)
     adapted += sum(sizes[name] for name in found.experts)
     with seeded(seed), quiet():
         wrapped = get_peft_model(model, config)
-    _require_covered(wrapped, [*found.layers, *found.experts])
-    covered = _by_leaf(found.layers | found.experts)
-    return wrapped, Coverage(covered, adapted / max(1, sum(sizes.values())), _by_leaf(found.kept))
+    reached = set()
+    for name, module in wrapped.named_modules():
+        if hasattr(module, "lora_A") and len(module.lora_A):
+            name = name.removeprefix("base_model.model.")
+            if isinstance(module, ParamWrapper):  # one wrapper a tensor, each around the previous one
+                name = f"{name.replace('.base_layer', '')}.{module.parameter_name}"
+            reached.add(name)
+    if missed := sorted({*found.layers, *found.experts} - reached):
+        raise ModelError(f"LoRA did not reach {len(missed)} linear layers, among them {missed[0]}.")
+    share = adapted / max(1, sum(sizes.values()))
+    return wrapped, Coverage(_by_last_name(found.layers | found.experts), share, _by_last_name(found.kept))
 
 
-def _by_leaf(counts: dict[str, int]) -> dict[str, int]:
+def _by_last_name(counts: dict[str, int]) -> dict[str, int]:
     total: Counter[str] = Counter()
     for name, count in counts.items():
         total[name.rsplit(".", 1)[-1]] += count
     return dict(total)
 
 
-def _require_covered(wrapped: PeftModel, names: list[str]) -> None:
-    adapted = set()
-    for name, module in wrapped.named_modules():
-        if hasattr(module, "lora_A") and len(module.lora_A):
-            name = name.removeprefix("base_model.model.")
-            if isinstance(module, ParamWrapper):  # one wrapper a tensor, each around the one before
-                name = f"{name.replace('.base_layer', '')}.{module.parameter_name}"
-            adapted.add(name)
-    missed = sorted(set(names) - adapted)
-    if missed:
-        raise ModelError(f"LoRA did not reach {len(missed)} linear layers, among them {missed[0]}.")
-
-
 def load_adapter(model: Any, directory: Path) -> PeftModel:
-    """Apply a saved PEFT adapter, trainable. ModelError when a tensor is missing or does not fit."""
+    """Put a saved PEFT adapter on the model, trainable. ModelError for a missing or unfitting tensor."""
     if not (directory / "adapter_config.json").is_file():
         raise ModelError(f"{directory}: no adapter_config.json, so this is not an adapter directory.")
     if not (directory / "adapter_model.safetensors").is_file():
@@ -161,38 +156,35 @@ def load_adapter(model: Any, directory: Path) -> PeftModel:
     return wrapped
 
 
-def bare_copy(wrapped: PeftModel) -> Any:
-    """The network below an adapter as a model of its own, which shares all its weights and buffers.
+def shared_base(wrapped: PeftModel) -> Any:
+    """The base below an adapter as a model of its own, which shares weights and buffers with the original.
 
-    Modules are copied, since another adapter would replace them; their own `forward`s are not (fused.py and
-    gradient checkpointing bind them again where they are wanted).
+    Modules are copied, since another adapter will replace some of them. Forwards that were bound to modules
+    (fused.py, gradient checkpointing) are left out: they would call the original's modules.
     """
     shared = {id(tensor): tensor for tensor in (*wrapped.parameters(), *wrapped.buffers())}
     hf: Any = copy.deepcopy(wrapped, shared).unload()
     for module in hf.modules():
         vars(module).pop("forward", None)
-    for weight in hf.parameters():
-        weight.requires_grad_(False)
     return hf
 
 
 def copy_adapter_weights(wrapped: PeftModel | None, directory: Path) -> None:
-    """Put the matrices of a saved adapter into a fresh one, exactly. ModelError when the two differ in shape.
+    """Copy a saved adapter's matrices into a fresh adapter. Raises ModelError when the two differ in shape.
 
-    A reward model's own layer is no part of it and stays as it is.
+    The score layer of a reward model is left as it is.
     """
     assert wrapped is not None, "add_lora comes first"
     own, saved = wrapped.peft_config["default"], PeftConfig.from_pretrained(str(directory))
-    weights = get_peft_model_state_dict(wrapped, save_embedding_layers=False)  # the parameters' own memory
+    weights = get_peft_model_state_dict(wrapped, save_embedding_layers=False)  # shares the parameters' memory
     weights = {name: weight for name, weight in weights.items() if f".{reward_head.SCORE}." not in name}
     with safe_open(directory / "adapter_model.safetensors", "pt") as file:
         tensors = {name: file.get_tensor(name) for name in sorted(file.keys())}
     for key in ("r", "lora_alpha", "use_rslora", "use_dora"):
         if getattr(own, key) != getattr(saved, key):
             raise ModelError(f"{directory}: its {key} is {getattr(saved, key)}, here {getattr(own, key)}.")
-    shapes = ({name: tuple(tensor.shape) for name, tensor in all.items()} for all in (weights, tensors))
-    wrong = sorted(dict(set.symmetric_difference(*(set(one.items()) for one in shapes))))
-    if wrong:
+    shapes = [{(name, *weight.shape) for name, weight in every.items()} for every in (weights, tensors)]
+    if wrong := sorted({name for name, *_ in shapes[0] ^ shapes[1]}):
         raise ModelError(f"{directory}: {len(wrong)} adapter tensors do not fit, such as {wrong[0]}.")
     with torch.no_grad():
         for name, weight in weights.items():

@@ -1,7 +1,7 @@
-"""A reward model: one number for a whole answer, read by a linear layer at its last token.
+"""A reward model: a linear layer gives a whole answer one score, read at its last token.
 
-It is transformers' sequence classification with one label, and saved as that: as a model of its own where all
-weights are trained, else as a PEFT adapter with the layer among its saved modules.
+It is transformers' sequence classifier with one label and is saved as one: as a whole model after full
+fine-tuning, else as a PEFT adapter with the layer among its saved modules.
 
 Axes: K positions that are read, D hidden size.
 """
@@ -23,18 +23,18 @@ from finetooth.model.head import at_least_float32
 
 
 def is_reward(hf: Any) -> bool:
-    """Whether this network has the layer of a reward model."""
+    """Whether this model has the score layer of a reward model."""
     return hasattr(hf, SCORE)
 
 
 def attach(hf: Any) -> None:
-    """Put the layer on a network, all zero: every answer is worth the same before training.
+    """Add a score layer of zeros to a model, so that every answer has the same score before training.
 
-    The output head takes no part and is not trained any more, unless it is the embeddings too.
+    The output head is not used and is frozen, unless it is tied to the embeddings.
     """
     head = hf.get_output_embeddings()
-    kind = torch.promote_types(head.weight.dtype, torch.float32)
-    layer = torch.nn.Linear(head.weight.shape[1], 1, bias=False, device=head.weight.device, dtype=kind)
+    dtype = torch.promote_types(head.weight.dtype, torch.float32)
+    layer = torch.nn.Linear(head.weight.shape[1], 1, bias=False, device=head.weight.device, dtype=dtype)
     torch.nn.init.zeros_(layer.weight)
     setattr(hf, SCORE, layer)
     if head.weight is not hf.get_input_embeddings().weight:
@@ -42,16 +42,16 @@ def attach(hf: Any) -> None:
 
 
 def read(hf: Any, hidden_KD: Tensor) -> Tensor:
-    """What the layer says of last hidden states: [K], at least float32, differentiable."""
+    """The scores of last hidden states: [K], float32 or float64, differentiable."""
     score_K: Tensor = getattr(hf, SCORE)(at_least_float32(hidden_KD))[:, 0]
     return score_K
 
 
 def save(hf: Any, stop_ids: frozenset[int], path: Path) -> None:
-    """Write the whole network as a sequence classifier. ModelError where transformers has none of its kind.
+    """Write the whole model as a sequence classifier. ModelError when transformers has none of its kind.
 
-    A padding token that also ends answers is left out of the configuration: the layer reads the last token
-    that is no padding, and that is the one that ends the answer.
+    A padding token that also ends answers is left out of the configuration: classifiers read the score at the
+    last token that is not padding, which must be the one that ends the answer.
     """
     config = copy.deepcopy(hf.config)
     config.num_labels = 1
@@ -67,24 +67,25 @@ def save(hf: Any, stop_ids: frozenset[int], path: Path) -> None:
     weights = {name: weight for name, weight in hf.state_dict().items() if name in shell.state_dict()}
     if set(weights) != set(shell.state_dict()):
         missing = sorted(set(shell.state_dict()) - set(weights))[0]
-        raise ModelError(f"The sequence classifier of {config.model_type} has another layer: {missing}.")
+        raise ModelError(f"The sequence classifier of {config.model_type} has a further layer: {missing}.")
     shell.load_state_dict(weights, assign=True)
     shell.save_pretrained(path)
 
 
 def load_layer(hf: Any, directory: Path) -> None:
-    """Give the layer of `attach` its saved weights. ModelError where the classifier has another layer."""
+    """Load the score layer's weights. ModelError when the directory holds a classifier of another shape."""
     found: dict[str, Tensor] = {}
     for file in sorted(directory.glob("*.safetensors")):
         with safe_open(file, "pt") as tensors:
             names = [name for name in tensors.keys() if name.startswith(f"{SCORE}.")]  # noqa: SIM118
             found |= {name: tensors.get_tensor(name) for name in names}
     layer = getattr(hf, SCORE)
-    wanted = list(layer.weight.shape)
-    if {name: list(weight.shape) for name, weight in found.items()} != {f"{SCORE}.weight": wanted}:
-        said = ", ".join(f"{name} {list(weight.shape)}" for name, weight in found.items()) or "none"
+    expected = list(layer.weight.shape)
+    if {name: list(weight.shape) for name, weight in found.items()} != {f"{SCORE}.weight": expected}:
+        shapes = ", ".join(f"{name} {list(weight.shape)}" for name, weight in found.items()) or "none"
         raise ModelError(
-            f"{directory}: a classifier, but no reward model: expected {SCORE}.weight {wanted}, found {said}."
+            f"{directory}: a classifier, but not a reward model: expected {SCORE}.weight {expected}, "
+            f"found {shapes}."
         )
     with torch.no_grad():
         layer.weight.copy_(found[f"{SCORE}.weight"])

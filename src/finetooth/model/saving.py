@@ -1,4 +1,4 @@
-"""Writing weights in the formats that every other tool reads, and naming them by their content."""
+"""Saving weights in the formats of PEFT and Hugging Face, and the digest of a model's weights."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from finetooth.model.load import quiet
 
 
 def save(model: Any, peft: PeftModel | None, stop_ids: frozenset[int], path: Path) -> None:
-    """The adapter in PEFT's format, or the whole model in Hugging Face's; the stop tokens travel along."""
+    """Write the adapter in PEFT's format or the whole model in Hugging Face's, and the stop tokens."""
     path.mkdir(parents=True, exist_ok=True)
     config = model.generation_config or GenerationConfig()
     ends = sorted(stop_ids)
@@ -26,16 +26,16 @@ def save(model: Any, peft: PeftModel | None, stop_ids: frozenset[int], path: Pat
         elif peft is None:
             model.save_pretrained(path)
         else:
-            # False: the base embeddings are not trained, and "auto" may ask the hub whether they are.
+            # The embeddings are not trained, and "auto" may query the hub to find out.
             peft.save_pretrained(str(path), safe_serialization=True, save_embedding_layers=False)
             (path / "README.md").unlink(missing_ok=True)  # PEFT's empty model card
         config.save_pretrained(path)
 
 
 def digest(model: Any, adapter: bool = True) -> str:
-    """Hex sha256 over names, types, shapes and bytes of all weights, or of those without the adapter's.
+    """Hex SHA-256 over names, dtypes, shapes and bytes of all weights, or of all but the adapter's.
 
-    A reward model's own layer comes with the adapter.
+    A reward model's score layer counts as part of the adapter.
     """
     weights = dict(model.state_dict())
     if not adapter:
@@ -46,5 +46,5 @@ def digest(model: Any, adapter: bool = True) -> str:
     for name, weight in sorted(weights.items()):
         result.update(f"{name} {weight.dtype} {tuple(weight.shape)}".encode())
         flat = weight.detach().cpu().contiguous().flatten()
-        result.update(flat.view(torch.uint8).numpy().data)  # where it is: an embedding can be half a GiB
+        result.update(flat.view(torch.uint8).numpy().data)  # without a copy: embeddings can take half a GiB
     return result.hexdigest()

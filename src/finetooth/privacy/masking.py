@@ -1,61 +1,49 @@
-"""Personal data and secrets in a text, hidden: by a tag for a model to read, by a stub for a person."""
+"""Masking of personal data and secrets: tags such as [EMAIL] for a model, partial values for a person."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
-from finetooth.privacy.patterns import KINDS, SensitiveSpan, find
+from finetooth.privacy.patterns import KINDS, find
 
 
 def mask(text: str) -> str:
-    """The text with every piece of personal data and every secret replaced by its tag, such as [EMAIL].
-
-    Running it twice is running it once.
-    """
+    """The text with all personal data and secrets replaced by tags such as [EMAIL]. Idempotent."""
     while found := find(text):
-        text = _replaced(text, found, [KINDS[one.kind].tag for one in found])
+        text = _replaced(text, [(one.start, one.end, KINDS[one.kind].tag) for one in found])
     return text
 
 
 def redact(text: str) -> str:
-    """The text with most of each such value hidden, as in `j***@***.com`: to be shown to a person."""
-    found = find(text)
-    return mask(_replaced(text, found, [redacted_form(one.kind, text[one.start : one.end]) for one in found]))
+    """The text with most of each such value hidden, as in `j***@***.com`, fit to be shown to a person."""
+    return mask(_replaced(text, redacted_spans(text)))
 
 
 def redacted_spans(text: str) -> list[tuple[int, int, str]]:
-    """(start, end, stub) of every value that `redact` hides, in order."""
+    """(start, end, redacted form) of every value that `redact` hides, in order."""
     return [(one.start, one.end, redacted_form(one.kind, text[one.start : one.end])) for one in find(text)]
 
 
 def redact_json(value: Any) -> Any:
-    """A JSON value with every text in it veiled, the keys too; keys that become the same are numbered."""
+    """A JSON value with all its texts redacted, including keys; keys that become equal are numbered."""
     if isinstance(value, str):
         return redact(value)
     if isinstance(value, Mapping):
-        found: dict[Any, Any] = {}
+        redacted: dict[Any, Any] = {}
         for key, inner in value.items():
-            name = stub = redact_json(key)
+            name = base = redact_json(key)
             number = 1
-            while name in found:
+            while name in redacted:
                 number += 1
-                name = f"{stub} ({number})"
-            found[name] = redact_json(inner)
-        return found
+                name = f"{base} ({number})"
+            redacted[name] = redact_json(inner)
+        return redacted
     return [redact_json(inner) for inner in value] if isinstance(value, list | tuple) else value
 
 
-def _replaced(text: str, found: list[SensitiveSpan], by: list[str]) -> str:
-    parts, at = [], 0
-    for one, word in zip(found, by, strict=True):
-        parts += [text[at : one.start], word]
-        at = one.end
-    return "".join([*parts, text[at:]])
-
-
 def redacted_form(kind: str, value: str) -> str:
-    """What may be seen of a value: enough to find it in its row, never enough to use it."""
+    """What is shown of a value: enough to find it in its row, never enough to use it."""
     if kind == "email":
         return f"{value[0]}***@***.{value.rsplit('.', 1)[-1]}"
     if kind == "ip":
@@ -65,3 +53,11 @@ def redacted_form(kind: str, value: str) -> str:
     if kind in ("key", "password", "pem", "jwt"):
         return f"{value[:4]}***" if kind == "key" else KINDS[kind].tag
     return f"{value.lstrip('(')[:2]}***{value[-2:]}"
+
+
+def _replaced(text: str, spans: list[tuple[int, int, str]]) -> str:
+    parts, at = [], 0
+    for start, end, replacement in spans:
+        parts += [text[at:start], replacement]
+        at = end
+    return "".join([*parts, text[at:]])

@@ -1,4 +1,4 @@
-"""Where a text holds personal data or a secret: patterns, with the checksums and ranges of each kind."""
+"""Detection of personal data and secrets by patterns, checksums and number ranges."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Span = tuple[int, int]
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """A kind of value. tag: what `mask` puts in its place; secret: a key or password, not personal data."""
+    """A kind of value. tag: its replacement by `mask`; secret: a key or password, not personal data."""
 
     one: str
     many: str
@@ -24,7 +24,7 @@ class Kind:
 
 @dataclass(frozen=True, slots=True)
 class SensitiveSpan:
-    """A value of a kind of KINDS, at text[start:end]."""
+    """A value found at text[start:end]; kind: a key of KINDS."""
 
     kind: str
     start: int
@@ -51,9 +51,9 @@ _EMAIL = re.compile(
     r"(?<![\w.%+@-])(?<!\w')[A-Za-z0-9][\w.%+'-]{0,63}@(?:[A-Za-z0-9-]{1,63}\.){1,8}[A-Za-z]{2,24}(?![\w@-])",
     re.ASCII,
 )
-# Names that are kept for examples and belong to nobody (RFC 2606, RFC 6761).
-# What looks like an address and is none: a picture for a screen (icon@2x.png), a repository.
-_NOBODY = re.compile(
+# Domains reserved for examples (RFC 2606, RFC 6761), and what only looks like an address: a high-resolution
+# image (icon@2x.png), a repository.
+_NOT_EMAIL = re.compile(
     r"[@.](?:example\.(?:com|net|org)|example|test|invalid|localhost)$"
     r"|@[\dx.]{1,4}\.(?:png|jpe?g|gif|webp|svg)$|^git@"
 )
@@ -69,7 +69,7 @@ _PASSWORD = re.compile(
 )
 _KEY = re.compile(
     r"(?<![A-Za-z0-9_])(?:"
-    r"(?:AKIA|ASIA)[A-Z0-9]{16}(?<!EXAMPLE)"  # AWS; its manuals use one that ends with EXAMPLE
+    r"(?:AKIA|ASIA)[A-Z0-9]{16}(?<!EXAMPLE)"  # AWS; the key in its documentation ends with EXAMPLE
     r"|gh[pousr]_[A-Za-z0-9]{36,255}|github_pat_[A-Za-z0-9_]{22,255}"
     r"|glpat-[\w-]{20,64}|xox[abeoprs]-[A-Za-z0-9-]{10,255}"
     r"|AIza[\w-]{35}|ya29\.[\w-]{20,255}"
@@ -87,7 +87,7 @@ _AWS_SECRET = re.compile(
 )
 
 _SSN = re.compile(r"(?<![\w.-])(?!000|666|9)\d{3}-(?!00)\d{2}-(?!0000)\d{4}(?![\w-]|\.\d)")
-_SSN_SAID = re.compile(
+_SSN_NAMED = re.compile(
     r"\b(?:ssn|social security)\b[^\d\n]{0,25}((?!000|666|9)\d{3}[ -]?(?!00)\d{2}[ -]?(?!0000)\d{4})(?!\d)",
     re.I,
 )
@@ -95,7 +95,7 @@ _SSN_SAID = re.compile(
 _MONTH = r"(?:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]{0,6}\.?"
 _DIGITS = r"\d{4}[-/.]\d{1,2}[-/.]\d{1,2}|\d{1,2}[-/.] ?\d{1,2}[-/.] ?(?:\d{4}|\d{2})"
 _WORDS = rf"{_MONTH} \d{{1,2}}(?:st|nd|rd|th)?,? \d{{4}}|\d{{1,2}}(?:st|nd|rd|th)?(?: of)? {_MONTH},? \d{{4}}"
-# A date alone says nothing, and "was born on May 4, 1970" is how encyclopedias speak of the famous.
+# A date alone is no evidence, and "was born on May 4, 1970" is how encyclopedias describe public figures.
 _BIRTH = re.compile(
     rf"\b(?:(?:d\.?o\.?b\b|date of birth|birth ?date|birthday)[^\d\n]{{0,15}}?({_DIGITS}|{_WORDS})"
     rf"|born\b[^\d\n]{{0,6}}?({_DIGITS})|\bi(?: was|'m| am) born\b[^\d\n]{{0,6}}?({_WORDS}))(?!\d)",
@@ -114,7 +114,7 @@ _CARD = re.compile(
     r"(?![\w-]|[.,]\d)"
 )
 _IBAN = re.compile(r"(?<![A-Za-z0-9])[A-Z]{2}\d{2}[ -]?[A-Z0-9]{4}")
-# Lengths of the IBAN registry (ISO 13616), by country.
+# IBAN lengths by country (registry of ISO 13616).
 _IBAN_COUNTRIES = {
     **{15: "NO", 16: "BE", 18: "DK FI FO GL NL SD", 19: "MK SI", 20: "AT BA EE KZ LT LU MN XK"},
     **{21: "CH HR LI LV", 22: "BG BH CR DE GB GE IE ME RS VA", 23: "AE GI IL IQ OM SO TL"},
@@ -128,9 +128,9 @@ _IBAN_LENGTHS = {
 
 
 def find(text: str, secrets_only: bool = False) -> list[SensitiveSpan]:
-    """The values in a text, in order, none inside another; of two that could be meant, the more certain.
+    """The values in a text, in order, without overlaps; of two overlapping candidates, the more certain kind.
 
-    secrets_only: keys, tokens and passwords alone, which costs a fraction.
+    secrets_only: only keys, tokens and passwords, which is much faster.
     """
     found: list[SensitiveSpan] = []
     for kind, spans in _DETECTORS.items():  # secrets come first
@@ -143,7 +143,7 @@ def find(text: str, secrets_only: bool = False) -> list[SensitiveSpan]:
 
 
 def _group(pattern: re.Pattern[str], text: str) -> Iterator[Span]:
-    """Where the groups of a pattern are; where its matches are if it has none."""
+    """Spans of the captured group of each match, or of the whole match if there is none."""
     for match in pattern.finditer(text):
         yield match.span(match.lastindex or 0)
 
@@ -170,13 +170,13 @@ def _key(text: str) -> Iterator[Span]:
 def _email(text: str) -> Iterator[Span]:
     if "@" in text:
         for match in _EMAIL.finditer(text):
-            if not _NOBODY.search(match[0].lower()):
+            if not _NOT_EMAIL.search(match[0].lower()):
                 yield match.span()
 
 
 def _ssn(text: str) -> Iterator[Span]:
     if _MAY_BE_NUMBER.search(text):
-        yield from _group(_SSN_SAID, text)
+        yield from _group(_SSN_NAMED, text)
         yield from _group(_SSN, text)
 
 
@@ -197,7 +197,7 @@ def _ip(text: str) -> Iterator[Span]:
 
 
 def _is_global(value: str) -> bool:
-    """Whether an address is of the open internet; private ones and those kept for examples are nobody's."""
+    """Whether an address is publicly routable, not private or reserved for documentation."""
     try:
         return ipaddress.ip_address(value).is_global
     except ValueError:
@@ -213,7 +213,7 @@ def _card(text: str) -> Iterator[Span]:
 
 
 def is_card(value: str) -> bool:
-    """Whether digits are a card number: of an issuer, of a length that it uses, and Luhn's sum is right."""
+    """Whether digits are a card number: a known issuer's prefix and length, and a valid Luhn checksum."""
     digits = [int(char) for char in value if char.isdecimal()]
     if not 13 <= len(digits) <= 19 or not _issued("".join(map(str, digits))):
         return False
@@ -222,7 +222,7 @@ def is_card(value: str) -> bool:
 
 
 def _issued(digits: str) -> bool:
-    """Visa, Mastercard, American Express, Discover, Diners Club, JCB and UnionPay, by their first digits."""
+    """Prefix and length of Visa, Mastercard, American Express, Discover, Diners Club, JCB or UnionPay."""
     two, three, four, size = int(digits[:2]), int(digits[:3]), int(digits[:4]), len(digits)
     if digits[0] == "4":
         return size in (13, 16, 19)
@@ -250,7 +250,7 @@ def _iban(text: str) -> Iterator[Span]:
 
 
 def is_iban(value: str) -> bool:
-    """Whether the check digits of an IBAN are right: modulo 97 (ISO 7064), without its spaces."""
+    """Whether an IBAN without spaces has valid check digits (ISO 7064, modulo 97)."""
     moved = value[4:] + value[:4]
     return (
         moved.isalnum() and moved.isascii() and int("".join(str(int(char, 36)) for char in moved)) % 97 == 1

@@ -1,4 +1,4 @@
-"""Phone numbers in a text, told from order numbers, dates, sums and ISBNs by form and by what is said."""
+"""Phone number detection; form and context exclude order numbers, dates, sums and ISBNs."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from itertools import pairwise
 
 _MAY_BE_PHONE = re.compile(r"\d(?:[ ()./-]{0,3}\d){6}")
-_START = r"(?<![\w.,$€£%#=/+-])(?<!\d{3}[ -])"  # not in the middle of longer groups of digits
+_START = r"(?<![\w.,$€£%#=/+-])(?<!\d{3}[ -])"  # not within a longer group of digits
 _END = r"(?![\w@%]|[-.,/:]\d| ?[€$£])"
-# Forms that are phone numbers whatever is said around them.
+# Forms that are phone numbers in any context.
 _SURE = re.compile(
     _START + r"(?:"
     r"\+[1-9]\d{0,14}(?:[ .-]?\(\d{1,5}\)\d{0,11})?(?:[ ./-]\d{1,11}){0,6}"  # +49 30 1234567
@@ -23,8 +23,8 @@ _SURE = re.compile(
     r"|0[1-9]\d{8,9}"  # 07700900123
     r")" + _END
 )
-# Digits that are one only where the words before say so.
-_SAID = re.compile(_START + r"\(?\d(?:[ ().-]{0,2}\d){6,14}" + _END)
+# Digits that are a phone number only if the words before say so.
+_NAMED = re.compile(_START + r"\(?\d(?:[ ().-]{0,2}\d){6,14}" + _END)
 _PHONE_WORD = re.compile(
     r"(?:phone|\btel\b|\bmobile|\bmob\b|\bcall\b|\bcalling\b|\bfax|whatsapp|\bring\b|\bdial\b|\bcell[:#]|"
     r"\bcell (?:is|no)|landline|hotline|helpline|\bsms\b|\btext (?:me|us)|\breach (?:me|us|him|her|them)|"
@@ -40,10 +40,10 @@ _OTHER_WORD = re.compile(
 _DATE = re.compile(
     r"\d{4}[-/. ]\d{4}|\d{4}[-/.]\d{1,2}[-/.]\d{1,2}.*|\d{1,2}[-/. ]\d{1,2}[-/. ]\d{4}.*|\d{8}"
 )
-# What makes a sum of it; a lone sign may be a bullet or a dash, and ` / ` may stand between two numbers.
+# Signs of arithmetic; a lone sign may be a bullet or a dash, and ` / ` may separate two numbers.
 _SUM_BEFORE = re.compile(r"(?:[\d)] ?[+*×·÷^/−]|\w ?=) ?$")
 _SUM_AFTER = re.compile(r" ?(?:=|[×÷^] ?\d|\+ \d|\*(?!\*) ?\d|/ ?\d{1,4}(?![\d /-])|[-−–] [\d.,]+ ?=)")
-_BEFORE = 40  # characters that are looked at in front of a number
+_BEFORE = 40  # characters of context before and after a number
 
 
 def phones(text: str) -> Iterator[tuple[int, int]]:
@@ -55,12 +55,12 @@ def phones(text: str) -> Iterator[tuple[int, int]]:
         value = _shortened(match[0])
         if len(_digits(value)) < 8 or _DATE.fullmatch(value):
             continue
-        said = _PHONE_WORD.search(before) is not None
+        named = _PHONE_WORD.search(before) is not None
         after = text[match.start() + len(value) :][:_BEFORE]
         other = _OTHER_WORD.search(before) or _SUM_BEFORE.search(before) or _SUM_AFTER.match(after)
-        if said or not (other or _is_isbn(value) or _is_series(value)):
+        if named or not (other or _is_isbn(value) or _is_series(value)):
             yield match.start(), match.start() + len(value)
-    for match in _SAID.finditer(text):
+    for match in _NAMED.finditer(text):
         before = text[max(0, match.start() - _BEFORE) : match.start()]
         digits = _digits(match[0])
         long = len(digits) > 9 or (
@@ -75,21 +75,21 @@ def _digits(value: str) -> str:
 
 
 def _shortened(value: str) -> str:
-    """The value without the groups at its end that are too much: a number has at most 15 digits (E.164)."""
+    """The value without surplus groups at its end: a number has at most 15 digits (E.164)."""
     while len(_digits(value)) > 15 and (cut := re.search(r"[ ./-]\d+$", value)):
         value = value[: cut.start()]
     return value if len(_digits(value)) <= 15 else ""
 
 
 def _is_isbn(value: str) -> bool:
-    """Ten digits whose ISBN-10 sum is right: weights 10 to 1, modulo 11."""
+    """Ten digits with a valid ISBN-10 checksum: weights 10 to 1, modulo 11."""
     if not re.fullmatch(r"\d{10}", value):
         return False
     return sum(weight * int(digit) for weight, digit in zip(range(10, 0, -1), value, strict=True)) % 11 == 0
 
 
 def _is_series(value: str) -> bool:
-    """Numbers that count in equal steps, as 01 02 03 04 05 do; binary digits; hundreds (800-200-1000)."""
+    """Numbers in equal steps (01 02 03 04 05), binary digits, or hundreds (800-200-1000)."""
     parts = re.findall(r"\d+", value)
     steps = {b - a for a, b in pairwise(map(int, parts))}
     binary = set(_digits(value)) <= {"0", "1"}

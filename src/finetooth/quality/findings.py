@@ -1,4 +1,4 @@
-"""What a rule says about the data: a finding, the rows it is about, and what would mend them."""
+"""Findings of the data gate: their rows and safe edits, and the view of the data that rules inspect."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from finetooth.types import Example
 
 Severity = Literal["block", "review", "info"]
 SEVERITIES: tuple[Severity, ...] = ("block", "review", "info")
-EVIDENCE = 200  # characters of evidence a hit keeps
-LISTED = 5  # rows that a finding's message names
+EVIDENCE = 200  # maximum characters of a hit's evidence
+LISTED = 5  # rows listed in a finding's message
 Embed = Callable[[Sequence[str]], npt.NDArray[np.float32]]
 T = TypeVar("T")
 
@@ -26,8 +26,8 @@ T = TypeVar("T")
 class Hit:
     """One row that a finding is about.
 
-    id, place, side: of the example. evidence: what is wrong in it, personal data masked; plain text of at
-    most EVIDENCE characters, never HTML. other: the id of the row that it is paired with, if any.
+    id, place, side: of the example. evidence: what is wrong, with personal data redacted; plain text of at
+    most EVIDENCE characters, never HTML. other: id of the row it is paired with, if any.
     """
 
     id: str
@@ -38,7 +38,7 @@ class Hit:
 
     @classmethod
     def of(cls, example: Example, side: str, evidence: str, other: str = "") -> Hit:
-        """A hit of an example. Personal data is veiled before long evidence is cut: no half of it stays."""
+        """A hit on an example. Evidence is redacted before it is cut, so that no part of a value is left."""
         evidence = redact(evidence)
         cut = evidence if len(evidence) <= EVIDENCE else evidence[: EVIDENCE - 1] + "…"
         return cls(example.id, source_location(example), side, cut, other)
@@ -46,7 +46,7 @@ class Hit:
 
 @dataclass(frozen=True, slots=True)
 class Edit:
-    """What `check --fix` would do to one row: `drop` it, or run a text operation of clean.TEXT over it.
+    """What `check --fix` does to a row: `drop` it, or apply a text operation of clean.TEXT.
 
     operation: the name of the text operation, "" for drop.
     """
@@ -58,12 +58,12 @@ class Edit:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What one rule found.
+    """The result of one rule.
 
-    rule: its id, in kebab-case: what --allow names. severity: block stops `run` before any training, review
-    wants a person's eye, info is worth knowing. summary: it in plain words, with the counts. hits: every
-    row it is about, worst first. fix: what to do, in words. edits: what --fix would do, safe ones alone.
-    facts: numbers behind it, plain JSON values.
+    rule: its id in kebab-case, as used by --allow. severity: block stops `run` before training, review needs
+    a person to look, info is for information. summary: the finding in plain words, with counts. hits: all
+    rows concerned, worst first. fix: advice in plain words. edits: changes made by --fix, safe ones only.
+    facts: the underlying numbers, as plain JSON values.
     """
 
     rule: str
@@ -75,7 +75,7 @@ class Finding:
     facts: Mapping[str, Any] = field(default_factory=dict)
 
     def message(self) -> str:
-        """What it says, its first rows, and what to do: for a person who sees nothing else."""
+        """Summary, first rows and advice as text that can stand alone."""
         rows = [f"  {hit.side} {hit.place}: {hit.evidence}" for hit in self.hits[:LISTED]]
         rows += [f"  and {len(self.hits) - LISTED:,} more"] if len(self.hits) > LISTED else []
         return "\n".join([self.summary, *rows, *([self.fix] if self.fix else [])])
@@ -99,12 +99,12 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """What the rules look at.
+    """The data that rules inspect.
 
     sides: train, validation and test, after cleaning; few-shot examples are drawn from train. user_provided:
-    the sides that the user brought as files of their own (their split is not finetooth's). format: as read.
-    embed: texts -> (texts, D) vectors of the base model, where a command hands one in. progress: told how far
-    a long rule is, (done, of all). cache: what rules share, see `once`; a view made from another has its own.
+    sides given as separate files, not split by finetooth. format: as read. embed: texts -> (texts, D)
+    embeddings of the base model, if available. progress: called with (done, total) by long rules. cache:
+    results shared between rules, see `once`; a view made from another has its own.
     """
 
     sides: Mapping[str, Sequence[Example]]
@@ -117,21 +117,21 @@ class View:
     cache: dict[str, Any] = field(default_factory=dict, init=False, compare=False, repr=False)
 
     def once(self, name: str, compute: Callable[[], T]) -> T:
-        """What `compute` gives, the first time; the same object from then on, whoever asks for this name."""
+        """The result of `compute`, cached under this name; later calls return the same object."""
         if name not in self.cache:
             self.cache[name] = compute()
         found: T = self.cache[name]
         return found
 
     def rows(self) -> Iterator[tuple[str, Example]]:
-        """All rows with their sides, train first."""
+        """(side, row) of all rows, train first."""
         for side, examples in self.sides.items():
             for example in examples:
                 yield side, example
 
     @property
     def labelled(self) -> bool:
-        """Whether every answer is one of a set of labels."""
+        """Whether answers are labels."""
         return self.format == "labels"
 
 
@@ -139,11 +139,11 @@ Rule = Callable[[View], Iterator[Finding]]
 
 
 def blocking_findings(findings: Iterable[Finding], allowed: Sequence[str]) -> list[Finding]:
-    """The blocks that are not allowed."""
+    """Blocking findings that are not allowed."""
     return [one for one in findings if one.severity == "block" and one.rule not in allowed]
 
 
 def question(example: Example) -> str:
-    """What is asked, as one text: the messages but those of the system; of plain text, the text itself."""
-    said = [message.content for message in example.context if message.role != "system"]
-    return "\n".join(said) if example.context else example.target
+    """The question as one text: all non-system messages; for plain text, the text itself."""
+    messages = [message.content for message in example.context if message.role != "system"]
+    return "\n".join(messages) if example.context else example.target

@@ -1,6 +1,6 @@
-"""All rules of the data gate in one list, and what they found in order of weight.
+"""The data gate: the list of all rules, and their findings ordered by severity.
 
-To add a rule: a function (View) -> findings in a module here, a line in RULES, and one in docs/guide.md.
+To add a rule, write a function (View) -> findings in quality/rules and add it to RULES and docs/guide.md.
 """
 
 from __future__ import annotations
@@ -64,22 +64,22 @@ RULES: tuple[Rule, ...] = (
     answer_rates,
 )
 
-# What --allow may name: blocks that are a judgement. broken-rows is found while reading.
+# Blocking rules that --allow can override. broken-rows is found while reading.
 BLOCKS = ("leak", "one-label", "labels-are-unique", "broken-rows")
-# Blocks that no word can lift, and what lifts them.
+# Blocking rules that cannot be overridden, and what to do instead.
 HARD = {
     "empty-side": "every side needs a row",
-    "grader": "name another with evaluate.grader",
-    "overlong": "say data.overlong: cut or drop",
-    "not-rendered": "take these rows out, or give a template that can write them",
+    "grader": "choose another one with evaluate.grader",
+    "overlong": "set data.overlong: cut or drop",
+    "not-rendered": "remove these rows, or choose a template that can render them",
     "token-without-embedding": "use the model's own tokenizer and template",
 }
 
 
 def inspect(view: View) -> list[Finding]:
-    """What every rule found, blocks first, otherwise in the order of RULES.
+    """The findings of all rules, blocking ones first, otherwise in the order of RULES.
 
-    Personal data and secrets are veiled in what is said, as Hit.of does in the evidence of every rule.
+    Personal data and secrets are redacted in summaries and facts, as Hit.of does in evidence.
     """
     found: list[Finding] = []
     for number, rule in enumerate(RULES):
@@ -90,17 +90,17 @@ def inspect(view: View) -> list[Finding]:
 
 
 def redacted(finding: Finding) -> Finding:
-    """The finding with personal data and secrets veiled in what it says and in its facts."""
+    """The finding with personal data and secrets redacted in its summary and facts."""
     return replace(finding, summary=redact(finding.summary), facts=redact_json(finding.facts))
 
 
 def ordered(findings: Iterable[Finding]) -> list[Finding]:
-    """Blocks first, then what wants a review; otherwise as they come."""
+    """Findings by severity: block, review, info; otherwise in the given order."""
     return sorted(findings, key=lambda finding: SEVERITIES.index(finding.severity))
 
 
 def require_known(allowed: Sequence[str]) -> None:
-    """ConfigError for a rule that cannot block, so that a slip of the pen allows nothing."""
+    """Raises ConfigError for a rule that --allow cannot override, so that a typo is not ignored."""
     for rule in allowed:
         if rule in HARD:
             raise ConfigError(
@@ -108,5 +108,7 @@ def require_known(allowed: Sequence[str]) -> None:
             )
         if rule not in BLOCKS:
             near = difflib.get_close_matches(rule, BLOCKS, 1)
-            hint = f"did you mean {near[0]}?" if near else f"those are {', '.join(sorted(BLOCKS))}."
-            raise ConfigError(f"data.allow: {rule!r} is no rule that blocks; {hint}")
+            hint = (
+                f"did you mean {near[0]}?" if near else f"the blocking rules are {', '.join(sorted(BLOCKS))}."
+            )
+            raise ConfigError(f"data.allow: {rule!r} is not a blocking rule; {hint}")

@@ -1,4 +1,4 @@
-"""How sure one can be of a rate. Used by the rules here and by the statistics of evaluation."""
+"""Confidence interval of a rate, for the data rules and for evaluation."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from finetooth.errors import GradeError
 def wilson(k: int, n: int, level: float = 0.95) -> tuple[float, float]:
     """Score interval of a rate k/n (Wilson 1927, JASA 22:209). GradeError for n = 0."""
     if n < 1:
-        raise GradeError("A rate over zero rows has no value: nothing was graded.")
+        raise GradeError("A rate over zero rows is undefined: nothing was graded.")
     z = NormalDist().inv_cdf((1 + level) / 2)
     centre = (k + z * z / 2) / (n + z * z)
     half = z / (n + z * z) * math.sqrt(k * (n - k) / n + z * z / 4)

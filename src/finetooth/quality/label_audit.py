@@ -1,10 +1,11 @@
-"""What a bag of words, trained on the other rows, says of each row's label.
+"""Label errors found with a cross-validated bag-of-words model.
 
-How many labels are wrong is the question of confident learning (Northcutt, Jiang, Chuang 2021, JAIR 70:1373),
-asked here of the tenth of each label's rows that the bag of words is surest of: where it is sure, what
-disagrees is mostly noise; its own mistakes are among the rest. Where nothing disagrees there, nothing is
-listed. So few rows leave the count uncertain by a quarter: it lists only what is e^1.5 times likelier to have
-another label, and by a strong bag of words no fewer than all rows say are wrong at two in five (noise).
+The number of wrong labels is estimated as in confident learning (Northcutt, Jiang, Chuang 2021, JAIR
+70:1373), from the tenth of each predicted label's rows that the model is most confident of: there,
+disagreement is mostly label noise; the model's own errors are among the rest. Without disagreement there,
+nothing is listed. So few rows leave the count uncertain by a quarter, so only rows whose other label is
+e^1.5 times as likely are listed; with a strong model, at least as many as label_error_probability_R finds
+with a probability of PROBABLY.
 """
 
 from __future__ import annotations
@@ -23,38 +24,43 @@ from finetooth.data.examples import normalise
 from finetooth.data.split import split_keys, uniform
 from finetooth.quality.findings import View, question
 from finetooth.quality.intervals import wilson
-from finetooth.quality.label_noise import label_error_probability_R
 from finetooth.types import Example
 
 FOLDS = 5
-FEWEST_OF_LABEL = 10  # rows: of fewer, two folds' worth, too little is left to learn a label from
-MIN_ROWS = 100  # below, neither the accuracy nor the noise rate says anything
+FEWEST_OF_LABEL = 10  # rows: with fewer, too little is left in the training folds
+MIN_ROWS = 100  # below, neither accuracy nor noise rate is meaningful
 SURE_ENOUGH = 0.7  # requirement B3: at an accuracy of .54 a list of suspects had a precision of .06
-STRONG = 0.9  # from here on at least three in four of the suspects are wrong (requirement B3)
+STRONG = 0.9  # accuracy from which at least 3 in 4 suspects are wrong (requirement B3)
 DOUBTFUL = 0.8
-BEYOND_MAJORITY = 1 / 3  # of what the most frequent label gets wrong, the bag of words must mend this share
+BEYOND_MAJORITY = 1 / 3  # minimum share of the majority baseline's errors that the model must avoid
 SUREST = 0.1
 FEWEST_SUREST = 300  # or 30% of the rows, if those are fewer
 PROBABLY = 0.4  # at 0.5 one set in sixteen of 5% wrong labels was below a recall of .80
-CLEARLY = 1.5  # log ratio of two labels; the count alone, from a few surest rows, can be a quarter too high
-TEXT = 4_000  # characters of a text that are read
-SHORT = 400  # characters: longer texts are told apart by their words alone; the rest takes minutes
-READ = {True: 8_000_000, False: 20_000_000}  # characters of all texts that are read, short and long: ~10 s
-WORK = 2e10  # floating-point operations of all fits: ~20 s of one core
-LEAST_ITERATIONS, MOST_ITERATIONS = 16, 50  # on clinc150 16 get within a point of all
-COEFFICIENTS = 4_000_000  # of one fit, which holds about 200 bytes for each
+CLEARLY = 1.5  # log ratio of two labels; the count alone can be a quarter too high
+TEXT = 4_000  # characters of a text that are used
+SHORT = 400  # characters: for longer texts only words are used, as n-grams take minutes
+READ = {
+    True: 8_000_000,
+    False: 20_000_000,
+}  # maximum characters in total, if texts are short and if long: ~10 s
+WORK = 2e10  # floating-point operations of all fits: ~20 s on one core
+LEAST_ITERATIONS, MOST_ITERATIONS = 16, 50  # on clinc150, 16 come within a point of convergence
+COEFFICIENTS = 4_000_000  # of one fit, at about 200 bytes each
+POWERS = 1.25 ** np.arange(-3, 9)  # of the probabilities; out-of-fold ones are mostly underconfident
+# Rates of wrong labels.
+RATES = (0.002, 0.005, 0.01, 0.015, 0.02, 0.03, 0.04, 0.05, 0.06, 0.08, 0.1, 0.12, 0.15, 0.2)
+LEAST_PROBABILITY = 1e-7
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
 class LabelAudit:
-    """What a bag of words says of labels that it was not trained on.
+    """Out-of-fold predictions of a bag-of-words model for the training labels.
 
-    rows: indices among the training rows of those looked at; labels: of the columns. given_R: column of the
-    label that a row has. proba_RL: out-of-fold probabilities. words: by position in rows, up to two words
-    that speak for the likeliest label against the given one, where the two differ. total: rows with these
-    labels.
+    rows: indices of the audited training rows; labels: of the columns. given_R: column of each row's label.
+    proba_RL: out-of-fold probabilities. words: by position in rows, up to two words that favour the predicted
+    label over the given one, if they differ. total: rows with these labels, before sampling.
     """
 
     rows: Ints
@@ -66,18 +72,18 @@ class LabelAudit:
 
     @property
     def predicted_R(self) -> Ints:
-        """Column of the likeliest label of each row."""
+        """Column of the predicted label of each row."""
         predicted_R: Ints = self.proba_RL.argmax(axis=1)
         return predicted_R
 
     @property
     def right(self) -> int:
-        """Rows whose likeliest label is the given one."""
+        """Number of rows whose predicted label is the given one."""
         return int((self.predicted_R == self.given_R).sum())
 
     @property
     def accuracy(self) -> float:
-        """Share of them."""
+        """Share of rows whose predicted label is the given one."""
         return self.right / len(self.rows)
 
     @property
@@ -87,26 +93,27 @@ class LabelAudit:
 
     @property
     def is_reliable(self) -> bool:
-        """Whether its opinion of a label is worth anything."""
-        mended = (self.accuracy - self.majority) / max(1 - self.majority, 1e-9)
-        return self.accuracy >= SURE_ENOUGH and mended >= BEYOND_MAJORITY
+        """Whether the model is good enough to judge labels."""
+        avoided = (self.accuracy - self.majority) / max(1 - self.majority, 1e-9)
+        return self.accuracy >= SURE_ENOUGH and avoided >= BEYOND_MAJORITY
 
     @property
     def weak(self) -> bool:
-        """Whether many good labels will be among its suspects."""
+        """Whether many correct labels will be among the suspects."""
         return self.accuracy < STRONG
 
     @property
     def doubt_R(self) -> Floats:
-        """How much likelier another label is than the given one, as a log ratio; 0 where none is."""
+        """Log ratio of the predicted label's probability to the given one's; 0 if they are the same."""
         own = self.proba_RL[np.arange(len(self.rows)), self.given_R]
         ratio_R: Floats = np.log(np.maximum(self.proba_RL.max(axis=1), 1e-9) / np.maximum(own, 1e-9))
         return ratio_R
 
     def suspects(self) -> tuple[Ints, int, int]:
-        """Positions in rows of the probably wrong labels, worst first; and of the surest rows that the count
-        comes from: how many have another label, of how many. Below STRONG fewer are listed, and from
-        DOUBTFUL on as few as the lower bound of their share."""
+        """(positions in rows of probable label errors, worst first; disagreeing rows; rows compared).
+
+        The count is estimated from the most confident rows. Below an accuracy of STRONG it is reduced, down
+        to the lower confidence bound at DOUBTFUL."""
         likeliest, top = self.predicted_R, self.proba_RL.max(axis=1)
         share = max(SUREST, min(0.3, FEWEST_SUREST / len(self.rows)))
         wrong = looked = 0
@@ -132,24 +139,23 @@ class LabelAudit:
         given, likely = int(self.given_R[position]), int(self.predicted_R[position])
         p_R = self.proba_RL[position]
         if given == likely:
-            return f"labelled {self.labels[given]!r}, which is {p_R[given]:.0%} likely"
+            return f"labelled {self.labels[given]!r}, with a probability of {p_R[given]:.0%}"
         words = " and ".join(f"'{word}'" for word in self.words.get(position, ()))
         return (
-            f"labelled {self.labels[given]!r} ({p_R[given]:.0%} likely), looks like "
-            f"{self.labels[likely]!r} ({p_R[likely]:.0%})" + (f", as it has {words}" if words else "")
+            f"labelled {self.labels[given]!r} (probability {p_R[given]:.0%}), predicted "
+            f"{self.labels[likely]!r} ({p_R[likely]:.0%})" + (f", because of {words}" if words else "")
         )
 
 
 def audit_labels(view: View) -> LabelAudit | str:
-    """What a bag of words says of the training rows' labels, found once; or in words why it says nothing.
+    """The audit of the training labels, computed once, or the reason in words why there is none.
 
-    Rows of labels with fewer than FEWEST_OF_LABEL rows are left out; of a large set a sample is read, chosen
-    by the ids of its rows and the seed.
+    Labels with fewer than FEWEST_OF_LABEL rows are left out; a large set is sampled by row ids and seed.
     """
-    return view.once("judged labels", lambda: _judged(view))
+    return view.once("judged labels", lambda: _prepare(view))
 
 
-def _judged(view: View) -> LabelAudit | str:
+def _prepare(view: View) -> LabelAudit | str:
     train = view.sides.get("train", ())
     counts = Counter(example.target for example in train)
     texts = [question(example)[:TEXT] for example in train]
@@ -161,12 +167,12 @@ def _judged(view: View) -> LabelAudit | str:
     if len({train[at].target for at in rows}) < 2:
         return f"fewer than two labels have {FEWEST_OF_LABEL} training rows"
     if len(rows) < MIN_ROWS:
-        return f"{len(rows)} training rows are too few; {MIN_ROWS} are the least"
+        return f"{len(rows)} training rows are too few; at least {MIN_ROWS} are needed"
     short = sum(len(texts[at]) for at in rows) <= SHORT * len(rows)
     order = sorted(rows, key=lambda at: uniform(view.seed, train[at].id))
     space = np.cumsum([len(texts[at]) for at in order])
     kept = sorted(order[: max(MIN_ROWS, int(np.searchsorted(space, READ[short], "right")))])
-    return _judge(
+    return _audit(
         kept,
         [texts[at] for at in kept],
         [train[at].target for at in kept],
@@ -178,19 +184,19 @@ def _judged(view: View) -> LabelAudit | str:
 
 
 def _keys(examples: Sequence[Example]) -> list[str]:
-    """What must stay in one fold: groups, and near copies."""
+    """Keys of rows that must stay in one fold: groups, and texts with the same skeleton."""
     if any("group" in example.tags for example in examples):
         return split_keys(examples)
     return [text_skeleton(question(example)[:TEXT]) for example in examples]
 
 
 def text_skeleton(text: str) -> str:
-    """The same for texts that differ in digits, case, spaces and punctuation alone."""
+    """The text without digits, case, spaces and punctuation, so that near-copies have the same skeleton."""
     plain = normalise(text)
     return re.sub(r"[\W\d_]+", " ", plain).strip() or plain
 
 
-def _judge(
+def _audit(
     rows: Sequence[int],
     texts: Sequence[str],
     labels: Sequence[str],
@@ -201,36 +207,36 @@ def _judge(
 ) -> LabelAudit | str:
     try:
         words, table = features(texts, short, COEFFICIENTS // len(set(labels)))
-    except ValueError:  # what scikit-learn says of an empty vocabulary
-        return "the rows share no words"
-    # Operations of one iteration of all folds: the rows, and the optimiser's memory.
+    except ValueError:  # raised by scikit-learn for an empty vocabulary
+        return "the rows have no words in common"
+    # Operations per iteration of all folds: the rows, and the optimizer's history.
     work = 0.8 * FOLDS * len(set(labels)) * (2 * table.nnz + 40 * table.shape[1])
     step = math.ceil(LEAST_ITERATIONS * work / (2 * WORK))
     counts = Counter(labels[::step])
     kept = [at for at in range(0, len(rows), step) if counts[labels[at]] >= FEWEST_OF_LABEL]
     names = tuple(sorted({labels[at] for at in kept}))
     if len(names) < 2 or len(kept) < MIN_ROWS:
-        return "too many labels have too few rows in the sample that can be read"
+        return "too many labels have too few rows in the sample"
     table, iterations = table[kept], int(WORK * step / work)
     given_R = np.array([names.index(labels[at]) for at in kept])
     fold_R = _folds([labels[at] for at in kept], [keys[at] for at in kept], seed)
     proba_RL = np.zeros((len(kept), len(names)), np.float32)
-    speaking: dict[int, tuple[str, ...]] = {}
+    evidence: dict[int, tuple[str, ...]] = {}
     for fold in range(FOLDS):
         held = np.flatnonzero(fold_R == fold)
         if not len(held) or len(set(given_R[fold_R != fold])) < 2:
-            return "too many rows share a group or a text"
+            return "too many rows have the same group or text"
         classifier = _fitted(table[fold_R != fold], given_R[fold_R != fold], iterations)
         proba_RL[np.ix_(held, classifier.classes_)] = classifier.predict_proba(table[held])
-        speaking |= _speaking(classifier, table, words, held, given_R, proba_RL)
-    return LabelAudit(np.array([rows[at] for at in kept]), names, given_R, proba_RL, speaking, total)
+        evidence |= _evidence_words(classifier, table, words, held, given_R, proba_RL)
+    return LabelAudit(np.array([rows[at] for at in kept]), names, given_R, proba_RL, evidence, total)
 
 
 def features(texts: Sequence[str], letters: bool, most: int) -> tuple[list[str], Any]:
-    """TF-IDF of words; if letters, also of pairs of words, and of letters within words (3-5 grams).
+    """TF-IDF features of words; if letters, also of word pairs and of character 3- to 5-grams within words.
 
-    Only what two texts share, the most frequent `most` of each kind. Returns the words, whose columns come
-    first, and the table, texts in rows. ValueError when the texts share nothing.
+    Only features of at least two texts, at most `most` in all. Returns the words, whose columns come first,
+    and the matrix with a row per text. Raises ValueError if the texts have nothing in common.
     """
     from scipy import sparse
     from sklearn.feature_extraction.text import TfidfVectorizer
@@ -244,7 +250,7 @@ def features(texts: Sequence[str], letters: bool, most: int) -> tuple[list[str],
 
 
 def _folds(labels: Sequence[str], keys: Sequence[str], seed: int) -> Ints:
-    """The fold of each row: rows of a key in one, the labels spread evenly."""
+    """The fold of each row: rows with the same key share a fold, labels are spread evenly."""
     first = dict(zip(reversed(keys), reversed(labels), strict=True))
     order = sorted(first, key=lambda key: (first[key], uniform(seed, key)))
     fold = {key: at % FOLDS for at, key in enumerate(order)}
@@ -252,7 +258,7 @@ def _folds(labels: Sequence[str], keys: Sequence[str], seed: int) -> Ints:
 
 
 def _fitted(table: Any, given_R: Ints, iterations: int) -> Any:
-    """Logistic regression; it need not converge, as its order of the rows settles long before."""
+    """Logistic regression; it need not converge, as the ranking of the rows settles long before."""
     import warnings
 
     from sklearn.exceptions import ConvergenceWarning
@@ -265,10 +271,10 @@ def _fitted(table: Any, given_R: Ints, iterations: int) -> Any:
         ).fit(table, given_R)
 
 
-def _speaking(
+def _evidence_words(
     classifier: Any, table: Any, words: list[str], held: Ints, given_R: Ints, proba_RL: Floats
 ) -> dict[int, tuple[str, ...]]:
-    """By row, the words that speak most for its likeliest label where that is not the given one."""
+    """By row, the words that favour its predicted label most, if that is not the given one."""
     column = {int(label): at for at, label in enumerate(classifier.classes_)}
     weights = classifier.coef_ if len(column) > 2 else np.vstack([-classifier.coef_, classifier.coef_])
     found = {}
@@ -286,3 +292,27 @@ def _speaking(
         ]
         found[int(row)] = tuple(best[:2])
     return found
+
+
+def label_error_probability_R(proba_RL: Floats, given_R: Ints) -> Floats:
+    """The probability that the label of each row is wrong, (R,).
+
+    Noise model of Angluin and Laird (1988, Machine Learning 2:343): with probability `rate`, a label is
+    replaced by any of the others, so p(given) = (1 - rate) q + rate (1 - q) / (L - 1). q is the prediction
+    raised to a power and normalised, which calibrates it; power and rate are the most likely of POWERS and
+    RATES.
+    """
+    rows, labels = proba_RL.shape
+    log_RL = np.log(np.maximum(proba_RL, LEAST_PROBABILITY))
+    log_RL -= log_RL.max(axis=1, keepdims=True)
+    best: tuple[float, Any] = (-np.inf, np.zeros(rows, np.float32))
+    for power in POWERS:
+        scaled_RL = np.exp(log_RL * power)
+        right_R = scaled_RL[np.arange(rows), given_R] / scaled_RL.sum(axis=1)
+        for rate in RATES:
+            wrong = rate * (1 - right_R) / (labels - 1)
+            given = (1 - rate) * right_R + wrong + LEAST_PROBABILITY
+            fit = float(np.log(given).mean())
+            if fit > best[0]:
+                best = fit, wrong / given
+    return np.asarray(best[1], dtype=np.float32)

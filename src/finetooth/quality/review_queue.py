@@ -1,4 +1,4 @@
-"""Which rows are most worth a second look: for `check --label-queue`."""
+"""Training rows to review first, for `check --label-queue`."""
 
 from __future__ import annotations
 
@@ -10,49 +10,49 @@ import numpy as np
 from finetooth.quality.findings import Hit, View, question
 from finetooth.quality.label_audit import Floats, LabelAudit, audit_labels, text_skeleton
 
-AGAIN = 0.5  # what another row of the same label pair is worth beside the one before it
+AGAIN = 0.5  # priority of another row with the same label pair, relative to the one before
 
 
 def label_queue(view: View, count: int) -> list[Hit]:
-    """Up to `count` training rows to look at again, the most worthwhile first, each with why.
+    """Up to `count` training rows to review, by priority, each with a reason.
 
-    First the probably wrong labels, then those a bag of words is least certain of. One row of texts that
-    differ in digits, case and punctuation alone stands for all of them, and the labels take turns: every
-    further row of a pair (label, likeliest label) counts half as much as the one before. [] where there are
-    no labels, or too few rows.
+    Probably wrong labels come first, then the labels that a bag of words is least certain of. Only one of
+    several texts that differ just in digits, case and punctuation is listed. For variety, each further row
+    of the same (label, predicted label) pair has half the priority of the one before. [] without labels or
+    with too few rows.
     """
-    seen = audit_labels(view) if view.labelled else ""
-    if isinstance(seen, str):
+    audit = audit_labels(view) if view.labelled else ""
+    if isinstance(audit, str):
         return []
     train = view.sides["train"]
-    texts = [text_skeleton(question(train[row])) for row in seen.rows]
-    suspects = seen.suspects()[0].tolist() if seen.is_reliable else []
-    top = np.sort(seen.proba_RL, axis=1)
+    texts = [text_skeleton(question(train[row])) for row in audit.rows]
+    suspects = audit.suspects()[0].tolist() if audit.is_reliable else []
+    top = np.sort(audit.proba_RL, axis=1)
     close = top[:, -1] - top[:, -2]
     listed = set(suspects)
     rest = [at for at in np.argsort(close, kind="stable").tolist() if at not in listed]
-    told: set[str] = set()
-    wrong = _spread(seen, suspects, seen.doubt_R, texts, told)[:count]
-    unsure = _spread(seen, rest, 1 - close, texts, told)[: count - len(wrong)]
+    listed_texts: set[str] = set()
+    wrong = _spread(audit, suspects, audit.doubt_R, texts, listed_texts)[:count]
+    unsure = _spread(audit, rest, 1 - close, texts, listed_texts)[: count - len(wrong)]
     return [
-        Hit.of(train[seen.rows[at]], "train", f"{kind}: {seen.explain(at)}")
+        Hit.of(train[audit.rows[at]], "train", f"{kind}: {audit.explain(at)}")
         for kind, found in (("probably wrong", wrong), ("uncertain", unsure))
         for at in found
     ]
 
 
 def _spread(
-    seen: LabelAudit, order: Sequence[int], worth_R: Floats, texts: Sequence[str], told: set[str]
+    audit: LabelAudit, order: Sequence[int], priority_R: Floats, texts: Sequence[str], listed_texts: set[str]
 ) -> list[int]:
-    """Positions of an order, worst first, without texts that were told, the label pairs in turn."""
-    likeliest = seen.predicted_R
+    """Positions by priority, without texts listed before, alternating between label pairs."""
+    likeliest = audit.predicted_R
     before: Counter[tuple[int, int]] = Counter()
-    worth = {}
+    priority = {}
     for at in order:
-        if texts[at] in told:
+        if texts[at] in listed_texts:
             continue
-        told.add(texts[at])
-        pair = int(seen.given_R[at]), int(likeliest[at])
-        worth[at] = float(worth_R[at]) * AGAIN ** before[pair]
+        listed_texts.add(texts[at])
+        pair = int(audit.given_R[at]), int(likeliest[at])
+        priority[at] = float(priority_R[at]) * AGAIN ** before[pair]
         before[pair] += 1
-    return sorted(worth, key=lambda at: -worth[at])
+    return sorted(priority, key=lambda at: -priority[at])

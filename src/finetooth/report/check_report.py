@@ -1,4 +1,4 @@
-"""What `check` found: as JSON, and on a terminal, where tables come first and the verdict last."""
+"""The report of `check`: as JSON, and on a terminal, where tables come first and the verdict last."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ if TYPE_CHECKING:
 
 SHOWN_LABELS = 20
 SHOWN_ROWS = 5
-SHOWN_HITS = {"block": 5, "review": 2, "info": 0}  # rows of a finding; the page has more
+SHOWN_HITS = {"block": 5, "review": 2, "info": 0}  # rows shown per finding; the page has more
 COLOURS = {"block": "bold red", "review": "yellow", "info": "dim"}
 
 
 @dataclass(frozen=True, slots=True)
 class CheckReport:
-    """What `check` found. findings: worst first; allowed: rules whose blocks do not stop (data.allow);
-    labels: label -> rows per side. page: where the report was written, if it was; queue: how many rows
-    --label-queue wrote, fixed: what --fix wrote, None where it was not asked for.
+    """The result of `check`. findings: most severe first. allowed: rules whose blocks are overridden
+    (data.allow). labels: label -> rows per side. page: the HTML report, None where none was written. queue:
+    number of rows that --label-queue wrote, fixed: files that --fix wrote; None without the flag.
     """
 
     name: str
@@ -51,7 +51,7 @@ class CheckReport:
 
     @property
     def problems(self) -> list[str]:
-        """What a gate says no to, each a complete message that begins with its rule, as --allow names it."""
+        """The blocking findings, each a complete message that begins with its rule, as --allow names it."""
         return [
             f"{finding.rule}: {finding.message()}"
             for finding in blocking_findings(self.findings, self.allowed)
@@ -59,21 +59,23 @@ class CheckReport:
 
     @property
     def ok(self) -> bool:
-        """Whether the data is fit to train on."""
+        """Whether nothing blocks training on the data."""
         return not blocking_findings(self.findings, self.allowed)
 
     @property
     def overridden_rules(self) -> list[str]:
-        """Rules that found what blocks and were allowed."""
+        """Rules whose blocking findings were overridden."""
         stops = blocking_findings(self.findings, self.allowed)
         blocks = [one.rule for one in self.findings if one.severity == "block" and one not in stops]
         return list(dict.fromkeys(blocks))
 
     @property
     def not_checked(self) -> list[str]:
-        """What this check left out, in sentences."""
-        paraphrase = [NOT_CHECKED] if self.view.embed is None else []
-        return paraphrase + ([] if self.tokens else ["Lengths were not counted: no tokenizer was at hand."])
+        """What this check did not cover, in sentences."""
+        paraphrases = [NOT_CHECKED] if self.view.embed is None else []
+        return paraphrases + (
+            [] if self.tokens else ["Token lengths were not checked: no tokenizer was available."]
+        )
 
     def to_json(self) -> dict[str, Any]:
         """The report as plain JSON values; the rows of the findings are in findings.jsonl."""
@@ -85,10 +87,14 @@ class CheckReport:
             "sides": {side: len(rows) for side, rows in self.data.sides.items()},
             "rejected": [row.to_json() for row in self.data.rejected],
             "labels": self.labels,
-            "tokens": _counts(self.tokens) if self.tokens else None,
+            "tokens": self._token_counts(),
             "cleaned": [step.to_json() for step in self.data.cleaned],
             "samples": [sample.to_json() for sample in self.samples],
-            "findings": [_summary(finding) for finding in self.findings],
+            "findings": [
+                {key: line[key] for key in ("rule", "severity", "says", "fix", "facts")}
+                | {"rows": len(line["rows"])}
+                for line in (finding.to_json() for finding in self.findings)
+            ],
             "allowed": self.overridden_rules,
             "not_checked": self.not_checked,
             "problems": self.problems,
@@ -98,8 +104,16 @@ class CheckReport:
             "label_queue": self.queue,
         }
 
+    def _token_counts(self) -> dict[str, Any] | None:
+        """The survey without its samples, which stand beside it."""
+        if self.tokens is None:
+            return None
+        return {
+            key: value for key, value in asdict(replace(self.tokens, samples=[])).items() if key != "samples"
+        }
+
     def print(self, console: Console) -> None:
-        """Show the report to a person."""
+        """Show the report on a terminal."""
         title = f"{self.source}: {format_count(self.data.total, 'row')}, format {self.data.format}"
         console.print(_text(title, style="bold"))
         parts: list[RenderableType] = [_sides_table(self)]
@@ -118,40 +132,25 @@ class CheckReport:
             console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
-def _summary(finding: Finding) -> dict[str, Any]:
-    line = finding.to_json()
-    return {key: line[key] for key in ("rule", "severity", "says", "fix", "facts")} | {
-        "rows": len(finding.hits)
-    }
-
-
-def _counts(tokens: Survey) -> dict[str, Any]:
-    """The survey without its samples, which the report has itself."""
-    return {name: value for name, value in asdict(replace(tokens, samples=[])).items() if name != "samples"}
-
-
 def _written(report: CheckReport) -> Iterator[str]:
-    """Which files were written; why one that was asked for was not."""
+    """The files that were written, and why a requested one was not."""
     if report.page is not None:
         yield f"Report: {report.page}"
     for one in report.fixed or []:
-        left = f", {one.left_out:,} left out that cannot be read" if one.left_out else ""
-        yield (
-            f"Fixed: {one.fixed} ({format_count(one.changed, 'row')} changed, {one.dropped:,} "
-            f"dropped{left}), "
-            f"patch {one.patch}"
-        )
+        left = f", {one.left_out:,} unreadable ones left out" if one.left_out else ""
+        rows = f"{format_count(one.changed, 'row')} changed, {one.dropped:,} dropped{left}"
+        yield f"Fixed: {one.fixed} ({rows}), patch {one.patch}"
     if report.fixed == []:
-        yield "Nothing was found that can safely be fixed."
+        yield "Nothing can be fixed safely."
     if report.queue and report.page is not None:
         queue = report.page.with_name("label_queue.jsonl")
-        yield f"Look again at: {queue} ({format_count(report.queue, 'row')})"
+        yield f"To relabel: {queue} ({format_count(report.queue, 'row')})"
     if report.queue == 0:
-        yield "No row to look at again: that takes rows with labels, and enough of them to judge by."
+        yield "Label queue: no suspicious label, or too few labelled rows to judge."
 
 
 def _text(value: str, style: str = "") -> Text:
-    """Text as a terminal may show it."""
+    """Text that is safe to print: control characters are made visible."""
     from rich.text import Text
 
     return Text(value.translate(VISIBLE), style=style)
@@ -175,14 +174,14 @@ def _sides_table(report: CheckReport) -> Table:
         table.add_row(
             "test (sealed)" if side == "test" else side, f"{len(rows):,}", f"{len(rows) / usable:.0%}"
         )
-    table.add_row("set aside", f"{len(report.data.rejected):,}", "")
+    table.add_row("rejected", f"{len(report.data.rejected):,}", "")
     for reason, count in _reasons(report):
         table.add_row(_text(f"  {reason}"), f"{count:,}", "", style="dim")
     return table
 
 
 def _reasons(report: CheckReport) -> Iterator[tuple[str, int]]:
-    """Reasons of set-aside rows with their counts, each with the place of the first."""
+    """The reasons of rejected rows with their counts, each with the place of the first row."""
     first: dict[str, str] = {}
     counts: Counter[str] = Counter()
     for row in report.data.rejected:
@@ -195,24 +194,23 @@ def _reasons(report: CheckReport) -> Iterator[tuple[str, int]]:
 
 
 def _tokens_table(tokens: Survey) -> Table:
-
-    limit = f", at most {tokens.limit:,} fit" if tokens.limit else ""
+    limit = f", limit {tokens.limit:,}" if tokens.limit else ""
     title = f"Tokens (template: {tokens.template}, stop token {tokens.stop}{limit})"
-    table = _table(_text(title), "per row", "median", "95%", "longest", "in all")
+    table = _table(_text(title), "per row", "median", "95th percentile", "longest", "total")
     context = tokens.row_tokens - tokens.scored_tokens
     for name, lengths, total in (
         ("context", tokens.context, context),
-        ("scored: answer and stop token", tokens.scored, tokens.scored_tokens),
+        ("scored (answer and stop token)", tokens.scored, tokens.scored_tokens),
     ):
         table.add_row(name, f"{lengths.p50:,}", f"{lengths.p95:,}", f"{lengths.max:,}", f"{total:,}")
     table.add_row("rows too long", "", "", "", f"{len(tokens.overlong):,}")
-    table.add_row("joined at the boundary", "", "", "", f"{tokens.boundary_merges:,}")
+    table.add_row("tokens merged across the boundary", "", "", "", f"{tokens.boundary_merges:,}")
     return table
 
 
 def _labels_table(labels: dict[str, dict[str, int]]) -> Table:
     sides = list(next(iter(labels.values())))
-    more = f", the {SHOWN_LABELS} largest" if len(labels) > SHOWN_LABELS else ""
+    more = f", the {SHOWN_LABELS} most frequent" if len(labels) > SHOWN_LABELS else ""
     table = _table(_text(f"Labels ({len(labels):,}{more})"), "label", *sides)
     for label, counts in list(labels.items())[:SHOWN_LABELS]:
         table.add_row(_text(label), *(f"{counts[side]:,}" for side in sides))
@@ -227,26 +225,26 @@ def _cleaning_table(report: CheckReport) -> Table:
 
 
 def _verdict(report: CheckReport) -> Table:
-    """Notes and findings, the weightiest last, then whether all is well."""
+    """Notes and findings, the most severe last, then the verdict."""
     from rich.table import Table
 
     grid = Table.grid(padding=(0, 2, 0, 0))
     grid.add_column()
-    grid.add_column(overflow="fold")  # a long path is broken, not cut
+    grid.add_column(overflow="fold")  # a long path is wrapped, not truncated
     for note in [*report.notes, *report.not_checked]:
         grid.add_row(_text("note", style="dim"), _text(note))
     for finding in reversed(report.findings):
-        said: str = finding.severity
-        if said == "block":
-            said = "allowed" if finding.rule in report.allowed else "NO"
-        grid.add_row(_text(said, style=COLOURS[finding.severity]), _finding(finding))
+        tag: str = finding.severity
+        if tag == "block":
+            tag = "allowed" if finding.rule in report.allowed else "NO"
+        grid.add_row(_text(tag, style=COLOURS[finding.severity]), _finding(finding))
     if report.ok:
-        grid.add_row(_text("OK", style="bold green"), _text("The data is fit to train on."))
+        grid.add_row(_text("OK", style="bold green"), _text("The data is ready for training."))
     return grid
 
 
 def _finding(finding: Finding) -> Text:
-    """The finding with its first rows, and for what has to be mended how."""
+    """A finding with its first rows and, unless it is only information, the fix."""
     from rich.text import Text
 
     text = Text.assemble(_text(f"{finding.rule}: ", style=COLOURS[finding.severity]), _text(finding.summary))

@@ -1,4 +1,4 @@
-"""What data/report.html shows of a check: the findings with their rows, lengths, labels, copies, cleaning."""
+"""The contents of data/report.html: findings with their rows, token lengths, labels, duplicates, cleaning."""
 
 from __future__ import annotations
 
@@ -10,88 +10,81 @@ from typing import Any
 from finetooth.config.values import format_count, plural
 from finetooth.quality.findings import Finding, blocking_findings
 from finetooth.report import html
+from finetooth.report.charts import bars, histogram
 from finetooth.report.check_report import CheckReport
-from finetooth.report.plots import bars, histogram
 
-ROWS = 100  # of a finding, on the page; all of them are in findings.jsonl
-LABELS = 30
-REJECTED = 50
-COPIES = ("duplicate", "near-duplicate")
+ROWS_SHOWN = 100  # of a finding, on the page; findings.jsonl has all of them
+LABELS_SHOWN = 30
+REJECTED_SHOWN = 50
+DUPLICATE_RULES = ("duplicate", "near-duplicate")
 NEVER_CHECKED = [
-    "Whether the answers are true: no rule knows the world.",
-    "What the base model has read before: that cannot be told from outside.",
+    "Whether the answers are factually correct.",
+    "Whether the base model saw these rows in pretraining (contamination).",
 ]
 
 
 def render(report: CheckReport) -> str:
-    """The page as HTML: self-contained, without a script; every text of the data is escaped."""
+    """The page as HTML: self-contained, without scripts, all data escaped."""
     return html.render("data.html.jinja", page_context(report))
 
 
 def page_context(report: CheckReport) -> dict[str, Any]:
-    """What the template needs."""
-    stops = blocking_findings(report.findings, report.allowed)
+    """Everything the template needs."""
+    blocking = blocking_findings(report.findings, report.allowed)
     counts = Counter[str](finding.severity for finding in report.findings)
     doubts = counts["review"] or report.overridden_rules
+    rejected = [(row.file, row.line, row.reason) for row in report.data.rejected[:REJECTED_SHOWN]]
     return {
         "name": report.name,
         "source": report.source,
         "model": report.model if report.tokens else "",
         "format": report.data.format,
         "total": format_count(report.data.total, "row"),
-        "kind": "worse" if stops else "not-proven" if doubts else "better",
-        "badge": "blocked" if stops else "a look is worth it" if doubts else "fit",
-        "headline": _headline(stops),
+        "kind": "worse" if blocking else "not-proven" if doubts else "better",
+        "badge": "blocked" if blocking else "needs review" if doubts else "ready",
+        "headline": (
+            f"{format_count(len(blocking), 'finding blocks', 'findings block')} training"
+            if blocking
+            else "Ready for training"
+        ),
         "lead": _lead(counts),
         "allowed": report.overridden_rules,
-        "counts": _counts(report),
-        "findings": [_shown(one, report.allowed) for one in report.findings],
+        "counts": [
+            *(
+                (plural(len(rows), f"{side} row", f"{side} rows"), len(rows))
+                for side, rows in report.data.sides.items()
+            ),
+            ("rejected", len(report.data.rejected)),
+        ],
+        "findings": [_finding(finding, report.allowed) for finding in report.findings],
         "tokens": _tokens(report),
         "labels": _labels(report.labels),
-        "copies": _copies(report.findings),
-        "cleaned": [_step(step) for step in report.data.cleaned],
-        "rejected": _rejected(report),
+        "copies": _duplicates(report.findings),
+        "cleaned": [
+            {**step.to_json(), "examples": [(change.before, change.after) for change in step.examples]}
+            for step in report.data.cleaned
+        ],
+        "rejected": {"rows": rejected, "count": len(report.data.rejected)} if rejected else None,
         "notes": report.notes,
         "unchecked": [*report.not_checked, *NEVER_CHECKED],
     }
 
 
-def _headline(stops: Sequence[Finding]) -> str:
-    if not stops:
-        return "Nothing stands in the way of training"
-    what = "finding blocks" if len(stops) == 1 else "findings block"
-    return f"{len(stops)} {what} training"
-
-
 def _lead(counts: Counter[str]) -> str:
-    told = [
-        (counts["block"], "must be mended or allowed"),
-        (counts["review"], plural(counts["review"], "wants", "want") + " a person's eye"),
-        (counts["info"], plural(counts["info"], "is", "are") + " worth knowing"),
-    ]
-    words = [f"{count} {what}" for count, what in told if count]
-    return (
-        f"Of {format_count(sum(counts.values()), 'finding')}, {', '.join(words)}."
-        if words
-        else "No rule found anything."
-    )
+    actions = {"block": "to fix or override", "review": "to review", "info": "for information"}
+    parts = [f"{counts[severity]} {action}" for severity, action in actions.items() if counts[severity]]
+    return f"{format_count(counts.total(), 'finding')}: {', '.join(parts)}." if parts else "No findings."
 
 
-def _counts(report: CheckReport) -> list[tuple[str, int]]:
-    sides = report.data.sides
-    counts = [(plural(len(rows), f"{side} row", f"{side} rows"), len(rows)) for side, rows in sides.items()]
-    return [*counts, ("set aside", len(report.data.rejected))]
-
-
-def _shown(finding: Finding, allowed: Sequence[str]) -> dict[str, Any]:
+def _finding(finding: Finding, allowed: Sequence[str]) -> dict[str, Any]:
     return {
         "rule": finding.rule,
         "severity": finding.severity,
-        "says": finding.summary,
+        "summary": finding.summary,
         "fix": finding.fix,
         "allowed": finding.severity == "block" and finding.rule in allowed,
         "count": len(finding.hits),
-        "rows": [asdict(hit) for hit in finding.hits[:ROWS]],
+        "rows": [asdict(hit) for hit in finding.hits[:ROWS_SHOWN]],
     }
 
 
@@ -112,26 +105,15 @@ def _tokens(report: CheckReport) -> dict[str, Any] | None:
 def _labels(labels: Mapping[str, Mapping[str, int]]) -> dict[str, Any] | None:
     if not labels:
         return None
-    shown = {label: sum(counts.values()) for label, counts in list(labels.items())[:LABELS]}
+    shown = {label: sum(counts.values()) for label, counts in list(labels.items())[:LABELS_SHOWN]}
     return {"count": len(labels), "shown": len(shown), "chart": bars(shown, "Rows by label")}
 
 
-def _copies(findings: Sequence[Finding]) -> Any:
-    """Rows in groups of copies and near-copies, by the groups' sizes; None without any."""
+def _duplicates(findings: Sequence[Finding]) -> Any:
+    """A chart of the rows in clusters of duplicates and near-duplicates, by cluster size."""
     sizes: Counter[int] = Counter()
     for finding in findings:
-        if finding.rule in COPIES:
+        if finding.rule in DUPLICATE_RULES:
             sizes.update({int(size): count for size, count in finding.facts.get("sizes", {}).items()})
-    shown = {f"{size:,} rows": size * count for size, count in sorted(sizes.items())[:LABELS]}
-    return bars(shown, "Rows in groups of copies, by the size of the group") if shown else None
-
-
-def _step(step: Any) -> dict[str, Any]:
-    pairs = [(change.before, change.after) for change in step.examples]
-    return {**step.to_json(), "examples": pairs}
-
-
-def _rejected(report: CheckReport) -> dict[str, Any] | None:
-    found = report.data.rejected
-    rows = [(row.file, row.line, row.reason) for row in found[:REJECTED]]
-    return {"rows": rows, "count": len(found)} if found else None
+    shown = {f"{size:,} rows": size * count for size, count in sorted(sizes.items())[:LABELS_SHOWN]}
+    return bars(shown, "Rows in clusters of duplicates, by cluster size") if shown else None

@@ -1,4 +1,4 @@
-"""HTML pages: one frame, self-contained, without a script; every text in them is escaped."""
+"""Rendering of HTML pages: self-contained, without scripts, every value escaped."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from finetooth.evaluation.summary import percent, points
 
 
 def render(template: str, page: Mapping[str, Any]) -> str:
-    """The page of a template beside this file (NAME.html.jinja), which extends page.html.jinja."""
+    """The page made from a template beside this file (NAME.html.jinja), which extends page.html.jinja."""
     environment = Environment(
-        loader=FunctionLoader(_source),
+        loader=FunctionLoader(lambda name: files("finetooth.report").joinpath(name).read_text("utf-8")),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
@@ -26,15 +26,11 @@ def render(template: str, page: Mapping[str, Any]) -> str:
     return environment.get_template(template).render(**page)
 
 
-def _source(name: str) -> str:
-    return files("finetooth.report").joinpath(name).read_text(encoding="utf-8")
-
-
 def p_value(p: float) -> str:
-    """0.0123 as `p = 0.012`, very small ones as `p < 0.001`."""
+    """0.0123 as `p = 0.012`, very small values as `p < 0.001`."""
     return "p < 0.001" if p < 0.001 else f"p = {p:.3f}" if p < 0.1 else f"p = {p:.2f}"
 
 
 def format_corpus_score(value: float | None) -> str:
-    """A corpus score on its own scale: 34.2 of BLEU or chrF, a perplexity of 2.93."""
+    """A corpus score on its own scale: BLEU or chrF such as 34.2, perplexity such as 2.93."""
     return "–" if value is None else f"{value:,.1f}" if value >= 10 else f"{value:.2f}"

@@ -1,4 +1,4 @@
-"""A row as a person reads it: what is scored, which tokens are markup, and the whitespace that matters."""
+"""A row as readable terminal text: scored tokens, special tokens and significant whitespace are marked."""
 
 from __future__ import annotations
 
@@ -6,27 +6,27 @@ import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from finetooth.quality.survey import Piece, Sample
+from finetooth.quality.survey import Sample, TokenText
 
 if TYPE_CHECKING:
     from rich.text import Text
 
-SHOWN_CHARACTERS = 700  # of a context, and of an answer; the middle of a longer one is folded
+SHOWN_CHARACTERS = 700  # of a context, and of an answer; a longer one is elided in the middle
 MARKS = {"\n": "↵\n", "\t": "⇥", "\u00a0": "⍽"}
 INVISIBLE = "\u200b\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2060\u2066\u2067\u2068\u2069\ufeff"
-# Data, and what a model writes, may hold anything; a terminal would obey its control characters.
+# Data and model output may hold control characters, which a terminal would execute.
 VISIBLE = {code: 0x2400 + code for code in range(32) if chr(code) not in "\n\t"}
 VISIBLE |= {127: 0x2421} | dict.fromkeys(range(0x80, 0xA0), 0xFFFD)
-SCORED = ("green underline", "cyan underline")  # token by token in turn
+SCORED = ("green underline", "cyan underline")  # alternating, token by token
 
 Run = tuple[str, str]  # a text and its style
 
 
 def row_text(sample: Sample) -> Text:
-    """A row whose scored tokens are underlined, green and cyan in turn, and between ⟦ and ⟧.
+    """A row with its scored tokens between ⟦ and ⟧, underlined in green and cyan alternately.
 
-    Line breaks are ↵, tabs ⇥, and a space is · where it could be overlooked: at the end of a line or of the
-    context, or beside other whitespace. Special tokens are magenta; scored ones are bold.
+    Line breaks are shown as ↵, tabs as ⇥, and a space as · where it is easily missed: at the end of a line or
+    of the context, or next to other whitespace. Special tokens are magenta, and bold where they are scored.
     """
     from rich.text import Text
 
@@ -47,38 +47,38 @@ def row_text(sample: Sample) -> Text:
     return Text.assemble(text, line)
 
 
-def _words(text: str, scored: bool) -> list[Piece]:
-    return [Piece(word, scored, False) for word in re.findall(r"\s*\S+|\s+", text)]
+def _words(text: str, scored: bool) -> list[TokenText]:
+    return [TokenText(word, scored, False) for word in re.findall(r"\s*\S+|\s+", text)]
 
 
-def _folded(pieces: Sequence[Piece], unit: str) -> list[Run]:
-    """The pieces with their styles; of a long text only the beginning and the end."""
+def _folded(pieces: Sequence[TokenText], unit: str) -> list[Run]:
+    """The pieces with their styles; only the beginning and the end of a long text."""
     runs = [(piece.text, _style(piece, number)) for number, piece in enumerate(pieces)]
     if sum(len(text) for text, _ in runs) <= SHOWN_CHARACTERS:
         return runs
-    first, last = _count(runs), _count(runs[::-1])
+
+    def half(runs: Sequence[Run]) -> int:
+        """How many runs from the start fill half of the shown text."""
+        size = 0
+        for count, (text, _) in enumerate(runs):
+            size += len(text)
+            if size > SHOWN_CHARACTERS // 2:
+                return count
+        return len(runs)
+
+    first, last = half(runs), half(runs[::-1])
     gap = (f"[… {len(runs) - first - last:,} {unit} …]", "italic yellow")
     return [*runs[:first], gap, *runs[len(runs) - last :]]
 
 
-def _count(runs: Sequence[Run]) -> int:
-    """How many runs from the start make half of what is shown."""
-    size = 0
-    for count, (text, _) in enumerate(runs):
-        size += len(text)
-        if size > SHOWN_CHARACTERS // 2:
-            return count
-    return len(runs)
-
-
-def _style(piece: Piece, number: int) -> str:
+def _style(piece: TokenText, number: int) -> str:
     if piece.scored:
         return f"bold {SCORED[number % 2]}" if piece.special else SCORED[number % 2]
     return "magenta" if piece.special else "dim"
 
 
 def _visible(runs: Sequence[Run]) -> list[Run]:
-    """The runs with marks in place of characters that one does not see."""
+    """The runs with visible marks in place of invisible characters."""
     whole = "".join(text for text, _ in runs)
     found, at = [], 0
     for text, style in runs:

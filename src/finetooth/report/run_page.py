@@ -1,4 +1,4 @@
-"""What report.html shows, gathered from a run directory. The sealed test's rows are never read."""
+"""The contents of a run's report.html, gathered from the run directory. Sealed test rows are never read."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from typing import Any
 
 import yaml
 
-from finetooth.data.examples import from_json
+from finetooth.data.examples import read_examples
 from finetooth.errors import ConfigError
 from finetooth.evaluation import ledger
-from finetooth.evaluation.summary import TUNED, best_prompting
-from finetooth.report.charts import difference_bar, smooth, training_curve
-from finetooth.report.score_tables import score_table
+from finetooth.evaluation.graders import PERPLEXITY
+from finetooth.evaluation.summary import CORPUS_METRICS, START, TUNED, best_prompting, is_prompting
+from finetooth.report.charts import difference_bar, score_bar, smooth, training_curve
 from finetooth.rundir import read_json, read_jsonl
 from finetooth.types import Example
 
@@ -33,34 +33,34 @@ HEADLINES = {
 def page_context(run_path: Path) -> dict[str, Any]:
     """Everything the template needs; parts that the run does not have yet are None or empty."""
     config, reasons = _config(run_path / "config.yaml")
-    summaries = {split: _summary(run_path, split) for split in ("test", "validation")}
+    summaries = {}
+    for split in ("test", "validation"):
+        file = run_path / "evaluate" / split / "summary.json"
+        summaries[split] = read_json(file) if file.is_file() else None
     shown = [summary for summary in summaries.values() if summary]
+    check = run_path / "data" / "check.json"  # written by the data gate when the run began
     page: dict[str, Any] = {
         "name": config.get("name", run_path.name),
         "model": config.get("model", ""),
         "verdict": _verdict(shown[0]) if shown else None,
         "tables": [score_table(summary) for summary in shown],
-        "loss": _loss(run_path / "train"),
-        "rows": _rows(run_path, summaries["validation"]),
+        "loss": _training(run_path / "train"),
+        "rows": _answers(run_path, summaries["validation"]),
         "data": _data(run_path),
-        "allowed": _allowed(run_path),
+        "allowed": list(read_json(check).get("allowed", [])) if check.is_file() else [],
         "config": [
-            (key, value, reasons.get(key, "").removeprefix(f"{value}: ")) for key, value in _flat(config)
+            (key, value, reasons.get(key, "").removeprefix(f"{value}: "))
+            for key, value in _dotted_keys(config)
         ],
         "environment": _environment(run_path / "environment.json"),
     }
-    return {**page, "limits": _limits(page, shown, run_path)}
-
-
-def _summary(run_path: Path, split: str) -> dict[str, Any] | None:
-    path = run_path / "evaluate" / split / "summary.json"
-    return read_json(path) if path.is_file() else None
+    return {**page, "limits": _limitations(page, shown, run_path)}
 
 
 def _verdict(summary: Mapping[str, Any]) -> dict[str, Any]:
     result = summary.get("comparison")
-    where = "the sealed test" if summary["split"] == "test" else "the validation rows"
-    words = summary.get("words", "").partition(": ")[2]  # before the colon stands what the headline says
+    where = "the held-out test" if summary["split"] == "test" else "the validation rows"
+    words = summary.get("words", "").partition(": ")[2]  # the headline has what stands before the colon
     words = words[:1].upper() + words[1:]
     if not result:
         return {"kind": "none", "headline": "No verdict", "where": where, "words": words}
@@ -76,9 +76,50 @@ def _verdict(summary: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _loss(folder: Path) -> dict[str, Any] | None:
-    """The course of training: losses, or the rewards of a run that learns from them, whose loss says nothing
-    and is not what the validation loss is.
+def score_table(summary: Mapping[str, Any]) -> dict[str, Any]:
+    """The candidates by the primary grader, and under `also` a table for each further grader."""
+    comparison = summary.get("comparison") or {}
+
+    def row(name: str, entry: Mapping[str, Any]) -> dict[str, Any]:
+        kind = "tuned" if name == TUNED else "prompting" if is_prompting(name) else "cheap"
+        scored = entry["score"] is not None
+        bar = score_bar(entry["score"], entry["low"], entry["high"], kind) if scored else ""
+        corpus_score = entry.get("corpus", {}).get("value")
+        return {**entry, "name": name, "kind": kind, "bar": bar, "corpus_score": corpus_score}
+
+    def corpus(grader: str, entries: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+        """What the corpus score is called, "" where there is none, and how it was counted."""
+        found = [entry["corpus"] for entry in entries if entry.get("corpus")]
+        return {
+            "corpus": CORPUS_METRICS.get(grader, grader) if found else "",
+            "signature": found[0]["signature"] if found and grader != PERPLEXITY else "",
+        }
+
+    rows = [row(entry["name"], entry) for entry in summary["candidates"]]
+    also = []
+    for grader in dict.fromkeys(name for entry in rows for name in entry.get("also", {})):
+        entries = [row(one["name"], one["also"][grader]) for one in rows if grader in one.get("also", {})]
+        difference = comparison.get("also", {}).get(grader)
+        also.append({"grader": grader, "rows": entries, "difference": difference, **corpus(grader, entries)})
+    return {
+        "split": summary["split"],
+        "n": summary["n"],
+        "groups": summary.get("groups"),
+        "grader": summary["grader"],
+        "rows": rows,
+        "baseline": comparison.get("baseline"),
+        "start": summary.get(START),
+        "errors": any(entry["errors"] for entry in rows),
+        "truncated": any(entry.get("truncated") for entry in rows),
+        "notes": [(entry["name"], note) for entry in rows for note in entry.get("notes", [])],
+        "also": also,
+        **corpus(summary["grader"], rows),
+    }
+
+
+def _training(folder: Path) -> dict[str, Any] | None:
+    """The training curve: losses, or the rewards of a reinforcement-learning run, whose policy loss says
+    nothing and is not comparable with the validation loss.
     """
     path, done = folder / "metrics.jsonl", folder / "result.json"
     lines = list(read_jsonl(path)) if path.is_file() else []
@@ -87,27 +128,27 @@ def _loss(folder: Path) -> dict[str, Any] | None:
     key, valid = ("reward", "valid_score") if rewarded else ("loss", "valid_loss")
     train_S = [(line["step"], line[key]) for line in lines if line.get(key) is not None]
     valid_S = [(line["step"], line[valid]) for line in lines if line.get(valid) is not None]
-    pairs, method = any("accuracy" in line for line in lines), result.get("method")
-    loss = "in nats per scored token" if not pairs else "of one answer" if method == "kto" else "of one pair"
     if not train_S and not valid_S:
         return None
-    best = min(valid_S, key=lambda point: point[1]) if valid_S and not rewarded else None
+    caption = "Mean reward of the sampled completions and score on the validation rows"
+    if not rewarded:
+        pairs, method = any("accuracy" in line for line in lines), result.get("method")
+        unit = "in nats per scored token" if not pairs else "per answer" if method == "kto" else "per pair"
+        caption = f"Loss {unit}"
     return {
         "chart": training_curve(train_S, valid_S, "reward" if rewarded else "loss"),
-        "what": "Mean reward of the sampled answers, and the score of answers to validation rows,"
-        if rewarded
-        else f"Loss {loss},",
+        "caption": caption,
         "steps": max(step for step, _ in [*train_S, *valid_S]),
         "smoothing": smooth(train_S)[1],
-        "best": best,
+        "best": min(valid_S, key=lambda point: point[1]) if valid_S and not rewarded else None,
         "kept": result.get("best_step") if result.get("selected_by") else None,
         "by_score": result.get("selected_by") == "score",
         "seconds": sum(line.get("seconds") or 0.0 for line in lines),
     }
 
 
-def _rows(run_path: Path, summary: Mapping[str, Any] | None) -> dict[str, Any] | None:
-    """Validation rows that the tuned model has right and wrong, and the labels that it confuses.
+def _answers(run_path: Path, summary: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """Validation rows that the tuned model gets right and wrong, and the labels that it confuses.
 
     Rows on which it differs from the best prompt come first. None without the tuned model's records.
     """
@@ -139,20 +180,18 @@ def _rows(run_path: Path, summary: Mapping[str, Any] | None) -> dict[str, Any] |
             "changed": changed,
         }
         (right if record["score"] == 1 else wrong).append(row)
-    groups = [("wrong", wrong), ("right", right)]
+    groups = []
+    for name, rows in (("wrong", wrong), ("right", right)):
+        first = sorted(rows, key=lambda row: (not row["changed"], row["tuned"]["score"]))
+        groups.append((name, len(rows), first[:ROWS_SHOWN]))
+    confused = Counter((line["want"], line["got"]) for line in tuned.values() if line["score"] == 0)
+    pairs = [(clip(want), clip(got), count) for (want, got), count in confused.most_common(PAIRS_SHOWN)]
     return {
         "baseline": base_name if base else None,
-        "groups": [
-            (name, len(group), sorted(group, key=_first_shown)[:ROWS_SHOWN]) for name, group in groups
-        ],
-        "confusions": _confusions(tuned.values()) if summary["grader"] == "label" else [],
+        "groups": groups,
+        "confusions": pairs if summary["grader"] == "label" else [],
         "partly": any(row["tuned"]["mark"] == "partly" for row in wrong),
     }
-
-
-def _first_shown(row: Mapping[str, Any]) -> tuple[bool, float]:
-    """Rows on which tuned and base differ come first, then the lowest scores."""
-    return not row["changed"], row["tuned"]["score"]
 
 
 def _answer(record: Mapping[str, Any]) -> dict[str, Any]:
@@ -161,15 +200,10 @@ def _answer(record: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "text": clip(record["text"]),
         "mark": mark,
-        "cut": record["stop"] == "length",
+        "truncated": record["stop"] == "length",
         "score": score,
         "reason": clip(record["reason"]) if score != 1 else "",
     }
-
-
-def _confusions(records: Any) -> list[tuple[str, str, int]]:
-    pairs = Counter((record["want"], record["got"]) for record in records if record["score"] == 0)
-    return [(clip(want), clip(got), count) for (want, got), count in pairs.most_common(PAIRS_SHOWN)]
 
 
 def _data(run_path: Path) -> dict[str, Any]:
@@ -195,46 +229,34 @@ def _data(run_path: Path) -> dict[str, Any]:
     }
 
 
-def _allowed(run_path: Path) -> list[str]:
-    """Rules of the data gate that the user overruled; what `check` writes when a run begins has them."""
-    path = run_path / "data" / "check.json"
-    return list(read_json(path).get("allowed", [])) if path.is_file() else []
-
-
-def _limits(page: Mapping[str, Any], shown: Sequence[Mapping[str, Any]], run_path: Path) -> list[str]:
-    seed = next((value for key, value, _ in page["config"] if key == "seed"), "?")
-    limits = [
-        f"One seed ({seed}): another run of the same recipe gives another model, better or worse by chance."
-    ]
+def _limitations(page: Mapping[str, Any], shown: Sequence[Mapping[str, Any]], run_path: Path) -> list[str]:
+    limits = []
+    trained, record = run_path / "train" / "result.json", run_path / "train" / "preflight.json"
+    if trained.is_file() and read_json(trained).get("preflight") == "off":
+        limits.append("The preflight check was off: the training setup was not tested before training.")
+    elif record.is_file():
+        limits += [
+            f"The preflight check was incomplete: {note}." for note in read_json(record).get("notes", [])
+        ]
     if shown:
-        n, split = shown[0]["n"], shown[0]["split"]
-        limits.insert(0, f"Measured on {n:,} rows; rows of another source or time may be harder.")
-        if split == "validation":
-            limits.append(
-                "These are validation rows: whoever chooses by them sees a score that is too good. "
-                "The sealed test has not been opened."
-            )
-        looks = ledger.look_count(run_path)
-        if looks > 1:
-            limits.append(
-                f"The sealed test was opened {looks} times: every further look weakens what it proves."
-            )
-    limits[:0] = _untried(run_path / "train")
-    apart = "Identical questions never stand on both sides of a split"
+        limits.append(
+            f"Measured on {shown[0]['n']:,} rows; rows from another source or period may be harder."
+        )
+    seed = next((value for key, value, _ in page["config"] if key == "seed"), "?")
+    limits.append(f"One training seed ({seed}): another seed gives a somewhat better or worse model.")
+    if shown and shown[0]["split"] == "validation":
+        limits.append(
+            "These are validation rows, on which the baseline and the checkpoint were chosen, so the scores "
+            "are optimistic. The sealed test has not been opened."
+        )
+    looks = ledger.look_count(run_path)
+    if shown and looks > 1:
+        limits.append(f"The sealed test was opened {looks} times; each further look weakens its evidence.")
+    apart = "No prompt is on both sides of the split"
     if "leak" in page["allowed"]:
-        apart = "Some questions stand on both sides of the split, as the rule leak was allowed"
+        apart = "Some prompts are on both sides of the split, since the rule leak was overridden"
     limits.append(f"{apart}; paraphrases of training rows in the test were not looked for.")
     return limits
-
-
-def _untried(folder: Path) -> list[str]:
-    """What the preflight check has left out."""
-    trained, record = folder / "result.json", folder / "preflight.json"
-    if trained.is_file() and read_json(trained).get("preflight") == "off":
-        return ["The preflight check was off: nothing was tried before training."]
-    notes = read_json(record).get("notes", []) if record.is_file() else []
-    tried = "Before training the whole way was tried on a few rows, but not all of it"
-    return [f"{tried}: {note}." for note in notes]
 
 
 def _config(path: Path) -> tuple[dict[str, Any], dict[str, str]]:
@@ -250,10 +272,10 @@ def _config(path: Path) -> tuple[dict[str, Any], dict[str, str]]:
     return (values if isinstance(values, dict) else {}), reasons
 
 
-def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+def _dotted_keys(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
     for key, value in values.items():
         if isinstance(value, dict) and value:
-            yield from _flat(value, f"{prefix}{key}.")
+            yield from _dotted_keys(value, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}", "" if value in ("", {}, None) else clip(str(value))
 
@@ -261,23 +283,21 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, st
 def _environment(path: Path) -> str:
     """Versions and machine in one line, empty without environment.json."""
     facts = read_json(path) if path.is_file() else {}
-    versions = [f"{name} {version}" for name, version in facts.get("versions", {}).items()]
-    machine = facts.get("machine", {})
-    model = facts.get("model", {})
-    digest = [f"base model {model['digest'][:12]}"] if "digest" in model else []
-    start = facts.get("start")
-    digest += [f"went on from {start['run']} ({start['digest'][:12]})"] if start else []
-    return " · ".join([*versions, *(str(machine[key]) for key in ("system",) if key in machine), *digest])
+    parts = [f"{name} {version}" for name, version in facts.get("versions", {}).items()]
+    machine, model, start = (facts.get(key) or {} for key in ("machine", "model", "start"))
+    parts += [str(machine["system"])] if "system" in machine else []
+    parts += [f"base model {model['digest'][:12]}"] if "digest" in model else []
+    parts += [f"continues {start['run']} ({start['digest'][:12]})"] if start else []
+    return " · ".join(parts)
 
 
 def _examples(run_path: Path, split: str) -> Iterator[Example]:
     path = run_path / "data" / f"{split}.jsonl"
-    if path.is_file():
-        yield from map(from_json, read_jsonl(path))
+    return read_examples(path) if path.is_file() else iter(())
 
 
 def last_question(example: Example) -> str:
-    """The last message of a context; earlier turns are summed up by their number."""
+    """The last message of a context; earlier turns are only counted."""
     turns = [message for message in example.context if message.role != "system"]
     if not turns:
         return ""
@@ -286,6 +306,6 @@ def last_question(example: Example) -> str:
 
 
 def clip(text: str) -> str:
-    """At most 600 characters that can be written as UTF-8."""
+    """At most 600 characters, all of which can be written as UTF-8."""
     clean = str(text).encode("utf-8", "replace").decode("utf-8")
     return clean if len(clean) <= LONGEST_TEXT else clean[: LONGEST_TEXT - 1] + "…"

@@ -1,6 +1,6 @@
-"""One run's task, directory, rendering, rows and models: each made once, and handed to every stage.
+"""The context of a run: its task, directory, renderer, rows and models, each built once for all stages.
 
-Models are loaded when they are asked for, so that `check`, which needs none, never loads torch.
+Models are loaded on first use, so that `check`, which needs none, never loads torch.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from finetooth.data.hub import model_directory
 from finetooth.data.render.renderer import Renderer
 from finetooth.data.render.tokenizer import Tokenizer
 from finetooth.errors import ConfigError, ModelError
+from finetooth.evaluation import graders
 from finetooth.quality.prepare import PreparedData, prepare
 from finetooth.rundir import read_json
 from finetooth.runs import parent, workspace
@@ -31,8 +32,8 @@ if TYPE_CHECKING:
 class RunContext:
     """What the stages of one run share.
 
-    task: resolved, once the run is set up. model: the model in training, its adapter on it; train_rows,
-    validation_rows: what it learns from. These three are there from set-up to the end of training.
+    task: resolved once the run is set up. model: the model in training, with its adapter. train_rows,
+    validation_rows: the tokenized rows. These three exist from set-up to the end of training.
     """
 
     model: Model
@@ -41,18 +42,18 @@ class RunContext:
 
     def __init__(self, task: Task, path: Path, console: Console) -> None:
         self.task, self.path, self.console = task, path, console
-        self._held: tuple[str, Model] | None = None  # the model in memory, and what it is of this run
+        self._in_memory: tuple[str, Model] | None = None  # the loaded model and its role in this run
 
     @classmethod
     def of_run(cls, path: Path, console: Console) -> RunContext:
-        """The context of a run directory. ConfigError when it is none."""
+        """The context of a run directory. ConfigError for another directory."""
         return cls(workspace.load_config(path), path, console)
 
     # Rendering and rows -------------------------------------------------------------------------------------
 
     @cached_property
     def tokenizer_directory(self) -> Path:
-        """Where the base's tokenizer is. An adapter's directory brings one along. Raises ModelError."""
+        """The directory of the base's tokenizer; an adapter's directory has its own. Raises ModelError."""
         path = Path(self.task.model)
         adapter = self.task.model not in EMBEDDED and (path / "adapter_config.json").is_file()
         return path if adapter else model_directory(self.task.model, weights=False)
@@ -64,22 +65,27 @@ class RunContext:
 
     @cached_property
     def renderer(self) -> Renderer:
-        """The rendering of training, evaluation and chat alike: the base's tokenizer, the run's template."""
+        """The renderer of training, evaluation and chat: the base's tokenizer and the run's template."""
         template = workspace.template(self.task, self.path)
         return Renderer(self.tokenizer, template, self.task.instruction)
 
     @cached_property
     def prepared(self) -> PreparedData:
-        """The rows that training and iterating may see, from the run's data/."""
+        """The train and validation rows, from the run's data/."""
         return prepare(self.task, self.path)
+
+    @property
+    def grading_format(self) -> str:
+        """What decides the grader of `auto`; see graders.grading_format."""
+        return graders.grading_format(self.task.data.columns, self.prepared.format)
 
     # Models -------------------------------------------------------------------------------------------------
 
     def load(self, name: str | Path | None = None, **options: Any) -> Model:
-        """`Model.load` (of the base, where no name is given) in the types that the run began with.
+        """`Model.load` (of the base, without a name) in the dtype that the run began with.
 
-        These decide a run's numbers. A new run takes those of the run that it starts from, else auto. Where
-        every weight is trained, weights are float32 whatever they compute in.
+        The dtype decides a run's numbers. A new run takes that of its parent run, else auto. In full
+        fine-tuning the weights are float32 whatever the compute dtype.
         """
         from finetooth.model.api import Model
 
@@ -98,10 +104,9 @@ class RunContext:
         )
 
     def initial_model(self) -> Model:
-        """The base as training finds it, without its adapter; of a run that goes on from a full fine-tuning,
-        the weights of that.
+        """The model before training, without an adapter: the base, or a fully fine-tuned parent.
 
-        Raises ConfigError for an adapter, ModelError for a base that is not the one below the parent run's.
+        Raises ConfigError for an adapter, ModelError for a base other than the parent run's.
         """
         trained = parent.parent_weights(self.task)
         if trained is not None and trained.name == "model":
@@ -110,14 +115,14 @@ class RunContext:
         if model.peft is not None:
             raise ConfigError(
                 f"model {self.task.model} is an adapter; name a base model, or merge the adapter first. To "
-                "go on with what a run trained, its adapter included: --from RUN."
+                "continue training a run's adapter: --from RUN."
             )
         if self.task.start is not None:
             require_same_base(Path(self.task.start), model)
         return model
 
     def add_adapter(self, model: Model) -> Coverage:
-        """Put the task's adapter on the model: fresh, or with the matrices of the parent run's."""
+        """Add the task's LoRA adapter to the model: fresh, or with the weights of the parent run's."""
         from finetooth.model import lora
 
         coverage = model.add_lora(self.task.train.rank, self.task.seed)
@@ -126,14 +131,14 @@ class RunContext:
         return coverage
 
     def require_same_start(self, model: Model) -> None:
-        """The base, and the run that training goes on from, are what they were when this run began."""
+        """The base and the parent run are unchanged since this run began. ConfigError or ModelError."""
         parent.require_unchanged(self.task, self.path)
         if self.task.start is None or parent.trained_weights(Path(self.task.start)).name == "adapter":
             require_same_base(self.path, model)
 
     def keep_tuned(self, model: Model) -> None:
-        """Take this model, loaded from what training has saved, as the tuned one."""
-        self._held = "tuned", model
+        """Keep this model, loaded from the saved weights, as the tuned one."""
+        self._in_memory = "tuned", model
 
     def tuned(self) -> Model:
         """The tuned model: the base with its adapter, or the saved model. ConfigError before training."""
@@ -148,11 +153,11 @@ class RunContext:
             require_same_base(self.path, model)
             return model
 
-        return self._hold("tuned", load)
+        return self._load_once("tuned", load)
 
     @contextmanager
     def base(self) -> Iterator[Model]:
-        """The base model, for as long as it is needed: the tuned one with its adapter off, where it has one.
+        """The base model, within a `with` block: the tuned one with its adapter disabled, where it has one.
 
         Raises ModelError when it is not the base that the run began with.
         """
@@ -166,40 +171,49 @@ class RunContext:
             require_same_base(self.path, model)
             return model
 
-        yield self._hold("base", load)
+        yield self._load_once("base", load)
 
     def parent_model(self) -> Model:
-        """What the training of this run started from, where that is another run. Raises ConfigError."""
-        assert self.task.start is not None, "only such runs are asked"
+        """The tuned model of the parent run. Raises ConfigError when it has changed."""
+        assert self.task.start is not None, "this run has no parent"
         parent.require_unchanged(self.task, self.path)
         trained = parent.trained_weights(Path(self.task.start))
         if trained.name == "model":
-            return self._hold("parent", lambda: self.load(trained))
+            return self._load_once("parent", lambda: self.load(trained))
         if self._shares_base():
             return self.tuned().with_adapter(trained)
-        return self._hold("parent", lambda: self.load(adapter=trained))
+        return self._load_once("parent", lambda: self.load(adapter=trained))
 
     def _shares_base(self) -> bool:
-        """Whether the tuned model holds the base too. A reward model's layer belongs to no base."""
+        """Whether the tuned model contains the base. That of a reward model has another head."""
         trained = workspace.trained_path(self.path)
         return trained is not None and trained.name == "adapter" and self.task.train.method != "reward_model"
 
-    def _hold(self, what: str, load: Callable[[], Model]) -> Model:
-        """The model in memory when it is this one, else this one, loaded once the other is let go."""
-        if self._held is None or self._held[0] != what:
-            self._held = None
-            self._held = what, load()
-        return self._held[1]
+    def _load_once(self, role: str, load: Callable[[], Model]) -> Model:
+        """The model of this role. Another one in memory is released before it is loaded."""
+        if self._in_memory is None or self._in_memory[0] != role:
+            self._in_memory = None
+            self._in_memory = role, load()
+        return self._in_memory[1]
 
 
 def base_digest(path: Path) -> str:
-    """The digest of the base that a run is made of."""
+    """The digest of a run's base model."""
     return str(read_json(path / "environment.json")["model"]["digest"])
 
 
 def require_same_base(path: Path, model: Model) -> None:
-    """The base model must be the one that the run in `path` began with. Raises ModelError."""
+    """Raise ModelError unless the base model is the one that the run in `path` began with."""
     if model.digest(adapter=False) != base_digest(path):
         raise ModelError(
-            f"{path}: the base model is not the one that this run began with (its digest differs)."
+            f"{path}: the base model is not the one that this run began with (its digest differs). Restore "
+            "it, or start a new run with another --out."
         )
+
+
+def tokenizer_of(model: Model, path: Path) -> Tokenizer:
+    """A loaded model's tokenizer: an adapter's own, with its template, where its directory has one."""
+    own = model.peft is not None and (path / "tokenizer.json").is_file()
+    tokenizer = Tokenizer.load(path) if own else model.tokenizer
+    assert tokenizer is not None
+    return tokenizer

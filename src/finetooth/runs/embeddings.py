@@ -1,4 +1,4 @@
-"""Vectors of texts from a base model's hidden states, handed to the rules that compare rows by meaning."""
+"""Text embeddings from a base model's hidden states, for the rules that look for paraphrases."""
 
 from __future__ import annotations
 
@@ -12,30 +12,27 @@ from finetooth.model.api import Model
 from finetooth.quality.findings import Embed
 from finetooth.tree import PrefixTree, Row
 
-TEXTS, TOKENS = 32, 256  # texts computed at once, and tokens of each that are looked at
+TEXTS, TOKENS = 32, 256  # texts per batch, and tokens used of each
 
 
 def embedder(name: str) -> Embed:
     """Load a model; texts -> (texts, D) float32: the mean of the last hidden states over a text's tokens.
 
-    Of a long text the first 256 tokens. Raises ModelError when the model cannot be loaded.
+    Only the first 256 tokens of a text are used. Raises ModelError when the model cannot be loaded.
     """
     model = Model.load(name)
     assert model.tokenizer is not None
     encode = model.tokenizer.encode
 
     def embed(texts: Sequence[str]) -> npt.NDArray[np.float32]:
-        found = []
+        vectors = []
         with model.eval_mode(), torch.no_grad():
             for start in range(0, len(texts), TEXTS):
-                rows = [_row(encode(text or " ")[:TOKENS]) for text in texts[start : start + TEXTS]]
+                batch = [encode(text or " ")[:TOKENS] for text in texts[start : start + TEXTS]]
+                rows = [Row(ids, np.zeros(len(ids))) for ids in batch]
                 tree = PrefixTree.build(rows)
                 hidden_ND = model.hidden(tree, np.arange(len(tree))).float().cpu().numpy()
-                found += [hidden_ND[path].mean(axis=0) for path in tree.path_R]
-        return np.stack(found)
+                vectors += [hidden_ND[path].mean(axis=0) for path in tree.path_R]
+        return np.stack(vectors)
 
     return embed
-
-
-def _row(ids: Sequence[int]) -> Row:
-    return Row(ids, np.zeros(len(ids)))

@@ -1,4 +1,4 @@
-"""What to type next. Every line here is a command that does what it says for this task and this run."""
+"""The commands to type next. Each works as it is for this task and this run."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from finetooth.runs import workspace
 
 
 def after_check(path: Path, is_task: bool, format: str, ok: bool, flags: Mapping[str, Any]) -> str:
-    """After `check` of a task or of a data file. flags: dotted keys that were given with it.
+    """The next command after `check` of a task or data file. flags: the dotted keys given with it.
 
-    Plain text has nothing to grade, so it is trained on and not run.
+    Plain text has nothing to grade, so the next verb is `train` instead of `run`.
     """
     given = "".join(f" --{key} {quote(_flow(value))}" for key, value in flags.items())
     if not ok:
-        return f"mend it, then: finetooth check {quote(str(path))}{given}"
+        return f"fix the data, then: finetooth check {quote(str(path))}{given}"
     verb = "train" if format == "text" else "run"
     if is_task:
         return f"finetooth {verb} {quote(str(path))}{given}"
@@ -35,7 +35,7 @@ def after_check(path: Path, is_task: bool, format: str, ok: bool, flags: Mapping
 
 
 def of_run(path: Path) -> str:
-    """What brings a run without a result on: `train` until that has ended, then `evaluate`.
+    """The next command for an unfinished run: `train` until training has ended, then `evaluate`.
 
     `chat` where the run has nothing to grade. ConfigError when this is not a run.
     """
@@ -46,25 +46,24 @@ def of_run(path: Path) -> str:
 
 
 def gradable(stored: Task) -> bool:
-    """Whether a run's stored task has a grader; auto has become none for plain text."""
+    """Whether a run's stored task has a grader; for plain text, auto was resolved to none."""
     return stored.evaluate.grader != []
 
 
 def not_gradable_error(then: str) -> GradeError:
-    """The refusal of plain text. then: what to do with it, and the command."""
-    return GradeError(
-        f"Plain text has no questions to answer, so there is nothing to grade (no expected answer). {then}"
-    )
+    """The error for evaluating plain text. then: what to do instead, with the command."""
+    return GradeError(f"Plain text has no expected answer, so there is nothing to grade. {then}")
 
 
 def longer_training(path: Path) -> list[tuple[str, str]]:
-    """Commands that train a finished run's task twice as long and compare the two, each with why.
+    """Commands that train a finished run's task twice as long and compare the two, each with its purpose.
 
-    The run's own config.yaml is the task, with the flags that it was started with; of rows from Python it
-    holds no copy, so there the task is left open.
+    The run's own config.yaml is the task. It has no copy of rows from Python, so the task is then left open.
     """
     stored = workspace.load_config(path)
-    task = quote(str(path / workspace.CONFIG)) if _in_files(stored) else "TASK"
+    sources = (stored.data.train, stored.data.validation, stored.data.test)
+    in_python = any(isinstance(source, str) and workspace.FROM_PYTHON in source for source in sources)
+    task = "TASK" if in_python else quote(str(path / workspace.CONFIG))
     more = f"--train.epochs {2 * float(stored.train.epochs):g}"
     if stored.train.max_steps is not None:
         more += f" --train.max_steps {2 * stored.train.max_steps}"
@@ -72,14 +71,8 @@ def longer_training(path: Path) -> list[tuple[str, str]]:
     return [
         (f"finetooth train {task} {more} --out {other}", "train twice as long"),
         (f"finetooth evaluate {other}", "on the same validation rows"),
-        (f"finetooth compare {run} {other}", "and see which run is better"),
+        (f"finetooth compare {run} {other}", "see which run is better"),
     ]
-
-
-def _in_files(stored: Task) -> bool:
-    """Whether a stored task names its data; of rows from Python it has a description only."""
-    sources = (stored.data.train, stored.data.validation, stored.data.test)
-    return not any(isinstance(source, str) and workspace.FROM_PYTHON in source for source in sources)
 
 
 def _flow(value: Any) -> str:

@@ -1,7 +1,7 @@
-"""A run that goes on from another (`--from RUN`, the key `start`): what the two share.
+"""The parent run: the run that another one continues (`--from RUN`, the key `start`), and what it inherits.
 
-The base, the template and the shape of the adapter are the first run's; so is the side on which each of its
-rows stands. Neither torch nor transformers is imported here, since `check` looks at such tasks too.
+A run inherits its parent's base model, template, adapter type and rank, and the split of the parent's rows.
+Imports neither torch nor transformers, since `check` accepts such tasks too.
 """
 
 from __future__ import annotations
@@ -13,67 +13,65 @@ from typing import Any
 from rich.console import Console
 
 from finetooth.config.task import Task
-from finetooth.data.examples import from_json
-from finetooth.data.inherited_split import ParentRun
+from finetooth.data.examples import read_examples
+from finetooth.data.split import ParentRun
 from finetooth.errors import ConfigError
 from finetooth.evaluation import ledger
-from finetooth.rundir import read_json, read_jsonl, sha256_file
+from finetooth.rundir import read_json, sha256_file
 from finetooth.runs import workspace
-from finetooth.types import Example
 
 
 def inherit_settings(task: Task, console: Console) -> Task:
-    """The task with the model, the template and the adapter of the run that it starts from.
+    """The task with the model, template, instruction and adapter shape of its parent run.
 
-    Does nothing without `start`. Raises ConfigError for a run that is not trained, or writes nothing, and for
-    a key of the task that says otherwise than what that run trained.
+    Returns the task itself without `start`. Raises ConfigError for a parent that is not trained or is a
+    reward model, and for a key of the task that contradicts the parent's.
     """
     if task.start is None:
         return task
     run = Path(task.start)
-    first = workspace.load_config(run)
+    theirs = workspace.load_config(run)
     trained = trained_weights(run)
-    if first.train.method == "reward_model":
-        raise ConfigError(f"start: {run} trained a reward model, which scores answers and writes none.")
-    template = workspace.template(first, run)
-    _require(task, "model", task.model in ("milktooth", first.model), task.model, first.model)
-    given = task.train.model_fields_set
+    if theirs.train.method == "reward_model":
+        raise ConfigError(f"start: {run} trained a reward model, which cannot generate text.")
+    template = workspace.template(theirs, run)
+    conflicts: list[tuple[str, Any, Any, str]] = []  # key, value here, value there, hint
+    if task.model not in ("milktooth", theirs.model):
+        conflicts.append(("model", task.model, theirs.model, ""))
     for key in ("adapter", "rank"):
-        here, there = getattr(task.train, key), getattr(first.train, key)
-        said = key in given and not (key == "rank" and first.train.adapter == "none")
-        hint = f" To train an adapter on its weights: --model {trained}" if trained.name == "model" else ""
-        _require(task, f"train.{key}", not said or here == there, here, there, hint)
+        here, there = getattr(task.train, key), getattr(theirs.train, key)
+        given = key in task.train.model_fields_set and not (key == "rank" and theirs.train.adapter == "none")
+        if given and here != there:
+            hint = (
+                f" To train an adapter on its weights: --model {trained}" if trained.name == "model" else ""
+            )
+            conflicts.append((f"train.{key}", here, there, hint))
+    for key, here, there, hint in conflicts:
+        raise ConfigError(
+            f"{key} is {here}, but {task.start} was trained with {there}. Leave {key} out.{hint}"
+        )
+    warnings = []
     if task.template not in ("auto", template):
-        _warn(console, f"template is {task.template}; {run} was trained with {template}")
-    if "instruction" in task.model_fields_set and task.instruction != first.instruction:
-        _warn(console, f"the instruction is not the one that {run} was trained with")
-    if task.model != first.model:
-        console.print(f"model: {first.model}, as of {run}", soft_wrap=True)
-    shape = {"adapter": first.train.adapter, "rank": first.train.rank}
+        warnings.append(f"template is {task.template}; {run} was trained with {template}")
+    if "instruction" in task.model_fields_set and task.instruction != theirs.instruction:
+        warnings.append(f"the instruction is not the one that {run} was trained with")
+    for warning in warnings:
+        console.print(f"warning: {warning}.", style="yellow", soft_wrap=True)
+    if task.model != theirs.model:
+        console.print(f"model: {theirs.model}, from {run}", soft_wrap=True)
+    shape = {"adapter": theirs.train.adapter, "rank": theirs.train.rank}
     return task.model_copy(
         update={
-            "model": first.model,
+            "model": theirs.model,
             "template": template if task.template == "auto" else task.template,
-            "instruction": task.instruction if "instruction" in task.model_fields_set else first.instruction,
+            "instruction": task.instruction if "instruction" in task.model_fields_set else theirs.instruction,
             "train": task.train.model_copy(update=shape),
         }
     )
 
 
-def _require(task: Task, key: str, same: bool, here: Any, there: Any, hint: str = "") -> None:
-    if not same:
-        raise ConfigError(
-            f"{key} is {here}, but training goes on with what {task.start} trained, where it is {there}. "
-            f"Leave {key} out.{hint}"
-        )
-
-
-def _warn(console: Console, words: str) -> None:
-    console.print(f"warning: {words}.", style="yellow", soft_wrap=True)
-
-
 def trained_weights(run: Path) -> Path:
-    """The adapter or model that a run has kept. ConfigError before it has."""
+    """The directory of a run's trained adapter or model. ConfigError before training has ended."""
     trained = workspace.trained_path(run)
     if trained is None:
         raise ConfigError(f"start: {run} has no tuned model yet. First: finetooth train {run}")
@@ -81,51 +79,50 @@ def trained_weights(run: Path) -> Path:
 
 
 def parent_weights(task: Task) -> Path | None:
-    """The weights of the run that a task starts from; None where it starts from a model."""
+    """The parent run's weights; None where a task starts from a base model."""
     return None if task.start is None else trained_weights(Path(task.start))
 
 
 def parent_provenance(task: Task) -> dict[str, Any] | None:
-    """The run that a task starts from, and the sha256 of its weights' files; None where that is a model."""
+    """{run, digest} of the parent run and its weights; None where a task starts from a base model."""
     if task.start is None:
         return None
     return {"run": task.start, "digest": digest(trained_weights(Path(task.start)))}
 
 
 def digest(trained: Path) -> str:
-    """Hex sha256 over the names and the bytes of the files that hold weights, and an adapter's settings."""
+    """Hex sha256 of the names and contents of the weight files, and of an adapter's configuration."""
     files = [*trained.glob("*.safetensors"), *trained.glob("adapter_config.json")]
     lines = (f"{file.name} {sha256_file(file)}\n" for file in sorted(files))
     return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
 def require_unchanged(task: Task, path: Path) -> None:
-    """The run that `path` went on from still holds the weights it did. Raises ConfigError."""
+    """Raise ConfigError unless the parent run still has the weights that the run in `path` continued."""
     if task.start is None:
         return
     known = (read_json(path / "environment.json").get("start") or {}).get("digest")
     if known != digest(trained_weights(Path(task.start))):
-        raise ConfigError(f"{path}: what {task.start} holds is not what this run went on from. Train anew.")
+        raise ConfigError(
+            f"{path}: the weights in {task.start} have changed since this run continued them. Restore them, "
+            "or start a new run with another --out."
+        )
 
 
 def parent_run(task: Task) -> ParentRun | None:
-    """The rows of the run that a task starts from, and of those before it; None without one.
+    """The rows of the parent run and of its own parents; None without a parent.
 
-    The sealed rows are read by the ledger, so that they stay sealed here: it is no look at the test.
+    Its sealed rows are read through the ledger and stay sealed here, so this is no look at the test.
     """
     if task.start is None:
         return None
     run = Path(task.start)
-    first = workspace.load_config(run)
+    theirs = workspace.load_config(run)
     split = read_json(run / "data" / "split.json")
-    sides = {side: _rows(run, side) for side in ("train", "validation")}
+    sides = {side: list(read_examples(run / "data" / f"{side}.jsonl")) for side in ("train", "validation")}
     sides["test"] = ledger.read_sealed(run) if split["sealed"] else []
-    earlier = parent_run(first)
+    earlier = parent_run(theirs)
     before = {side: [*earlier.before[side], *earlier.sides[side]] for side in sides} if earlier else {}
     return ParentRun(
         task.start, split.get("sealed_format", split["format"]), tuple(split["labels"]), sides, before
     )
-
-
-def _rows(run: Path, side: str) -> list[Example]:
-    return [from_json(line) for line in read_jsonl(run / "data" / f"{side}.jsonl")]

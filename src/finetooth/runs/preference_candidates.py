@@ -1,4 +1,4 @@
-"""The candidates of an evaluation by preference: which of two answers does each of them take?"""
+"""The candidates of a preference evaluation: each chooses between two answers."""
 
 from __future__ import annotations
 
@@ -27,50 +27,46 @@ from finetooth.tree import Row
 
 
 def is_preference_evaluation(graders: Sequence[tuple[str, Grader]]) -> bool:
-    """Whether the grader is preference. GradeError where others, which grade written answers, are with it."""
+    """Whether the grader is `preference`. GradeError where it is combined with other graders."""
     names = [name for name, _ in graders]
     if PREFERENCE in names and len(names) > 1:
         raise GradeError(
-            "evaluate.grader: preference grades a decision between two answers, and the others a written "
-            f"one, so it stands alone; found {', '.join(names)}."
+            "evaluate.grader: preference grades a choice between two answers, the others a generated answer, "
+            f"so it cannot be combined with them; found {', '.join(names)}."
         )
     return PREFERENCE in names
 
 
 def candidates(context: RunContext) -> Iterator[Candidate]:
-    """Length alone; the base by the mean log-probability of a token; the tuned model by what it was taught.
+    """Length alone; the base by the mean log-probability of a token; the tuned model by its reward.
 
-    What training started from, where that is another run's, is asked what is likely, as the base is, and the
-    tuned model is then measured against it. What a model was taught is the score of a reward model, else what
-    the method takes an answer to be worth (evaluation/preference.py). Models are loaded at their turn.
+    The parent run's model, where there is one, is scored like the base and becomes the reference of the tuned
+    model. The reward is the score of a reward model, else the implicit reward of the training method
+    (evaluation/preference.py). Each model is loaded at its turn.
     """
     task = context.task
+    reference: dict[bytes, float] = {}  # tokens of a row -> log-probability of its answer, nats
 
-    def by(name: str, model: Model, worth: Any) -> PreferenceCandidate:
-        return PreferenceCandidate(
-            name, context.renderer, partial(worth, model), model.max_tokens, task.data.overlong
-        )
+    def by_likelihood(model: Model, rows: Sequence[Row]) -> Any:
+        sum_R = [float(logp.sum()) for logp in row_logprobs(model, rows)]
+        reference.update(zip((row.tokens.tobytes() for row in rows), sum_R, strict=True))
+        return implicit_rewards(MEAN_LOGPROB, sum_R, sum_R, rows)
+
+    def by_training(model: Model, rows: Sequence[Row]) -> Any:
+        if reward_head.is_reward(model.hf):
+            return row_scores(model, rows)
+        sum_R = [float(logp.sum()) for logp in row_logprobs(model, rows)]
+        start_R = np.array([reference[row.tokens.tobytes()] for row in rows])
+        return implicit_rewards(IMPLICIT_REWARDS.get(task.train.method, MEAN_LOGPROB), sum_R, start_R, rows)
+
+    def candidate(name: str, model: Model, reward: Any) -> PreferenceCandidate:
+        function = partial(reward, model)
+        return PreferenceCandidate(name, context.renderer, function, model.max_tokens, task.data.overlong)
 
     yield LengthBaseline(context.prepared.train)
-    start: dict[bytes, float] = {}
     with context.base() as base:
-        yield by("zero-shot", base, partial(_likely, start=start))
+        yield candidate("zero-shot", base, by_likelihood)
     if task.start is not None:
-        start.clear()
-        yield by(START, context.parent_model(), partial(_likely, start=start))
-    yield by(TUNED, context.tuned(), partial(_taught, method=task.train.method, start=start))
-
-
-def _likely(model: Model, rows: Sequence[Row], start: dict[bytes, float]) -> Any:
-    """By the base or the start, whose sums are kept in `start`: tokens of a row -> nats."""
-    sum_R = [float(logp.sum()) for logp in row_logprobs(model, rows)]
-    start.update(zip((row.tokens.tobytes() for row in rows), sum_R, strict=True))
-    return implicit_rewards(MEAN_LOGPROB, sum_R, sum_R, rows)
-
-
-def _taught(model: Model, rows: Sequence[Row], method: str, start: dict[bytes, float]) -> Any:
-    if reward_head.is_reward(model.hf):
-        return row_scores(model, rows)
-    sum_R = [float(logp.sum()) for logp in row_logprobs(model, rows)]
-    start_R = np.array([start[row.tokens.tobytes()] for row in rows])
-    return implicit_rewards(IMPLICIT_REWARDS.get(method, MEAN_LOGPROB), sum_R, start_R, rows)
+        reference.clear()
+        yield candidate(START, context.parent_model(), by_likelihood)
+    yield candidate(TUNED, context.tuned(), by_training)

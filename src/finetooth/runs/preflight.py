@@ -1,4 +1,4 @@
-"""The preflight check of a run: what it is given, and what is said and written of what it finds."""
+"""The preflight check of a run: its inputs, and the record of its result."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 
+from finetooth.model.device import device_memory
 from finetooth.rundir import read_json, write_json
 from finetooth.runs.context import RunContext, base_digest
-from finetooth.runs.memory import device_memory
 from finetooth.training import checkpoint
 from finetooth.training.preflight.checks import PreflightError
 from finetooth.training.preflight.rows import PreflightRow, format_row
@@ -18,19 +18,17 @@ SHOWN = 3
 
 
 def ensure_preflight(context: RunContext, stop: Callable[[], bool]) -> str:
-    """Let the preflight check try the way before a first step; train/preflight.json says what it found.
+    """Run the preflight check before the first step; train/preflight.json records its result.
 
-    Returns `passed`, `off` when the task says so, or `not tried` for a run that has begun without it. A run
-    that goes on after it has passed is not tried again. Raises TrainError with the name of what is wrong.
+    Returns `passed`, `off` when the task says so, or `not tried` for a reward model and for a run that began
+    without it. A continued run that passed is not checked again. Raises TrainError, naming the failed check.
     """
     if context.task.train.preflight == "off":
         context.console.print(
-            "warning: train.preflight is off: nothing is tried before training.", style="yellow"
+            "warning: train.preflight is off: the training setup is not tested.", style="yellow"
         )
         return "off"
-    if (
-        context.task.train.method == "reward_model"
-    ):  # what it tries is answers, and a reward model writes none
+    if context.task.train.method == "reward_model":  # the check generates answers; a reward model cannot
         return "not tried"
     record = context.path / "train" / "preflight.json"
     if record.is_file() and read_json(record)["passed"]:
@@ -43,16 +41,17 @@ def ensure_preflight(context: RunContext, stop: Callable[[], bool]) -> str:
             context.console.print(format_row(one, context.renderer.tokenizer), soft_wrap=True)
 
     try:
-        found = run_preflight(_trial(context, stop), show)
-    except PreflightError as alarm:
-        write_json(record, {"passed": False, "name": alarm.name, "message": str(alarm)})
+        result = run_preflight(preflight_inputs(context, stop), show)
+    except PreflightError as error:
+        write_json(record, {"passed": False, "name": error.name, "message": str(error)})
         raise
-    write_json(record, {"passed": True, **asdict(found)})
-    context.console.print(f"preflight: {found}", soft_wrap=True)
+    write_json(record, {"passed": True, **asdict(result)})
+    context.console.print(f"preflight: {result}", soft_wrap=True)
     return "passed"
 
 
-def _trial(context: RunContext, stop: Callable[[], bool]) -> PreflightInputs:
+def preflight_inputs(context: RunContext, stop: Callable[[], bool]) -> PreflightInputs:
+    """What the preflight check of this run works on."""
     task, path, model = context.task, context.path, context.model
     limit = task.data.max_tokens
     return PreflightInputs(

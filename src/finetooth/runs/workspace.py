@@ -1,4 +1,4 @@
-"""The run directory as the commands see it: opening, continuing, and the resolved configuration."""
+"""The run directory: opening, continuing and discarding it, its configuration and environment."""
 
 from __future__ import annotations
 
@@ -19,65 +19,10 @@ from finetooth.errors import ConfigError
 from finetooth.rundir import write_json, write_text
 
 CONFIG = "config.yaml"
-ATOMIC_KEYS = (
-    "columns",
-    "grader",
-    "reward",
-)  # mappings that are one value: what is left out of them is a difference too
-CHOSEN = {"beta"}  # null is replaced by a value, as auto is
-FROM_PYTHON = "rows from Python"  # stands in config.yaml in place of rows that no file holds
-PACKAGES = ("finetooth", "torch", "transformers", "peft", "tokenizers", "numpy", "scikit-learn")
-
-
-def run_path(task: Task, out: Path | None) -> Path:
-    """Where this task runs: `out`, else runs/NAME."""
-    return out if out is not None else Path("runs") / task.name
-
-
-def open_run(task: Task, path: Path) -> Task | None:
-    """The resolved task of an existing run that this task continues, or None for a new run in an empty place.
-
-    Raises ConfigError when the directory holds a run of another task (naming the first differing key), or
-    something that is not a run, or cannot be written.
-    """
-    if (path / CONFIG).is_file():
-        stored = load_config(path)
-        for key, wanted, found in _differences(_plain(task), _plain(stored)):
-            raise ConfigError(
-                f"{path} holds a run with another configuration: {key} is {found!r} there and {wanted!r} "
-                "here. Choose another --out, or delete the directory."
-            )
-        return stored
-    if path.exists() and not path.is_dir():
-        raise ConfigError(f"{path} is a file; a run needs a directory. Choose another --out.")
-    foreign = _foreign(path) if path.exists() else []
-    if foreign:
-        raise ConfigError(f"{path} is not empty and not a run: it holds {foreign[0]}. Choose another --out.")
-    discard(path)
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-    except FileExistsError:
-        raise ConfigError(f"{path}: a part of this path is a file. Choose another --out.") from None
-    if not os.access(path, os.W_OK | os.X_OK):
-        raise ConfigError(f"{path}: this directory cannot be written. Choose another --out.")
-    return None
-
-
-def trained_path(path: Path) -> Path | None:
-    """Where the run's tuned adapter or model is, None before training has ended and was verified."""
-    if not (path / "train" / "result.json").is_file():
-        return None
-    return next((p for p in (path / "train" / "adapter", path / "train" / "model") if p.is_dir()), None)
-
-
-def known_runs(start: str = "runs/") -> list[str]:
-    """Run directories whose path begins like this, or that stand in the directory of this path."""
-    folder, name = os.path.split(start)
-    found = Path(folder).glob(f"*/{CONFIG}")
-    return sorted(str(config.parent) for config in found if config.parent.name.startswith(name))
-
-
-# What a run has written when it stopped before its config.yaml. Nothing else is ever deleted.
+ATOMIC_KEYS = ("columns", "grader", "reward")  # mappings that are compared as one value
+NULL_IS_AUTO = {"beta"}  # keys whose null is resolved to a value, like auto
+FROM_PYTHON = "rows from Python"  # in config.yaml, in place of rows that are in no file
+# Files of a run that stopped before its config.yaml was written. Nothing else is ever deleted.
 PARTIAL_RUN_FILES = (
     "data/train.jsonl",
     "data/validation.jsonl",
@@ -88,21 +33,68 @@ PARTIAL_RUN_FILES = (
     "template.jinja",
 )
 REJECTED = "data/rejected.jsonl"
-# What `check` has written stays too.
-CHECKED = ("data/check.json", "data/findings.jsonl", "data/report.html", "data/label_queue.jsonl")
+# Files of `check`, which are kept.
+CHECK_FILES = ("data/check.json", "data/findings.jsonl", "data/report.html", "data/label_queue.jsonl")
 FIXED = "data/fixed"
+PACKAGES = ("finetooth", "torch", "transformers", "peft", "tokenizers", "numpy", "scikit-learn")
 
 
-def _foreign(path: Path) -> list[str]:
-    """What stands in a directory without config.yaml that no unfinished run has put there."""
-    there = [item for item in path.rglob("*") if not item.is_dir() and not item.name.startswith(".")]
-    names = sorted(item.relative_to(path).as_posix() for item in there)
-    known = (*PARTIAL_RUN_FILES, REJECTED, *CHECKED)
-    return [name for name in names if name not in known and not name.startswith(f"{FIXED}/")]
+def run_path(task: Task, out: Path | None) -> Path:
+    """Where this task runs: `out`, else runs/NAME."""
+    return out if out is not None else Path("runs") / task.name
+
+
+def open_run(task: Task, path: Path) -> Task | None:
+    """The resolved task of the existing run that this task continues; None for a new run.
+
+    Raises ConfigError when the directory has a run with another configuration (naming the first differing
+    key), has other files, or is not writable.
+    """
+    if (path / CONFIG).is_file():
+        stored = load_config(path)
+        for key, wanted, found in _differences(_plain(task), _plain(stored)):
+            raise ConfigError(
+                f"{path} has a run with another configuration: {key} is {found!r} there and {wanted!r} "
+                "here. Choose another --out, or delete the directory."
+            )
+        return stored
+    if path.exists() and not path.is_dir():
+        raise ConfigError(f"{path} is a file; a run needs a directory. Choose another --out.")
+    if path.exists():
+        files = [item for item in path.rglob("*") if not item.is_dir() and not item.name.startswith(".")]
+        names = sorted(item.relative_to(path).as_posix() for item in files)
+        known = (*PARTIAL_RUN_FILES, REJECTED, *CHECK_FILES)
+        foreign = [name for name in names if name not in known and not name.startswith(f"{FIXED}/")]
+        if foreign:
+            raise ConfigError(
+                f"{path} is not empty and not a run: it has {foreign[0]}. Choose another --out."
+            )
+    discard(path)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except FileExistsError:
+        raise ConfigError(f"{path}: a part of this path is a file. Choose another --out.") from None
+    if not os.access(path, os.W_OK | os.X_OK):
+        raise ConfigError(f"{path}: this directory is not writable. Choose another --out.")
+    return None
+
+
+def trained_path(path: Path) -> Path | None:
+    """The directory of the run's tuned adapter or model; None until training has ended and was verified."""
+    if not (path / "train" / "result.json").is_file():
+        return None
+    return next((p for p in (path / "train" / "adapter", path / "train" / "model") if p.is_dir()), None)
+
+
+def known_runs(start: str = "runs/") -> list[str]:
+    """Run directories whose path begins with `start`."""
+    folder, name = os.path.split(start)
+    found = Path(folder).glob(f"*/{CONFIG}")
+    return sorted(str(config.parent) for config in found if config.parent.name.startswith(name))
 
 
 def discard(path: Path) -> None:
-    """Take back what a run wrote that has no config.yaml yet; the list of rejected rows stays."""
+    """Delete the files of a run without config.yaml; the list of rejected rows stays."""
     for name in PARTIAL_RUN_FILES:
         (path / name).unlink(missing_ok=True)
     rejected = path / REJECTED
@@ -114,7 +106,7 @@ def discard(path: Path) -> None:
 
 
 def _plain(task: Task) -> dict[str, Any]:
-    """The task as plain values; rows that were handed in from Python are named by their content."""
+    """The task as plain values; rows passed from Python are replaced by their number and digest."""
     values = task.model_dump(mode="json", exclude={"data": {"train", "validation", "test"}})
     for key in ("train", "validation", "test"):
         rows = getattr(task.data, key)
@@ -131,18 +123,16 @@ def _plain(task: Task) -> dict[str, Any]:
 def _differences(
     wanted: Mapping[str, Any], found: Mapping[str, Any], prefix: str = ""
 ) -> Iterator[tuple[str, Any, Any]]:
-    """Keys whose stored value is not what is asked for now; auto, or null where that is one, asks for
-    whatever was chosen.
-    """
+    """(key, wanted, found) of keys whose stored value differs. auto matches any stored value."""
     for key, value in wanted.items():
         if isinstance(value, dict) and isinstance(found.get(key), dict) and key not in ATOMIC_KEYS:
             yield from _differences(value, found[key], f"{prefix}{key}.")
-        elif value != "auto" and value != found.get(key) and (value is not None or key not in CHOSEN):
+        elif value != "auto" and value != found.get(key) and (value is not None or key not in NULL_IS_AUTO):
             yield f"{prefix}{key}", value, found.get(key)
 
 
 def save_config(path: Path, task: Task, reasons: Mapping[str, str]) -> None:
-    """Write config.yaml: every value resolved, and behind it why each automatic value is what it is."""
+    """Write config.yaml: all resolved values, then as comments the reasons of the automatic ones."""
     text = yaml.safe_dump(_plain(task), sort_keys=False, allow_unicode=True, width=100)
     if reasons:
         text += "\n# Chosen automatically:\n"
@@ -151,13 +141,13 @@ def save_config(path: Path, task: Task, reasons: Mapping[str, str]) -> None:
 
 
 def template(task: Task, path: Path) -> str:
-    """The template that the run renders with: its own copy of a .jinja file, else the name in the task."""
+    """The run's template: its own copy of a .jinja file, else the name in the task."""
     copy = path / "template.jinja"
     return str(copy) if copy.is_file() else task.template
 
 
 def load_config(path: Path) -> Task:
-    """The resolved task of a run. ConfigError when the directory is not a run."""
+    """The resolved task of a run. ConfigError where the directory is not a run."""
     if not (path / CONFIG).is_file():
         raise ConfigError(f"{path} is not a run directory: it has no {CONFIG}.")
     try:
@@ -168,7 +158,7 @@ def load_config(path: Path) -> Task:
 
 
 def save_environment(path: Path, facts: Mapping[str, Any]) -> None:
-    """Write environment.json: versions, machine, and what was decided about the model."""
+    """Write environment.json: versions, machine, and facts about model and data."""
     versions = {name: importlib.metadata.version(name) for name in PACKAGES}
     machine = {
         "python": platform.python_version(),

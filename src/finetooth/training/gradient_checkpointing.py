@@ -17,6 +17,7 @@ from torch.utils.checkpoint import checkpoint
 
 from finetooth.errors import TrainError
 from finetooth.model.api import Model
+from finetooth.model.load import decoder_layers
 
 
 def enable_gradient_checkpointing(model: Model) -> int:
@@ -24,9 +25,7 @@ def enable_gradient_checkpointing(model: Model) -> int:
 
     Raises TrainError when the layers of this architecture are not found.
     """
-    count = model.hf.config.num_hidden_layers
-    lists = (module for module in model.hf.modules() if isinstance(module, torch.nn.ModuleList))
-    layers = next((found for found in lists if len(found) == count), None)
+    count, layers = model.hf.config.num_hidden_layers, decoder_layers(model.hf)
     if layers is None:
         raise TrainError(
             f"train.checkpointing: no list of {count} layers was found in this {model.hf.config.model_type} "

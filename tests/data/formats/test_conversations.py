@@ -10,7 +10,7 @@ import pytest
 from finetooth.config.task import DataConfig, build_task
 from finetooth.data.examples import from_json, to_json
 from finetooth.data.formats.parse import ParsedTable, parse
-from finetooth.data.read.tables import read
+from finetooth.data.read.files import read
 from finetooth.quality.prepare import assemble
 from finetooth.types import Answer, Example, Message
 
@@ -73,7 +73,7 @@ def test_sharegpt_with_a_function() -> None:
     ("row", "words"),
     [
         (said(("human", "a"), ("narrator", "b")), "message 2 is from 'narrator', expected one of"),
-        (said(("human", "a")), "the last message is not of the assistant"),
+        (said(("human", "a")), "the last message is not from the assistant"),
         (
             said(("human", "a"), ("function_call", "{x"), ("tool", "1"), ("gpt", "b")),
             "function_call that is not",
@@ -108,7 +108,7 @@ def test_answers_in_a_prompt_are_not_learned_but_those_in_a_completion_are() -> 
 def test_broken_prompts() -> None:
     assert "completion is empty" in reason({"prompt": "a", "completion": " "})
     assert "prompt is empty" in reason({"prompt": "", "completion": "b"})
-    assert "message 2 is of user" in reason({"prompt": "a", "completion": [turn("user", "b")]})
+    assert "message 2 has the role user" in reason({"prompt": "a", "completion": [turn("user", "b")]})
 
 
 # ---- preferences
@@ -142,9 +142,12 @@ def test_preferences_in_all_their_shapes(row: dict[str, Any]) -> None:
     [
         ({"prompt": "a", "chosen": "b", "rejected": "b"}, "chosen and rejected are the same"),
         ({"prompt": "a", "chosen": "b", "rejected": ""}, "rejected is empty"),
-        (ENDS, "chosen: message 1 is of assistant, expected user"),
+        (ENDS, "chosen: message 1 has the role assistant, expected user"),
         ({**WHOLE, "rejected": [turn("user", "z"), turn("assistant", "bad")]}, "differ before their last"),
-        ({"prompt": "a", "chosen": [turn("user", "x")], "rejected": "b"}, "chosen: message 2 is of user"),
+        (
+            {"prompt": "a", "chosen": [turn("user", "x")], "rejected": "b"},
+            "chosen: message 2 has the role user",
+        ),
     ],
 )
 def test_broken_preferences(row: dict[str, Any], words: str) -> None:
@@ -200,9 +203,9 @@ def test_a_call_may_be_the_answer_and_two_tools_may_reply() -> None:
     [
         (
             [turn("assistant", "", tool_calls=[CALL]), turn("user", "c")],
-            "message 3 is of user, expected tool",
+            "message 3 has the role user, expected tool",
         ),
-        ([turn("assistant", "b"), turn("tool", "c")], "message 3 is of tool, expected user"),
+        ([turn("assistant", "b"), turn("tool", "c")], "message 3 has the role tool, expected user"),
         ([turn("assistant", "", tool_calls=[{}])], "a tool call of message 2 has no function with a name"),
         ([turn("assistant", "", tool_calls=[1])], "tool_calls of message 2 is not a list of objects"),
         (
@@ -212,7 +215,7 @@ def test_a_call_may_be_the_answer_and_two_tools_may_reply() -> None:
         ([turn("assistant", "", tool_calls=[{"name": "f", "arguments": "[1]"}])], "are not an object"),
         (
             [turn("assistant", "", tool_calls=[{**CALL, "id": "1"}]), turn("tool", "c", tool_call_id="2")],
-            "answers the call '2', which was not made",
+            "answers the call '2', which does not exist",
         ),
     ],
 )
@@ -250,9 +253,9 @@ def test_weights_of_messages() -> None:
     [
         (
             [turn("user", "a"), turn("assistant", "b", weight=0)],
-            "no turn of the assistant has a weight above 0",
+            "no assistant message has a weight above 0",
         ),
-        ([turn("user", "a", weight=1), turn("assistant", "b")], "message 1 is of user and has weight"),
+        ([turn("user", "a", weight=1), turn("assistant", "b")], "message 1 has the role user and weight"),
         ([turn("user", "a"), turn("assistant", "b", weight=-1)], "weight of message 2 is '-1'"),
         ([turn("user", "a"), turn("assistant", "b", weight=1, train=True)], "both weight and train"),
     ],

@@ -8,7 +8,7 @@ import pytest
 
 from finetooth.config.task import DataConfig
 from finetooth.data.formats.parse import ParsedTable, parse
-from finetooth.data.read.tables import read
+from finetooth.data.read.files import read
 from finetooth.errors import ConfigError, DataError
 from finetooth.types import Message
 
@@ -82,13 +82,19 @@ def test_chat() -> None:
 @pytest.mark.parametrize(
     ("row", "reason"),
     [
-        (chat(("assistant", "b")), "message 1 is of assistant, expected user"),
-        (chat(("user", "a")), "the last message is not of the assistant"),
-        (chat(("system", "s")), "the last message is not of the assistant"),
-        (chat(("user", "a"), ("user", "a"), ("assistant", "b")), "message 2 is of user, expected assistant"),
-        (chat(("system", "s"), ("assistant", "b")), "message 2 is of assistant, expected user"),
-        (chat(("user", "a"), ("system", "s"), ("assistant", "b")), "message 2 is of system"),
-        (chat(("user", "a"), ("tool", "x"), ("assistant", "b")), "message 2 is of tool, expected assistant"),
+        (chat(("assistant", "b")), "message 1 has the role assistant, expected user"),
+        (chat(("user", "a")), "the last message is not from the assistant"),
+        (chat(("system", "s")), "the last message is not from the assistant"),
+        (
+            chat(("user", "a"), ("user", "a"), ("assistant", "b")),
+            "message 2 has the role user, expected assistant",
+        ),
+        (chat(("system", "s"), ("assistant", "b")), "message 2 has the role assistant, expected user"),
+        (chat(("user", "a"), ("system", "s"), ("assistant", "b")), "message 2 has the role system"),
+        (
+            chat(("user", "a"), ("tool", "x"), ("assistant", "b")),
+            "message 2 has the role tool, expected assistant",
+        ),
         (chat(("user", "a"), ("critic", "x"), ("assistant", "b")), "message 2 has the role 'critic'"),
         (chat(("user", ""), ("assistant", "b")), "message 1 has no text"),
         (chat(("user", [{"type": "text"}]), ("assistant", "b")), "message 1 has no text"),
@@ -181,7 +187,7 @@ def test_wrong_mappings(columns: dict[str, str], error: type[Exception], message
 
 
 def test_a_mapping_onto_a_column_that_is_there_is_refused() -> None:
-    with pytest.raises(DataError, match="has a column 'text' already"):
+    with pytest.raises(DataError, match="already has a column 'text'"):
         parsed([{"utterance": "a", "text": "b", "label": "c"}], columns={"utterance": "text"})
 
 
@@ -236,7 +242,7 @@ def test_a_weight_of_a_row_goes_to_its_answers() -> None:
     result = parsed(rows)
     assert [example.answers[0].weight for example in result.examples] == [2.0, 0.5, 1.0, 1.0]
     assert [(row.line, row.reason) for row in result.rejected] == [
-        (4, "weight is 0, so there is nothing to learn"),
+        (4, "weight is 0, so there is nothing to train on"),
         (5, "weight is '-1', expected a number of at least 0"),
         (6, "weight is 'x', expected a number of at least 0"),
     ]

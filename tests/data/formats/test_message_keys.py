@@ -11,7 +11,7 @@ from test_conversations import CALL, only, reason, turn
 
 from finetooth.config.task import DataConfig
 from finetooth.data.formats.parse import parse
-from finetooth.data.read.tables import read
+from finetooth.data.read.files import read
 from finetooth.errors import DataError
 from finetooth.types import Answer, Message
 
@@ -25,7 +25,7 @@ def row(**keys: Any) -> dict[str, Any]:
 def test_2_a_key_that_another_tool_reads_is_never_ignored(key: str, value: Any) -> None:
     """Planted: a turn that must not be learned, said in the words of another tool."""
     words = reason(row(**{key: value}))
-    assert f"the key {key!r}, which would be dropped" in words and "call it train" in words
+    assert f"the key {key!r}, which would be dropped" in words and "rename it to train" in words
     assert only(row(**{key: None}), "chat").answers == (Answer("b"),)
 
 
@@ -36,7 +36,7 @@ def test_2_a_thought_is_a_thought_under_each_of_its_names(key: str) -> None:
     assert only(row(**{key: "hm", "reasoning_content": "hm"}), "chat").answers == (answer,)
     if key != "reasoning_content":
         assert "two that differ" in reason(row(**{key: "hm", "reasoning_content": "so"}))
-    assert "a thought that is no text" in reason(row(**{key: ["hm"]}))
+    assert "reasoning that is not text" in reason(row(**{key: ["hm"]}))
 
 
 @pytest.mark.parametrize("wrapped", [True, False])
@@ -61,7 +61,7 @@ def test_2_what_else_a_call_says_is_refused(function: dict[str, Any]) -> None:
 def test_a_completion_that_is_marked_as_bad_is_not_learned(value: Any) -> None:
     """Planted: from a CSV the mark is a text."""
     bad = {"prompt": "a", "completion": "b", "label": value}
-    assert "should not be learned" in reason(bad)
+    assert "marked as undesirable" in reason(bad)
     assert only({**bad, "label": "True"}, "prompt").answers == (Answer("b"),)
 
 
@@ -95,10 +95,10 @@ def test_what_to_do_is_said_for_shapes_that_are_nearly_known(tmp_path: Path) -> 
         only(closed, "qa", format="qa")
     example = only(closed, "qa", columns={"context": "system"})
     assert example.context == (Message("system", "c"), Message("user", "q"))
-    with pytest.raises(DataError, match=r"Say which with data\.format"):
+    with pytest.raises(DataError, match=r"Set data\.format"):
         only({**talk, "prompt": "a", "completion": "b"}, "chat")
     (tmp_path / "a.jsonl").write_text('[{"text": "a"}, {"text": "b"}]\n')
-    with pytest.raises(DataError, match=r"one JSON list, not one object a line\. Give it a name .* \.json\."):
+    with pytest.raises(DataError, match=r"a JSON list, not one object per line\. Give it a name .* \.json\."):
         read(tmp_path / "a.jsonl")
     (tmp_path / "a.jsonl").write_text('[{"text": "a"}]\n{"text": "b"}\n')
     assert len(read(tmp_path / "a.jsonl")[0].rejected) == 1

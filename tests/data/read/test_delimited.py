@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from finetooth.config.task import build_task
+from finetooth.data.read.files import read
 from finetooth.data.read.table import Table
-from finetooth.data.read.tables import read
 from finetooth.errors import DataError
 from finetooth.quality.prepare import assemble
 
@@ -30,7 +30,7 @@ def test_columns_without_a_name_are_numbered(tmp_path: Path) -> None:
     assert "column 3" not in data.sides["train"][1].tags
     index = table(tmp_path / "b.csv", ",text,label\n0,hi,a\n")  # as pandas writes its index
     assert index.columns == ["column 1", "text", "label"]
-    with pytest.raises(DataError, match="the column 'text' is there twice"):
+    with pytest.raises(DataError, match="duplicate column 'text'"):
         table(tmp_path / "c.csv", "text,text\na,b\n")
 
 

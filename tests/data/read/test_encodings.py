@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from finetooth.config.task import build_task
-from finetooth.data.read.tables import read
+from finetooth.data.read.files import read
 from finetooth.errors import ConfigError, DataError
 from finetooth.quality.prepare import assemble
 

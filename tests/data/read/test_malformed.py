@@ -17,7 +17,7 @@ import pyarrow.parquet
 import pytest
 
 from finetooth.config.task import build_task
-from finetooth.data.read.tables import read
+from finetooth.data.read.files import read
 from finetooth.errors import DataError
 from finetooth.quality.prepare import assemble
 
@@ -123,7 +123,7 @@ REFUSED: dict[str, tuple[str, Made, str]] = {
     "binary called csv": (
         "a.csv",
         noise(4000),
-        r"line 1: the header cannot be read: (not UTF-8|holds a NUL)",
+        r"line 1: the header cannot be read: (not UTF-8|contains a NUL)",
     ),
     "empty": ("a.jsonl", "", "the file is empty"),
     "only white space": ("a.csv", " \r\n\t\n", "the file is empty"),
@@ -132,7 +132,7 @@ REFUSED: dict[str, tuple[str, Made, str]] = {
     "a header with NUL": (
         "a.csv",
         b"te\x00xt,label\na,b\n",
-        "line 1: the header cannot be read: holds a NUL byte",
+        "line 1: the header cannot be read: contains a NUL byte",
     ),
     "bars called csv": ("a.csv", "text|label\na|b\n", r"separated by '\|'\. Save the file"),
     "tabs called csv": ("a.csv", "text\tlabel\na\tb\n", r"separated by '\\t'.* or name it a\.tsv"),
@@ -163,29 +163,34 @@ def test_a_file_that_cannot_be_read_has_one_message(case: str, tmp_path: Path) -
 
 # What is wrong in rows: the file, the lines that are read, and those set aside with their reason.
 SET_ASIDE: dict[str, tuple[str, str | bytes, list[int], list[tuple[int, str]]]] = {
-    "NUL": ("a.jsonl", GOOD + '{"text": "a\0"}\n' + GOOD, [1, 3], [(2, "holds a NUL byte")]),
+    "NUL": ("a.jsonl", GOOD + '{"text": "a\0"}\n' + GOOD, [1, 3], [(2, "contains a NUL byte")]),
     "half a line": ("a.jsonl", GOOD + GOOD[:9], [1], [(2, "not valid JSON")]),
     "nested 10,000 deep": (
         "a.jsonl",
         GOOD + '{"text": ' + "[" * 10_000 + "\n",
         [1],
-        [(2, "nested too deep")],
+        [(2, "nested too deeply")],
     ),
-    "NaN": ("a.jsonl", '{"text": NaN}\n' + GOOD, [2], [(1, "holds NaN or an infinite number")]),
-    "NaN in a list": ("a.json", f'[{GOOD},\n{{"text": -Infinity}}]', [1], [(3, "holds NaN or an infinite")]),
+    "NaN": ("a.jsonl", '{"text": NaN}\n' + GOOD, [2], [(1, "contains NaN or infinity")]),
+    "NaN in a list": ("a.json", f'[{GOOD},\n{{"text": -Infinity}}]', [1], [(3, "contains NaN or inf")]),
     "a key given twice": (
         "a.jsonl",
         '{"text": "a", "text": "b"}\n' + GOOD,
         [2],
-        [(1, "the key 'text' is given twice")],
+        [(1, "duplicate key 'text'")],
     ),
     "a key given twice, inside": (
         "a.jsonl",
         '{"a": [{"b": 1, "b": 1}]}\n' + GOOD,
         [2],
-        [(1, "the key 'b' is")],
+        [(1, "duplicate key 'b'")],
     ),
-    "a key given twice, in a list": ("a.json", '[{"a": 1, "a": 2},\n{"a": 3}]', [2], [(1, "the key 'a' is")]),
+    "a key given twice, in a list": (
+        "a.json",
+        '[{"a": 1, "a": 2},\n{"a": 3}]',
+        [2],
+        [(1, "duplicate key 'a'")],
+    ),
     "a number of 5,000 digits": (
         "a.jsonl",
         f'{{"text": {"1" * 5000}}}\n' + GOOD,
@@ -236,7 +241,7 @@ READ: dict[str, tuple[str, bytes, list[str], str]] = {
         "a.csv",
         b"text,label\n=SUM(A1:A9),b\n#REF!,b\n",
         ["=SUM(A1:A9)", "#REF!"],
-        "2 cells look like form",
+        "2 cells look like spreadsheet form",
     ),
     "line ends of old": ("a.csv", b"text,label\ra,b\rc,d\r", ["a", "c"], ""),
     "JSON lines called json": ("a.json", b'{"text": "a"}\n{"text": "b"}\n', ["a", "b"], ""),

@@ -11,8 +11,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from finetooth.data.read.files import read as read_all
 from finetooth.data.read.table import Table
-from finetooth.data.read.tables import read as read_all
 from finetooth.errors import DataError
 
 
@@ -43,12 +43,12 @@ def texts(table: Table) -> list[Any]:
             r"missing\.jsonl: no such file\. Expected a \.jsonl, \.json, .* or \.txt file",
         ),
         ("folder.csv", "directory", r"folder\.csv: no data file in this directory\. It is empty"),
-        ("empty.jsonl", "", r"empty\.jsonl: the file is empty\. Expected one JSON object a line"),
+        ("empty.jsonl", "", r"empty\.jsonl: the file is empty\. Expected one JSON object per line"),
         ("blank.csv", " \n\n", "the file is empty"),
         ("header.csv", "text,label\n", "no rows"),
         ("data.xml", "x", r"the extension \.xml is not known"),
         ("data", "x", r"the extension \(none\) is not known"),
-        ("twice.csv", "text,text\na,b\n", "'text' is there twice"),
+        ("twice.csv", "text,text\na,b\n", "duplicate column 'text'"),
         ("quoted.csv", '"te"xt,label\na,b\n', "line 1: the header cannot be read"),
     ],
 )
@@ -92,10 +92,10 @@ def test_broken_json_lines(tmp_path: Path) -> None:
     assert [line for line, _ in broken(table)] == [2, 4, 5, 6, 7, 8, 9, 10, 11, 12]
     reasons = dict(broken(table))
     assert "not valid JSON" in reasons[2] and "JSON list" in reasons[4] and "JSON str" in reasons[5]
-    assert reasons[6] == reasons[7] == "holds NaN or an infinite number"
+    assert reasons[6] == reasons[7] == "contains NaN or infinity"
     assert "surrogate" in reasons[8]
-    assert reasons[9] == "not UTF-8 (0xe9 at byte 14)" and reasons[10] == "holds a NUL byte"
-    assert reasons[11] == reasons[12] == "nested too deep"
+    assert reasons[9] == "not UTF-8 (0xe9 at byte 14)" and reasons[10] == "contains a NUL byte"
+    assert reasons[11] == reasons[12] == "nested too deeply"
     for row in table.rejected:  # every one of them can be written to rejected.jsonl
         json.dumps(row.to_json(), allow_nan=False).encode()
 
@@ -126,7 +126,7 @@ def test_one_broken_csv_row_costs_one_row(bad: str, at: int, tmp_path: Path) -> 
 def test_bad_bytes_in_csv(tmp_path: Path) -> None:
     table = read(write(tmp_path / "a.csv", b"text,label\ncaf\xe9,x\nfine,y\nn\x00l,z\n"))
     assert texts(table) == ["fine"]
-    assert broken(table) == [(2, "not UTF-8 (0xe9 at byte 4)"), (4, "holds a NUL byte")]
+    assert broken(table) == [(2, "not UTF-8 (0xe9 at byte 4)"), (4, "contains a NUL byte")]
 
 
 def test_a_long_document_in_csv_and_the_modules_limit_afterwards(tmp_path: Path) -> None:

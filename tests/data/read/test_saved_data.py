@@ -17,7 +17,7 @@ from finetooth.config.load import load_task
 from finetooth.config.task import build_task
 from finetooth.config.values import hub_parts, is_hub_id
 from finetooth.data.formats.parse import parse
-from finetooth.data.read.tables import read
+from finetooth.data.read.files import read
 from finetooth.errors import DataError
 from finetooth.quality.prepare import assemble
 
@@ -56,9 +56,9 @@ def test_a_saved_data_set_is_read_whole_and_in_order(tmp_path: Path) -> None:
     tables = read(folder)
     assert [row.values for table in tables for row in table.rows] == ROWS
     assert [table.name for table in tables] == ["data-00000-of-00002.arrow", "data-00001-of-00002.arrow"]
-    assert not any("not there" in note for note in tables[0].notes)
+    assert not any("missing" in note for note in tables[0].notes)
     (folder / "data-00001-of-00002.arrow").unlink()
-    with pytest.raises(DataError, match=r"state\.json: lists data-00001-of-00002\.arrow, which is not there"):
+    with pytest.raises(DataError, match=r"lists data-00001-of-00002\.arrow, which does not exist"):
         read(folder)
 
 
@@ -73,7 +73,7 @@ def test_a_saved_data_set_of_several_splits_keeps_its_test_apart(tmp_path: Path)
     assert data.format == "labels"
     (tmp_path / "saved" / "train" / "state.json").write_text('{"_indices_data_files": [{"filename": "i"}], '
         '"_data_files": [{"filename": "data-00000-of-00001.arrow"}]}')  # fmt: skip
-    with pytest.raises(DataError, match=r"chosen by indices\. Save it again after flatten_indices"):
+    with pytest.raises(DataError, match=r"selected by indices\. Save it again after flatten_indices"):
         read(source)
 
 
@@ -103,7 +103,7 @@ def test_numbers_of_classes_become_their_names(kind: str, tmp_path: Path) -> Non
         path.write_bytes(content)
     (table,) = read(path)
     assert [row.values["label"] for row in table.rows] == ["ham", "spam", None, 7, None]
-    assert table.notes == [f"a.{kind}: label holds numbers of classes, read as their names."]
+    assert table.notes == [f"a.{kind}: label has class indices, read as the class names."]
     parsed = parse(table, build_task({"data": {"train": str(path)}}).data)
     assert [example.target for example in parsed.examples] == ["ham", "spam", "7"]
     assert [item.line for item in parsed.rejected] == [3, 5]
@@ -158,7 +158,7 @@ def test_parts_that_are_missing_are_named(tmp_path: Path) -> None:
     for name in ("train-00000-of-00003.jsonl", "train-00002-of-00003.jsonl", "test-1-of-1.jsonl"):
         write(tmp_path / name, ROWS[:1])
     (note,) = [note for note in read(tmp_path)[0].notes if "parts are" in note]
-    assert note.endswith("1 parts are not there: train-00001-of-00003.jsonl.")
+    assert note.endswith("1 parts are missing: train-00001-of-00003.jsonl.")
     assert not any("parts are" in note for note in read(tmp_path, side="test")[0].notes)
     assert not read(tmp_path / "train-00000-of-00003.jsonl")[0].notes
 
@@ -179,7 +179,7 @@ def test_a_revision_of_a_data_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     write(other / "part" / "b.jsonl", ROWS[:1])
     assert files("org/name@v1.0/part") == files("org/name@refs/pr/3/part") == ["b.jsonl"]
     assert files("org/name/other") == ["train.jsonl"]
-    with pytest.raises(DataError, match=r"org/name@v9: no such file or directory, no data set"):
+    with pytest.raises(DataError, match=r"org/name@v9: not a local path, not in"):
         read("org/name@v9")
     (tmp_path / "task.yaml").write_text("data: {train: org/name@v1.0}")
     assert load_task(tmp_path / "task.yaml").data.train == "org/name@v1.0"
@@ -207,9 +207,9 @@ def test_a_split_with_a_name_of_its_own_is_read_by_it(
     assert files("org/name/train_sft") == ["part-0.parquet"]
     assert files("org/name/default/train_gen", "validation") == ["part-1.parquet"]
     assert files("org/name/small/test") == files("org/name/small", "test") == ["x.jsonl"]
-    with pytest.raises(DataError, match=r"no split for train\. Say which of train_sft, train_gen: org"):
+    with pytest.raises(DataError, match=r"no split for train\. Name one of train_sft, train_gen: org"):
         read("org/name")
-    with pytest.raises(DataError, match=r"org/name/small: no split for train\. Say which of test: org"):
+    with pytest.raises(DataError, match=r"org/name/small: no split for train\. Name one of test: org"):
         read("org/name/small")
 
 

@@ -14,7 +14,7 @@ import pytest
 from finetooth.config.load import load_task
 from finetooth.config.task import build_task
 from finetooth.config.values import source_name
-from finetooth.data.read.tables import read
+from finetooth.data.read.files import read
 from finetooth.errors import ConfigError, DataError
 from finetooth.quality.prepare import assemble
 
@@ -88,7 +88,7 @@ def test_parquet_gives_dates_as_text_and_objects_without_holes(tmp_path: Path) -
     }
     pyarrow.parquet.write_table(pyarrow.table({"text": [b"\xff", b"a"]}), tmp_path / "b.parquet")
     (found,) = read(tmp_path / "b.parquet")
-    assert found.rejected[0].reason == "holds binary data, which is not text"
+    assert found.rejected[0].reason == "contains binary data, which is not text"
 
 
 def test_text_is_documents_between_blank_lines_or_lines_or_files(tmp_path: Path) -> None:
@@ -99,7 +99,7 @@ def test_text_is_documents_between_blank_lines_or_lines_or_files(tmp_path: Path)
     (tmp_path / "b.txt").write_text("aa\na\n")
     (table,) = read(tmp_path / "b.txt")
     assert [(row.line, row.values["text"]) for row in table.rows] == [(1, "aa"), (2, "a")]
-    assert table.notes == ["b.txt: 2 documents, one a line, as there is no blank line."]
+    assert table.notes == ["b.txt: 2 documents, one per line, because there is no blank line."]
     (tmp_path / "c.txt").write_text("")
     (table,) = read(tmp_path)
     assert [(row.file, row.line, row.values["text"]) for row in table.rows] == [
@@ -211,7 +211,7 @@ def test_a_data_set_of_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert files("org/name/main") == ["part-0.parquet", "part-1.parquet"]
     assert files("org/name/main", "validation") == ["x.jsonl"]
     assert files("org/name/other") == ["train.jsonl"]
-    with pytest.raises(DataError, match=r"several configurations: main, other\. Say which: org/name/main"):
+    with pytest.raises(DataError, match=r"several configurations: main, other\. Name one: org/name/main"):
         read("org/name")
     with pytest.raises(DataError, match="neither a configuration nor a folder 'nothing'"):
         read("org/name/nothing")
@@ -226,9 +226,7 @@ def test_a_data_set_of_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
 def test_a_data_set_that_is_not_there_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     hub(tmp_path / "cache", monkeypatch)
-    with pytest.raises(
-        DataError, match=r"org/absent: no such file or directory, no data set in .* cannot be fetched"
-    ):
+    with pytest.raises(DataError, match=r"org/absent: not a local path, not in .* cannot be downloaded"):
         read("org/absent")
 
 

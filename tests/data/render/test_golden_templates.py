@@ -22,7 +22,7 @@ from transformers import AutoTokenizer
 
 from finetooth.data.render.renderer import Renderer
 from finetooth.data.render.tokenizer import Tokenizer
-from finetooth.data.render.turns import as_dicts, scored_turns, thought
+from finetooth.data.render.turns import as_dicts, reasoning, scored_turns
 from finetooth.errors import DataError
 
 WIDTH = 100
@@ -80,7 +80,7 @@ def test_the_same_template_gives_transformers_the_same_tokens(family: str, tmp_p
             continue
         for row, (_, context, turn) in zip(rows, scored_turns(example), strict=True):
             options: dict[str, Any] = {"tools": list(example.tools) or None, "return_dict": False}
-            if family == "qwen3" and thought(turn):
+            if family == "qwen3" and reasoning(turn):
                 options["enable_thinking"] = True
             if family in FOLDS_SYSTEM and context[0].role == "system":
                 system, first, *rest = context

@@ -221,7 +221,7 @@ def test_tools_in_front_of_the_last_question_are_never_cut(tmp_path: Path) -> No
 
 
 def test_the_ends_of_contexts_are_not_kept_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("finetooth.data.render.renderer.FRAMES", 3)
+    monkeypatch.setattr("finetooth.data.render.renderer.FRAME_CACHE", 3)
     renderer = renderer_of(tmp_path, "chatml")
     for k in range(12):
         system = Message("system", f"{k} times.")

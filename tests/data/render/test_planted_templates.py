@@ -99,6 +99,6 @@ def test_19_tokens_without_an_embedding_stop_the_check(nested: bool, tmp_path: P
         report = checked(build_task({"model": str(tmp_path), "data": {"train": ROWS}}))
         assert report.ok is fits
         assert (
-            any("no embedding for 1 token of these rows: '<|turn|>'" in text for text in report.problems)
+            any("no embedding for 1 token in these rows: '<|turn|>'" in text for text in report.problems)
             != fits
         )

@@ -77,8 +77,8 @@ def test_expected_answers_that_a_grader_does_not_accept_are_named() -> None:
     given = ["exact", "number", {"name": "regex", "pattern": "^[0-9]"}, "perplexity"]
     refused, (number_doubt, regex_doubt) = validate_graders(given, "qa", rows)
     assert refused == []
-    assert number_doubt.startswith("number does not give full marks to 1 of 5 expected answers themselves")
-    assert "row r0: the expected answer holds no number: 'none'" in number_doubt
+    assert number_doubt.startswith("number does not give full marks to 1 of 5 expected answers")
+    assert "row r0: the expected answer has no number: 'none'" in number_doubt
     assert "regex (pattern ^[0-9])" in regex_doubt and regex_doubt.endswith("row r0: not found")
     thoughtful = [Example("t", (Message("user", "?"),), (Answer("x", more={"reasoning_content": "none"}),))]
     assert validate_graders(given, "qa", thoughtful) == validate_graders(given, "qa", []) == ([], [])
@@ -87,11 +87,11 @@ def test_expected_answers_that_a_grader_does_not_accept_are_named() -> None:
 def test_a_primary_grader_that_gives_no_marks_to_any_expected_answer_is_refused() -> None:
     rows = [Example(f"r{n}", (), (Answer("none" if n < 250 else "7"),)) for n in range(300)]
     (refused,), doubts = validate_graders(["number", "exact"], "labels", rows[:250])
-    assert refused.startswith("number does not give full marks to any of 84 expected answers")
-    assert refused.endswith("holds no number: 'none'. Rows of this kind take: --evaluate.grader label")
+    assert refused.startswith("number gives full marks to none of 84 expected answers")
+    assert refused.endswith("has no number: 'none'. For rows of this kind: --evaluate.grader label")
     assert doubts == []
     (refused,), _ = validate_graders({"name": "regex", "pattern": "^[0-9]"}, "qa", rows[:9])
-    assert refused.endswith("row r0: not found. Rows of this kind take: --evaluate.grader exact")
+    assert refused.endswith("row r0: not found. For rows of this kind: --evaluate.grader exact")
     refused_none, (doubt,) = validate_graders("number", "labels", rows)  # sorted: all parts are tried
     assert refused_none == [] and "to 84 of 100 expected answers" in doubt
     assert (
@@ -151,7 +151,7 @@ def test_numbers_may_be_off_by_the_tolerance(tolerance: object, target: str, tex
 
 def test_a_tolerance_is_a_number_or_a_share() -> None:
     for wrong in ("near", -1, "-1%", float("nan"), True, None, [1], "%"):
-        with pytest.raises(GradeError, match=r"number: tolerance is a number such as 0\.01"):
+        with pytest.raises(GradeError, match=r"number: tolerance must be a number such as 0\.01"):
             Tolerance.of(wrong)
     assert number(example("2"), "2.001").value == 0  # none unless asked for
 
@@ -180,8 +180,8 @@ def test_regex(pattern: str, target: str, text: str, value: float) -> None:
     ("spec", "said"),
     [
         ("regex", r"written \{name: regex, pattern: ...\}, found no option"),
-        ({"name": "regex", "pattern": "("}, "is no regular expression"),
-        ({"name": "regex", "pattern": 3}, "is no regular expression"),
+        ({"name": "regex", "pattern": "("}, "is not a regular expression"),
+        ({"name": "regex", "pattern": 3}, "is not a regular expression"),
         ({"name": "regex", "patern": "a"}, r"pattern: ...\}, found patern"),
         ({"name": "json", "tolerance": 1}, r"\{name: json, schema: ...\}, found tolerance"),
         ({"name": "exact", "case": False}, "exact takes no option, found case. .*number takes tolerance"),

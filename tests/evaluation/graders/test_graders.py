@@ -91,7 +91,7 @@ def test_number_compares_by_value() -> None:
     assert number(worked, "none").value == 0
     assert number(worked, "none").reason == "no number in the answer"
     assert number(example("0.1"), "0.10").value == 1
-    assert number(example("many"), "3").error == "the expected answer holds no number: 'many'"
+    assert number(example("many"), "3").error == "the expected answer has no number: 'many'"
 
 
 def test_auto_knows_what_a_format_is_graded_by() -> None:

@@ -78,8 +78,8 @@ def test_true_is_not_one_and_one_is_one_point_nought() -> None:
         (f"Here it is: {WANT}", "not JSON: expecting value at line 1, column 1"),
         (WANT + " I hope this helps", "not JSON: extra data"),
         (WANT[:-3], "not JSON"),
-        (WANT.replace("36", "NaN"), "not JSON: NaN is not a number of JSON"),
-        (WANT.replace("36", "1e999"), "not JSON: 1e999 is not a number of JSON"),
+        (WANT.replace("36", "NaN"), "not JSON: NaN is not a JSON number"),
+        (WANT.replace("36", "1e999"), "not JSON: 1e999 is not a JSON number"),
         (WANT.replace("36", "-Infinity"), "not JSON: -Infinity"),
         (WANT.replace('"age"', '"name"'), "not JSON: the key 'name' is given twice"),
         (WANT.replace("36", "9" * 5_000), "not JSON"),
@@ -125,10 +125,10 @@ def test_a_schema_makes_an_answer_wrong_that_does_not_keep_it() -> None:
     assert grade(example(), WANT).value == 1
     score = grade(example(), WANT.replace("36", "-1"))
     assert score.value == 0
-    assert score.reason == "not by the schema: age: -1 is less than the minimum of 0"
+    assert score.reason == "violates the schema: age: -1 is less than the minimum of 0"
     broken = grade(example(), WANT.replace("36", '"old"').replace('"Ada"', '""'))
     assert broken.value == 0
-    assert broken.reason.startswith("not by the schema: age: 'old' is not of type 'integer'")
+    assert broken.reason.startswith("violates the schema: age: 'old' is not of type 'integer'")
     assert broken.reason.endswith("(and 1 more)")
     assert json_fields(example(), WANT.replace("36", "-1")).value == pytest.approx(10 / 12)
 

@@ -67,7 +67,7 @@ def run(
 
 def test_every_grader_has_its_score_interval_and_difference_and_the_first_decides() -> None:
     others = {name: BUILT_IN[name] for name in ("exact", "f1", "bleu")}
-    summary = run(others=others).summary
+    summary = run(secondary_graders=others).summary
     assert summary["comparison"]["verdict"] == "better"
     assert summary["comparison"]["baseline"] == "few-shot-4"
     also = summary["comparison"]["also"]
@@ -102,7 +102,7 @@ def test_the_corpus_score_stands_beside_the_mean() -> None:
 
 def test_an_evaluation_equals_itself() -> None:
     others = {"f1": BUILT_IN["f1"], "exact": BUILT_IN["exact"]}
-    one, other = run(others=others, group=3, n=120), run(others=others, group=3, n=120)
+    one, other = run(secondary_graders=others, group=3, n=120), run(secondary_graders=others, group=3, n=120)
     assert one == other
 
 
@@ -112,10 +112,10 @@ def test_rows_of_a_group_count_together_and_it_is_said() -> None:
     assert together["groups"] == 30
     assert together["comparison"]["units"] == 30
     assert alone["comparison"]["units"] == 120
-    assert "The 120 rows are in 30 groups; rows of one group count together." in together["words"]
+    assert "The 120 rows form 30 clusters (rows of one group, or with identical prompts)" in together["words"]
     few = run(n=120, group=6, grader="exact").summary
     assert few["comparison"]["verdict"] == "not proven"
-    assert "20 groups are too few for a verdict, which takes 30" in few["words"]
+    assert "20 clusters are too few for a verdict, which needs 30" in few["words"]
     alike = [
         Example(str(i), (Message("user", f"q{i}"),), (Answer("a"),), {"group": f"g{i}"}) for i in range(9)
     ]
@@ -135,7 +135,7 @@ def test_rows_that_ask_the_same_are_one_piece_of_evidence() -> None:
     summary = evaluate(rows, candidates, BUILT_IN["f1"], "f1", "validation").summary
     assert (summary["groups"], summary["comparison"]["units"]) == (12, 12)
     assert summary["comparison"]["verdict"] == "not proven"
-    assert "Rows that ask the same are a group." in summary["words"]
+    assert "or with identical prompts)" in summary["words"]
     copies = [replace(row, tags={"group": f"g{i}"}) for i, row in enumerate(rows)]
     assert len(set(row_groups(copies) or [])) == 12  # groups that share a question are one
 
@@ -145,9 +145,9 @@ def test_answers_that_were_cut_off_are_counted_and_said() -> None:
     result = evaluate(described(100), candidates, BUILT_IN["rouge"], "rouge", "validation")
     cut = result.summary["candidates"][0]["truncated"]
     assert 40 < cut < 80
-    assert f"Of 100 answers each, {cut} of zero-shot were cut off" in result.summary["words"]
+    assert f"Of 100 answers each, {cut} of zero-shot were truncated" in result.summary["words"]
     assert "evaluate.max_tokens" in result.summary["words"]
-    assert "cut off" not in run().summary["words"]
+    assert "truncated" not in run().summary["words"]
 
 
 def test_a_grader_that_fails_in_second_place_is_counted_apart() -> None:
@@ -231,9 +231,7 @@ def test_a_likelihood_that_is_no_number_is_an_error_and_not_full_marks() -> None
     assert (tuned["errors"], tuned["score"]) == (5, pytest.approx(math.exp(-1)))
     assert tuned["corpus"]["value"] == pytest.approx(math.e)
     assert result.summary["comparison"]["verdict"] == "not proven"
-    assert "not numbers" in str(
-        next(record.error for record in result.records if record.candidate == "tuned")
-    )
+    assert "NaN" in str(next(record.error for record in result.records if record.candidate == "tuned"))
 
 
 def test_a_candidate_without_likelihoods_has_no_perplexity() -> None:
@@ -263,10 +261,10 @@ def test_page_and_terminal_show_every_grader(tmp_path: Path) -> None:
             assert f"{score} {low} – {high}" in page.words
         difference = 100 * summary["comparison"]["also"][name]["difference"]
         assert f"difference {difference:+.1f}" in terminal
-        assert f"Tuned minus few-shot-4: {difference:+.1f} points" in page.words
-    assert "chrF of all" in terminal
+        assert f"tuned minus few-shot-4: {difference:+.1f} points" in page.words
+    assert "corpus chrF" in terminal
     assert f"{summary['candidates'][4]['also']['chrf']['corpus']['value']:.1f}" in terminal
-    assert "chrF of all rows together: nrefs:1" in page.words
+    assert "Corpus chrF: nrefs:1" in page.words
 
 
 def test_the_page_shows_how_much_of_an_answer_is_right_and_what_is_not(tmp_path: Path) -> None:
@@ -292,6 +290,6 @@ def test_the_page_shows_how_much_of_an_answer_is_right_and_what_is_not(tmp_path:
     write_jsonl(tmp_path / "data" / "validation.jsonl", map(to_json, rows))
     write_text(tmp_path / "config.yaml", "name: x\n")
     page = page_of(tmp_path)
-    assert "Wrong or right in part · 40 rows" in page.words
+    assert "Wrong or partly correct · 40 rows" in page.words
     assert '50.0%: b: got "y", want "x"' in page.words
-    assert "40 rows in 8 groups, which count as one each in intervals and tests" in page.words
+    assert "40 rows in 8 clusters (rows of one group, or with identical prompts), each" in page.words

@@ -115,21 +115,21 @@ def test_a_formula_without_a_value_from_0_to_1_is_an_error(formula: str) -> None
 @pytest.mark.parametrize(
     ("spec", "words"),
     [
-        ({"type": "score_model"}, "score_model is no type of grader here; there are string_check"),
+        ({"type": "score_model"}, "score_model is not a grader type; expected string_check"),
         ({"type": "string_check", "input": "a"}, "string_check operation is missing"),
         (check("eq", "a") | {"image": "b"}, "image is unknown; it takes input, name, operation, reference"),
-        (check("neq", "a"), "operation is eq, ne, like, ilike, found 'neq'"),
-        (check("eq", 3), "reference is a text"),  # type: ignore[arg-type]
+        (check("neq", "a"), "operation must be eq, ne, like, ilike, found 'neq'"),
+        (check("eq", 3), "reference must be a text"),  # type: ignore[arg-type]
         (multi("town + village"), "found 'village'"),
         (multi("__import__('os')"), "found"),
         (multi("town.real"), "found 'town.real'"),
         (multi("town if polite else 0"), "found"),
         (multi("town +"), "cannot be read"),
-        ({"type": "multi", "graders": [check("eq", "a")], "calculate_output": "1"}, "graders are named"),
+        ({"type": "multi", "graders": [check("eq", "a")], "calculate_output": "1"}, "graders must be"),
         ({"type": "multi", "graders": {"a": multi("1")}, "calculate_output": "a"}, "of the other types"),
         (
             {"type": "text_similarity", "input": "", "reference": "", "evaluation_metric": "cosine"},
-            "needs a model",
+            "is not supported",
         ),
     ],
 )

@@ -72,7 +72,7 @@ def test_a_label_stays_equal_to_its_tag_and_unmasked() -> None:
 def test_a_row_that_a_text_operation_empties_is_dropped_with_the_reason() -> None:
     done = run([row("a", "x", "<br><br>"), row("b", "x", "fine")], "strip_html")
     assert [new.id for new in done.examples] == ["b"]
-    assert done.dropped == {"a": "strip_html left nothing of its question or answer"}
+    assert done.dropped == {"a": "strip_html left its question or answer empty"}
 
 
 def test_counts_and_examples_of_changes() -> None:
@@ -94,9 +94,9 @@ def test_dropping_what_says_nothing() -> None:
     rows += [row("n", "what?", "N/A"), row("q", "...", "an answer"), row("e", "what?", " ")]
     done = run(rows, "drop_empty")
     assert done.dropped == {
-        "n": "its answer says nothing",
-        "q": "its question says nothing",
-        "e": "its answer says nothing",
+        "n": "its answer has no content",
+        "q": "its question has no content",
+        "e": "its answer has no content",
     }
 
 
@@ -178,9 +178,9 @@ def test_everything_twice_is_everything_once() -> None:
         (["balance"], BALANCE),
         ([{"balance": {"by": "label"}}], BALANCE),
         ([{"balance": {"max_ratio": 3, "of": 1}}], BALANCE),
-        ([{"balance": {"max_ratio": 0.5}}], "max_ratio is a number from 1 on"),
-        ([{"balance": {"max_ratio": True}}], "max_ratio is a number from 1 on"),
-        ([{"balance": {"by": 3, "max_ratio": 3}}], "by is label or the name of a column"),
+        ([{"balance": {"max_ratio": 0.5}}], "max_ratio must be a number of at least 1"),
+        ([{"balance": {"max_ratio": True}}], "max_ratio must be a number of at least 1"),
+        ([{"balance": {"by": 3, "max_ratio": 3}}], "by must be label or the name of a column"),
     ],
 )
 def test_a_wrong_operation_is_refused_with_what_to_write(value: Any, words: str) -> None:

@@ -11,7 +11,7 @@ import pytest
 from undo import undo
 
 from finetooth.config.task import DataConfig, Task
-from finetooth.data.read.tables import read
+from finetooth.data.read.files import read
 from finetooth.errors import DataError
 from finetooth.quality.findings import Edit
 from finetooth.quality.prepare import assemble
@@ -141,7 +141,7 @@ def test_nothing_is_overwritten_and_nothing_is_half_written(tmp_path: Path) -> N
     config = DataConfig(train=str(path))
     edit = Edit(assemble(Task.model_validate({"data": {"train": str(path)}})).sides["train"][0].id, "drop")
     (tmp_path / "a.fixed.jsonl").write_text("mine")
-    with pytest.raises(DataError, match="is there already"):
+    with pytest.raises(DataError, match="already exists"):
         fix(config, [edit], tmp_path)
     assert (tmp_path / "a.fixed.jsonl").read_text() == "mine" and not (tmp_path / "a.patch.jsonl").exists()
     with pytest.raises(DataError, match="no row 'gone'"):

@@ -97,7 +97,9 @@ def test_the_page_draws_the_groups_by_size(tmp_path: Path) -> None:
     data = {"train": str(file), "validation": 0, "test": 0}
     report = checked(Task.model_validate({"data": data}), tmp_path / "run")
     assert report.page is not None
-    drawn = re.search(r'aria-label="Rows in groups of copies.*?</svg>', report.page.read_text(), re.DOTALL)
+    drawn = re.search(
+        r'aria-label="Rows in clusters of duplicates.*?</svg>', report.page.read_text(), re.DOTALL
+    )
     assert drawn and re.findall(r">(\d+(?: rows)?)</text>", drawn[0]) == ["2 rows", "4", "3 rows", "3"]
 
 
@@ -134,7 +136,7 @@ def test_problems_that_differ_in_their_numbers_are_no_mistake() -> None:
     clean = planted.rows(TEXTS, labels=tuple(TEXTS[:7]))
     (finding,) = near_duplicates(view([*clean, *rows], "qa"))
     assert (finding.severity, {hit.id for hit in finding.hits}) == ("info", {f"n{k}" for k in range(6)})
-    assert "other numbers" in finding.summary and finding.facts["sizes"] == {"6": 1}
+    assert "only in the numbers" in finding.summary and finding.facts["sizes"] == {"6": 1}
     same = [replace(row, answers=(Answer("They counted it in the evening."),)) for row in rows]
     (finding,) = near_duplicates(view([*clean, *same], "qa"))
     assert (finding.severity, len(finding.hits)) == ("review", 6)
@@ -187,7 +189,7 @@ def test_the_difference_is_what_lies_between() -> None:
         == "only here: “Spain,”; only there: “Tibet”"
     )
     assert difference("Read this: go home", "go home") == "only here: “Read this:”"
-    assert difference("go  home.", "go home") == "differs in spaces and punctuation alone"
+    assert difference("go  home.", "go home") == "differs only in spaces and punctuation"
 
 
 def test_evidence_of_copies_and_conflicts_holds_no_half_of_a_value() -> None:

@@ -14,8 +14,7 @@ from scripts_for_tests import load_script
 
 from finetooth.quality.findings import Finding, View
 from finetooth.quality.intervals import wilson
-from finetooth.quality.label_audit import audit_labels, text_skeleton
-from finetooth.quality.label_noise import label_error_probability_R
+from finetooth.quality.label_audit import audit_labels, label_error_probability_R, text_skeleton
 from finetooth.quality.rules.label_errors import label_errors
 
 convert = load_script("benchmarks/tasks/convert.py")
@@ -82,7 +81,7 @@ def test_a_weak_judge_says_so_and_lists_nothing() -> None:
     said = found(view(rows))
     assert set(said) == {"labels-not-judged"}, "it is not said to get much right as well"
     assert said["labels-not-judged"].facts["accuracy"] < 0.7
-    assert "Cannot judge the labels" in said["labels-not-judged"].summary
+    assert "labels could not be checked" in said["labels-not-judged"].summary
 
 
 def test_the_most_frequent_label_is_no_skill() -> None:
@@ -120,7 +119,7 @@ def test_the_evidence_names_the_labels_and_the_words() -> None:
     rows[7] = row(" ".join([*rng.choices(common, k=6), "refund"]), "delivery", 7)
     seen = audit_labels(view(rows))
     assert not isinstance(seen, str)
-    assert "labelled 'delivery'" in seen.explain(7) and "looks like 'billing'" in seen.explain(7)
+    assert "labelled 'delivery'" in seen.explain(7) and "predicted 'billing'" in seen.explain(7)
     assert "'refund'" in seen.explain(7)
 
 

@@ -89,7 +89,7 @@ def test_an_answer_in_another_language_is_listed() -> None:
     (finding,) = language_mix(view([row(*pair, at) for at, pair in enumerate(texts)], format="qa"))
     assert finding.severity == "review"
     assert [(hit.id, hit.evidence) for hit in finding.hits] == [
-        ("r5", "asked in English, answered in German")
+        ("r5", "question in English, answer in German")
     ]
 
 

@@ -12,7 +12,7 @@ import planted
 import pytest
 
 from finetooth.config.task import DataConfig
-from finetooth.data.split import leaks as exact_leaks
+from finetooth.data.split import exact_leaks
 from finetooth.quality.findings import Finding, View
 from finetooth.quality.rules.leaks import leaks, possible_leaks
 from finetooth.types import Answer, Example, Message

@@ -233,7 +233,7 @@ BUGS: dict[Plant, tuple[str, dict[str, str]]] = {
 }
 
 
-@pytest.mark.parametrize("seed", [1, 2])
+@pytest.mark.parametrize("seed", [1, pytest.param(2, marks=pytest.mark.full)])
 @pytest.mark.parametrize("bug", BUGS, ids=lambda bug: bug.__name__)
 def test_a_planted_bug_is_called_by_its_name(
     bug: Plant, seed: int, tmp_path: Path, monkeypatch: Patch

@@ -19,7 +19,7 @@ from finetooth.evaluation import graders
 from finetooth.evaluation.answer_text import identity
 from finetooth.model import reward_head
 from finetooth.model.api import Model
-from finetooth.runs import reward_model
+from finetooth.runs.rewards import load_reward_model
 from finetooth.training.rl import rewards
 from finetooth.training.rl.batch import RolloutPrompt
 from finetooth.training.rl.reward_model import RewardModelScorer
@@ -41,7 +41,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def scorer(place: Path, name: str = "sound") -> RewardModelScorer:
-    return reward_model.load({"name": "reward_model", "model": str(place / name)}, ROWS, identity)[1]
+    return load_reward_model({"name": "reward_model", "model": str(place / name)}, ROWS, identity)[1]
 
 
 def alone(one: RewardModelScorer) -> rewards.Reward:
@@ -160,7 +160,7 @@ def test_beside_a_grader_expected_answers_need_the_marks_of_the_grader_alone(pla
     assert rewards.audit_reward(both, ROWS)[0] == []
     never = ("mine", graders.guard(lambda row, text: 0.5), 1.0)
     wrong, _ = rewards.audit_reward(rewards.Reward((never, ("judge", one, 3.0))), ROWS)
-    assert wrong[0].startswith("40 of 40 expected answers do not get full marks")
+    assert wrong[0].startswith("40 of 40 expected answers do not get the full reward")
 
 
 def test_expected_answers_that_it_cannot_read_are_an_error(place: Path) -> None:

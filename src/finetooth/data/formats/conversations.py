@@ -1,4 +1,4 @@
-"""One row into messages and answers: the formats that hold conversations, and their tools and weights."""
+"""Formats with conversations: one row as messages and answers, with tools and weights."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from finetooth.data.formats.text_columns import (
     prompt_messages,
     string,
 )
-from finetooth.data.formats.tools import NOTHING, read_calls, read_tools
-from finetooth.data.render.turns import THOUGHTS
+from finetooth.data.formats.tools import read_calls, read_tools
+from finetooth.data.render.turns import EMPTY, REASONING_KEYS
 from finetooth.types import Answer, Message
 
 ROLES = {
@@ -27,7 +27,7 @@ ROLES = {
     "tool": "tool",
     "function": "tool",
 }
-# ShareGPT's names; `function_call` is a turn of the assistant whose text is the call.
+# Role names in ShareGPT data; a `function_call` is an assistant turn whose text is the call.
 SHAREGPT = {
     **ROLES,
     "human": "user",
@@ -41,14 +41,14 @@ SHAREGPT = {
     "function_call": "assistant",
     "tool_call": "assistant",
 }
-CALLS = ("function_call", "tool_call")
+CALL_ROLES = ("function_call", "tool_call")
 MORE = ("tool_calls", "tool_call_id", "name")
-KEYS = {"role", "content", "weight", "train", *MORE, *THOUGHTS}
-QUESTIONS = ("prompt", "question", "context", "query", "instruction")  # what a preference pair answers
+KEYS = {"role", "content", "weight", "train", *MORE, *REASONING_KEYS}
+QUESTIONS = ("prompt", "question", "context", "query", "instruction")  # prompt columns of preference pairs
 
 
 def read_chat(values: Mapping[str, Any]) -> ParsedRow:
-    """messages: [{role, content}]; columns `system` and `tools` where they are there."""
+    """messages: [{role, content}]; with optional columns `system` and `tools`."""
     messages = _messages(values, "messages", "messages is not a list of {role, content}")
     return _scored(_with_system(messages, values), read_tools(values.get("tools")))
 
@@ -59,97 +59,107 @@ def read_sharegpt(values: Mapping[str, Any]) -> ParsedRow:
     entries = parse_list(values.get(column))
     if not entries:
         raise InvalidRowError(f"{column} is not a list of {{from, value}}")
-    messages = [_message(number, _from_sharegpt(number, entry)) for number, entry in enumerate(entries, 1)]
+    messages = []
+    for number, entry in enumerate(entries, 1):
+        if not isinstance(entry, Mapping) or not ({"from", "value"} <= set(entry) or "role" in entry):
+            raise InvalidRowError(f"message {number} is not an object with from and value")
+        speaker = str(entry["from"] if "from" in entry else entry["role"])
+        role = SHAREGPT.get(speaker)
+        if role is None:
+            raise InvalidRowError(
+                f"message {number} is from {speaker[:40]!r}, expected one of {', '.join(SHAREGPT)}"
+            )
+        content = entry["value"] if "value" in entry else entry.get("content")
+        rest = {key: value for key, value in entry.items() if key not in ("from", "value", "role", "content")}
+        message = {**rest, "role": role, "content": content}
+        if speaker in CALL_ROLES:
+            try:
+                calls = json.loads(content) if isinstance(content, str) else content
+            except (ValueError, RecursionError):
+                raise InvalidRowError(f"message {number} is a {speaker} that is not valid JSON") from None
+            message |= {"content": "", "tool_calls": calls if isinstance(calls, list) else [calls]}
+        messages.append(_message(number, message))
     return _scored(_with_system(messages, values), read_tools(values.get("tools")))
 
 
 def read_prompt(values: Mapping[str, Any]) -> ParsedRow:
-    """prompt and completion, each text or a list of messages. Answers in the prompt are not learned."""
-    closing = values.get("completion")
-    if _are_turns(closing):
-        messages = _messages(values, "completion", "completion is empty")
-    else:
-        messages = [_assistant(closing, "completion")]
-    return _scored([*_question(values, "prompt"), *messages], read_tools(values.get("tools")))
+    """prompt and completion, each text or a list of messages. Nothing in the prompt is scored."""
+    completion = _completion(values, "completion")
+    return _scored([*_prompt(values, "prompt"), *completion], read_tools(values.get("tools")))
 
 
 def read_preference(values: Mapping[str, Any]) -> ParsedRow:
-    """chosen and rejected, text or lists of messages, and what both answer. Only the last turns differ."""
+    """chosen and rejected, text or lists of messages, and their prompt. Only the last turns may differ."""
     column = next((name for name in QUESTIONS if name in values), None)
-    context = _question(values, column) if column else []
-    ends: dict[Literal["chosen", "rejected"], list[Message]] = {}
-    for role in ("chosen", "rejected"):
-        is_list = _are_turns(values.get(role))
-        text = f"{role} is empty"
-        ends[role] = _messages(values, role, text) if is_list else [_assistant(values.get(role), role)]
-    shared = _unlearned(ends["chosen"][:-1])
-    if _same(shared) != _same(ends["rejected"][:-1]):
+    context = _prompt(values, column) if column else []
+    roles: tuple[Literal["chosen", "rejected"], ...] = ("chosen", "rejected")
+    chosen, rejected = (_completion(values, role) for role in roles)
+    shared = _unscored(chosen[:-1])
+    if _contents(shared) != _contents(rejected[:-1]):
         raise InvalidRowError("chosen and rejected differ before their last message")
-    if _same(shared) != _same(context):
+    if _contents(shared) != _contents(context):
         context = [*context, *shared]
-    last = {role: messages[-1] for role, messages in ends.items()}
-    for role, message in last.items():
+    answers = []
+    for role, message in zip(roles, (chosen[-1], rejected[-1]), strict=True):
         _check_order([*context, message], role)
-    answers = [Answer(message.content, role, message.weight, message.more) for role, message in last.items()]
+        answers.append(Answer(message.content, role, message.weight, message.more))
     if (answers[0].text, answers[0].more) == (answers[1].text, answers[1].more):
         raise InvalidRowError("chosen and rejected are the same")
     return ParsedRow(context, answers, read_tools(values.get("tools")))
 
 
 def _scored(messages: list[Message], tools: tuple[Mapping[str, Any], ...]) -> ParsedRow:
-    """The last turn is the answer. InvalidRowError when the turns are out of order or none of them is
-    learned.
-    """
+    """The last turn is the answer. Raises InvalidRowError for turns out of order, or if none is scored."""
     _check_order(messages)
     if not any(message.weight for message in messages if message.role == "assistant"):
-        raise InvalidRowError("no turn of the assistant has a weight above 0, so there is nothing to learn")
+        raise InvalidRowError("no assistant message has a weight above 0, so there is nothing to train on")
     last = messages[-1]
     return ParsedRow(messages[:-1], [Answer(last.content, "target", last.weight, last.more)], tools)
 
 
 def _check_order(messages: Sequence[Message], what: str = "") -> None:
-    """system?, then user and assistant in turn; a call of tools is answered by tools before the assistant."""
+    """system?, then user and assistant alternating; tool calls are followed by tool messages."""
     first = 1 if messages and messages[0].role == "system" else 0
     prefix = f"{what}: " if what else ""
     expected: tuple[str, ...] = ("user",)
-    asked: set[str] = set()
+    call_ids: set[str] = set()
     for number, message in enumerate(messages[first:], first + 1):
         if message.role not in expected:
             raise InvalidRowError(
-                f"{prefix}message {number} is of {message.role}, expected {' or '.join(expected)}"
+                f"{prefix}message {number} has the role {message.role}, expected {' or '.join(expected)}"
             )
         calls = message.more.get("tool_calls", ())
         if message.role == "tool":
             id = message.more.get("tool_call_id")
-            if asked and id is not None and id not in asked:
-                raise InvalidRowError(f"{prefix}message {number} answers the call {id!r}, which was not made")
+            if call_ids and id is not None and id not in call_ids:
+                raise InvalidRowError(
+                    f"{prefix}message {number} answers the call {id!r}, which does not exist"
+                )
             expected = ("tool", "assistant")
         elif message.role == "assistant":
-            asked = {call["id"] for call in calls if "id" in call}
+            call_ids = {call["id"] for call in calls if "id" in call}
             expected = ("tool",) if calls else ("user",)
         else:
             expected = ("assistant",)
     if len(messages) == first or messages[-1].role != "assistant":
         raise InvalidRowError(
-            f"{prefix}the last message is not of the assistant, so there is nothing to learn"
+            f"{prefix}the last message is not from the assistant, so there is nothing to train on"
         )
 
 
-def _messages(values: Mapping[str, Any], column: str, wrong: str) -> list[Message]:
+def _messages(values: Mapping[str, Any], column: str, error: str) -> list[Message]:
     entries = parse_list(values.get(column))
     if not entries:
-        raise InvalidRowError(wrong)
+        raise InvalidRowError(error)
     return [_message(number, entry) for number, entry in enumerate(entries, 1)]
 
 
-def _are_turns(value: Any) -> bool:
-    """Whether a cell holds messages: a list, or the JSON text of a list of objects with a role."""
+def _has_messages(value: Any) -> bool:
+    """Whether a cell has messages: a list, or the JSON text of a list of objects with a role."""
+    if isinstance(value, list):
+        return True
     entries = parse_list(value)
-    return isinstance(value, list) or bool(entries and all(_has_role(entry) for entry in entries))
-
-
-def _has_role(entry: Any) -> bool:
-    return isinstance(entry, Mapping) and "role" in entry
+    return bool(entries) and all(isinstance(entry, Mapping) and "role" in entry for entry in entries or ())
 
 
 def _message(number: int, entry: Any) -> Message:
@@ -163,33 +173,33 @@ def _message(number: int, entry: Any) -> Message:
         raise InvalidRowError(
             f"message {number} has the role {str(entry['role'])[:40]!r}, expected one of {known}"
         )
-    dropped = sorted(key for key, value in entry.items() if key not in KEYS and value not in NOTHING)
+    dropped = sorted(key for key, value in entry.items() if key not in KEYS and value not in EMPTY)
     if dropped:
         switch = isinstance(entry[dropped[0]], bool | int | float)
-        hint = ", or call it train if it says whether the turn is learned" if switch else ""
+        hint = ", or rename it to train if it says whether to train on the turn" if switch else ""
         raise InvalidRowError(
             f"message {number} has the key {dropped[0]!r}, which would be dropped; remove it{hint}"
         )
-    more = {key: entry[key] for key in MORE if entry.get(key) not in NOTHING}
-    thoughts = [entry[key] for key in THOUGHTS if entry.get(key) not in NOTHING]
-    if any(thought != thoughts[0] or not isinstance(thought, str) for thought in thoughts):
-        raise InvalidRowError(f"message {number} has a thought that is no text, or two that differ")
-    if thoughts:
-        more["reasoning_content"] = thoughts[0]
+    more = {key: entry[key] for key in MORE if entry.get(key) not in EMPTY}
+    reasoning = [entry[key] for key in REASONING_KEYS if entry.get(key) not in EMPTY]
+    if any(text != reasoning[0] or not isinstance(text, str) for text in reasoning):
+        raise InvalidRowError(f"message {number} has reasoning that is not text, or two that differ")
+    if reasoning:
+        more["reasoning_content"] = reasoning[0]
     if "tool_calls" in more:
         if role != "assistant":
-            raise InvalidRowError(f"message {number} has tool_calls, but is of {role}")
+            raise InvalidRowError(f"message {number} has tool_calls, but the role {role}")
         more["tool_calls"] = read_calls(number, more["tool_calls"])
     if "tool_call_id" in more:
         more["tool_call_id"] = str(more["tool_call_id"])
     content = _content(entry.get("content"), role)
     if content is None or not (content.strip() or role == "tool" or "tool_calls" in more):
-        raise InvalidRowError(f"message {number} has no text as its content")
+        raise InvalidRowError(f"message {number} has no text content")
     return Message(role, content, _turn_weight(number, role, entry), more)
 
 
 def _content(value: Any, role: str) -> str | None:
-    """The text of a message; of a list of parts, their texts. None where there is something else in it."""
+    """The text of a message, or of its list of text parts. None if there is anything else in it."""
     if value is None or isinstance(value, str):
         return value or ""
     if role == "tool":
@@ -204,41 +214,18 @@ def _content(value: Any, role: str) -> str | None:
 
 
 def _turn_weight(number: int, role: str, entry: Mapping[str, Any]) -> float:
-    """`weight`, or `train` true or false. Only turns of the assistant are learned."""
-    given = [key for key in ("weight", "train") if entry.get(key) is not None]
-    if len(given) > 1:
+    """The loss weight, from `weight` or `train` (true or false). Only assistant turns may have one."""
+    keys = [key for key in ("weight", "train") if entry.get(key) is not None]
+    if len(keys) > 1:
         raise InvalidRowError(f"message {number} has both weight and train; keep one")
-    if not given:
-        return 1.0
-    weight = parse_weight(entry[given[0]], f"{given[0]} of message {number}")
-    if role != "assistant":
-        if weight:
-            raise InvalidRowError(
-                f"message {number} is of {role} and has {given[0]}; only the assistant is learned"
-            )
-        return 1.0
-    return weight
-
-
-def _from_sharegpt(number: int, entry: Any) -> Any:
-    """The entry with role and content. InvalidRowError for a speaker that is not known."""
-    if not isinstance(entry, Mapping) or not ({"from", "value"} <= set(entry) or "role" in entry):
-        raise InvalidRowError(f"message {number} is not an object with from and value")
-    speaker = str(entry["from"] if "from" in entry else entry["role"])
-    role = SHAREGPT.get(speaker)
-    if role is None:
+    weight = parse_weight(entry[keys[0]], f"{keys[0]} of message {number}") if keys else 1.0
+    if role == "assistant":
+        return weight
+    if keys and weight:
         raise InvalidRowError(
-            f"message {number} is from {speaker[:40]!r}, expected one of {', '.join(SHAREGPT)}"
+            f"message {number} has the role {role} and {keys[0]}; only assistant messages are trained on"
         )
-    content = entry["value"] if "value" in entry else entry.get("content")
-    rest = {key: value for key, value in entry.items() if key not in ("from", "value", "role", "content")}
-    if speaker not in CALLS:
-        return {**rest, "role": role, "content": content}
-    try:
-        calls = json.loads(content) if isinstance(content, str) else content
-    except (ValueError, RecursionError):
-        raise InvalidRowError(f"message {number} is a {speaker} that is not valid JSON") from None
-    return {**rest, "role": role, "content": "", "tool_calls": calls if isinstance(calls, list) else [calls]}
+    return 1.0
 
 
 def _with_system(messages: list[Message], values: Mapping[str, Any]) -> list[Message]:
@@ -250,26 +237,29 @@ def _with_system(messages: list[Message], values: Mapping[str, Any]) -> list[Mes
     return messages if messages[0].role == "system" else [Message("system", system), *messages]
 
 
-def _question(values: Mapping[str, Any], column: str) -> list[Message]:
-    """The messages of a prompt: a list as it is, without learning from it, or text of the user."""
-    if _are_turns(values.get(column)):
-        return _with_system(_unlearned(_messages(values, column, f"{column} is empty")), values)
+def _prompt(values: Mapping[str, Any], column: str) -> list[Message]:
+    """The messages of a prompt: a list, of which nothing is scored, or the user's text."""
+    if _has_messages(values.get(column)):
+        return _with_system(_unscored(_messages(values, column, f"{column} is empty")), values)
     system, question = (string(values.get(name), name) for name in ("system", column))
     if not (system + question).strip():
         raise InvalidRowError(f"{column} is empty")
     return prompt_messages(system, question)
 
 
-def _assistant(value: Any, column: str) -> Message:
-    text = string(value, column)
+def _completion(values: Mapping[str, Any], column: str) -> list[Message]:
+    """The messages of a completion: a list, or the assistant's text."""
+    if _has_messages(values.get(column)):
+        return _messages(values, column, f"{column} is empty")
+    text = string(values.get(column), column)
     if not text.strip():
         raise InvalidRowError(f"{column} is empty")
-    return Message("assistant", text)
+    return [Message("assistant", text)]
 
 
-def _unlearned(messages: Sequence[Message]) -> list[Message]:
+def _unscored(messages: Sequence[Message]) -> list[Message]:
     return [replace(message, weight=0.0) if message.role == "assistant" else message for message in messages]
 
 
-def _same(messages: Sequence[Message]) -> list[tuple[str, str]]:
+def _contents(messages: Sequence[Message]) -> list[tuple[str, str]]:
     return [(message.role, message.content) for message in messages]

@@ -1,4 +1,4 @@
-"""One row into messages and answers: the formats whose columns are text."""
+"""Formats with text columns: one row as messages and answers."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ PAIRS = (
 
 
 class InvalidRowError(ValueError):
-    """Why one row cannot be an example."""
+    """The reason why a row cannot be an example."""
 
 
 @dataclass(frozen=True, slots=True)
 class ParsedRow:
-    """What a row says: as of an Example."""
+    """The content of one row; fields as in Example."""
 
     context: list[Message]
     answers: list[Answer]
@@ -34,7 +34,7 @@ class ParsedRow:
 
 
 def string(value: Any, column: str) -> str:
-    """The text of a cell: numbers are written out, missing is ''. InvalidRowError for anything else."""
+    """A cell as text: numbers are written out, missing is ''. Raises InvalidRowError for other types."""
     if value is None:
         return ""
     if isinstance(value, str):
@@ -47,7 +47,7 @@ def string(value: Any, column: str) -> str:
 
 
 def parse_list(value: Any) -> list[Any] | None:
-    """A list, or the JSON text of one, as cells of a table hold it; None for anything else."""
+    """A list, or one parsed from JSON text as in the cells of a table; None for anything else."""
     if isinstance(value, str) and value.lstrip().startswith("["):
         try:
             value = json.loads(value)
@@ -57,7 +57,7 @@ def parse_list(value: Any) -> list[Any] | None:
 
 
 def required(values: Mapping[str, Any], column: str) -> str:
-    """The text of a cell that has to hold some."""
+    """The text of a cell. Raises InvalidRowError if it is missing or empty."""
     if column not in values:
         raise InvalidRowError(f"{column} is missing")
     text = string(values[column], column)
@@ -67,7 +67,7 @@ def required(values: Mapping[str, Any], column: str) -> str:
 
 
 def parse_weight(value: Any, what: str) -> float:
-    """A weight: a finite number of at least 0, true or false, or text that is one; missing is 1."""
+    """A weight: a finite number >= 0, true or false, or text of one; missing is 1. what: for the message."""
     if value is None or value == "":
         return 1.0
     try:
@@ -80,19 +80,19 @@ def parse_weight(value: Any, what: str) -> float:
 
 
 def prompt_messages(system: str, question: str) -> list[Message]:
-    """System and user message; the one that is not empty alone is the user's."""
+    """A system and a user message, or a single user message if one of the texts is empty."""
     if system.strip() and question.strip():
         return [Message("system", system), Message("user", question)]
     return [Message("user", system if system.strip() else question)]
 
 
 def read_text(values: Mapping[str, Any]) -> ParsedRow:
-    """Plain text, all of it."""
+    """Plain text, all of it an answer."""
     return ParsedRow([], [Answer(required(values, "text"))])
 
 
 def read_qa(values: Mapping[str, Any]) -> ParsedRow:
-    """The first pair of columns that is there: user, then assistant."""
+    """The first complete pair of columns: user, then assistant."""
     pair = next((pair for pair in PAIRS if set(pair) <= set(values)), None)
     if pair is None:
         raise InvalidRowError("the question or the answer is missing")
@@ -104,19 +104,19 @@ def read_qa(values: Mapping[str, Any]) -> ParsedRow:
 
 
 def read_alpaca(values: Mapping[str, Any]) -> ParsedRow:
-    """The instruction is the system message where there is an input; with a system column both are asked."""
+    """With an input, the instruction is the system message; with a system column, both are the user's."""
     instruction = required(values, "instruction")
-    given = string(values.get("input"), "input")
+    input = string(values.get("input"), "input")
     answer = [Answer(required(values, "output"))]
     system = string(values.get("system"), "system")
     if system.strip():
-        question = "\n\n".join(text for text in (instruction, given) if text.strip())
+        question = "\n\n".join(text for text in (instruction, input) if text.strip())
         return ParsedRow([Message("system", system), Message("user", question)], answer)
-    return ParsedRow(prompt_messages(instruction, given), answer)
+    return ParsedRow(prompt_messages(instruction, input), answer)
 
 
 def read_labels(values: Mapping[str, Any]) -> ParsedRow:
-    """The text, then its label."""
+    """The text as the user message, its label as the answer."""
     text = required(values, "text")
     system = string(values.get("system"), "system")
     return ParsedRow(prompt_messages(system, text), [Answer(required(values, "label").strip())])

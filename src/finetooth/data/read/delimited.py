@@ -1,4 +1,4 @@
-"""CSV and TSV: a header, then a record a row. One that does not parse costs its own line and no other."""
+"""CSV and TSV files: a header, then one record per row. A broken record costs only its own line."""
 
 from __future__ import annotations
 
@@ -7,72 +7,68 @@ import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from finetooth.data.read.table import SHOWN, RawRow, RejectedRow, Table, repeated
+from finetooth.data.read.table import SHOWN, RawRow, RejectedRow, Table, first_duplicate
 from finetooth.errors import DataError
 
-LONGEST_FIELD = 2**31 - 1  # the csv module's default refuses a field of 128 KiB; documents are longer
-SHORT = 50  # lines of a record, where quotes have led astray before
+MAX_FIELD = 2**31 - 1  # the csv module's default limit of 128 KiB is too small for documents
+MAX_WASTED_LINES = 50  # lines per record once stray quotes have made the parser read many lines in vain
 SEPARATORS = {".csv": ",", ".tsv": "\t"}
-SPOKEN = {",": "commas", ";": "semicolons", "\t": "tabs"}
-# What a spreadsheet leaves in a cell: a formula that was not computed, or the name of its error.
+SEPARATOR_NAMES = {",": "commas", ";": "semicolons", "\t": "tabs"}
+# What a spreadsheet may leave in a cell: a formula that was not computed, or an error code.
 FORMULA = re.compile(r"=[A-Za-z@+(-].*|#(?:REF!|NAME\?|VALUE!|DIV/0!|N/A|NULL!|NUM!)", re.DOTALL)
 
 Record = tuple[tuple[int, int], list[str], str]
 
 
 def decode(line: bytes) -> tuple[str, str]:
-    """The text of a line, and what is wrong with its bytes ('' when nothing is)."""
+    """The text of a line, and what is wrong with its bytes ('' if nothing is)."""
     try:
         text = line.decode("utf-8")
     except UnicodeDecodeError as error:
         bad = f"0x{line[error.start]:02x} at byte {error.start + 1}"
         return line.decode("utf-8", "replace").replace("\0", " "), f"not UTF-8 ({bad})"
-    return text.replace("\0", " "), "holds a NUL byte" if "\0" in text else ""
+    return text.replace("\0", " "), "contains a NUL byte" if "\0" in text else ""
 
 
 def read_delimited(path: Path, name: str, kind: str, content: bytes) -> Table:
-    """The table of a file of this kind (.csv or .tsv); content: UTF-8 with line feeds.
+    """The table of a .csv or .tsv file. content: UTF-8 with line feeds.
 
-    Raises DataError when the header cannot be read.
+    Raises DataError if the header cannot be read.
     """
-    limit = csv.field_size_limit(LONGEST_FIELD)
+    limit = csv.field_size_limit(MAX_FIELD)
     try:
         return _table(path, name, SEPARATORS[kind], content)
     finally:
         csv.field_size_limit(limit)
 
 
-def _table(path: Path, name: str, separator: str, content: bytes) -> Table:
+def _table(path: Path, name: str, separator: str, content: bytes) -> Table:  # long: header, rows, notes
     decoded = [decode(line) for line in content.split(b"\n")]
     lines = [text for text, _ in decoded]
-    (first, last), header, wrong = next(_records(lines, separator))
-    if separator == "," and len(header) == 1 and ";" in header[0] and not wrong:
-        separator = ";"  # spreadsheets write it where the comma stands in numbers
-        (first, last), header, wrong = next(_records(lines, separator))
-    wrong = next((bad for _, bad in decoded[first - 1 : last] if bad), "") or wrong
-    if wrong:
-        raise DataError(f"{path}, line {first}: the header cannot be read: {wrong}.")
+    (first, last), header, error = next(_records(lines, separator))
+    if separator == "," and len(header) == 1 and ";" in header[0] and not error:
+        separator = ";"  # written by spreadsheets in locales with a decimal comma
+        (first, last), header, error = next(_records(lines, separator))
+    error = next((bad for _, bad in decoded[first - 1 : last] if bad), "") or error
+    if error:
+        raise DataError(f"{path}, line {first}: the header cannot be read: {error}.")
     _check_header(path, header, separator)
-    # A sheet that was once wider leaves columns without a name.
-    header = [name if name.strip() else f"column {k}" for k, name in enumerate(header, 1)]
-    twice = repeated(header)
-    if twice is not None:
-        raise DataError(f"{path}: the column {twice!r} is there twice. Rename one.")
+    # A sheet that used to be wider leaves columns without a name.
+    header = [column if column.strip() else f"column {k}" for k, column in enumerate(header, 1)]
+    duplicate = first_duplicate(header)
+    if duplicate is not None:
+        raise DataError(f"{path}: duplicate column {duplicate!r}. Rename one.")
     rows: list[RawRow] = []
     rejected: list[RejectedRow] = []
     spans: list[tuple[int, int]] = []
-    for (start, end), fields, wrong in _records(lines, separator, last, len(header)):
-        reason = next((bad for _, bad in decoded[start - 1 : end] if bad), "") or wrong
+    for (start, end), fields, error in _records(lines, separator, last, len(header)):
+        reason = next((bad for _, bad in decoded[start - 1 : end] if bad), "") or error
         if reason:
             rejected.append(RejectedRow(name, start, reason, lines[start - 1][:SHOWN]))
             continue
         rows.append(RawRow(start, dict(zip(header, fields, strict=True))))
         if end > start:
             spans.append((start, end))
-    return Table(name, rows, header, rejected, _notes(name, rows, spans))
-
-
-def _notes(name: str, rows: Sequence[RawRow], spans: Sequence[tuple[int, int]]) -> list[str]:
     notes = []
     if spans:
         start, end = max(spans, key=lambda span: span[1] - span[0])
@@ -83,13 +79,14 @@ def _notes(name: str, rows: Sequence[RawRow], spans: Sequence[tuple[int, int]]) 
     if formulas:
         line, cell = formulas[0]
         notes.append(
-            f"{name}: {len(formulas)} cells look like formulas or errors of a spreadsheet and are kept as "
-            f"text; the first is {cell[:60]!r} in line {line}."
+            f"{name}: {len(formulas)} cells look like spreadsheet formulas or errors and are kept as text; "
+            f"the first is {cell[:60]!r} in line {line}."
         )
-    return notes
+    return Table(name, rows, header, rejected, notes)
 
 
 def _check_header(path: Path, header: list[str], separator: str) -> None:
+    """Raise DataError for JSON, and for a header that another character separates."""
     if header[0].lstrip().startswith(('{"', "[{")):
         raise DataError(f"{path}: looks like JSON. Give it a name that ends with .jsonl or .json.")
     others = (mark for mark in (",", ";", "\t", "|") if mark != separator)
@@ -98,24 +95,24 @@ def _check_header(path: Path, header: list[str], separator: str) -> None:
         rename = f", or name it {path.with_suffix('.tsv').name}" if (separator, other) == (",", "\t") else ""
         raise DataError(
             f"{path}: the header {header[0][:SHOWN]!r} is separated by {other!r}. Save the file separated by "
-            f"{SPOKEN[separator]}{rename}."
+            f"{SEPARATOR_NAMES[separator]}{rename}."
         )
 
 
-class _Ahead:
-    """The lines from `done` on. Of a record that is not whole after `reach` lines, no more are handed out.
+class _LineFeed:
+    """Iterator over lines for csv.reader that ends when a record is not complete after `limit` lines.
 
-    at: how many lines of the file are handed out; done: how many of them belong to whole records.
+    at: number of lines read; done: number of lines that belong to complete records.
     """
 
-    def __init__(self, lines: Sequence[str], done: int, reach: int) -> None:
-        self.lines, self.at, self.done, self.reach = lines, done, done, reach
+    def __init__(self, lines: Sequence[str], done: int, limit: int) -> None:
+        self.lines, self.at, self.done, self.limit = lines, done, done, limit
 
-    def __iter__(self) -> _Ahead:
+    def __iter__(self) -> _LineFeed:
         return self
 
     def __next__(self) -> str:
-        if self.at >= min(len(self.lines), self.done + self.reach):
+        if self.at >= min(len(self.lines), self.done + self.limit):
             raise StopIteration
         self.at += 1
         return f"{self.lines[self.at - 1]}\n"
@@ -124,42 +121,37 @@ class _Ahead:
 def _records(
     lines: Sequence[str], separator: str, first: int = 0, width: int | None = None
 ) -> Iterator[Record]:
-    """((first line, last line), fields, what is wrong) of each record after the first `first` lines.
+    """((first line, last line), fields, error) of each record after the first `first` lines.
 
-    After a record that does not parse, or has not `width` fields, reading goes on at its second line, so that
-    a stray quote does not swallow what follows. Between tabs a stray quote is only a character: most programs
-    that write them do not quote. Where quotes have led astray over many lines, records may only be short, so
-    that the time stays in proportion to the file.
+    After a record that cannot be parsed, or does not have `width` fields, parsing resumes at its second line,
+    so that a stray quote does not swallow what follows. In a TSV file a stray quote is a plain character, as
+    most programs that write TSV do not quote. After many lines wasted by stray quotes, records may only be
+    short, so that the run time stays linear in the file size.
     """
     wasted = 0
     while first < len(lines):
-        ahead = _Ahead(lines, first, len(lines) if wasted < 4 * len(lines) + 10_000 else SHORT)
-        wrong = ""
+        feed = _LineFeed(lines, first, len(lines) if wasted < 4 * len(lines) + 10_000 else MAX_WASTED_LINES)
+        error = ""
         try:
-            for fields in csv.reader(ahead, strict=True, delimiter=separator):
+            for fields in csv.reader(feed, strict=True, delimiter=separator):
                 if fields and width is not None:
-                    wrong = _misfit(fields, lines[ahead.done : ahead.at], separator, width)
-                if wrong:
+                    span = lines[feed.done : feed.at]
+                    multiline_tsv = separator == "\t" and width > 1 and len(span) > 1
+                    if len(fields) != width:
+                        error = f"{len(fields)} fields where the header has {width}"
+                    elif multiline_tsv and all(line.count(separator) == width - 1 for line in span):
+                        error = "stray quotes: each line is a row of its own"
+                if error:
                     break
                 if fields:
-                    yield (ahead.done + 1, ahead.at), fields, ""
-                ahead.done = ahead.at
-        except csv.Error as error:
-            wrong = f"a stray quote: {error}"
-        if not wrong:
+                    yield (feed.done + 1, feed.at), fields, ""
+                feed.done = feed.at
+        except csv.Error as problem:
+            error = f"a stray quote: {problem}"
+        if not error:
             return
-        wasted += ahead.at - ahead.done
-        first = ahead.done + 1
+        wasted += feed.at - feed.done
+        first = feed.done + 1
         literal = lines[first - 1].split(separator) if separator == "\t" else []
-        kept = bool(literal) and len(literal) == width
-        yield (first, first), literal if kept else [], "" if kept else wrong
-
-
-def _misfit(fields: Sequence[str], lines: Sequence[str], separator: str, width: int) -> str:
-    """Why what was read of these lines is not one record of `width` fields; "" when it is."""
-    if len(fields) != width:
-        return f"{len(fields)} fields where the header has {width}"
-    alone = separator == "\t" and width > 1 and len(lines) > 1
-    if alone and all(line.count(separator) == width - 1 for line in lines):
-        return "stray quotes: each line is a row of its own"
-    return ""
+        valid = bool(literal) and len(literal) == width
+        yield (first, first), literal if valid else [], "" if valid else error

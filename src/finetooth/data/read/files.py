@@ -1,4 +1,7 @@
-"""The contents of one file as a table, for every kind of file; whatever cannot be read says why, once."""
+"""Reads a source (files, a list of dicts or a DataFrame) as tables of rows.
+
+Nothing is guessed: a line that cannot be parsed is rejected with its line number, never read in part.
+"""
 
 from __future__ import annotations
 
@@ -6,31 +9,44 @@ import codecs
 import gzip
 import io
 import re
+import reprlib
 import stat
 import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
-from finetooth.config.values import DATA_FILES
-from finetooth.data.read.columnar import SPOKEN as COLUMNAR
+from finetooth.config.values import is_files
+from finetooth.data.read.columnar import FORMAT_NAMES as COLUMNAR
 from finetooth.data.read.columnar import read_columnar
 from finetooth.data.read.delimited import decode, read_delimited
 from finetooth.data.read.json_files import LIST, json_lines, json_list
 from finetooth.data.read.memory_limit import require_memory
-from finetooth.data.read.table import SHOWN, RawRow, RejectedRow, Table
+from finetooth.data.read.sources import EXPECTED, find_files, kind_of
+from finetooth.data.read.table import (
+    SHOWN,
+    TOO_DEEP,
+    RawRow,
+    RejectedRow,
+    Table,
+    columns_of,
+    json_error,
+    to_json_value,
+)
 from finetooth.errors import DataError
 
-EXPECTED = f"Expected a {', '.join(DATA_FILES[:-1])} or {DATA_FILES[-1]} file, or one of them with .gz."
 EXAMPLES = {
-    ".jsonl": 'one JSON object a line, such as {"text": "...", "label": "..."}',
+    ".jsonl": 'one JSON object per line, such as {"text": "...", "label": "..."}',
     ".json": LIST,
-    ".csv": "a header line, such as text,label, and a row a line",
-    ".tsv": "a header line, such as text and label with a tab between, and a row a line",
-    ".txt": "documents with a blank line between them",
+    ".csv": "a header line, such as text,label, and one row per line",
+    ".tsv": "a header line, such as text and label with a tab between, and one row per line",
+    ".txt": "documents separated by blank lines",
 }
 SHEETS = (".xlsx", ".xls", ".ods")
 SHEET = "a spreadsheet; save it as CSV (UTF-8)"
 PAGE = "a web page, not data; download the file itself"
-# What files are whose name says something else, by their first bytes.
+# File formats that are recognised by their first bytes although the name says something else.
 SIGNATURES = (
     (b"PK\x03\x04", f"a zip archive: unpack it, or {SHEET}"),
     (b"\x1f\x8b", "compressed with gzip; give it a name that ends with .gz"),
@@ -42,45 +58,73 @@ SIGNATURES = (
     (b"\xfd7zXZ", "compressed with xz; unpack it"),
     (b"\x28\xb5\x2f\xfd", "compressed with zstd; unpack it"),
     (b"SQLite format 3\0", "a SQLite database; export the table as CSV"),
-    (b"version https", "a pointer of Git LFS, not the file itself; fetch it with `git lfs pull`"),
+    (b"version https", "a Git LFS pointer, not the file itself; fetch it with `git lfs pull`"),
     (b"<!DOCTYPE html", PAGE),
     (b"<!doctype html", PAGE),
     (b"<html", PAGE),
 )
-MARKS = (
+BYTE_ORDER_MARKS = (
     (codecs.BOM_UTF8, "utf-8"),
-    (codecs.BOM_UTF32_LE, "utf-32"),  # starts with the mark of UTF-16, so it is asked for first
+    (codecs.BOM_UTF32_LE, "utf-32"),  # before UTF-16, whose mark is the beginning of this one
     (codecs.BOM_UTF32_BE, "utf-32"),
     (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
-PIECE = 2**24  # bytes that are unpacked at once
+CHUNK = 2**24  # bytes decompressed at a time
 BLANK = re.compile(rb"\n[ \t]*(?:\n[ \t]*)*\n")
 
 
-def kind_of(path: Path) -> str:
-    """The ending that says how a file is read, without .gz and in lower case; '' for any other."""
-    name = path.name.lower().removesuffix(".gz")
-    return next((ending for ending in DATA_FILES if name.endswith(ending)), "")
+def read(source: Any, encoding: str = "utf-8", side: str = "train") -> list[Table]:
+    """The rows of a source: one table per file, or one for a list of dicts or a pandas DataFrame.
+
+    source: the value of `data.train`. side: train, validation or test; selects files in a directory. Text
+    files with one document each share a table. Raises DataError if something cannot be read or a table has
+    no rows. Broken rows are in `rejected`; the caller decides whether there are too many.
+    """
+    if not isinstance(source, str | Path) and not is_files(source):
+        tables = [_from_memory(source)]
+    else:
+        files, notes = find_files(source, side)
+        tables = [
+            replace(read_file(file.path, file.name, encoding), weight=file.weight)
+            for file in files
+            if not file.document
+        ]
+        documents: dict[float, Table] = {}  # one table per loss weight
+        for file in (file for file in files if file.document):
+            table = documents.setdefault(file.weight, Table(file.name, [], ["text"], [], [], file.weight))
+            try:
+                one = read_file(file.path, file.name, encoding, document=True)
+            except DataError as error:
+                table.rejected.append(RejectedRow(file.name, 1, str(error), ""))
+                continue
+            table.rows.extend(replace(row, file=file.name) for row in one.rows)
+            table.rejected.extend(one.rejected)
+        tables += documents.values()
+        tables[0].notes[:0] = notes
+    empty = next((table for table in tables if not len(table)), None)
+    if empty is not None:
+        raise DataError(f"{empty.name}: no rows.")
+    return tables
 
 
 def read_file(path: Path, name: str, encoding: str = "utf-8", document: bool = False) -> Table:
     """The rows of one file. name: what it is called in messages and tags.
 
-    document: a .txt file is one document; else its documents are what blank lines separate, or without a
-    blank line, its lines. Raises DataError when the file cannot be read at all.
+    document: a .txt file is a single document; else blank lines separate its documents, or without blank
+    lines each line is one. Raises DataError if the file as a whole cannot be read.
     """
     kind = kind_of(path)
     if not kind:
         sheet = f" It may be {SHEET}." if path.suffix.lower() in SHEETS else ""
         raise DataError(f"{path}: the extension {path.suffix or '(none)'} is not known. {EXPECTED}{sheet}")
-    content = _bytes(path)
+    content = _read_bytes(path)
     if kind in COLUMNAR:
         return read_columnar(path, name, kind, content)
     known = next((what for start, what in SIGNATURES if content.startswith(start)), "")
     if known and not (kind == ".txt" and known == PAGE):
         raise DataError(f"{path}: the file is {known}.")
-    content = _utf8(path, content, encoding)
+    content = _to_utf8(path, content, encoding)
     if not content.strip():
         raise DataError(f"{path}: the file is empty. Expected {EXAMPLES[kind]}.")
     if kind == ".txt":
@@ -90,71 +134,64 @@ def read_file(path: Path, name: str, encoding: str = "utf-8", document: bool = F
     return json_lines(path, name, content) if kind == ".jsonl" else read_delimited(path, name, kind, content)
 
 
-def _bytes(path: Path) -> bytes:
-    """The bytes of a regular file, decompressed. Opening a pipe would wait for its writer, so none is."""
+def _read_bytes(path: Path) -> bytes:
+    """The bytes of a regular file, decompressed. A pipe is refused, as opening it would wait for a writer."""
     try:
-        about = path.stat()
-        if not stat.S_ISREG(about.st_mode):
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):
             raise DataError(f"{path}: a pipe, socket or device. Save its content to a file first.")
-        require_memory(path, about.st_size, "holds")
+        require_memory(path, status.st_size, "has")
         content = path.read_bytes()
     except OSError as error:
         raise DataError(f"{path}: cannot be opened: {error.strerror or error}.") from None
     if path.suffix.lower() != ".gz":
         return content
+    chunks: list[bytes] = []
+    size = 0
     try:
-        return _unpacked(path, content)
+        with gzip.GzipFile(fileobj=io.BytesIO(content)) as file:
+            while chunk := file.read(CHUNK):
+                chunks.append(chunk)
+                size += len(chunk)
+                require_memory(path, size, "unpacks to")  # a small file may unpack to any size
     except EOFError:
         raise DataError(f"{path}: the compressed file ends early. Copy or download it again.") from None
     except (OSError, zlib.error) as error:
         raise DataError(f"{path}: cannot be decompressed: {error}.") from None
+    return b"".join(chunks)
 
 
-def _unpacked(path: Path, content: bytes) -> bytes:
-    """What a gzip file holds, taken out piece by piece: a small file may hold more than fits into memory."""
-    pieces: list[bytes] = []
-    size = 0
-    with gzip.GzipFile(fileobj=io.BytesIO(content)) as file:
-        while piece := file.read(PIECE):
-            pieces.append(piece)
-            size += len(piece)
-            require_memory(path, size, "unpacks to")
-    return b"".join(pieces)
+def _to_utf8(path: Path, content: bytes, encoding: str) -> bytes:
+    """The content as UTF-8 with line feeds. A byte-order mark overrides `encoding`.
 
-
-def _utf8(path: Path, content: bytes, encoding: str) -> bytes:
-    """The content as UTF-8 with line feeds. A byte-order mark decides, else `encoding`.
-
-    Bytes that are not UTF-8 stay: they cost their own line, which `decode` names.
+    Bytes that are not UTF-8 are kept: `decode` reports them, and only their line is rejected.
     """
-    mark, found = next(((mark, name) for mark, name in MARKS if content.startswith(mark)), (b"", encoding))
+    mark, found = next(
+        ((mark, name) for mark, name in BYTE_ORDER_MARKS if content.startswith(mark)), (b"", encoding)
+    )
     if found == "utf-8":
         content = content.removeprefix(mark)
-        _refuse_wide(path, content)
+        start = content[:4096]
+        even, odd = start[0::2].count(0), start[1::2].count(0)
+        if max(even, odd) > 0.15 * len(start) and min(even, odd) < 0.03 * len(start):
+            # In UTF-16, every other byte of most texts is NUL.
+            name = "utf-16-le" if odd > even else "utf-16-be"
+            raise DataError(
+                f"{path}: looks like UTF-16 without a byte-order mark. Set `data.encoding: {name}`, "
+                "or save it as UTF-8."
+            )
     else:
         try:
             content = content.decode(found).removeprefix("\ufeff").encode("utf-8", "surrogatepass")
         except UnicodeError as error:
-            said = "its byte-order mark" if mark else "data.encoding"
-            raise DataError(f"{path}: not {found}, though {said} says so: {error}.") from None
+            origin = "its byte-order mark" if mark else "data.encoding"
+            raise DataError(f"{path}: not {found}, though {origin} says so: {error}.") from None
     content = content.replace(b"\r\n", b"\n")
     return content if b"\n" in content else content.replace(b"\r", b"\n")
 
 
-def _refuse_wide(path: Path, content: bytes) -> None:
-    """UTF-16 without a mark: every other byte of most texts is NUL."""
-    start = content[:4096]
-    even, odd = start[0::2].count(0), start[1::2].count(0)
-    if max(even, odd) > 0.15 * len(start) and min(even, odd) < 0.03 * len(start):
-        name = "utf-16-le" if odd > even else "utf-16-be"
-        raise DataError(
-            f"{path}: looks like UTF-16 without a byte-order mark. Say so with `data.encoding: {name}`, "
-            "or save it as UTF-8."
-        )
-
-
 def _documents(name: str, content: bytes, whole: bool) -> Table:
-    """Plain text: one document, or one for each block between blank lines, or one a line without those."""
+    """Plain text: one document, or one per block between blank lines, or one per line without these."""
     rows: list[RawRow] = []
     rejected: list[RejectedRow] = []
     blocks = BLANK.search(content.strip(b"\n")) is not None
@@ -170,5 +207,33 @@ def _documents(name: str, content: bytes, whole: bool) -> Table:
             rows.append(RawRow(first, {"text": text}))
         line += content.count(b"\n", at, following)
         at = following
-    how = "separated by blank lines" if blocks else "one a line, as there is no blank line"
+    how = "separated by blank lines" if blocks else "one per line, because there is no blank line"
     return Table(name, rows, ["text"], rejected, [] if whole else [f"{name}: {len(rows)} documents, {how}."])
+
+
+def _from_memory(source: Any) -> Table:
+    """A list of dicts, or any object with pandas' to_dict; missing values (NaN) become None."""
+    if hasattr(source, "to_dict") and not isinstance(source, Mapping):
+        source = source.to_dict("records")
+    if not isinstance(source, Sequence):
+        raise DataError(
+            f"Rows must be a file, a list of dicts or a DataFrame, found {type(source).__name__}."
+        )
+    rows: list[RawRow] = []
+    rejected: list[RejectedRow] = []
+    for number, item in enumerate(source, 1):
+        if not isinstance(item, Mapping):
+            reason = f"a {type(item).__name__}; expected a dict"
+            rejected.append(RejectedRow("rows", number, reason, reprlib.repr(item)))
+            continue
+        try:
+            values = {str(name): to_json_value(value) for name, value in item.items()}
+            reason = json_error(values)
+        except RecursionError:
+            reason = TOO_DEEP
+        if reason:
+            text = reprlib.repr(item).encode("utf-8", "replace").decode()
+            rejected.append(RejectedRow("rows", number, reason, text))
+        else:
+            rows.append(RawRow(number, values))
+    return Table("rows", rows, columns_of(rows), rejected)

@@ -1,4 +1,4 @@
-"""JSON lines and JSON lists: every row keeps its line; what is no row is set aside with its reason."""
+"""JSON Lines and JSON lists. Rows keep their line numbers; anything else is rejected with a reason."""
 
 from __future__ import annotations
 
@@ -8,45 +8,30 @@ from pathlib import Path
 from typing import Any
 
 from finetooth.data.read.delimited import decode
-from finetooth.data.read.table import SHOWN, RawRow, RejectedRow, Table, columns_of, json_error, repeated
+from finetooth.data.read.table import (
+    SHOWN,
+    TOO_DEEP,
+    RawRow,
+    RejectedRow,
+    Table,
+    columns_of,
+    first_duplicate,
+    json_error,
+)
 from finetooth.errors import DataError
 
 LIST = 'a list of objects, such as [{"text": "...", "label": "..."}]'
-ONE_ROW = ("messages", "conversations")  # an object with one of these is a conversation, not a list of rows
-
-
-def _parser() -> tuple[json.JSONDecoder, list[str]]:
-    """A decoder, and the list into which it puts keys that an object gives twice."""
-    twice: list[str] = []
-
-    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        values = dict(pairs)
-        if len(values) < len(pairs):
-            twice.append(str(repeated(name for name, _ in pairs)))
-        return values
-
-    return json.JSONDecoder(object_pairs_hook=unique), twice
-
-
-def _row_trouble(value: Any, twice: list[str], expected: str) -> str:
-    """Why a parsed value is no row, '' when it is one. Empties `twice`."""
-    repeated = twice[0] if twice else None
-    twice.clear()
-    if isinstance(value, list):
-        return f"a JSON list; expected {expected}"
-    if not isinstance(value, dict):
-        return f"a JSON {type(value).__name__}; expected {expected}"
-    return json_error(value) if repeated is None else f"the key {repeated!r} is given twice"
+CONVERSATION_KEYS = ("messages", "conversations")  # an object with one of these is one row, not a list
 
 
 def json_lines(path: Path, name: str, content: bytes) -> Table:
-    """One object a line; content: UTF-8 with line feeds. DataError for a list over many lines."""
+    """One object per line. content: UTF-8 with line feeds. Raises DataError for a JSON list."""
     lines = content.split(b"\n")
     filled = (line.strip() for line in lines if line.strip())
     first, second = next(filled), next(filled, None)
     if first == b"[" or (first.startswith(b"[{") and second is None):
-        raise DataError(f"{path}: one JSON list, not one object a line. Give it a name that ends with .json.")
-    parser, twice = _parser()
+        raise DataError(f"{path}: a JSON list, not one object per line. Give it a name that ends with .json.")
+    decoder, duplicates = _decoder()
     rows: list[RawRow] = []
     rejected: list[RejectedRow] = []
     for number, line in enumerate(lines, 1):
@@ -56,13 +41,13 @@ def json_lines(path: Path, name: str, content: bytes) -> Table:
         value: Any = {}
         if not reason:
             try:
-                value = parser.decode(text)
-                reason = _row_trouble(value, twice, "one JSON object a line")
+                value = decoder.decode(text)
+                reason = _row_error(value, duplicates, "one JSON object per line")
             except RecursionError:
-                reason = "nested too deep"
+                reason = TOO_DEEP
             except ValueError as error:
                 reason = f"not valid JSON: {error}"
-            twice.clear()
+            duplicates.clear()
         if reason:
             rejected.append(RejectedRow(name, number, reason, text[:SHOWN]))
         else:
@@ -73,12 +58,12 @@ def json_lines(path: Path, name: str, content: bytes) -> Table:
 def json_list(path: Path, name: str, content: bytes) -> Table:
     """A list of objects, alone or in an object: under "data", else the only list of objects in it.
 
-    Also a single conversation, and JSON lines under the name of JSON. DataError for anything else, and where
-    the text stops being JSON: what follows cannot be told apart any more.
+    Also a single conversation, and JSON Lines in a file named .json. Raises DataError for anything else, and
+    for a syntax error, after which rows cannot be told apart.
     """
-    text, wrong = decode(content)
-    if wrong:
-        raise DataError(f"{path}: {wrong}.")
+    text, error = decode(content)
+    if error:
+        raise DataError(f"{path}: {error}.")
     cursor = _Cursor(path, text)
     if cursor.peek() == "{":
         line = cursor.line()
@@ -87,10 +72,21 @@ def json_list(path: Path, name: str, content: bytes) -> Table:
             return json_lines(path, name, content)
         if cursor.peek():
             raise cursor.expected("nothing after the object")
-        if not set(values) & set(ONE_ROW):
-            cursor.rewind(_the_list(path, values, starts))
+        if not set(values) & set(CONVERSATION_KEYS):
+            lists = [
+                key
+                for key, value in values.items()
+                if isinstance(value, list) and all(isinstance(item, dict) for item in value)
+            ]
+            if "data" not in lists and len(lists) != 1:
+                keys = ", ".join(map(repr, list(values)[:8])) or "(none)"
+                raise DataError(
+                    f"{path}: an object with the keys {keys}; expected {LIST}, alone or under the key "
+                    '"data". pandas writes that with orient="records".'
+                )
+            cursor.rewind(starts["data" if "data" in lists else lists[0]])
             return _items(cursor, name)
-        reason = _row_trouble(values, cursor.twice, "")
+        reason = _row_error(values, cursor.duplicates, "")
         rejected = [RejectedRow(name, line, reason, text[:SHOWN])] if reason else []
         return Table(name, [] if reason else [RawRow(line, values)], list(values), rejected)
     if cursor.peek() != "[":
@@ -105,7 +101,7 @@ def _items(cursor: _Cursor, name: str) -> Table:
     rows: list[RawRow] = []
     rejected: list[RejectedRow] = []
     for line, at, value in cursor.items():
-        reason = _row_trouble(value, cursor.twice, "an object for each row")
+        reason = _row_error(value, cursor.duplicates, "an object for each row")
         if reason:
             rejected.append(RejectedRow(name, line, reason, cursor.text[at : min(cursor.at, at + SHOWN)]))
         else:
@@ -113,33 +109,42 @@ def _items(cursor: _Cursor, name: str) -> Table:
     return Table(name, rows, columns_of(rows), rejected)
 
 
-def _the_list(path: Path, values: dict[str, Any], starts: dict[str, int]) -> int:
-    """Where the list of rows starts in an object with these members."""
-    lists = [
-        key
-        for key, value in values.items()
-        if isinstance(value, list) and all(isinstance(item, dict) for item in value)
-    ]
-    if "data" in lists or len(lists) == 1:
-        return starts["data" if "data" in lists else lists[0]]
-    raise DataError(
-        f"{path}: an object with the keys {', '.join(map(repr, list(values)[:8])) or '(none)'}; expected "
-        f'{LIST}, alone or under the key "data". pandas writes that with orient="records".'
-    )
+def _row_error(value: Any, duplicates: list[str], expected: str) -> str:
+    """Why a parsed value is not a row, '' if it is one. Clears `duplicates`."""
+    duplicate = duplicates[0] if duplicates else None
+    duplicates.clear()
+    if isinstance(value, list):
+        return f"a JSON list; expected {expected}"
+    if not isinstance(value, dict):
+        return f"a JSON {type(value).__name__}; expected {expected}"
+    return json_error(value) if duplicate is None else f"duplicate key {duplicate!r}"
+
+
+def _decoder() -> tuple[json.JSONDecoder, list[str]]:
+    """A decoder, and the list to which it appends duplicate keys of an object."""
+    duplicates: list[str] = []
+
+    def to_dict(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        values = dict(pairs)
+        if len(values) < len(pairs):
+            duplicates.append(str(first_duplicate(name for name, _ in pairs)))
+        return values
+
+    return json.JSONDecoder(object_pairs_hook=to_dict), duplicates
 
 
 class _Cursor:
-    """Walks over JSON text value by value, so that each row of a list keeps its line."""
+    """Parses JSON text value by value, so that each row of a list keeps its line number."""
 
     def __init__(self, path: Path, text: str) -> None:
         self.path, self.text, self.at = path, text, 0
-        self.parser, self.twice = _parser()
+        self.decoder, self.duplicates = _decoder()
         self._counted, self._line = 0, 1
 
     def rewind(self, at: int) -> None:
         self.at = self._counted = at
         self._line = 1 + self.text.count("\n", 0, at)
-        self.twice.clear()
+        self.duplicates.clear()
 
     def line(self) -> int:
         self._line += self.text.count("\n", self._counted, self.at)
@@ -147,7 +152,7 @@ class _Cursor:
         return self._line
 
     def peek(self) -> str:
-        """The next character that is not white space, '' at the end."""
+        """The next character that is not whitespace, '' at the end."""
         while self.text[self.at : self.at + 1] in (" ", "\t", "\n", "\r"):
             self.at += 1
         return self.text[self.at : self.at + 1]
@@ -161,15 +166,15 @@ class _Cursor:
         self.peek()
         start = self.line()
         try:
-            value, self.at = self.parser.raw_decode(self.text, self.at)
+            value, self.at = self.decoder.raw_decode(self.text, self.at)
         except RecursionError:
-            raise DataError(f"{self.path}, line {start}: nested too deep.") from None
+            raise DataError(f"{self.path}, line {start}: {TOO_DEEP}.") from None
         except ValueError as error:
             raise DataError(f"{self.path}: not valid JSON: {error}.") from None
         return value
 
     def items(self) -> Iterator[tuple[int, int, Any]]:
-        """(line, offset, value) of each item of the list that starts here."""
+        """(line, offset, value) of each item of the list at the cursor."""
         self.take("[")
         while not self.take("]"):
             line, at = self.line(), self.at
@@ -178,7 +183,7 @@ class _Cursor:
                 raise self.expected("`,` or `]`")
 
     def members(self) -> tuple[dict[str, Any], dict[str, int]]:
-        """The members of the object that starts here, and the offset of each value."""
+        """The members of the object at the cursor, and the offset of each value."""
         values: dict[str, Any] = {}
         starts: dict[str, int] = {}
         self.take("{")
@@ -189,7 +194,7 @@ class _Cursor:
             self.peek()
             at = self.at
             if key in values:
-                self.twice.append(key)
+                self.duplicates.append(key)
             values[key], starts[key] = self.value(), at
             if not self.take(",") and self.peek() != "}":
                 raise self.expected("`,` or `}`")

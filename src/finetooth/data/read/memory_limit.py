@@ -1,4 +1,4 @@
-"""How much of a file may be taken into memory, so that one that is too large ends in a message."""
+"""Limits file sizes by the available memory, so that a file that is too large gives an error message."""
 
 from __future__ import annotations
 
@@ -7,9 +7,8 @@ from pathlib import Path
 
 from finetooth.errors import DataError
 
-# Rows take a few times the memory of the text that they are read from.
-SHARE = 4
-# Where a container says how much memory its processes may take, in the two layouts of Linux.
+SHARE = 4  # rows take several times the memory of the text that they are read from
+# The memory limit of a Linux container, in cgroup v2 and v1.
 CONTAINER = (
     Path("/sys/fs/cgroup/memory.max"),
     Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"),
@@ -17,21 +16,21 @@ CONTAINER = (
 
 
 def max_file_bytes() -> int:
-    """The most bytes that one file may hold: a quarter of the memory of this machine or container."""
+    """Maximum size of one file in bytes: a quarter of the memory of this machine or container."""
     sizes = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
     for path in CONTAINER:
         try:
             sizes.append(int(path.read_text(encoding="ascii")))
-        except (OSError, ValueError):  # not there, or "max"
+        except (OSError, ValueError):  # no such file, or "max"
             continue
     return min(sizes) // SHARE
 
 
 def require_memory(path: Path, size: int, what: str) -> None:
-    """Raise DataError when `size` bytes of a file are too many. what: what has that size, for the message."""
+    """Raise DataError if `size` bytes of a file are too many. what: verb for the message, such as "has"."""
     limit = max_file_bytes()
     if size > limit:
         raise DataError(
-            f"{path}: {what} more than {limit / 1e9:,.1f} GB, a quarter of the memory here, and rows take "
-            "a few times as much. Use a part of it, or a machine with more memory."
+            f"{path}: {what} more than {limit / 1e9:,.1f} GB, a quarter of the memory here, and rows "
+            "need several times that. Use part of the data, or a machine with more memory."
         )

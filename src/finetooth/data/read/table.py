@@ -1,4 +1,4 @@
-"""What reading makes: rows with their place, rows that were set aside, and the table that holds both."""
+"""Result of reading: rows with their line numbers, rejected rows, and the table of both."""
 
 from __future__ import annotations
 
@@ -11,15 +11,16 @@ from typing import Any
 
 from finetooth.privacy.masking import redact, redact_json
 
-SHOWN = 500  # characters of a broken line that rejected.jsonl keeps
-MARGIN = 100  # levels: what can be nested so much deeper than the row can be written from anywhere
+SHOWN = 500  # characters of a broken line kept in rejected.jsonl
+MARGIN = 100  # a row must be writable as JSON when nested this much deeper, from any depth of the call stack
+TOO_DEEP = "nested too deeply"
 
 
 @dataclass(frozen=True, slots=True)
 class RawRow:
-    """Named values of one row. line: where it starts in its file, from 1 (of a list: index + 1).
+    """Named values of one row. line: where it starts in its file, from 1 (in a list: index + 1).
 
-    file: where it is not the table's name, in a table of several documents.
+    file: set only if it differs from the table's name, in a table of several documents.
     """
 
     line: int
@@ -37,7 +38,7 @@ class RejectedRow:
     row: Any
 
     def redacted(self) -> RejectedRow:
-        """The same with personal data and secrets hidden: to be shown."""
+        """A copy with personal data and secrets redacted."""
         return replace(self, reason=redact(self.reason), row=redact_json(self.row))
 
     def to_json(self) -> dict[str, Any]:
@@ -47,9 +48,8 @@ class RejectedRow:
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """What one file holds. columns: in order of appearance; notes: what the user should know.
-
-    weight: loss weight of all its rows.
+    """The rows of one file. columns: in order of appearance. notes: for the user. weight: loss weight of all
+    its rows.
     """
 
     name: str
@@ -64,34 +64,34 @@ class Table:
 
 
 def columns_of(rows: Sequence[RawRow]) -> list[str]:
-    """The names of all rows, in order of appearance."""
+    """The column names of all rows, in order of appearance."""
     return list(dict.fromkeys(name for row in rows for name in row.values))
 
 
-def repeated(names: Iterable[str]) -> str | None:
-    """The first of the names that is there more than once."""
+def first_duplicate(names: Iterable[str]) -> str | None:
+    """The first name that occurs more than once, else None."""
     return next((name for name, count in Counter(names).items() if count > 1), None)
 
 
 def json_error(values: Any) -> str:
-    """Why a row cannot be written as JSON again ('' when it can): NaN, infinity, half a surrogate pair."""
+    """Why a row cannot be written as JSON, '' if it can: NaN, infinity, depth, bytes, surrogates."""
     for _ in range(MARGIN):
         values = [values]
     try:
         json.dumps(values, ensure_ascii=False, allow_nan=False).encode("utf-8")
     except UnicodeEncodeError:
-        return "holds half of a surrogate pair, which is not text"
+        return "contains an unpaired surrogate, which is not text"
     except RecursionError:
-        return "nested too deep"
+        return TOO_DEEP
     except ValueError:
-        return "holds NaN or an infinite number"
+        return "contains NaN or infinity"
     except TypeError:
-        return "holds binary data, which is not text"
+        return "contains binary data, which is not text"
     return ""
 
 
 def to_json_value(value: Any) -> Any:
-    """Plain JSON values of what Python hands over: numpy scalars and arrays, NaN, dates, text in bytes."""
+    """A Python value as plain JSON values: numpy scalars and arrays, NaN (None), dates, text in bytes."""
     if value is None or isinstance(value, str | bool | int):
         return value
     if isinstance(value, float):
@@ -100,7 +100,7 @@ def to_json_value(value: Any) -> Any:
         try:
             return value.decode("utf-8")
         except UnicodeDecodeError:
-            return value  # `json_error` names it
+            return value  # reported by `json_error`
     if isinstance(value, Mapping):
         return {str(name): to_json_value(inner) for name, inner in value.items()}
     if isinstance(value, list | tuple):

@@ -1,7 +1,7 @@
-"""Chat templates: a model's jinja text, rendered in a sandbox as transformers renders it.
+"""Chat templates: jinja text, rendered in a sandbox exactly as transformers does.
 
-The instruction and plain templates are jinja texts as well. So there is one way to render, and whichever
-template a model was trained with can be saved beside it for any other tool to read.
+The instruction and plain templates are jinja texts as well, so that whichever template a model was trained
+with can be saved with it for other tools.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,16 +20,16 @@ from jinja2.parser import Parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from finetooth.data.render.tokenizer import Tokenizer
-from finetooth.data.render.turns import THOUGHTS, as_dicts, with_text_arguments
+from finetooth.data.render.turns import REASONING_KEYS, as_dicts, with_text_arguments
 from finetooth.errors import DataError
 from finetooth.types import Message
 
 Clock = Callable[[], datetime]
-MAX_CHARACTERS = 20_000_000  # of one rendering: far beyond any model's context, well below the memory
+MAX_CHARACTERS = 20_000_000  # per rendering: far beyond any model's context, well within memory
 
-# Variables by which templates turn thinking on and off: Qwen3 and others, DeepSeek-V3.1 and Granite, Cohere.
+# Variables that switch thinking on and off: in Qwen3 and others, DeepSeek-V3.1 and Granite, Cohere.
 SWITCHES = ("enable_thinking", "thinking", "reasoning")
-READS = r"\.{0}\b|[\[(]\s*['\"]{0}['\"]"  # a template reads a field of this name of a message
+READS = r"\.{0}\b|[\[(]\s*['\"]{0}['\"]"  # the template reads a message field of this name
 
 INSTRUCTION = """\
 {{ PREFIX }}
@@ -55,7 +54,7 @@ PLAIN = """\
 
 
 class _Generation(jinja2.ext.Extension):
-    """`{% generation %}` marks the assistant's text for other tools; here its body is simply rendered."""
+    """`{% generation %}` marks the assistant's text for other tools; here only its body is rendered."""
 
     tags = {"generation"}  # noqa: RUF012 - jinja2 declares it as an instance variable
 
@@ -65,7 +64,7 @@ class _Generation(jinja2.ext.Extension):
 
 
 class _Sandbox(ImmutableSandboxedEnvironment):
-    """The immutable sandbox, in which a product such as `'a' * 10**12` is refused before it is computed."""
+    """The immutable sandbox, which refuses products such as `'a' * 10**12` before computing them."""
 
     intercepted_binops = frozenset({"*", "**"})
 
@@ -95,17 +94,17 @@ def _tojson(
     )
 
 
-def _strftime_now(clock: Clock, form: str) -> str:
-    return clock().strftime(form)
+class TemplateRefusal(DataError):
+    """The template called `raise_exception` or failed for one conversation."""
 
 
 class ChatTemplate:
-    """A compiled template. `render` gives the text of a conversation.
+    """A compiled template. `render` returns the text of a conversation.
 
-    source: jinja text. variables: what else it may name (bos_token, eos_token, ...). where: for messages.
-    clock: what `strftime_now` reads. switch: the variable that turns thinking on and off, or "".
-    text_arguments: it has refused calls whose arguments are objects, and written them as JSON text. Raises
-    DataError when the text is not jinja.
+    source: jinja text. variables: further variables (bos_token, eos_token, ...). where: name for messages.
+    clock: for `strftime_now`. switch: the variable that switches thinking on and off, or "".
+    text_arguments: whether it has refused call arguments as objects and accepted them as JSON text. Raises
+    DataError if the text is not valid jinja.
     """
 
     def __init__(self, source: str, variables: Mapping[str, str], where: str, clock: Clock) -> None:
@@ -114,11 +113,11 @@ class ChatTemplate:
         )
         environment.filters["tojson"] = _tojson
         environment.globals["raise_exception"] = _raise_exception
-        environment.globals["strftime_now"] = partial(_strftime_now, clock)
+        environment.globals["strftime_now"] = lambda form: clock().strftime(form)
         self.source = source
         self.where = where
         self._variables = dict(variables)
-        self._thoughts = [name for name in THOUGHTS if re.search(READS.format(name), source)]
+        self._reasoning_keys = [name for name in REASONING_KEYS if re.search(READS.format(name), source)]
         try:
             self._template = environment.from_string(source)
             reads = meta.find_undeclared_variables(environment.parse(source))
@@ -126,23 +125,23 @@ class ChatTemplate:
             raise DataError(f"{where}: not a valid jinja template ({error}).") from error
         self.text_arguments = False
         self.switch = ""
-        self.switch = next((name for name in SWITCHES if name in reads and self._turns(name)), "")
+        self.switch = next((name for name in SWITCHES if name in reads and self._is_switch(name)), "")
 
-    def by_default(self, thinking: bool) -> str:
-        """The jinja text whose switch is set so unless a caller says otherwise."""
+    def with_default(self, thinking: bool) -> str:
+        """The jinja text with a default for its thinking switch."""
         bare = self.source
         for mode in (True, False):
             bare = bare.removeprefix(_default(self.switch, mode))
         return _default(self.switch, thinking) + bare
 
-    def _turns(self, name: str) -> bool:
-        """Whether this variable changes what is written for a question, or for an answer."""
+    def _is_switch(self, name: str) -> bool:
+        """Whether this variable changes the text of a question or of an answer."""
         self.switch = name
         question, answer = Message("user", "Which way?"), Message("assistant", "Left.")
         try:
             return any(
-                self.render(talk, len(talk) == 1, (), True) != self.render(talk, len(talk) == 1, (), False)
-                for talk in ([question], [question, answer])
+                self.render(turns, generation, (), True) != self.render(turns, generation, (), False)
+                for turns, generation in (([question], True), ([question, answer], False))
             )
         except TemplateRefusal:
             return False
@@ -154,38 +153,38 @@ class ChatTemplate:
         tools: Sequence[Mapping[str, Any]] = (),
         thinking: bool | None = None,
     ) -> str:
-        """The conversation's text, with the opening of an answer at its end where `generation` is True.
+        """The text of a conversation, with the opening of an answer at its end if `generation`.
 
-        tools: what the template is given as `tools`. thinking: how its switch is set; None leaves it.
-        Raises TemplateRefusal when the template refuses the conversation, DataError when it does not end.
+        tools: passed to the template as `tools`. thinking: value of its thinking switch; None: unset.
+        Raises TemplateRefusal if the template refuses the conversation, DataError if the text is too long.
         """
         switch = {self.switch: thinking} if self.switch and thinking is not None else {}
         conversation = as_dicts(messages)
         for message in conversation:
             if "reasoning_content" in message:
-                message.update(dict.fromkeys(self._thoughts, message["reasoning_content"]))
-        given = {
-            "tools": [dict(tool) for tool in tools] or None,  # none: templates tell None from []
+                message.update(dict.fromkeys(self._reasoning_keys, message["reasoning_content"]))
+        variables = {
+            "tools": [dict(tool) for tool in tools] or None,  # templates distinguish None from []
             "documents": None,
             "add_generation_prompt": generation,
             **switch,
             **self._variables,
         }
         try:
-            return self._written(conversation, given)
+            return self._generate(conversation, variables)
         except TemplateRefusal as refusal:
-            spelled = with_text_arguments(conversation)
-            if spelled == conversation or not isinstance(refusal.__cause__, TypeError):
+            converted = with_text_arguments(conversation)
+            if converted == conversation or not isinstance(refusal.__cause__, TypeError):
                 raise
-            text = self._written(spelled, given)
+            text = self._generate(converted, variables)
             self.text_arguments = True
             return text
 
-    def _written(self, conversation: Sequence[Mapping[str, Any]], given: Mapping[str, Any]) -> str:
+    def _generate(self, conversation: Sequence[Mapping[str, Any]], variables: Mapping[str, Any]) -> str:
         pieces: list[str] = []
         size = 0
         try:
-            for piece in self._template.generate(messages=conversation, **given):
+            for piece in self._template.generate(messages=conversation, **variables):
                 pieces.append(piece)
                 size += len(piece)
                 if size > MAX_CHARACTERS:
@@ -204,24 +203,20 @@ class ChatTemplate:
         return "".join(pieces)
 
 
-class TemplateRefusal(DataError):
-    """A template's own `raise_exception`, or a failure of it, for one conversation."""
-
-
 def _default(switch: str, thinking: bool) -> str:
-    """What sets a switch that no caller sets, in front of a template; trim_blocks takes the line break."""
+    """Jinja text in front of a template that sets an unset switch; trim_blocks removes the line break."""
     value = "true" if thinking else "false"
     return f"{{%- if {switch} is not defined %}}{{%- set {switch} = {value} %}}{{%- endif %}}\n"
 
 
 def built_in(source: str, prefix: str, eos: str) -> str:
-    """The instruction or plain template for a tokenizer: its BOS and EOS texts written in."""
+    """The instruction or plain template with a tokenizer's BOS and EOS texts inserted."""
     texts = {"PREFIX": json.dumps(prefix, ensure_ascii=False), "EOS": json.dumps(eos, ensure_ascii=False)}
     return re.sub("PREFIX|EOS", lambda match: texts[match.group()], source)
 
 
 def select_template(tokenizer: Tokenizer, template: str) -> tuple[str, str, str]:
-    """Kind, jinja text and name of a template, from what the task says."""
+    """(kind, jinja text, name for messages) of the task's `template`."""
     if template == "auto":
         template = "chat" if tokenizer.chat_template else "instruction"
     if template == "chat":
@@ -235,7 +230,7 @@ def select_template(tokenizer: Tokenizer, template: str) -> tuple[str, str, str]
         if tokenizer.eos_token_id is None:
             raise DataError(
                 f"template: {template} ends answers with the tokenizer's eos_token, and "
-                f"{tokenizer.directory} names none in tokenizer_config.json. Add it there, "
+                f"{tokenizer.directory} has none in tokenizer_config.json. Add it there, "
                 "or use `template: file.jinja`."
             )
         prefix = "".join(tokenizer.text_of(index) for index in tokenizer.prefix_ids)

@@ -1,13 +1,13 @@
-"""The tokenizer as data: text to ids and back, from a model directory's own files, on `tokenizers` alone.
+"""The tokenizer of a model directory, loaded with `tokenizers` alone.
 
-Neither torch nor transformers is imported, except by `convert`, for old models without a tokenizer.json.
+Neither torch nor transformers is imported, except in `convert`, for old models without a tokenizer.json.
 """
 
 from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -21,16 +21,16 @@ from finetooth.rundir import write_text
 NAMED = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
 FILES = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "special_tokens_map.json")
 SLOW_FILES = ("vocab.json", "merges.txt", "tokenizer.model", "spiece.model", "vocab.txt", "added_tokens.json")
-ABSURD_LENGTH = 10**9  # Hugging Face writes 1e30 for "no limit is known"
+NO_LIMIT = 10**9  # from here on; Hugging Face writes 1e30 for an unknown limit
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Tokenizer:
     """A model's tokenizer and chat template.
 
-    special_tokens: bos_token, eos_token ... -> text, as far as the model has them. special_ids: every token
-    that is markup and not text. prefix_ids: what the model puts in front of a text (its BOS), from the
-    post-processor. model_max_length: tokens, None when the files do not say.
+    special_tokens: bos_token, eos_token ... -> text, those that the model has. special_ids: all tokens that
+    are markup and not text. prefix_ids: ids that the post-processor puts in front of a text (BOS).
+    model_max_length: in tokens, None if the files do not say.
     """
 
     backend: tokenizers.Tokenizer
@@ -44,16 +44,16 @@ class Tokenizer:
 
     @classmethod
     def load(cls, directory: str | Path) -> Tokenizer:
-        """The tokenizer of a local directory; ModelError naming what was looked for when there is none."""
+        """The tokenizer of a local directory. Raises ModelError if there is none or it is broken."""
         directory = Path(directory)
         config = _read(directory / "tokenizer_config.json")
         backend = _backend(directory)
         backend.no_truncation()
         backend.no_padding()
         named = _named_tokens(config, _read(directory / "special_tokens_map.json"))
-        if "eos_token" not in {*named, *config}:  # the tokenizer's own files leave it to the model's
-            named = _tokens_of_model(backend, directory, config) | named
-        _add_missing(backend, config, named)
+        if "eos_token" not in {*named, *config}:  # then the ids in the model's own config count
+            named = _model_tokens(backend, directory, config) | named
+        _add_declared(backend, config, named)
         special = {
             index: token.content
             for index, token in backend.get_added_tokens_decoder().items()
@@ -68,31 +68,29 @@ class Tokenizer:
             special_texts=tuple(sorted(set(special.values()), key=len, reverse=True)),
             prefix_ids=_prefix(backend),
             chat_template=_chat_template(directory, config),
-            model_max_length=int(limit)
-            if isinstance(limit, int | float) and 0 < limit < ABSURD_LENGTH
-            else None,
+            model_max_length=int(limit) if isinstance(limit, int | float) and 0 < limit < NO_LIMIT else None,
         )
 
     def encode(self, text: str) -> list[int]:
-        """Ids of a text; special tokens written in it are recognised, none are added."""
+        """Ids of a text. Special tokens in the text are recognised; none are added."""
         return list(self.backend.encode(text, add_special_tokens=False).ids)
 
     def encode_with_offsets(self, text: str) -> tuple[list[int], list[tuple[int, int]]]:
-        """Ids and, for each, its (start, end) in characters of the text."""
+        """Ids and the (start, end) of each in characters of the text."""
         encoding = self.backend.encode(text, add_special_tokens=False)
         return list(encoding.ids), list(encoding.offsets)
 
     def decode(self, ids: Iterable[int], skip_special: bool = False) -> str:
-        """The text of ids; special tokens are written out unless skipped."""
+        """The text of ids, including special tokens unless skipped."""
         return str(self.backend.decode([int(index) for index in ids], skip_special_tokens=skip_special))
 
     def id_of(self, token: str) -> int | None:
-        """The id of one token of the vocabulary, None when it has no such token."""
+        """The id of a token, None if the vocabulary does not have it."""
         index = self.backend.token_to_id(token)
         return None if index is None else int(index)
 
     def text_of(self, index: int) -> str:
-        """A token as the vocabulary spells it (special tokens: their text)."""
+        """A token as spelled in the vocabulary (special tokens: their text)."""
         return str(self.backend.id_to_token(int(index)) or "")
 
     def _named_id(self, name: str) -> int | None:
@@ -100,24 +98,24 @@ class Tokenizer:
 
     @property
     def bos_token_id(self) -> int | None:
-        """Id of the beginning-of-sequence token, None when the model has none."""
+        """Id of the beginning-of-sequence token, None if the model has none."""
         return self._named_id("bos_token")
 
     @property
     def eos_token_id(self) -> int | None:
-        """Id of the end-of-sequence token, None when the model has none."""
+        """Id of the end-of-sequence token, None if the model has none."""
         return self._named_id("eos_token")
 
     @property
     def pad_token_id(self) -> int | None:
-        """Id of the padding token, None when the model has none."""
+        """Id of the padding token, None if the model has none."""
         return self._named_id("pad_token")
 
     @property
     def unknown_id(self) -> int | None:
-        """Id that stands for text the vocabulary cannot spell; None where every text can be spelled.
+        """Id for text outside the vocabulary; None if every text can be encoded.
 
-        Of the tokenizer's model, not its configuration: GPT-2's names its end token, and never uses it so.
+        From the tokenizer's model, not its configuration: GPT-2's names its end token, and never uses it.
         """
         text = getattr(self.backend.model, "unk_token", None)
         index = self.id_of(text) if text else None
@@ -125,14 +123,14 @@ class Tokenizer:
 
     @property
     def vocab_size(self) -> int:
-        """Number of ids, added tokens included."""
+        """Number of ids, including added tokens."""
         return int(self.backend.get_vocab_size(with_added_tokens=True))
 
     def save(self, directory: str | Path, chat_template: str | None = None) -> None:
-        """Copy the tokenizer's files to another model directory; tokenizer.json is made when there is none.
+        """Copy the tokenizer's files to another model directory, creating tokenizer.json if there is none.
 
-        `chat_template`, when given, is the template that the model was trained with: it is written as
-        chat_template.jinja, and the one in tokenizer_config.json is taken out.
+        chat_template: the template that the model was trained with; it is written as chat_template.jinja and
+        replaces the one in tokenizer_config.json.
         """
         directory = Path(directory)
         directory.mkdir(parents=True, exist_ok=True)
@@ -144,7 +142,7 @@ class Tokenizer:
             write_text(directory / "tokenizer.json", self.backend.to_str())
         config = _read(directory / "tokenizer_config.json")
         known = _named_tokens(config, _read(directory / "special_tokens_map.json"))
-        # What came from the model's config.json is written out: an adapter's directory has no such file.
+        # Tokens from the model's config.json are written too: an adapter's directory has no such file.
         wanted = config | {name: text for name, text in self.special_tokens.items() if name not in known}
         if chat_template is not None and chat_template != self.chat_template:
             write_text(directory / "chat_template.jinja", chat_template)
@@ -155,15 +153,15 @@ class Tokenizer:
 
 
 def convert(directory: Path) -> tokenizers.Tokenizer:
-    """Build the fast tokenizer of a model that only has slow-tokenizer files, by transformers, offline."""
-    # The one heavy import left of model/: by name, so that nothing loads it before such a model is met.
+    """Convert the slow tokenizer of a model without tokenizer.json, with transformers, offline."""
+    # The only heavy import outside model/, by name, so that it is not loaded before it is needed.
     transformers = import_module("transformers")
     try:
         slow = transformers.AutoTokenizer.from_pretrained(str(directory), local_files_only=True)
         return tokenizers.Tokenizer.from_str(slow.backend_tokenizer.to_str())
-    except Exception as error:  # whatever transformers raises, the user has one thing to do
+    except Exception as error:  # whatever transformers raises, the remedy is the same
         raise ModelError(
-            f"{directory}: has no tokenizer.json, and its older tokenizer files could not be converted "
+            f"{directory}: no tokenizer.json, and the older tokenizer files could not be converted "
             f"({type(error).__name__}: {str(error)[:200]}). Save the model once with a current transformers."
         ) from error
 
@@ -184,12 +182,12 @@ def _backend(directory: Path) -> tokenizers.Tokenizer:
     found = ", ".join(sorted(item.name for item in directory.iterdir())[:8]) or "nothing"
     raise ModelError(
         f"{directory}: no tokenizer. Looked for tokenizer.json, then for {', '.join(SLOW_FILES)}; "
-        f"found {found}. Copy the tokenizer's files of the base model into this directory."
+        f"found {found}. Copy the tokenizer files of the base model into this directory."
     )
 
 
 def _read(path: Path) -> dict[str, Any]:
-    """A JSON object, {} when the file is not there; ModelError when it is broken."""
+    """A JSON object, {} if there is no such file. Raises ModelError if it is broken."""
     if not path.is_file():
         return {}
     try:
@@ -202,14 +200,14 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _text(token: Any) -> str | None:
-    """A special token in the files is its text, or an object with `content`."""
+    """The text of a special token, which the files spell as text or as an object with `content`."""
     if isinstance(token, Mapping):
         token = token.get("content")
     return token if isinstance(token, str) and token else None
 
 
 def _named_tokens(config: Mapping[str, Any], special_map: Mapping[str, Any]) -> dict[str, str]:
-    """The named special tokens of tokenizer_config.json; where it is silent, of special_tokens_map.json."""
+    """The named special tokens in tokenizer_config.json, else in special_tokens_map.json."""
     named = {}
     for name in NAMED:
         text = _text(config[name] if name in config else special_map.get(name))
@@ -218,12 +216,12 @@ def _named_tokens(config: Mapping[str, Any], special_map: Mapping[str, Any]) -> 
     return named
 
 
-def _tokens_of_model(
+def _model_tokens(
     backend: tokenizers.Tokenizer, directory: Path, config: Mapping[str, Any]
 ) -> dict[str, str]:
-    """eos, bos and pad as the vocabulary spells the ids of config.json, then of generation_config.json.
+    """EOS, BOS and PAD from the ids in config.json, then in generation_config.json.
 
-    Of a list of ids the first one counts. What tokenizer_config.json sets to null stays without a token.
+    In a list of ids the first one counts. A token that tokenizer_config.json sets to null stays unset.
     """
     files = [_read(directory / name) for name in ("config.json", "generation_config.json")]
     named: dict[str, str] = {}
@@ -237,8 +235,8 @@ def _tokens_of_model(
     return named
 
 
-def _add_missing(backend: tokenizers.Tokenizer, config: Mapping[str, Any], named: Mapping[str, str]) -> None:
-    """Tokens that only tokenizer_config.json declares are made known, as transformers does at load."""
+def _add_declared(backend: tokenizers.Tokenizer, config: Mapping[str, Any], named: Mapping[str, str]) -> None:
+    """Add tokens that only tokenizer_config.json declares, as transformers does when loading."""
     known = {token.content for token in backend.get_added_tokens_decoder().values()}
     declared = config.get("added_tokens_decoder") or {}
     flags = ("single_word", "lstrip", "rstrip", "normalized", "special")
@@ -250,24 +248,23 @@ def _add_missing(backend: tokenizers.Tokenizer, config: Mapping[str, Any], named
         backend.add_tokens([tokenizers.AddedToken(text, **options)])
         if backend.token_to_id(text) != int(index):
             raise ModelError(
-                f"tokenizer_config.json gives {text!r} the id {index}, tokenizer.json makes it "
-                f"{backend.token_to_id(text)}. The two files are not of one model: copy both again."
+                f"{text!r} has the id {index} in tokenizer_config.json, but {backend.token_to_id(text)} in "
+                "tokenizer.json. The two files are not of one model: copy both again."
             )
-    extra = [*(config.get("additional_special_tokens") or ()), *_extra(config)]
+    more = config.get("extra_special_tokens") or ()
+    extra = [
+        *(config.get("additional_special_tokens") or ()),
+        *(more.values() if isinstance(more, Mapping) else more),
+    ]
     wanted = [text for text in [*named.values(), *map(_text, extra)] if text]
     known = {token.content for token in backend.get_added_tokens_decoder().values() if token.special}
-    fresh = [text for text in dict.fromkeys(wanted) if text not in known]
-    if fresh:
-        backend.add_special_tokens(fresh)
-
-
-def _extra(config: Mapping[str, Any]) -> Sequence[Any]:
-    extra = config.get("extra_special_tokens") or ()
-    return list(extra.values()) if isinstance(extra, Mapping) else list(extra)
+    missing = [text for text in dict.fromkeys(wanted) if text not in known]
+    if missing:
+        backend.add_special_tokens(missing)
 
 
 def _prefix(backend: tokenizers.Tokenizer) -> tuple[int, ...]:
-    """What the post-processor puts in front of a text. It decides alone, as in transformers."""
+    """Ids that the post-processor puts in front of a text. Nothing else decides this, as in transformers."""
     plain = backend.encode("a", add_special_tokens=False).ids
     full = backend.encode("a", add_special_tokens=True).ids
     for start in range(len(full) - len(plain) + 1):
@@ -277,7 +274,7 @@ def _prefix(backend: tokenizers.Tokenizer) -> tuple[int, ...]:
 
 
 def _chat_template(directory: Path, config: Mapping[str, Any]) -> str | None:
-    """chat_template.jinja, else the config's string, else the entry named `default` of its list."""
+    """chat_template.jinja, else the config's text, else the entry named `default` in its list."""
     path = directory / "chat_template.jinja"
     if path.is_file():
         try:

@@ -1,16 +1,15 @@
-"""Graders: pure functions `(Example, text) -> Score`, at once metric, reward and data filter.
+"""Graders: pure functions `(Example, text) -> Score`, used as metric, reward and data filter.
 
-A model's bad answer is wrong: value 0. A grader that crashes says nothing about the model: Score(error),
-never a value. named.py gives them their names and options; basic.py says right or wrong, overlap.py how much
-of the expected text is there, structured.py reads JSON. trial.py tries them before anything is trained.
+A bad answer scores 0. A grader that crashes is no evidence about the model: Score(error), never a value.
+named.py resolves names and options; basic.py grades right or wrong, overlap.py by overlap with the expected
+text, structured.py JSON, templated.py graders written as data. trial.py tests graders before training.
 """
 
-from finetooth.evaluation.graders.basic import contains, exact, label, labels, last_number, number
+from finetooth.evaluation.graders.basic import Grader, contains, exact, label, labels, last_number, number
 from finetooth.evaluation.graders.named import (
     BUILT_IN,
     PERPLEXITY,
     PREFERENCE,
-    Grader,
     GraderSpec,
     corpus_score,
     grader_digest,

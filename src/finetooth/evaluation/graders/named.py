@@ -1,7 +1,7 @@
-"""The names and options of graders, users' own functions, and the guard around every one of them.
+"""Grader names and options, custom grader functions, and the guard around every grader.
 
-A user's own grader is named "file.py:function" or "package.module:function" and may return a Score, a bool or
-a number in [0, 1].
+A custom grader is named "file.py:function" or "package.module:function" and may return a Score, a bool or a
+number in [0, 1].
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from typing import Any
 from finetooth.config.method_keys import REWARD_MODEL
 from finetooth.errors import GradeError
 from finetooth.evaluation.graders import basic, overlap, structured
+from finetooth.evaluation.graders.basic import Grader
 from finetooth.evaluation.graders.templated import declarative_grader
 from finetooth.evaluation.preference import grade_preference
 from finetooth.rundir import sha256_file
 from finetooth.types import Example, Score
 
-Grader = Callable[[Example, str], Score]
 GraderSpec = str | Mapping[str, Any]  # a name, {name: ..., option: ...}, or {type: string_check, ...}
 
 BUILT_IN: dict[str, Grader] = {
@@ -46,9 +46,9 @@ BUILT_IN: dict[str, Grader] = {
     "chrf": overlap.chrf,
     "preference": grade_preference,
 }
-PREFERENCE = "preference"  # of candidates that decide between two answers: runs/preference_candidates.py
-PERPLEXITY = "perplexity"  # asks the model for likelihoods and reads no answer: evaluation/runner.py
-# Graders that take an option, which one, and the grader that its value makes.
+PREFERENCE = "preference"  # for candidates that choose between two answers: runs/preference_candidates.py
+PERPLEXITY = "perplexity"  # from the model's likelihoods, without an answer: evaluation/runner.py
+# Graders with an option: its name, and the grader for its value.
 OPTIONS: dict[str, tuple[str, Callable[[Any], Grader]]] = {
     "number": (
         "tolerance",
@@ -74,44 +74,61 @@ def specs(given: GraderSpec | Sequence[GraderSpec]) -> list[GraderSpec]:
 
 
 def grading_format(columns: Mapping[str, str], format: str) -> str:
-    """What `auto` goes by: the data format, or `several labels` where data.columns maps many to label."""
+    """What `auto` resolves by: the data format, or `several labels` where several columns map to label."""
     return "several labels" if list(columns.values()).count("label") > 1 else format
 
 
-def resolve(spec: GraderSpec, format: str, folder: Path | None = None) -> tuple[str, Grader]:
-    """The grader of this name, and what to call it: its name and options, `auto` by `grading_format` of the
-    data.
+def resolve(  # long: every kind of specification, in order
+    spec: GraderSpec, format: str, folder: Path | None = None
+) -> tuple[str, Grader]:
+    """The display name and the grader of a specification; format: the grading_format, which decides `auto`.
 
-    folder: where a user's own module may lie (the command line passes the working directory). Every returned
-    grader turns its own crash into Score(error). GradeError when the name or an option means nothing.
+    folder: where a custom module may be (the command line passes the working directory). Every returned
+    grader turns its own crash into Score(error). GradeError for an unknown name or an invalid option.
     """
     if not isinstance(spec, str) and "type" in spec:
-        called, grader = declarative_grader(spec)
-        return called, guard(grader)
-    name, options = _parts(spec)
+        display_name, grader = declarative_grader(spec)
+        return display_name, guard(grader)
+    options = {} if isinstance(spec, str) else dict(spec)
+    name = spec if isinstance(spec, str) else options.pop("name", None)
+    if not isinstance(name, str):
+        raise GradeError(f"evaluate.grader: expected a name, as in {{name: json}}, found {spec}.")
     if name == "auto":
-        name = _default(format)
+        if format not in DEFAULTS:
+            raise GradeError(
+                f"evaluate.grader: auto finds no grader for rows of the format {format!r}: they have no "
+                "expected answer to compare with. Name one: `--evaluate.grader file.py:function`."
+            )
+        name = DEFAULTS[format]
     if name == REWARD_MODEL:
         raise GradeError(
-            "evaluate.grader: reward_model is a reward (train.reward) and no grader: its scores mean nothing "
-            "by themselves, and it is no judge of what was trained to please it. Expected auto, preference, "
-            "or another grader."
+            "evaluate.grader: reward_model is a reward (train.reward), not a grader: its scores have no "
+            "absolute meaning, and it cannot evaluate a model that was trained to maximise it. Expected "
+            "auto, preference, or another grader."
         )
     if name in OPTIONS and (options or name not in BUILT_IN):
-        return _with_option(name, options)
+        option, make = OPTIONS[name]
+        if set(options) != {option}:
+            found = ", ".join(map(str, options)) or "no option"
+            raise GradeError(
+                f"evaluate.grader: {name} is written {{name: {name}, {option}: ...}}, found {found}."
+            )
+        value = options[option]
+        shown = option if isinstance(value, Mapping | bool) else f"{option} {value}"
+        return f"{name} ({shown})", guard(make(value))
     if options:
         takes = ", ".join(f"{key} takes {option}" for key, (option, _) in OPTIONS.items())
         raise GradeError(
-            f"evaluate.grader: {name} takes no option, found {', '.join(options)}. Of all graders {takes}."
+            f"evaluate.grader: {name} takes no option, found {', '.join(options)}. Graders with one: {takes}."
         )
     if name == PERPLEXITY:
-        return name, lambda example, text: Score(None, error="perplexity is of a model, not of a text")
+        return name, lambda example, text: Score(None, error="perplexity needs a model, not a text")
     if name in BUILT_IN:
         return name, guard(BUILT_IN[name])
     if ":" not in name:
         known = ", ".join([*BUILT_IN, "regex", PERPLEXITY])
         raise GradeError(
-            f"evaluate.grader: {name!r} is unknown. Expected auto, {known} or your own function as "
+            f"evaluate.grader: {name!r} is unknown. Expected auto, {known} or a custom function as "
             "file.py:function or package.module:function."
         )
     return Path(name).name, guard(_load(name, folder))
@@ -120,49 +137,27 @@ def resolve(spec: GraderSpec, format: str, folder: Path | None = None) -> tuple[
 def resolve_all(
     given: GraderSpec | Sequence[GraderSpec], format: str, folder: Path | None = None
 ) -> list[tuple[str, Grader]]:
-    """The graders of evaluate.grader by their names, the primary one first; see resolve. GradeError."""
-    found = [resolve(spec, format, folder) for spec in specs(given)]
-    names = [name for name, _ in found]
+    """The graders of evaluate.grader with their display names, the primary one first; see `resolve`."""
+    graders = [resolve(spec, format, folder) for spec in specs(given)]
+    names = [name for name, _ in graders]
     twice = sorted({name for name in names if names.count(name) > 1})
-    if twice or not found:
-        said = f"{twice[0]} is given twice" if twice else "no grader is given"
-        raise GradeError(f"evaluate.grader: {said}. Expected a grader, or a list of different ones.")
-    return found
-
-
-def _parts(spec: GraderSpec) -> tuple[str, dict[str, Any]]:
-    if isinstance(spec, str):
-        return spec, {}
-    options = dict(spec)
-    name = options.pop("name", None)
-    if not isinstance(name, str):
-        raise GradeError(f"evaluate.grader: expected a name, as in {{name: json}}, found {dict(spec)}.")
-    return name, options
-
-
-def _with_option(name: str, options: Mapping[str, Any]) -> tuple[str, Grader]:
-    option, make = OPTIONS[name]
-    if set(options) != {option}:
-        found = ", ".join(map(str, options)) or "no option"
-        raise GradeError(
-            f"evaluate.grader: {name} is written {{name: {name}, {option}: ...}}, found {found}."
-        )
-    value = options[option]
-    shown = option if isinstance(value, Mapping | bool) else f"{option} {value}"
-    return f"{name} ({shown})", guard(make(value))
+    if twice or not graders:
+        problem = f"{twice[0]} is given twice" if twice else "no grader is given"
+        raise GradeError(f"evaluate.grader: {problem}. Expected a grader, or a list of different ones.")
+    return graders
 
 
 def corpus_score(name: str, examples: Sequence[Example], texts: Sequence[str]) -> dict[str, Any] | None:
-    """What the field reports of all answers together, {value, signature}; None where that is the mean."""
+    """The corpus-level score {value, signature}; None for graders whose mean over the rows is reported."""
     if name not in ("bleu", "chrf") or not all(map(basic.expected_answers, examples)):
         return None
     return overlap.corpus(name, examples, texts)
 
 
 def grader_digest(spec: GraderSpec, folder: Path | None = None) -> str:
-    """What a user's own grader does, as the digest of its file; "" for a grader of finetooth.
+    """The digest of a custom grader's file; "" for a built-in grader.
 
-    A mended grader is another one: a result that the old one gave does not stand for it.
+    A changed grader is a different one: stored results of the old one do not count for it.
     """
     name = spec if isinstance(spec, str) else str(spec.get("name", ""))
     if ":" not in name or (not isinstance(spec, str) and "type" in spec):
@@ -173,14 +168,14 @@ def grader_digest(spec: GraderSpec, folder: Path | None = None) -> str:
 
 
 def is_custom(name: str) -> bool:
-    """Whether this is what `resolve` calls a user's own function, and not a grader with its option."""
+    """Whether a display name of `resolve` is that of a custom function, not of a grader with an option."""
     return ":" in name and "(" not in name
 
 
 def guard(function: Callable[[Example, str], Any]) -> Grader:
-    """The same grader, whose crash, or result that is no score, becomes Score(error).
+    """The same grader; a crash, or a result that is not a score, becomes Score(error).
 
-    What it prints goes to stderr: on stdout are results alone.
+    Its output goes to stderr, since stdout holds results only.
     """
 
     def grade(example: Example, text: str) -> Score:
@@ -195,12 +190,12 @@ def guard(function: Callable[[Example, str], Any]) -> Grader:
 
 def _checked(result: Any, example: Example) -> Score:
     score = result if isinstance(result, Score) else Score(None, want=example.target)
+    texts = _text(score.reason), _text(score.got), _text(score.want)
     if isinstance(result, Score):
         if result.error is not None:
-            return Score(None, *_words(result), _text(result.error))
+            return Score(None, *texts, _text(result.error))
         result = result.value
-    # NumPy's bool is not a Real
-    if type(result).__name__ in ("bool", "bool_"):
+    if type(result).__name__ in ("bool", "bool_"):  # NumPy's bool is not a Real
         result = float(result)
     if not isinstance(result, Real):
         found = type(result).__name__
@@ -208,42 +203,26 @@ def _checked(result: Any, example: Example) -> Score:
     value = float(result)
     if math.isnan(value) or not 0 <= value <= 1:
         return Score(None, error=f"returned {value}, expected a number from 0 to 1")
-    return Score(value, *_words(score))
-
-
-def _words(score: Score) -> tuple[str, str, str]:
-    return _text(score.reason), _text(score.got), _text(score.want)
+    return Score(value, *texts)
 
 
 def _text(value: object) -> str:
-    """As text that can be written: a user's grader returns anything, and JSON may hold half a character."""
+    """A text that can be written: a custom grader may return anything, and JSON lone surrogates."""
     return "" if value is None else str(value).encode("utf-8", "replace").decode("utf-8")
 
 
-def _default(format: str) -> str:
-    if format in DEFAULTS:
-        return DEFAULTS[format]
-    raise GradeError(
-        f"evaluate.grader: auto finds no grader for rows of the format {format!r}: they have no expected "
-        "answer to compare with. Give one: `--evaluate.grader file.py:function`."
-    )
-
-
 class _Uncached(SourceFileLoader):
-    """Compiles the source each time: compiled files are told apart by second and size only."""
+    """Compiles the source each time, as cached bytecode is matched by modification second and size only."""
 
     def get_code(self, fullname: str) -> CodeType:
-        """The code of the file as it is now."""
+        """The compiled current content of the file."""
         return self.source_to_code(self.get_data(self.path), self.path)
 
 
-def _of_file(path: Path) -> ModuleType:
-    """A file as a module, which may import the files beside it. A mended file is another module.
-
-    OSError when it cannot be read.
-    """
+def _module_of_file(path: Path) -> ModuleType:
+    """A file as a module, which may import the files beside it. A changed file is a new module. OSError."""
     path = path.resolve()
-    name = f"grader {path} {sha256_file(path)}"  # no other module is called so
+    name = f"grader {path} {sha256_file(path)}"  # unlike any other module's name
     if name not in sys.modules:
         spec = spec_from_loader(name, _Uncached(name, str(path)), origin=str(path))
         assert spec is not None and spec.loader is not None
@@ -262,12 +241,12 @@ def _of_file(path: Path) -> ModuleType:
 def _load(name: str, folder: Path | None) -> Callable[[Example, str], Any]:
     module_name, _, attribute = name.rpartition(":")
     if folder is not None and str(folder.resolve()) not in sys.path:
-        sys.path.append(str(folder.resolve()))  # last: a user's file never hides an installed package
+        sys.path.append(str(folder.resolve()))  # last, so that a user's file never hides an installed package
     where = f" (looked in {folder.resolve()} and the installed packages)" if folder else ""
     try:
         with redirect_stdout(sys.stderr):
-            own = module_name.endswith(".py")
-            module = _of_file(Path(module_name)) if own else import_module(module_name)
+            is_file = module_name.endswith(".py")
+            module = _module_of_file(Path(module_name)) if is_file else import_module(module_name)
     except FileNotFoundError:
         raise GradeError(f"evaluate.grader: {name!r} cannot be loaded: there is no such file.") from None
     except ModuleNotFoundError as error:

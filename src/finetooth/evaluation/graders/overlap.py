@@ -13,6 +13,8 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from rapidfuzz.distance import Indel, LCSseq
+
 from finetooth.evaluation.graders.basic import (
     difference,
     expected_answers,
@@ -24,6 +26,7 @@ from finetooth.types import Example, Score
 ARTICLES = re.compile(r"\b(a|an|the)\b")
 PUNCTUATION = str.maketrans("", "", string.punctuation)
 WORDS = re.compile(r"[^\W_]+")  # for ASCII text the tokens of rouge-score; other letters count too
+lcs_length = LCSseq.similarity  # the length of the longest one
 Similarity = Callable[[str, str], tuple[float, str]]  # (answer, expected) -> (value, reason)
 
 
@@ -97,19 +100,6 @@ def _f_measure(shared: int, got: int, want: int) -> tuple[float, str]:
     return value, f"precision {precision:.2f}, recall {recall:.2f}"
 
 
-def lcs_length(left: Sequence[str], right: Sequence[str]) -> int:
-    """Length of the longest common subsequence, by Hyyrö's bit-parallel recurrence (2004)."""
-    places: dict[str, int] = {}
-    for at, token in enumerate(left):
-        places[token] = places.get(token, 0) | 1 << at
-    full = (1 << len(left)) - 1
-    row = full  # a cleared bit at `at`: the common subsequence grows by left[at]
-    for token in right:
-        match = row & places.get(token, 0)
-        row = (row + match | row - match) & full
-    return len(left) - row.bit_count()
-
-
 def bleu(example: Example, text: str) -> Score:
     """Sentence BLEU by sacrebleu, over 100: exponential smoothing, effective order, its 13a tokens."""
     return _by_sacrebleu("bleu", example, text)
@@ -135,8 +125,7 @@ def rouge(text: str, answer: str, n: int | None) -> float:
 
 def fuzzy(text: str, answer: str) -> float:
     """Twice the longest common subsequence of characters over both lengths: rapidfuzz's ratio / 100."""
-    both = len(text) + len(answer)
-    return 2 * lcs_length(text, answer) / both if both else 1.0
+    return Indel.normalized_similarity(text, answer)
 
 
 def sentence_bleu(text: str, answer: str) -> float:

@@ -1,11 +1,11 @@
-"""The grader for answers in JSON: valid at all, valid by a schema, and equal field by field."""
+"""The grader for JSON answers: valid JSON, valid against a schema, and F1 of its fields."""
 
 from __future__ import annotations
 
 import json
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from finetooth.errors import GradeError
@@ -13,10 +13,10 @@ from finetooth.evaluation.graders.basic import SHOWN, expected_answers, no_expec
 from finetooth.types import Example, Score
 
 FENCE = re.compile(r"\s*```[\w-]*[ \t]*\n(.*?)\n?[ \t]*```\s*", re.DOTALL)
-DEEPEST = 100  # containers in one another; Python's stack ends at some hundreds
-SHORT = 60  # letters of a value in a reason
+DEEPEST = 100  # nested containers; Python's recursion limit is some hundreds
+SHORT = 60  # characters of a value in a reason
 Place = tuple[str | int, ...]
-Leaf = tuple[Place, str, Any]  # where, kind, value; so that true is not 1, and 1 is 1.0
+Leaf = tuple[Place, str, Any]  # path, kind, value: true differs from 1, and 1 equals 1.0
 
 
 class _NotJson(ValueError):
@@ -24,9 +24,9 @@ class _NotJson(ValueError):
 
 
 def parse(text: str) -> Any:
-    """The one JSON value of a text, which a Markdown code fence may surround. ValueError for all else.
+    """The one JSON value of a text, optionally inside a Markdown code fence. ValueError for anything else.
 
-    Refused although Python reads them: NaN and infinities, a key given twice, nesting beyond 100 levels.
+    Stricter than Python: no NaN or infinity, no duplicate key, at most 100 levels of nesting.
     """
     fenced = FENCE.fullmatch(text)
     try:
@@ -41,16 +41,13 @@ def parse(text: str) -> Any:
     except json.JSONDecodeError as error:
         where = f"line {error.lineno}, column {error.colno}"
         raise _NotJson(f"{error.msg[:1].lower()}{error.msg[1:]} at {where}") from None
-    level = [value]
+    level = [value]  # the values of one depth
     for _ in range(DEEPEST + 1):
-        level = [inner for outer in level for inner in _inner(outer)]
+        containers = [one for one in level if isinstance(one, dict | list)]
+        level = [inner for one in containers for inner in (one.values() if isinstance(one, dict) else one)]
         if not level:
             return value
     raise _NotJson("nested too deeply")
-
-
-def _inner(value: Any) -> Iterable[Any]:
-    return value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -61,7 +58,7 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _no_number(text: str) -> Any:
-    raise _NotJson(f"{text} is not a number of JSON")
+    raise _NotJson(f"{text} is not a JSON number")
 
 
 def _finite(text: str) -> float:
@@ -70,11 +67,11 @@ def _finite(text: str) -> float:
 
 
 def json_fields(example: Example, text: str, problem: Callable[[Any], str] = lambda value: "") -> Score:
-    """F1 of the fields of the answer against those of the expected JSON; 0 when it is not JSON.
+    """F1 of the answer's fields against those of the expected JSON; 0 when the answer is not JSON.
 
-    A field is a path and its value: text, number, true, false, null or an empty container. Places in a list
-    count. problem: what is wrong with a value by a schema, "" for nothing; a wrong value is worth 0. With
-    several expected answers the best counts.
+    A field is a path (list indices included) and its value: text, number, true, false, null or an empty
+    container. problem: the schema violation of a value, "" for none; a violation scores 0. With several
+    expected answers the best score counts.
     """
     expected = expected_answers(example)
     if not expected:
@@ -89,13 +86,12 @@ def json_fields(example: Example, text: str, problem: Callable[[Any], str] = lam
         got = parse(text)
     except ValueError as error:
         return Score(0.0, f"not JSON: {error}", normalise_text(text), _compact(wants[0]))
-    broken = problem(got)
-    if broken:
-        return Score(0.0, broken, _compact(got), _compact(wants[0]))
-    return max((_compared(got, want) for want in wants), key=lambda score: score.value or 0.0)
+    if violation := problem(got):
+        return Score(0.0, violation, _compact(got), _compact(wants[0]))
+    return max((_field_f1(got, want) for want in wants), key=lambda score: score.value or 0.0)
 
 
-def _compared(got: Any, want: Any) -> Score:
+def _field_f1(got: Any, want: Any) -> Score:
     got_leaves, want_leaves = set(_leaves(got)), set(_leaves(want))
     shared = len(got_leaves & want_leaves)
     value = 2 * shared / (len(got_leaves) + len(want_leaves))
@@ -140,20 +136,22 @@ def _compact(value: Any) -> str:
 
 
 def schema_validator(schema: Any) -> Callable[[Any], str]:
-    """What is wrong with a value by a JSON Schema, in words; "" when nothing is.
+    """A function that says how a value violates a JSON Schema, "" where it does not.
 
-    References go inside the schema only: nothing is ever fetched. GradeError when it is no schema.
+    References resolve within the schema only: nothing is fetched. GradeError for an invalid schema.
     """
-    from jsonschema import SchemaError, validators  # here: few need it
+    from jsonschema import SchemaError, validators  # here: rarely needed
     from referencing import Registry
 
     if not isinstance(schema, Mapping | bool):
-        raise GradeError(f"evaluate.grader: json: schema is a JSON Schema or its file, found {schema!r}.")
+        raise GradeError(
+            f"evaluate.grader: json: schema must be a JSON Schema or its file, found {schema!r}."
+        )
     checks = validators.validator_for(schema, validators.Draft202012Validator)
     try:
         checks.check_schema(schema)
     except SchemaError as error:
-        raise GradeError(f"evaluate.grader: json: this is no JSON Schema: {error.message}") from None
+        raise GradeError(f"evaluate.grader: json: this is not a JSON Schema: {error.message}") from None
     validator = checks(schema, registry=Registry())
 
     def problem(value: Any) -> str:
@@ -161,6 +159,6 @@ def schema_validator(schema: Any) -> Callable[[Any], str]:
         if not errors:
             return ""
         more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
-        return f"not by the schema: {_named(tuple(errors[0].path))}: {errors[0].message}{more}"
+        return f"violates the schema: {_named(tuple(errors[0].path))}: {errors[0].message}{more}"
 
     return problem

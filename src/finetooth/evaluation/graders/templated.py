@@ -1,9 +1,8 @@
-"""Graders that are written as data, in the shape that the fine-tuning API of OpenAI knows: string_check,
-text_similarity, and multi, a formula over several of them.
+"""Graders written as data, in the format of OpenAI's fine-tuning API: string_check, text_similarity, multi.
 
-Texts may hold `{{ item.PATH }}`, of the row, and `{{ sample.PATH }}`, of the answer. item has the row's
-further columns under their names, and `input` (the last question), `output` (the expected answer) and
-`messages`. sample has `output_text`, and `output_json` where that text is JSON.
+Templates may contain `{{ item.PATH }}` (from the row) and `{{ sample.PATH }}` (from the answer). item has the
+row's extra columns by name, and `input` (the last message), `output` (the expected answer) and `messages`.
+sample has `output_text`, and `output_json` where that text is JSON. multi is a formula over other graders.
 """
 
 from __future__ import annotations
@@ -13,14 +12,15 @@ import json
 import math
 import re
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any
 
 from finetooth.errors import GradeError
 from finetooth.evaluation.graders import overlap
+from finetooth.evaluation.graders.basic import Grader
 from finetooth.types import Example, Score
 
-Grader = Callable[[Example, str], Score]
-HOLE = re.compile(r"\{\{\s*(item|sample)((?:\.\w+|\[\d+\])+)\s*\}\}")
+PLACEHOLDER = re.compile(r"\{\{\s*(item|sample)((?:\.\w+|\[\d+\])+)\s*\}\}")
 STEP = re.compile(r"\.(\w+)|\[(\d+)\]")
 OPERATIONS: dict[str, Callable[[str, str], bool]] = {
     "eq": lambda text, reference: text == reference,
@@ -50,32 +50,34 @@ OPERATORS: dict[type[ast.AST], Callable[..., float]] = {
 
 
 class _NoSample(Exception):
-    """The answer does not have what a template asks for: it is wrong."""
+    """The answer lacks a field that a template reads, so it is wrong."""
 
 
 def declarative_grader(spec: Mapping[str, Any]) -> tuple[str, Grader]:
-    """What to call a grader that is written as data, and the grader. GradeError where it cannot be."""
+    """The display name and the grader of a specification with `type`. GradeError for an invalid one."""
     kind = spec["type"]
     if kind not in KINDS:
-        raise _refused(str(kind), f"is no type of grader here; there are {', '.join(KINDS)}")
+        raise _invalid(str(kind), f"is not a grader type; expected {', '.join(KINDS)}")
     make, needed, optional = KINDS[kind]
     missing = sorted(needed - spec.keys())
     unknown = sorted(map(str, spec.keys() - needed - optional - {"type", "name"}))
     if missing or unknown:
-        what = f"{missing[0]} is missing" if missing else f"{unknown[0]} is unknown"
-        raise _refused(kind, f"{what}; it takes {', '.join(sorted(needed | optional | {'name'}))}")
+        problem = f"{missing[0]} is missing" if missing else f"{unknown[0]} is unknown"
+        raise _invalid(kind, f"{problem}; it takes {', '.join(sorted(needed | optional | {'name'}))}")
     name = spec.get("name")
     return f"{name} ({kind})" if name else f"({kind})", make(spec)
 
 
-def _refused(kind: str, why: str) -> GradeError:
+def _invalid(kind: str, why: str) -> GradeError:
     return GradeError(f"evaluate.grader: {kind} {why}.")
 
 
-def _checks(spec: Mapping[str, Any]) -> Grader:
+def _string_check(spec: Mapping[str, Any]) -> Grader:
     operation = OPERATIONS.get(spec["operation"])
     if operation is None:
-        raise _refused("string_check", f"operation is {', '.join(OPERATIONS)}, found {spec['operation']!r}")
+        raise _invalid(
+            "string_check", f"operation must be {', '.join(OPERATIONS)}, found {spec['operation']!r}"
+        )
 
     def compare(got: str, want: str) -> Score:
         right = operation(got, want)
@@ -84,17 +86,17 @@ def _checks(spec: Mapping[str, Any]) -> Grader:
     return _filled(spec, compare)
 
 
-def _compares(spec: Mapping[str, Any]) -> Grader:
+def _text_similarity(spec: Mapping[str, Any]) -> Grader:
     metric = str(spec["evaluation_metric"])
     measure = _metric(metric)
-    least = spec.get("pass_threshold")
-    if least is not None and (isinstance(least, bool) or not isinstance(least, int | float)):
-        raise _refused("text_similarity", f"pass_threshold is a number, found {least!r}")
+    threshold = spec.get("pass_threshold")
+    if threshold is not None and (isinstance(threshold, bool) or not isinstance(threshold, int | float)):
+        raise _invalid("text_similarity", f"pass_threshold must be a number, found {threshold!r}")
 
     def compare(got: str, want: str) -> Score:
         value = min(1.0, max(0.0, measure(got, want)))
-        told = f"{metric} {value:.3f}"
-        return Score(value if least is None else float(value >= least), told, got, want)
+        passed = value if threshold is None else float(value >= threshold)
+        return Score(passed, f"{metric} {value:.3f}", got, want)
 
     return _filled(spec, compare)
 
@@ -110,22 +112,26 @@ def _metric(name: str) -> Callable[[str, str], float]:
         return lambda text, answer: overlap.rouge(text, answer, None)
     if found := re.fullmatch(r"rouge_([1-5])", name):
         return lambda text, answer: overlap.rouge(text, answer, int(found[1]))
-    why = "needs a model or word lists that are not here" if name in ("cosine", "meteor") else "is unknown"
-    raise _refused(
+    why = "is not supported" if name in ("cosine", "meteor") else "is unknown"
+    raise _invalid(
         "text_similarity",
-        f"evaluation_metric {name!r} {why}; there are fuzzy_match, bleu, gleu, rouge_1 to 5 and rouge_l",
+        f"evaluation_metric {name!r} {why}; expected fuzzy_match, bleu, gleu, rouge_1 to 5 and rouge_l",
     )
 
 
 def _filled(spec: Mapping[str, Any], compare: Callable[[str, str], Score]) -> Grader:
-    """A grader of the two texts with their holes filled. What the row lacks is an error, never a score."""
+    """A grader of the two texts with their templates filled. A field that the row lacks is an error."""
     for key in ("input", "reference"):
         if not isinstance(spec[key], str):
-            raise _refused(str(spec["type"]), f"{key} is a text with templates, found {spec[key]!r}")
+            raise _invalid(str(spec["type"]), f"{key} must be a text, found {spec[key]!r}")
 
     def grade(example: Example, text: str) -> Score:
         try:
-            return compare(_fill(spec["input"], example, text), _fill(spec["reference"], example, text))
+            got, want = (
+                PLACEHOLDER.sub(lambda match: _value(match[1], match[2], example, text), spec[key])
+                for key in ("input", "reference")
+            )
+            return compare(got, want)
         except _NoSample as error:
             return Score(0.0, f"the answer has no {error}", text)
         except LookupError as error:
@@ -134,12 +140,16 @@ def _filled(spec: Mapping[str, Any], compare: Callable[[str, str], Score]) -> Gr
     return grade
 
 
-def _fill(template: str, example: Example, text: str) -> str:
-    return HOLE.sub(lambda hole: _value(hole[1], hole[2], example, text), template)
-
-
 def _value(root: str, path: str, example: Example, text: str) -> str:
-    value = _item(example) if root == "item" else _sample(text)
+    value: Any
+    if root == "item":
+        messages = [{"role": message.role, "content": message.content} for message in example.context]
+        value = {"messages": messages, "input": messages[-1]["content"] if messages else ""}
+        value |= ({"output": example.target} if example.answers else {}) | dict(example.tags)
+    else:
+        value = {"output_text": text}
+        with suppress(ValueError, RecursionError):
+            value["output_json"] = json.loads(text)
     for name, index in STEP.findall(path):
         try:
             value = value[name] if name else value[int(index)]
@@ -150,28 +160,15 @@ def _value(root: str, path: str, example: Example, text: str) -> str:
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
 
 
-def _item(example: Example) -> Any:
-    messages = [{"role": message.role, "content": message.content} for message in example.context]
-    own = {"messages": messages, "input": messages[-1]["content"] if messages else ""}
-    return own | ({"output": example.target} if example.answers else {}) | dict(example.tags)
-
-
-def _sample(text: str) -> Any:
-    try:
-        return {"output_text": text, "output_json": json.loads(text)}
-    except (ValueError, RecursionError):
-        return {"output_text": text}
-
-
-def _formula(spec: Mapping[str, Any]) -> Grader:
-    """Each grader's value under its name, put into calculate_output. An error of one is one of the whole."""
+def _multi(spec: Mapping[str, Any]) -> Grader:
+    """calculate_output over the named graders' values. An error of one of them is an error of the whole."""
     given = spec["graders"]
     if not isinstance(given, Mapping) or not given or not all(isinstance(g, Mapping) for g in given.values()):
-        raise _refused("multi", f"graders are named: {{name: {{type: ...}}}}, found {given!r:.80}")
+        raise _invalid("multi", f"graders must be {{name: {{type: ...}}}}, found {given!r:.80}")
     if any(grader.get("type") in (None, "multi") for grader in given.values()):
-        raise _refused("multi", "takes graders of the other types")
+        raise _invalid("multi", "takes only graders of the other types")
     graders = {str(name): declarative_grader(grader)[1] for name, grader in given.items()}
-    tree = _parsed(str(spec["calculate_output"]), graders.keys())
+    tree = _parse_formula(str(spec["calculate_output"]), graders.keys())
 
     def grade(example: Example, text: str) -> Score:
         scores = {name: grader(example, text) for name, grader in graders.items()}
@@ -179,33 +176,33 @@ def _formula(spec: Mapping[str, Any]) -> Grader:
             if score.value is None:
                 return Score(None, error=f"{name}: {score.error}")
         values = {name: float(score.value or 0.0) for name, score in scores.items()}
-        told = ", ".join(f"{name} {value:.3g}" for name, value in values.items())
+        reason = ", ".join(f"{name} {value:.3g}" for name, value in values.items())
         try:
-            return Score(float(_calculated(tree, values)), told, text, example.target)
+            return Score(float(_evaluate(tree, values)), reason, text, example.target)
         except (ArithmeticError, ValueError, TypeError) as error:
-            return Score(None, error=f"{spec['calculate_output']}: {error} ({told})")
+            return Score(None, error=f"{spec['calculate_output']}: {error} ({reason})")
 
     return grade
 
 
-def _parsed(formula: str, names: Any) -> ast.expr:
+def _parse_formula(formula: str, names: Any) -> ast.expr:
     try:
         tree = ast.parse(formula.replace("^", "**").strip(), mode="eval").body
     except (SyntaxError, ValueError, RecursionError):
-        raise _refused("multi", f"calculate_output cannot be read: {formula!r}") from None
+        raise _invalid("multi", f"calculate_output cannot be read: {formula!r}") from None
     called = {id(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)}
     for node in ast.walk(tree):
-        fine = isinstance(node, ast.BinOp | ast.UnaryOp | ast.Load | ast.operator | ast.unaryop)
+        allowed = isinstance(node, ast.BinOp | ast.UnaryOp | ast.Load | ast.operator | ast.unaryop)
         if isinstance(node, ast.operator | ast.unaryop):
-            fine = type(node) in OPERATORS
+            allowed = type(node) in OPERATORS
         elif isinstance(node, ast.Name):
-            fine = node.id in (FUNCTIONS if id(node) in called else names)
+            allowed = node.id in (FUNCTIONS if id(node) in called else names)
         elif isinstance(node, ast.Constant):
-            fine = isinstance(node.value, int | float) and not isinstance(node.value, bool)
+            allowed = isinstance(node.value, int | float) and not isinstance(node.value, bool)
         elif isinstance(node, ast.Call):
-            fine = isinstance(node.func, ast.Name) and not node.keywords
-        if not fine:
-            raise _refused(
+            allowed = isinstance(node.func, ast.Name) and not node.keywords
+        if not allowed:
+            raise _invalid(
                 "multi",
                 f"calculate_output takes numbers, the names {', '.join(names)}, + - * / ^ and "
                 f"{', '.join(FUNCTIONS)}; found {ast.unparse(node) or type(node).__name__!r} in {formula!r}",
@@ -213,22 +210,22 @@ def _parsed(formula: str, names: Any) -> ast.expr:
     return tree
 
 
-def _calculated(node: ast.expr, values: Mapping[str, float]) -> float:
+def _evaluate(node: ast.expr, values: Mapping[str, float]) -> float:
     if isinstance(node, ast.Constant):
         return float(node.value)  # type: ignore[arg-type]
     if isinstance(node, ast.Name):
         return values[node.id]
     if isinstance(node, ast.Call):
         assert isinstance(node.func, ast.Name)
-        return FUNCTIONS[node.func.id](*(_calculated(part, values) for part in node.args))
+        return FUNCTIONS[node.func.id](*(_evaluate(part, values) for part in node.args))
     if isinstance(node, ast.UnaryOp):
-        return OPERATORS[type(node.op)](_calculated(node.operand, values))
+        return OPERATORS[type(node.op)](_evaluate(node.operand, values))
     assert isinstance(node, ast.BinOp)
-    return OPERATORS[type(node.op)](_calculated(node.left, values), _calculated(node.right, values))
+    return OPERATORS[type(node.op)](_evaluate(node.left, values), _evaluate(node.right, values))
 
 
 KINDS: dict[str, tuple[Callable[[Mapping[str, Any]], Grader], set[str], set[str]]] = {
-    "string_check": (_checks, {"input", "reference", "operation"}, set()),
-    "text_similarity": (_compares, {"input", "reference", "evaluation_metric"}, {"pass_threshold"}),
-    "multi": (_formula, {"graders", "calculate_output"}, set()),
+    "string_check": (_string_check, {"input", "reference", "operation"}, set()),
+    "text_similarity": (_text_similarity, {"input", "reference", "evaluation_metric"}, {"pass_threshold"}),
+    "multi": (_multi, {"graders", "calculate_output"}, set()),
 }

@@ -1,4 +1,4 @@
-"""Graders are tried on the expected answers, before anything is trained for them to grade."""
+"""The trial of graders on the expected answers, before a model is trained."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from pathlib import Path
 from finetooth.evaluation.graders.named import (
     DEFAULTS,
     PERPLEXITY,
-    Grader,
     GraderSpec,
     is_custom,
     resolve_all,
@@ -16,82 +15,65 @@ from finetooth.evaluation.graders.named import (
 )
 from finetooth.types import Example
 
-TRIED = 100  # expected answers that a built-in grader is tried on
-OWN_TRIED = 3  # and a user's own, which may be slow: the others only where the first ends in an error
+TRIED = 100  # expected answers on which a built-in grader is tried
+CUSTOM_TRIED = 3  # the same for a custom grader, which may be slow; tried until one of them has no error
 
 
-def validate_graders(
+def validate_graders(  # long: the two kinds of graders side by side
     given: GraderSpec | Sequence[GraderSpec],
     format: str,
     examples: Sequence[Example],
     folder: Path | None = None,
 ) -> tuple[list[str], list[str]]:
-    """What forbids to go on with the graders of evaluate.grader, and what is doubtful about them, in words.
+    """The errors and the warnings about the graders of evaluate.grader, in words.
 
-    format, folder: as of resolve_all, whose GradeError it raises. Forbidden are a user's own grader that
-    fails on expected answers, and a primary grader of finetooth that gives no marks to any. Doubtful is one
-    that does not give full marks to all. Not tried are answers with a thought or calls: a template writes
-    those.
+    format, folder: as for resolve_all, whose GradeError it raises. Errors: a custom grader that fails on
+    expected answers, and a built-in primary grader that gives full marks to none of them. Warnings: a grader
+    that does not give full marks to all. Answers with reasoning or tool calls are skipped, since the template
+    renders those.
     """
     plain = [row for row in examples if not any(answer.more for answer in row.answers)]
     plain = [row for row in plain if "</think>" not in row.target]
-    refused: list[str] = []
-    doubts: list[str] = []
-    found = resolve_all(given, format, folder)
-    for spec, (name, grade) in zip(specs(given), found, strict=True):
+    errors: list[str] = []
+    warnings: list[str] = []
+    graders = resolve_all(given, format, folder)
+    for spec, (name, grade) in zip(specs(given), graders, strict=True):
         if name == PERPLEXITY or not plain:
             continue
-        if is_custom(name):
-            file = spec if isinstance(spec, str) else str(spec["name"])
-            _try_own(file, grade, plain, refused, doubts)
-        else:
-            primary = name == found[0][0]
-            _try_built_in(name, grade, plain, format, refused if primary else doubts, doubts)
-    return refused, doubts
-
-
-def _spread(rows: Sequence[Example], most: int) -> Sequence[Example]:
-    """At most this many rows, from all parts: a file may be sorted."""
-    return rows[:: -(-len(rows) // most)]
-
-
-def _try_own(
-    name: str, grade: Grader, rows: Sequence[Example], refused: list[str], doubts: list[str]
-) -> None:
-    errors = []
-    for row in _spread(rows, OWN_TRIED):
-        score = grade(row, row.target)
-        if score.value is not None:
-            if score.value < 1:
+        custom = is_custom(name)
+        tried = plain[:: -(-len(plain) // (CUSTOM_TRIED if custom else TRIED))]  # evenly: files may be sorted
+        if custom:
+            label = spec if isinstance(spec, str) else str(spec["name"])
+            failures = []
+            for row in tried:
+                score = grade(row, row.target)
+                if score.value is not None:
+                    break
+                failures.append(score.error)
+            else:
+                errors.append(
+                    f"{label} fails on all {len(failures)} expected answers on which it was tried, such as "
+                    f"that of row {tried[0].id}: {failures[0]}. A grader takes (example, text) and returns a "
+                    "Score, a bool or a number from 0 to 1. Fix it, then run the same command again"
+                )
+                continue
+            if (value := score.value or 0.0) < 1:
                 why = f": {score.reason}" if score.reason else ""
-                doubts.append(f"{name} gives the expected answer of row {row.id} only {score.value:.3g}{why}")
-            return
-        errors.append(score.error)
-    refused.append(
-        f"{name} fails on every expected answer that it was tried on ({len(errors)}), such as that of row "
-        f"{rows[0].id}: {errors[0]}. A grader takes (example, text) and returns a Score, a bool or a number "
-        "from 0 to 1. Mend it, then: the same command again"
-    )
-
-
-def _try_built_in(
-    name: str, grade: Grader, rows: Sequence[Example], format: str, refused: list[str], doubts: list[str]
-) -> None:
-    tried = _spread(rows, TRIED)
-    scores = [(row, grade(row, row.target)) for row in tried]
-    wrong = [(row, score) for row, score in scores if score.value != 1]
-    if not wrong:
-        return
-    row, score = wrong[0]
-    such = f"such as that of row {row.id}: {score.error or score.reason}"
-    if any(score.value for _, score in scores):
-        doubts.append(
-            f"{name} does not give full marks to {len(wrong)} of {len(tried)} expected answers "
-            f"themselves, {such}"
-        )
-        return
-    other = DEFAULTS.get(format, name)
-    instead = f". Rows of this kind take: --evaluate.grader {other}" if other != name else ""
-    refused.append(
-        f"{name} does not give full marks to any of {len(tried)} expected answers themselves, {such}{instead}"
-    )
+                warnings.append(f"{label} gives the expected answer of row {row.id} only {value:.3g}{why}")
+            continue
+        scores = [(row, grade(row, row.target)) for row in tried]
+        wrong = [(row, score) for row, score in scores if score.value != 1]
+        if not wrong:
+            continue
+        row, score = wrong[0]
+        example = f"such as that of row {row.id}: {score.error or score.reason}"
+        if any(score.value for _, score in scores):
+            warnings.append(
+                f"{name} does not give full marks to {len(wrong)} of {len(tried)} expected answers, {example}"
+            )
+            continue
+        other = DEFAULTS.get(format, name)
+        instead = f". For rows of this kind: --evaluate.grader {other}" if other != name else ""
+        message = f"{name} gives full marks to none of {len(tried)} expected answers, {example}{instead}"
+        (errors if name == graders[0][0] else warnings).append(message)
+    return errors, warnings

@@ -1,4 +1,4 @@
-"""How far a summary keeps to the notes: nothing named that they do not hold, and no number left out."""
+"""Faithfulness of a summary to its notes: no invented name or number, and no number left out."""
 
 import re
 
@@ -6,7 +6,7 @@ from finetooth import Example, Score
 
 NUMBER = re.compile(r"\d+(?:[.,:]\d+)*")
 WORD = re.compile(r"[^\W\d_]+")
-# With a capital only because a sentence begins: these are no names. Any other word with a capital is one.
+# Capitalised only at the start of a sentence; any other capitalised word counts as a name.
 OPENERS = (
     "a after all an and as at because before both but by during each first for from he her his if in it its "
     "no nobody not now of on one only or she so some still that the then there these they this to today "
@@ -15,10 +15,10 @@ OPENERS = (
 
 
 def faithful(example: Example, text: str) -> Score:
-    """From 0 to 1: the share of the answer's numbers and names that stand in the notes, times the share of
-    the expected summary's numbers that stand in the answer.
+    """From 0 to 1: the share of the answer's numbers and names that occur in the notes (precision), times the
+    share of the reference summary's numbers that occur in the answer (recall).
 
-    A name is a word with a capital. Case does not count, nor how often something is said.
+    Names are capitalised words, compared without case. Repetitions count once.
     """
     notes, want = example.context[-1].content, example.target
     wanted = set(NUMBER.findall(want))
@@ -34,6 +34,6 @@ def faithful(example: Example, text: str) -> Score:
 
 
 def _stated(text: str) -> set[str]:
-    """The numbers and the names, in lower case, that a text states."""
+    """The numbers and lower-cased names in a text."""
     names = {word.lower() for word in WORD.findall(text) if word[0].isupper()}
     return set(NUMBER.findall(text)) | (names - set(OPENERS.split()))

@@ -1,4 +1,4 @@
-"""Writes train.jsonl: a rule, random signs, and what the rule makes of them. `python make.py`."""
+"""Write train.jsonl: rules with random characters, and the output of each. `python make.py`."""
 
 import json
 import random
@@ -12,7 +12,7 @@ KINDS = ("aeiou", "bcdfghjklmnpqrstvwxyz", "123456789")
 
 
 def rows() -> list[dict[str, str]]:
-    """Different signs in every string, among them a vowel, another letter and a digit."""
+    """Distinct strings of 3 or 4 different characters, among them a vowel, a consonant and a digit."""
     draw = random.Random("string rules")
     found: dict[str, str] = {}
     while len(found) < ROWS:

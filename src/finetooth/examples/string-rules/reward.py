@@ -1,4 +1,4 @@
-"""The rules, and the reward: 1 for the string that the rule gives, 0 for any other."""
+"""The rules, and the reward: 1 for the exact output of the rule, 0 for anything else."""
 
 from collections.abc import Callable
 
@@ -15,6 +15,6 @@ RULES: dict[str, Callable[[str], str]] = {
 
 
 def follows(example: Example, text: str) -> bool:
-    """Whether the answer is what the rule makes of the signs, one after the other."""
+    """Whether the answer is the rule applied to each character in turn."""
     rule, _, signs = example.context[-1].content.partition(": ")
     return text.split() == " ".join(RULES[rule](sign) for sign in signs.split()).split()

@@ -1,9 +1,9 @@
-"""Attention over a tree on CUDA: FlexAttention, with the tree's rule as its block mask.
+"""The back-end `flex`: FlexAttention on CUDA with the tree's visibility rule as its block mask.
 
-The mask is never made token by token. Which blocks of 128 x 128 are empty, full or mixed follows from end_N
-and depth_N on the host, and within mixed blocks the kernel evaluates the rule itself. Lengths are padded to a
-few sizes, since every size is compiled once; padded nodes see only themselves and cost next to nothing,
-because their blocks are empty. Only attention is padded: the rest of the model sees N nodes.
+No mask of single tokens is ever built. Whether a block of 128 x 128 is empty, full or mixed follows from
+end_N and depth_N on the host; within mixed blocks the kernel evaluates the rule. Lengths are padded to a few
+sizes, because every size is compiled once. Padding nodes see only themselves and cost next to nothing, since
+their blocks are empty. Only attention is padded: the rest of the model computes N nodes.
 
 Source: Dong et al. 2024, "Flex Attention: A Programming Model for Generating Optimized Attention Kernels".
 
@@ -27,7 +27,7 @@ from finetooth.model.device import on_device
 from finetooth.tree import PrefixTree
 
 BLOCK = 128
-# Kernels of one process: sizes x windows x (training, scoring, generation). torch stops at 8 by default.
+# Compiled kernels of one process: sizes x windows x (training, scoring, generation). torch's default is 8.
 COMPILED = 256
 
 Rule = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
@@ -41,12 +41,11 @@ def bucket(size: int) -> int:
 
 
 def visible_blocks(end_P: Any, depth_P: Any, window: int | None) -> tuple[Any, Any]:
-    """Which pairs of blocks (query, key) hold a visible pair of nodes, and which only visible ones: boolean
-    [B, B] twice.
+    """Two boolean [B, B] for pairs of blocks (query, key): some pair of nodes is visible, all pairs are.
 
     The keys of an earlier block that a block of queries may see are ancestors of its first node, and end_P
-    says where their descendants stop. So the least end of a block of keys says whether it is seen in full,
-    the greatest whether at all. In a windowed layer the nearest query below an ancestor decides.
+    says where their descendants end. So the smallest end of a block of keys decides whether all of them are
+    visible, the largest whether any is. In a windowed layer the nearest query below an ancestor decides.
     """
     start_B = np.arange(0, end_P.size, BLOCK)
     some_BB = np.maximum.reduceat(end_P, start_B)[None, :] > start_B[:, None]
@@ -66,7 +65,7 @@ def visible_blocks(end_P: Any, depth_P: Any, window: int | None) -> tuple[Any, A
 
 
 def rule(end_P: Tensor, depth_P: Tensor, window: int | None) -> Rule:
-    """The visibility rule as FlexAttention asks for it: (batch, head, query, key) -> may it be seen."""
+    """The visibility rule as FlexAttention's mask_mod: (batch, head, query, key) -> is the key visible."""
 
     def ancestor(batch: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:
         return (key <= query) & (query < end_P[key])
@@ -92,7 +91,7 @@ def capped(softcap: float) -> Callable[..., Tensor]:
 
 
 class TreeBlockMasks:
-    """What FlexAttention needs of one tree; block masks are made once for each window."""
+    """The block masks of one tree, built once for each window."""
 
     def __init__(self, tree: PrefixTree, device: torch.device):
         self.device, self.size = device, bucket(len(tree))
@@ -108,7 +107,7 @@ class TreeBlockMasks:
             some_BB, full_BB = visible_blocks(self._end_P, self._depth_P, window)
             mixed_BB = some_BB & ~full_BB
             by_query, full_by_query, by_key, full_by_key = (
-                [on_device(part[None, None], self.device) for part in _listed(seen_BB)]
+                [on_device(part[None, None], self.device) for part in _compressed(seen_BB)]
                 for seen_BB in (mixed_BB, full_BB, mixed_BB.T, full_BB.T)
             )
             self._masks[window] = BlockMask(
@@ -127,8 +126,8 @@ class TreeBlockMasks:
         return self._masks[window]
 
 
-def _listed(seen_BB: Any) -> tuple[Any, Any]:
-    """How many blocks each row has, and which: its own first, in ascending order."""
+def _compressed(seen_BB: Any) -> tuple[Any, Any]:
+    """The number of true columns in each row, and all column indices, the true ones first, in order."""
     order_BB = np.argsort(~seen_BB, axis=-1, kind="stable")
     return seen_BB.sum(-1).astype(np.int32), order_BB.astype(np.int32)
 
@@ -142,33 +141,33 @@ def attend(
     query: Tensor,
     key: Tensor,
     value: Tensor,
-    forest: TreeBlockMasks,
+    masks: TreeBlockMasks,
     scale: float,
     window: int | None = None,
     softcap: float | None = None,
 ) -> Tensor:
     """query [1, H, N, D], key and value [1, G, N, D] -> [1, H, N, D], differentiable on CUDA.
 
-    On the CPU, where FlexAttention has no backward pass and is not fused, it serves to compare and to score:
-    ModelError when a gradient is asked for.
+    On the CPU FlexAttention has no backward pass and is not fused; it serves for comparison and scoring.
+    Raises ModelError there when a gradient is needed.
     """
     cuda = query.device.type == "cuda"
     if not cuda and (query.requires_grad or key.requires_grad or value.requires_grad):
         raise ModelError(
             "attention 'flex' has no backward pass on the CPU. Train with attention auto or segment there; "
-            "to score with flex, call inside torch.no_grad()."
+            "for scoring with flex, use torch.no_grad()."
         )
     nodes = query.shape[2]
-    padding = (0, 0, 0, forest.size - nodes)
+    padding = (0, 0, 0, masks.size - nodes)
     padded = [torch.nn.functional.pad(states, padding).contiguous() for states in (query, key, value)]
     with (
         torch._dynamo.config.patch(recompile_limit=COMPILED, accumulated_recompile_limit=4 * COMPILED),
-        torch.autocast(query.device.type, enabled=False),  # the types are settled; one kernel less to compile
+        torch.autocast(query.device.type, enabled=False),  # dtypes already agree; saves compiling a kernel
     ):
         out = _compiled("inductor" if cuda else "eager")(
             *padded,
             score_mod=None if softcap is None else capped(softcap),
-            block_mask=forest.mask(window),
+            block_mask=masks.mask(window),
             scale=scale,
             enable_gqa=query.shape[1] != key.shape[1],
         )

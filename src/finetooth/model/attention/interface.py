@@ -1,13 +1,13 @@
 """Attention over a tree, behind one function that transformers' AttentionInterface calls in every layer.
 
-What may be seen is the tree's rule and nothing else: node j is visible to node i when j <= i < end_N[j],
-and in a windowed layer when also depth_N[i] - depth_N[j] < window. The back-ends are interchangeable:
+The tree alone decides what is visible: node j is visible to node i if j <= i < end_N[j], and in a windowed
+layer if also depth_N[i] - depth_N[j] < window. The back-ends are interchangeable:
 
 * dense: one boolean mask. The reference, and the back-end of devices without a better one.
-* segment (CPU): stretches without a branch, one kernel call each (segments.py).
+* segment (CPU): runs of nodes without a branch, one kernel call each (segments.py).
 * flex (CUDA): one fused kernel with a block mask (flex.py).
 
-Layers that cap their scores or have sinks are computed score by score under the mask of dense; flex caps
+Layers with soft-capping or attention sinks compute all scores under the mask of dense (softmax.py); flex caps
 scores in its kernel.
 
 Axes: N nodes, H query heads, G key/value heads, D head dimension.
@@ -26,27 +26,27 @@ from torch.utils.checkpoint import checkpoint
 from finetooth.errors import ModelError
 from finetooth.model.attention import flex, segments
 from finetooth.model.attention.segments import visible
-from finetooth.model.attention.softmax import AttentionParams
+from finetooth.model.attention.softmax import AttentionParams, softmax_attention
 from finetooth.model.device import on_device
 from finetooth.tree import PrefixTree
 
 NAME = "finetooth"
-# Arguments that models pass along and that change nothing here. Anything else that is not None is refused.
+# Arguments of some models that change nothing here. Any other that is not None is refused.
 HARMLESS = frozenset({"position_ids", "use_cache", "cache_position", "output_attentions", "is_causal"})
 
 
 class AttentionPlan(Protocol):
-    """Something that computes one layer's attention; travels as the forward's keyword argument `tree`.
+    """Computes the attention of each layer in one forward pass, which passes it on as the argument `tree`.
 
-    read_K: the tokens whose last hidden states are asked for, when nothing else is to be computed.
+    read_K: the tokens whose last hidden states are read, if the last layer may skip the others; else None.
     """
 
     read_K: Tensor | None
 
     def attend(
-        self, module: Any, query: Tensor, key: Tensor, value: Tensor, scores: AttentionParams
+        self, module: Any, query: Tensor, key: Tensor, value: Tensor, params: AttentionParams
     ) -> Tensor:
-        """query [1, H, Q, D], key and value [1, G, Q, D] of the tokens of this call -> [1, H, Q, D]."""
+        """query [1, H, Q, D], key and value [1, G, Q, D] of the Q tokens of this call -> [1, H, Q, D]."""
 
 
 def attention(
@@ -63,112 +63,89 @@ def attention(
     tree: AttentionPlan | None = None,
     **kwargs: Any,
 ) -> tuple[Tensor, None]:
-    """The function registered with transformers. Refuses whatever it does not implement (ModelError)."""
-    unknown = [name for name, given in kwargs.items() if given is not None and name not in HARMLESS]
+    """The function registered with transformers. Raises ModelError for arguments it does not implement."""
+    unknown = [name for name, value in kwargs.items() if value is not None and name not in HARMLESS]
     if unknown or attention_mask is not None or dropout:
-        named = unknown or (["attention_mask"] if attention_mask is not None else ["dropout"])
-        raise ModelError(f"The tree back-end does not implement {', '.join(named)}.")
+        names = unknown or (["attention_mask"] if attention_mask is not None else ["dropout"])
+        raise ModelError(f"The tree back-end does not implement {', '.join(names)}.")
     if tree is None:
         raise ModelError("This model computes over trees: call it through finetooth.Model.")
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
-    # Under autocast float32 rotary tables or norms leave queries and keys wider than values.
+    # Under autocast, float32 rotary tables or norms make queries and keys wider than values.
     query, key = query.to(value.dtype), key.to(value.dtype)
-    scores = AttentionParams(scale, softcap, sliding_window, s_aux)
-    return tree.attend(module, query, key, value, scores).transpose(1, 2), None
-
-
-def softmax_attention(
-    query: Tensor, key: Tensor, value: Tensor, scores: AttentionParams, mask: Tensor
-) -> Tensor:
-    """Attention with what fused kernels leave out, score by score: query [B, H, Q, D], mask [Q, S] -> the
-    same shape.
-
-    Sources: soft-capping, Gemma Team 2024, "Gemma 2", section 2; sinks, Xiao et al. 2023, "Efficient
-    Streaming Language Models with Attention Sinks", in gpt-oss's form (one learned score a head).
-    """
-    grouped = query.unflatten(1, (key.shape[1], -1))
-    score = grouped @ key.unsqueeze(2).transpose(-1, -2) * scores.scale  # [B, G, H / G, Q, S]
-    if scores.softcap is not None:
-        score = scores.softcap * torch.tanh(score / scores.softcap)
-    score = score.masked_fill(~mask, float("-inf")).flatten(1, 2)
-    if scores.sink_H is not None:
-        sink = scores.sink_H.to(score.dtype).view(1, -1, 1, 1).expand(*score.shape[:-1], 1)
-        score = torch.cat([score, sink], -1)
-    weight = functional.softmax(score, -1, dtype=torch.promote_types(score.dtype, torch.float32))
-    weight = weight[..., : key.shape[-2]].to(value.dtype).unflatten(1, (key.shape[1], -1))
-    out: Tensor = (weight @ value.unsqueeze(2)).flatten(1, 2)
-    return out
+    params = AttentionParams(scale, softcap, sliding_window, s_aux)
+    return tree.attend(module, query, key, value, params).transpose(1, 2), None
 
 
 class TreeAttention:
-    """The attention of one forward pass over a tree."""
+    """The attention of one forward pass over a tree, by one of the back-ends dense, segment and flex."""
 
     def __init__(self, tree: PrefixTree, kind: str, device: torch.device, dtype: torch.dtype):
         self.tree, self.kind, self.device, self.dtype = tree, kind, device, dtype
-        self.read_K: Tensor | None = None  # the nodes whose last hidden states are asked for; None: all
+        self.read_K: Tensor | None = None
         self._masks: dict[int | None, Tensor] = {}
         self._blocks: list[segments.Block] | None = None
-        self._forest: flex.TreeBlockMasks | None = None
+        self._block_masks: flex.TreeBlockMasks | None = None
         self._longest = int(tree.depth_N.max()) + 1
-        # On CUDA only the bfloat16 kernel shares keys between heads; another one would keep all scores.
+        # On CUDA only the bfloat16 kernel has grouped keys; another one would keep all scores.
         batched = (kind != "flex" or dtype == torch.bfloat16) and UnsharedRows.fit(tree, kind)
-        self._chains = UnsharedRows(tree, device) if batched else None
+        self._unshared = UnsharedRows(tree, device) if batched else None
 
     def attend(
-        self, module: Any, query: Tensor, key: Tensor, value: Tensor, scores: AttentionParams
+        self, module: Any, query: Tensor, key: Tensor, value: Tensor, params: AttentionParams
     ) -> Tensor:
         """See AttentionPlan."""
-        window = None if scores.window is None or self._longest <= scores.window else scores.window
-        plain = scores.softcap is None and scores.sink_H is None
-        if self._chains is not None and window is None and plain:
-            return self._chains(query, key, value, scores.scale)
+        window = None if params.window is None or self._longest <= params.window else params.window
+        plain = params.softcap is None and params.sink_H is None
+        if self._unshared is not None and window is None and plain:
+            return self._unshared(query, key, value, params.scale)
         if self.kind == "segment" and window is None and plain:
             if self._blocks is None:
                 self._blocks = segments.plan(self.tree, self.dtype)
-            return segments.attend(query, key, value, self._blocks, scores.scale)
-        if self.kind == "flex" and scores.sink_H is None:
-            self._forest = self._forest or flex.TreeBlockMasks(self.tree, self.device)
-            return flex.attend(query, key, value, self._forest, scores.scale, window, scores.softcap)
+            return segments.attend(query, key, value, self._blocks, params.scale)
+        if self.kind == "flex" and params.sink_H is None:
+            self._block_masks = self._block_masks or flex.TreeBlockMasks(self.tree, self.device)
+            return flex.attend(query, key, value, self._block_masks, params.scale, window, params.softcap)
         if window not in self._masks:
             self._masks[window] = on_device(visible(self.tree, window), self.device)
         mask = self._masks[window]
         if not plain:
-            # Its [H, N, N] scores are computed again in the backward pass: they would be kept for each layer.
+            # Recomputed in the backward pass: otherwise every layer would keep its [H, N, N] scores.
             out: Tensor = checkpoint(
-                softmax_attention, query, key, value, scores, mask,
+                softmax_attention, query, key, value, params, mask,
                 use_reentrant=False, preserve_rng_state=False,
             )  # fmt: skip
             return out
-        shared = query.shape[1] // key.shape[1]
-        if shared > 1 and self.device.type == "cuda":  # the masked kernel that keeps no scores has no groups
-            key, value, shared = key.repeat_interleave(shared, 1), value.repeat_interleave(shared, 1), 1
+        group = query.shape[1] // key.shape[1]
+        if group > 1 and self.device.type == "cuda":  # the masked kernel that keeps no scores has no groups
+            key, value, group = key.repeat_interleave(group, 1), value.repeat_interleave(group, 1), 1
         return functional.scaled_dot_product_attention(
-            query, key, value, attn_mask=mask, scale=scores.scale, enable_gqa=shared > 1
+            query, key, value, attn_mask=mask, scale=params.scale, enable_gqa=group > 1
         )
 
 
 class UnsharedRows:
-    """Rows that share nothing, as a batch padded on the right: causal attention then needs no mask at all.
+    """Rows without shared prefixes as a batch that is padded on the right: causal attention needs no mask.
 
-    What stands behind a row's last token is never seen by it, and its results are not read back.
+    No token sees the padding behind it, and the results of padding are dropped.
     """
 
     def __init__(self, tree: PrefixTree, device: torch.device):
         start_R = np.flatnonzero(tree.parent_N < 0)
         size_R = np.diff(start_R, append=len(tree))
-        place_T = np.arange(int(size_R.max()))
-        inside_RT = place_T < size_R[:, None]
-        node_RT = np.where(inside_RT, start_R[:, None] + place_T, start_R[:, None])
+        position_T = np.arange(int(size_R.max()))
+        inside_RT = position_T < size_R[:, None]
+        node_RT = np.where(inside_RT, start_R[:, None] + position_T, start_R[:, None])
         self.shape = node_RT.shape
-        self.gather = on_device(node_RT.ravel(), device)
-        self.back = on_device(np.flatnonzero(inside_RT), device)
+        self.node = on_device(node_RT.ravel(), device)
+        self.inside = on_device(np.flatnonzero(inside_RT), device)
 
     @staticmethod
     def fit(tree: PrefixTree, kind: str) -> bool:
-        """Nothing branches, and padding costs less than what the back-end would do instead.
+        """Whether nothing branches and padding costs less than what the back-end would do otherwise.
 
-        segment computes no padding but one call a row: half of the tokens again is the limit. dense computes
-        all pairs of nodes.
+        segment would make one call for each row, which is worth padding of up to half the tokens; dense would
+        compute all pairs of nodes.
         """
         start_R = np.flatnonzero(tree.parent_N < 0)
         if np.count_nonzero(tree.parent_N != np.arange(-1, len(tree) - 1)) != start_R.size - 1:
@@ -181,7 +158,7 @@ class UnsharedRows:
         """[1, H, N, D] -> [1, H, N, D]."""
 
         def batch(states: Tensor) -> Tensor:
-            padded: Tensor = states[0].index_select(1, self.gather).unflatten(1, self.shape)
+            padded: Tensor = states[0].index_select(1, self.node).unflatten(1, self.shape)
             return padded.transpose(0, 1)
 
         out = functional.scaled_dot_product_attention(
@@ -192,4 +169,4 @@ class UnsharedRows:
             scale=scale,
             enable_gqa=query.shape[1] != key.shape[1],
         )
-        return out.transpose(0, 1).flatten(1, 2).index_select(1, self.back).unsqueeze(0)
+        return out.transpose(0, 1).flatten(1, 2).index_select(1, self.inside).unsqueeze(0)

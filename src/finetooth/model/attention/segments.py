@@ -1,9 +1,8 @@
-"""Exact attention over a tree on the CPU, without a mask where there is no branch.
+"""The back-end `segment`: exact attention over a tree on the CPU, without a mask where nothing branches.
 
 A segment is a run of nodes without a branch. The queries that see its keys are exactly the contiguous block
-from its start to the end of its subtree, so PyTorch's flash kernel with its upper-left causal mask computes
-them without a mask; partial results are merged by log-sum-exp. Small subtrees that lie side by side are
-bundled under one masked call.
+from its start to the end of its subtree, so PyTorch's causal flash kernel computes them without a mask.
+Partial results are merged by their log-sum-exp. Adjacent small subtrees are bundled in one masked call.
 
 Axes: N nodes, Q queries, H query heads, G key/value heads, D head dimension.
 """
@@ -21,24 +20,25 @@ from torch.autograd.function import once_differentiable
 from finetooth.model.attention.softmax import flash, flash_backward, merge
 from finetooth.tree import PrefixTree
 
-# Subtrees up to this many nodes are computed under one mask: below, a kernel call costs more than its work.
-BUNDLE = 192
+BUNDLE = 192  # nodes of subtrees that share one masked call, at most: for fewer, the call itself costs most
 
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """Queries start:query_end against keys start:key_end; causal when mask is None. fresh: nothing to
-    merge."""
+    """Queries start:query_end with keys start:key_end, causal if mask is None.
+
+    root: the queries have no ancestors before the block, so there is nothing to merge with.
+    """
 
     start: int
     key_end: int
     query_end: int
-    fresh: bool
+    root: bool
     mask: Tensor | None
 
 
 def visible(tree: PrefixTree, window: int | None = None, start: int = 0, stop: int | None = None) -> Any:
-    """Boolean [Q, Q] for nodes start:stop: may row i see column j."""
+    """Boolean [Q, Q] of the nodes start:stop: whether node j (column) is visible to node i (row)."""
     node = np.arange(len(tree))[start:stop]
     end, depth = tree.end_N[start:stop], tree.depth_N[start:stop]
     mask = (node[None, :] <= node[:, None]) & (node[:, None] < end[None, :])
@@ -46,48 +46,48 @@ def visible(tree: PrefixTree, window: int | None = None, start: int = 0, stop: i
 
 
 def plan(tree: PrefixTree, dtype: torch.dtype) -> list[Block]:
-    """Cover what each node may see by blocks: one per segment, or one masked block for small neighbours."""
+    """Blocks that cover every visible pair once: one for each segment, or a masked one for small subtrees."""
     parent_N, end_N = tree.parent_N, tree.end_N
     children_N = np.bincount(parent_N[parent_N >= 0], minlength=len(tree))
     starts = np.flatnonzero((parent_N < 0) | (children_N[parent_N] > 1))
     blocks: list[Block] = []
-    at = 0
-    while at < starts.size:
-        start = int(starts[at])
+    number = 0
+    while number < starts.size:
+        start = int(starts[number])
         stop = int(end_N[start])
-        key_end = int(starts[at + 1]) if at + 1 < starts.size else len(tree)
-        fresh = bool(parent_N[start] < 0)
+        key_end = int(starts[number + 1]) if number + 1 < starts.size else len(tree)
+        root = bool(parent_N[start] < 0)
         if stop - start > BUNDLE:
-            blocks.append(Block(start, key_end, stop, fresh, None))
-            at += 1
+            blocks.append(Block(start, key_end, stop, root, None))
+            number += 1
             continue
         while stop < len(tree) and parent_N[stop] == parent_N[start] and end_N[stop] - start <= BUNDLE:
             stop = int(end_N[stop])
         if key_end >= stop:
-            blocks.append(Block(start, stop, stop, fresh, None))
+            blocks.append(Block(start, stop, stop, root, None))
         else:
             mask = torch.zeros(stop - start, stop - start, dtype=dtype)
             mask.masked_fill_(~torch.from_numpy(visible(tree, None, start, stop)), float("-inf"))
-            blocks.append(Block(start, stop, stop, fresh, mask))
-        at = int(np.searchsorted(starts, stop))
+            blocks.append(Block(start, stop, stop, root, mask))
+        number = int(np.searchsorted(starts, stop))
     return blocks
 
 
 def attend(query: Tensor, key: Tensor, value: Tensor, blocks: list[Block], scale: float) -> Tensor:
-    """query [1, H, N, D], key and value [1, G, N, D] -> [1, H, N, D], differentiable; blocks: of `plan`."""
+    """query [1, H, N, D], key and value [1, G, N, D] -> [1, H, N, D], differentiable. blocks: from `plan`."""
     merged: Tensor = _Segments.apply(query, key, value, blocks, scale)  # type: ignore[no-untyped-call]
     return merged
 
 
 class _Segments(torch.autograd.Function):
-    """Exact attention by blocks; the backward calls the matching kernel with the merged output."""
+    """Attention by blocks; the backward pass calls the matching kernel with the merged output."""
 
     @staticmethod
     def forward(
         ctx: Any, query: Tensor, key: Tensor, value: Tensor, blocks: list[Block], scale: float
     ) -> Tensor:
         out = torch.zeros_like(query)
-        wide = torch.promote_types(query.dtype, torch.float32)  # in which the kernel gives its log-sum-exp
+        wide = torch.promote_types(query.dtype, torch.float32)  # as the kernel's log-sum-exp
         lse = query.new_full(query.shape[:-1], float("-inf"), dtype=wide)
         for block in blocks:
             queries, keys = slice(block.start, block.query_end), slice(block.start, block.key_end)
@@ -100,7 +100,7 @@ class _Segments(torch.autograd.Function):
                 attn_mask=block.mask,
                 scale=scale,
             )
-            if block.fresh:
+            if block.root:
                 out[:, :, queries] = part
                 lse[:, :, queries] = part_lse
             else:

@@ -1,7 +1,7 @@
-"""The attention of one forward pass of generation: to shared stretches where they are kept, and to what rows
-have of their own side by side; put together exactly by their log-sum-exp.
+"""Attention in generation: to shared prefixes and to each sequence's own tokens, merged by log-sum-exp.
 
-Axes: K tokens of one call, S keys of a stretch, H query heads, G key/value heads, D head dimension.
+Axes: K tokens of one call, U segments of one call, S keys of a segment, H query heads, G key/value heads, D
+head dimension.
 """
 
 from __future__ import annotations
@@ -21,116 +21,114 @@ from finetooth.tree import Ints
 
 
 class PrefixAttention:
-    """The stretches above the tokens of a call, whose ranks are sorted: each is seen by one run of them."""
+    """Attention to the prefix segments of a call's tokens, which are sorted by the ranks of their contexts,
+    so that each segment is visible to one run of tokens.
+    """
 
-    def __init__(self, rank_K: Ints, place_K: Ints, stretches: Iterable[PrefixSegment], device: torch.device):
-        self._place_K, self._device = place_K, device
+    def __init__(
+        self, rank_K: Ints, position_K: Ints, prefixes: Iterable[PrefixSegment], device: torch.device
+    ):
+        self._position_K, self._device = position_K, device
         self._spans: list[tuple[PrefixSegment, int, int]] = []
-        for stretch in stretches:
-            low, high = np.searchsorted(rank_K, [stretch.low, stretch.high])
+        for segment in prefixes:
+            low, high = np.searchsorted(rank_K, [segment.low, segment.high])
             if low < high:
-                self._spans.append((stretch, int(low), int(high)))
-        self._masks: dict[tuple[int, int], Tensor | None] = {}
+                self._spans.append((segment, int(low), int(high)))
+        self._masks: dict[tuple[int, int], Tensor] = {}
 
-    def merge(self, module: Any, query: Tensor, out: Tensor, lse: Tensor, scores: AttentionParams) -> None:
-        """Fold attention to the stretches into out [1, H, K, D] and its log-sum-exp [1, H, K]."""
-        window = scores.window
-        for number, (stretch, low, high) in enumerate(self._spans):
-            place_k = self._place_K[low:high]
+    def merge(self, module: Any, query: Tensor, out: Tensor, lse: Tensor, params: AttentionParams) -> None:
+        """Merge attention to the segments into out [1, H, K, D] and its log-sum-exp [1, H, K]."""
+        window = params.window
+        for number, (segment, low, high) in enumerate(self._spans):
+            position_k = self._position_K[low:high]
             mask = None
             if window is not None:
-                if place_k.min() - (stretch.stop - 1) >= window:
+                if position_k.min() - (segment.stop - 1) >= window:
                     continue
-                if place_k.max() - stretch.start >= window:
-                    mask = self._near(number, place_k, stretch, window, query.dtype)
-            key, value = stretch.kept[module]
-            part, part_lse = partial_attention(query[:, :, low:high], key, value, scores, mask)
+                if position_k.max() - segment.start >= window:
+                    if (number, window) not in self._masks:
+                        seen_kS = position_k[:, None] - np.arange(segment.start, segment.stop) < window
+                        seen = on_device(seen_kS, self._device)
+                        self._masks[number, window] = additive(seen, query.dtype)
+                    mask = self._masks[number, window]
+            key, value = segment.states[module]
+            part, part_lse = partial_attention(query[:, :, low:high], key, value, params, mask)
             merge(out[:, :, low:high], lse[:, :, low:high], part, part_lse)
-
-    def _near(
-        self, number: int, place_k: Ints, stretch: PrefixSegment, window: int, dtype: torch.dtype
-    ) -> Tensor:
-        if (number, window) not in self._masks:
-            near_kS = place_k[:, None] - np.arange(stretch.start, stretch.stop) < window
-            self._masks[number, window] = additive(on_device(near_kS, self._device), dtype)
-        return self._masks[number, window]  # type: ignore[return-value]
 
 
 class PrefillAttention:
-    """Stretches of tokens are computed, several at once: each sees itself causally and what stands above it.
+    """Attention while segments are prefilled, several at once: causal within each, and to its ancestors.
 
-    token_K, place_K: ids and positions, stretch after stretch in the order of their ranks. kept: attention
-    module -> keys and values [1, G, K, D], to be put where they belong.
+    token_K, position_K: of all segments, one after the other, sorted by rank. start_U, stop_U: where each
+    segment's tokens are. states: attention module -> keys and values [1, G, K, D], filled by the forward
+    pass.
     """
 
-    def __init__(self, stretches: Sequence[PrefixSegment], contexts_C: Sequence[Ints], device: torch.device):
-        self.stretches = stretches
-        size_U = np.array([len(stretch) for stretch in stretches])
+    def __init__(self, segments: Sequence[PrefixSegment], contexts_C: Sequence[Ints], device: torch.device):
+        self.segments = segments
+        size_U = np.array([len(segment) for segment in segments])
         self.stop_U = np.cumsum(size_U)
         self.start_U = self.stop_U - size_U
-        self.turns = int(size_U.max())
-        self.token_K = np.concatenate([contexts_C[s.low][s.start : s.stop] for s in stretches])
-        self.place_K = np.concatenate([np.arange(s.start, s.stop) for s in stretches])
-        rank_K = np.repeat([stretch.low for stretch in stretches], size_U)
-        turn_K = np.arange(rank_K.size) - np.repeat(self.start_U, size_U)
-        self._grid = PaddedQueries(
-            np.repeat(np.arange(size_U.size), size_U) * self.turns + turn_K, size_U.size, self.turns, device
-        )
-        above = {id(part): part for stretch in stretches for part in stretch.ancestors()}
-        self._above = PrefixAttention(rank_K, self.place_K, above.values(), device)
+        self._longest = int(size_U.max())
+        self.token_K = np.concatenate([contexts_C[s.low][s.start : s.stop] for s in segments])
+        self.position_K = np.concatenate([np.arange(s.start, s.stop) for s in segments])
+        rank_K = np.repeat([segment.low for segment in segments], size_U)
+        column_K = np.arange(rank_K.size) - np.repeat(self.start_U, size_U)
+        index_K = np.repeat(np.arange(size_U.size), size_U) * self._longest + column_K
+        self._padded = PaddedQueries(index_K, size_U.size, self._longest, device)
+        ancestors = {id(part): part for segment in segments for part in segment.ancestors()}
+        self._prefixes = PrefixAttention(rank_K, self.position_K, ancestors.values(), device)
         self._bands: dict[int, Tensor] = {}
-        self.kept: dict[Any, tuple[Tensor, Tensor]] = {}
+        self.states: dict[Any, tuple[Tensor, Tensor]] = {}
         self.read_K: Tensor | None = None
 
     def attend(
-        self, module: Any, query: Tensor, key: Tensor, value: Tensor, scores: AttentionParams
+        self, module: Any, query: Tensor, key: Tensor, value: Tensor, params: AttentionParams
     ) -> Tensor:
         """See attention.AttentionPlan."""
-        self.kept[module] = (key, value)
-        window = scores.window
-        band = None if window is None or window >= self.turns else self._band(window, query)
-        query_grid, key_grid, value_grid = (self._grid.scatter(states) for states in (query, key, value))
-        own, own_lse = partial_attention(query_grid, key_grid, value_grid, scores, band, band is None)
-        out, lse = self._grid.gather(own), self._grid.gather(own_lse)
-        self._above.merge(module, query, out, lse, scores)
-        return add_sink(out, lse, scores.sink_H)
-
-    def _band(self, window: int, query: Tensor) -> Tensor:
-        if window not in self._bands:
-            back_TT = np.arange(self.turns)[:, None] - np.arange(self.turns)
-            seen = on_device((back_TT >= 0) & (back_TT < window), query.device)
-            self._bands[window] = additive(seen, query.dtype)
-        return self._bands[window]
+        self.states[module] = (key, value)
+        window, band = params.window, None
+        if window is not None and window < self._longest:
+            if window not in self._bands:
+                distance_TT = np.arange(self._longest)[:, None] - np.arange(self._longest)
+                seen = on_device((distance_TT >= 0) & (distance_TT < window), query.device)
+                self._bands[window] = additive(seen, query.dtype)
+            band = self._bands[window]
+        queries, keys, values = (self._padded.scatter(states) for states in (query, key, value))
+        own, own_lse = partial_attention(queries, keys, values, params, band, band is None)
+        out, lse = self._padded.gather(own), self._padded.gather(own_lse)
+        self._prefixes.merge(module, query, out, lse, params)
+        return add_sink(out, lse, params.sink_H)
 
 
 class DecodeAttention:
-    """Rows are continued by one token each, or by several that are alternatives.
+    """Attention while sequences are continued by one token each, or by several alternatives.
 
-    lanes, lane_K, slot_K: where the tokens' own keys go. own: what each sees there, itself included. tails:
-    what they see of their contexts' tails. above: and of the stretches before these.
+    cache, lane_K, slot_K: where the tokens' own keys are stored. own: attention to the generated tokens, each
+    token itself included. tails: to the tails of their contexts. prefixes: to the segments before these.
     """
 
     def __init__(
         self,
-        lanes: KVCache,
+        cache: KVCache,
         lane_K: Ints,
         slot_K: Ints,
         own: CacheAttention,
         tails: Sequence[CacheAttention],
-        above: PrefixAttention,
+        prefixes: PrefixAttention,
     ):
-        self._lanes, self._own, self._tails, self._above = lanes, own, tails, above
-        self._lane_K, self._slot_K = (on_device(at, lanes.device) for at in (lane_K, slot_K))
+        self._cache, self._own, self._tails, self._prefixes = cache, own, tails, prefixes
+        self._lane_K, self._slot_K = (on_device(index, cache.device) for index in (lane_K, slot_K))
         self.read_K: Tensor | None = None
 
     def attend(
-        self, module: Any, query: Tensor, key: Tensor, value: Tensor, scores: AttentionParams
+        self, module: Any, query: Tensor, key: Tensor, value: Tensor, params: AttentionParams
     ) -> Tensor:
         """See attention.AttentionPlan."""
-        self._lanes.store(module, self._lane_K, self._slot_K, key, value)
-        out, lse = self._own.attend(module, query, scores)
+        self._cache.store(module, self._lane_K, self._slot_K, key, value)
+        out, lse = self._own.attend(module, query, params)
         for tail in self._tails:
-            part, part_lse = tail.attend(module, query, scores)
+            part, part_lse = tail.attend(module, query, params)
             if tail.at is None:
                 merge(out, lse, part, part_lse)
             else:
@@ -138,5 +136,5 @@ class DecodeAttention:
                 merge(some, some_lse, part, part_lse)
                 out.index_copy_(2, tail.at, some)
                 lse.index_copy_(2, tail.at, some_lse)
-        self._above.merge(module, query, out, lse, scores)
-        return add_sink(out, lse, scores.sink_H)
+        self._prefixes.merge(module, query, out, lse, params)
+        return add_sink(out, lse, params.sink_H)

@@ -1,6 +1,6 @@
-"""The best of given options behind each context: exact best-first search over the options' trie.
+"""Label search: the most likely option after each context, exactly, by best-first search over their trie.
 
-Axes: K partial options that are gone on from in one call, M tokens that may follow them.
+Axes: K partial options that are expanded in one call, D hidden size, M tokens that may follow them.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from finetooth.errors import DataError, ModelError
 from finetooth.model.generation.decode import Decoder
 
 WIDEST = 64  # partial options of one context that are expanded in one round, at most
-EXPANDED = 1024  # tokens of one such call: bounds the memory of what it computes
+EXPANDED = 1024  # tokens of one such call; bounds its memory
 
 
 class Choice(NamedTuple):
-    """The best option for one context: indices in the caller's order and the sum of its log-probs, nats."""
+    """The best option after one context: the indices of both, and its log-probability in nats."""
 
     row: int
     option: int
@@ -31,7 +31,7 @@ class Choice(NamedTuple):
 
 @dataclass(slots=True)
 class Node:
-    """A node of the options' trie: what may follow, and which option ends here."""
+    """A node of the options' trie. order: its number. children: by token. option: the one that ends here."""
 
     order: int
     children: dict[int, Node] = field(default_factory=dict)
@@ -39,22 +39,22 @@ class Node:
 
 
 class _Entry(NamedTuple):
-    """A trie node on a row's heap: complete options (partial 0) before partial ones of the same cost.
+    """A trie node on a row's heap. Of equal cost, complete options (partial 0) come before partial ones.
 
-    order: the option's index, or the node's number. after: what the decoder calls the node's parent. token:
-    leads to the node.
+    cost: negative log-probability. order: the option's index, or the node's number. token: leads to the node.
+    parent: the decoder's number of the token before.
     """
 
     cost: float
     partial: int
     order: int
     node: Node
-    after: int
+    parent: int
     token: int
 
 
 def build_trie(options: Sequence[Sequence[int]]) -> Node:
-    """The options as a trie. DataError for no option, an empty option or one given twice."""
+    """The options as a trie. Raises DataError for no options, an empty option or a duplicate."""
     root, count = Node(0), 1
     for index, tokens in enumerate(options):
         node = root
@@ -72,35 +72,37 @@ def build_trie(options: Sequence[Sequence[int]]) -> Node:
 
 
 def inner_nodes(root: Node) -> int:
-    """How many nodes something follows, the root left out: the tokens that a search may have to append."""
+    """The number of nodes with children, without the root: the most tokens that a search has to append."""
     return sum(1 + inner_nodes(node) for node in root.children.values() if node.children)
 
 
 def choose(decoder: Decoder, trie: Node) -> Iterator[Choice]:
     """The most likely option of each of the decoder's rows, by the sum of its tokens' log-probs.
 
-    A partial option's sum is an upper bound of every completion of it, so the first complete option that
-    comes off the heap cannot be beaten. Ties go to the option that was given first, but an option with which
-    another begins goes before that. Each round of a row expands twice as many partial options as the one
-    before: a model that is sure needs one or two, and one that knows nothing still needs few rounds.
+    A partial option's sum is an upper bound of all its continuations, so the first complete option that is
+    popped off the heap is the best. Ties go to the option that was given first, except that a prefix of
+    another option precedes it. Each round of a row expands twice as many partial options as the last: a
+    confident model needs one or two, and one that knows nothing still needs few rounds.
     """
     heaps: dict[int, list[_Entry]] = {}
     width: dict[int, int] = {}
     while True:
-        entered, reads = decoder.admit()
-        if reads is not None:
-            heaps |= {row: [] for row in entered}
-            width |= dict.fromkeys(entered, 1)
+        admitted, hidden_KD = decoder.admit()
+        if hidden_KD is not None:
+            heaps |= {row: [] for row in admitted}
+            width |= dict.fromkeys(admitted, 1)
             root = _Entry(0.0, 1, 0, trie, -1, -1)
-            _push(decoder, heaps, [(row, root) for row in entered], [-1] * len(entered), reads)
+            _push(decoder, heaps, [(row, root) for row in admitted], [-1] * len(admitted), hidden_KD)
         if not heaps:
             return
         todo: list[tuple[int, _Entry]] = []
         for row, heap in list(heaps.items()):
-            taken = _best_partial(heap, width[row])
+            expanded = 0
+            while heap and heap[0].partial and expanded < width[row]:  # none that a complete option beats
+                todo.append((row, heapq.heappop(heap)))
+                expanded += 1
             width[row] = min(2 * width[row], WIDEST)
-            todo.extend((row, entry) for entry in taken)
-            if not taken:
+            if not expanded:
                 best = heap[0]
                 del heaps[row], width[row]
                 decoder.release(row)
@@ -108,16 +110,9 @@ def choose(decoder: Decoder, trie: Node) -> Iterator[Choice]:
         for start in range(0, len(todo), EXPANDED):
             part = todo[start : start + EXPANDED]
             rows, entries = zip(*part, strict=True)
-            reads, numbers = decoder.extend(rows, [e.after for e in entries], [e.token for e in entries])
-            _push(decoder, heaps, part, numbers, reads)
-
-
-def _best_partial(heap: list[_Entry], width: int) -> list[_Entry]:
-    """Take up to `width` partial options off the heap, none that a complete option already beats."""
-    taken: list[_Entry] = []
-    while heap and heap[0].partial and len(taken) < width:
-        taken.append(heapq.heappop(heap))
-    return taken
+            parents, tokens = [entry.parent for entry in entries], [entry.token for entry in entries]
+            hidden_KD, numbers = decoder.extend(rows, parents, tokens)
+            _push(decoder, heaps, part, numbers, hidden_KD)
 
 
 @torch.inference_mode()
@@ -126,12 +121,12 @@ def _push(
     heaps: dict[int, list[_Entry]],
     expanded: Sequence[tuple[int, _Entry]],
     numbers: Sequence[int],
-    reads: Tensor,
+    hidden_KD: Tensor,
 ) -> None:
-    """Put the children of expanded nodes on their rows' heaps."""
+    """Push the children of expanded nodes, whose decoder numbers these are, on their rows' heaps."""
     children = [(k, token) for k, (_, entry) in enumerate(expanded) for token in entry.node.children]
     read_M, token_M = np.array(children).T
-    logp_M = decoder.logprobs(reads, read_M, token_M)
+    logp_M = decoder.logprobs(hidden_KD, read_M, token_M)
     if bool(logp_M.isnan().any()):
         raise ModelError("The model's log-probabilities are not numbers (NaN); its weights are damaged.")
     for (k, token), logp in zip(children, logp_M.double().tolist(), strict=True):

@@ -1,8 +1,8 @@
-"""Which beginnings contexts share, and which of them are worth keeping once. numpy only.
+"""Which prefixes contexts share, and which of them are worth keeping once in the KV cache. numpy only.
 
-Contexts are sorted, so that everything under one beginning is one run of ranks and neighbours know what they
-share. A stretch of shared tokens is computed once and kept where it is; a context's last tokens, its tail,
-are its own. Short stretches that few contexts share are cheaper to compute again than to attend to apart.
+Contexts are sorted, so that all contexts with a common prefix are one run of ranks. A shared segment of
+tokens is computed once and kept in one place; a context's last tokens, its tail, are its own. Short segments
+that few contexts share are cheaper to compute again than to attend to separately.
 
 Axes: C distinct contexts in sorted order (ranks), T tokens of one context.
 """
@@ -21,85 +21,84 @@ from finetooth.tree import Ints
 if TYPE_CHECKING:
     from torch import Tensor
 
-WORTH = 64  # a stretch must save at least this many tokens: it costs an attention call in every later step
-PIECE = 1024  # longest stretch, and longest tail: longer ones are cut into stretches one after the other
+MIN_SAVED = 64  # tokens that a shared segment must save: it costs an attention call in every later step
+MAX_SEGMENT = 1024  # longest segment, and longest tail: longer ones are split
 
 
 @dataclass(slots=True, eq=False)
 class PrefixSegment:
-    """Tokens start:stop of the contexts low:high, all of which have them there; `above` is what comes before.
+    """Tokens start:stop of the contexts low:high, which all have the same tokens there and before.
 
-    users: contexts that still need it. kept: attention module -> its keys and values [1, G, S, D], while
-    they are kept.
+    parent: the segment before it. users: contexts that still need it. states: attention module -> its keys
+    and values [1, G, S, D], once computed.
     """
 
-    above: PrefixSegment | None
+    parent: PrefixSegment | None
     start: int
     stop: int
     low: int
     high: int
     users: int = 0
-    kept: dict[Any, tuple[Tensor, Tensor]] = field(default_factory=dict)
+    states: dict[Any, tuple[Tensor, Tensor]] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return self.stop - self.start
 
     def ancestors(self) -> list[PrefixSegment]:
-        """The stretches before this one, first to last."""
+        """The segments before this one, first to last."""
         found: list[PrefixSegment] = []
-        at = self.above
-        while at is not None:
-            found.append(at)
-            at = at.above
+        segment = self.parent
+        while segment is not None:
+            found.append(segment)
+            segment = segment.parent
         return found[::-1]
 
 
 def tails(contexts_C: Sequence[Ints]) -> list[PrefixSegment]:
-    """The tail of each context, at least its last token, under the stretches that it shares.
+    """The tail of each context, at least its last token, with the segments that it shares as ancestors.
 
-    contexts_C: different from each other and sorted, so that those with a common beginning are neighbours.
+    contexts_C: distinct and sorted, so that those with a common prefix are neighbours.
     """
-    above_C: list[PrefixSegment | None] = [None] * len(contexts_C)
-    for stop, low, high in sorted(_runs(contexts_C), key=lambda run: (run[1], run[0])):
-        above = above_C[low]
-        start = above.stop if above else 0
-        if (high - low - 1) * (stop - start) >= WORTH:
-            last = _pieces(above, start, stop, low, high)
-            above_C[low:high] = [last] * (high - low)
+    parent_C: list[PrefixSegment | None] = [None] * len(contexts_C)
+    for stop, low, high in sorted(_shared_prefixes(contexts_C), key=lambda run: (run[1], run[0])):
+        parent = parent_C[low]
+        start = parent.stop if parent else 0
+        if (high - low - 1) * (stop - start) >= MIN_SAVED:
+            last = _split(parent, start, stop, low, high)
+            parent_C[low:high] = [last] * (high - low)
     found = []
     for rank, tokens in enumerate(contexts_C):
-        start = above.stop if (above := above_C[rank]) else 0
-        cut = start + (len(tokens) - 1 - start) // PIECE * PIECE
-        above = _pieces(above, start, cut, rank, rank + 1)
-        found.append(PrefixSegment(above, cut, len(tokens), rank, rank + 1))
+        parent = parent_C[rank]
+        start = parent.stop if parent else 0
+        cut = start + (len(tokens) - 1 - start) // MAX_SEGMENT * MAX_SEGMENT
+        parent = _split(parent, start, cut, rank, rank + 1)
+        found.append(PrefixSegment(parent, cut, len(tokens), rank, rank + 1))
     return found
 
 
-def _pieces(above: PrefixSegment | None, start: int, stop: int, low: int, high: int) -> PrefixSegment | None:
-    """Stretches of at most PIECE tokens from start to stop; returns the last."""
-    for at in range(start, stop, PIECE):
-        above = PrefixSegment(above, at, min(at + PIECE, stop), low, high, high - low)
-    return above
+def _split(parent: PrefixSegment | None, start: int, stop: int, low: int, high: int) -> PrefixSegment | None:
+    """Segments of at most MAX_SEGMENT tokens from start to stop; returns the last."""
+    for at in range(start, stop, MAX_SEGMENT):
+        parent = PrefixSegment(parent, at, min(at + MAX_SEGMENT, stop), low, high, high - low)
+    return parent
 
 
-def _runs(contexts_C: Sequence[Ints]) -> Iterator[tuple[int, int, int]]:
-    """Every (length, low, high) such that contexts low:high, and no more, begin with the same `length`.
+def _shared_prefixes(contexts_C: Sequence[Ints]) -> Iterator[tuple[int, int, int]]:
+    """Every (length, low, high) such that exactly the contexts low:high share their first `length` tokens.
 
-    The intervals of the array of common beginnings (Abouelhoda, Kurtz and Ohlebusch 2004, algorithm 4.1).
-    The last token of a context counts as shared with none.
+    The intervals of the LCP array (Abouelhoda, Kurtz and Ohlebusch 2004, algorithm 4.1). The last token of a
+    context never counts as shared.
     """
-    common = [*(_common(left[:-1], right[:-1]) for left, right in pairwise(contexts_C)), 0]
+    common = []
+    for left, right in pairwise(contexts_C):
+        size = min(left.size, right.size) - 1
+        differs = np.flatnonzero(left[:size] != right[:size])
+        common.append(int(differs[0]) if differs.size else size)
     open_runs = [(0, 0)]
-    for high, length in enumerate(common, start=1):
+    for high, length in enumerate([*common, 0], start=1):
         low = high - 1
         while open_runs[-1][0] > length:
             longer, low = open_runs.pop()
             yield longer, low, high
         if open_runs[-1][0] < length:
             open_runs.append((length, low))
-
-
-def _common(left_T: Ints, right_T: Ints) -> int:
-    size = min(left_T.size, right_T.size)
-    differs = np.flatnonzero(left_T[:size] != right_T[:size])
-    return int(differs[0]) if differs.size else size

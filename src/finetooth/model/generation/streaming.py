@@ -1,4 +1,4 @@
-"""Answers while they are being written: text that no later token can change, as soon as there is some."""
+"""Streaming: the text of a growing completion, as soon as no later token can change it."""
 
 from __future__ import annotations
 
@@ -10,37 +10,43 @@ from finetooth.errors import ModelError
 from finetooth.model.generation.generate import GenerationStream
 from finetooth.types import Piece
 
-# How SentencePiece names the tokens of single bytes; ids without a token (padding of the vocabulary) are
-# left out of a text, so what stands around them is one group too.
+# SentencePiece's tokens of single bytes. Ids without a token (padding of the vocabulary) decode to nothing,
+# so bytes before and after them are decoded together: they match as the empty string.
 BYTE = re.compile(r"<0x[0-9A-F]{2}>|")
-UNDECIDED = "\N{REPLACEMENT CHARACTER}"  # how bytes read that do not make a character, or not yet
+UNDECIDED = "\N{REPLACEMENT CHARACTER}"  # bytes decode to it while they are not a whole character
 
 
-def stream(written: GenerationStream, tokenizer: Tokenizer | None, strings: Sequence[str]) -> Iterator[Piece]:
-    """The new text of each answer after each of its tokens. strings: the stop strings.
+def stream(
+    generated: GenerationStream, tokenizer: Tokenizer | None, strings: Sequence[str]
+) -> Iterator[Piece]:
+    """The new text of each completion after each of its tokens. strings: the stop strings.
 
-    A piece without text is left out, except the last of an answer, which carries its completion. Raises
-    ModelError without a tokenizer.
+    Pieces without text are left out, but for the last one of a completion, which carries it. Raises
+    ModelError without a tokenizer, before the first piece.
     """
     if tokenizer is None:
         raise ModelError("Streaming text needs the model's tokenizer, and this model has none.")
-    return _pieces(written, tokenizer, strings)
 
+    def pieces(tokenizer: Tokenizer) -> Iterator[Piece]:
+        texts: dict[tuple[int, int], IncrementalDetokenizer] = {}
+        for partial, done in generated:
+            key = (partial.row, partial.sample)
+            text = texts.setdefault(key, IncrementalDetokenizer(tokenizer.decode, tokenizer.text_of, strings))
+            new = text.settled(partial.tokens) if done is None else text.rest(done.text)
+            if done is not None:
+                del texts[key]
+            if new or done is not None:
+                yield Piece(partial.row, new, partial.sample, done)
 
-def _pieces(written: GenerationStream, tokenizer: Tokenizer, strings: Sequence[str]) -> Iterator[Piece]:
-    texts: dict[tuple[int, int], IncrementalDetokenizer] = {}
-    for answer, done in written:
-        key = (answer.row, answer.sample)
-        text = texts.setdefault(key, IncrementalDetokenizer(tokenizer.decode, tokenizer.text_of, strings))
-        new = text.settled(answer.tokens) if done is None else text.rest(done.text)
-        if done is not None:
-            del texts[key]
-        if new or done is not None:
-            yield Piece(answer.row, new, answer.sample, done)
+    return pieces(tokenizer)
 
 
 class IncrementalDetokenizer:
-    """The text of one growing answer. decode: tokens to text; spelled: how the vocabulary spells a token."""
+    """The text of one growing completion. decode: token ids -> text. spelled: a token's text in the
+    vocabulary.
+
+    strings: the stop strings.
+    """
 
     def __init__(
         self,
@@ -52,29 +58,17 @@ class IncrementalDetokenizer:
         self._sent = ""
 
     def settled(self, tokens: Sequence[int]) -> str:
-        """What these tokens add to what was given out before, as far as no later token can change it.
+        """The text of these tokens beyond what was returned before, as far as no later token can change it.
 
-        Held back are a character whose bytes are not all there, and what may be the start of a stop string.
-        All tokens are decoded every time: a decoder may treat the first one in a way of its own, and for
-        answers of thousands of tokens that is still far below the cost of the tokens themselves.
+        Incomplete characters and possible starts of stop strings are held back. All tokens are decoded every
+        time, because a decoder may treat the first one specially; even for thousands of tokens that costs far
+        less than generating them.
         """
         count = len(tokens)
         while count and BYTE.fullmatch(self._spelled(tokens[count - 1])):
-            count -= 1  # byte tokens are decoded as a group, all of it or none
+            count -= 1  # a run of byte tokens is decoded as a whole
         text = self._decode(tokens[:count]).rstrip(UNDECIDED)
-        return self.rest(text[: len(text) - self._begun(text)])
-
-    def rest(self, text: str) -> str:
-        """What this text has beyond what was given out before."""
-        if not text.startswith(self._sent):
-            return ""
-        new = text[len(self._sent) :]
-        self._sent = text
-        return new
-
-    def _begun(self, text: str) -> int:
-        """How many characters at the end may be the start of a stop string."""
-        return max(
+        held = max(
             (
                 size
                 for string in self._strings
@@ -83,3 +77,12 @@ class IncrementalDetokenizer:
             ),
             default=0,
         )
+        return self.rest(text[: len(text) - held])
+
+    def rest(self, text: str) -> str:
+        """The part of this text beyond what was returned before."""
+        if not text.startswith(self._sent):
+            return ""
+        new = text[len(self._sent) :]
+        self._sent = text
+        return new

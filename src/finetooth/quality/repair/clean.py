@@ -1,4 +1,4 @@
-"""The operations of `data.clean`, done one after another: which rows stay, which change, which go and why."""
+"""Applies the operations of `data.clean` in order: rows kept, changed, and dropped with a reason."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from finetooth.privacy.masking import mask, redact
 from finetooth.quality.repair.steps import SHOWN, Change, CleaningResult, CleaningStep
 from finetooth.quality.repair.text_repair import fix_encoding, normalise_space, strip_html
 from finetooth.quality.rules.text import empty_answers, empty_questions, texts
-from finetooth.types import Answer, Example, Message
+from finetooth.types import Example
 
 TEXT: Mapping[str, Callable[[str], str]] = {
     "fix_encoding": fix_encoding,
@@ -25,7 +25,7 @@ TEXT: Mapping[str, Callable[[str], str]] = {
     "normalise_space": normalise_space,
     "mask_pii": mask,
 }
-_LONGEST = 300  # characters of a text that is shown
+_LONGEST = 300  # maximum characters shown of a text
 _STYLES: tuple[dict[str, Any], ...] = tuple(
     {"ensure_ascii": ascii, "separators": separators, "indent": indent}
     for indent, separators in ((None, (", ", ": ")), (None, (",", ":")), (2, (",", ": ")), (4, (",", ": ")))
@@ -34,11 +34,12 @@ _STYLES: tuple[dict[str, Any], ...] = tuple(
 
 
 def clean(examples: Sequence[Example], operations: Sequence[Operation], seed: int) -> CleaningResult:
-    """The rows after the operations, in the order in which they are named.
+    """The rows after the operations, applied in the given order.
 
-    Text operations go over every message, answer, thought and argument of a call; a row whose question or
-    answer they leave empty is dropped. A label changes with its tag, and mask_pii leaves it alone. The same
-    rows, operations and seed give the same result. Raises DataError for a column of balance that no row has.
+    Text operations apply to messages, answers, reasoning and tool-call arguments; a row whose question or
+    answer becomes empty is dropped. A label changes together with its tag, except by mask_pii, which skips
+    labels. Deterministic for given rows, operations and seed. Raises DataError if no row has the column of
+    balance.
     """
     rows = list(examples)
     steps: list[CleaningStep] = []
@@ -64,7 +65,7 @@ def _over_texts(rows: Sequence[Example], name: str) -> tuple[list[Example], Clea
     for row in rows:
         new = changed_row(row, name)
         if _emptied(row, new):
-            gone[row.id] = f"{name} left nothing of its question or answer"
+            gone[row.id] = f"{name} left its question or answer empty"
             continue
         kept.append(new)
         if new is not row:
@@ -75,13 +76,19 @@ def _over_texts(rows: Sequence[Example], name: str) -> tuple[list[Example], Clea
 
 
 def changed_row(row: Example, name: str) -> Example:
-    """The example after a text operation; the same object where nothing changed."""
+    """The example after a text operation; the same object if nothing changed."""
     operation = TEXT[name]
     label = row.tags.get("label")
-    context = tuple(_message(message, operation) for message in row.context)
+    context = tuple(
+        replace(one, content=map_text(one.content, operation), more=_more(one.more, operation))
+        for one in row.context
+    )
     tags: Mapping[str, Any] = row.tags
     if label is None:
-        answers = tuple(_answer(answer, operation) for answer in row.answers)
+        answers = tuple(
+            replace(one, text=map_text(one.text, operation), more=_more(one.more, operation))
+            for one in row.answers
+        )
     else:
         new = label if name == "mask_pii" else operation(label) or label
         answers = tuple(
@@ -93,16 +100,8 @@ def changed_row(row: Example, name: str) -> Example:
     return replace(row, context=context, answers=answers, tags=tags)
 
 
-def _message(message: Message, operation: Callable[[str], str]) -> Message:
-    return replace(message, content=map_text(message.content, operation), more=_more(message.more, operation))
-
-
-def _answer(answer: Answer, operation: Callable[[str], str]) -> Answer:
-    return replace(answer, text=map_text(answer.text, operation), more=_more(answer.more, operation))
-
-
 def _more(more: Mapping[str, Any], operation: Callable[[str], str]) -> Mapping[str, Any]:
-    """Thoughts and calls; names and ids of calls stay, as others refer to them."""
+    """Reasoning and tool calls; names and ids of calls are kept, since other messages refer to them."""
     found = dict(more)
     for key in ("reasoning_content", "tool_calls"):
         if key in found:
@@ -111,9 +110,9 @@ def _more(more: Mapping[str, Any], operation: Callable[[str], str]) -> Mapping[s
 
 
 def map_text(value: Any, operation: Callable[[str], str], kept: Sequence[str] = ()) -> Any:
-    """A JSON value with the operation done on every text in it; keys stay, and values of keys in `kept`.
+    """A JSON value with the operation applied to every string except keys and values of keys in `kept`.
 
-    A text that is a JSON object or list is changed inside and stays one.
+    In a string that is itself a JSON object or list, the operation is applied to the strings inside.
     """
     if isinstance(value, str):
         return _over_text(value, operation)
@@ -130,7 +129,7 @@ def _over_text(text: str, operation: Callable[[str], str]) -> str:
     if text.lstrip()[:1] not in ("{", "["):
         return operation(text)
     try:
-        value = json.loads(text, object_pairs_hook=_without_copies)
+        value = json.loads(text, object_pairs_hook=_unique_keys)
     except (ValueError, RecursionError):
         return operation(text)
     if (new := map_text(value, operation)) == value:
@@ -139,27 +138,27 @@ def _over_text(text: str, operation: Callable[[str], str]) -> str:
     return json.dumps(new, **style)
 
 
-def _without_copies(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(dict(pairs)) < len(pairs):
-        raise ValueError("a key is given twice")
+        raise ValueError("duplicate key")
     return dict(pairs)
 
 
 def _emptied(old: Example, new: Example) -> bool:
-    """Whether a text operation left a turn without text that had some."""
+    """Whether a text operation left a turn empty that had text before."""
     return any(a.strip() and not b.strip() for a, b in zip(texts(old), texts(new), strict=True))
 
 
 def _change(old: Example, new: Example, name: str) -> Change:
     pairs = zip(texts(old), texts(new), strict=True)
-    one, other = next(((a, b) for a, b in pairs if a != b), ("(a thought or a call)", "(changed)"))
+    one, other = next(((a, b) for a, b in pairs if a != b), ("(reasoning or a tool call)", "(changed)"))
     at = next((k for k, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), 0)
     hide = redact if name == "mask_pii" else mask
     return Change(old.id, _window(hide(one), at), _window(mask(other), at))
 
 
 def _window(text: str, at: int) -> str:
-    """The part of a long text that holds a place."""
+    """The part of a long text around a position."""
     if len(text) <= _LONGEST:
         return text
     start = max(0, min(at - _LONGEST // 3, len(text) - _LONGEST))
@@ -185,7 +184,7 @@ def _over_rows(
 
 
 def _copies(rows: Sequence[Example]) -> dict[str, str]:
-    """Rows whose context and answers, normalised, an earlier row has."""
+    """Rows with the same normalised context and answers as an earlier row."""
     first: dict[str, Example] = {}
     gone = {}
     for row in rows:
@@ -196,19 +195,19 @@ def _copies(rows: Sequence[Example]) -> dict[str, str]:
 
 
 def _empties(rows: Sequence[Example]) -> dict[str, str]:
-    """Rows whose answer, or whose question without a system message, says nothing."""
+    """Rows whose answer, or whose question without a system message, has no content."""
     alone = [row for row in rows if not any(message.role == "system" for message in row.context)]
     asked = set(empty_questions(rows)) & {row.id for row in alone}
     answered = empty_answers(rows)
     return {
-        row.id: "its answer says nothing" if row.id in answered else "its question says nothing"
+        row.id: "its answer has no content" if row.id in answered else "its question has no content"
         for row in rows
         if row.id in answered or row.id in asked
     }
 
 
 def _surplus(rows: Sequence[Example], operation: Operation, seed: int) -> tuple[dict[str, str], str]:
-    """What the larger classes have too much, chosen by a hash of the rows; rows without a class stay."""
+    """Surplus rows of the larger classes, chosen by a hash; rows without a class are kept."""
     classes: dict[str, list[Example]] = {}
     for row in rows:
         value = _class(row, operation.by)
@@ -242,6 +241,6 @@ def _surplus(rows: Sequence[Example], operation: Operation, seed: int) -> tuple[
 
 
 def _class(row: Example, by: str) -> str:
-    """The row's value of a column; columns with a name of finetooth's own are kept under `name_`."""
+    """The row's value of a column; a column whose name finetooth reserves is stored as `name_`."""
     value = row.tags.get(by, row.tags.get(f"{by}_"))
     return "" if value is None else str(value)

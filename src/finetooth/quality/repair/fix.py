@@ -1,7 +1,7 @@
-"""`check --fix`: the user's rows with edits done, in new files, each with a patch: what each row was before.
+"""`check --fix`: writes edited copies of the user's files, each with a patch that records the changes.
 
-The files that the user has are read and never written. What an edit is about is found by reading the files
-again: ids are given to rows in the same way each time.
+The user's own files are only read, never written. They are read again to locate the edited rows, since row
+ids are assigned in the same way every time.
 """
 
 from __future__ import annotations
@@ -15,23 +15,23 @@ from finetooth.config.task import DataConfig
 from finetooth.config.values import DATA_FILES
 from finetooth.data.examples import with_ids
 from finetooth.data.formats.parse import parse
+from finetooth.data.read.files import read
 from finetooth.data.read.table import RawRow, Table
-from finetooth.data.read.tables import read
 from finetooth.data.split import SIDES
 from finetooth.errors import DataError
 from finetooth.quality.findings import Edit
 from finetooth.quality.repair.clean import TEXT, map_text
 from finetooth.rundir import write_jsonl
 
-# Columns that say which rows belong together; a changed text there would move rows.
+# Identifying and grouping columns: a change there would move rows to another side of the split.
 _KEPT = ("id", "group", "weight")
-_KEPT_INSIDE = ("role", "from", "id", "tool_call_id", "type", "name")  # keys of messages and of calls
+_KEPT_INSIDE = ("role", "from", "id", "tool_call_id", "type", "name")  # keys of messages and tool calls
 
 
 @dataclass(frozen=True, slots=True)
 class FixedFile:
-    """A file that was fixed. source: the file's name; fixed, patch: what was written; dropped, changed: rows;
-    left_out: rows of the source that could not be read, which the new file has not.
+    """A fixed file. source: name of the original; fixed, patch: the files written; dropped, changed: rows;
+    left_out: unreadable rows of the source, which the new file does not contain.
     """
 
     source: str
@@ -44,12 +44,12 @@ class FixedFile:
 
 
 def fix(config: DataConfig, edits: Sequence[Edit], folder: Path) -> list[FixedFile]:
-    """Write NAME.fixed.jsonl and NAME.patch.jsonl into a folder for each file that an edit is about.
+    """Write NAME.fixed.jsonl and NAME.patch.jsonl into a folder for each file with edits.
 
-    The new file is JSONL in UTF-8 (data.encoding no longer applies) with the rows' own keys in their order. A
-    line of the patch is a change: file, line, row (its number in the source, from 1), id, operation, before,
-    after; after is null for a dropped row. The patch holds the values as they were, personal data
-    too. Raises DataError when an edit is of no row, or rather than overwrite a file; then nothing is written.
+    The new file is JSONL in UTF-8 (data.encoding no longer applies) and keeps the keys of the rows in order.
+    Each line of the patch is a change: file, line, row (number in the source, from 1), id, operation, before,
+    after (null for a dropped row). The patch holds the original values, including personal data. Raises
+    DataError if an edit matches no row or a file already exists; then nothing is written.
     """
     planned: list[tuple[FixedFile, list[Mapping[str, Any]], list[dict[str, Any]]]] = []
     wanted: dict[str, list[Edit]] = {}
@@ -71,18 +71,19 @@ def fix(config: DataConfig, edits: Sequence[Edit], folder: Path) -> list[FixedFi
             )
     if wanted:
         raise DataError(
-            f"There is no row {next(iter(wanted))!r} in the data: it was changed since the check."
+            f"There is no row {next(iter(wanted))!r} in the data: the data changed since the check. Run it "
+            "again."
         )
     _write(planned)
     return [fixed for fixed, _, _ in planned]
 
 
 def _write(planned: Sequence[tuple[FixedFile, list[Mapping[str, Any]], list[dict[str, Any]]]]) -> None:
-    """All of the files, or none."""
+    """Write all files or none."""
     for one, _, _ in planned:
         for path in (one.fixed, one.patch):
             if path.exists() or path.is_symlink():
-                raise DataError(f"{path}: is there already, and is not overwritten. Move it or delete it.")
+                raise DataError(f"{path}: already exists and is not overwritten. Move or delete it first.")
     written: list[Path] = []
     try:
         for one, rows, patch in planned:
@@ -96,7 +97,7 @@ def _write(planned: Sequence[tuple[FixedFile, list[Mapping[str, Any]], list[dict
 
 
 def _identified(config: DataConfig) -> Iterator[tuple[str, Table, dict[int, str]]]:
-    """Every table with its side and the ids of its rows' examples, by the number of the row from 0."""
+    """(side, table, {row number from 0: example id}) for every table."""
     tables: list[list[Table]] = []
     sides: list[str] = []
     for side in SIDES:
@@ -114,14 +115,14 @@ def _identified(config: DataConfig) -> Iterator[tuple[str, Table, dict[int, str]
 
 
 def _numbered(table: Table) -> Table:
-    """The table with the rows' numbers for lines: several rows of a JSON list may be on one line."""
+    """The table with row numbers in place of lines, as several rows of a JSON list may share a line."""
     return replace(table, rows=[replace(row, line=number) for number, row in enumerate(table.rows)])
 
 
 def _edited(
     table: Table, ids: Mapping[int, str], edits: Mapping[int, Sequence[Edit]], config: DataConfig
 ) -> tuple[list[Mapping[str, Any]], list[dict[str, Any]]]:
-    """The rows after the edits, and the lines of the patch. A row that is dropped is not changed as well."""
+    """The rows after the edits, and the lines of the patch. Dropped rows get no other edit."""
     rows: list[Mapping[str, Any]] = []
     patch: list[dict[str, Any]] = []
     for number, row in enumerate(table.rows):
@@ -147,7 +148,7 @@ def _edited(
 
 
 def _changes(row: RawRow, name: str, config: DataConfig) -> dict[str, Any]:
-    """The columns that a text operation changes, with what it makes of them."""
+    """The columns that a text operation changes, with their new values."""
     operation: Callable[[str], str] = TEXT[name]
     found = {}
     for column, value in row.values.items():
@@ -161,7 +162,7 @@ def _changes(row: RawRow, name: str, config: DataConfig) -> dict[str, Any]:
 
 
 def _name(source: str, side: str, taken: set[str]) -> str:
-    """A name for the new files: the source's without its ending; with more where two would be the same."""
+    """A unique name for the new files: the source's without extension, or a longer form if taken."""
     plain = source.replace("/", "-").replace("\\", "-")
     stem = plain.lower().removesuffix(".gz")
     ending = next((ending for ending in DATA_FILES if stem.endswith(ending)), "")

@@ -1,4 +1,4 @@
-"""What cleaning did, operation by operation: counts, and a few changes to look at."""
+"""Results of data cleaning by operation: counts and example changes."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from typing import Any
 
 from finetooth.types import Example
 
-SHOWN = 5  # changes that each operation shows
+SHOWN = 5  # example changes per operation
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """A text before and after an operation, personal data and secrets hidden in both."""
+    """A text before and after an operation, with personal data and secrets masked."""
 
     id: str
     before: str
@@ -22,7 +22,7 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class CleaningStep:
-    """What one operation did: rows that it kept (changed ones among them) and dropped, and examples."""
+    """Result of one operation: rows kept (including changed ones), dropped and changed, with examples."""
 
     operation: str
     kept: int
@@ -32,7 +32,7 @@ class CleaningStep:
     note: str = ""
 
     def plus(self, other: CleaningStep) -> CleaningStep:
-        """The same operation on this source and another."""
+        """The combined result for this source and another."""
         return CleaningStep(
             self.operation,
             self.kept + other.kept,
@@ -56,7 +56,7 @@ class CleaningStep:
 
 @dataclass(frozen=True, slots=True)
 class CleaningResult:
-    """The rows that are left, in their order; what each operation did; why each dropped row went, by id."""
+    """The remaining rows in order, the result of each operation, and why each dropped row was, by id."""
 
     examples: list[Example]
     steps: tuple[CleaningStep, ...] = ()
@@ -64,7 +64,7 @@ class CleaningResult:
 
 
 def merge_steps(sources: Sequence[Sequence[CleaningStep]]) -> list[CleaningStep]:
-    """What each operation did over several sources, in the order of the first."""
+    """The result of each operation summed over several sources, in the order of the first."""
     steps: dict[str, CleaningStep] = {}
     for step in (step for steps in sources for step in steps):
         old = steps.get(step.operation)

@@ -1,6 +1,6 @@
-"""Texts that came broken, mended: broken encodings, left-over HTML, white space and invisible characters.
+"""Text repair: broken encodings, leftover HTML, whitespace and invisible characters.
 
-Every operation takes a text and gives a text, and running it twice is running it once.
+Every operation maps a text to a text and is idempotent.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from html.entities import html5
 
 # --- encodings ---
 
-# Bytes of UTF-8 as they look when read as cp1252, or as Latin-1 where cp1252 has no character.
+# UTF-8 bytes as characters of cp1252, or of Latin-1 if cp1252 has none.
 _BYTES = {chr(byte): byte for byte in range(0x80, 0x100)}
 _CP1252 = {byte: bytes([byte]).decode("cp1252", "replace") for byte in range(0x80, 0xA0)}
 _C1 = {chr(byte): char for byte, char in _CP1252.items() if char != "\ufffd"}
@@ -21,9 +21,9 @@ _NEXT = "[" + "".join(re.escape(char) for char, byte in _BYTES.items() if byte <
 _SEQUENCE = re.compile(f"[\xc2-\xdf]{_NEXT}|[\xe0-\xef]{_NEXT}{{2}}|[\xf0-\xf4]{_NEXT}{{3}}")
 _RUN = re.compile(f"(?:{_SEQUENCE.pattern})+")
 _C1_CHARACTER = re.compile("[" + "".join(_C1) + "]")
-# What may follow an accented letter in text that is whole: "café…”" could be read as é + two bytes.
+# May follow an accented letter in correct text: "café…”" could be misread as é + two bytes.
 _CLOSING = set("…”’»“‘—–› \xa0")
-# One character of these, alone among other text, is what mojibake usually hides.
+# Ranges of characters that mojibake usually stands for.
 _USUAL = (
     *((0x80, 0x17F), (0x218, 0x21B), (0x370, 0x3FF), (0x1E00, 0x1EFF), (0x2000, 0x206F), (0x20A0, 0x20CF)),
     *((0x2100, 0x214F), (0x2190, 0x22FF), (0x2500, 0x27BF), (0xFB00, 0xFB06), (0xFE0F, 0xFE0F)),
@@ -32,17 +32,17 @@ _USUAL = (
 
 
 def fix_encoding(text: str) -> str:
-    """Text whose UTF-8 was read as cp1252 or Latin-1, once or more often, as it was meant (`Ã©` -> `é`).
+    """Text whose UTF-8 was read as cp1252 or Latin-1, once or repeatedly, decoded correctly (`Ã©` -> `é`).
 
-    Only characters are touched whose bytes, written back, are valid UTF-8. Such characters may be meant where
-    they could end a word and a quotation; those are touched only beside others that leave no doubt. Control
-    characters that are letters or signs in cp1252 (U+0092 for ’) become those, as in HTML.
+    Only characters whose bytes are valid UTF-8 are changed. If they could also end a word or a quotation,
+    they are changed only next to unambiguous ones. C1 control characters that are printable in cp1252
+    (U+0092 for ’) become those characters, as in HTML.
     """
     while not text.isascii():
-        mended = _C1_CHARACTER.sub(lambda found: _C1[found[0]], _decoded(text))
-        if mended == text:
+        fixed = _C1_CHARACTER.sub(lambda found: _C1[found[0]], _decoded(text))
+        if fixed == text:
             break
-        text = mended
+        text = fixed
     return text
 
 
@@ -54,7 +54,7 @@ def _decoded(text: str) -> str:
 
 
 def _character(sequence: str) -> str:
-    """What the bytes of a sequence are as UTF-8; the sequence itself where they are not UTF-8."""
+    """The bytes of a sequence decoded as UTF-8; the sequence itself if they are not valid UTF-8."""
     try:
         return bytes(_BYTES[char] for char in sequence).decode("utf-8")
     except UnicodeDecodeError:
@@ -62,7 +62,7 @@ def _character(sequence: str) -> str:
 
 
 def _sure(run: re.Match[str]) -> bool:
-    """Whether a run of sequences can hardly be what somebody wrote."""
+    """Whether a run of sequences is unlikely to be intended."""
     sequences = _SEQUENCE.findall(run[0])
     found = [char for sequence in sequences if (char := _character(sequence)) != sequence]
     if len(found) > 1:
@@ -75,13 +75,13 @@ def _sure(run: re.Match[str]) -> bool:
     return not (ends_a_word and set(sequences[0][1:]) <= _CLOSING and not after.isalpha())
 
 
-# --- characters that nobody sees ---
+# --- invisible characters ---
 
 _CONTROL = "\x00-\x08\x0b\x0c\x0e-\x1f\x7f\x81\x8d\x8f\x90\x9d"  # the others of C1 are cp1252
 _SOFT = "\u00ad\u2060\ufeff"
 _MARKS = "\u200e\u200f\u202a-\u202c\u2066-\u2069"
 _STRANGE = re.compile(f"[{_CONTROL}{_SOFT}\u202d\u202e]")
-# Joiners belong between letters of Arabic, of Indic scripts and of Thai, and in emoji; not behind Latin ones.
+# Joiners are valid between letters of Arabic, Indic scripts and Thai, and in emoji, not after Latin letters.
 _JOINERS = re.compile("(?<![\u0300-\U0010ffff])[\u200b-\u200d]+")
 _DIRECTIONS = re.compile(f"[{_MARKS}]")
 _MAY_HIDE = re.compile(f"[{_CONTROL}{_SOFT}\u200b-\u200f\u202a-\u2069]")
@@ -107,10 +107,10 @@ NAMES = {
 
 
 def invisible(text: str) -> str:
-    """The control and invisible characters that do not belong into a text, in order.
+    """The unwanted control and invisible characters of a text, in order.
 
-    Tabs and line ends belong; so do joiners in the scripts that need them, and marks of direction in text
-    that has letters written from right to left.
+    Tabs and line breaks are fine; so are joiners in scripts that need them, and directional marks in text
+    with right-to-left letters.
     """
     if not _MAY_HIDE.search(text):
         return ""
@@ -138,9 +138,9 @@ _INNER = re.compile(r"(?<=[^ \t])[ \t]+")
 
 
 def normalise_space(text: str) -> str:
-    """Single spaces, no space at the ends of lines, at most one empty line in a row; invisible characters go.
+    """Single spaces, no trailing spaces, at most one empty line in a row, no invisible characters.
 
-    Indentation stays, as code needs it; that of the first line only where another line has some as well.
+    Indentation is kept, as code needs it; that of the first line only if another line is indented too.
     """
     text = _visible(_SPACES.sub(" ", _LINE_ENDS.sub("\n", text)))
     lines = [_INNER.sub(" ", line.rstrip(" \t")) for line in text.split("\n")]
@@ -154,8 +154,8 @@ def normalise_space(text: str) -> str:
 
 # --- HTML ---
 
-# The names of HTML elements but `s`, which is how models mark the end of a text (</s>). Those that are words
-# as well are used for placeholders (<label>) and for parts of an answer (<summary>...</summary>).
+# Names of HTML elements except `s`, as </s> is a common end-of-text token. Those that are also words can be
+# placeholders (<label>) or mark parts of an answer (<summary>...</summary>).
 _VOID = "br|hr|wbr"
 _BLOCK = "p|div|nav|blockquote|ul|ol|dl|dt|dd|thead|tbody|tfoot|tr|h[1-6]"
 _WORD_BLOCK = (
@@ -184,7 +184,7 @@ _TAG = re.compile(
 _COMMENT = re.compile(r"<!--.*?-->", re.DOTALL)
 _DOCTYPE = re.compile(r"<!doctype[^<>]*>", re.IGNORECASE)
 _SCRIPT = re.compile(r"<(script|style)\b[^<>]*>(?=[^<]*[{;(]).*?</\1\s*>", re.IGNORECASE | re.DOTALL)
-# Attributes that only a page has.
+# Attributes that occur only in web pages.
 _OF_A_PAGE = re.compile(
     r"\s(?:class|style|href|src|rel|for|onclick|charset|content|placeholder)\s*=", re.IGNORECASE
 )
@@ -192,26 +192,29 @@ _OPENED = re.compile(r"<([a-zA-Z][\w.-]*)(?:\s[^<>]*)?>")
 _CLOSED = re.compile(r"</([a-zA-Z][\w.-]*)\s*>")
 _ENTITY = re.compile(r"&(?:#\d{1,7}|#[xX][0-9a-fA-F]{1,6}|[a-zA-Z][a-zA-Z0-9]{1,31});")
 _CODE = re.compile(r"(```.*?(?:```|\Z)|`[^`\n]*`)", re.DOTALL)
-_ALONE = re.compile(rf"{_VOID}|p|li", re.IGNORECASE)  # elements that are often left open
+_ALONE = re.compile(rf"{_VOID}|p|li", re.IGNORECASE)  # elements that are often not closed
 _BREAKS = re.compile(rf"{_BLOCK}|{_WORD_BLOCK}|br|hr", re.IGNORECASE)
 
 
 def strip_html(text: str) -> str:
-    """Text without HTML: tags and comments go, breaks and paragraphs end a line, entities become characters.
+    """Text without HTML: tags and comments removed, breaks and paragraphs as line breaks, entities decoded.
 
-    A tag counts where it is certain: of a known element, and closed, with attributes, or of the kind that
-    is never closed; so `a < b`, <name> and List<a> stay. An element whose name is a word, such as
-    <summary>, counts only beside others or with an attribute of a page. What is between backticks stays, and
-    entities that would make a tag, as in `&lt;b&gt;bold&lt;/b&gt;`; and all of a text that has elements of
-    its own, as XML does.
+    A tag is removed only if it is certain: of a known element, and closed, with attributes, or never closed;
+    so `a < b`, <name> and List<a> are kept. An element whose name is a word, such as <summary>, is removed
+    only next to others or with an attribute of web pages. Kept are: text between backticks, entities that
+    would become a tag, as in `&lt;b&gt;bold&lt;/b&gt;`, and texts with elements unknown to HTML, such as XML.
     """
-    while ("<" in text or "&" in text) and not _has_own(text) and (plain := _without_html(text)) != text:
+    while (
+        ("<" in text or "&" in text)
+        and not _has_custom_elements(text)
+        and (plain := _without_html(text)) != text
+    ):
         text = plain
     return text
 
 
-def _has_own(text: str) -> bool:
-    """Whether an element is opened and closed that HTML has not: XML, or named parts of an answer."""
+def _has_custom_elements(text: str) -> bool:
+    """Whether an element unknown to HTML is opened and closed: XML, or named parts of an answer."""
     if "</" not in text:
         return False
     outside = " ".join(_CODE.split(text)[::2])
@@ -221,7 +224,7 @@ def _has_own(text: str) -> bool:
 
 def has_tags(text: str) -> bool:
     """Whether there are tags or comments that `strip_html` removes."""
-    return not _has_own(text) and _without_tags(text) != text
+    return not _has_custom_elements(text) and _without_tags(text) != text
 
 
 def _without_html(text: str) -> str:
@@ -233,8 +236,8 @@ def _without_html(text: str) -> str:
 
 
 def _unescaped(text: str, left: str) -> str:
-    """Entities as characters, but in code and but those of the characters `left`."""
-    parts = _CODE.split(text)  # code is at the odd places
+    """Decodes entities, except in code and except those of the characters in `left`."""
+    parts = _CODE.split(text)  # code is at the odd positions
     parts[::2] = [
         _ENTITY.sub(lambda one: one[0] if (char := _entity(one)) in left else char, part)
         for part in parts[::2]
@@ -250,7 +253,7 @@ def _entity(found: re.Match[str]) -> str:
 
 
 def _shown(text: str) -> str:
-    """Without comments, scripts and styles: what a browser does not show."""
+    """Without comments, scripts and styles, which a browser does not show."""
     text = _COMMENT.sub("", text) if "-->" in text else text
     return _DOCTYPE.sub("", _SCRIPT.sub("", text) if "</s" in text.lower() else text)
 

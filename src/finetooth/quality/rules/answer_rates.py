@@ -1,4 +1,4 @@
-"""How often each answer comes in each group of a column: the question that comes before any talk of bias."""
+"""Answer rates by group: whether the groups defined by a column have the same answers equally often."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ from finetooth.types import Example
 
 MOST_GROUPS = 50
 MOST_ANSWERS = 50
-FEWEST = 10  # rows of a group, and of an answer, that are compared
+FEWEST = 10  # rows that a group or an answer needs to be compared
 FALSE_DISCOVERIES = 0.05
-TELLING = 0.1  # points between the highest and the lowest rate that are worth a person's eye
+NOTABLE = 0.1  # difference between the highest and the lowest rate from which a person should look
 SHOWN = 3
 
 
 def answer_rates(view: View, column: str = "") -> Iterator[Finding]:
-    """`answer-rates` (review where an answer's rates differ by TELLING and more, else info).
+    """`answer-rates` (review if an answer's rates differ by NOTABLE or more, else info).
 
-    column: of the user's data, a tag of the rows; else `rates` of view.config. For each answer a chi-square
-    test of having it over the groups of FEWEST rows or more; p over all answers as of Benjamini and Hochberg
-    (1995, JRSS B 57:289), at a false discovery rate of 5%. Rates have Wilson intervals.
+    column: the column (a tag of the rows) to group by; defaults to data.rates. For each answer, a chi-square
+    test compares its rate across the groups with at least FEWEST rows. p-values are adjusted over all answers
+    (Benjamini and Hochberg 1995, JRSS B 57:289; false discovery rate 5%). Rates have Wilson intervals.
     """
     column = column or str(getattr(view.config, "rates", None) or "")
     if not column:
         return
     counts = train_labels(view) or _few_answers(view)
-    key = "group" if column == view.config.group else column  # where data.group is kept
+    key = "group" if column == view.config.group else column  # data.group is stored under this name
     rows = [row for row in view.sides.get("train", ()) if _group(row, key)]
     sizes = Counter(_group(row, key) for row in rows)
     groups = sorted((name for name in sizes if sizes[name] >= FEWEST), key=lambda name: (-sizes[name], name))[
@@ -44,13 +44,13 @@ def answer_rates(view: View, column: str = "") -> Iterator[Finding]:
     differ = [answer for answer, q in zip(answers, _adjusted(p), strict=True) if q <= FALSE_DISCOVERIES]
     spread = {answer: _spread(table[answer]) for answer in answers}
     differ.sort(key=lambda answer: (-spread[answer], answer))
-    told = [answer for answer in differ if spread[answer] >= TELLING]
+    notable = [answer for answer in differ if spread[answer] >= NOTABLE]
     yield Finding(
         "answer-rates",
-        "review" if told else "info",
-        _says(column, groups, answers, differ, table),
-        fix="If the groups should be answered alike, look at how their rows were collected and labelled; "
-        "data.clean: balance evens out the rows." if told else "",
+        "review" if notable else "info",
+        _summary(column, groups, answers, differ, table),
+        fix="If the groups should get the same answers, check how their rows were collected and labelled; "
+        "data.clean: balance evens out the number of rows." if notable else "",
         facts={
             "column": column,
             "sizes": {name: sizes[name] for name in groups},
@@ -65,7 +65,7 @@ def _group(row: Example, key: str) -> str:
 
 
 def _few_answers(view: View) -> Counter[str]:
-    """Answers of a format of free text, where there are few."""
+    """Answers in a free-text format, if there are only a few different ones."""
     counts = Counter(row.target for row in view.sides.get("train", ()))
     return counts if view.format != "text" and len(counts) <= MOST_ANSWERS else Counter()
 
@@ -80,7 +80,7 @@ def _spread(rates: dict[str, dict[str, float]]) -> float:
     return max(values) - min(values)
 
 
-def _says(
+def _summary(
     column: str,
     groups: Sequence[str],
     answers: Sequence[str],
@@ -89,8 +89,8 @@ def _says(
 ) -> str:
     if not differ:
         return (
-            f"The {len(groups)} groups of {column!r} have the same answers about equally often: none of "
-            f"{len(answers)} answers differs by more than chance explains."
+            f"The {len(groups)} groups of {column!r} have the same answers about equally often: for none "
+            f"of the {len(answers)} answers is the difference statistically significant."
         )
     parts = []
     for answer in differ[:SHOWN]:
@@ -98,10 +98,10 @@ def _says(
         parts.append(
             f"{answer!r} is given to {_cell(order[-1], table[answer])} and {_cell(order[0], table[answer])}"
         )
-    more = f"; and {len(differ) - SHOWN} more answers differ" if len(differ) > SHOWN else ""
+    more = f"; {len(differ) - SHOWN} more answers differ" if len(differ) > SHOWN else ""
     return (
-        f"The groups of {column!r} do not get the same answers, by more than chance explains: "
-        f"{'; '.join(parts)}{more}. The model will learn that difference."
+        f"The groups of {column!r} get different answers, and the difference is statistically significant: "
+        f"{'; '.join(parts)}{more}. The model will learn this difference."
     )
 
 
@@ -111,8 +111,8 @@ def _cell(name: str, rates: dict[str, dict[str, float]]) -> str:
 
 
 def _p(cells: Sequence[tuple[int, int]]) -> float:
-    """Of the hypothesis that all groups have the same rate: chi-square, or by 2,000 seeded permutations where
-    fewer than 5 rows are expected in a cell."""
+    """p-value for equal rates in all groups, by a chi-square test; by 2,000 seeded permutations if any
+    expected cell count is below 5."""
     import numpy as np
     from scipy import stats
 
@@ -132,7 +132,7 @@ def _p(cells: Sequence[tuple[int, int]]) -> float:
 
 
 def _adjusted(p: Sequence[float]) -> list[float]:
-    """p-values of Benjamini and Hochberg, in the order given."""
+    """Benjamini-Hochberg adjusted p-values, in the order given."""
     order = sorted(range(len(p)), key=lambda at: -p[at])
     result, least = [1.0] * len(p), 1.0
     for rank, at in enumerate(order):

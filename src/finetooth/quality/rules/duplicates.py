@@ -1,4 +1,4 @@
-"""Rules about rows of one side that repeat each other: copies, near-copies, and answers that contradict."""
+"""Rules about duplicates within one side: copies, near-duplicates and conflicting answers."""
 
 from __future__ import annotations
 
@@ -15,27 +15,27 @@ from finetooth.quality.similarity.clusters import connected_components
 from finetooth.quality.similarity.near_duplicates import NearDuplicates, Row, find_near_duplicates
 from finetooth.types import Example
 
-MANY = 0.01  # share of a side's rows from which on copies deserve a look
-AGREE, AGREE_SHORT = 0.5, 0.8  # share of the words of two answers in common from which on they say the same
-LONG = 20  # words; a shorter answer in a fixed form, as a query is, has most of its words from the form
-REFERENCES = 0.1  # share of the rows that have several answers from which on that is how the data is made
-CLOSED = 5  # words of the longest answer that is chosen rather than written,
-CHOSEN = 0.5  # where so many of the rows have one that other rows have too
+MANY = 0.01  # share of copies in a side from which they need a review
+AGREE, AGREE_SHORT = 0.5, 0.8  # minimum word overlap (Jaccard) of two equivalent answers
+LONG = 20  # words; in a shorter answer of fixed form, such as a query, most words belong to the form
+REFERENCES = 0.1  # share of rows with several answers from which several references are intended
+CLOSED = 5  # maximum words of an answer chosen from a fixed set,
+CHOSEN = 0.5  # if at least this share of rows has such an answer in common with other rows
 SHOWN = 3
 
 NUMBER = re.compile(r"\d+(?:[.,]\d+)*")
 
 
 def sizes(groups: Iterable[int]) -> dict[str, int]:
-    """How many groups of rows there are of each size."""
+    """Number of groups by group size."""
     counts = Counter(groups)
     return {str(size): counts[size] for size in sorted(counts)}
 
 
 def same_answer(one: Example, other: Example, labelled: bool) -> bool:
-    """Whether two rows have the same answer: the same label; in free text most words, and the same numbers.
+    """Whether two rows have the same answer: the same label or, in free text, most words and all numbers.
 
-    In long answers to questions of the same numbers, other numbers are details.
+    Long answers may differ in their numbers if the questions have the same numbers.
     """
     if not one.context and not other.context:
         return True
@@ -47,12 +47,12 @@ def same_answer(one: Example, other: Example, labelled: bool) -> bool:
 
 
 def same_numbers(one: str, other: str) -> bool:
-    """Whether two texts have the same numbers, in whatever order."""
+    """Whether two texts have the same numbers, in any order."""
     return Counter(NUMBER.findall(one)) == Counter(NUMBER.findall(other))
 
 
-def telling(one: Example, other: Example) -> bool:
-    """Whether it says much that the answers of two rows agree: equal ones and long ones, or plain texts."""
+def informative_agreement(one: Example, other: Example) -> bool:
+    """Whether agreeing answers are evidence of a duplicate: plain texts, identical answers or long ones."""
     return (
         not one.context or normalise(one.target) == normalise(other.target) or _long(one.target, other.target)
     )
@@ -63,15 +63,15 @@ def _long(one: str, other: str) -> bool:
 
 
 def _worded_alike(one: str, other: str) -> bool:
-    """Whether two answers have most of their words in common; numbers do not count."""
+    """Whether two answers have most of their words in common, not counting numbers."""
     left, right = ({word for word in split_words(text) if not word.isdecimal()} for text in (one, other))
     return len(left & right) >= (AGREE if _long(one, other) else AGREE_SHORT) * len(left | right)
 
 
 def difference(mine: str, theirs: str) -> str:
-    """Where two texts part, in words: what is between their common beginning and their common end.
+    """What differs between two texts: the words between their common prefix and their common suffix.
 
-    Personal data is veiled first, as the words that differ may be half of a number.
+    Personal data is redacted first, since the differing words may be part of a number.
     """
     one, other = redact(mine).split(), redact(theirs).split()
     folded, against = [normalise(word) for word in one], [normalise(word) for word in other]
@@ -82,19 +82,19 @@ def difference(mine: str, theirs: str) -> str:
         end += 1
     here, there = " ".join(one[start : len(one) - end]), " ".join(other[start : len(other) - end])
     parts = [f"only {where}: “{_short(text)}”" for where, text in (("here", here), ("there", there)) if text]
-    return "; ".join(parts) or "differs in spaces and punctuation alone"
+    return "; ".join(parts) or "differs only in spaces and punctuation"
 
 
 def _short(text: str) -> str:
     return text if len(text) <= 70 else f"{text[:45]} … {text[-20:]}"
 
 
-def _told(text: str) -> str:
+def _excerpt(text: str) -> str:
     return _short(" ".join(redact(text).split()))
 
 
 def duplicates(view: View) -> Iterator[Finding]:
-    """`duplicate`: rows of one side with the same question and answers; review from MANY of a side."""
+    """`duplicate`: rows of one side with the same question and answers (review from MANY, else info)."""
     hits: list[Hit] = []
     shares: dict[str, int] = {}
     for side, examples in view.sides.items():
@@ -103,7 +103,7 @@ def duplicates(view: View) -> Iterator[Finding]:
             answers = (f"{answer.role}\0{normalise(answer.text)}" for answer in example.answers)
             original = first.setdefault((normalised_context(example), *answers), example)
             if original is not example:
-                hits.append(Hit.of(example, side, f"again: {_told(question(example))}", original.id))
+                hits.append(Hit.of(example, side, f"repeats: {_excerpt(question(example))}", original.id))
                 shares[side] = shares.get(side, 0) + 1
     if not hits:
         return
@@ -118,20 +118,19 @@ def duplicates(view: View) -> Iterator[Finding]:
     yield Finding(
         "duplicate",
         "review" if most >= MANY else "info",
-        f"Copies of an earlier row{'' if plain else ', question and answer alike'}: {where}. In training a "
-        "copy "
-        "counts twice, in a test it makes the result look surer than it is.",
+        f"Copies of an earlier row{'' if plain else ' (same question and answer)'}: {where}. In training, a "
+        "copied row counts twice; in a test, copies make the result look more certain than it is.",
         tuple(hits),
-        "data.clean: [dedupe] or --fix keeps the first of each.",
+        "data.clean: [dedupe] or --fix keeps only the first of each.",
         tuple(Edit(hit.id, "drop") for hit in hits),
         {"rows": len(hits), "by_side": shares, "sizes": sizes(1 + count for count in copies.values())},
     )
 
 
 def near_duplicates(view: View) -> Iterator[Finding]:
-    """`near-duplicate`: clusters of rows of one side, close to each other and with the same answer.
+    """`near-duplicate` (review): clusters of similar rows of one side with the same answer.
 
-    info, in a finding of its own, for questions and free answers that are alike but for other numbers.
+    A separate finding (info) lists clusters whose questions and free-text answers differ only in numbers.
     """
     found = find_near_duplicates(view)
     same: list[tuple[int, int]] = []
@@ -152,29 +151,30 @@ def near_duplicates(view: View) -> Iterator[Finding]:
             "say almost the same"
             if view.format == "text"
             else "ask almost the same and give the same answer",
-            "They teach little more than one row of each.",
-            "Look at the largest groups. Where rows came from one form or were generated, keep a few of "
-            f"each; where people really {'write' if view.format == 'text' else 'ask'} that way, leave them.",
+            "A group teaches the model little more than one of its rows would.",
+            "Look at the largest groups. If rows were generated or filled in from a template, keep a few of "
+            f"each group; if people really {'write' if view.format == 'text' else 'ask'} that way, keep all.",
         )
     if groups := _grouped(found, form):
         yield _near(
             view,
             "info",
             groups,
-            "ask almost the same with other numbers and have other numbers in their answers",
-            "No mistake, where the answer follows from the numbers; but fewer different questions than rows.",
+            "differ only in the numbers of their questions and answers",
+            "This is fine if the answer follows from the numbers, but the rows are less varied than they "
+            "look.",
         )
 
 
 def _other_numbers(one: Example, other: Example) -> bool:
-    """Whether both the questions and the answers differ in numbers, and the answers in little else."""
+    """Whether questions and answers both differ in numbers, and the answers in little else."""
     if same_numbers(question(one), question(other)) or same_numbers(one.target, other.target):
         return False
     return _worded_alike(normalise(one.target), normalise(other.target))
 
 
 def _grouped(found: NearDuplicates, links: Sequence[tuple[int, int]]) -> list[list[Row]]:
-    """The rows that links join, the largest group first."""
+    """Connected components of the links as rows, the largest first."""
     return [[found.rows[at] for at in cluster] for cluster in connected_components(len(found.rows), links)]
 
 
@@ -190,7 +190,7 @@ def _near(
     return Finding(
         "near-duplicate",
         severity,
-        f"{count} {what} ({where}; the largest group has {len(groups[0]):,}). {so}",
+        f"{count} that {what} ({where}; the largest group has {len(groups[0]):,}). {so}",
         tuple(hits),
         fix,
         facts={"clusters": len(groups), "rows": len(hits), "sizes": sizes(map(len, groups))},
@@ -198,9 +198,9 @@ def _near(
 
 
 def _cluster_hits(rows: Sequence[Row]) -> Iterator[Hit]:
-    """The rows of a cluster, each with what sets it apart from the first."""
+    """The rows of a cluster, each with its difference from the first."""
     side, first = rows[0]
-    yield Hit.of(first, side, f"{len(rows):,} rows like: {_told(question(first))}")
+    yield Hit.of(first, side, f"{len(rows):,} rows like: {_excerpt(question(first))}")
     for side, example in rows[1:]:
         yield Hit.of(example, side, difference(question(example), question(first)), first.id)
 
@@ -208,9 +208,9 @@ def _cluster_hits(rows: Sequence[Row]) -> Iterator[Hit]:
 def conflicting_answers(view: View) -> Iterator[Finding]:
     """`conflicting-answers`: the same question with different answers, on any sides.
 
-    review where one answer at most can be right: labels, and answers of at most CLOSED words where the set's
-    answers are chosen from few, or with different numbers. info for open answers, as in a conversation, and
-    where several answers are how the data is made.
+    review if at most one answer can be right: labels, and answers of at most CLOSED words if most answers of
+    the set come from a small set or each answer has its own numbers. info otherwise, and if REFERENCES of the
+    rows have several answers, as sets with several references do.
     """
     asked: dict[str, list[Row]] = {}
     for side, example in view.rows():
@@ -230,14 +230,14 @@ def conflicting_answers(view: View) -> Iterator[Finding]:
 
 
 def _chosen(answers: Sequence[str]) -> bool:
-    """Whether most rows have a short answer that other rows have too."""
+    """Whether most rows have a short answer that occurs in other rows too."""
     counts = Counter(normalise(answer) for answer in answers)
     short = (rows for answer, rows in counts.items() if rows > 1 and len(answer.split()) <= CLOSED)
     return sum(short) >= CHOSEN * len(answers)
 
 
 def _closed(answers: Sequence[str], few: bool) -> bool:
-    """Whether answers to one question exclude each other. few: the set's answers are chosen from few."""
+    """Whether answers to one question exclude each other. few: whether most answers come from a small set."""
     numbers = {tuple(NUMBER.findall(answer)) for answer in answers}
     counted_in = len(numbers) > 1 and () not in numbers
     return (few or counted_in) and all(len(answer.split()) <= CLOSED for answer in answers)
@@ -247,35 +247,35 @@ def _conflict(groups: Sequence[Sequence[Row]], one_is_right: bool) -> Finding:
     groups = sorted(groups, key=len, reverse=True)
     hits = [hit for rows in groups for hit in _conflict_hits(rows)]
     count = format_count(len(groups), "question has", "questions have")
+    facts = {"questions": len(groups), "rows": len(hits)}
     if one_is_right:
-        says = f"{count} different answers in different rows ({len(hits):,} rows). At most one can be right, "
-        says += "and the model learns to guess between them."
+        summary = (
+            f"{count} different answers in different rows ({len(hits):,} rows). At most one can be right, "
+        )
+        summary += "so the model would learn to guess."
         fix = "Look at the rows and correct or remove the wrong answers."
-        return Finding("conflicting-answers", "review", says, tuple(hits), fix, facts=_facts(groups, hits))
-    says = f"{count} several answers ({len(hits):,} rows). That is normal where one thing can be said in "
-    says += "several ways, as in conversations, descriptions or translations; where one answer is right, the "
-    says += "others are mistakes."
-    fix = "Nothing, if it is meant so; otherwise keep one answer of each."
-    return Finding("conflicting-answers", "info", says, tuple(hits), fix, facts=_facts(groups, hits))
-
-
-def _facts(groups: Sequence[Sequence[Row]], hits: Sequence[Hit]) -> dict[str, int]:
-    return {"questions": len(groups), "rows": len(hits)}
+        return Finding("conflicting-answers", "review", summary, tuple(hits), fix, facts=facts)
+    summary = (
+        f"{count} several answers ({len(hits):,} rows). This is normal if a question has many good answers, "
+        "as in conversations, descriptions or translations; if only one is right, the others are mistakes."
+    )
+    fix = "Nothing to do if this is intended; otherwise keep one answer per question."
+    return Finding("conflicting-answers", "info", summary, tuple(hits), fix, facts=facts)
 
 
 def _conflict_hits(rows: Sequence[Row]) -> Iterator[Hit]:
-    """The rows of one question, the rarest answers first: with labels those are the likely mistakes."""
+    """The rows of one question, the rarest answers first: among labels these are the likely mistakes."""
     answers = [normalise(row.target) for _, row in rows]
     counts = Counter(answers)
     first: dict[str, Example] = {}
     for (_, row), answer in zip(rows, answers, strict=True):
         first.setdefault(answer, row)
-    usual = [(_told(first[answer].target), count) for answer, count in counts.most_common(SHOWN)]
+    usual = [(_excerpt(first[answer].target), count) for answer, count in counts.most_common(SHOWN)]
     listed = ", ".join(f"“{text}” ×{count:,}" for text, count in usual)
     more = f" and {len(counts) - SHOWN} others" if len(counts) > SHOWN else ""
     for (side, row), answer in sorted(
         zip(rows, answers, strict=True), key=lambda pair: (counts[pair[1]], pair[1])
     ):
-        other = next(one.id for said, one in first.items() if said != answer)
-        here = f"“{_told(row.target)}” to {_told(question(row))}"
+        other = next(one.id for text, one in first.items() if text != answer)
+        here = f"“{_excerpt(row.target)}” to {_excerpt(question(row))}"
         yield Hit.of(row, side, f"{here} (in all: {listed}{more})", other)

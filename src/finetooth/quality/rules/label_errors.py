@@ -1,4 +1,4 @@
-"""Labels that are probably wrong, and how much of the task a bag of words solves already."""
+"""Rules about probable label errors, and the accuracy of a bag-of-words baseline."""
 
 from __future__ import annotations
 
@@ -14,74 +14,79 @@ def label_errors(view: View) -> Iterator[Finding]:
     """`label-errors` (review), or `labels-not-judged` (info); and `bag-of-words` (info)."""
     if not view.labelled or len({example.target for example in view.sides.get("train", ())}) < 2:
         return
-    seen = audit_labels(view)
-    if isinstance(seen, str):
-        yield Finding("labels-not-judged", "info", f"Wrong labels were not looked for: {seen}.")
+    audit = audit_labels(view)
+    if isinstance(audit, str):
+        yield Finding("labels-not-judged", "info", f"Labels were not checked for errors: {audit}.")
         return
-    if not seen.is_reliable:
+    if not audit.is_reliable:
         yield Finding(
             "labels-not-judged",
             "info",
-            "Cannot judge the labels: a bag of words, trained on the other rows, gives "
-            f"{seen.accuracy:.0%} of "
-            f"{_of(seen)} their label (always the most frequent one: {seen.majority:.0%}). That is too "
-            "little "
-            "to tell wrong labels from hard ones, so none are listed.",
-            facts={"accuracy": seen.accuracy, "majority": seen.majority, "rows": len(seen.rows)},
+            "The labels could not be checked: a bag-of-words model, trained on the other rows, predicts "
+            f"the label of only {audit.accuracy:.0%} of {_of(audit)} (always answering with the most "
+            f"frequent label: {audit.majority:.0%}). That is too few to tell wrong labels from difficult "
+            "ones, so none are listed.",
+            facts={"accuracy": audit.accuracy, "majority": audit.majority, "rows": len(audit.rows)},
         )
         return
-    yield _bag_of_words(seen)
-    yield from _errors(view, seen)
+    yield _bag_of_words(audit)
+    yield from _errors(view, audit)
 
 
-def _errors(view: View, seen: LabelAudit) -> Iterator[Finding]:
-    suspects, wrong, looked = seen.suspects()
+def _errors(view: View, audit: LabelAudit) -> Iterator[Finding]:
+    suspects, wrong, looked = audit.suspects()
     if not len(suspects):
         return
     train = view.sides["train"]
-    doubt = f" It is right on only {seen.accuracy:.0%}: expect good labels among them." if seen.weak else ""
+    doubt = (
+        f" The model agrees with only {audit.accuracy:.0%} of all labels, so expect correct labels in the "
+        "list."
+        if audit.weak
+        else ""
+    )
     yield Finding(
         "label-errors",
         "review",
-        f"About {len(suspects):,} of {_of(seen)} may have the wrong label. Of the {looked:,} rows that a bag "
-        f"of words is surest of, {format_count(wrong, 'carries', 'carry')} another label than it "
-        f"expects.{doubt}",
+        f"About {len(suspects):,} of {_of(audit)} may have the wrong label. Of the {looked:,} rows on "
+        f"which a bag-of-words model is most confident, {format_count(wrong, 'has', 'have')} a label other "
+        f"than its prediction.{doubt}",
         hits=tuple(
-            Hit.of(train[seen.rows[position]], "train", seen.explain(int(position))) for position in suspects
+            Hit.of(train[audit.rows[position]], "train", audit.explain(int(position)))
+            for position in suspects
         ),
-        fix="Look at the rows, from the top, and correct the labels in the file; nothing is changed for you.",
+        fix="Review the rows, starting from the top, and correct the labels in your file; finetooth does "
+        "not change them.",
         facts={
             "suspects": len(suspects),
-            "rows": len(seen.rows),
-            "of": seen.total,
+            "rows": len(audit.rows),
+            "of": audit.total,
             "surest": looked,
             "surest_with_another_label": wrong,
-            "accuracy": seen.accuracy,
+            "accuracy": audit.accuracy,
         },
     )
 
 
-def _bag_of_words(seen: LabelAudit) -> Finding:
-    low, high = wilson(seen.right, len(seen.rows))
+def _bag_of_words(audit: LabelAudit) -> Finding:
+    low, high = wilson(audit.right, len(audit.rows))
     digits = 0 if high - low > 0.02 else 1
     return Finding(
         "bag-of-words",
         "info",
-        f"A bag of words already gets {seen.accuracy:.{digits}%} ({low:.{digits}%} to {high:.{digits}%}) of "
-        f"these labels right, in {_of(seen)}, each judged by a model of the others. The most "
-        f"frequent label alone gets {seen.majority:.0%}. A fine-tuned model has to beat that to be worth its "
-        "cost.",
+        f"A bag of words already gets {audit.accuracy:.{digits}%} ({low:.{digits}%} to {high:.{digits}%}) of "
+        f"the labels right (cross-validated on {_of(audit)}); always answering with the most frequent label "
+        f"gets {audit.majority:.0%}. A fine-tuned model has to beat this to be worth its cost.",
         facts={
-            "accuracy": seen.accuracy,
+            "accuracy": audit.accuracy,
             "low": low,
             "high": high,
-            "majority": seen.majority,
-            "rows": len(seen.rows),
-            "of": seen.total,
+            "majority": audit.majority,
+            "rows": len(audit.rows),
+            "of": audit.total,
         },
     )
 
 
-def _of(seen: LabelAudit) -> str:
-    rows = format_count(len(seen.rows), "training row")
-    return rows if len(seen.rows) == seen.total else f"{rows} (a sample of {seen.total:,})"
+def _of(audit: LabelAudit) -> str:
+    rows = format_count(len(audit.rows), "training row")
+    return rows if len(audit.rows) == audit.total else f"{rows} (a sample of {audit.total:,})"

@@ -1,4 +1,4 @@
-"""Rules about the labels themselves: how many there are, how often each is, and how they are written."""
+"""Rules about labels: their number, frequency and spelling."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ from finetooth.data.examples import normalise
 from finetooth.quality.findings import Finding, Hit, View
 from finetooth.types import Example
 
-FEWEST_UNIQUE = 20  # rows, before labels that differ on each of them mean anything
-NO_CLASSES = 0.9  # distinct labels per row: this is text to write, not a class to choose
+FEWEST_UNIQUE = 20  # minimum rows for these rules to apply
+NO_CLASSES = 0.9  # distinct labels per row: generation, not classification
 MANY_CLASSES = 0.5
-RARE = 5  # rows of a label, below which little is learned of it
-IMBALANCE = 10  # the most frequent label's rows for one of the rarest
+RARE = 5  # rows of a label, below which it can hardly be learned
+IMBALANCE = 10  # ratio of the most to the least frequent label
 STRONG_IMBALANCE = 50
-TYPO = 0.1  # a typing error is at most this share of the label that was meant
-TYPO_LENGTHS = ((9, 2), (5, 1))  # from so many letters on, so many edits may be a typing error
-MOST_LABELS = 2_000  # that are compared with one another
-SET_SIZE = 20  # answers, at most, that a task of free text may choose from to look like one of labels
+TYPO = 0.1  # maximum frequency of a misspelling, relative to the correct label
+TYPO_LENGTHS = ((9, 2), (5, 1))  # (minimum letters, maximum edits) of a misspelling
+MOST_LABELS = 2_000  # compared with one another
+SET_SIZE = 20  # maximum answers of a free-text task that looks like classification
 SET_SHARE = 0.95
 FEWEST_ANSWERS = 50
 NAMED = 5
 
 
 def train_labels(view: View) -> Counter[str]:
-    """Training rows by label; empty when the format has none, or when there is about one label per row."""
+    """Training rows by label; empty if the format has no labels or nearly every row has its own."""
     counts = (
         Counter(example.target for example in view.sides.get("train", ())) if view.labelled else Counter()
     )
@@ -39,24 +39,24 @@ def _unlike_classes(counts: Counter[str]) -> bool:
     return counts.total() >= FEWEST_UNIQUE and len(counts) > MANY_CLASSES * counts.total()
 
 
-def _where(view: View, wanted: Callable[[str, Example], str]) -> tuple[Hit, ...]:
-    """Hits of the rows for which `wanted` has something to say."""
+def _where(view: View, evidence_of: Callable[[str, Example], str]) -> tuple[Hit, ...]:
+    """Hits of the rows for which `evidence_of` returns a text."""
     return tuple(
         Hit.of(example, side, evidence)
         for side, example in view.rows()
-        if (evidence := wanted(side, example))
+        if (evidence := evidence_of(side, example))
     )
 
 
 def _names(labels: Sequence[str], counts: Mapping[str, int] | None = None) -> str:
-    """The first labels by name, with their rows."""
+    """The first NAMED labels, with their row counts."""
     named = [repr(label) + (f" ({counts[label]:,})" if counts else "") for label in labels[:NAMED]]
     more = f" and {len(labels) - NAMED:,} more" if len(labels) > NAMED else ""
     return ", ".join(named) + more
 
 
 def one_label(view: View) -> Iterator[Finding]:
-    """`one-label` (block; review where answers are free text): all training rows have the same answer."""
+    """`one-label` (block; review for free-text answers): all training rows have the same answer."""
     answers = {example.target for example in view.sides.get("train", ())}
     rows = len(view.sides.get("train", ()))
     if len(answers) != 1 or view.format == "text" or not (view.labelled or rows >= FEWEST_UNIQUE):
@@ -65,15 +65,15 @@ def one_label(view: View) -> Iterator[Finding]:
     yield Finding(
         "one-label",
         "block" if view.labelled else "review",
-        f"All {rows:,} training rows have the same {'label' if view.labelled else 'answer'}, as {shown}: "
-        "there is nothing to tell apart, so nothing can be learned.",
-        fix="Bring rows with other answers, or name the column of the labels with data.columns.",
+        f"All {rows:,} training rows have the same {'label' if view.labelled else 'answer'}, for example "
+        f"{shown}. With a single answer there is nothing to learn.",
+        fix="Add rows with other answers, or name the label column with data.columns.",
         facts={"rows": rows},
     )
 
 
 def labels_are_unique(view: View) -> Iterator[Finding]:
-    """`labels-are-unique` (block from NO_CLASSES labels per row, else review): no task of choosing."""
+    """`labels-are-unique` (block from NO_CLASSES labels per row, else review): not a classification task."""
     counts = (
         Counter(example.target for example in view.sides.get("train", ())) if view.labelled else Counter()
     )
@@ -82,9 +82,10 @@ def labels_are_unique(view: View) -> Iterator[Finding]:
     yield Finding(
         "labels-are-unique",
         "block" if len(counts) >= NO_CLASSES * counts.total() else "review",
-        f"{counts.total():,} training rows have {len(counts):,} different labels. A label that hardly any "
-        "other row has cannot be learned; this looks like text to write, not a label to choose.",
-        fix="For text to write, data.columns: {text: context, label: answer}. Else name the label column.",
+        f"{counts.total():,} training rows have {len(counts):,} different labels. A label that occurs in "
+        "hardly any other row cannot be learned. These look like free-text answers, not labels.",
+        fix="For free-text answers, set data.columns: {text: context, label: answer}. Otherwise name the "
+        "label column.",
         facts={"rows": counts.total(), "labels": len(counts)},
     )
 
@@ -100,9 +101,8 @@ def rare_label(view: View) -> Iterator[Finding]:
         "rare-label",
         "review",
         f"{format_count_of(len(rare), len(counts), 'label')} {plural(len(rare), 'has', 'have')} fewer than "
-        f"{RARE} "
-        f"training rows: {_names(rare, counts)}"
-        ". Too little to learn them from, and too little to measure whether they were learned.",
+        f"{RARE} training rows: {_names(rare, counts)}. That is too few to learn them from, and too few to "
+        "measure whether they were learned.",
         hits=tuple(
             sorted(
                 _where(
@@ -116,7 +116,7 @@ def rare_label(view: View) -> Iterator[Finding]:
                 key=lambda hit: int(hit.evidence.split()[0]),
             )
         ),
-        fix="Bring more rows of these labels, or join them with a label that is close.",
+        fix="Add rows with these labels, or merge them into a similar label.",
         facts={"labels": {label: counts[label] for label in rare}},
     )
 
@@ -140,16 +140,17 @@ def unseen_label(view: View) -> Iterator[Finding]:
     yield Finding(
         "unseen-label",
         "review",
-        f"{rows} that no training row has: {_names(names, unseen)}. The model never sees them, so it will "
-        f"answer {plural(len(hits), 'this row', 'these rows')} wrong.",
+        f"{rows} that no training row has: {_names(names, unseen)}. The model never sees "
+        f"{plural(len(unseen), 'it', 'them')} in training, so it will answer "
+        f"{plural(len(hits), 'this row', 'these rows')} wrong.",
         hits=hits,
-        fix="Bring training rows of these labels, or correct their spelling, or take the rows out.",
+        fix="Add training rows with these labels, correct their spelling, or remove the rows.",
         facts={"labels": {label: unseen[label] for label in names}},
     )
 
 
 def label_imbalance(view: View) -> Iterator[Finding]:
-    """`label-imbalance` (info from 10 to 1, review from 50 to 1): among labels with RARE rows and more."""
+    """`label-imbalance` (info from 10:1, review from 50:1): among labels with at least RARE rows."""
     counts = train_labels(view)
     kept = sorted((label for label in counts if counts[label] >= RARE), key=lambda at: (-counts[at], at))
     if len(kept) < 2 or counts[kept[0]] < IMBALANCE * counts[kept[-1]]:
@@ -161,20 +162,20 @@ def label_imbalance(view: View) -> Iterator[Finding]:
         "label-imbalance",
         "review" if ratio >= STRONG_IMBALANCE else "info",
         f"{most!r} has {format_count_of(counts[most], counts.total(), 'training row')} ({share:.0%}), "
-        f"{least!r} "
-        f"has {counts[least]:,}: {ratio:,.0f} to 1. A model that never answers {least!r} loses next to no "
-        "accuracy.",
-        fix="data.clean: [{balance: {by: label, max_ratio: 3}}], or judge by the average over the labels.",
+        f"{least!r} has {counts[least]:,}: {ratio:,.0f} to 1. A model that never answers {least!r} loses "
+        "hardly any accuracy.",
+        fix="data.clean: [{balance: {by: label, max_ratio: 3}}], or compare models by macro-average, in "
+        "which every label counts the same.",
         facts={"ratio": ratio, "shares": {label: counts[label] / counts.total() for label in kept[:50]}},
     )
 
 
 def label_spelling(view: View) -> Iterator[Finding]:
-    """`label-spelling` (review): labels that look like another one misspelt; the rarer is the suspect.
+    """`label-spelling` (review): labels that look like a misspelling; the rarer one is the suspect.
 
-    The same but for case, spaces and punctuation; or, where it is at most a tenth as frequent, but for a
-    plural or for 1 edit in 5 letters or more, 2 in 9 or more, each word with its first letter and the
-    digits the same: most pairs of real opposites differ there (supported, unsupported).
+    They differ only in case, spaces and punctuation; or, if the suspect is at most a tenth as frequent, in a
+    plural, in 1 edit (5 letters or more) or in 2 edits (9 or more). Digits and the first letter of each word
+    must be the same, as real opposites mostly differ there (supported, unsupported).
     """
     if not train_labels(view):
         return
@@ -190,7 +191,7 @@ def label_spelling(view: View) -> Iterator[Finding]:
     yield Finding(
         "label-spelling",
         "review",
-        f"{format_count(len(pairs), 'label looks', 'labels look')} like another spelling of a label: "
+        f"{format_count(len(pairs), 'label looks', 'labels look')} like a misspelling of another label: "
         f"{', '.join(pairs[:NAMED])}{more}. The model would learn them as different answers.",
         hits=_where(
             view,
@@ -198,17 +199,17 @@ def label_spelling(view: View) -> Iterator[Finding]:
                 f"{row.target!r}: {meant[row.target]!r} was probably meant" if row.target in meant else ""
             ),
         ),
-        fix="If they mean the same, write them the same in the file.",
+        fix="If they mean the same, use one spelling in the file.",
         facts={"spellings": {label: meant[label] for label in names}},
     )
 
 
 def _misspelt(counts: Counter[str]) -> Iterator[tuple[str, str]]:
-    """Suspected labels, each with the one that was probably meant."""
+    """Suspected misspellings, each with the label that was probably meant."""
     order = sorted(counts, key=lambda label: (-counts[label], label))[:MOST_LABELS]
     bare: dict[str, str] = {}
     nearby: dict[tuple[str, str], list[str]] = defaultdict(list)
-    for label in order:  # the most frequent first: what comes later is the suspect
+    for label in order:  # the most frequent first, so the later of two is the suspect
         key = _bare(label)
         if bare.setdefault(key, label) != label:
             yield label, bare[key]
@@ -227,9 +228,9 @@ def _misspelt(counts: Counter[str]) -> Iterator[tuple[str, str]]:
 
 
 def _bare(label: str) -> str:
-    """A label without case, accents' coding, spaces and punctuation that carries no meaning (C# is not C).
+    """A label normalised (NFKC), case-folded, without spaces and meaningless punctuation (C# is not C).
 
-    Signs and points stay where there are digits: -1 is not 1, and 1.0 is not 10.
+    If there are digits, signs and points are kept: -1 is not 1, and 1.0 is not 10.
     """
     folded = unicodedata.normalize("NFKC", label).casefold().strip()
     # A minus at the end is a grade: A- is not A.
@@ -239,7 +240,7 @@ def _bare(label: str) -> str:
 
 
 def _near(one: str, other: str) -> bool:
-    """Whether two labels differ by a plural or by so few edits that one may be a typing error."""
+    """Whether two labels differ by a plural or by few enough edits to be a misspelling."""
     a, b = _bare(one), _bare(other)
     short, long = sorted((a, b), key=len)
     if len(short) >= 4 and long in (short + "s", short + "es", short[:-1] + "ies"):
@@ -254,7 +255,7 @@ def _near(one: str, other: str) -> bool:
 
 
 def _distance(a: str, b: str, most: int) -> int:
-    """Edits (insert, delete, replace, swap neighbours) from a to b; more than `most` is most + 1."""
+    """Edit distance (insert, delete, replace, transpose neighbours), capped at most + 1."""
     before: list[int] = []
     last = list(range(len(b) + 1))
     for i, x in enumerate(a, 1):
@@ -270,10 +271,10 @@ def _distance(a: str, b: str, most: int) -> int:
 
 
 def answer_not_in_set(view: View) -> Iterator[Finding]:
-    """`answer-not-in-set` (review): free-text formats whose answers are a small set, but for a few rows.
+    """`answer-not-in-set` (review): free-text tasks in which nearly all answers come from a small set.
 
-    The set: at most SET_SIZE answers, each of at least 1% of the training rows and 3 of them, that together
-    answer SET_SHARE of the rows.
+    The set: at most SET_SIZE answers, each in at least 1% and at least 3 of the training rows, that together
+    cover SET_SHARE of the rows.
     """
     train = view.sides.get("train", ())
     if view.labelled or view.format == "text" or len(train) < FEWEST_ANSWERS:
@@ -286,7 +287,9 @@ def answer_not_in_set(view: View) -> Iterator[Finding]:
     hits = _where(
         view,
         lambda side, row: (
-            f"the answer is none of the {len(usual)} usual ones" if normalise(row.target) not in usual else ""
+            f"the answer is not one of the {len(usual)} usual ones"
+            if normalise(row.target) not in usual
+            else ""
         ),
     )
     if not hits:
@@ -295,11 +298,10 @@ def answer_not_in_set(view: View) -> Iterator[Finding]:
         "answer-not-in-set",
         "review",
         f"{format_count_of(known, len(train), 'training row')} have one of {len(usual)} answers; "
-        f"{format_count(len(hits), 'row has', 'rows have')} another. Either these answers are mistakes, or "
-        "the "
-        "set "
-        "is larger than the rows show.",
+        f"{format_count(len(hits), 'row has', 'rows have')} a different one. Either these answers are "
+        "mistakes, or some answers of the task are rare.",
         hits=hits,
-        fix="Look at the rows. If the answers are labels, data.format: labels has them graded as such.",
+        fix="Look at the rows. If the answers are labels, set data.format: labels to have them graded as "
+        "labels.",
         facts={"usual": len(usual), "rows": len(train), "known": known},
     )

@@ -1,153 +1,73 @@
-"""Which languages the rows are in, as far as their letters and their commonest words tell.
+"""Language identification with py3langid's byte n-gram model, and the rule `language-mix`.
 
-A language is said only where a text has enough of its words and clearly more than of any other; a text that
-is short, or all names and numbers, or code, stays unknown.
+A language is reported only if the model is confident; short texts, names, numbers and code stay unknown.
 """
 
 from __future__ import annotations
 
+import functools
 import re
-import unicodedata
-from bisect import bisect_right
 from collections import Counter
 from collections.abc import Iterator
+from typing import Any
 
 from finetooth.config.values import format_count_of, plural
 from finetooth.quality.findings import Finding, Hit, View, question
 from finetooth.types import Example
 
-TEXT = 500  # characters that are read
-LETTERS = 12  # of one script, at least
-SCRIPT = 0.7  # of all letters are of it
-WORDS = 3  # different ones of the commonest words of a language, at least
-WORDS_SHARE = 0.15  # of all words
-AHEAD, BY = 1.25, 1  # times the words of the next language, and one more
-KNOWN = 50  # rows of which the language is known, before shares are told
-MAIN = 0.98  # of them, from which on all else is rare
-FEWEST, LEAST = 3, 0.002  # rows of a language, and their share of the known: fewer are titles and names
-RARE = 0.1  # answers in another language, up to which they look like mistakes; more is a task, as translation
+TEXT = 250  # characters that are read
+LETTERS = 12  # bytes of letters in UTF-8, at least: 12 letters of English, 4 of Chinese
+SURE = 0.95  # minimum probability of a language
+KNOWN = 50  # minimum rows of known language for shares to be reported
+MAIN = 0.98  # share of the main language from which all others count as rare
+FEWEST, LEAST = 3, 0.002  # minimum rows of a language and their share; fewer are mostly titles and names
+RARE = 0.1  # maximum share of mistakes; more answers in another language is a task, such as translation
 
-# First code point, and the script from there on; "" is none of these. Unicode 15 blocks.
-_STARTS = (
-    *((0x0, ""), (0x41, "Latin"), (0x5B, ""), (0x61, "Latin"), (0x7B, ""), (0xC0, "Latin"), (0x250, "")),
-    *((0x370, "Greek"), (0x400, "Cyrillic"), (0x530, ""), (0x590, "Hebrew"), (0x600, "Arabic"), (0x700, "")),
-    *((0x900, "Devanagari"), (0x980, "Bengali"), (0xA00, ""), (0xB80, "Tamil"), (0xC00, ""), (0xE00, "Thai")),
-    *(
-        (0xE80, ""),
-        (0x10A0, "Georgian"),
-        (0x1100, "Korean"),
-        (0x1200, ""),
-        (0x1E00, "Latin"),
-        (0x1F00, "Greek"),
-    ),
-    *(
-        (0x2000, ""),
-        (0x3040, "Japanese"),
-        (0x3100, ""),
-        (0x3400, "Chinese"),
-        (0x4DC0, ""),
-        (0x4E00, "Chinese"),
-    ),
-    *(
-        (0xA000, ""),
-        (0xAC00, "Korean"),
-        (0xD7B0, ""),
-        (0xF900, "Chinese"),
-        (0xFB00, ""),
-        (0x20000, "Chinese"),
-    ),
+# Language codes of the model and their names. Similar languages share a name, as short texts cannot
+# distinguish them. Galician, Latin, Esperanto and dialects are left out: they lower the confidence in others.
+# zxx: no language, such as code and numbers.
+_LANGUAGES = (
+    "af:Afrikaans, sq:Albanian, ar:Arabic, hy:Armenian, eu:Basque, be:Belarusian, bn:Bengali, "
+    "bg:Bulgarian, ca:Catalan, zh:Chinese, hr sr bs:Croatian or Serbian, cs sk:Czech or Slovak, "
+    "da no nn:Danish or Norwegian, hi mr ne:Devanagari, nl:Dutch, en:English, et:Estonian, tl:Filipino, "
+    "fi:Finnish, fr:French, ka:Georgian, de:German, el:Greek, gu:Gujarati, he:Hebrew, hu:Hungarian, "
+    "is:Icelandic, id ms:Indonesian or Malay, ga:Irish, it:Italian, ja:Japanese, kn:Kannada, ko:Korean, "
+    "lv:Latvian, lt:Lithuanian, mk:Macedonian, ml:Malayalam, fa:Persian, pl:Polish, pt:Portuguese, "
+    "pa:Punjabi, ro:Romanian, ru:Russian, sl:Slovenian, es:Spanish, sw:Swahili, sv:Swedish, ta:Tamil, "
+    "te:Telugu, th:Thai, tr:Turkish, uk:Ukrainian, ur:Urdu, vi:Vietnamese, cy:Welsh, zxx:"
 )
-_POINTS = [point for point, _ in _STARTS]
-
-# Common words that few other languages share. Close ones stand together, as short texts do not part them.
-_WORDS = {
-    "English": "the and of to is that it was for with you this are have be not what how but from they "
-    "my we which who where when does did would can your at in on as by an or if so will there has had "
-    "been about into up out please get make me am she his her their its no all one do than then them just",
-    "German": "der die das und ist nicht ein eine ich zu mit den dem von auf sich des auch es sie wir "
-    "wie für war aber oder wird sind bei nach was wo wer in im an am um einer einen als dass so er hat "
-    "mir mich man noch nur zum zur wurde aus",
-    "French": "le la les de des et est un une que qui dans pour pas je vous nous il elle ce cette sur "
-    "avec au aux du ne sont mais où quel quelle être se en on par plus son sa ses ou été ont cela ces "
-    "leur moi mon ma mes",
-    "Spanish": "el la los las de es que en un una por con para no se del lo como más su pero qué cuál "
-    "está son fue ha sus al muy cómo quién dónde si me mi le ya este esta entre sin sobre cuándo cuántos "
-    "ser han también",
-    "Italian": "il lo la gli che di in un una per con non sono della del nel alla dei come più anche "
-    "questo ma si mi ho le quale dove ha cosa delle da se al sua suo era ed nella questa degli chi quando",
-    "Portuguese": "os as de que um uma não para com em do da dos das no na por se mais como mas foi ao "
-    "ele você são qual onde está eu me seu sua ou nos pelo pela ser quando isso quem também",
-    "Dutch": "de het een en van is dat niet ik je met voor op zijn aan er maar ook wat hoe bij naar dit "
-    "die heeft wordt waar worden deze in te was als om uit door tot hij ze nog wie haar had",
-    "Swedish": "och att det är en som på av för med jag inte den till har ett om men vi kan du vad hur "
-    "från ska eller när var så sig han hon där efter vid inom under",
-    "Danish or Norwegian": "og at det er en som på af av for med jeg ikke den til har et om men vi kan "
-    "du hva hvad hvordan fra skal eller når også de var så sig seg han hun der hvor ved blev ble",
-    "Finnish": "ja on ei se että hän oli mutta ovat kun tai niin myös mitä minä sinä olen olla joka "
-    "mikä miten tämä kuin en sen jos ole voi nyt",
-    "Polish": "nie na się do jest to że jak co po ale czy od dla przez są był jego tego może mnie ten "
-    "za tak było oraz ich który która tylko już",
-    "Czech or Slovak": "je se na že to do si ale jak jako pro by tak za co po byl jsem jsou nebo která "
-    "který aby čo sú ako sa nie od bylo jeho tento při než",
-    "Romanian": "și de la în nu este că un cu pe din pentru mai sunt care ce se au fost dar sau acest "
-    "lui al ale această",
-    "Hungarian": "az és nem hogy is egy van ez de meg volt csak már mint el ki vagy mi kell azt lesz ha "
-    "így még ezt nagyon minden",
-    "Turkish": "ve bir bu için da de ne çok ile var gibi daha ama ben olarak değil mi kadar olan nasıl "
-    "sonra ki en her",
-    "Indonesian or Malay": "yang dan di ini itu dengan untuk tidak dari dalam akan pada juga saya ke "
-    "adalah ada bisa atau kamu apa oleh anda",
-    "Croatian or Serbian": "je se na da za su nije koji od što kao ili ne ali sam će bi ako kako po to "
-    "iz koja",
-    "Vietnamese": "là và của có không được cho các một trong người những với tôi này đã để khi bạn",
-    "Russian": "и в не на что я с он как это по но к из за то так от мы вы для она они был все или где "
-    "кто у о же бы было",
-    "Ukrainian": "і в не на що я з як це та до але у за від він вони ми ви для була є або де хто й про",
-    "Bulgarian": "и в не на да се за от е с че са по но като ще това аз той съм или има как къде кой",
+_NAMES = {
+    code: name
+    for codes, name in (entry.split(":") for entry in _LANGUAGES.split(", "))
+    for code in codes.split()
 }
 _TRANSLATE = re.compile("translat|übersetz|traduc|tradu[iz]|tradurre|vertaal|przetłum|перев[её]|переклад")
-_LANGUAGES: dict[str, list[str]] = {}
-for _name, _list in _WORDS.items():
-    for _word in _list.split():
-        _LANGUAGES.setdefault(_word, []).append(_name)
 
 
 def language(text: str) -> str:
-    """The language of a text by its English name, or its script where that says as much; "" is unknown."""
-    read = unicodedata.normalize("NFC", text[:TEXT])
-    if read.isascii():  # the quick way through most rows of most sets
-        return _by_words(read) if sum(map(str.isalpha, read)) >= LETTERS else ""
-    letters = [letter for letter in read if letter.isalpha()]
-    scripts = Counter(_STARTS[bisect_right(_POINTS, ord(letter)) - 1][1] for letter in letters)
-    if not letters:
+    """English name of a text's language ("Devanagari" for languages in that script); "" if unknown."""
+    read = text[:TEXT]
+    if len("".join(filter(str.isalpha, read)).encode()) < LETTERS:
         return ""
-    if scripts["Japanese"] > 0.1 * len(letters):  # beside Chinese characters
-        return "Japanese" if len(letters) >= LETTERS // 2 else ""
-    script, count = scripts.most_common(1)[0]
-    dense = script in ("Chinese", "Korean")
-    if not script or count < SCRIPT * len(letters) or count < (LETTERS // 2 if dense else LETTERS):
-        return ""
-    return _by_words(read) if script in ("Latin", "Cyrillic") else script
+    shares: Counter[str] = Counter()
+    for code, share in _identifier().rank(read):
+        shares[_NAMES[code]] += share
+    name, share = shares.most_common(1)[0]
+    return name if share >= SURE else ""
 
 
-def _by_words(text: str) -> str:
-    # With what hangs on an apostrophe: the s of `what's` is a word of its own in Czech. For the same reason
-    # no word of one Latin letter is in a list.
-    words = re.findall(r"[^\W\d_]+(?:['’][^\W\d_]+)*", text.casefold())
-    hits: Counter[str] = Counter()
-    different: Counter[str] = Counter()
-    for word, times in Counter(words).items():
-        for name in _LANGUAGES.get(word, ()):
-            hits[name] += times
-            different[name] += 1
-    (best, most), (_, next_most) = [*hits.most_common(2), ("", 0), ("", 0)][:2]
-    enough = most >= WORDS_SHARE * len(words) and different[best] >= WORDS
-    return best if enough and most >= AHEAD * next_most + BY else ""
+@functools.cache
+def _identifier() -> Any:
+    from py3langid.langid import MODEL_FILE, LanguageIdentifier  # here: its model takes a second to load
+
+    identifier = LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)
+    identifier.set_languages(_NAMES)
+    return identifier
 
 
 def language_mix(view: View) -> Iterator[Finding]:
-    """`language-mix`: info where the questions are in several languages; review where single answers are in
-    another language than their question, in at most a tenth of the rows in which both are known."""
+    """`language-mix`: info if the questions are in several languages; review if some answers, at most a tenth
+    of those whose language is known, are in another language than their question."""
     rows = list(view.rows())
     asked = [language(question(row)) for _, row in rows]
     known = Counter(name for name in asked if name)
@@ -161,27 +81,26 @@ def language_mix(view: View) -> Iterator[Finding]:
     answered = [language(row.target) for _, row in rows]
     both = [at for at in range(len(rows)) if asked[at] and answered[at]]
     other = [
-        at for at in both if asked[at] != answered[at] and not _wanted(question(rows[at][1]), answered[at])
+        at for at in both if asked[at] != answered[at] and not _requested(question(rows[at][1]), answered[at])
     ]
     if len(both) < KNOWN or not 0 < len(other) <= RARE * len(both):
         return
     yield Finding(
         "language-mix",
         "review",
-        f"{format_count_of(len(other), len(both), 'answer')} {plural(len(other), 'is', 'are')} in another "
-        "language "
-        f"than {plural(len(other), 'its', 'their')} question.",
+        f"{format_count_of(len(other), len(both), 'answer')} {plural(len(other), 'is', 'are')} not in the "
+        f"language of {plural(len(other), 'its', 'their')} question.",
         hits=tuple(
-            Hit.of(rows[at][1], rows[at][0], f"asked in {asked[at]}, answered in {answered[at]}")
+            Hit.of(rows[at][1], rows[at][0], f"question in {asked[at]}, answer in {answered[at]}")
             for at in other
         ),
-        fix="Look at the rows: if the answer should be in the language of the question, rewrite it.",
+        fix="Look at the rows. If an answer should be in the language of its question, rewrite it.",
         facts={"other": len(other), "rows": len(both)},
     )
 
 
-def _wanted(asked: str, answered: str) -> bool:
-    """Whether a question asks for another language: by its name, or for a translation."""
+def _requested(asked: str, answered: str) -> bool:
+    """Whether a question asks for a translation or names the language of the answer."""
     folded = asked.casefold()
     return bool(_TRANSLATE.search(folded)) or any(
         name.casefold() in folded for name in answered.split(" or ") if name
@@ -189,7 +108,7 @@ def _wanted(asked: str, answered: str) -> bool:
 
 
 def _mix(rows: list[tuple[str, Example]], asked: list[str], known: Counter[str]) -> Iterator[Finding]:
-    """The shares of the languages; rows of the rare ones where one language has nearly all."""
+    """The shares of the languages; with hits for rare languages if one language dominates."""
     names = sorted(known, key=lambda name: (-known[name], name))
     shares = ", ".join(f"{name} {known[name]:,} ({known[name] / known.total():.1%})" for name in names[:6])
     more = f" and {len(names) - 6} more" if len(names) > 6 else ""
@@ -197,13 +116,13 @@ def _mix(rows: list[tuple[str, Example]], asked: list[str], known: Counter[str])
     yield Finding(
         "language-mix",
         "info",
-        f"Of {known.total():,} rows whose language can be told, {shares}{more}."
-        + (" The model learns little of the rare ones." if rare else ""),
+        f"Languages of the {known.total():,} rows whose language could be identified: {shares}{more}."
+        + (" The model will learn little of the rare languages." if rare else ""),
         hits=tuple(
             Hit.of(row, side, f"in {name}")
             for (side, row), name in zip(rows, asked, strict=True)
             if rare and name in names[1:]
         ),
-        fix="Look at the rows, if texts in these languages were not meant to be here." if rare else "",
+        fix="Look at the rows if texts in these languages are not intended." if rare else "",
         facts={"rows": {name: known[name] for name in names}, "unknown": len(rows) - known.total()},
     )

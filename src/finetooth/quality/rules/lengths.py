@@ -1,4 +1,4 @@
-"""What the rows are once they are tokens: too long, not to be rendered, of tokens that nothing knows."""
+"""Rules about tokenized rows: too long, failing to render, or with tokens the model does not know."""
 
 from __future__ import annotations
 
@@ -9,51 +9,47 @@ from finetooth.config.values import format_count, format_count_of, plural
 from finetooth.quality.findings import Finding
 from finetooth.quality.survey import Survey
 
-NAMED = 5  # tokens that a sentence names
+NAMED = 5  # tokens listed in a message
 
 
 def token_findings(config: DataConfig, tokens: Survey) -> Iterator[Finding]:
-    """Findings of a survey. Tokens that are lost are counted as the trainer counts them (data/overlong)."""
-    yield from _unusable(tokens)
+    """Findings of a survey. Lost tokens are counted as the trainer counts them (data/overlong)."""
+    if tokens.unusable:
+        yield Finding(
+            "not-rendered",
+            "block" if tokens.stopped else "review",
+            f"{format_count(len(tokens.unusable), 'row')} cannot be rendered with this model's template "
+            f"and {plural(len(tokens.unusable), 'is', 'are')} left out.",
+            tuple(tokens.unusable),
+            fix="The reason is given with each row. Correct or remove the rows, or choose another "
+            "`template`.",
+        )
     yield from _overlong(config, tokens)
     if tokens.unembedded:
         listed = ", ".join(map(repr, tokens.unembedded[:NAMED]))
         yield Finding(
             "token-without-embedding",
             "block",
-            f"The model has no embedding for {format_count(len(tokens.unembedded), 'token')} of these rows: "
-            f"{listed}. "
-            f"{plural(len(tokens.unembedded), 'It was', 'They were')} added to the tokenizer alone.",
-            fix=f"Use a template without {plural(len(tokens.unembedded), 'it', 'them')}: `template: "
-            "instruction`.",
+            f"The model has no embedding for {format_count(len(tokens.unembedded), 'token')} in these "
+            f"rows: {listed}. {plural(len(tokens.unembedded), 'It was', 'They were')} added to the "
+            "tokenizer but not to the model.",
+            fix=f"Use a template without {plural(len(tokens.unembedded), 'it', 'them')}, for example "
+            "`template: instruction`.",
         )
     if tokens.unknown:
         yield Finding(
             "unknown-token",
             "review",
             f"{format_count(len(tokens.unknown), 'row has', 'rows have')} characters that this model's "
-            "tokenizer does not know: "
-            "the model sees one and the same token for each of them.",
+            "tokenizer does not know: the model sees the same unknown token for all of them.",
             tuple(tokens.unknown),
-            fix="Take a model that knows them (any with a byte-level vocabulary does), or rewrite them.",
-        )
-
-
-def _unusable(tokens: Survey) -> Iterator[Finding]:
-    if tokens.unusable:
-        yield Finding(
-            "not-rendered",
-            "block" if tokens.stopped else "review",
-            f"{format_count(len(tokens.unusable), 'row')} cannot be written with this model's template "
-            "and "
-            f"{plural(len(tokens.unusable), 'is', 'are')} set aside.",
-            tuple(tokens.unusable),
-            fix="The reason stands beside each row. Mend or remove them, or choose another `template`.",
+            fix="Use a model that knows them (any with a byte-level vocabulary does), or replace the "
+            "characters.",
         )
 
 
 def _overlong(config: DataConfig, tokens: Survey) -> Iterator[Finding]:
-    """Too long is a block until the user says what to do; what that costs is told afterwards."""
+    """A block until data.overlong says what to do; then the number of tokens it costs."""
     if not tokens.overlong:
         return
     rows = len(tokens.overlong)
@@ -62,26 +58,30 @@ def _overlong(config: DataConfig, tokens: Survey) -> Iterator[Finding]:
     facts = {"rows": len(tokens.overlong), "scored_tokens": tokens.lost, "limit": tokens.limit}
     larger = "or a larger data.max_tokens, if the model allows it"
     if config.overlong == "cut" and tokens.uncuttable:
-        says = (
+        summary = (
             f"{format_count(len(tokens.uncuttable), 'row does', 'rows do')} not fit {tokens.limit:,} "
-            "tokens even "
-            f"without {plural(len(tokens.uncuttable), 'its', 'their')} context."
+            f"tokens even without {plural(len(tokens.uncuttable), 'its', 'their')} context."
         )
         fix = f"Set data.overlong: drop, {larger}."
-        yield Finding("overlong", "block", says, tuple(tokens.uncuttable), fix, facts=facts)
+        yield Finding("overlong", "block", summary, tuple(tokens.uncuttable), fix, facts=facts)
     elif config.overlong == "cut":
-        says = (
-            f"{count}: the oldest part of {plural(rows, 'its', 'their')} context is cut away; "
+        summary = (
+            f"{count}: the oldest part of {plural(rows, 'its', 'their')} context is cut off; "
             "no scored token is lost."
         )
         facts["scored_tokens"] = 0
-        yield Finding("overlong", "info", says, tuple(tokens.overlong), facts=facts)
+        yield Finding("overlong", "info", summary, tuple(tokens.overlong), facts=facts)
     elif config.overlong == "drop":
-        says = f"{count} and {plural(rows, 'is', 'are')} dropped, with {lost}."
+        summary = f"{count} and {plural(rows, 'is', 'are')} dropped, with {lost}."
         yield Finding(
-            "overlong", "review", says, tuple(tokens.overlong), f"Or take {larger[3:]}.", facts=facts
+            "overlong",
+            "review",
+            summary,
+            tuple(tokens.overlong),
+            f"To keep {plural(rows, 'it', 'them')}, use {larger[3:]}.",
+            facts=facts,
         )
     else:
-        says = f"{count}. {plural(rows, 'It holds', 'They hold')} {lost}."
+        summary = f"{count}. {plural(rows, 'It holds', 'They hold')} {lost}."
         fix = f"Set data.overlong: cut (shortens contexts from the left) or drop, {larger}."
-        yield Finding("overlong", "block", says, tuple(tokens.overlong), fix, facts=facts)
+        yield Finding("overlong", "block", summary, tuple(tokens.overlong), fix, facts=facts)

@@ -1,4 +1,4 @@
-"""Personal data and secrets in the rows: found by patterns with checksums, and never shown whole."""
+"""Rules about personal data and secrets in the rows; values are shown only in redacted form."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from finetooth.privacy.masking import redacted_form
 from finetooth.privacy.patterns import KINDS, find
 from finetooth.quality.findings import Edit, Finding, Hit, View
 
-_SHOWN = 4  # values that the evidence of a row names
+_SHOWN = 4  # values listed in the evidence of a row
 
 
 def personal_data(view: View) -> Iterator[Finding]:
-    """Rule `personal-data` (review): rows with values that point to a person."""
+    """Rule `personal-data` (review): rows with values that may identify a person."""
     yield from _rule(view, secret=False)
 
 
@@ -30,8 +30,8 @@ def _rule(view: View, secret: bool) -> Iterator[Finding]:
     edits: list[Edit] = []
     learned = 0
     for side, example in view.rows():
-        asked = [text for message in example.context for text in _of(message.content, secret)]
-        answered = [text for answer in example.answers for text in _of(answer.text, secret)]
+        asked = [text for message in example.context for text in _values(message.content, secret)]
+        answered = [text for answer in example.answers for text in _values(answer.text, secret)]
         values = list(dict.fromkeys([*answered, *asked]))
         if not values:
             continue
@@ -45,8 +45,8 @@ def _rule(view: View, secret: bool) -> Iterator[Finding]:
         yield _finding(view, secret, hits, kinds, rows, edits, learned)
 
 
-def _of(text: str, secret: bool) -> list[tuple[str, str]]:
-    """The kinds and values in a text."""
+def _values(text: str, secret: bool) -> list[tuple[str, str]]:
+    """(kind, value) pairs found in a text."""
     return [
         (one.kind, text[one.start : one.end])
         for one in find(text, secret)
@@ -73,23 +73,26 @@ def _finding(
     counts = [f"{count:,} {KINDS[kind].one if count == 1 else KINDS[kind].many}" for kind, count in
               kinds.most_common()]  # fmt: skip
     what = "keys, tokens or passwords" if secret else "what looks like personal data"
-    says = (
+    summary = (
         f"{format_count_of(len(hits), total, 'row')} {plural(len(hits), 'holds', 'hold')} {what}: "
-        f"{', '.join(counts)}. A model can repeat {plural(kinds.total(), 'it', 'them')}."
+        f"{', '.join(counts)}. A model can repeat {plural(kinds.total(), 'it', 'them')} in its answers."
     )
     if learned:
-        says += f" In {learned:,} of the rows the answer has some: masked, it teaches to answer with a tag."
-    fix = "Look at the rows. `data.clean: [mask_pii]` replaces every such value by a tag such as [EMAIL]."
+        summary += (
+            f" {learned:,} of these rows have some in the answer; if masked, the model learns to answer "
+            "with a tag."
+        )
+    fix = "Look at the rows. `data.clean: [mask_pii]` replaces every such value with a tag such as [EMAIL]."
     if secret:
         fix = (
-            "Revoke what is real: it has left its place. `data.clean: [mask_pii]` replaces each by a tag; "
-            "--fix does so in the rows whose answer has none."
+            "Revoke any that are real, as they have leaked. `data.clean: [mask_pii]` replaces each with a "
+            "tag; --fix does so in rows whose answer holds none."
         )
     hits.sort(key=lambda item: -item[0])
     return Finding(
         "secrets" if secret else "personal-data",
         "review",
-        says,
+        summary,
         tuple(hit for _, hit in hits),
         fix,
         tuple(edits),

@@ -1,4 +1,4 @@
-"""Rules about what gives an answer away, so that a good score would not mean what it seems to."""
+"""Rules about shortcuts: features that give the answer away, so that a good score is misleading."""
 
 from __future__ import annotations
 
@@ -15,26 +15,25 @@ from finetooth.types import Example
 
 MIN_ROWS = 50
 FOLDS = 5
-STEPS = 10  # of length: tenths of the rows
-WORTH_TELLING, STRONG = 0.5, 0.8  # of the way from guessing to always right, each label counting the same
-FIRST_WORD = 0.8  # of a label's rows start with one word,
-FIRST_WORD_ALONE = 0.95  # and so many of the rows that start with it have the label
+STEPS = 10  # length quantiles
+NOTABLE, STRONG = 0.5, 0.8  # of the way from chance to always right, macro-averaged
+FIRST_WORD = 0.8  # minimum share of a label's rows that start with one word,
+FIRST_WORD_ALONE = 0.95  # and of the rows starting with it that have this label
 FEWEST_OF_LABEL = 10
 NAMED_IN_TEXT = 0.6
-MOST_NAMES, LONGEST_NAME = 500, 100  # labels that are looked for, and characters of each
-SAMPLE = 1_000  # rows, in which a set shows whether it is worth looking through
-COPIED_WORDS = 4  # words of an answer, at least, for a copy of it to be no accident
+MOST_NAMES, LONGEST_NAME = 500, 100  # limits of the search: labels, and characters of each
+SAMPLE = 1_000  # rows searched first, to decide whether to search all
+COPIED_WORDS = 4  # minimum words of an answer for a copy not to be a coincidence
 MOST_COPIED = 0.5
-ECHO = 0.8  # of the question's length: the answer is the question again
+ECHO = 0.8  # minimum length of an answer, relative to the question, that repeats the question
 FEW_ECHOES = 0.1
 
 
 def length_shortcut(view: View) -> Iterator[Finding]:
-    """`length-shortcut` (info; review from STRONG on): the length of the text tells the label.
+    """`length-shortcut` (info; review from STRONG): the length of the text predicts the label.
 
-    The label of a row is guessed from the tenth of all lengths that its own is in, by what the other folds'
-    rows of that tenth have, each label counting the same. Its share of right guesses, averaged over the
-    labels, is set against guessing: 0 is as good as that, 1 always right.
+    Each row's label is predicted from its length decile, as the label with the highest rate among the rows
+    of that decile in the other folds. The macro-averaged accuracy is scaled so that 0 is chance, 1 perfect.
     """
     counts = train_labels(view)
     rows = [row for row in view.sides.get("train", ()) if counts[row.target] >= FEWEST_OF_LABEL]
@@ -46,7 +45,7 @@ def length_shortcut(view: View) -> Iterator[Finding]:
     guess = 1 / len(labels)
     score = sum(right[label] / counts[label] for label in labels) / len(labels)
     skill = (score - guess) / (1 - guess)
-    if skill < WORTH_TELLING:
+    if skill < NOTABLE:
         return
     middle = {
         label: sorted(length for length, row in zip(lengths, rows, strict=True) if row.target == label)[
@@ -58,16 +57,18 @@ def length_shortcut(view: View) -> Iterator[Finding]:
     yield Finding(
         "length-shortcut",
         "review" if skill >= STRONG else "info",
-        f"The length of the text alone tells the label in {score:.0%} of the cases, each label counting the "
-        f"same (guessing: {guess:.0%}): {order[0]!r} has {middle[order[0]]:,} characters in the middle, "
-        f"{order[-1]!r} {middle[order[-1]]:,}. A model can score well without reading.",
-        fix="Check that new texts differ in the same way; if not, bring short and long rows of every label.",
+        f"The length of the text alone predicts the label in {score:.0%} of the cases, averaged over the "
+        f"labels (chance: {guess:.0%}): the median length is {middle[order[0]]:,} characters for "
+        f"{order[0]!r}, {middle[order[-1]]:,} for {order[-1]!r}. A model can score well without reading "
+        "the text.",
+        fix="Check that new texts differ in length in the same way; if not, add short and long rows of "
+        "every label.",
         facts={"score": score, "guessing": guess, "median_characters": middle},
     )
 
 
 def _guessed_by_length(rows: Sequence[Example], lengths: Sequence[int], seed: int) -> Counter[str]:
-    """Rows of each label that are guessed right from their length."""
+    """Correct predictions from the length, by label."""
     order = sorted(lengths)
     edges = [order[len(order) * step // STEPS] for step in range(1, STEPS)]
     bins = [sum(length >= edge for edge in edges) for length in lengths]
@@ -88,7 +89,7 @@ def _guessed_by_length(rows: Sequence[Example], lengths: Sequence[int], seed: in
 
 
 def first_token_shortcut(view: View) -> Iterator[Finding]:
-    """`first-token-shortcut` (review): nearly all rows of a label, and they alone, start with one word."""
+    """`first-token-shortcut` (review): nearly all rows of a label, and few others, start with one word."""
     counts = train_labels(view)
     train = view.sides.get("train", ())
     if len(counts) < 2 or len(train) < MIN_ROWS:
@@ -107,7 +108,7 @@ def first_token_shortcut(view: View) -> Iterator[Finding]:
     if not found:
         return
     order = sorted(found, key=lambda pair: (-found[pair], pair))
-    told = ", ".join(
+    listed = ", ".join(
         f"{label!r} by {word!r} ({format_count_of(found[word, label], counts[label], 'row')})"
         for word, label in order[:5]
     )
@@ -115,14 +116,14 @@ def first_token_shortcut(view: View) -> Iterator[Finding]:
     yield Finding(
         "first-token-shortcut",
         "review",
-        f"The first word of the text gives a label away: {told}{more}. A model can learn that word and "
-        "nothing else.",
+        f"The first word of the text gives the label away: {listed}{more}. A model may learn this "
+        "word and nothing else.",
         hits=tuple(
             Hit.of(row, "train", f"starts with {first!r}, as nearly all rows of {row.target!r} do")
             for row, first in zip(train, firsts, strict=True)
             if (first, row.target) in found
         ),
-        fix="If new texts will not start like this, take the word out of all rows.",
+        fix="If new texts will not start like this, remove the word from all rows.",
         facts={
             "words": [{"word": word, "label": label, "rows": found[word, label]} for word, label in order]
         },
@@ -130,14 +131,14 @@ def first_token_shortcut(view: View) -> Iterator[Finding]:
 
 
 def label_in_text(view: View) -> Iterator[Finding]:
-    """`label-in-text` (review): most texts name their own label and no other, as `category: billing` does."""
+    """`label-in-text` (review): most texts contain their own label and no other (`category: billing`)."""
     counts = train_labels(view)
     train = view.sides.get("train", ())
     names = {normalise(label): label for label in counts if len(normalise(label)) >= 3}
     if len(counts) < 2 or len(names) < len(counts) or len(train) < MIN_ROWS:
         return
     if len(names) > MOST_NAMES or max(map(len, names)) > LONGEST_NAME:
-        return  # text to write more than labels to choose, and slow to look for
+        return  # free text rather than labels, and slow to search for
     longest = sorted(map(re.escape, names), key=lambda name: (-len(name), name))
     anywhere = re.compile(rf"(?<!\w)(?:{'|'.join(longest)})(?!\w)")
 
@@ -154,21 +155,19 @@ def label_in_text(view: View) -> Iterator[Finding]:
     yield Finding(
         "label-in-text",
         "review",
-        f"{format_count_of(len(hits), len(train), 'text')} ({len(hits) / len(train):.0%}) name their own "
-        "label and "
-        "no other"
-        ". If texts will come without it, the score will not hold.",
-        hits=tuple(Hit.of(row, "train", f"the text has the word {row.target!r}") for row in hits),
-        fix="Take the label out of the text, unless new texts carry it too.",
+        f"{format_count_of(len(hits), len(train), 'text')} ({len(hits) / len(train):.0%}) contain their own "
+        "label and no other. If new texts do not contain it, the model will do worse than its score.",
+        hits=tuple(Hit.of(row, "train", f"the text contains {row.target!r}") for row in hits),
+        fix="Remove the label from the text, unless new texts will contain it too.",
         facts={"rows": len(train), "naming": len(hits)},
     )
 
 
 def copied_answer(view: View) -> Iterator[Finding]:
-    """`copied-answer`: answers that stand in the question.
+    """`copied-answer`: answers copied from the question.
 
-    review: the answer is the question again, in a few rows where the rest are not so (left unanswered), or in
-    most (there is nothing to learn). info: most answers are a passage of the question, as in extraction.
+    review: the answer repeats the question, in a few rows (perhaps never answered) or in most (nothing to
+    learn). info: most answers are a passage of the question, as in extraction.
     """
     train = view.sides.get("train", ())
     if view.labelled or view.format == "text" or len(train) < MIN_ROWS // 2:
@@ -180,7 +179,7 @@ def copied_answer(view: View) -> Iterator[Finding]:
         if len(answer.split()) < COPIED_WORDS:
             continue
         long += 1
-        if not _stands_in(answer, asked):
+        if not _is_copied(answer, asked):
             continue
         copied += 1
         if len(answer) >= ECHO * len(asked):
@@ -194,10 +193,9 @@ def copied_answer(view: View) -> Iterator[Finding]:
             "copied-answer",
             "info",
             f"In {copied:,} of the {long:,} training rows with an answer of {COPIED_WORDS} words or more, "
-            "the "
-            "answer stands in the question word for word. That is right for taking passages out of a text; "
-            "for any other task the model would learn to copy.",
-            fix="For extraction, nothing: the graders exact and f1 tell whether the passage is right.",
+            "the answer is contained in the question word for word. This is right for extraction; in any "
+            "other task the model would learn to copy.",
+            fix="For extraction, nothing to do: the graders exact and f1 check whether the passage is right.",
             facts={"copied": copied, "rows": long},
         )
 
@@ -207,36 +205,37 @@ def _echoed(echoes: Sequence[Example], rows: int) -> Finding:
     return Finding(
         "copied-answer",
         "review",
-        f"In {format_count_of(len(echoes), rows, 'training row')} the answer is the question again, nearly "
-        "word for "
-        "word. "
+        f"In {format_count_of(len(echoes), rows, 'training row')} the answer repeats the question, nearly "
+        "word for word. "
         + (
-            "The other rows are not like that: either nothing was to change, or these were never answered."
+            "Most rows do not: either there was nothing to change in these, or they were never answered."
             if few
-            else "The model would learn to repeat what it is told."
+            else "The model would learn to repeat its input."
         ),
         hits=tuple(
             Hit.of(
-                row, "train", f"{format_count(len(row.target), 'character')}, of {len(question(row)):,} asked"
+                row,
+                "train",
+                f"answer of {format_count(len(row.target), 'character')}, question of {len(question(row)):,}",
             )
             for row in echoes
         ),
-        fix="Look at the rows; write the answers, or take the rows out.",
+        fix="Look at the rows; write the answers, or remove the rows.",
         facts={"echoes": len(echoes), "rows": rows},
     )
 
 
-def _stands_in(answer: str, asked: str) -> bool:
-    """Whether an answer is in the question word for word, or nine tenths of its groups of three words are."""
+def _is_copied(answer: str, asked: str) -> bool:
+    """Whether an answer is in the question word for word, or at least 90% of its word trigrams are."""
     if answer in asked:
         return True
-    words, said = answer.split(), asked.split()
-    known = set(said)
+    words, source = answer.split(), asked.split()
+    known = set(source)
     if len(words) < 2 * COPIED_WORDS or sum(word in known for word in words) < 0.9 * len(words):
         return False
-    own = _triples(words)
-    return len(own & _triples(said)) >= 0.9 * len(own)
+    own = _trigrams(words)
+    return len(own & _trigrams(source)) >= 0.9 * len(own)
 
 
-def _triples(words: Sequence[str]) -> set[tuple[str, ...]]:
+def _trigrams(words: Sequence[str]) -> set[tuple[str, ...]]:
     return set(zip(words, words[1:], words[2:], strict=False))

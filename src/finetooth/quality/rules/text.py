@@ -1,6 +1,6 @@
-"""What is wrong with the text of single rows: its encoding, invisible characters, HTML, and saying nothing.
+"""Rules about the text of single rows: encoding errors, invisible characters, HTML, and empty texts.
 
-Roles out of order are not looked for here: rows that have them are set aside when they are read.
+Rows whose roles are out of order are rejected when the file is read, not here.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from finetooth.quality.findings import Edit, Finding, Hit, Severity, View, quest
 from finetooth.quality.repair.text_repair import NAMES, fix_encoding, has_tags, invisible, strip_html
 from finetooth.types import Example
 
-COMMON = 0.02  # share of rows from which an answer such as "none" is one of the task's answers
-MOST = 0.5  # share of rows from which HTML is what the task is about
-_AROUND = 30  # characters shown on either side of what is wrong
+COMMON = 0.02  # share of rows from which an answer such as "none" counts as intended
+MOST = 0.5  # share of rows with HTML above which HTML counts as part of the task
+_AROUND = 30  # characters shown on either side of an error
 PLACEHOLDERS = {
     *("n/a", "na", "#n/a", "none", "null", "nil", "nan", "todo", "to do", "tbd", "tbc", "fixme", "xxx"),
     *(
@@ -34,9 +34,9 @@ PLACEHOLDERS = {
     ),
     *("undefined", "empty", "(empty)", "<empty>", "(none)", "[deleted]", "[removed]", "missing"),
 }
-# Of these, what may be the answer: how many moons Venus has, the sign of sodium, what is not full.
+# Placeholders that may be real answers: the moons of Venus, the symbol of sodium, the opposite of full.
 _MAY_BE_MEANT = {"na", "none", "null", "nil", "nan", "undefined", "empty", "missing", "xxx"}
-# Signs that say nothing however many there are; brackets and operators may be an answer, ":)" a message.
+# Punctuation without meaning of its own; brackets and operators may be an answer, ":)" a message.
 _NOTHING = re.compile(r"[\s.,…·•\-–—_?!*#~/\\|'\"`“”‘’]*")
 _ABOUT_HTML = re.compile(
     r"\b(?:x?html5?|css|xml|xpath|markup|markdown|tags?|entit(?:y|ies)|javascript|jsx?|dom|react|vue|php|"
@@ -60,43 +60,43 @@ def _rows(count: int, view: View) -> str:
 
 
 def encoding(view: View) -> Iterator[Finding]:
-    """Rule `encoding` (review): characters that were lost (U+FFFD), or that show bytes of UTF-8."""
+    """Rule `encoding` (review): mojibake, and characters lost in an earlier conversion (U+FFFD)."""
     lost: list[Hit] = []
-    mended: list[Hit] = []
+    repaired: list[Hit] = []
     edits: list[Edit] = []
     for side, example in view.rows():
         parts = [text for text in texts(example) if not text.isascii()]
         wrong = next((text for text in parts if fix_encoding(text) != text), "")
         gone = next((text for text in parts if "\ufffd" in text), "")
         if wrong:
-            mended.append(Hit.of(example, side, _before_and_after(wrong)))
+            repaired.append(Hit.of(example, side, _before_and_after(wrong)))
             edits.append(Edit(example.id, "text", "fix_encoding"))
         elif gone:
             lost.append(Hit.of(example, side, _around(gone, gone.index("\ufffd"))))
-    if not lost and not mended:
+    if not lost and not repaired:
         return
-    says, fix = [], []
-    if mended:
-        says.append(
-            f"{_rows(len(mended), view)} {plural(len(mended), 'has', 'have')} broken characters, such as "
-            "Ã© in place of é or "
-            "an unseen one in place of ’: the file was once read in the wrong encoding."
+    summary, fix = [], []
+    if repaired:
+        summary.append(
+            f"{_rows(len(repaired), view)} {plural(len(repaired), 'has', 'have')} broken characters, such as "
+            "Ã© for é or an invisible character for ’: the text was once read in the wrong encoding."
         )
-        fix.append("`data.clean: [fix_encoding]` or --fix mends those that show the wrong characters.")
+        fix.append("`data.clean: [fix_encoding]` or --fix repairs these.")
     if lost:
-        says.append(
-            f"{_rows(len(lost), view)} {plural(len(lost), 'has', 'have')} characters that were lost, shown "
-            "as \ufffd: "
-            "they were replaced when the file was made."
+        summary.append(
+            f"{_rows(len(lost), view)} {plural(len(lost), 'has', 'have')} lost characters, shown as \ufffd: "
+            "they were replaced when the text was converted."
         )
-        fix.append("What was lost can only come from the source: export it again as UTF-8.")
-    facts = {"mendable": len(mended), "lost": len(lost)}
-    yield Finding("encoding", "review", " ".join(says), (*mended, *lost), " ".join(fix), tuple(edits), facts)
+        fix.append("Lost characters cannot be repaired: export the data from its source again, as UTF-8.")
+    facts = {"mendable": len(repaired), "lost": len(lost)}
+    yield Finding(
+        "encoding", "review", " ".join(summary), (*repaired, *lost), " ".join(fix), tuple(edits), facts
+    )
 
 
 def _around(text: str, at: int) -> str:
-    """The text around a place, personal data masked, on one line."""
-    start = max(0, at - 200)  # a value that must be masked is found whole, then the part to show is cut
+    """The text around a position, on one line, with personal data masked."""
+    start = max(0, at - 200)  # mask complete values before cutting the part to show
     masked = mask(text[start : at + 200])
     place = len(mask(text[start:at]))
     left, right = max(0, place - _AROUND), place + _AROUND
@@ -109,14 +109,14 @@ def _around(text: str, at: int) -> str:
 
 
 def _before_and_after(text: str) -> str:
-    """The first place that fix_encoding changes, and what it makes of it."""
+    """The first part of a text that fix_encoding changes, before and after."""
     fixed = fix_encoding(text)
     at = next((k for k, (a, b) in enumerate(zip(text, fixed, strict=False)) if a != b), len(fixed))
     return f"{_around(text, at)} -> {_around(fixed, at)}"
 
 
 def control_characters(view: View) -> Iterator[Finding]:
-    """Rule `control-characters` (review; info for spaces of no width alone): what nobody sees."""
+    """Rule `control-characters` (review; info if all are zero-width formatting): invisible characters."""
     counts: Counter[str] = Counter()
     hits: list[tuple[int, Hit]] = []
     edits: list[Edit] = []
@@ -135,10 +135,10 @@ def control_characters(view: View) -> Iterator[Finding]:
     yield Finding(
         "control-characters",
         "info" if harmless else "review",
-        f"{_rows(len(hits), view)} {plural(len(hits), 'holds', 'hold')} characters that only the model "
-        f"sees: {listed}.",
+        f"{_rows(len(hits), view)} {plural(len(hits), 'holds', 'hold')} invisible characters, which "
+        f"only the model sees: {listed}.",
         tuple(hit for _, hit in hits),
-        "`data.clean: [normalise_space]` or --fix takes them out.",
+        "`data.clean: [normalise_space]` or --fix removes them.",
         tuple(edits),
         {"rows": {_named(char): rows for char, rows in counts.most_common()}},
     )
@@ -149,7 +149,7 @@ def _named(char: str) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class _Marked:
+class _HtmlRow:
     side: str
     example: Example
     evidence: str
@@ -159,11 +159,11 @@ class _Marked:
 
 
 def html(view: View) -> Iterator[Finding]:
-    """Rule `html`: tags and entities left over (review); info where most questions or answers have tags.
+    """Rule `html`: leftover tags and entities (review); info if most questions or answers have tags.
 
-    Rows that speak of HTML or code, and texts that are whole documents, are left alone.
+    Rows about HTML or code, and texts that are complete documents, are skipped.
     """
-    found = list(_marked(view))
+    found = list(_html_rows(view))
     total = _total(view)
     asked, answered = sum(row.asked for row in found), sum(row.answered for row in found)
     tagged = [sum(row.tags[part] for row in found) for part in (0, 1)]
@@ -174,26 +174,25 @@ def html(view: View) -> Iterator[Finding]:
         yield Finding(
             "html",
             "info",
-            f"{_rows(count, view)} have HTML tags in their {part}: it seems to be part of the task.",
+            f"{_rows(count, view)} have HTML tags in their {part}; HTML seems to be part of the task.",
             tuple(Hit.of(row.example, row.side, row.evidence) for row in found),
-            "Nothing, if the HTML is meant. `data.clean: [strip_html]` takes it out.",
+            "Nothing to do if the HTML is intended; `data.clean: [strip_html]` removes it.",
             facts={"questions": asked, "answers": answered},
         )
     elif left:
         yield Finding(
             "html",
             "review",
-            f"{_rows(len(left), view)} {plural(len(left), 'has', 'have')} HTML left over, such as tags or "
-            "&amp; in place of &. The "
-            "model would learn to read it, and where it is in answers to write it.",
+            f"{_rows(len(left), view)} {plural(len(left), 'has', 'have')} leftover HTML, such as tags or "
+            "&amp; for &. The model would learn to expect it and, if it is in answers, to write it.",
             tuple(Hit.of(row.example, row.side, row.evidence) for row in left),
-            "`data.clean: [strip_html]` or --fix makes plain text of it.",
+            "`data.clean: [strip_html]` or --fix turns it into plain text.",
             tuple(Edit(row.example.id, "text", "strip_html") for row in left),
             {"questions": asked, "answers": answered},
         )
 
 
-def _marked(view: View) -> Iterator[_Marked]:
+def _html_rows(view: View) -> Iterator[_HtmlRow]:
     for side, example in view.rows():
         asked = [message.content for message in example.context if _has_html(message.content)]
         answered = [answer.text for answer in example.answers if _has_html(answer.text)]
@@ -205,14 +204,14 @@ def _marked(view: View) -> Iterator[_Marked]:
                 len(first) - _AROUND,
             )
             tags = any(map(has_tags, asked)), any(map(has_tags, answered))
-            yield _Marked(side, example, _around(first, max(0, at)), bool(asked), bool(answered), tags)
+            yield _HtmlRow(side, example, _around(first, max(0, at)), bool(asked), bool(answered), tags)
 
 
 def _has_html(text: str) -> bool:
     return ("<" in text or "&" in text) and not _DOCUMENT.match(text) and strip_html(text) != text
 
 
-def says_nothing(text: str) -> bool:
+def lacks_content(text: str) -> bool:
     """Whether a text is empty, only punctuation, or a placeholder such as n/a or TODO."""
     if len(text) > 200:
         return _NOTHING.fullmatch(text) is not None
@@ -220,26 +219,26 @@ def says_nothing(text: str) -> bool:
 
 
 def empty_answers(examples: Sequence[Example]) -> dict[str, str]:
-    """Ids of rows that have an answer which says nothing, and that answer.
+    """Ids of the rows with an answer without content, and that answer.
 
-    Not where it is a label, nor where more than COMMON of all rows have it: then it is one of the answers.
+    Labels do not count, nor answers that more than COMMON of all rows have: those are intended.
     """
     found = [
         (example.id, answer.text.strip())
         for example in examples
         if "label" not in example.tags
         for answer in example.answers
-        if says_nothing(answer.text) and not answer.more.get("tool_calls")
+        if lacks_content(answer.text) and not answer.more.get("tool_calls")
     ]
     return _rare(found, len(examples))
 
 
 def empty_questions(examples: Sequence[Example]) -> dict[str, str]:
-    """The same of questions, all messages but the system's together. Plain text has no question."""
+    """Ids of the rows with a question without content, and that question. Plain text has none."""
     found = [
         (example.id, asked.strip())
         for example in examples
-        if example.context and says_nothing(asked := question(example))
+        if example.context and lacks_content(asked := question(example))
     ]
     return _rare(found, len(examples))
 
@@ -253,21 +252,21 @@ def _rare(found: Sequence[tuple[str, str]], total: int) -> dict[str, str]:
 def empty_answer(view: View) -> Iterator[Finding]:
     """Rule `empty-answer` (review): answers that are empty, only punctuation, or a rare placeholder.
 
-    A word that may be meant, as `None` is where things are counted, is told and not edited.
+    Words that may be intended, such as `None` if things are counted, are reported but not edited.
     """
     found = empty_answers([row for _, row in view.rows()])
-    meant = {id for id, text in found.items() if text.strip(".!: ").casefold() in _MAY_BE_MEANT}
-    yield from _empty(view, "empty-answer", "answer", found, "review", meant)
+    intended = {id for id, text in found.items() if text.strip(".!: ").casefold() in _MAY_BE_MEANT}
+    yield from _empty(view, "empty-answer", "answer", found, "review", intended)
 
 
 def trivial_question(view: View) -> Iterator[Finding]:
-    """Rule `trivial-question` (review): the same of questions; info where a system message says more."""
+    """Rule `trivial-question` (review): questions without content; info if all have a system message."""
     found = empty_questions([row for _, row in view.rows()])
-    told = {
+    instructed = {
         row.id for _, row in view.rows() if any(message.role == "system" for message in row.context)
     } & set(found)
-    severity: Severity = "info" if len(told) == len(found) else "review"
-    yield from _empty(view, "trivial-question", "question", found, severity, told)
+    severity: Severity = "info" if len(instructed) == len(found) else "review"
+    yield from _empty(view, "trivial-question", "question", found, severity, instructed)
 
 
 def _empty(
@@ -281,18 +280,17 @@ def _empty(
     if not found:
         return
     rows = [(side, row) for side, row in view.rows() if row.id in found]
-    counts = Counter(f"'{text}'" if text else "nothing at all" for text in found.values())
+    counts = Counter(f"'{text}'" if text else "empty" for text in found.values())
     listed = ", ".join(f"{text} ({times:,})" for text, times in counts.most_common(5))
     edits = tuple(Edit(row.id, "drop") for _, row in rows if row.id not in kept)
     yield Finding(
         rule,
         severity,
         f"{_rows(len(rows), view)} {plural(len(rows), 'has', 'have')} {'an' if part == 'answer' else 'a'} "
-        f"{part} that says "
-        f"nothing: {listed}.",
+        f"{part} without content: {listed}.",
         tuple(Hit.of(row, side, f"the {part} is {found[row.id]!r}") for side, row in rows),
-        "Look at the rows. Fill them in, or drop them with `data.clean: [drop_empty]`"
-        + (" or --fix." if not kept else "; --fix leaves those that may be meant." if edits else "."),
+        "Look at the rows. Fill in the missing text, or drop the rows with `data.clean: [drop_empty]`"
+        + (" or --fix." if not kept else "; --fix keeps those that may be intended." if edits else "."),
         edits,
         {"texts": dict(counts.most_common(20))},
     )

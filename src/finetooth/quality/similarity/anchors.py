@@ -1,9 +1,9 @@
-"""Which texts are worth comparing: those that share rare runs of words. Linear in the words of all texts.
+"""Candidate pairs for near-duplicate search: texts that share rare word n-grams. Linear in the total words.
 
-Every word of a text starts an anchor: the shortest run of 1 to RUN words from there on that is rare among
-all texts. What is rare depends on how much text there is, so that the work stays bounded. A run that is
-common even at RUN words (a form that many rows share) pairs each text with a few others only, and one that
-more than every eighth text has pairs none.
+Each word of a text starts an anchor: the shortest n-gram of 1 to RUN words from there that is rare among all
+texts. The threshold for "rare" depends on the amount of text, so that the work stays bounded. An n-gram that
+is common even at RUN words (a template that many rows share) pairs each text with only a few others; one in
+more than every eighth text pairs none.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ import numpy.typing as npt
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float32]
 
-RUN = 6  # words of the longest anchor
-WORK = 30_000_000  # meetings of two texts in an anchor, about: decides up to what count an anchor is rare
-RARE = 16  # an anchor in this many texts is rare however much text there is
+RUN = 6  # maximum words of an anchor
+WORK = 30_000_000  # approximate limit of text pairs matched; sets how frequent a rare anchor is
+RARE = 16  # an anchor in this many texts is always rare
 NEAREST = 8  # candidates kept per text
-LEAST = 0.15  # share of the smaller text's anchors, in bits, that a candidate has in common
-BUCKETS = 24  # log2 of the most counters for runs of words
-COMMON = 8  # a run in more than 1 of this many texts is no anchor
-OUTPUT = 8_000_000  # meetings held in memory at a time
-BLOCK = 2_000_000  # words looked at at a time
+LEAST = 0.15  # minimum share, in bits, of the smaller text's anchors that a candidate pair shares
+BUCKETS = 24  # log2 of the largest n-gram count table
+COMMON = 8  # an n-gram in more than 1 of this many texts is not an anchor
+OUTPUT = 8_000_000  # matches in memory at a time
+BLOCK = 2_000_000  # words processed at a time
 
 # Scripts written without spaces: each character counts as a word (kana, Han, Thai to Lao).
 _UNSPACED = "\u0e00-\u0eff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
@@ -37,13 +37,13 @@ _WORD = re.compile(f"[{_UNSPACED}]|[^\\W{_UNSPACED}]+")
 
 
 def split_words(text: str) -> list[str]:
-    """The words of a text, case folded; an apostrophe does not part a word."""
+    """The words of a text, case folded; apostrophes do not split words."""
     return _WORD.findall(text.casefold().replace("'", "").replace("’", ""))
 
 
 @dataclass(frozen=True, slots=True)
 class Words:
-    """Texts as numbers. id: of each word, text after text; starts: where each text begins, and the end."""
+    """Texts as word ids. id: of each word, text after text; starts: offset of each text, then the total."""
 
     id: npt.NDArray[np.int32]
     starts: Ints
@@ -51,17 +51,17 @@ class Words:
 
     @property
     def texts(self) -> int:
-        """How many texts there are."""
+        """Number of texts."""
         return len(self.starts) - 1
 
     @property
     def text(self) -> npt.NDArray[np.int32]:
-        """The text that each word is in."""
+        """Index of the text that each word belongs to."""
         return np.repeat(np.arange(self.texts, dtype=np.int32), np.diff(self.starts))
 
 
 def numbered(texts: Sequence[str]) -> Words:
-    """The words of texts as numbers, in the order in which they first come up."""
+    """The words of texts as ids, numbered in order of first occurrence."""
     known: defaultdict[str, int] = defaultdict()
     known.default_factory = known.__len__
     ids, starts = array("i"), [0]
@@ -72,7 +72,7 @@ def numbered(texts: Sequence[str]) -> Words:
 
 
 def runs(words: Words, length: int) -> Iterator[tuple[npt.NDArray[np.uint64], Ints]]:
-    """(hash, where) of the runs of so many words inside one text, in blocks; where: of its first word."""
+    """(hash, where) of the n-grams of this length within a text, in blocks; where: its first word."""
     text, size = words.text, max(len(words.id) - length + 1, 0)
     for begin in range(0, size, BLOCK):
         end = min(begin + BLOCK, size)
@@ -85,24 +85,24 @@ def runs(words: Words, length: int) -> Iterator[tuple[npt.NDArray[np.uint64], In
 
 
 def counter(hash: npt.NDArray[np.uint64], table: int) -> Ints:
-    """The counter of each run."""
+    """Index of each n-gram in the count table."""
     return (hash & np.uint64(table - 1)).astype(np.int64)
 
 
 def counters(words: Words) -> int:
-    """How many counters runs of these words need: a power of two, so that few runs share one."""
+    """Size of the count table for n-grams of these words: a power of two, with few collisions."""
     return 1 << min(BUCKETS, max(10, int(2 * len(words.id)).bit_length()))
 
 
 def bits(counts: npt.NDArray[np.integer], texts: int) -> Floats:
-    """How telling it is to have what `counts` of all texts have: -log2 of that share, at least 0."""
+    """Information in bits of a feature that `counts` of all texts have: -log2 of its share, at least 0."""
     return np.asarray(np.maximum(np.log2(texts / np.maximum(counts, 1)), 0), dtype=np.float32)
 
 
 def _anchors(words: Words) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.uint64], Floats]:
-    """(text, hash) of the anchors that several texts may have, and the bits of all anchors of each text.
+    """(text, hash) of anchors that several texts may have, and the total anchor bits of each text.
 
-    Counts may come out too high, where two runs share a counter.
+    Hash collisions can make counts too high.
     """
     text = words.text
     rare = int(np.clip(WORK // max(len(words.id), 1), RARE, max(words.texts, RARE)))
@@ -127,9 +127,9 @@ def _anchors(words: Words) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.uint64
 
 
 def _shared(words: Words) -> tuple[npt.NDArray[np.int32], Ints, Floats, Floats]:
-    """(text, feature, bits) of each anchor that several texts have, and the bits of all anchors of each text.
+    """(text, feature, bits) of anchors that several texts have, and the total anchor bits of each text.
 
-    A feature in more than RARE texts that is not rare is parted: see _parted.
+    Features that are not rare are split: see _split_common.
     """
     text, hash, total = _anchors(words)
     _, feature, count = np.unique(hash, return_inverse=True, return_counts=True)
@@ -137,13 +137,13 @@ def _shared(words: Words) -> tuple[npt.NDArray[np.int32], Ints, Floats, Floats]:
     text, feature = text[several], feature[several]
     weight = bits(count, words.texts)[feature]
     rare = max(WORK // max(len(words.id), 1), RARE)
-    return text, _parted(text, feature, count, rare), weight, total
+    return text, _split_common(text, feature, count, rare), weight, total
 
 
-def _parted(text: npt.NDArray[np.int32], feature: Ints, count: Ints, most: int) -> Ints:
-    """Features in more than `most` places become several of at most about `most` texts each.
+def _split_common(text: npt.NDArray[np.int32], feature: Ints, count: Ints, most: int) -> Ints:
+    """Splits features that occur more than `most` times into several of about `most` texts each.
 
-    The texts are dealt out by a fixed shuffle, so that every part holds texts from everywhere.
+    Texts are assigned by a fixed hash, so that every part holds texts from everywhere.
     """
     parts = -(-count // most)
     first = np.concatenate([[0], np.cumsum(parts)[:-1]])
@@ -158,8 +158,8 @@ def candidates(
 ) -> Ints:
     """(P, 2) pairs of texts that share enough anchors, the lower index first, sorted.
 
-    sides: a bit per side that a text is on. Of each text the NEAREST on a common side are kept, and the
-    NEAREST that are on another one.
+    sides: bit mask of the sides that each text is on. For each text, the NEAREST candidates on a common side
+    and the NEAREST on another side are kept.
     """
     from scipy.sparse import csr_matrix
 
@@ -168,18 +168,18 @@ def candidates(
         return np.zeros((0, 2), dtype=np.int64)
     shape = (words.texts, int(feature.max()) + 1)
     has = csr_matrix((np.ones(len(text), dtype=np.float32), (text, feature)), shape=shape)
-    has.data[:] = 1  # an anchor that a text has twice counts once
-    worth = np.zeros(shape[1], dtype=np.float32)
-    worth[feature] = weight
+    has.data[:] = 1  # repeated anchors count once
+    value = np.zeros(shape[1], dtype=np.float32)
+    value[feature] = weight
     places = np.bincount(has.indices, minlength=shape[1])
-    meetings = np.cumsum(has @ places.astype(np.float32), dtype=np.float64)
+    matches = np.cumsum(has @ places.astype(np.float32), dtype=np.float64)
     weighted = has.copy()
-    weighted.data *= worth[has.indices]
+    weighted.data *= value[has.indices]
     weighted = weighted.T.tocsr()
     kept, begin = [], 0
     while begin < words.texts:
-        limit = (meetings[begin - 1] if begin else 0.0) + OUTPUT
-        end = max(int(np.searchsorted(meetings, limit)), begin + 1)
+        limit = (matches[begin - 1] if begin else 0.0) + OUTPUT
+        end = max(int(np.searchsorted(matches, limit)), begin + 1)
         kept.append(_nearest((has[begin:end] @ weighted).tocoo(), begin, total, sides))
         progress(end, words.texts)
         begin = end
@@ -188,13 +188,13 @@ def candidates(
 
 
 def distinct(values: Ints) -> Ints:
-    """The values sorted, each once; sorts in place."""
+    """Sorted unique values; sorts in place."""
     values.sort()
     return values[np.concatenate([[True], values[1:] != values[:-1]])] if len(values) else values
 
 
 def _nearest(met: Any, begin: int, total: Floats, sides: npt.NDArray[np.int64]) -> Ints:
-    """The best pairs of each row of a block of shared bits, as numbers: the lower text above bit 32."""
+    """The best pairs of each row of a block of shared bits, encoded as lower text << 32 | higher text."""
     smaller = np.minimum(total[begin + met.row], total[met.col])
     keep = (met.data >= LEAST * smaller) & (met.row + begin != met.col)
     one, other = met.row[keep].astype(np.int64) + begin, met.col[keep].astype(np.int64)

@@ -1,4 +1,4 @@
-"""Clusters of near-duplicates: what belongs together in a report, and what a split must keep together."""
+"""Clusters of near-duplicates, for reports and for keeping similar rows on one side of a split."""
 
 from __future__ import annotations
 
@@ -10,17 +10,16 @@ from finetooth.quality.findings import question
 from finetooth.quality.similarity.near import CLOSE, SimilarPair, find_similar_pairs
 from finetooth.types import Example
 
-STRICTER = (CLOSE, 0.8, 0.95)  # how alike the links of a cluster are: tried in turn while it is too large
-LARGEST = 0.1  # share of the keys that near-duplicates may join
-ALWAYS = 10  # a cluster of so few keys is never too large
+STRICTER = (CLOSE, 0.8, 0.95)  # minimum similarity of a cluster's links, tried in turn while it is too large
+LARGEST = 0.1  # largest share of all keys in one cluster
+ALWAYS = 10  # keys up to which a cluster is never too large
 
 
 @dataclass(frozen=True, slots=True)
 class SplitKeys:
-    """The text that decides each example's side, and what to tell the user about clusters left apart.
+    """The key that decides each example's side, and notes for the user on clusters not kept together.
 
-    pairs: of near-duplicate examples, as near.find_similar_pairs gives them; None where they were not looked
-    for.
+    pairs: near-duplicate examples from near.find_similar_pairs; None if they were not searched for.
     """
 
     keys: list[str]
@@ -29,7 +28,7 @@ class SplitKeys:
 
 
 def connected_components(count: int, links: Iterable[tuple[int, int]]) -> list[list[int]]:
-    """The clusters of two or more of `count` things that links join: the largest first, then by position."""
+    """Connected components with two or more of `count` nodes: the largest first, then by position."""
     parent = list(range(count))
 
     def root(at: int) -> int:
@@ -48,12 +47,12 @@ def connected_components(count: int, links: Iterable[tuple[int, int]]) -> list[l
 
 
 def merge_near_duplicate_keys(examples: Sequence[Example], keys: Sequence[str]) -> SplitKeys:
-    """keys (of data.split.split_keys) with those of near-duplicate examples joined; the smallest key wins.
+    """Split keys (from data.split.split_keys) with those of near-duplicates merged; the smallest key wins.
 
-    So a row that is added moves only rows that it joins to others. Rows are linked when they are close (see
-    near.SimilarPair.close). A cluster of more than LARGEST of the keys is not one thing said in several ways
-    but a form that many rows share: its links have to be closer, and where that does not help it is left
-    apart, with a note.
+    An added row therefore only moves rows that it links to others. Rows are linked if they are close (see
+    near.SimilarPair.close). A cluster with more than LARGEST of the keys is a template that many rows share,
+    not one text in several versions: its links must be closer, and if that does not help, its rows are not
+    kept together, with a note.
     """
     names = sorted(set(keys))
     at = {name: position for position, name in enumerate(names)}
@@ -64,9 +63,10 @@ def merge_near_duplicate_keys(examples: Sequence[Example], keys: Sequence[str]) 
     first = {member: group[0] for group in kept for member in group}
     rows = Counter(row)
     notes = [
-        f"{sum(rows[one] for one in group):,} rows are so alike that they would all be on one side of the "
-        "split, so they were split row by row. If they belong together, name a column that says so with "
-        "data.group."
+        f"{sum(rows[one] for one in group):,} rows are so similar that keeping them together would put them "
+        "all on "
+        "one side of the split, so they were split row by row. If they belong together, name the column that "
+        "says so with data.group."
         for group in apart
     ]
     return SplitKeys([names[first.get(position, position)] for position in row], notes, pairs)
@@ -77,7 +77,7 @@ def _share(pair: SimilarPair) -> float:
 
 
 def _bounded(count: int, links: Sequence[tuple[int, int, float]]) -> tuple[list[list[int]], list[list[int]]]:
-    """The clusters of links that are small enough, and those that are too large however close the links."""
+    """(clusters that are small enough, clusters too large even with the closest links)."""
     most = max(LARGEST * count, ALWAYS)
     kept: list[list[int]] = []
     large: list[list[int]] = []

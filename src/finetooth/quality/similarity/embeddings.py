@@ -1,8 +1,8 @@
-"""Rows alike in meaning, by vectors of the base model: a comparison that has to calibrate itself.
+"""Rows similar in meaning, by embeddings of the base model, with a threshold calibrated on the data.
 
-Which cosine means "the same" differs from model to model, so the limit comes from the data: the cosine that
-only a share RARELY of training rows reach with their nearest other training row. Vectors of a language model
-tell what a text is about better than what it says, so this is only ever something to look at.
+Which cosine similarity means "the same" differs between models, so the threshold is the cosine that only a
+share RARELY of training rows reach with their nearest other training row. Embeddings of a language model
+reflect the topic of a text more than its statement, so the result is only ever for review.
 """
 
 from __future__ import annotations
@@ -17,30 +17,32 @@ from finetooth.quality.findings import View, question
 from finetooth.types import Example
 
 RARELY = 0.001
-FEWEST = 200  # training rows below which there is no telling what is rare
-TRAIN, ASKED = 20_000, 2_000  # rows compared at most, drawn by the hash of their ids
+FEWEST = 200  # minimum training rows for calibration
+TRAIN, QUERIES = 20_000, 2_000  # maximum rows compared, sampled by a hash of their ids
 BLOCK = 500
 
 
-def nearest(view: View, asked: Sequence[Example]) -> tuple[float, list[tuple[int, int, float]]]:
-    """(limit, [(index in asked, index in train, cosine)]) of the rows beyond the limit, the nearest first."""
+def nearest(view: View, queries: Sequence[Example]) -> tuple[float, list[tuple[int, int, float]]]:
+    """(threshold, [(index in queries, index in train, cosine)]) of rows above it, the nearest first."""
     train = view.sides.get("train", ())
-    if view.embed is None or len(train) < FEWEST or not asked:
+    if view.embed is None or len(train) < FEWEST or not queries:
         return 1.0, []
-    of_train, of_asked = _drawn(train, view.seed, TRAIN), _drawn(asked, view.seed, ASKED)
+    of_train, of_queries = _sample(train, view.seed, TRAIN), _sample(queries, view.seed, QUERIES)
     known = np.asarray(view.embed([question(train[at]) for at in of_train]), dtype=np.float32)
-    new = np.asarray(view.embed([question(asked[at]) for at in of_asked]), dtype=np.float32)
-    centre = known.mean(axis=0)  # what all texts have in common says nothing about two of them
+    new = np.asarray(view.embed([question(queries[at]) for at in of_queries]), dtype=np.float32)
+    centre = known.mean(axis=0)  # the component common to all texts carries no information
     known, new = _unit(known - centre), _unit(new - centre)
-    _, among = _best(known[:ASKED], known, itself=True)
+    _, among = _best(known[:QUERIES], known, itself=True)
     limit = float(np.quantile(among, 1 - RARELY))
     where, cosine = _best(new, known, itself=False)
-    found = [(of_asked[k], of_train[int(where[k])], float(cosine[k])) for k in np.flatnonzero(cosine > limit)]
+    found = [
+        (of_queries[k], of_train[int(where[k])], float(cosine[k])) for k in np.flatnonzero(cosine > limit)
+    ]
     return limit, sorted(found, key=lambda pair: (-pair[2], pair[0]))
 
 
-def _drawn(rows: Sequence[Example], seed: int, most: int) -> list[int]:
-    """Positions of at most so many rows, the same whatever the order."""
+def _sample(rows: Sequence[Example], seed: int, most: int) -> list[int]:
+    """Positions of at most `most` rows, independent of their order."""
     order = range(len(rows))
     return sorted(order, key=lambda at: uniform(seed, rows[at].id))[:most]
 
@@ -52,7 +54,7 @@ def _unit(vectors: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
 def _best(
     rows: npt.NDArray[np.float32], others: npt.NDArray[np.float32], itself: bool
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
-    """The nearest other of each row and its cosine; itself: rows are the first of others and not counted."""
+    """(index, cosine) of each row's nearest of others. itself: rows are the first of others; skip self."""
     where, cosine = [], []
     for start in range(0, len(rows), BLOCK):
         near = rows[start : start + BLOCK] @ others.T

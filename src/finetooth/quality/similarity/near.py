@@ -1,11 +1,11 @@
-"""Texts that say the same, or nearly: copies, the same words, one inside the other, alike by their letters.
+"""Near-duplicate texts: copies, the same words, one contained in the other, similar spelling.
 
-Tiers, the surest first. `copy`: equal after examples.normalise. `words`: equal but for prose punctuation.
-`inside`: at least INSIDE of what the smaller text says is in the other: a text behind an instruction, half a
-text, a text with words replaced. `letters`: short texts with a TF-IDF cosine over characters of at least
-COSINE: other spellings and endings. Words and pairs of words are weighed in bits, by how rare they are among
-all texts, so that a form that every row shares counts for nothing, and what a pair shares has to be BEYOND
-what chance explains. Paraphrases in other words are not found.
+Tiers, the most certain first. `copy`: equal after examples.normalise. `words`: equal except for punctuation.
+`inside`: at least INSIDE of the smaller text's information is in the other: a text after an instruction, half
+a text, a text with words replaced. `letters`: short texts whose character n-gram TF-IDF cosine is at least
+COSINE: variant spellings and endings. Words and word pairs are weighted in bits, by their rarity among all
+texts, so that a template in every row counts for nothing; what a pair shares must exceed chance by the factor
+BEYOND. Paraphrases are not found.
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ from finetooth.quality.similarity.anchors import (
 
 Tier = Literal["copy", "words", "inside", "letters"]
 TIERS: tuple[Tier, ...] = ("copy", "words", "inside", "letters")
-INSIDE, WHOLE, BEYOND = 0.45, 0.3, 2.5  # what a near-duplicate shares, at least; or, one in the other:
+INSIDE, WHOLE, BEYOND = 0.45, 0.3, 2.5  # minimum overlaps of a near-duplicate; or, if one contains the other:
 CONTAINED, BEYOND_CONTAINED = 0.8, 2.0
-CLOSE, BEYOND_CLOSE = 0.6, 3.0  # near enough to keep two texts together
+CLOSE, BEYOND_CLOSE = 0.6, 3.0  # minimum overlaps of texts kept together
 COSINE = 0.6
-SHORT = 40  # words of the longest text that is compared by letters
+SHORT = 40  # maximum words of a text compared by letters
 BLOCK = 20_000  # pairs compared at a time
 _PROSE = re.compile(r"[.,;:!?\"“”„«»()…—–‐-](?!\d)|[\"“”„«»]")
 _APOSTROPHES = re.compile("['’ʼ`´]")
@@ -49,9 +49,9 @@ _APOSTROPHES = re.compile("['’ʼ`´]")
 class SimilarPair:
     """Two near-duplicate texts, by their indices, one < other.
 
-    containment: the share of the smaller text that is in the other, in bits; reverse_containment: the same of
-    the larger one. chance_ratio: the shared bits over the 2 log2(texts) by which some pair of so many is
-    alike by chance. words: of the smaller text. cosine: by letters, 0 where they were not compared.
+    containment: share of the smaller text, in bits, that is in the other; reverse_containment: the same for
+    the larger one. chance_ratio: shared bits over 2 log2(texts), the overlap expected by chance of the best
+    of all pairs. words: of the smaller text. cosine: of character n-grams, 0 if not compared.
     """
 
     one: int
@@ -65,12 +65,12 @@ class SimilarPair:
 
     @property
     def share(self) -> float:
-        """How alike the two are, 0 to 1: by words or, of short texts, by letters."""
+        """Similarity, 0 to 1: by words or, for short texts, by letters."""
         return max(self.containment, self.cosine)
 
     @property
     def close(self) -> bool:
-        """Whether the two belong together beyond doubt enough to act on it, not only to look."""
+        """Whether the texts are similar enough to act on it rather than only to report it."""
         sure = (
             self.containment >= CLOSE
             and self.reverse_containment >= WHOLE
@@ -80,7 +80,7 @@ class SimilarPair:
 
 
 def prose(text: str) -> str:
-    """A text by its words and signs alone: case folded, no apostrophes, no punctuation but before a digit."""
+    """A text case-folded, without apostrophes and without punctuation except before a digit."""
     folded = _APOSTROPHES.sub("", unicodedata.normalize("NFKC", text).casefold())
     return " ".join(_PROSE.sub(" ", folded).split()) or folded
 
@@ -90,11 +90,11 @@ def find_similar_pairs(
     sides: Sequence[int] | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> list[SimilarPair]:
-    """Near-duplicate pairs of texts, the surest tier and the largest share first; empty texts have none.
+    """Near-duplicate pairs of texts, the most certain tier and largest share first; empty texts have none.
 
-    sides: a small number per text, 0 for all if not given. Not all pairs are listed, but enough to tell what
-    belongs together: on one side, copies are paired with the first of them; across sides, every text of the
-    higher side that has a near-duplicate on the lower one is listed with at least one.
+    sides: a small number per text (default: 0 for all). Not all pairs are listed, but enough for clustering:
+    within a side, copies are paired with the first of them; across sides, every text of the higher side that
+    has a near-duplicate on the lower one is listed with at least one.
     """
     side = [0] * len(texts) if sides is None else list(sides)
     members: dict[str, list[int]] = {}
@@ -104,22 +104,18 @@ def find_similar_pairs(
     groups = list(members.values())
     found = [pair for group in groups for pair in _copies(group, texts, side)]
     words = numbered([texts[group[0]] for group in groups])
-    on = np.array([_mask(group, side) for group in groups], dtype=np.int64)
+    on = np.array([sum({1 << side[index] for index in group}) for group in groups], dtype=np.int64)
     first = [_firsts(group, side) for group in groups]
-    told: set[tuple[int, int]] = set()
+    expanded: set[tuple[int, int]] = set()
     scored = _scored(words, [texts[group[0]] for group in groups], candidates(words, on, progress))
     for pair in sorted(scored, key=rank):
-        found += _spread(pair, groups, first, side, told)
+        found += _spread(pair, groups, first, side, expanded)
     return sorted(found, key=rank)
 
 
 def rank(pair: SimilarPair) -> tuple[int, float, int, int]:
-    """The order of pairs: the surest tier and the largest share first."""
+    """Sort key of pairs: the most certain tier and the largest share first."""
     return TIERS.index(pair.tier), -pair.share, pair.one, pair.other
-
-
-def _mask(group: Sequence[int], side: Sequence[int]) -> int:
-    return sum({1 << side[index] for index in group})
 
 
 def _firsts(group: Sequence[int], side: Sequence[int]) -> dict[int, int]:
@@ -131,7 +127,7 @@ def _firsts(group: Sequence[int], side: Sequence[int]) -> dict[int, int]:
 
 
 def _copies(group: Sequence[int], texts: Sequence[str], side: Sequence[int]) -> Iterator[SimilarPair]:
-    """The pairs inside a group of equal prose: with the first of each side that is not higher."""
+    """Pairs within a group of equal prose: each text with the first one on every side that is not higher."""
     firsts = _firsts(group, side) if len(group) > 1 else {}
     for index in group:
         for where, first in sorted(firsts.items()):
@@ -148,17 +144,17 @@ def _spread(
     groups: Sequence[Sequence[int]],
     first: Sequence[dict[int, int]],
     side: Sequence[int],
-    told: set[tuple[int, int]],
+    expanded: set[tuple[int, int]],
 ) -> Iterator[SimilarPair]:
-    """A pair of groups as pairs of texts: the firsts of each side and, once, all that are on a higher side.
+    """Expands a pair of groups into pairs of texts: the first of each side and, once, all on a higher side.
 
-    told: (group, side) of groups whose texts above that side have been paired with one on it.
+    expanded: (group, side) whose texts above that side already have a pair on it.
     """
     for low, high in ((pair.one, pair.other), (pair.other, pair.one)):
         for where, index in sorted(first[low].items()):
             met = [at for beyond, at in first[high].items() if beyond > where]
-            if met and (high, where) not in told:
-                told.add((high, where))
+            if met and (high, where) not in expanded:
+                expanded.add((high, where))
                 met = [at for at in groups[high] if side[at] > where]
             if low == pair.one and where in first[high]:
                 met.append(first[high][where])
@@ -167,7 +163,7 @@ def _spread(
 
 
 def _features(words: Words) -> Any:
-    """A row per text, a column per word and per pair of words, in bits."""
+    """Sparse matrix with a row per text and a column per word and word pair; values in bits."""
     from scipy.sparse import csr_matrix
 
     text, table = words.text, counters(words)
@@ -184,7 +180,7 @@ def _features(words: Words) -> Any:
 
 
 def _scored(words: Words, texts: Sequence[str], pairs: Ints) -> list[SimilarPair]:
-    """The candidates that are near-duplicates, by `inside`, else by `letters`."""
+    """The candidates that are near-duplicates, of tier `inside` or else `letters`."""
     from scipy.sparse import csr_matrix
 
     if not len(pairs):
@@ -227,7 +223,7 @@ def _scored(words: Words, texts: Sequence[str], pairs: Ints) -> list[SimilarPair
 
 
 def _cosines(texts: Sequence[str], pairs: Ints) -> Floats:
-    """TF-IDF cosines of pairs over runs of 3 to 5 characters inside words."""
+    """TF-IDF cosine of each pair over 3- to 5-grams of characters within words."""
     from sklearn.feature_extraction.text import TfidfVectorizer
 
     if not len(pairs):

@@ -1,4 +1,4 @@
-"""The near-duplicate pairs of all rows, found once and asked for by several rules."""
+"""Near-duplicate pairs of all rows of a view, computed once for several rules."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ class NearDuplicates:
 
 
 def find_near_duplicates(view: View) -> NearDuplicates:
-    """The rows and pairs of a view, found once."""
-    return view.once("pairs", lambda: _looked(view))
+    """Rows and near-duplicate pairs of a view, computed once."""
+    return view.once("pairs", lambda: _search(view))
 
 
 def reuse_near_duplicates(view: View, pairs: Iterable[tuple[str, str, SimilarPair]]) -> None:
-    """Have `find_near_duplicates` give pairs that were found already, each with the ids of its two rows."""
+    """Make `find_near_duplicates` return pairs found earlier, each with the ids of its two rows."""
     rows = list(view.rows())
     at = {row.id: position for position, (_, row) in enumerate(rows)}
 
@@ -37,7 +37,7 @@ def reuse_near_duplicates(view: View, pairs: Iterable[tuple[str, str, SimilarPai
     view.once("pairs", lambda: NearDuplicates(rows, sorted((placed(*pair) for pair in pairs), key=rank)))
 
 
-def _looked(view: View) -> NearDuplicates:
+def _search(view: View) -> NearDuplicates:
     rows = list(view.rows())
     number = {side: position for position, side in enumerate(view.sides)}
     texts = [question(example) for _, example in rows]

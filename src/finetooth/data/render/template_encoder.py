@@ -1,4 +1,4 @@
-"""One template on one tokenizer: contexts and answers as ids, and the proof that it can be trained on."""
+"""A chat template with a tokenizer: contexts and answers as ids, and the check that it can be trained on."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from dataclasses import replace
 from typing import Any
 
 from finetooth.data.render import turns
-from finetooth.data.render.boundary import common_prefix_length, continuation
 from finetooth.data.render.chat_template import ChatTemplate, TemplateRefusal
 from finetooth.data.render.tokenizer import Tokenizer
 from finetooth.errors import DataError
@@ -18,18 +17,18 @@ Tools = Sequence[Mapping[str, Any]]
 PROBE_SYSTEM = "Reply briefly to finetooth."
 PROBE_QUESTION = "Which way?"
 PROBE_ANSWER = "Left, then right."
-PROBE_THOUGHT = "They want directions."
+PROBE_REASONING = "They want directions."
 OWN_COPY = "`template: file.jinja`"
 CALLS_HINT = "Use a template that writes thoughts and calls of tools, or a copy that does"
 
 
 class TemplateEncoder:
-    """Writes conversations as ids; nothing of them is left out silently.
+    """Encodes conversations as ids; nothing of them is dropped silently.
 
-    stop_id: the token that ends an answer. takes_system: whether it writes a system message. notes: what the
-    user should know. merges: answers so far whose start the tokenizer joins with the end of the context.
-    plain_mode: how the template's switch for thinking is set for answers without a thought; None: not at all.
-    Raises DataError when the template writes no stop token.
+    stop_id: the token that ends an answer. takes_system: whether the template writes a system message.
+    notes: for the user. merges: number of answers so far whose start the tokenizer merges with the end of the
+    context. plain_mode: value of the template's thinking switch for answers without reasoning; None leaves it
+    unset. Raises DataError if the template writes no stop token.
     """
 
     def __init__(self, tokenizer: Tokenizer, template: ChatTemplate) -> None:
@@ -40,10 +39,19 @@ class TemplateEncoder:
         self.merges = 0
         self.plain_mode: bool | None = None
         self.takes_system = self._takes_system()
-        self.stop_id = self._find_stop()
+        probe = [Message("user", PROBE_QUESTION), Message("assistant", PROBE_ANSWER)]
+        after = template.render(probe, generation=False).rpartition(PROBE_ANSWER)[2]
+        stop_id = next((index for index in tokenizer.encode(after) if index in tokenizer.special_ids), None)
+        if stop_id is None:
+            raise DataError(
+                f"{self.where}: writes no special token after an answer ({after!r}), so a model could never "
+                "learn to stop. Use `template: instruction`, or a copy that ends an answer with "
+                f"{{{{ eos_token }}}}: {OWN_COPY}."
+            )
+        self.stop_id = stop_id
 
-    def prove(self, question: Sequence[Message]) -> None:
-        """Raise DataError for a template that cannot be trained on, whatever its switch for thinking."""
+    def check_trainable(self, question: Sequence[Message]) -> None:
+        """Raise DataError for a template that cannot be trained on with any value of its thinking switch."""
         answer = Message("assistant", PROBE_ANSWER)
         refusal = self._refusal(question, [answer])
         if refusal is not None and self.template.switch:
@@ -57,58 +65,57 @@ class TemplateEncoder:
             else:
                 self.plain_mode = None
         if refusal is not None:
-            thoughtful = Message("assistant", PROBE_ANSWER, more={"reasoning_content": PROBE_THOUGHT})
-            if self._refusal(question, [thoughtful]):
+            with_reasoning = Message("assistant", PROBE_ANSWER, more={"reasoning_content": PROBE_REASONING})
+            if self._refusal(question, [with_reasoning]):
                 raise refusal
             self._note("opens every answer with a thought: rows without one cannot be used.")
         self.merges = 0
 
     def mode(self, thinking: bool) -> bool | None:
-        """How the template's switch is set for an answer with or without a thought; None: not at all."""
+        """Value of the template's thinking switch for an answer with or without reasoning; None: unset."""
         return True if thinking and self.template.switch else self.plain_mode
 
     def saved(self, thinking: bool) -> str:
-        """The jinja text that, for a caller who says nothing, opens answers as those with(out) a thought."""
+        """The jinja text whose default for `thinking` opens answers as those with, or without, reasoning."""
         mode, probe = self.mode(thinking), [Message("user", PROBE_QUESTION)]
         if mode is None or self.template.render(probe, True) == self.template.render(probe, True, (), mode):
             return self.template.source
-        return self.template.by_default(mode)
+        return self.template.with_default(mode)
 
     def context(self, messages: Sequence[Message], tools: Tools, mode: bool | None) -> tuple[str, list[int]]:
-        """The rendered context with the opening of the answer, and its ids, encoded in one piece."""
+        """The rendered context including the answer's opening, and its ids, encoded as a whole."""
         text = self.template.render(messages, True, tools, mode)
         ids = self.tokenizer.encode(text)
         bos = self.tokenizer.bos_token_id
         if bos is not None and ids[:2] == [bos, bos]:
             raise DataError(
                 f"{self.where}: the context starts with {self.tokenizer.text_of(bos)!r} twice. "
-                "Take it out of the text or of the template."
+                "Remove it from the text or from the template."
             )
         if not ids:
             raise DataError(f"{self.where}: the context is empty, so nothing predicts the answer.")
         self._check_context(messages, tools, mode, text)
         if self.template.text_arguments:
-            self._note("takes the arguments of calls as JSON text only: send them so to a server.")
+            self._note("takes the arguments of calls as JSON text only: send them to a server in that form.")
         return text, ids
 
     def split(
         self, messages: Sequence[Message], turn: Message, tools: Tools = ()
     ) -> tuple[list[int], list[int]]:
-        """Ids of the context, and ids of the continuation up to and including the first stop token."""
+        """Ids of the context, and of the continuation up to and including the first stop token."""
         self.check_answer(turn)
-        mode = self.mode(bool(turns.thought(turn)))
+        mode = self.mode(bool(turns.reasoning(turn)))
         context, context_ids = self.context(messages, tools, mode)
         full = self.template.render([*messages, turn], False, tools, mode)
         if not full.startswith(context):
             opened = context.rstrip().endswith("<think>")
-            thoughtful = bool(turns.thought(turn))
             raise DataError(
                 f"{self.where}: with the answer it does not continue what it renders without.\n"
                 f"  without: {_end(context)}\n  with:    {_end(full)}\n"
                 + ("It opens a thought for the answer, and writes none in front of it. " if opened else "")
                 + (
                     "Take the thoughts out of these rows, or use"
-                    if thoughtful
+                    if turns.reasoning(turn)
                     else "Use `template: instruction`, or"
                 )
                 + f" a corrected copy of the template: {OWN_COPY}."
@@ -117,17 +124,29 @@ class TemplateEncoder:
         written, found, _ = full[len(context) :].partition(stop)
         if not found:
             raise DataError(f"{self.where}: no stop token {stop!r} after the answer.")
-        self._check_written(turn, written, context)
+        missing = turns.missing_part(turn, written, context.rstrip().endswith("</think>"))
+        if missing:
+            hint = "Use `template: instruction`, or a copy that opens the answer with that text"
+            if turns.tool_calls(turn) or turns.reasoning(turn):
+                hint = CALLS_HINT
+            if missing == turns.NO_REASONING and not turns.tool_calls(turn):
+                inline = turn.more.get("reasoning_content") in turns.EMPTY
+                what = "does not cut answers at </think>" if inline else "writes `message.reasoning_content`"
+                hint = f"Take the thoughts out of these rows, or use a copy of the template that {what}"
+            raise DataError(
+                f"{self.where}: what it adds for an answer is not the answer: it {missing}.\n"
+                f"  answer: {_end(turn.content)}\n  added:  {_end(written)}\n{hint}: {OWN_COPY}."
+            )
         if any(self._same([*messages, one], tools, mode, full, False) for one in turns.renamed_calls(turn)):
             raise DataError(f"{self.where} leaves out one of several calls. {CALLS_HINT}: {OWN_COPY}.")
-        added, merged = continuation(self.tokenizer, context, context_ids, full)
+        added, merged = _continuation(self.tokenizer, context, context_ids, full)
         self.merges += merged
         if self.stop_id not in added[1:]:
             raise DataError(f"{self.where}: the answer has no tokens, or no stop token {stop!r}.")
         return context_ids, added[: added.index(self.stop_id) + 1]
 
     def tools_behind(self, messages: Sequence[Message], mode: bool | None, ids: list[int], head: int) -> int:
-        """How many ids at the end of a context hold its tools and all behind them; 0 when its head does."""
+        """Number of ids from the tools to the end of a context; 0 if they are within its first `head` ids."""
         try:
             bare = self.tokenizer.encode(self.template.render(messages, True, (), mode))
         except TemplateRefusal:
@@ -137,70 +156,47 @@ class TemplateEncoder:
 
     def check_answer(self, turn: Message) -> None:
         """Raise DataError for an answer with nothing to score, or with the text of a special token."""
-        if not turn.content.strip() and not turns.calls(turn):
+        if not turn.content.strip() and not turns.tool_calls(turn):
             raise DataError("the answer is empty: there is nothing to score.")
         text = turns.all_text(turn)
         found = next((special for special in self.tokenizer.special_texts if special in text), None)
         if found is not None:
             raise DataError(f"the answer contains the text of a special token, {found!r}.")
 
-    def _check_written(self, turn: Message, written: str, context: str) -> None:
-        missing = turns.missing_part(turn, written, context.rstrip().endswith("</think>"))
-        if not missing:
-            return
-        hint = "Use `template: instruction`, or a copy that opens the answer with that text"
-        if turns.calls(turn) or turns.thought(turn):
-            hint = CALLS_HINT
-        if missing == turns.NO_THOUGHT and not turns.calls(turn):
-            own = turn.more.get("reasoning_content") in turns.EMPTY
-            what = "does not cut answers at </think>" if own else "writes `message.reasoning_content`"
-            hint = f"Take the thoughts out of these rows, or use a copy of the template that {what}"
-        raise DataError(
-            f"{self.where}: what it adds for an answer is not the answer: it {missing}.\n"
-            f"  answer: {_end(turn.content)}\n  added:  {_end(written)}\n{hint}: {OWN_COPY}."
-        )
-
     def _check_context(self, messages: Sequence[Message], tools: Tools, mode: bool | None, text: str) -> None:
-        """Nothing may be lost on the way into the context but earlier thoughts, and these are noted."""
+        """Raise DataError if anything but earlier reasoning, which is noted, is missing from the context."""
+        names = [tool.get("function", tool).get("name", "") for tool in tools]
+        tool_calls = [call for message in messages for call in turns.tool_calls(message)]
         lost = ""
-        called = [call for message in messages for call in turns.calls(message)]
-        if tools and (not self._names(tools, text) or self._same(messages, (), mode, text)):
+        if tools and (
+            not all(turns.contains_value(name, text) for name in names)
+            or self._same(messages, (), mode, text)
+        ):
             lost = "the tools"
-        elif called and (
-            not all(turns.contains_call(call, text) for call in called)
+        elif tool_calls and (
+            not all(turns.contains_call(call, text) for call in tool_calls)
             or self._same(turns.without(messages, "tool_calls"), tools, mode, text)
-            or self._loses_calls(messages, tools, mode, text)
+            or any(  # of several calls of a turn, the first or the last can change without a difference
+                others != list(messages) and self._same(others, tools, mode, text)
+                for place in (0, -1)
+                for others in [[(turns.renamed_calls(m) or [m])[place] for m in messages]]
+            )
         ):
             lost = "calls of tools"
         elif not all(turns.contains_value(m.content.strip(), text) for m in messages if m.role == "tool"):
             lost = "what a tool returned"
-        elif self._drops(messages, tools, mode, text):
-            lost = "what a message says"
+        else:  # a user or system message that is missing can have any text without a difference
+            absent = [m for m in messages if m.role in ("user", "system") and m.content.strip() not in text]
+            others = [replace(m, content=PROBE_REASONING) if m in absent else m for m in messages]
+            if absent and self._same(others, tools, mode, text):
+                lost = "what a message says"
         if lost:
             raise DataError(f"{self.where} leaves out {lost}. Use a copy that writes them: {OWN_COPY}.")
-        if not all(turns.thought(message) in text for message in messages):
+        if not all(turns.reasoning(message) in text for message in messages):
             self._note("leaves thoughts of earlier turns out of a context, as for any other caller.")
         named = [message for message in messages if message.role != "tool"]
         if not all(str(message.more.get("name") or "") in text for message in named):
             self._note("does not write the `name` of a message.")
-
-    def _names(self, tools: Tools, text: str) -> bool:
-        functions = [tool.get("function", tool) for tool in tools]
-        return all(turns.contains_value(function.get("name", ""), text) for function in functions)
-
-    def _drops(self, messages: Sequence[Message], tools: Tools, mode: bool | None, text: str) -> bool:
-        """Whether a message of the user or the system can say anything without a difference."""
-        spoken = [m for m in messages if m.role in ("user", "system") and m.content.strip() not in text]
-        others = [replace(m, content=PROBE_THOUGHT) if m in spoken else m for m in messages]
-        return bool(spoken) and self._same(others, tools, mode, text)
-
-    def _loses_calls(self, messages: Sequence[Message], tools: Tools, mode: bool | None, text: str) -> bool:
-        """Whether the first or the last of several calls of a turn may be any other."""
-        for place in (0, -1):
-            others = [(turns.renamed_calls(message) or [message])[place] for message in messages]
-            if others != list(messages) and self._same(others, tools, mode, text):
-                return True
-        return False
 
     def _same(
         self,
@@ -229,7 +225,7 @@ class TemplateEncoder:
             self.notes.append(note)
 
     def _takes_system(self) -> bool:
-        """Whether the template accepts a system message and writes it, with the answer as without it."""
+        """Whether the template accepts and writes a system message, both with and without an answer."""
         question, answer = Message("user", PROBE_QUESTION), Message("assistant", PROBE_ANSWER)
         system = Message("system", PROBE_SYSTEM)
         try:
@@ -244,18 +240,38 @@ class TemplateEncoder:
         context = self.template.render(messages, True)
         return self.template.render([*messages, answer], False).startswith(context)
 
-    def _find_stop(self) -> int:
-        """The first special token that the template writes after an answer."""
-        probe = [Message("user", PROBE_QUESTION), Message("assistant", PROBE_ANSWER)]
-        after = self.template.render(probe, generation=False).rpartition(PROBE_ANSWER)[2]
-        for index in self.tokenizer.encode(after):
-            if index in self.tokenizer.special_ids:
-                return index
+
+def common_prefix_length(left: list[int], right: list[int]) -> int:
+    """Length of the common prefix of two lists of ids."""
+    pairs = zip(left, right, strict=False)
+    return next((index for index, (a, b) in enumerate(pairs) if a != b), min(len(left), len(right)))
+
+
+def _continuation(
+    tokenizer: Tokenizer, context: str, context_ids: list[int], full: str
+) -> tuple[list[int], bool]:
+    """The ids that `full` adds to its prefix `context`, and whether a token that spans both was split.
+
+    Raises DataError if the tokenizer merges them inseparably.
+    """
+    ids = tokenizer.encode(full)
+    if ids[: len(context_ids)] == context_ids:
+        return ids[len(context_ids) :], False
+    ids, offsets = tokenizer.encode_with_offsets(full)
+    boundary = len(context)
+    # Ends are compared, not starts: byte-level tokenizers exclude the leading space from a token's start.
+    first = next(index for index, (_, end) in enumerate(offsets) if end > boundary)
+    end = offsets[first][1]
+    if first and offsets[first - 1][1] >= boundary:
+        added = ids[first:]
+    else:
+        after = next((index for index, pair in enumerate(offsets) if pair[1] > end), len(ids))
+        added = tokenizer.encode(full[boundary:end]) + ids[after:]
+    if tokenizer.decode([*context_ids, *added]) != tokenizer.decode(ids):
         raise DataError(
-            f"{self.where}: writes no special token after an answer ({after!r}), so a model could never "
-            "learn to stop. Use `template: instruction`, or a copy that ends an answer with {{ eos_token }}: "
-            f"{OWN_COPY}."
+            "the tokenizer merges the end of the context with the start of the answer, inseparably."
         )
+    return added, True
 
 
 def _end(text: str) -> str:

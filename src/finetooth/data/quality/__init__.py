@@ -1,1 +1,0 @@
-"""What a careful engineer would see in the data: rules that look, and operations that clean."""
