@@ -1,147 +1,101 @@
-"""How torch's threads wait, and how many there are. Counts and settings in fresh processes; never a clock."""
+"""How torch's threads wait, and how many there are: settings and counts, never a clock."""
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import subprocess
 import sys
+import warnings
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from finetooth.threads import SPINS, cpu_quota
+from finetooth import threads
+from finetooth.threads import COUNTS, SPINS, WAITING, configure, cpu_quota
 
-SPIN, POLICY, THREADS = "GOMP_SPINCOUNT", "OMP_WAIT_POLICY", "OMP_NUM_THREADS"
-TOUCHED = ("OMP_", "GOMP_", "KMP_", "MKL_")
-LINUX = pytest.mark.skipif(sys.platform != "linux", reason="GNU's libgomp, /proc and cgroups are of Linux")
-
+LINUX = pytest.mark.skipif(sys.platform != "linux", reason="libgomp's pools and /proc are of Linux")
 TWO_CPUS = pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="on one CPU torch has one thread")
-
-# What a program can see of it: the settings, torch's threads, the threads of the process, the idle pool
-LOOK = """
-import json, os, sys, threading
-torch = sys.modules.get("torch")
-print(json.dumps({
-    "environment": {name: value for name, value in os.environ.items() if name.startswith(("OMP_", "GOMP_"))},
-    "torch": torch and torch.get_num_threads(),
-    "native": len(os.listdir("/proc/self/task")),
-    "pool": [thread.name for thread in threading.enumerate() if thread.name == "finetooth-openmp"],
-}))
-"""
 
 
 def run(code: str, **settings: str) -> subprocess.CompletedProcess[str]:
-    """A fresh interpreter that runs the code with no other setting of OpenMP than these."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(TOUCHED)}
+    """A fresh interpreter that runs the code, with no other setting of OpenMP than these."""
+    ours = ("OMP_", "GOMP_", "KMP_", "MKL_")
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
     done = subprocess.run(
         [sys.executable, "-W", "error::RuntimeWarning", "-c", code],
         env=kept | settings,
         capture_output=True,
         text=True,
-        timeout=300,
     )
     assert done.returncode == 0, done.stderr
     return done
 
 
-def look(code: str, **settings: str) -> dict:
-    """What LOOK sees after the code."""
-    return json.loads(run(code + LOOK, **settings).stdout.splitlines()[-1])
+# --- torch is not loaded yet ---
 
 
-def test_the_library_sets_it_before_torch_is_loaded() -> None:
-    seen = look("import sys, finetooth; assert 'torch' not in sys.modules")
-    assert seen["environment"][SPIN] == SPINS
-    assert not seen["pool"]
+@pytest.mark.parametrize("code", ["import finetooth", "import finetooth.cli.app"], ids=["library", "cli"])
+def test_it_is_set_before_torch_can_be_loaded(code: str) -> None:
+    run(f"{code}, os, sys\nassert 'torch' not in sys.modules and os.environ['GOMP_SPINCOUNT'] == '{SPINS}'")
 
 
 @LINUX
-def test_libgomp_reads_what_was_set(tmp_path: Path) -> None:
+def test_libgomp_reads_it() -> None:
     """libgomp says itself, when torch loads it, how often it will spin."""
-    done = run("import finetooth, torch", OMP_DISPLAY_ENV="VERBOSE")
-    assert f"GOMP_SPINCOUNT = '{SPINS}'" in done.stderr
+    assert f"GOMP_SPINCOUNT = '{SPINS}'" in run("import finetooth, torch", OMP_DISPLAY_ENV="VERBOSE").stderr
 
 
-@LINUX
-def test_the_command_line_sets_it_before_torch_is_loaded() -> None:
-    """A verb that loads torch, by the entry point; --help would not load it."""
-    code = (
-        "from finetooth.cli.app import invoke; import finetooth.model.api, sys; assert 'torch' in sys.modules"
-    )
-    done = run(code, OMP_DISPLAY_ENV="VERBOSE")
-    assert f"GOMP_SPINCOUNT = '{SPINS}'" in done.stderr
+# --- torch is loaded ---
 
-
-@pytest.mark.parametrize("first", ["", "import torch\n"])
-@pytest.mark.parametrize("setting", [{POLICY: "ACTIVE"}, {SPIN: "300000"}, {"KMP_BLOCKTIME": "200"}])
-def test_what_the_user_set_is_left_alone(setting: dict[str, str], first: str) -> None:
-    seen = look(first + "import finetooth", **setting)
-    name, value = next(iter(setting.items()))
-    assert seen["environment"].get(SPIN) == (value if name == SPIN else None)
-    assert seen["environment"].get(POLICY) == (value if name == POLICY else None)
-    assert not seen["pool"]
+PARKED = """
+import os, threading, torch
+count, before = lambda: len(os.listdir("/proc/self/task")), torch.get_num_threads()
+torch.ones(300_000).add(1)  # torch's own pool is there
+native = count()
+import finetooth
+assert torch.get_num_threads() == before == 2
+pool = [thread for thread in threading.enumerate() if thread.name == "finetooth-openmp"]
+assert len(pool) == 1 and pool[0].daemon
+assert count() - native == len(os.sched_getaffinity(0)) + 1  # a thread for each CPU, and their owner
+assert "GOMP_SPINCOUNT" in os.environ  # for child processes
+"""
+# A forked child has not got the parent's pools; torch starts its own there, as it does without finetooth.
+FORKED = """
+import torch, finetooth
+from torch.utils.data import DataLoader
+child = os.fork()
+if not child:
+    os._exit(0 if torch.ones(300_000).add(1).sum() == 600_000 else 1)
+assert os.waitpid(child, 0)[1] == 0
+torch.ones(300_000).add(1)
+loader = DataLoader(torch.arange(64.0), batch_size=8, num_workers=2, multiprocessing_context="fork")
+assert torch.cat(list(loader)).tolist() == list(range(64))
+"""
+ONE_CPU = """
+import os, threading
+os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+import torch, finetooth
+assert torch.get_num_threads() == 1  # libgomp knows the CPUs of the process
+assert threading.active_count() == 1  # and one thread waits for nobody
+"""
 
 
 @LINUX
 @TWO_CPUS
-def test_a_pool_is_parked_where_torch_was_loaded_first() -> None:
-    """As many idle threads as CPUs and the one that owns them; torch keeps its number of threads."""
-    before = look("import torch", OMP_NUM_THREADS="2")
-    after = look("import torch, finetooth", OMP_NUM_THREADS="2")
-    assert after["torch"] == before["torch"] == 2
-    assert after["native"] - before["native"] == len(os.sched_getaffinity(0)) + 1
-    assert len(after["pool"]) == 1
-    assert after["environment"][SPIN] == SPINS  # for child processes
+@pytest.mark.parametrize("code", [PARKED, "import os" + FORKED], ids=["parked", "forked"])
+def test_an_idle_pool_is_parked(code: str) -> None:
+    """The process ends as it should, too."""
+    run(code)
 
 
 @LINUX
-def test_one_thread_waits_for_nobody() -> None:
-    assert not look("import torch, finetooth", OMP_NUM_THREADS="1")["pool"]
+def test_one_thread_needs_no_pool() -> None:
+    run(ONE_CPU)
 
 
-WITHOUT_LIBGOMP = """
-import sys, types, warnings
-sys.modules["torch"] = types.SimpleNamespace(get_num_threads=lambda: 2)
-with warnings.catch_warnings(record=True) as caught:
-    warnings.simplefilter("always")
-    import finetooth
-print([str(warning.message) for warning in caught])
-"""
-
-
-def test_another_library_than_libgomp_is_warned_of() -> None:
-    said = run(WITHOUT_LIBGOMP).stdout
-    assert said.count("torch was imported before finetooth") == 1
-    assert "OMP_WAIT_POLICY=PASSIVE" in said
-
-
-# The parent's pool does not exist in a forked child: torch starts its own, as it does without finetooth.
-FORK = """
-import os, torch, finetooth
-child = os.fork()
-if not child:
-    os._exit(0 if torch.ones(300_000).add(1).sum() == 600_000 and torch.get_num_threads() == 2 else 1)
-assert os.waitpid(child, 0)[1] == 0
-"""
-LOADER = """
-import torch, finetooth
-from torch.utils.data import DataLoader
-torch.ones(300_000).add(1)
-loader = DataLoader(torch.arange(64.0), batch_size=8, num_workers=2, multiprocessing_context="fork")
-got = torch.cat(list(loader))
-assert got.tolist() == list(range(64))
-"""
-
-
-@LINUX
-@pytest.mark.parametrize("code", [FORK, LOADER], ids=["fork", "DataLoader"])
-def test_the_parked_pool_survives_a_fork(code: str) -> None:
-    run(code, OMP_NUM_THREADS="2")
-
-
-STEP = """
+STEPS = """
 import hashlib, numpy, torch
 import finetooth as ft
 from finetooth.config.task import TrainConfig
@@ -157,121 +111,126 @@ for group in update.param_groups:
     group["lr"] = 1e-3
 for _ in range(2):
     train_step(model, supervised, rows, update, budget=4096, max_norm=1.0)
-changed = b"".join(model.hf.get_parameter(name).detach().numpy().tobytes() for name in sorted(
-    name for name, weight in model.hf.named_parameters() if weight.requires_grad))
-print(hashlib.sha256(changed).hexdigest())
+trained = [weight for _, weight in sorted(model.hf.named_parameters()) if weight.requires_grad]
+digest = hashlib.sha256(b"".join(weight.detach().numpy().tobytes() for weight in trained))
+print(torch.get_num_threads(), len(trained), digest.hexdigest())
 """
 
 
-def test_two_steps_give_the_same_weights_however_threads_wait() -> None:
-    digests = {
-        run(first + STEP, OMP_NUM_THREADS="2", **settings).stdout.splitlines()[-1]
-        for first, settings in [
-            ("", {}),
-            ("import torch\n", {}),
-            ("", {POLICY: "PASSIVE"}),
-            ("", {SPIN: "300000"}),
-        ]
-    }
-    assert len(digests) == 1
+def test_steps_give_the_same_weights_however_threads_wait() -> None:
+    default = run(STEPS, GOMP_SPINCOUNT="300000").stdout
+    assert run(STEPS).stdout == default
+    assert run("import torch\n" + STEPS).stdout == default
 
 
-# --- the quota of CPUs ---
+# --- what decides, with a torch that only counts ---
 
 
-def cgroups(root: Path, said: str, files: dict[str, str]) -> Path:
-    """A root directory with /proc/self/cgroup and files under /sys/fs/cgroup."""
-    for name, text in {"proc/self/cgroup": said} | {
-        f"sys/fs/cgroup/{name}": text for name, text in files.items()
-    }.items():
-        path = root / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
-    return root
+@pytest.fixture
+def torch(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
+    """A torch of two threads that was loaded before; nothing of OpenMP is set, and the process has 8 CPUs."""
+    fake = SimpleNamespace(threads=2)
+    fake.get_num_threads = lambda: fake.threads
+    fake.set_num_threads = lambda count: setattr(fake, "threads", count)
+    monkeypatch.setitem(sys.modules, "torch", fake)
+    monkeypatch.setattr(os, "environ", {})
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)), raising=False)
+    monkeypatch.setattr(threads, "cpu_quota", lambda: math.inf)
+    monkeypatch.setattr(threads, "_read", lambda _: "")  # no libgomp in /proc/self/maps
+    return fake
+
+
+def settings() -> dict[str, str]:
+    """The environment without what pytest puts there."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("PYTEST")}
+
+
+def test_another_library_than_libgomp_is_warned_of(torch: SimpleNamespace) -> None:
+    with pytest.warns(RuntimeWarning, match="torch was imported before finetooth.*OMP_WAIT_POLICY=PASSIVE"):
+        configure()
+
+
+@pytest.mark.parametrize("name", WAITING)
+def test_the_users_way_of_waiting_stays(torch: SimpleNamespace, name: str) -> None:
+    os.environ[name] = "of the user"
+    with warnings.catch_warnings(action="error"):
+        configure()
+    assert settings() == {name: "of the user"}
+
+
+@pytest.mark.parametrize(("quota", "count"), [(0.2, 1), (1.0, 1), (2.5, 3), (6.9, 7)])
+def test_a_quota_below_the_cpus_sets_the_threads(
+    torch: SimpleNamespace, monkeypatch: pytest.MonkeyPatch, quota: float, count: int
+) -> None:
+    os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
+    monkeypatch.setattr(threads, "cpu_quota", lambda: quota)
+    torch.threads = 6
+    configure()
+    assert os.environ["OMP_NUM_THREADS"] == str(count)
+    assert torch.threads == min(count, 6)  # never more than torch had
+
+
+@pytest.mark.parametrize("quota", [7.1, 8.0, 64.0, math.inf])
+def test_a_quota_of_all_cpus_or_none_changes_nothing(
+    torch: SimpleNamespace, monkeypatch: pytest.MonkeyPatch, quota: float
+) -> None:
+    os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
+    monkeypatch.setattr(threads, "cpu_quota", lambda: quota)
+    configure()
+    assert (torch.threads, settings()) == (2, {"OMP_WAIT_POLICY": "PASSIVE"})
+
+
+@pytest.mark.parametrize("name", COUNTS)
+def test_the_users_number_of_threads_stays(
+    torch: SimpleNamespace, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    os.environ |= {"OMP_WAIT_POLICY": "PASSIVE", name: "2"}
+    monkeypatch.setattr(threads, "cpu_quota", lambda: 1.0)
+    configure()
+    assert (torch.threads, settings()) == (2, {"OMP_WAIT_POLICY": "PASSIVE", name: "2"})
+
+
+# --- the quota ---
 
 
 @pytest.mark.parametrize(
-    ("said", "files", "quota"),
+    ("group", "files", "quota"),
     [
-        ("0::/\n", {"cpu.max": "150000 100000\n"}, 1.5),
-        ("0::/\n", {"cpu.max": "max 100000\n"}, math.inf),
-        ("0::/\n", {}, math.inf),
-        # the group itself has no limit, one above it has
-        ("0::/a/b/c\n", {"a/b/c/cpu.max": "max 100000\n", "a/cpu.max": "50000 50000\n"}, 1.0),
-        ("0::/a/b\n", {"a/b/cpu.max": "400000 100000\n", "a/cpu.max": "200000 100000\n"}, 2.0),
-        # a container that sees the name of its group on the host, and its own files at the top
-        ("0::/kubepods/pod1\n", {"cpu.max": "250000 100000\n"}, 2.5),
-        # version 1, mounted as cpu,cpuacct, beside other controllers whose name begins alike
+        ("0::/", {"cpu.max": "150000 100000"}, 1.5),
+        ("0::/", {"cpu.max": "max 100000"}, math.inf),
+        ("0::/", {}, math.inf),
+        # the group has no limit, one above it has; or the one above has the lower limit
+        ("0::/a/b/c", {"a/b/c/cpu.max": "max 100000", "a/cpu.max": "50000 50000"}, 1.0),
+        ("0::/a/b", {"a/b/cpu.max": "400000 100000", "a/cpu.max": "200000 100000"}, 2.0),
+        # a container that is told its group's name on the host, and sees its own files at the top
+        ("0::/pods/pod1", {"cpu.max": "250000 100000"}, 2.5),
+        # version 1, beside a controller whose name begins alike and the empty group of version 2
         (
-            "5:cpuset:/x\n4:cpu,cpuacct:/x\n0::/\n",
+            "5:cpuset:/x\n4:cpu,cpuacct:/x\n0::/",
             {
-                "cpu,cpuacct/x/cpu.cfs_quota_us": "300000\n",
-                "cpu,cpuacct/x/cpu.cfs_period_us": "100000\n",
-                "cpu,cpuacct/cpu.cfs_quota_us": "-1\n",
-                "cpu,cpuacct/cpu.cfs_period_us": "100000\n",
-                "cpuset/x/cpu.cfs_quota_us": "1\n",
-                "cpuset/x/cpu.cfs_period_us": "100000\n",
+                "cpuset/x/cpu.cfs_quota_us": "1",
+                "cpuset/x/cpu.cfs_period_us": "100000",
+                "cpu,cpuacct/cpu.cfs_quota_us": "-1",
+                "cpu,cpuacct/cpu.cfs_period_us": "100000",
+                "cpu,cpuacct/x/cpu.cfs_quota_us": "300000",
+                "cpu,cpuacct/x/cpu.cfs_period_us": "100000",
             },
             3.0,
         ),
-        ("1:cpu:/\n", {"cpu/cpu.cfs_quota_us": "-1\n", "cpu/cpu.cfs_period_us": "100000\n"}, math.inf),
-        ("1:cpu:/\n", {"cpu/cpu.cfs_quota_us": "50000\n"}, math.inf),  # half of it cannot be read
+        ("1:cpu:/", {"cpu/cpu.cfs_quota_us": "-1", "cpu/cpu.cfs_period_us": "100000"}, math.inf),
+        ("1:cpu:/", {"cpu/cpu.cfs_quota_us": "50000"}, math.inf),  # the period cannot be read
     ],
-)  # fmt: skip
-def test_a_cpu_quota_is_read(tmp_path: Path, said: str, files: dict[str, str], quota: float) -> None:
-    assert cpu_quota(cgroups(tmp_path, said, files)) == quota
+)
+def test_a_cpu_quota_is_read(tmp_path: Path, group: str, files: dict[str, str], quota: float) -> None:
+    for name, text in {
+        "proc/self/cgroup": group,
+        **{f"sys/fs/cgroup/{at}": files[at] for at in files},
+    }.items():
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f"{text}\n", encoding="utf-8")
+    assert cpu_quota(tmp_path) == quota
 
 
 def test_without_cgroups_there_is_no_quota(tmp_path: Path) -> None:
     assert cpu_quota(tmp_path) == math.inf
-
-
-QUOTA = """
-import importlib.util
-{first}
-# the module alone, before the first import of finetooth calls it, with a made-up quota
-folder = importlib.util.find_spec("finetooth").submodule_search_locations[0]
-spec = importlib.util.spec_from_file_location("finetooth.threads", folder + "/threads.py")
-threads = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(threads)
-threads.cpu_quota = lambda: {quota}
-threads.configure()
-import torch
-"""
-
-
-def under_quota(quota: str, first: str = "", **settings: str) -> dict:
-    return look(QUOTA.format(quota=quota, first=first), **settings)
-
-
-@TWO_CPUS
-@pytest.mark.parametrize("first", ["", "import torch"])
-@pytest.mark.parametrize("quota", ["0.25", "1.0"])
-def test_a_quota_below_the_cpus_sets_the_threads(quota: str, first: str) -> None:
-    seen = under_quota(quota, first)
-    assert seen["environment"][THREADS] == "1"
-    assert seen["torch"] == 1
-
-
-@pytest.mark.parametrize("quota", ["float('inf')", "100_000.0", "os.cpu_count() - 0.5"])
-def test_a_quota_of_all_cpus_or_none_changes_nothing(quota: str) -> None:
-    seen = under_quota(quota, "import os")
-    assert THREADS not in seen["environment"]
-
-
-@TWO_CPUS
-@pytest.mark.parametrize("first", ["", "import torch"])
-@pytest.mark.parametrize("name", [THREADS, "MKL_NUM_THREADS"])
-def test_the_users_number_of_threads_stays(name: str, first: str) -> None:
-    """By either variable."""
-    seen = under_quota("1.0", first, **{name: "2"})
-    assert seen["torch"] == 2
-    assert seen["environment"].get(THREADS) == ("2" if name == THREADS else None)
-
-
-@LINUX
-def test_torch_respects_the_cpus_of_the_process() -> None:
-    """So finetooth need not: one CPU is one thread."""
-    seen = look("import os; os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})\nimport finetooth, torch")
-    assert seen["torch"] == 1
-    assert THREADS not in seen["environment"]
