@@ -165,7 +165,7 @@ def test_what_is_too_long_is_said_and_nothing_is_dropped(place: Path) -> None:
         ("nowhere", [], b"hi", "Runs here: runs/full, runs/lora."),
         ("task.yaml", [], b"hi", "First: finetooth run task.yaml"),
         ("model", ["--both"], b"hi", "--both needs a run or an adapter"),
-        ("model", [], b"", "No question came through the pipe"),
+        ("model", [], b"", "No question was piped in"),
         ("model", [], b"fine\n\xff\xfe\n", "Line 2 of the questions is not UTF-8"),
         ("model", [], b"/restet\n", "/restet is not a command"),
         ("model", ["--temperature", "-1"], b"hi", "temperature must be 0"),

@@ -92,7 +92,7 @@ def test_what_was_allowed_and_what_was_not_checked_is_said(tokenizer_dir: Path) 
     assert report.to_json()["allowed"] == ["leak"]
     text = shown(report)
     assert re.search("^allowed +leak: 2 of 2 test rows repeat", text, re.MULTILINE) and "NO " not in text
-    assert re.search(r"^note +Texts that say the same in other words", text, re.MULTILINE)
+    assert re.search(r"^note +Paraphrases", text, re.MULTILINE)
     assert report.to_json()["not_checked"] == [NOT_CHECKED]
 
 
@@ -128,11 +128,11 @@ def test_rows_that_cannot_be_rendered_are_named(tokenizer_dir: Path) -> None:
     report = check([*ROWS, bad], tokenizer_dir)
     assert report.ok and report.tokens and len(report.tokens.unusable) == 1
     (finding,) = [one for one in report.findings if one.rule == "not-rendered"]
-    assert finding.severity == "review" and "1 row cannot be written" in finding.summary
+    assert finding.severity == "review" and "1 row cannot be rendered" in finding.summary
     assert "line 301" in finding.hits[0].place and "special token" in finding.hits[0].evidence
     many = check([*ROWS, *({**bad, "text": f"t {k}"} for k in range(5))], tokenizer_dir)
     (problem,) = many.problems
-    assert "5 rows cannot be written" in problem and "special token" in problem
+    assert "5 rows cannot be rendered" in problem and "special token" in problem
 
 
 def test_a_model_that_is_not_there_is_an_error(tmp_path: Path) -> None:

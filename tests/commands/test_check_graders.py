@@ -46,7 +46,7 @@ def test_check_says_where_a_grader_will_not_accept_what_is_expected(
 ) -> None:
     assert invoke(["check", str(task), "--evaluate.grader", "[label, number]"]) == 0
     shown = " ".join(capsys.readouterr().out.split())
-    assert "review grader: evaluate.grader: number does not give full marks to" in shown
+    assert "review grader: evaluate.grader: number gives full marks to none of" in shown
     assert "the expected answer has no number" in shown
     assert invoke(["check", str(task), "--evaluate.grader", "number"]) == 1
     shown = " ".join(capsys.readouterr().out.split())

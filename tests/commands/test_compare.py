@@ -189,7 +189,7 @@ def test_what_differs_in_the_settings_is_listed(runs: tuple[Path, Path]) -> None
         "train.rank": [16, 32],
         "seed": [1, 2],
         "training rows": [2_100, 2_000],
-        "weights of the base (sha256)": ["a" * 12, "b" * 12],
+        "base weights (sha256)": ["a" * 12, "b" * 12],
     }
 
 

@@ -192,7 +192,7 @@ def dies(chosen: Task, out: Path) -> None:
 def test_what_the_first_run_has_is_not_changed(place: Path, tmp_path: Path) -> None:
     first = str(place / "first")
     wrong = {
-        r"train\.rank is 8, but but .* was trained with 4": {"train.rank": 8},
+        r"train\.rank is 8, but .* was trained with 4": {"train.rank": 8},
         r"train\.adapter is none": {"train.adapter": "none"},
         "nowhere is not a run directory": {"start": str(tmp_path / "nowhere")},
     }

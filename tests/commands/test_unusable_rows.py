@@ -63,7 +63,7 @@ def test_one_bad_row_of_many_does_not_stop_a_run_because_it_fell_on_the_smaller_
     bad["tools"] = [TOOL]
     report = checked(build_task({"model": str(model), "data": {"train": rows}}))
     (finding,) = [one for one in report.findings if one.rule == "not-rendered"]
-    assert report.ok and finding.severity == "review" and "1 row cannot be written" in finding.summary
+    assert report.ok and finding.severity == "review" and "1 row cannot be rendered" in finding.summary
     renderer = Renderer(Tokenizer.load(model))
     sides = assemble(build_task({"model": str(model), "data": {"train": rows}})).sides
     with pytest.raises(DataError, match="more than 1%"):
@@ -79,7 +79,7 @@ def test_the_check_says_no_where_training_does(model: Path) -> None:
     for talk in talks[:3]:
         talk["tools"] = [TOOL]  # type: ignore[assignment,list-item]
     report = checked(build_task({"model": str(model), "data": {"train": talks, "test": 0}}))
-    assert not report.ok and any("3 rows cannot be written" in problem for problem in report.problems)
+    assert not report.ok and any("3 rows cannot be rendered" in problem for problem in report.problems)
 
 
 def test_dropped_rows_are_listed_whatever_their_id(model: Path, tmp_path: Path) -> None:

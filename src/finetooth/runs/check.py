@@ -26,7 +26,6 @@ from finetooth.quality.rules.leaks import parent_run_leaks
 from finetooth.quality.rules.lengths import token_findings
 from finetooth.quality.similarity.near_duplicates import reuse_near_duplicates
 from finetooth.quality.survey import Survey, plain_samples, survey
-from finetooth.report import data_page
 from finetooth.report.check_report import CheckReport
 from finetooth.rundir import write_json, write_jsonl, write_text
 from finetooth.runs import parent
@@ -84,6 +83,8 @@ def check(
 
 def write(report: CheckReport, out: Path) -> CheckReport:
     """Write data/check.json, findings.jsonl, report.html and, before the split exists, rejected.jsonl."""
+    from finetooth.report import data_page  # here, as it brings scipy, which reading the data does not need
+
     report = replace(report, page=out / "data" / "report.html")
     write_json(out / "data" / "check.json", report.to_json())
     write_jsonl(out / "data" / "findings.jsonl", (finding.to_json() for finding in report.findings))
