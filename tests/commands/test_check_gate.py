@@ -67,8 +67,8 @@ def test_a_block_is_1_until_its_rule_is_allowed(capsys: pytest.CaptureFixture[st
     assert read_json(Path("yes/data/check.json"))["allowed"] == ["leak"]  # the other found nothing
     words = page_of("yes").words
     before, said, _ = words.partition("Overridden blocking rules: leak .")
-    assert said and "What was seen" not in before
-    assert NOT_CHECKED in words.partition("What was not checked")[2]
+    assert said and "Findings" not in before
+    assert NOT_CHECKED in words.partition("Not checked")[2]
 
 
 @pytest.mark.parametrize("verb", ["run", "train"])
