@@ -10,6 +10,7 @@ of after / before.
 
 The other trainings are processes that train a small network in plain torch with two threads each, which
 wait as torch waits by default. They are started after the quiet rounds and ended after the busy ones.
+Every child ends with this process, however that ends: its input is a pipe from here, and it watches it.
 
 Quiet is what the machine is: its load at the start is stored, and a load above 0.5 gives a warning.
 """
@@ -23,6 +24,7 @@ import os
 import statistics
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -79,9 +81,14 @@ def serve(spec: dict[str, Any]) -> None:
 
 
 def train_something_else() -> None:
-    """Another training, without finetooth: plain torch, two threads, until it is killed."""
+    """Another training, without finetooth: plain torch, two threads, until its input ends."""
     import torch
 
+    def end_with_parent() -> None:
+        sys.stdin.read()
+        os._exit(0)
+
+    threading.Thread(target=end_with_parent, daemon=True).start()
     torch.set_num_threads(2)
     net = torch.nn.Sequential(torch.nn.Linear(256, 512), torch.nn.GELU(), torch.nn.Linear(512, 256))
     update, inputs = torch.optim.AdamW(net.parameters()), torch.randn(512, 256)
@@ -133,6 +140,7 @@ def measure(
             if number >= 0:
                 walls[name].append(answer["wall"])
                 cpu[name].append(answer["cpu"])
+        print(f"round {number + 1} of {rounds}", file=sys.stderr)
     base = [statistics.median(steps) for steps in walls[BEFORE]]
     return {
         name: {
@@ -204,7 +212,7 @@ def main() -> None:
     try:
         for name, (first, settings) in variants.items():
             children[name] = start(["--serve", json.dumps(shape | {"first": first})], settings)
-            threads = answer_of(children[name])["threads"]
+        threads = {answer_of(child)["threads"] for child in children.values()}
         if given.only != "busy":
             found["quiet"] = measure(children, rounds, {"steps": 8, "seconds": 30})
         if given.only != "quiet":
@@ -219,7 +227,7 @@ def main() -> None:
     if given.out:
         facts = shape | {
             "model": Path(given.model).name,
-            "threads": threads,
+            "threads": sorted(threads),
             "cpus": os.cpu_count(),
             "load": load,
         }

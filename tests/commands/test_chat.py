@@ -215,7 +215,7 @@ def test_a_conversation_at_a_terminal(place: Path) -> None:
     assert "/nonsense is not a command" in terminal.wait_for("you: ")
     terminal.type("word " * 300 + "\n")
     assert "takes 256" in terminal.wait_for("you: ")
-    terminal.type("\x03")
+    terminal.interrupt_prompt()
     assert "Ctrl-D or /quit ends the chat." in terminal.wait_for("you: ")
     terminal.type("/reset\n")
     terminal.wait_for("you: ")

@@ -60,6 +60,18 @@ class Terminal:
         self._read_to = end
         return self.text[start:end]
 
+    def interrupt_prompt(self, seconds: float = 300.0) -> None:
+        """Press Ctrl-C once the program sleeps until a key is pressed.
+
+        Python shows a prompt a moment before it waits for keys, and a signal in between is not seen until
+        the next key. Nobody is that quick, but a test is.
+        """
+        deadline, stat = time.monotonic() + seconds, Path(f"/proc/{self.process.pid}/stat")
+        while stat.read_text().rpartition(")")[2].split()[0] != "S":
+            assert time.monotonic() < deadline, f"It does not wait for keys. Shown:\n{self.text}"
+            time.sleep(0.01)
+        self.type("\x03")
+
     def wait_for_more(self, characters: int, seconds: float = 300.0) -> None:
         """Read until so many more characters have been shown."""
         deadline, enough = time.monotonic() + seconds, len(self.text) + characters

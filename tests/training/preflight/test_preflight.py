@@ -146,7 +146,7 @@ def test_rows_without_a_target_that_is_learned_are_tried_too(tmp_path: Path, sha
 
 @pytest.mark.parametrize("weight", [0.001, 30.0])
 def test_the_weight_of_rows_is_no_alarm(tmp_path: Path, weight: float) -> None:
-    """A sum of losses that are weighted by a thousandth is small long before anything is known by heart."""
+    """A sum of losses that are weighted by a thousandth is small long before anything is learned by heart."""
     clean = trial(tmp_path)
     rows = [Row(row.tokens, weight * row.weight, row.signals, row.unit, row.id) for row in clean.rows]
     assert run_preflight(replace(clean, rows=rows)).answered == 8
