@@ -2,11 +2,11 @@
 
     python benchmarks/shared_machine.py --out shared_machine.json
 
-Before: libgomp waits as it does by itself (GOMP_SPINCOUNT=300000). After: as finetooth makes it wait
-(src/finetooth/threads.py), with finetooth imported first and with torch imported first. Each variant is a
-process of its own that loads the model and then takes its turns, so that whatever the machine does meets
-all of them; a round goes through them forwards, the next one backwards. A ratio is the median over rounds
-of after / before.
+Before: libgomp waits as it does by itself (GOMP_SPINCOUNT=300000, which turns finetooth's watcher off).
+After: as finetooth makes it wait (src/finetooth/threads.py), with finetooth and with torch imported first.
+Each variant is a process of its own that loads the model and then takes its turns, so that whatever the
+machine does meets all of them; a round goes through them forwards, the next one backwards. A ratio is the
+median over rounds of after / before.
 
 The other trainings are processes that train a small network in plain torch with two threads each, which
 wait as torch waits by default. They are started after the quiet rounds and ended after the busy ones.

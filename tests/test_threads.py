@@ -6,14 +6,14 @@ import math
 import os
 import subprocess
 import sys
-import warnings
+import threading
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
 from finetooth import threads
-from finetooth.threads import COUNTS, SPINS, WAITING, configure, cpu_quota
+from finetooth.threads import COUNTS, LEAST, QUIET_LOOKS, WAITING, Times, Watcher, cpu_quota, limit_to_quota
 
 LINUX = pytest.mark.skipif(sys.platform != "linux", reason="libgomp's pools and /proc are of Linux")
 TWO_CPUS = pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="on one CPU torch has one thread")
@@ -23,76 +23,151 @@ def run(code: str, **settings: str) -> subprocess.CompletedProcess[str]:
     """A fresh interpreter that runs the code, with no other setting of OpenMP than these."""
     ours = ("OMP_", "GOMP_", "KMP_", "MKL_")
     kept = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
-    done = subprocess.run(
-        [sys.executable, "-W", "error::RuntimeWarning", "-c", code],
-        env=kept | settings,
-        capture_output=True,
-        text=True,
-    )
+    done = subprocess.run([sys.executable, "-c", code], env=kept | settings, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return done
 
 
-# --- torch is not loaded yet ---
+# --- the decision ---
 
 
-@pytest.mark.parametrize("code", ["import finetooth", "import finetooth.cli.app"], ids=["library", "cli"])
-def test_it_is_set_before_torch_can_be_loaded(code: str) -> None:
-    run(f"{code}, os, sys\nassert 'torch' not in sys.modules and os.environ['GOMP_SPINCOUNT'] == '{SPINS}'")
+class Pool:
+    """In the place of an idle pool."""
+
+    def __init__(self, libraries: set[str]) -> None:
+        self.ended = False
+
+    def end(self) -> None:
+        self.ended = True
+
+
+def watched(monkeypatch: pytest.MonkeyPatch, shares: list[float | None]) -> list[bool]:
+    """Whether there is a pool after each look, when a thread waited this share of each time between looks.
+
+    None: it hardly ran, and waited for as long as it ran.
+    """
+    monkeypatch.setattr(threads, "IdlePool", Pool)
+    ran, waited = 5_000, 7_000
+    watcher, found = Watcher({"libgomp"}, {"1": (ran, waited)}), []
+    for share in shares:
+        length, share = (LEAST - 2, 0.5) if share is None else (5 * LEAST, share)
+        ran, waited = ran + round(length * (1 - share)), waited + round(length * share)
+        watcher.look({"1": (ran, waited)})
+        found.append(watcher.pool is not None)
+    return found
+
+
+def test_threads_of_a_quiet_machine_spin(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert not any(watched(monkeypatch, [0.0, 0.02, 0.09, None, None, 0.05, 0.09, 0.0]))
+
+
+def test_the_pool_is_there_while_others_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    calm = [0.01] * QUIET_LOOKS
+    shares = [0.5, 0.3, 0.05, *calm[1:], 0.2, *[None] * QUIET_LOOKS, *calm[1:]]
+    assert all(watched(monkeypatch, shares))
+    assert watched(monkeypatch, [*shares, None, 0.01, None, 0.5])[-4:] == [True, False, False, True]
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "found"),
+    [
+        ({"1": (10, 10)}, {"1": (40, 20)}, (30, 10)),
+        ({"1": (10, 10), "2": (0, 0)}, {"1": (40, 20), "2": (0, 10)}, (30, 20)),
+        ({}, {"9": (30, 10)}, (30, 10)),  # a thread that started between the looks
+        ({"9": (500, 5)}, {"9": (30, 10)}, (0, 5)),  # another one with the id of one that ended
+        ({"1": (10, 10), "2": (7, 7)}, {"1": (10, 10)}, (0, 0)),  # one that ended
+    ],
+)
+def test_used_time(before: Times, after: Times, found: tuple[int, int]) -> None:
+    assert threads.used(before, after) == found
 
 
 @LINUX
-def test_libgomp_reads_it() -> None:
-    """libgomp says itself, when torch loads it, how often it will spin."""
-    assert f"GOMP_SPINCOUNT = '{SPINS}'" in run("import finetooth, torch", OMP_DISPLAY_ENV="VERBOSE").stderr
+def test_times_are_read(tmp_path: Path) -> None:
+    found = threads.thread_times()
+    assert str(threading.get_native_id()) in found
+    assert all(ran >= 0 and waited >= 0 for ran, waited in found.values())
+    assert threads.thread_times(tmp_path) == {}  # no such files
 
 
-# --- torch is loaded ---
+# --- the real thing ---
 
-PARKED = """
+WATCHED = """
 import os, threading, torch
+import finetooth as ft
+from finetooth import threads
 count, before = lambda: len(os.listdir("/proc/self/task")), torch.get_num_threads()
-torch.ones(300_000).add(1)  # torch's own pool is there
+ft.Model.load("milktooth")
+ft.Model.load("milktooth")
+assert [thread.name for thread in threading.enumerate()].count("finetooth-watcher") == 1
+threads.BUSY = 2.0  # not now
 native = count()
-import finetooth
-assert torch.get_num_threads() == before == 2
-pool = [thread for thread in threading.enumerate() if thread.name == "finetooth-openmp"]
-assert len(pool) == 1 and pool[0].daemon
+pool = threads.IdlePool({line.split()[-1] for line in open("/proc/self/maps") if "libgomp" in line})
 assert count() - native == len(os.sched_getaffinity(0)) + 1  # a thread for each CPU, and their owner
-assert "GOMP_SPINCOUNT" in os.environ  # for child processes
+assert torch.get_num_threads() == before == 2
+torch.ones(300_000).add(1)
+pool.end()
+while count() > native:
+    pass  # its threads end a moment after their owner; the test fails if they never do
+assert not any(name in os.environ for name in threads.WAITING)
 """
-# A forked child has not got the parent's pools; torch starts its own there, as it does without finetooth.
+# A forked child has neither watcher nor pool; torch starts its own threads there, as without finetooth.
 FORKED = """
-import torch, finetooth
+import os, threading, torch, finetooth
+from finetooth import threads
 from torch.utils.data import DataLoader
+libraries = {line.split()[-1] for line in open("/proc/self/maps") if "libgomp" in line}
+threads.watch()
+pool = threads.IdlePool(libraries)
 child = os.fork()
 if not child:
-    os._exit(0 if torch.ones(300_000).add(1).sum() == 600_000 else 1)
+    threads.watch()
+    watched = any(thread.name == "finetooth-watcher" for thread in threading.enumerate())
+    os._exit(0 if watched and torch.ones(300_000).add(1).sum() == 600_000 else 1)
 assert os.waitpid(child, 0)[1] == 0
 torch.ones(300_000).add(1)
 loader = DataLoader(torch.arange(64.0), batch_size=8, num_workers=2, multiprocessing_context="fork")
 assert torch.cat(list(loader)).tolist() == list(range(64))
 """
-ONE_CPU = """
-import os, threading
-os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
-import torch, finetooth
-assert torch.get_num_threads() == 1  # libgomp knows the CPUs of the process
-assert threading.active_count() == 1  # and one thread waits for nobody
-"""
 
 
 @LINUX
 @TWO_CPUS
-@pytest.mark.parametrize("code", [PARKED, "import os" + FORKED], ids=["parked", "forked"])
-def test_an_idle_pool_is_parked(code: str) -> None:
+@pytest.mark.parametrize("code", [WATCHED, FORKED], ids=["watched", "forked"])
+def test_an_idle_pool_comes_and_goes(code: str) -> None:
     """The process ends as it should, too."""
     run(code)
 
 
+@pytest.mark.parametrize("order", ["finetooth, torch", "torch, finetooth"])
+@pytest.mark.parametrize("name", WAITING)
+def test_the_users_way_of_waiting_stays(order: str, name: str) -> None:
+    run(
+        f"import {order}, threading\nfinetooth.Model.load('milktooth')\nassert threading.active_count() == 1",
+        **{name: "PASSIVE" if name == "OMP_WAIT_POLICY" else "300"},
+    )
+
+
 @LINUX
-def test_one_thread_needs_no_pool() -> None:
-    run(ONE_CPU)
+def test_a_process_that_gets_no_cpu_starts_a_pool() -> None:
+    """Against real others: as many spinning processes as it takes, all on one CPU with this one."""
+    code = """
+import os, subprocess, sys, threading, time
+os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+import torch
+from finetooth import threads
+threads.watch()
+others = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(3)]
+try:
+    deadline = time.monotonic() + 120
+    while not any(thread.name == "finetooth-idle-pool" for thread in threading.enumerate()):
+        assert time.monotonic() < deadline
+        sum(range(100_000))
+finally:
+    for other in others:
+        other.kill()
+"""
+    run(code)
 
 
 STEPS = """
@@ -119,11 +194,11 @@ print(torch.get_num_threads(), len(trained), digest.hexdigest())
 
 def test_steps_give_the_same_weights_however_threads_wait() -> None:
     default = run(STEPS, GOMP_SPINCOUNT="300000").stdout
-    assert run(STEPS).stdout == default
-    assert run("import torch\n" + STEPS).stdout == default
+    assert run("from finetooth import threads\nthreads.BUSY = threads.QUIET = -1\n" + STEPS).stdout == default
+    assert run(STEPS, OMP_WAIT_POLICY="PASSIVE").stdout == default
 
 
-# --- what decides, with a torch that only counts ---
+# --- the number of threads, with a torch that only counts ---
 
 
 @pytest.fixture
@@ -136,7 +211,6 @@ def torch(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     monkeypatch.setattr(os, "environ", {})
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)), raising=False)
     monkeypatch.setattr(threads, "cpu_quota", lambda: math.inf)
-    monkeypatch.setattr(threads, "_read", lambda _: "")  # no libgomp in /proc/self/maps
     return fake
 
 
@@ -145,27 +219,13 @@ def settings() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if not name.startswith("PYTEST")}
 
 
-def test_another_library_than_libgomp_is_warned_of(torch: SimpleNamespace) -> None:
-    with pytest.warns(RuntimeWarning, match="torch was imported before finetooth.*OMP_WAIT_POLICY=PASSIVE"):
-        configure()
-
-
-@pytest.mark.parametrize("name", WAITING)
-def test_the_users_way_of_waiting_stays(torch: SimpleNamespace, name: str) -> None:
-    os.environ[name] = "of the user"
-    with warnings.catch_warnings(action="error"):
-        configure()
-    assert settings() == {name: "of the user"}
-
-
 @pytest.mark.parametrize(("quota", "count"), [(0.2, 1), (1.0, 1), (2.5, 3), (6.9, 7)])
 def test_a_quota_below_the_cpus_sets_the_threads(
     torch: SimpleNamespace, monkeypatch: pytest.MonkeyPatch, quota: float, count: int
 ) -> None:
-    os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
     monkeypatch.setattr(threads, "cpu_quota", lambda: quota)
     torch.threads = 6
-    configure()
+    limit_to_quota()
     assert os.environ["OMP_NUM_THREADS"] == str(count)
     assert torch.threads == min(count, 6)  # never more than torch had
 
@@ -174,20 +234,19 @@ def test_a_quota_below_the_cpus_sets_the_threads(
 def test_a_quota_of_all_cpus_or_none_changes_nothing(
     torch: SimpleNamespace, monkeypatch: pytest.MonkeyPatch, quota: float
 ) -> None:
-    os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
     monkeypatch.setattr(threads, "cpu_quota", lambda: quota)
-    configure()
-    assert (torch.threads, settings()) == (2, {"OMP_WAIT_POLICY": "PASSIVE"})
+    limit_to_quota()
+    assert (torch.threads, settings()) == (2, {})
 
 
 @pytest.mark.parametrize("name", COUNTS)
 def test_the_users_number_of_threads_stays(
     torch: SimpleNamespace, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
-    os.environ |= {"OMP_WAIT_POLICY": "PASSIVE", name: "2"}
+    os.environ[name] = "2"
     monkeypatch.setattr(threads, "cpu_quota", lambda: 1.0)
-    configure()
-    assert (torch.threads, settings()) == (2, {"OMP_WAIT_POLICY": "PASSIVE", name: "2"})
+    limit_to_quota()
+    assert (torch.threads, settings()) == (2, {name: "2"})
 
 
 # --- the quota ---

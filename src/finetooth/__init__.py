@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from finetooth.model.api import Model
     from finetooth.tree import PrefixTree, Row
 
-threads.configure()  # nothing above imports torch, whose OpenMP reads the environment when it is loaded
+threads.limit_to_quota()  # nothing above imports torch, whose OpenMP reads the environment when it is loaded
 
 __version__ = "0.1.0"
 __all__ = [

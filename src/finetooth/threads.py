@@ -1,26 +1,30 @@
-"""How torch's OpenMP threads wait for each other, and how many there are: set when finetooth is imported.
+"""How many threads torch has, and how they wait for each other on a machine that is shared with other work.
 
-A thread that waits for another one spins before it sleeps: 300,000 times in GNU's libgomp, which torch
-brings along on Linux. On an idle machine that saves waking threads up. Beside other work it is a disaster:
-a thread that others wait for gets no CPU, because they are spinning on it, and a training step takes ten
-times as long or more (docs/log.md, "A machine shared with other work"; benchmarks/shared_machine.py).
+A thread that waits for another one spins before it sleeps: 300,000 times in GNU's libgomp, the OpenMP
+library of torch on Linux. On an idle machine that is right, as it saves waking threads up. Beside other work
+it is a disaster: a thread that others wait for gets no CPU, because they are spinning on it, and a training
+step takes ten times as long or more (docs/log.md, "A machine shared with other work";
+benchmarks/shared_machine.py). No fixed number is right for both, so it follows the machine:
 
-* torch is not loaded yet: GOMP_SPINCOUNT goes into the environment, where libgomp reads it when it is
-  loaded.
-* torch is loaded, so that this comes too late: libgomp spins only 100 times while it manages more threads
-  than there are CPUs. So a pool of idle threads, one for each CPU, is started and kept. It never computes.
-* A CPU quota of the cgroup (the limit of a container) that is less than the number of CPUs becomes the
-  number of threads. libgomp respects the set of CPUs that the process may run on (taskset, cpuset), but not
-  the quota.
+* Linux counts, for each thread, how long it was ready to run and had no CPU. A watcher reads these times
+  twice a second. A large share says that the process competes for the CPUs.
+* libgomp spins only 100 times while it manages more threads than there are CPUs. So the watcher then starts
+  a pool of idle threads, one for each CPU, and ends it when the process has had the CPUs to itself for a
+  while. The pool never computes, and the number of torch's threads stays: results do not change by a bit.
 
-What the user has set is left alone: OMP_WAIT_POLICY, GOMP_SPINCOUNT and KMP_BLOCKTIME for the first two
-(with GOMP_SPINCOUNT=300000 libgomp waits as it does by itself), OMP_NUM_THREADS and MKL_NUM_THREADS for the
-third.
+Nothing of this has to happen before torch is loaded, so the order of imports does not matter.
+
+The number of threads does: a CPU quota of the cgroup (the limit of a container) that is less than the number
+of CPUs becomes the number of threads, when finetooth is imported. libgomp respects the set of CPUs that the
+process may run on (taskset, cpuset), but not the quota.
+
+What the user has set is left alone: OMP_NUM_THREADS and MKL_NUM_THREADS for the number; OMP_WAIT_POLICY,
+GOMP_SPINCOUNT and KMP_BLOCKTIME for the waiting. Other OpenMP libraries than libgomp wait as they do.
 
 Sources: GCC, libgomp/env.c (gomp_spin_count_var, gomp_throttled_spin_count_var), config/linux/wait.h
-(do_spin) and team.c (gomp_managed_threads), and OMP_WAIT_POLICY and GOMP_SPINCOUNT in its manual; Linux,
-Documentation/admin-guide/cgroup-v2.rst (cpu.max) and Documentation/scheduler/sched-bwc.rst
-(cpu.cfs_quota_us).
+(do_spin) and team.c (gomp_managed_threads); Linux, Documentation/scheduler/sched-stats.rst
+(/proc/<pid>/schedstat), Documentation/admin-guide/cgroup-v2.rst (cpu.max) and
+Documentation/scheduler/sched-bwc.rst (cpu.cfs_quota_us).
 """
 
 from __future__ import annotations
@@ -29,18 +33,24 @@ import math
 import os
 import sys
 import threading
-import warnings
+import time
 from pathlib import Path
 
-SPINS = "3000"
 WAITING = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
 COUNTS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
+LOOK_EVERY = 0.5  # seconds
+# Of the time that its threads were running or ready to run, the share that a process waited for a CPU.
+BUSY, QUIET = 0.10, 0.03
+QUIET_LOOKS = 6  # so many in a row before threads spin again
+LEAST = 100_000_000  # nanoseconds that threads must have run or waited between two looks, to say anything
+
+Times = dict[str, tuple[int, int]]  # thread id -> nanoseconds that it ran, and that it waited for a CPU
 
 
-def configure() -> None:
-    """Set how threads wait and how many there are, each unless the user has. Never imports torch.
+def limit_to_quota() -> None:
+    """Make the cgroup's CPU quota the number of torch's threads, unless the user has set it.
 
-    Warns where torch was imported before and its OpenMP library is not libgomp.
+    Never imports torch.
     """
     torch = sys.modules.get("torch")
     available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -49,10 +59,6 @@ def configure() -> None:
         os.environ["OMP_NUM_THREADS"] = str(allowed)
         if torch is not None and torch.get_num_threads() > allowed:
             torch.set_num_threads(allowed)
-    if not any(name in os.environ for name in WAITING):
-        os.environ["GOMP_SPINCOUNT"] = SPINS  # for child processes too, whatever is loaded here
-        if torch is not None and torch.get_num_threads() > 1:
-            _throttle_spinning()
 
 
 def cpu_quota(root: Path = Path("/")) -> float:
@@ -84,37 +90,101 @@ def _read(path: Path) -> str:
         return ""
 
 
-def _throttle_spinning() -> None:
-    """Make every libgomp in this process manage more threads than there are CPUs, for as long as it lives.
+class IdlePool:
+    """Threads that do nothing, one for each CPU, in every libgomp of this process: it hardly spins meanwhile.
 
-    A pool belongs to the thread that starts it, so that one has to stay alive too. All that the pool
-    ever runs is omp_get_thread_num, once a thread.
+    A pool belongs to the thread that starts it and ends with it. All that its threads ever run is
+    omp_get_thread_num, once each.
     """
-    import ctypes  # only here: it takes longer to import than all the rest of this module
 
-    mapped = {
-        line.split(maxsplit=5)[-1]
-        for line in _read(Path("/proc/self/maps")).splitlines()
-        if "libgomp" in line
-    }
-    if not mapped:
-        warnings.warn(
-            "torch was imported before finetooth, so its threads spin while they wait, which is slow beside "
-            "other work: import finetooth first, or set OMP_WAIT_POLICY=PASSIVE.",
-            RuntimeWarning,
-            stacklevel=4,
+    def __init__(self, libraries: set[str]) -> None:
+        self._started, self._ended = threading.Event(), threading.Event()
+        self._owner = threading.Thread(
+            target=self._keep, args=(libraries,), name="finetooth-idle-pool", daemon=True
         )
-        return
-    started = threading.Event()
+        self._owner.start()
+        self._started.wait()
 
-    def keep_pools() -> None:
-        for path in mapped:
+    def end(self) -> None:
+        """End the threads; they are gone a moment later."""
+        self._ended.set()
+        self._owner.join()
+
+    def _keep(self, libraries: set[str]) -> None:
+        import ctypes  # only here: it takes longer to import than all the rest of this module
+
+        for path in libraries:
             gomp = ctypes.CDLL(path)
             nothing = ctypes.cast(gomp.omp_get_thread_num, ctypes.c_void_p)
             team = gomp.omp_get_num_procs() + 1  # of which one is this thread
             gomp.GOMP_parallel(nothing, None, ctypes.c_uint(team), ctypes.c_uint(0))
-        started.set()
-        threading.Event().wait()
+        self._started.set()
+        self._ended.wait()
 
-    threading.Thread(target=keep_pools, name="finetooth-openmp", daemon=True).start()
-    started.wait()
+
+class Watcher:
+    """Keeps an idle pool as long as this process competes for the CPUs. See the module."""
+
+    def __init__(self, libraries: set[str], times: Times) -> None:
+        self.pool: IdlePool | None = None
+        self._libraries, self._times, self._quiet = libraries, times, 0
+
+    def look(self, times: Times) -> None:
+        """Start or end the pool by what has been counted since the last look."""
+        ran, waited = used(self._times, times)
+        self._times = times
+        if ran + waited < LEAST:
+            return  # it does not compute
+        share = waited / (ran + waited)
+        self._quiet = self._quiet + 1 if share < QUIET else 0
+        if self.pool is None and share > BUSY:
+            self.pool = IdlePool(self._libraries)
+        elif self.pool is not None and self._quiet >= QUIET_LOOKS:
+            self.pool.end()
+            self.pool = None
+
+    def run(self) -> None:
+        """Look for as long as the process lives."""
+        while True:
+            time.sleep(LOOK_EVERY)
+            self.look(thread_times())
+
+
+_thread: threading.Thread | None = None
+
+
+def watch() -> None:
+    """Start this process's watcher, once, if there is something to watch. Call it when torch is loaded."""
+    global _thread
+    if (_thread is not None and _thread.is_alive()) or any(name in os.environ for name in WAITING):
+        return  # a forked child has no watcher, and `is_alive` knows
+    lines = _read(Path("/proc/self/maps")).splitlines()
+    libraries = {line.split(maxsplit=5)[-1] for line in lines if "libgomp" in line}
+    times = thread_times()
+    if libraries and times:
+        watcher = Watcher(libraries, times)
+        _thread = threading.Thread(target=watcher.run, name="finetooth-watcher", daemon=True)
+        _thread.start()
+
+
+def thread_times(root: Path = Path("/")) -> Times:
+    """The threads' times so far; empty where the kernel does not count them."""
+    found: Times = {}
+    try:
+        for task in (root / "proc/self/task").iterdir():
+            fields = _read(task / "schedstat").split()
+            if fields:  # else it has just ended
+                found[task.name] = (int(fields[0]), int(fields[1]))
+    except OSError:  # another system than Linux
+        pass
+    return found
+
+
+def used(before: Times, after: Times) -> tuple[int, int]:
+    """Nanoseconds that this process's threads ran, and waited for a CPU, between two looks."""
+    ran = waited = 0
+    for name, (now_ran, now_waited) in after.items():
+        then_ran, then_waited = before.get(name, (0, 0))
+        ran += max(0, now_ran - then_ran)  # an id may belong to another thread by now
+        waited += max(0, now_waited - then_waited)
+    return ran, waited
