@@ -7,7 +7,15 @@ import random
 import pytest
 
 from finetooth.data.examples import content_id, from_json, normalise, to_json
-from finetooth.data.split import ParentRun, exact_leaks, inherit_split, label_notes, split_keys, uniform
+from finetooth.data.split import (
+    ParentRun,
+    connected_components,
+    exact_leaks,
+    inherit_split,
+    label_notes,
+    split_keys,
+    uniform,
+)
 from finetooth.data.split import split as split_by
 from finetooth.errors import DataError
 from finetooth.types import Answer, Example, Message
@@ -216,3 +224,7 @@ def test_what_two_runs_have_trained_on_is_never_in_the_test() -> None:
     own = questions(3, 6, 5, answer="no")
     sides = inherit_split(own, {"train": own, "validation": [], "test": []}, third, SHARES).sides
     assert ids(sides)["test"] == ["no5"] and ids(sides)["train"] == ["no3", "no6"]
+
+
+def test_clusters_come_largest_first() -> None:
+    assert connected_components(8, [(6, 7), (1, 2), (2, 3), (0, 5)]) == [[1, 2, 3], [0, 5], [6, 7]]

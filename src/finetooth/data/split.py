@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
 
@@ -59,20 +59,37 @@ def split_keys(examples: Sequence[Example]) -> list[str]:
     contexts = [normalised_context(example) for example in examples]
     if not any("group" in example.tags for example in examples):
         return contexts
-    parent: dict[str, str] = {}
+    linked = [
+        (f"group\0{example.tags['group']}", f"same\0{context}")
+        for example, context in zip(examples, contexts, strict=True)
+        if "group" in example.tags
+    ]
+    # The smallest key wins, and "group" sorts before "same": the key of an unlinked group is its name.
+    names = sorted({name for pair in linked for name in pair} | {f"same\0{context}" for context in contexts})
+    at = {name: position for position, name in enumerate(names)}
+    key = dict(zip(names, names, strict=True))
+    for component in connected_components(len(names), [(at[one], at[other]) for one, other in linked]):
+        key.update((names[member], names[component[0]]) for member in component)
+    return [key[f"same\0{context}"] for context in contexts]
 
-    def root(key: str) -> str:
-        while parent.setdefault(key, key) != key:
-            parent[key] = parent[parent[key]]
-            key = parent[key]
-        return key
 
-    for example, context in zip(examples, contexts, strict=True):
-        if "group" in example.tags:
-            # The smaller key wins, and "group" sorts before "same": the key of an unlinked group is its name.
-            low, high = sorted((root(f"group\0{example.tags['group']}"), root(f"same\0{context}")))
-            parent[high] = low
-    return [root(f"same\0{context}") for context in contexts]
+def connected_components(count: int, links: Iterable[tuple[int, int]]) -> list[list[int]]:
+    """Connected components with two or more of `count` nodes: the largest first, then by position."""
+    parent = list(range(count))
+
+    def root(at: int) -> int:
+        while parent[at] != at:
+            parent[at] = parent[parent[at]]
+            at = parent[at]
+        return at
+
+    for one, other in links:
+        low, high = sorted((root(one), root(other)))
+        parent[high] = low
+    members: dict[int, list[int]] = {}
+    for at in range(count):
+        members.setdefault(root(at), []).append(at)
+    return sorted((group for group in members.values() if len(group) > 1), key=lambda group: -len(group))
 
 
 def split(

@@ -19,6 +19,7 @@ from safetensors import SafetensorError, safe_open
 from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig
 from transformers.utils import logging as transformers_logging
 
+from finetooth.data.hub import LENGTH_KEYS
 from finetooth.errors import ModelError
 from finetooth.model import reward_head
 from finetooth.model.head import is_classifier
@@ -166,7 +167,7 @@ def decoder_layers(model: Any) -> Any | None:
 
 def context_length(config: Any) -> int:
     """The longest row in tokens: the number of the model's positions, 2^20 if it has no limit (ALiBi)."""
-    for name in ("max_position_embeddings", "n_positions", "n_ctx", "max_sequence_length"):
+    for name in LENGTH_KEYS:
         value = getattr(config, name, None)
         if isinstance(value, int) and value > 0:
             return value

@@ -7,7 +7,7 @@ import random
 import planted
 
 from finetooth.data.split import split_keys, uniform
-from finetooth.quality.similarity.clusters import connected_components, merge_near_duplicate_keys
+from finetooth.quality.similarity.clusters import merge_near_duplicate_keys
 from finetooth.types import Example
 
 TEXTS = planted.texts(2000, seed=21, most=3)
@@ -75,7 +75,3 @@ def test_added_rows_move_few() -> None:
     new = [uniform(0, key) for key in keys([*more, *before])[len(more) :]]
     moved = sum(one != other for one, other in zip(old, new, strict=True))
     assert moved <= 50 + 0.005 * len(before)
-
-
-def test_clusters_come_largest_first() -> None:
-    assert connected_components(8, [(6, 7), (1, 2), (2, 3), (0, 5)]) == [[1, 2, 3], [0, 5], [6, 7]]

@@ -8,10 +8,10 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from finetooth.config.values import format_count, format_count_of
 from finetooth.data.examples import normalise, normalised_context
+from finetooth.data.split import connected_components
 from finetooth.privacy.masking import redact
 from finetooth.quality.findings import Edit, Finding, Hit, Severity, View, question
 from finetooth.quality.similarity.anchors import split_words
-from finetooth.quality.similarity.clusters import connected_components
 from finetooth.quality.similarity.near_duplicates import NearDuplicates, Row, find_near_duplicates
 from finetooth.types import Example
 

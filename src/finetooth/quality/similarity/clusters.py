@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+from finetooth.data.split import connected_components
 from finetooth.quality.findings import question
 from finetooth.quality.similarity.near import CLOSE, SimilarPair, find_similar_pairs
 from finetooth.types import Example
@@ -25,25 +26,6 @@ class SplitKeys:
     keys: list[str]
     notes: list[str]
     pairs: list[SimilarPair] | None = None
-
-
-def connected_components(count: int, links: Iterable[tuple[int, int]]) -> list[list[int]]:
-    """Connected components with two or more of `count` nodes: the largest first, then by position."""
-    parent = list(range(count))
-
-    def root(at: int) -> int:
-        while parent[at] != at:
-            parent[at] = parent[parent[at]]
-            at = parent[at]
-        return at
-
-    for one, other in links:
-        low, high = sorted((root(one), root(other)))
-        parent[high] = low
-    members: dict[int, list[int]] = {}
-    for at in range(count):
-        members.setdefault(root(at), []).append(at)
-    return sorted((group for group in members.values() if len(group) > 1), key=lambda group: -len(group))
 
 
 def merge_near_duplicate_keys(examples: Sequence[Example], keys: Sequence[str]) -> SplitKeys:
