@@ -119,7 +119,8 @@ def _evaluate(
 ) -> Evaluation:
     task, console = context.task, context.console
     examples = _usable(context, examples)
-    resolved = graders.resolve_all(task.evaluate.grader, context.grading_format, Path.cwd())
+    seconds = task.evaluate.grader_seconds
+    resolved = graders.resolve_all(task.evaluate.grader, context.grading_format, Path.cwd(), seconds)
     (name, primary), *others = resolved
     by_preference = preference_candidates.is_preference_evaluation(resolved)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
@@ -220,7 +221,7 @@ def result_digest(context: RunContext) -> str:
     parts = {
         "tuned": tuned.digest(),
         "base": tuned.digest(adapter=False) if tuned.peft is not None else base_digest(context.path),
-        "evaluate": task.evaluate.model_dump(mode="json"),
+        "evaluate": task.evaluate.model_dump(mode="json", exclude={"grader_seconds"}),
         "instruction": task.instruction,
         "template": context.renderer.chat_template,
         "graders": [graders.grader_digest(spec, Path.cwd()) for spec in graders.specs(task.evaluate.grader)],

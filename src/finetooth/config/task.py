@@ -25,6 +25,7 @@ from finetooth.config.values import yaml_switch
 from finetooth.errors import ConfigError
 
 Auto = Literal["auto"]
+GRADER_SECONDS = 20.0  # also what graders of no task get
 EMBEDDED = ("milktooth",)  # models that come with the package; such a name is never read as a folder
 
 
@@ -134,7 +135,7 @@ class _Training(Section):
         description="lora: LoRA, low-rank adapters on all linear layers. none: full fine-tuning of every "
         "weight.",
     )
-    rank: Count = Field(16, description="LoRA rank.")
+    rank: Annotated[int, Field(ge=1, le=4096)] = Field(16, description="LoRA rank.")
     learning_rate: Auto | Positive = Field("auto", description="Peak learning rate.")
     batch_size: Auto | Count = Field(
         "auto",
@@ -212,6 +213,11 @@ class EvaluateConfig(Section):
         0.0, description="Sampling temperature; 0 is greedy decoding."
     )
     limit: Count | None = Field(None, description="Maximum number of rows to evaluate in a split.")
+    grader_seconds: Positive = Field(
+        GRADER_SECONDS,
+        description="Maximum time in seconds that a custom grader or reward, a regular expression or a JSON "
+        "Schema may take for one answer; a longer one ends the command.",
+    )
 
 
 class Task(Section):

@@ -124,7 +124,10 @@ def _grader_findings(task: Task, data: AssembledData) -> Iterator[Finding]:
     if data.format in ("text", "unknown"):
         return  # trained on, but not graded
     format = graders.grading_format(task.data.columns, data.format)
-    errors, warnings = graders.validate_graders(task.evaluate.grader, format, data.sides["train"], Path.cwd())
+    evaluate, rows = task.evaluate, data.sides["train"]
+    errors, warnings = graders.validate_graders(
+        evaluate.grader, format, rows, Path.cwd(), evaluate.grader_seconds
+    )
     for error in errors:
         yield redacted(Finding("grader", "block", f"evaluate.grader: {error}."))
     for warning in warnings:

@@ -20,6 +20,7 @@ from finetooth.rundir import write_json, write_text
 
 CONFIG = "config.yaml"
 ATOMIC_KEYS = ("columns", "grader", "reward")  # mappings that are compared as one value
+LIMITS = {"grader_seconds"}  # keys that decide no result, so that a run continues with another value
 NULL_IS_AUTO = {"beta"}  # keys whose null is resolved to a value, like auto
 FROM_PYTHON = "rows from Python"  # in config.yaml, in place of rows that are in no file
 # Files of a run that stopped before its config.yaml was written. Nothing else is ever deleted.
@@ -57,7 +58,8 @@ def open_run(task: Task, path: Path) -> Task | None:
                 f"{path} has a run with another configuration: {key} is {found!r} there and {wanted!r} "
                 "here. Choose another --out, or delete the directory."
             )
-        return stored
+        evaluate = stored.evaluate.model_copy(update={"grader_seconds": task.evaluate.grader_seconds})
+        return stored.model_copy(update={"evaluate": evaluate})
     if path.exists() and not path.is_dir():
         raise ConfigError(f"{path} is a file; a run needs a directory. Choose another --out.")
     if path.exists():
@@ -127,7 +129,7 @@ def _differences(
     for key, value in wanted.items():
         if isinstance(value, dict) and isinstance(found.get(key), dict) and key not in ATOMIC_KEYS:
             yield from _differences(value, found[key], f"{prefix}{key}.")
-        elif value != "auto" and value != found.get(key) and (value is not None or key not in NULL_IS_AUTO):
+        elif key not in LIMITS and value != "auto" and value != found.get(key) and (value is not None or key not in NULL_IS_AUTO):
             yield f"{prefix}{key}", value, found.get(key)
 
 

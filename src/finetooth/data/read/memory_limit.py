@@ -15,15 +15,20 @@ CONTAINER = (
 )
 
 
-def max_file_bytes() -> int:
-    """Maximum size of one file in bytes: a quarter of the memory of this machine or container."""
+def memory_bytes() -> int:
+    """The memory of this machine or container in bytes."""
     sizes = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
     for path in CONTAINER:
         try:
             sizes.append(int(path.read_text(encoding="ascii")))
         except (OSError, ValueError):  # no such file, or "max"
             continue
-    return min(sizes) // SHARE
+    return min(sizes)
+
+
+def max_file_bytes() -> int:
+    """Maximum size of one file in bytes: a quarter of the memory of this machine or container."""
+    return memory_bytes() // SHARE
 
 
 def require_memory(path: Path, size: int, what: str) -> None:

@@ -6,6 +6,7 @@ text, structured.py JSON, templated.py graders written as data. trial.py tests g
 """
 
 from finetooth.evaluation.graders.basic import Grader, contains, exact, label, labels, last_number, number
+from finetooth.evaluation.graders.custom import grade_all, guard
 from finetooth.evaluation.graders.named import (
     BUILT_IN,
     PERPLEXITY,
@@ -14,7 +15,6 @@ from finetooth.evaluation.graders.named import (
     corpus_score,
     grader_digest,
     grading_format,
-    guard,
     is_custom,
     resolve,
     resolve_all,
@@ -34,6 +34,7 @@ __all__ = [
     "chrf",
     "contains",
     "corpus_score",
+    "grade_all",
     "exact",
     "f1",
     "grader_digest",
