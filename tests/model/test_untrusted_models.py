@@ -151,7 +151,7 @@ def test_absurd_configurations_are_one_line(tmp_path: Path, key: str, value: obj
 def test_weights_of_other_sizes_are_named(tmp_path: Path) -> None:
     tiny_model_dir(tmp_path)
     change(tmp_path / "config.json", intermediate_size=64)
-    with pytest.raises(ModelError, match=r"proj.weight is \[48, 32\] in .* asks for \[64, 32\]"):
+    with pytest.raises(ModelError, match=r"proj.weight is \[32, 48\] in .* asks for \[32, 64\]"):
         Model.load(tmp_path)
 
 
@@ -235,7 +235,7 @@ def _set(where: str, value: object) -> Callable[[Path], None]:
         lambda directory: (directory / "tokenizer.json").write_bytes(b"\xff\xfe\x00{"),
         lambda directory: (directory / "tokenizer.json").write_text("[" * 100_000),
         lambda directory: change(directory / "tokenizer_config.json", added_tokens_decoder=["x"]),
-        lambda directory: change(directory / "tokenizer_config.json", added_tokens_decoder={"x": {"content": "y"}}),
+        lambda directory: change(directory / "tokenizer_config.json", added_tokens_decoder={"x": {}}),
         lambda directory: change(directory / "tokenizer_config.json", extra_special_tokens=7),
         lambda directory: (directory / "tokenizer_config.json").write_text('{"a":' * 100_000),
     ],

@@ -17,12 +17,12 @@ from finetooth.errors import FinetoothError, ModelError
 # The largest value of a size in config.json that any model needs, with room. Ends of keys, the longest first.
 LARGEST = {
     "vocab_size": 20_000_000,
-    "hidden_size": 1_000_000,
+    "hidden_size": 200_000,
     "intermediate_size": 10_000_000,
     "ffn_dim": 10_000_000,
     "n_inner": 10_000_000,
-    "n_embd": 1_000_000,
-    "d_model": 1_000_000,
+    "n_embd": 200_000,
+    "d_model": 200_000,
     "head_dim": 100_000,
     "hidden_layers": 10_000,
     "num_layers": 10_000,
@@ -67,7 +67,7 @@ def read_config(directory: Path) -> dict[str, Any]:
             least = 0 if key.endswith(MAY_BE_ZERO) else 1
             if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= limit:
                 raise ModelError(
-                    f"{path}: {key} is {str(value)[:40]!r}; expected a whole number from {least} to {limit:,}."
+                    f"{path}: {key} is {str(value)[:40]!r}; expected a number from {least} to {limit:,}."
                 )
     return config
 

@@ -129,7 +129,12 @@ def _differences(
     for key, value in wanted.items():
         if isinstance(value, dict) and isinstance(found.get(key), dict) and key not in ATOMIC_KEYS:
             yield from _differences(value, found[key], f"{prefix}{key}.")
-        elif key not in LIMITS and value != "auto" and value != found.get(key) and (value is not None or key not in NULL_IS_AUTO):
+        elif (
+            key not in LIMITS
+            and value != "auto"
+            and value != found.get(key)
+            and (value is not None or key not in NULL_IS_AUTO)
+        ):
             yield f"{prefix}{key}", value, found.get(key)
 
 

@@ -25,7 +25,7 @@ from finetooth.types import Example, Score
 
 
 class GraderStopped(GradeError):
-    """A grader took too long, or ended its process: no evidence about one answer, and the end of a command."""
+    """A grader took too long, or ended its process: it says nothing about answers."""
 
 
 def guard(function: Callable[[Example, str], Any]) -> Grader:

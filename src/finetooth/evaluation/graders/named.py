@@ -165,5 +165,3 @@ def grader_digest(spec: GraderSpec, folder: Path | None = None) -> str:
 def is_custom(name: str) -> bool:
     """Whether a display name of `resolve` is that of a custom function, not of a grader with an option."""
     return ":" in name and "(" not in name
-
-

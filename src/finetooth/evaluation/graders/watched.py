@@ -46,7 +46,9 @@ class WatchedGrader:
                 self._load()
             part = list(pairs[start : start + BATCH])
             try:
-                for answer in _WORKER.ask_each("grade", [(self._handle, *pair) for pair in part], self.seconds):
+                for answer in _WORKER.ask_each(
+                    "grade", [(self._handle, *pair) for pair in part], self.seconds
+                ):
                     scores.append(Score(*answer))
             except Failed as failed:
                 row = pairs[len(scores)][0].id
@@ -65,9 +67,7 @@ def file_of(name: str, folder: Path | None) -> str | None:
 def _load(kind: str, value: Any, folder: Path | None, what: str, seconds: float) -> dict[str, Any]:
     limit = max(seconds, LOAD_SECONDS if kind == "function" else 0.0)
     try:
-        loaded: dict[str, Any] = _WORKER.ask(
-            "load", kind, value, folder, str(Path.cwd()), seconds=limit
-        )
+        loaded: dict[str, Any] = _WORKER.ask("load", kind, value, folder, str(Path.cwd()), seconds=limit)
     except Failed as failed:
         raise GradeError(f"{what} {failed} while it was loaded. {_remedy(failed, limit)}") from None
     if "error" in loaded:

@@ -43,9 +43,7 @@ class Reward:
         """The rewards of several answers; a reward model scores them together."""
         pairs = [self.normalise(*answer) for answer in answers]
         scores = [
-            grader.score_batch(pairs)
-            if isinstance(grader, RewardModelScorer)
-            else grade_all(grader, pairs)
+            grader.score_batch(pairs) if isinstance(grader, RewardModelScorer) else grade_all(grader, pairs)
             for _, grader, _ in self.graders
         ]
         by_answer = zip(*scores, strict=True)
