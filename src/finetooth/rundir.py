@@ -67,7 +67,7 @@ def read_json(path: Path) -> Any:
     """The parsed file. Raises DataError if it is not JSON."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (ValueError, RecursionError) as error:
         raise DataError(f"{path}: not valid JSON ({error}).") from error
 
 

@@ -21,6 +21,8 @@ from io import StringIO
 from multiprocessing.connection import Connection, Pipe
 from typing import Any
 
+from finetooth.errors import printable
+
 START_SECONDS = 120.0  # a new interpreter on a busy machine
 CHILD = """
 import json, sys
@@ -86,7 +88,7 @@ class Worker:
                 answer, printed = self._receive(seconds)
                 left -= 1
                 if printed:
-                    sys.stderr.write(printed)
+                    sys.stderr.write(printable(printed))
                 yield answer
         finally:
             if left:  # the rest of its answers is nobody's

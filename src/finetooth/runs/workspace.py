@@ -159,7 +159,7 @@ def load_config(path: Path) -> Task:
         raise ConfigError(f"{path} is not a run directory: it has no {CONFIG}.")
     try:
         values = yaml.safe_load((path / CONFIG).read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:
         raise ConfigError(f"{path / CONFIG} cannot be read: {error}") from None
     return build_task(values if isinstance(values, dict) else {}, str(path / CONFIG))
 

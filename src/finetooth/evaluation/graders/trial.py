@@ -30,8 +30,8 @@ def validate_graders(  # long: the two kinds of graders side by side
     """The errors and the warnings about the graders of evaluate.grader, in words.
 
     format, folder, seconds: as for resolve_all, whose GradeError it raises. Errors: a custom grader that
-    fails on expected answers, and a built-in primary grader that gives full marks to none of them. Warnings: a
-    grader that does not give full marks to all. Answers with reasoning or tool calls are skipped, since the
+    fails on expected answers, and a built-in primary grader that gives full marks to none of them. Warnings:
+    a grader that does not give full marks to all. Answers with reasoning or tool calls are skipped, since the
     template renders those.
     """
     plain = [row for row in examples if not any(answer.more for answer in row.answers)]
