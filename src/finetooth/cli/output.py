@@ -51,7 +51,7 @@ out_option = click.option(
 
 def console(quiet: bool) -> Console:
     """The console for logs and progress bars: stderr, so that stdout holds only the result."""
-    from finetooth.report.terminal import terminal
+    from finetooth.report.console import terminal
 
     return terminal(stderr=True, quiet=quiet)
 
@@ -62,7 +62,7 @@ def finish(report: Report, as_json: bool, quiet: bool, *next_steps: str) -> int:
         text = json.dumps(report.to_json(), ensure_ascii=False, allow_nan=False)
         click.echo(_COMMANDS.sub(lambda match: f"\\u{ord(match[0]):04x}", text))
     else:
-        from finetooth.report.terminal import Terminal
+        from finetooth.report.console import Terminal
 
         report.print(Terminal())
         for number, line in enumerate(() if quiet else next_steps):

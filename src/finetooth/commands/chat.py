@@ -18,8 +18,8 @@ from rich.text import Text
 
 from finetooth.errors import ConfigError, DataError, FinetoothError, printable
 from finetooth.model.generation.sampling import check_sampling
+from finetooth.report.console import terminal
 from finetooth.report.row_text import VISIBLE
-from finetooth.report.terminal import terminal
 from finetooth.runs.conversation import Conversation, Reply, speakers, to_json
 from finetooth.types import Sampling
 

@@ -17,7 +17,7 @@ from finetooth.commands import evaluate, report, train
 from finetooth.config.load import load_task
 from finetooth.config.task import Task
 from finetooth.errors import Interrupted
-from finetooth.report.terminal import terminal
+from finetooth.report.console import terminal
 from finetooth.rundir import read_json
 from finetooth.runs import next_steps, parent, workspace
 from finetooth.runs.context import RunContext

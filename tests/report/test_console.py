@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from finetooth.errors import printable
-from finetooth.report.terminal import Terminal
+from finetooth.report.console import Terminal
 
 EVIL = "a\x1b]0;pwned\x07\x1b[2K\x9b31m\u202eb\x7f\r"
 OWN = re.compile("\x1b\\[[0-9;?]*[A-Za-z]")  # colours and the cursor, which the console itself writes
