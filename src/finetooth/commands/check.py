@@ -48,14 +48,15 @@ def run(
         from finetooth.runs.embeddings import embedder
 
         embedding = embedder(task.model)
-    with rule_bar(console) as progress:
-        context = RunContext(task, folder, console)
-        report = write(check(context, progress=progress, embed=embedding), folder)
-    if fix:
-        edits = [edit for finding in report.findings for edit in finding.edits]
-        report = replace(report, fixed=fixing.fix(task.data, edits, folder / workspace.FIXED))
-    if queue is not None:
-        hits = label_queue(report.view, queue)
-        write_jsonl(folder / "data" / "label_queue.jsonl", (asdict(hit) for hit in hits))
-        report = replace(report, queue=len(hits))
+    with workspace.occupied(folder):
+        with rule_bar(console) as progress:
+            context = RunContext(task, folder, console)
+            report = write(check(context, progress=progress, embed=embedding), folder)
+        if fix:
+            edits = [edit for finding in report.findings for edit in finding.edits]
+            report = replace(report, fixed=fixing.fix(task.data, edits, folder / workspace.FIXED))
+        if queue is not None:
+            hits = label_queue(report.view, queue)
+            write_jsonl(folder / "data" / "label_queue.jsonl", (asdict(hit) for hit in hits))
+            report = replace(report, queue=len(hits))
     return report
