@@ -133,7 +133,8 @@ def _acquire(root: Path) -> int:
             if os.path.samestat(path.stat(), os.fstat(handle)):
                 break
         os.close(handle)  # its last holder has removed the file
-    command = " ".join([Path(sys.argv[0]).name, *sys.argv[1:]])[:500]
+    program = Path(sys.argv[0]).name.replace("__main__.py", "finetooth")
+    command = " ".join([program, *sys.argv[1:]])[:500]
     since = datetime.now().astimezone().isoformat(" ", "seconds")
     os.ftruncate(handle, 0)
     os.pwrite(handle, f"pid {os.getpid()}, since {since}: {command}".encode("utf-8", "replace"), 0)

@@ -20,19 +20,14 @@ OBJECTS: dict[str, dict[str, type]] = {
         **{"format": str, "labels": list, "notes": list},
     },
     "train/preflight.json": {"passed": bool},
-    "train/result.json": {
-        "steps": int,
-        "best_step": int,
-        "stopped_early": bool,
-        "model": str,
-        "best_loss": ANY,
-    },
+    "train/result.json": {"steps": int, "best_step": int, "stopped_early": bool, "model": str},
     "train/reward_models.json": {},
     "evaluate/validation/summary.json": _SUMMARY,
     "evaluate/test/summary.json": _SUMMARY,
     "evaluate/summary.json": _SUMMARY,
 }
 _ROW = {"id": str, "context": list, "answers": list, "tags": dict}
+_RECORD = {"id": str, "candidate": str, "text": str, "score": ANY, "stop": str}
 LINES: dict[str, dict[str, type]] = {
     "data/train.jsonl": _ROW,
     "data/validation.jsonl": _ROW,
@@ -44,16 +39,8 @@ LINES: dict[str, dict[str, type]] = {
     "train/samples.jsonl": {"step": int},
     "train/findings.jsonl": {"step": int},
     "train/rollouts.jsonl": {"step": int, "id": str, "text": str, "score": ANY, "stop": str},
-    **{
-        f"evaluate/{split}/records.jsonl": {
-            "id": str,
-            "candidate": str,
-            "text": str,
-            "score": ANY,
-            "stop": str,
-        }
-        for split in ("validation", "test")
-    },
+    "evaluate/validation/records.jsonl": _RECORD,
+    "evaluate/test/records.jsonl": _RECORD,
 }
 _CANDIDATE = {"name": str, "score": ANY, "low": ANY, "high": ANY}
 
@@ -73,11 +60,10 @@ def _problems(run: Path) -> Iterator[str]:
             except DataError as error:
                 yield str(error)
                 continue
-            yield from _misses(f"{run / name}", value, keys)
-            for candidate in (
-                value.get("candidates", ()) if keys is _SUMMARY and isinstance(value, dict) else ()
-            ):
-                yield from _misses(f"{run / name}, candidates", candidate, _CANDIDATE)
+            yield from _misses(str(run / name), value, keys)
+            if keys is _SUMMARY:
+                for candidate in value["candidates"]:
+                    yield from _misses(f"{run / name}, candidates", candidate, _CANDIDATE)
     for name, keys in LINES.items():
         if (run / name).is_file():
             try:

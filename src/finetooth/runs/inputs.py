@@ -43,8 +43,8 @@ def require_unchanged(task: Task, path: Path, console: Console) -> None:
         if known.get(file) != digest:
             what = "has changed since" if file in known else "was not there when"
             raise ConfigError(
-                f"{file} {what} {path} was made. For a run of what it holds now choose another --out; for the "
-                f"result of the run as it was: finetooth report {path}"
+                f"{file} {what} {path} was made. For a run of what it holds now choose another --out; "
+                f"for the result as it was: finetooth report {path}"
             )
 
 
@@ -57,9 +57,9 @@ def require_trusted(path: Path, verb: str, trusted: bool = False) -> None:
     if trusted or not code or is_in_its_place(path):
         return
     raise ConfigError(
-        f"{path} was not made here (it was sent, copied or moved, or is of an older version), and its config.yaml "
-        f"names code that would run: {code[0]}. Read it first; if you trust it: finetooth {verb} {path} "
-        "--trust-code"
+        f"{path} was not made here (it was sent, copied or moved, or is of an older version), and its "
+        f"config.yaml names code that would run: {code[0]}. Read it first; if you trust it: "
+        f"finetooth {verb} {path} --trust-code"
     )
 
 
