@@ -1,4 +1,4 @@
-"""Results and looks are bound by digests: what was edited or taken out is noticed, an older run still opens."""
+"""Results and looks are bound by digests: an edit or a missing line is noticed, and older runs still open."""
 
 from __future__ import annotations
 

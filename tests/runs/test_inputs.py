@@ -52,7 +52,7 @@ def test_an_edited_file_is_named_and_a_deleted_one_is_reported(place: Path, name
 
 def test_a_new_file_in_the_folder_is_named(place: Path) -> None:
     (place / "data" / "train-3.csv").write_text("text,label\nmore,x\n")
-    with pytest.raises(ConfigError, match="train-3.csv was not there when"):
+    with pytest.raises(ConfigError, match=r"train-3\.csv was not there when"):
         inputs.require_unchanged(load_task(place / "task.yaml"), place / "run", QUIET)
 
 
