@@ -143,4 +143,4 @@ def test_a_result_without_a_look_is_refused_and_the_chain_is_what_the_guide_says
     with pytest.raises(DataError, match="there is no look"):
         store_result(run, "none", read_json(run / "evaluate" / "summary.json"), lambda: 0.0)
     previous = [json.loads(line)["previous"] for line in (run / "ledger.jsonl").read_text().splitlines()]
-    assert previous[0] == "" and len(set(previous)) == len(previous)
+    assert previous[0] == 64 * "0" and len(set(previous)) == len(previous)

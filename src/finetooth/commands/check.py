@@ -42,6 +42,7 @@ def run(
     if out is None and (folder / workspace.CONFIG).is_file():
         folder = folder.with_name(f"{folder.name}-check")
     if (folder / workspace.CONFIG).is_file():
+        workspace.require_ours(folder)
         raise ConfigError(f"{folder} is a run, with its own data/report.html. Choose another --out.")
     embedding = None
     if embed:

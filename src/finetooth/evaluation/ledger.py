@@ -25,6 +25,7 @@ from finetooth.types import Example
 
 Clock = Callable[[], float]
 LEDGER, HEAD = "ledger.jsonl", "ledger.sha256"
+NONE = 64 * "0"  # in place of the digest of the line before the first
 
 
 def seal(run_path: Path, clock: Clock, start: Mapping[str, Any] | None = None) -> None:
@@ -180,7 +181,7 @@ def _events(run_path: Path) -> list[dict[str, Any]]:
                 raise TypeError("no event")
         except (ValueError, TypeError, KeyError, RecursionError) as error:
             raise DataError(f"{path}, line {number}: not a line of a ledger ({error}).") from error
-    digests = ["", *map(_digest, lines)]
+    digests = [NONE, *map(_digest, lines)]
     began = next((index for index, event in enumerate(events) if "previous" in event), len(events))
     if began == len(events) and not head.is_file():
         return events  # of an older version
@@ -195,7 +196,7 @@ def _events(run_path: Path) -> list[dict[str, Any]]:
 
 def _head(path: Path) -> list[str]:
     """The digest of the last line; while a line is being added, those of the last line and of the new one."""
-    return path.read_bytes().decode("ascii", "replace").split("\n")
+    return path.read_bytes().decode("ascii", "replace").split()
 
 
 def _lines(path: Path) -> list[bytes]:
@@ -211,7 +212,7 @@ def _append(run_path: Path, event: dict[str, Any]) -> None:
     """Rewrite the ledger durably: a look must be on record, whatever happens next."""
     _events(run_path)
     lines = _lines(run_path / LEDGER)
-    last = _digest(lines[-1]) if lines else ""
+    last = _digest(lines[-1]) if lines else NONE
     line = json.dumps({**event, "previous": last}, ensure_ascii=False, allow_nan=False).encode()
     write_text(run_path / HEAD, f"{last}\n{_digest(line)}\n")  # both fit, wherever a crash comes
     write_bytes(run_path / LEDGER, b"".join(one + b"\n" for one in [*lines, line]))

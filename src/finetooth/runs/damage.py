@@ -12,7 +12,7 @@ from finetooth.runs.workspace import CONFIG
 
 ANY = object
 # The keys of each file's object, or of each of its lines, with the type of their values.
-_SUMMARY = {"n": int, "grader": str, "split": str, "candidates": list}
+_SUMMARY: dict[str, type] = {"n": int, "grader": str, "split": str, "candidates": list}
 OBJECTS: dict[str, dict[str, type]] = {
     "environment.json": {"versions": dict, "model": dict},
     "data/split.json": {
@@ -26,8 +26,8 @@ OBJECTS: dict[str, dict[str, type]] = {
     "evaluate/test/summary.json": _SUMMARY,
     "evaluate/summary.json": _SUMMARY,
 }
-_ROW = {"id": str, "context": list, "answers": list, "tags": dict}
-_RECORD = {"id": str, "candidate": str, "text": str, "score": ANY, "stop": str}
+_ROW: dict[str, type] = {"id": str, "context": list, "answers": list, "tags": dict}
+_RECORD: dict[str, type] = {"id": str, "candidate": str, "text": str, "score": ANY, "stop": str}
 LINES: dict[str, dict[str, type]] = {
     "data/train.jsonl": _ROW,
     "data/validation.jsonl": _ROW,
@@ -42,7 +42,7 @@ LINES: dict[str, dict[str, type]] = {
     "evaluate/validation/records.jsonl": _RECORD,
     "evaluate/test/records.jsonl": _RECORD,
 }
-_CANDIDATE = {"name": str, "score": ANY, "low": ANY, "high": ANY}
+_CANDIDATE: dict[str, type] = {"name": str, "score": ANY, "low": ANY, "high": ANY}
 
 
 def find_damage(run: Path) -> str | None:

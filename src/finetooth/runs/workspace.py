@@ -50,7 +50,15 @@ REJECTED = "data/rejected.jsonl"
 CHECK_FILES = ("data/check.json", "data/findings.jsonl", "data/report.html", "data/label_queue.jsonl")
 FIXED = "data/fixed"
 # What a run of a version without manifests has written.
-OLDER_RUN = (*PARTIAL_RUN_FILES, REJECTED, *CHECK_FILES, FIXED, CONFIG, "report.html", "pairs.jsonl")
+OLDER_RUN: tuple[str, ...] = (
+    *PARTIAL_RUN_FILES,
+    REJECTED,
+    *CHECK_FILES,
+    FIXED,
+    CONFIG,
+    "report.html",
+    "pairs.jsonl",
+)
 OLDER_RUN += ("train", "evaluate")
 IGNORED = (OWN, ".DS_Store", ".gitignore", ".gitkeep")  # a directory with nothing else is empty
 PACKAGES = ("finetooth", "torch", "transformers", "peft", "tokenizers", "numpy", "scikit-learn")
