@@ -163,7 +163,8 @@ def train(
     source = run_directory(path) if path.is_dir() else load_task(path, overrides)
     from finetooth.commands import train as command
 
-    return finish(command.run(source, out, console(quiet), trust_code), as_json, quiet)
+    result = command.run(source, out, console(quiet), trust_code)
+    return finish(result, as_json, quiet, *result.next_steps())
 
 
 @group.command(cls=SectionedCommand, epilog="Example: finetooth evaluate runs/first")
@@ -198,7 +199,8 @@ def run(path: Path, out: Path | None, as_json: bool, quiet: bool, **flags: str |
     task = load_task(path, parse_overrides(flags))
     from finetooth.commands import run as command
 
-    return finish(command.run_task(task, out, console(quiet), path), as_json, quiet)
+    result = command.run_task(task, out, console(quiet), path)
+    return finish(result, as_json, quiet, *result.next_steps())
 
 
 @group.command(cls=SectionedCommand, epilog="Example: finetooth report runs/first")
