@@ -101,7 +101,7 @@ def occupied(path: Path) -> Iterator[None]:
     Raises ConfigError for a directory that is not ours, cannot be written, or is in use.
     """
     require_ours(path)
-    created = not path.exists()
+    created = [folder for folder in (path, *path.parents) if not folder.exists()]
     try:
         path.mkdir(parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError):
@@ -123,8 +123,9 @@ def occupied(path: Path) -> Iterator[None]:
         finally:
             if _is_empty(path):
                 shutil.rmtree(path / OWN)
-                if created:
-                    path.rmdir()
+                for folder in created:
+                    with suppress(OSError):  # something else was made there
+                        folder.rmdir()
 
 
 def _is_empty(path: Path) -> bool:
