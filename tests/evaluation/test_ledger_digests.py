@@ -13,7 +13,7 @@ from finetooth import rundir
 from finetooth.cli.app import invoke
 from finetooth.errors import DataError
 from finetooth.evaluation.ledger import look_count, open_sealed, require_unchanged, store_files, store_result
-from finetooth.rundir import read_json, read_jsonl, write_jsonl
+from finetooth.rundir import read_json, read_jsonl, write_json, write_jsonl
 
 
 def bound(path: Path) -> Path:
@@ -23,6 +23,7 @@ def bound(path: Path) -> Path:
         folder = run / "evaluate" / split
         files = {name: (folder / name).read_bytes() for name in ("records.jsonl", "summary.json")}
         store_files(run, split, files, lambda: 0.0)
+    write_json(run / "data" / "split.json", {"train": 2_100})
     return run
 
 

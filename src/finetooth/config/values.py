@@ -45,7 +45,7 @@ def safe_name(text: str) -> str:
     """The nearest folder_name, for the name of a run that is named after a file or a folder."""
     kept = "".join("-" if c in FORBIDDEN or unicodedata.category(c)[0] == "C" else c for c in text)
     name = kept.encode()[:MAX_NAME].decode(errors="ignore").strip(". ") or "task"
-    return f"{name}-task"[-MAX_NAME:] if RESERVED.fullmatch(name) else name
+    return f"task-{name}"[:MAX_NAME] if RESERVED.fullmatch(name) else name
 
 
 def yaml_number(value: Any) -> Any:

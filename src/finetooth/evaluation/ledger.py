@@ -3,7 +3,7 @@
 A held-out test is evidence only while no choice is made on it. So every look is recorded before it happens,
 the file is compared with what was sealed, and a second look with the same digest returns the stored result.
 
-Each line holds the sha256 of the line before it, ledger.sha256 that of the last one, and the lines of the
+Each line holds a sha256 of all lines before it, ledger.sha256 that of all of them, and the lines of the
 event `evaluated` those of the results. An edited result, and a line that was edited or taken out, are thereby
 noticed; somebody who computes all of them anew is not.
 """
@@ -12,9 +12,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from finetooth.types import Example
 
 Clock = Callable[[], float]
 LEDGER, HEAD = "ledger.jsonl", "ledger.sha256"
-NONE = 64 * "0"  # in place of the digest of the line before the first
+NONE = 64 * "0"  # the digest of no lines
 
 
 def seal(run_path: Path, clock: Clock, start: Mapping[str, Any] | None = None) -> None:
@@ -181,7 +182,7 @@ def _events(run_path: Path) -> list[dict[str, Any]]:
                 raise TypeError("no event")
         except (ValueError, TypeError, KeyError, RecursionError) as error:
             raise DataError(f"{path}, line {number}: not a line of a ledger ({error}).") from error
-    digests = [NONE, *map(_digest, lines)]
+    digests = _digests(lines)
     began = next((index for index, event in enumerate(events) if "previous" in event), len(events))
     if began == len(events) and not head.is_file():
         return events  # of an older version
@@ -212,15 +213,21 @@ def _append(run_path: Path, event: dict[str, Any]) -> None:
     """Rewrite the ledger durably: a look must be on record, whatever happens next."""
     _events(run_path)
     lines = _lines(run_path / LEDGER)
-    last = _digest(lines[-1]) if lines else NONE
-    line = json.dumps({**event, "previous": last}, ensure_ascii=False, allow_nan=False).encode()
-    write_text(run_path / HEAD, f"{last}\n{_digest(line)}\n")  # both fit, wherever a crash comes
-    write_bytes(run_path / LEDGER, b"".join(one + b"\n" for one in [*lines, line]))
-    write_text(run_path / HEAD, f"{_digest(line)}\n")
+    last = _digests(lines)[-1]
+    lines.append(json.dumps({**event, "previous": last}, ensure_ascii=False, allow_nan=False).encode())
+    new = _digests(lines)[-1]
+    write_text(run_path / HEAD, f"{last}\n{new}\n")  # one of them fits, wherever a crash comes
+    write_bytes(run_path / LEDGER, b"".join(line + b"\n" for line in lines))
+    write_text(run_path / HEAD, f"{new}\n")
 
 
-def _digest(line: bytes) -> str:
-    return hashlib.sha256(line).hexdigest()
+def _digests(lines: Sequence[bytes]) -> list[str]:
+    """Of no line, of the first, of the first two, and so on."""
+    return list(accumulate(lines, lambda before, line: _digest(before.encode() + line), initial=NONE))
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
 
 
 def _read(run_path: Path) -> bytes:
