@@ -61,7 +61,8 @@ def _damage(arguments: Sequence[str]) -> str | None:
     from finetooth.runs.workspace import known_runs
 
     named = [Path(word.rpartition("=")[2]) for word in arguments]
-    return next(filter(None, map(find_damage, [*named, *map(Path, known_runs())])), None)
+    default = map(Path, known_runs()) if arguments[:1] in (["run"], ["train"]) else ()
+    return next(filter(None, map(find_damage, [*named, *default])), None)
 
 
 class _Verbs(click.Group):
