@@ -27,6 +27,7 @@ def save(model: Any, peft: PeftModel | None, stop_ids: frozenset[int], path: Pat
             model.save_pretrained(path)
         else:
             # The embeddings are not trained, and "auto" may query the hub to find out.
+            adapter: Any
             for adapter in peft.peft_config.values():
                 if isinstance(adapter.target_modules, set):  # whose order differs between processes
                     adapter.target_modules = sorted(adapter.target_modules)
