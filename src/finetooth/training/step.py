@@ -174,12 +174,13 @@ class _Tally:
         return values[0], values[1], dict(zip(self.metrics, values[2:], strict=False)), values[len(sums) :]
 
     def row_loss(self, loss_R: Sequence[float], unit: str) -> dict[str, float]:
-        """Mean per id: an example with several rows (the turns of a conversation) gets one entry."""
+        """Mean per example id: an example with several rows (the turns of a conversation) gets one entry."""
         loss: dict[str, float] = {}
         weight: dict[str, float] = {}
         for row, value in zip(self.rows, loss_R, strict=True):
-            loss[row.id] = loss.get(row.id, 0.0) + value
-            weight[row.id] = weight.get(row.id, 0.0) + (float(row.weight.sum()) if unit == "token" else 1.0)
+            id = row.example_id
+            loss[id] = loss.get(id, 0.0) + value
+            weight[id] = weight.get(id, 0.0) + (float(row.weight.sum()) if unit == "token" else 1.0)
         return {name: loss[name] / weight[name] for name in loss if weight[name] > 0}
 
 
