@@ -5,7 +5,7 @@ through the stock forward. Any difference (logit scaling, unknown arguments, pos
 makes the model use `rows` instead.
 
 Proofs are kept in the user's cache directory under a digest of everything that they depend on: architecture,
-device, dtypes, the versions of torch, transformers and PEFT, and the source of this package.
+device, dtypes, the versions of torch, transformers and PEFT, and the source of this package and of tree.py.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ import torch
 from torch import Tensor
 from transformers import AttentionInterface
 
+from finetooth import tree as tree_module
 from finetooth.errors import ModelError
 from finetooth.model import fused
 from finetooth.model.attention import interface
@@ -243,8 +244,8 @@ def _digest(hf: Any, requested: str, dtype: torch.dtype) -> str:
 
 @cache
 def _software() -> list[str]:
-    """The versions of torch, transformers and PEFT, and a digest of this package's source."""
+    """The versions of torch, transformers and PEFT, and a digest of the source that proofs depend on."""
     source = hashlib.sha256()
-    for file in sorted(Path(__file__).parent.rglob("*.py")):
+    for file in (Path(tree_module.__file__), *sorted(Path(__file__).parent.rglob("*.py"))):
         source.update(file.read_bytes())
     return [*(version(name) for name in ("torch", "transformers", "peft")), source.hexdigest()]
