@@ -88,7 +88,7 @@ def evaluate_run(context: RunContext, sealed: bool) -> EvaluateReport:
 
 
 def _test(context: RunContext) -> dict[str, Any]:
-    path, digest = context.path, result_digest(context)
+    path, digest = context.path, result_digest(context, context.tuned())
     known = ledger.stored_result(path, digest)
     if known is not None:
         context.console.print(
@@ -214,9 +214,9 @@ def _usable(context: RunContext, examples: Sequence[Example]) -> list[Example]:
     return kept
 
 
-def result_digest(context: RunContext) -> str:
+def result_digest(context: RunContext, tuned: Model) -> str:
     """A digest of everything that decides the test's result: weights, prompts, sampling and graders."""
-    task, tuned = context.task, context.tuned()
+    task = context.task
     parts = {
         "tuned": tuned.digest(),
         "base": tuned.digest(adapter=False) if tuned.peft is not None else base_digest(context.path),
