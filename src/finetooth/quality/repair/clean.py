@@ -152,7 +152,8 @@ def _emptied(old: Example, new: Example) -> bool:
 def _change(old: Example, new: Example, name: str) -> Change:
     pairs = zip(texts(old), texts(new), strict=True)
     one, other = next(((a, b) for a, b in pairs if a != b), ("(reasoning or a tool call)", "(changed)"))
-    at = next((k for k, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), 0)
+    end = min(len(one), len(other))
+    at = next((k for k in range(end) if one[k] != other[k]), end)
     hide = redact if name == "mask_pii" else mask
     return Change(old.id, _window(hide(one), at), _window(mask(other), at))
 
