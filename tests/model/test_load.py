@@ -10,9 +10,10 @@ import pytest
 import torch
 from models_for_tests import CONFIGS, TREE_FAMILIES, tiny, tiny_model_dir
 from safetensors.torch import load_file, save_file
+from transformers import BloomConfig, Gemma3Config
 
 from finetooth.errors import ModelError
-from finetooth.model import tiny_copy
+from finetooth.model import load, tiny_copy
 from finetooth.model.api import Model
 from finetooth.model.attention import interface
 from finetooth.tree import PrefixTree, Row
@@ -144,6 +145,12 @@ def test_dropout_is_off_even_in_training_mode(tmp_path: Path) -> None:
         with torch.no_grad():
             still = model.eval().logprobs(tree)
             assert torch.equal(model.train().logprobs(tree), still)
+
+
+def test_the_longest_row_of_a_model_with_several_parts() -> None:
+    config = Gemma3Config(text_config={"max_position_embeddings": 96})
+    assert load.context_length(config) == load.context_length(config.text_config) == 96
+    assert load.context_length(BloomConfig()) == 1 << 20, "ALiBi has no limit"
 
 
 def test_rows_that_do_not_fit(tmp_path: Path) -> None:

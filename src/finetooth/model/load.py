@@ -167,11 +167,8 @@ def decoder_layers(model: Any) -> Any | None:
 
 def context_length(config: Any) -> int:
     """The longest row in tokens: the number of the model's positions, 2^20 if it has no limit (ALiBi)."""
-    for name in LENGTH_KEYS:
-        value = getattr(config, name, None)
-        if isinstance(value, int) and value > 0:
-            return value
-    return 1 << 20
+    values = [getattr(part, key, None) for part in (config, config.get_text_config()) for key in LENGTH_KEYS]
+    return next((value for value in values if isinstance(value, int) and value > 0), 1 << 20)
 
 
 def end_tokens(directory: Path, config: Any) -> frozenset[int]:
