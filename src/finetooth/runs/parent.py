@@ -36,7 +36,7 @@ def inherit_settings(task: Task, console: Console) -> Task:
         raise ConfigError(f"start: {run} trained a reward model, which cannot generate text.")
     template = workspace.template(theirs, run)
     conflicts: list[tuple[str, Any, Any, str]] = []  # key, value here, value there, hint
-    if task.model not in ("milktooth", theirs.model):
+    if "model" in task.model_fields_set and task.model != theirs.model:
         conflicts.append(("model", task.model, theirs.model, ""))
     for key in ("adapter", "rank"):
         here, there = getattr(task.train, key), getattr(theirs.train, key)
