@@ -157,18 +157,6 @@ def test_other_software_makes_a_new_proof(
     assert proofs["prove"] == 2, "back to what the first proof is for"
 
 
-@pytest.mark.parametrize("name", ["finetooth/tree.py", "finetooth/model/attention/softmax.py"])
-def test_the_source_that_a_proof_depends_on(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Trees too: every tree of a proof is built by tree.py."""
-    before, read = capability._software.__wrapped__(), Path.read_bytes
-
-    def edited(path: Path) -> bytes:
-        return read(path) + (b"# edited" if path.as_posix().endswith(name) else b"")
-
-    monkeypatch.setattr(Path, "read_bytes", edited)
-    assert capability._software.__wrapped__() != before
-
-
 def test_an_empty_variable_keeps_nothing(
     proofs: dict[str, int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

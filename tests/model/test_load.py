@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from transformers import BloomConfig, Gemma3Config
 
 from finetooth.errors import ModelError
-from finetooth.model import load, tiny_copy
+from finetooth.model import capability, load, tiny_copy
 from finetooth.model.api import Model
 from finetooth.model.attention import interface
 from finetooth.tree import PrefixTree, Row
@@ -72,6 +72,18 @@ def test_the_proof_catches_what_is_not_implemented(
     assert model.attention == "rows"
     reason = "does not implement temperature" if name == "unknown_argument" else "log-probabilities differ"
     assert any("not proven" in note and reason in note for note in model.notes), model.notes
+
+
+@pytest.mark.parametrize("name", ["finetooth/tree.py", "finetooth/model/attention/softmax.py"])
+def test_the_source_that_a_proof_depends_on(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Trees too: every tree of a proof is built by tree.py."""
+    before, read = capability._software.__wrapped__(), Path.read_bytes
+
+    def edited(path: Path) -> bytes:
+        return read(path) + (b"# edited" if path.as_posix().endswith(name) else b"")
+
+    monkeypatch.setattr(Path, "read_bytes", edited)
+    assert capability._software.__wrapped__() != before
 
 
 def test_fresh_weights_come_from_the_seed(tmp_path: Path) -> None:

@@ -19,7 +19,6 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from finetooth.commands import report
 from finetooth.config.task import Task
 from finetooth.data.examples import source_location
 from finetooth.errors import ConfigError, DataError
@@ -32,6 +31,7 @@ from finetooth.evaluation.prompts import Prompt, build_prompt
 from finetooth.evaluation.runner import Evaluation, evaluate
 from finetooth.evaluation.summary import START, TUNED, best_prompting
 from finetooth.model.api import Model
+from finetooth.report.terminal import terminal_table
 from finetooth.rundir import read_json, write_json
 from finetooth.runs import next_steps, parent, parent_records, preference_candidates, workspace
 from finetooth.runs.context import RunContext, base_digest
@@ -52,7 +52,7 @@ class EvaluateReport:
 
     def print(self, console: Console) -> None:
         """The score table and the verdict in words."""
-        console.print(report.terminal_table(self.summary))
+        console.print(terminal_table(self.summary))
 
 
 def run(path: Path, sealed: bool, console: Console) -> EvaluateReport:

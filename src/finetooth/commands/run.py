@@ -17,6 +17,7 @@ from finetooth.commands import evaluate, report, train
 from finetooth.config.load import load_task
 from finetooth.config.task import Task
 from finetooth.errors import Interrupted
+from finetooth.report.terminal import terminal_table
 from finetooth.rundir import read_json
 from finetooth.runs import next_steps, parent, workspace
 from finetooth.runs.context import RunContext
@@ -36,7 +37,7 @@ class Run:
 
     def print(self, console: Console) -> None:
         """The score table, the verdict, the path of the report, and the next commands."""
-        console.print(report.terminal_table(self.summary))
+        console.print(terminal_table(self.summary))
         console.print(f"\nReport: {self.path / 'report.html'}", highlight=False, markup=False, soft_wrap=True)
         chat = (f"finetooth chat {quote(str(self.path))}", "chat with the tuned model")
         steps = (chat, *next_steps.longer_training(self.path))

@@ -34,7 +34,6 @@ from finetooth.types import Completion, Piece, Sampling
 
 # Memory for the KV cache of a generation: this many bytes, or half of what the weights take if that is more.
 KEYS_BYTES = 1 << 30
-BACKENDS = ("auto", "dense", "segment", "flex", "rows")
 
 
 class Model:
@@ -80,8 +79,8 @@ class Model:
         been loaded already.
         """
         threads.watch()
-        if attention not in BACKENDS:
-            raise ModelError(f"attention {attention!r} is unknown; choose one of {', '.join(BACKENDS)}.")
+        if attention not in (known := ("auto", *capability.BACKENDS)):
+            raise ModelError(f"attention {attention!r} is unknown; choose one of {', '.join(known)}.")
         if adapter is None and name not in EMBEDDED and (Path(name) / "adapter_config.json").is_file():
             name, adapter = lora.base_of(Path(name)), name
         directory = model_directory(str(name))

@@ -35,6 +35,7 @@ from finetooth.model.tiny_copy import VOCABULARY, small_copy
 from finetooth.rundir import write_json
 from finetooth.tree import PrefixTree, Row
 
+BACKENDS = ("dense", "segment", "flex", "rows")
 FASTEST = {"cpu": ("segment",), "cuda": ("flex", "dense")}  # what auto tries, by type of device
 # Tried in this order with each back-end; the text follows the note when the faster ones failed the proof.
 VARIANTS = {
@@ -110,7 +111,7 @@ def proven_backend(hf: Any, requested: str, dtype: torch.dtype, wrap: Wrap) -> B
         with suppress(OSError, ValueError, TypeError, KeyError):
             kept = json.loads(file.read_text(encoding="utf-8"))
             backend = Backend(kept["attention"], kept["variant"], kept["padded"], kept["note"])
-            if backend.attention in ("dense", "segment", "flex", "rows") and backend.variant in VARIANTS:
+            if backend.attention in BACKENDS and backend.variant in VARIANTS:
                 return backend
     backend = prove(hf, requested, dtype, wrap)
     if file is not None:

@@ -19,6 +19,7 @@ from safetensors import SafetensorError, safe_open
 from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig
 from transformers.utils import logging as transformers_logging
 
+from finetooth.config.values import first_few
 from finetooth.data.hub import LENGTH_KEYS
 from finetooth.errors import ModelError
 from finetooth.model import reward_head
@@ -128,9 +129,7 @@ def _pretrained(directory: Path, config: Any, dtype: torch.dtype) -> Any:
             raise ModelError(f"{directory}: the model cannot be loaded: {error}") from None
     for kind in ("missing_keys", "mismatched_keys"):
         if names := sorted(map(str, info.get(kind) or ())):
-            raise ModelError(
-                f"{directory}: {kind.replace('_', ' ')}: {', '.join(names[:5])} of {len(names)}."
-            )
+            raise ModelError(f"{directory}: {kind.replace('_', ' ')}: {first_few(names, 5)}.")
     return model
 
 

@@ -18,6 +18,7 @@ from finetooth.evaluation.preference import (
     PreferenceCandidate,
     implicit_rewards,
 )
+from finetooth.evaluation.prompts import ZERO_SHOT
 from finetooth.evaluation.summary import START, TUNED
 from finetooth.model import reward_head
 from finetooth.model.api import Model
@@ -65,7 +66,7 @@ def candidates(context: RunContext) -> Iterator[Candidate]:
 
     yield LengthBaseline(context.prepared.train)
     with context.base() as base:
-        yield candidate("zero-shot", base, by_likelihood)
+        yield candidate(ZERO_SHOT, base, by_likelihood)
     if task.start is not None:
         reference.clear()
         yield candidate(START, context.parent_model(), by_likelihood)

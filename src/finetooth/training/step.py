@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
+from finetooth.config.values import first_few
 from finetooth.errors import TrainError
 from finetooth.model.api import Model
 from finetooth.training.objectives import Loss, Objective, Signals, supervised
@@ -218,9 +219,7 @@ def deterministic(device: torch.device) -> Iterator[None]:
 
 
 def _names(rows: Sequence[Row]) -> str:
-    names = list(dict.fromkeys(row.id or "(no id)" for row in rows))
-    more = f" and {len(names) - 8} more" if len(names) > 8 else ""
-    return ", ".join(names[:8]) + more
+    return first_few(list(dict.fromkeys(row.id or "(no id)" for row in rows)), 8)
 
 
 def _not_finite(model: Model, objective: Objective, rows: Sequence[Row], what: str) -> TrainError:
