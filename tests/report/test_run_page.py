@@ -35,7 +35,7 @@ def test_a_whole_run(tmp_path: Path) -> None:
     assert "10 times the rate of full fine-tuning" in page.words
     assert "tickets.csv 118 the label is empty" in page.words
     assert "2,100 train 240 validation 520 sealed test 10 labels 2 rejected" in page.words
-    assert "paraphrases of training rows in the test were not looked for" in page.words
+    assert "leakage through paraphrases was not checked" in page.words
     kinds = [attributes.get("class") or "" for tag, attributes in page.seen if tag == "svg"]
     assert sum("bar" in kind for kind in kinds) == 10
     assert [kind for kind in kinds if "bar" not in kind] == ["difference better", "loss"]
