@@ -15,7 +15,10 @@ DTYPES = {"float32": torch.float32, "float64": torch.float64, "bfloat16": torch.
 
 
 def resolve_device(device: str) -> torch.device:
-    """The device of this name; `auto` is the first CUDA device if there is one, else the CPU. ModelError."""
+    """The device of this name; `auto` is the first CUDA device if there is one, else the CPU.
+
+    Raises ModelError.
+    """
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     if device.startswith("cuda"):

@@ -42,7 +42,7 @@ def check(
     embed: Embed | None = None,
     needs_grader: bool = True,
 ) -> CheckReport:
-    """Check the data of a task; with `out`, also `write` the report there.
+    """Check the data of a task; with `out`, also write the report there.
 
     progress: called with (rules done, rules in all). embed: see View. needs_grader: try the graders too.
     Raises DataError where there is nothing to report on (no such file, no rows, an unknown format),
@@ -120,7 +120,10 @@ def rule_bar(console: Console) -> Iterator[Callable[[int, int], None]]:
 
 
 def _grader_findings(task: Task, data: AssembledData) -> Iterator[Finding]:
-    """A block for each grader that `run` would refuse, a review for each doubtful one. GradeError."""
+    """A block for each grader that `run` would refuse, a review for each doubtful one.
+
+    Raises GradeError.
+    """
     if data.format in ("text", "unknown"):
         return  # trained on, but not graded
     format = graders.grading_format(task.data.columns, data.format)
