@@ -82,7 +82,7 @@ def score_table(summary: Mapping[str, Any]) -> dict[str, Any]:
     comparison = summary.get("comparison") or {}
 
     def row(name: str, entry: Mapping[str, Any]) -> dict[str, Any]:
-        kind = "tuned" if name == TUNED else "prompting" if is_prompting(name) else "cheap"
+        kind = "tuned" if name == TUNED else "prompting" if is_prompting(name) else "baseline"
         scored = entry["score"] is not None
         bar = score_bar(entry["score"], entry["low"], entry["high"], kind) if scored else ""
         corpus_score = entry.get("corpus", {}).get("value")
