@@ -50,7 +50,7 @@ def set_up(context: RunContext, needs_grader: bool) -> None:
 def _set_up(context: RunContext, stored: Task | None, needs_grader: bool) -> None:  # long: the steps in order
     requested, path, console = context.task, context.path, context.console
     context.task = task = stored or requested
-    preferences.require_used(task.train)
+    preferences.reject_unused_keys(task.train)
     data = None if stored else check.run_gate(context, needs_grader)
     context.prepared = prepared = prepare(task, path, data)
     if requested.train.method in PREFERENCE_METHODS and prepared.format != "preference":
@@ -219,8 +219,8 @@ def _resolve(context: RunContext, limit: int) -> None:  # long: the automatic va
         "notes": model.notes,
     }
     start = {"start": parent.parent_provenance(task)} if task.start else {}
-    facts = {"model": about, "threads": torch.get_num_threads(), "data": prepared.notes, **start, "reasons": reasons}
-    workspace.save_environment(context.path, facts)
+    facts = {"model": about, "threads": torch.get_num_threads(), "data": prepared.notes, "reasons": reasons}
+    workspace.save_environment(context.path, facts | start)
     workspace.save_config(context.path, Task.model_validate(values), reasons)
 
 
