@@ -145,7 +145,7 @@ def prove(hf: Any, requested: str, dtype: torch.dtype, wrap: Wrap) -> Backend:
     return Backend("rows", padded=padded, note=note)
 
 
-def prepare(hf: Any, backend: Backend) -> bool:
+def install_backend(hf: Any, backend: Backend) -> bool:
     """Set up a transformers model for this back-end; returns whether its last layer is trimmed."""
     if backend.attention == "rows":
         return False

@@ -23,7 +23,6 @@ from finetooth.config.values import first_few
 from finetooth.data.hub import LENGTH_KEYS
 from finetooth.errors import ModelError
 from finetooth.model import reward_head
-from finetooth.model.head import is_classifier
 
 
 @contextmanager
@@ -70,7 +69,7 @@ def load_weights(directory: Path, config: Any, dtype: torch.dtype, seed: int) ->
     """
     gc.collect()  # reference cycles keep an unused model in memory; do not hold two at once
     if list(directory.glob("*.safetensors")):
-        if not is_classifier(config):
+        if not reward_head.is_classifier(config):
             return _pretrained(directory, config, dtype), False
         config = copy.deepcopy(config)
         config.tie_word_embeddings = True  # it has no output head: the embeddings stand in, and are unused
