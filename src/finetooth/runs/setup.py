@@ -179,10 +179,10 @@ def _resolve(context: RunContext, limit: int) -> None:  # long: the automatic va
     values = task.model_dump() | {"train": resolved.config.model_dump()}
     evaluate = values["evaluate"]
     if task.start is not None and prepared.sealed_format is not None:
-        theirs = workspace.load_config(Path(task.start)).evaluate
+        inherited = workspace.load_config(Path(task.start)).evaluate
         for key in ("grader", "max_tokens"):
             if evaluate[key] == "auto":
-                evaluate[key] = getattr(theirs, key)
+                evaluate[key] = getattr(inherited, key)
                 reasons[f"evaluate.{key}"] = f"{evaluate[key]}: as in {task.start}, whose test this is"
     if evaluate["max_tokens"] == "auto":
         longest = max(int((row.weight > 0).sum()) for row in context.train_rows)

@@ -46,11 +46,11 @@ def clean(examples: Sequence[Example], operations: Sequence[Operation], seed: in
     dropped: dict[str, str] = {}
     for operation in operations:
         if operation.name in TEXT:
-            rows, step, gone = _over_texts(rows, operation.name)
+            rows, step, dropped_here = _over_texts(rows, operation.name)
         else:
-            rows, step, gone = _over_rows(rows, operation, seed)
+            rows, step, dropped_here = _over_rows(rows, operation, seed)
         steps.append(step)
-        dropped |= gone
+        dropped |= dropped_here
     return CleaningResult(rows, tuple(steps), dropped)
 
 
@@ -60,19 +60,19 @@ def clean(examples: Sequence[Example], operations: Sequence[Operation], seed: in
 def _over_texts(rows: Sequence[Example], name: str) -> tuple[list[Example], CleaningStep, dict[str, str]]:
     kept: list[Example] = []
     shown: list[Change] = []
-    gone: dict[str, str] = {}
+    dropped: dict[str, str] = {}
     changed = 0
     for row in rows:
         new = changed_row(row, name)
         if _emptied(row, new):
-            gone[row.id] = f"{name} left its question or answer empty"
+            dropped[row.id] = f"{name} left its question or answer empty"
             continue
         kept.append(new)
         if new is not row:
             changed += 1
             if len(shown) < SHOWN:
                 shown.append(_change(row, new, name))
-    return kept, CleaningStep(name, len(kept), len(gone), changed, tuple(shown)), gone
+    return kept, CleaningStep(name, len(kept), len(dropped), changed, tuple(shown)), dropped
 
 
 def changed_row(row: Example, name: str) -> Example:
@@ -175,35 +175,35 @@ def _over_rows(
 ) -> tuple[list[Example], CleaningStep, dict[str, str]]:
     note = ""
     if operation.name == "dedupe":
-        gone = _copies(rows)
+        dropped = _copies(rows)
     elif operation.name == "drop_empty":
-        gone = _empties(rows)
+        dropped = _empties(rows)
     else:
-        gone, note = _surplus(rows, operation, seed)
-    kept = [row for row in rows if row.id not in gone]
-    return kept, CleaningStep(operation.name, len(kept), len(gone), 0, (), note), gone
+        dropped, note = _surplus(rows, operation, seed)
+    kept = [row for row in rows if row.id not in dropped]
+    return kept, CleaningStep(operation.name, len(kept), len(dropped), 0, (), note), dropped
 
 
 def _copies(rows: Sequence[Example]) -> dict[str, str]:
     """Rows with the same normalised context and answers as an earlier row."""
     first: dict[str, Example] = {}
-    gone = {}
+    dropped = {}
     for row in rows:
         earlier = first.setdefault(content_id(row), row)
         if earlier is not row:
-            gone[row.id] = f"a copy of {source_location(earlier)}"
-    return gone
+            dropped[row.id] = f"a copy of {source_location(earlier)}"
+    return dropped
 
 
 def _empties(rows: Sequence[Example]) -> dict[str, str]:
     """Rows whose answer, or whose question without a system message, has no content."""
     alone = [row for row in rows if not any(message.role == "system" for message in row.context)]
-    asked = set(empty_questions(rows)) & {row.id for row in alone}
-    answered = empty_answers(rows)
+    empty_question_ids = set(empty_questions(rows)) & {row.id for row in alone}
+    empty_answer_ids = empty_answers(rows)
     return {
-        row.id: "its answer has no content" if row.id in answered else "its question has no content"
+        row.id: "its answer has no content" if row.id in empty_answer_ids else "its question has no content"
         for row in rows
-        if row.id in answered or row.id in asked
+        if row.id in empty_answer_ids or row.id in empty_question_ids
     }
 
 
@@ -229,16 +229,16 @@ def _surplus(rows: Sequence[Example], operation: Operation, seed: int) -> tuple[
     counts = Counter({name: len(members) for name, members in classes.items()})
     smallest = min(sorted(classes), key=lambda name: counts[name])
     most = math.floor(operation.max_ratio * counts[smallest])
-    gone = {}
+    dropped = {}
     for name in sorted(classes):
         keyed = sorted(classes[name], key=lambda row: (uniform(seed, f"balance\0{content_id(row)}"), row.id))
         for row in keyed[most:]:
-            gone[row.id] = f"{operation.by} {redact(name)[:60]!r} has more than {most:,} rows"
+            dropped[row.id] = f"{operation.by} {redact(name)[:60]!r} has more than {most:,} rows"
     note = (
         f"The smallest class by {operation.by} is {redact(smallest)[:60]!r} with {counts[smallest]:,} rows, "
         f"so no class keeps more than {most:,}."
     )
-    return {row.id: gone[row.id] for row in rows if row.id in gone}, note
+    return {row.id: dropped[row.id] for row in rows if row.id in dropped}, note
 
 
 def _class(row: Example, by: str) -> str:
