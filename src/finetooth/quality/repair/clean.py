@@ -6,7 +6,7 @@ import json
 import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from finetooth.config.cleaning import Operation
@@ -14,7 +14,6 @@ from finetooth.data.examples import content_id, source_location
 from finetooth.data.split import uniform
 from finetooth.errors import DataError
 from finetooth.privacy.masking import mask, redact
-from finetooth.quality.repair.steps import SHOWN, Change, CleaningResult, CleaningStep
 from finetooth.quality.repair.text_repair import fix_encoding, normalise_space, strip_html
 from finetooth.quality.rules.text import empty_answers, empty_questions, texts
 from finetooth.types import Example
@@ -25,12 +24,74 @@ TEXT: Mapping[str, Callable[[str], str]] = {
     "normalise_space": normalise_space,
     "mask_pii": mask,
 }
+SHOWN = 5  # example changes per operation
 _LONGEST = 300  # maximum characters shown of a text
 _STYLES: tuple[dict[str, Any], ...] = tuple(
     {"ensure_ascii": ascii, "separators": separators, "indent": indent}
     for indent, separators in ((None, (", ", ": ")), (None, (",", ":")), (2, (",", ": ")), (4, (",", ": ")))
     for ascii in (False, True)
 )
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A text before and after an operation, with personal data and secrets masked."""
+
+    id: str
+    before: str
+    after: str
+
+
+@dataclass(frozen=True, slots=True)
+class CleaningStep:
+    """Result of one operation: rows kept (including changed ones), dropped and changed, with examples."""
+
+    operation: str
+    kept: int
+    dropped: int
+    changed: int
+    examples: tuple[Change, ...] = ()
+    note: str = ""
+
+    def plus(self, other: CleaningStep) -> CleaningStep:
+        """The combined result for this source and another."""
+        return CleaningStep(
+            self.operation,
+            self.kept + other.kept,
+            self.dropped + other.dropped,
+            self.changed + other.changed,
+            (*self.examples, *other.examples)[:SHOWN],
+            " ".join(filter(None, (self.note, other.note))),
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain JSON values."""
+        return {
+            "operation": self.operation,
+            "kept": self.kept,
+            "dropped": self.dropped,
+            "changed": self.changed,
+            "examples": [{"id": one.id, "before": one.before, "after": one.after} for one in self.examples],
+            "note": self.note,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class CleaningResult:
+    """The remaining rows in order, the result of each operation, and why each dropped row was, by id."""
+
+    examples: list[Example]
+    steps: tuple[CleaningStep, ...] = ()
+    dropped: Mapping[str, str] = field(default_factory=dict)
+
+
+def merge_steps(sources: Sequence[Sequence[CleaningStep]]) -> list[CleaningStep]:
+    """The result of each operation summed over several sources, in the order of the first."""
+    steps: dict[str, CleaningStep] = {}
+    for step in (step for steps in sources for step in steps):
+        old = steps.get(step.operation)
+        steps[step.operation] = step if old is None else old.plus(step)
+    return list(steps.values())
 
 
 def clean(examples: Sequence[Example], operations: Sequence[Operation], seed: int) -> CleaningResult:
