@@ -108,7 +108,7 @@ def test_what_was_allowed_is_said_before_the_first_table(tmp_path: Path, evaluat
     write_json(run / "data" / "check.json", {"allowed": ["leak", "broken-rows"]})
     words = page_of(run).words
     first, said, _ = words.partition("Overridden blocking rules of the data gate: leak , broken-rows")
-    assert said and "Held-out test" not in first and "Configuration" not in first
+    assert said and "Sealed test" not in first and "Configuration" not in first
     assert apart not in words and "Some prompts are on both sides of the split" in words
 
 

@@ -142,7 +142,8 @@ def train(path: Path, out: Path | None, as_json: bool, quiet: bool, **flags: str
     source = run_directory(path) if path.is_dir() else load_task(path, overrides)
     from finetooth.commands import train as command
 
-    return finish(command.run(source, out, console(quiet)), as_json, quiet)
+    result = command.run(source, out, console(quiet))
+    return finish(result, as_json, quiet, *result.next_steps())
 
 
 @group.command(cls=SectionedCommand, epilog="Example: finetooth evaluate runs/first")
@@ -176,7 +177,8 @@ def run(path: Path, out: Path | None, as_json: bool, quiet: bool, **flags: str |
     task = load_task(path, parse_overrides(flags))
     from finetooth.commands import run as command
 
-    return finish(command.run_task(task, out, console(quiet), path), as_json, quiet)
+    result = command.run_task(task, out, console(quiet), path)
+    return finish(result, as_json, quiet, *result.next_steps())
 
 
 @group.command(cls=SectionedCommand, epilog="Example: finetooth report runs/first")

@@ -107,4 +107,5 @@ def _unknown_flag(error: click.exceptions.NoSuchOption) -> str:
         hint = " Task options go to `check`, `train` and `run`; a run directory has its own in config.yaml."
     else:
         hint = f" `{command} --help` lists all flags."
+    hint = re.sub(r"(Did you mean|it is called|renamed to) (?!-)", r"\1 --", hint)
     return f"{command}: unknown flag {error.option_name}.{hint}"

@@ -36,13 +36,15 @@ class Run:
         return {"run": str(self.path), "report": str(self.path / "report.html"), **self.summary}
 
     def print(self, console: Console) -> None:
-        """The score table, the verdict, the path of the report, and the next commands."""
+        """The score table, the verdict and the path of the report."""
         console.print(terminal_table(self.summary))
         console.print(f"\nReport: {self.path / 'report.html'}", highlight=False, markup=False, soft_wrap=True)
+
+    def next_steps(self) -> list[str]:
+        """The commands to type next, each with its purpose."""
         chat = (f"finetooth chat {quote(str(self.path))}", "chat with the tuned model")
         steps = (chat, *next_steps.longer_training(self.path))
-        lines = [f"  {command}    {purpose}" for command, purpose in steps]
-        console.print("\n".join(["Next:", *lines]), highlight=False, markup=False, soft_wrap=True)
+        return [f"{command}    {purpose}" for command, purpose in steps]
 
 
 def run(

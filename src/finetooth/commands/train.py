@@ -50,18 +50,19 @@ class TrainReport:
         return {"run": str(self.path), **self.result}
 
     def print(self, console: Console) -> None:
-        """Two lines: what was trained, and the next command."""
+        """One line: what was trained."""
         loss, score = self.result["best_loss"], self.result.get("best_score")
         shown = " (early stopping)" if self.result["stopped_early"] else ""
         shown += (
             f", validation loss {loss:.4f} at step {self.result['best_step']}" if loss is not None else ""
         )
         shown += f", score {score:.3f}" if score is not None else ""
-        lines = [
-            f"Trained {self.result['steps']} steps{shown}: {self.result['model']}",
-            f"Next: {next_steps.of_run(self.path)}",
-        ]
-        console.print("\n".join(lines), markup=False, soft_wrap=True)
+        text = f"Trained {self.result['steps']} steps{shown}: {self.result['model']}"
+        console.print(text, markup=False, soft_wrap=True)
+
+    def next_steps(self) -> list[str]:
+        """The command to type next."""
+        return [next_steps.of_run(self.path)]
 
 
 def run(source: Task | Path, out: Path | None, console: Console, needs_grader: bool = False) -> TrainReport:

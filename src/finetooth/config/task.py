@@ -73,13 +73,13 @@ class DataConfig(Section):
     )
     validation: Annotated[Share | str | Rows, BeforeValidator(_source)] = Field(
         0.1,
-        description="Held-out rows for checkpoint selection and early stopping: a share of the training "
-        "rows, or files as in data.train.",
+        description="Held-out rows for checkpoint selection and early stopping: an approximate share of "
+        "all rows in data.train, or files as in data.train.",
     )
     test: Annotated[Share | str | Rows, BeforeValidator(_source)] = Field(
         0.2,
-        description="Sealed test set, held out before anything looks at it: a share of the rows, or files "
-        "as in data.train.",
+        description="Sealed test set, held out before anything looks at it: an approximate share of all "
+        "rows in data.train, or files as in data.train.",
     )
     format: Literal["auto", "text", "qa", "prompt", "alpaca", "chat", "sharegpt", "labels", "preference"] = (
         Field("auto", description="Row format; auto detects it from the column names.")

@@ -200,7 +200,7 @@ def _verdict(summary: Mapping[str, Any], errors: int) -> str:
     elif result["verdict"] != "not proven":
         words = f"{result['verdict'].capitalize()} than {other}: {both}."
     elif result["units"] < MIN_ROWS:
-        words = f"Not proven: {units} are too few for a verdict, which needs {MIN_ROWS}. Here {both}."
+        words = f"Not proven: {units} are too few to prove anything, which takes {MIN_ROWS}. Here {both}."
     else:
         words = (
             f"Not proven: {both}. With {units} the test has 80% power to detect a true difference of "

@@ -15,7 +15,7 @@ import torch
 from peft import PeftModel
 from torch import Tensor
 
-from finetooth import threads
+from finetooth import machine
 from finetooth.config.task import EMBEDDED
 from finetooth.data.hub import model_directory
 from finetooth.data.render.tokenizer import Tokenizer
@@ -85,7 +85,7 @@ class Model:
         rows; auto is the fastest that passes the capability proof. tokenizer: the directory's own, if it has
         been loaded already.
         """
-        threads.watch()
+        machine.start_contention_monitor()
         if attention not in (known := ("auto", *capability.BACKENDS)):
             raise ModelError(f"attention {attention!r} is unknown; choose one of {', '.join(known)}.")
         if adapter is None and name not in EMBEDDED and (Path(name) / "adapter_config.json").is_file():

@@ -224,7 +224,7 @@ def _cache_directory() -> Path | None:
     chosen = os.environ.get(CACHE)
     if chosen is not None:
         return Path(chosen) / "capability" if chosen else None
-    usual = os.environ.get("LOCALAPPDATA") if os.name == "nt" else os.environ.get("XDG_CACHE_HOME")
+    usual = os.environ.get("XDG_CACHE_HOME")
     try:
         return (Path(usual) if usual else Path.home() / ".cache") / "finetooth" / "capability"
     except RuntimeError:  # a user without a home directory

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from finetooth import machine
 from finetooth.errors import ModelError
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64, "bfloat16": torch.bfloat16}
@@ -73,10 +74,10 @@ def on_device(values: Any, device: torch.device) -> Tensor:
 
 
 def device_memory(device: torch.device) -> int:
-    """Total bytes of memory of the device: of the GPU, or of the machine."""
+    """Total bytes of memory of the device: of the GPU, or of the machine or container."""
     if device.type == "cuda":
         return int(torch.cuda.get_device_properties(device).total_memory)
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return machine.memory()
 
 
 def at_least_float32(logits: Tensor) -> Tensor:

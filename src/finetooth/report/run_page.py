@@ -60,7 +60,7 @@ def page_context(run_path: Path) -> dict[str, Any]:
 
 def _verdict(summary: Mapping[str, Any]) -> dict[str, Any]:
     result = summary.get("comparison")
-    where = "the held-out test" if summary["split"] == "test" else "the validation rows"
+    where = "the sealed test" if summary["split"] == "test" else "the validation rows"
     words = summary.get("words", "").partition(": ")[2]  # the headline has what stands before the colon
     words = words[:1].upper() + words[1:]
     if not result:

@@ -115,7 +115,7 @@ def test_rows_of_a_group_count_together_and_it_is_said() -> None:
     assert "The 120 rows form 30 clusters (rows of one group, or with identical prompts)" in together["words"]
     few = run(n=120, group=6, grader="exact").summary
     assert few["comparison"]["verdict"] == "not proven"
-    assert "20 clusters are too few for a verdict, which needs 30" in few["words"]
+    assert "20 clusters are too few to prove anything, which takes 30" in few["words"]
     alike = [
         Example(str(i), (Message("user", f"q{i}"),), (Answer("a"),), {"group": f"g{i}"}) for i in range(9)
     ]
