@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -31,9 +32,7 @@ HEADLINES = {
 
 def page_context(run_path: Path) -> dict[str, Any]:
     """Everything the template needs; parts that the run does not have yet are None or empty."""
-    config, environment = _config(run_path / "config.yaml"), run_path / "environment.json"
-    facts = read_json(environment) if environment.is_file() else {}
-    reasons = facts.get("reasons", {})  # of automatic values
+    config, reasons = _config(run_path / "config.yaml")
     summaries = {}
     for split in ("test", "validation"):
         file = run_path / "evaluate" / split / "summary.json"
@@ -53,7 +52,7 @@ def page_context(run_path: Path) -> dict[str, Any]:
             (key, value, reasons.get(key, "").removeprefix(f"{value}: "))
             for key, value in _dotted_keys(config)
         ],
-        "environment": _environment(facts),
+        "environment": _environment(run_path / "environment.json"),
     }
     return {**page, "limits": _limitations(page, shown, run_path)}
 
@@ -260,14 +259,17 @@ def _limitations(page: Mapping[str, Any], shown: Sequence[Mapping[str, Any]], ru
     return limits
 
 
-def _config(path: Path) -> dict[str, Any]:
+def _config(path: Path) -> tuple[dict[str, Any], dict[str, str]]:
+    """The configuration, and the reasons for automatic values from the comment lines at its end."""
     if not path.is_file():
-        return {}
+        return {}, {}
+    text = path.read_text(encoding="utf-8")
+    reasons = dict(re.findall(r"^#\s+([a-z_.]+): (.+)$", text, re.MULTILINE))
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        values = yaml.safe_load(text)
     except yaml.YAMLError as error:
         raise ConfigError(f"{path} cannot be read: {error}") from None
-    return values if isinstance(values, dict) else {}
+    return (values if isinstance(values, dict) else {}), reasons
 
 
 def _dotted_keys(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
@@ -278,8 +280,9 @@ def _dotted_keys(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[
             yield f"{prefix}{key}", "" if value in ("", {}, None) else clip(str(value))
 
 
-def _environment(facts: Mapping[str, Any]) -> str:
-    """Versions and machine in one line, empty without facts."""
+def _environment(path: Path) -> str:
+    """Versions and machine in one line, empty without environment.json."""
+    facts = read_json(path) if path.is_file() else {}
     parts = [f"{name} {version}" for name, version in facts.get("versions", {}).items()]
     machine, model, start = (facts.get(key) or {} for key in ("machine", "model", "start"))
     parts += [str(machine["system"])] if "system" in machine else []

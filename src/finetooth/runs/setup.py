@@ -219,8 +219,8 @@ def _resolve(context: RunContext, limit: int) -> None:  # long: the automatic va
         "notes": model.notes,
     }
     start = {"start": parent.parent_provenance(task)} if task.start else {}
-    facts = {"model": about, "threads": torch.get_num_threads(), "data": prepared.notes, "reasons": reasons}
-    workspace.save_environment(context.path, facts | start)
+    facts = {"model": about, "threads": torch.get_num_threads(), "data": prepared.notes, **start}
+    workspace.save_environment(context.path, facts)
     workspace.save_config(context.path, Task.model_validate(values), reasons)
 
 
