@@ -186,8 +186,8 @@ def test_of_rewards_the_course_is_drawn_and_not_their_loss(tmp_path: Path) -> No
     """The loss of a policy says nothing, and is not what the validation loss is."""
     write_text(tmp_path / "config.yaml", "name: x\n")
     file = tmp_path / "train" / "metrics.jsonl"
-    append_jsonl(file, {"step": 0, "valid_loss": 6.1, "valid_score": 0.25})
-    append_jsonl(file, {"step": 1, "loss": -7.5, "reward": 0.5})
+    append_jsonl(file, [{"step": 0, "valid_loss": 6.1, "valid_score": 0.25}])
+    append_jsonl(file, [{"step": 1, "loss": -7.5, "reward": 0.5}])
     page = page_of(tmp_path)
     assert "Mean reward of the sampled completions and score on the validation rows" in page.words
     assert "Lowest validation loss" not in page.words and "-7" not in page.words.replace("−", "-")
@@ -195,13 +195,13 @@ def test_of_rewards_the_course_is_drawn_and_not_their_loss(tmp_path: Path) -> No
 
 def test_the_loss_of_pairs_is_not_told_of_as_that_of_tokens(tmp_path: Path) -> None:
     write_text(tmp_path / "config.yaml", "name: x\n")
-    append_jsonl(tmp_path / "train" / "metrics.jsonl", {"step": 9, "loss": 0.6, "accuracy": 0.5})
+    append_jsonl(tmp_path / "train" / "metrics.jsonl", [{"step": 9, "loss": 0.6, "accuracy": 0.5}])
     assert "Loss per pair, over" in page_of(tmp_path).words
 
 
 def test_a_validation_line_needs_no_training_loss(tmp_path: Path) -> None:
     write_text(tmp_path / "config.yaml", "name: x\n")
-    append_jsonl(tmp_path / "train" / "metrics.jsonl", {"step": 0, "valid_loss": 2.0})
+    append_jsonl(tmp_path / "train" / "metrics.jsonl", [{"step": 0, "valid_loss": 2.0}])
     assert "Lowest validation loss: 2.000 at step 0" in page_of(tmp_path).words
 
 

@@ -105,6 +105,7 @@ def run(paths: Sequence[Path], sealed: bool) -> CompareReport:
 
 
 def _read(path: Path, split: str) -> RunScores:
+    ledger.require_unchanged(path, split)
     folder = path / "evaluate" / split
     summary = read_json(folder / "summary.json")
     records = [line for line in read_jsonl(folder / "records.jsonl") if line["candidate"] == TUNED]

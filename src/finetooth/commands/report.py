@@ -8,6 +8,7 @@ from typing import Any
 
 from rich.console import Console
 
+from finetooth.evaluation import ledger
 from finetooth.report import html
 from finetooth.report.run_page import page_context
 from finetooth.report.terminal import terminal_table
@@ -17,10 +18,14 @@ from finetooth.runs import next_steps
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """The path of the page, and the summary it shows; None before the run was evaluated."""
+    """The path of the page, and the summary it shows; None before the run was evaluated.
+
+    note: what a reader should know before the result.
+    """
 
     path: Path
     summary: dict[str, Any] | None
+    note: str = ""
     ok: bool = True
 
     def to_json(self) -> dict[str, Any]:
@@ -29,6 +34,8 @@ class Report:
 
     def print(self, console: Console) -> None:
         """The score table and the verdict, and the path of the page."""
+        if self.note:
+            console.print(self.note, style="dim", highlight=False, markup=False, soft_wrap=True)
         if self.summary is not None:
             console.print(terminal_table(self.summary))
         else:
@@ -38,7 +45,14 @@ class Report:
 
 def run(run_path: Path) -> Report:
     """Write report.html from the run directory's present contents; sealed test rows are never read."""
+    unknown = ledger.require_unchanged(run_path)
     page = run_path / "report.html"
     write_text(page, html.render("report.html.jinja", page_context(run_path)))
     summary = run_path / "evaluate" / "summary.json"
-    return Report(page, read_json(summary) if summary.is_file() else None)
+    note = ""
+    if unknown:
+        note = (
+            f"note: the results on {' and '.join(unknown)} are of an older version, which kept no digests: "
+            "whether they were edited is not known."
+        )
+    return Report(page, read_json(summary) if summary.is_file() else None, note)

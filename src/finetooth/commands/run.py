@@ -19,8 +19,9 @@ from finetooth.config.task import Task
 from finetooth.errors import Interrupted
 from finetooth.report.terminal import terminal_table
 from finetooth.rundir import read_json
-from finetooth.runs import next_steps, parent, workspace
+from finetooth.runs import inputs, next_steps, parent, workspace
 from finetooth.runs.context import RunContext
+from finetooth.training.interrupts import Terminated
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +66,13 @@ def run(
 def run_task(task: Task, out: Path | None, console: Console, file: Path | None = None) -> Run:
     """Run the loop for a loaded task; see `run`. file: the task file, for the command that resumes."""
     context = RunContext(parent.inherit_settings(task, console), workspace.run_path(task, out), console)
+    with workspace.occupied(context.path):
+        workspace.open_run(context.task, context.path)
+        inputs.require_unchanged(context.task, context.path, console)
+        return _stages(context, file)
+
+
+def _stages(context: RunContext, file: Path | None) -> Run:
     path = context.path
     name = "TASK" if file is None else quote(str(file))
     again = (
@@ -82,7 +90,7 @@ def run_task(task: Task, out: Path | None, console: Console, file: Path | None =
             evaluate.evaluate_run(context, sealed=True)
     except Interrupted as error:
         raise Interrupted(error.message, again if error.next_command else "") from None
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, Terminated):
         if not (path / "train" / "result.json").is_file():
             raise
         raise Interrupted("Stopped while evaluating; the trained model is saved.", again) from None

@@ -20,8 +20,8 @@ from finetooth.config.messages import explain_problems
 from finetooth.config.method_keys import Number, Positive, PreferenceKeys, RewardKeys
 from finetooth.config.other_tools import key_hint
 from finetooth.config.values import encoding as _encoding
+from finetooth.config.values import folder_name, yaml_switch
 from finetooth.config.values import source as _source
-from finetooth.config.values import yaml_switch
 from finetooth.errors import ConfigError
 
 Auto = Literal["auto"]
@@ -217,7 +217,7 @@ class EvaluateConfig(Section):
 class Task(Section):
     """A task file: the model, the examples, and what to do with them."""
 
-    name: str = Field(
+    name: Annotated[str, AfterValidator(folder_name)] = Field(
         "task",
         description="Run name; the default run directory is runs/NAME. If left out, the name of the task "
         "file, or of its folder if the file is task.yaml.",

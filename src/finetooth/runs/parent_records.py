@@ -14,6 +14,7 @@ from finetooth.model.api import Model
 from finetooth.rundir import read_json, read_jsonl
 from finetooth.runs import workspace
 from finetooth.runs.context import RunContext
+from finetooth.runs.inputs import is_in_its_place
 from finetooth.types import Example
 
 
@@ -48,6 +49,8 @@ def recorded(context: RunContext, digest_of: Callable[[RunContext, Model], str])
     records, summary = (run / "evaluate" / "test" / name for name in ("records.jsonl", "summary.json"))
     if not records.is_file() or ledger.sealed_digest(run) != ledger.sealed_digest(path):
         return None
+    if ledger.require_unchanged(run, "test") or not is_in_its_place(run):
+        return None  # perhaps edited, or with a grader that may not be imported
     templates = [Path(workspace.template(one.task, one.path)) for one in (context, theirs)]
     texts = [file.read_text(encoding="utf-8") if file.is_file() else str(file) for file in templates]
     ours, parents = (

@@ -22,7 +22,7 @@ from finetooth.model import reward_head
 from finetooth.model.device import device_memory
 from finetooth.quality.prepare import prepare
 from finetooth.rundir import append_jsonl, write_bytes
-from finetooth.runs import check, next_steps, parent, workspace
+from finetooth.runs import check, inputs, next_steps, parent, workspace
 from finetooth.runs.context import RunContext, base_digest
 from finetooth.runs.rewards import require_valid_reward
 from finetooth.training import defaults, preferences, schedule
@@ -38,13 +38,14 @@ def set_up(context: RunContext, needs_grader: bool) -> None:
     needs_grader: the run will be evaluated, so its grader must work; without it, the data may be plain text.
     Raises FinetoothError with one message when the data, the model or the configuration cannot be used.
     """
-    stored = workspace.open_run(context.task, context.path)
-    try:
-        _set_up(context, stored, needs_grader)
-    except BaseException:
-        if stored is None and not (context.path / workspace.CONFIG).is_file():
-            workspace.discard(context.path)
-        raise
+    with workspace.occupied(context.path):
+        stored = workspace.open_run(context.task, context.path)
+        try:
+            _set_up(context, stored, needs_grader)
+        except BaseException:
+            if stored is None and not (context.path / workspace.CONFIG).is_file():
+                workspace.discard(context.path)
+            raise
 
 
 def _set_up(context: RunContext, stored: Task | None, needs_grader: bool) -> None:  # long: the steps in order
@@ -88,8 +89,7 @@ def _set_up(context: RunContext, stored: Task | None, needs_grader: bool) -> Non
         fitted, rejected = render_and_fit(examples, renderer, limit, requested, console, side, total)
         rows += fitted
         if stored is None:
-            for line in rejected:
-                append_jsonl(path / workspace.REJECTED, line)
+            append_jsonl(path / workspace.REJECTED, rejected)
     if not context.train_rows:
         raise DataError("No training row is left. To see why: finetooth check TASK")
     if stored is None:
@@ -180,6 +180,8 @@ def _resolve(context: RunContext, limit: int) -> None:  # long: the automatic va
     evaluate = values["evaluate"]
     if task.start is not None and prepared.sealed_format is not None:
         inherited = workspace.load_config(Path(task.start)).evaluate
+        if evaluate["grader"] == "auto":
+            inputs.require_trusted(Path(task.start), "evaluate")
         for key in ("grader", "max_tokens"):
             if evaluate[key] == "auto":
                 evaluate[key] = getattr(inherited, key)
@@ -220,6 +222,7 @@ def _resolve(context: RunContext, limit: int) -> None:  # long: the automatic va
     }
     start = {"start": parent.parent_provenance(task)} if task.start else {}
     facts = {"model": about, "threads": torch.get_num_threads(), "data": prepared.notes, **start}
+    facts |= inputs.provenance(task, context.path)
     workspace.save_environment(context.path, facts)
     workspace.save_config(context.path, Task.model_validate(values), reasons)
 

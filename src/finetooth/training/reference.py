@@ -20,8 +20,7 @@ from finetooth.data.render.turns import answer_turn
 from finetooth.errors import TrainError
 from finetooth.model.api import Model
 from finetooth.model.inference import row_logprobs
-from finetooth.rundir import fsync_directory
-from finetooth.training.checkpoint import fsync_file
+from finetooth.rundir import atomic_file
 from finetooth.training.preferences import beta, needs_reference, objective, start_loss, with_signals
 from finetooth.training.provenance import rows_digest
 from finetooth.training.schedule import group_by_unit
@@ -57,13 +56,9 @@ def with_reference(  # long: compute or read the numbers, attach them, check the
     if not path.is_file():
         report(f"reference: computing log-probabilities of {len(rows)} answers with the initial model")
         logp = row_logprobs(model, rows, config.micro_tokens)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.name}.tmp")
         flat = torch.from_numpy(np.concatenate([*logp, np.empty(0)]))
-        save_file({"logp": flat}, temporary, {"rows": rows_digest(rows)})
-        fsync_file(temporary)
-        temporary.replace(path)
-        fsync_directory(path.parent)
+        with atomic_file(path) as temporary:
+            save_file({"logp": flat}, temporary, {"rows": rows_digest(rows)})
     hint = "Start a new run with --out, or delete the file before the first checkpoint is written."
     try:
         with safe_open(path, "pt") as file:
