@@ -119,7 +119,8 @@ def _evaluate(
 ) -> Evaluation:
     task, console = context.task, context.console
     examples = _usable(context, examples)
-    resolved = graders.resolve_all(task.evaluate.grader, context.grading_format, Path.cwd())
+    given = [graders.settled(spec, context.prepared.train) for spec in graders.specs(task.evaluate.grader)]
+    resolved = graders.resolve_all(given, context.grading_format, Path.cwd())
     (name, primary), *others = resolved
     by_preference = preference_candidates.is_preference_evaluation(resolved)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())

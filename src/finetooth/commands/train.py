@@ -171,7 +171,7 @@ def _answer_validator(context: RunContext) -> AnswerValidator | None:
                 "warning: no validation row leaves room for an answer: the loss selects the checkpoint."
             )
         return None
-    grader = graders.specs(task.evaluate.grader)[0]
+    grader = graders.settled(graders.specs(task.evaluate.grader)[0], prepared.train)
     try:
         name, grade = graders.resolve(
             "auto" if grader == graders.PREFERENCE else grader, context.grading_format, Path.cwd()

@@ -24,6 +24,7 @@ from finetooth.evaluation.graders.named import (
     without_options,
 )
 from finetooth.evaluation.graders.numbers import last_number, number
+from finetooth.evaluation.graders.other_forms import settled, shown_forms
 from finetooth.evaluation.graders.overlap import bleu, chrf, f1, rouge1, rouge2, rouge_l
 from finetooth.evaluation.graders.shared import Grader
 from finetooth.evaluation.graders.structured import json_fields
@@ -55,6 +56,8 @@ __all__ = [
     "rouge1",
     "rouge2",
     "rouge_l",
+    "settled",
+    "shown_forms",
     "specs",
     "validate_graders",
     "without_options",

@@ -24,10 +24,10 @@ def _number(options: Mapping[str, Any]) -> Grader:
 
 
 def _json(options: Mapping[str, Any]) -> Grader:
-    given = {"problem": structured.schema_validator(options["schema"])} if "schema" in options else {}
+    problem = structured.schema_validator(options["schema"]) if "schema" in options else lambda value: ""
     return partial(
         structured.json_fields,
-        **given,
+        problem=problem,
         schema=options.get("schema"),
         ordered=_flag(options, "ordered", True),
         strict=_flag(options, "strict", False),

@@ -128,8 +128,7 @@ def json_fields(
         return Score(0.0, f"not JSON: {error}", normalise_text(text), _compact(wants[0]))
     if violation := problem(got):
         return Score(0.0, violation, _compact(got), _compact(wants[0]))
-    form = (lambda value: value) if strict else _folded
-    pairs = [(form(got), form(want)) for want in wants]
+    pairs = [(got, want) if strict else (_folded(got), _folded(want)) for want in wants]
     if not ordered or schema is not None:
         pairs = [(aligned(got, want, Lists(schema, ordered)), want) for got, want in pairs]
     return max((_field_f1(*pair) for pair in pairs), key=lambda score: score.value or 0.0)
