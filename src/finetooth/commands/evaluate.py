@@ -26,7 +26,7 @@ from finetooth.evaluation import graders, ledger
 from finetooth.evaluation.answer_text import answer_normaliser, identity
 from finetooth.evaluation.baselines import BagOfWords, Majority
 from finetooth.evaluation.candidates import Candidate, ModelCandidate
-from finetooth.evaluation.graders.basic import label_names
+from finetooth.evaluation.graders.label_sets import label_names
 from finetooth.evaluation.prompts import Prompt, build_prompt
 from finetooth.evaluation.runner import Evaluation, evaluate
 from finetooth.evaluation.summary import START, TUNED, best_prompting
@@ -132,7 +132,8 @@ def _evaluate(
 ) -> Evaluation:
     task, console = context.task, context.console
     examples = _usable(context, examples)
-    resolved = graders.resolve_all(task.evaluate.grader, context.grading_format, Path.cwd())
+    given = [graders.settled(spec, context.prepared.train) for spec in graders.specs(task.evaluate.grader)]
+    resolved = graders.resolve_all(given, context.grading_format, Path.cwd())
     (name, primary), *others = resolved
     by_preference = preference_candidates.is_preference_evaluation(resolved)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
@@ -179,7 +180,7 @@ def prompting_candidates(context: RunContext, grader: str) -> Iterator[Candidate
     task, prepared = context.task, context.prepared
     if not task.evaluate.shots:
         return
-    multi_label = grader == "labels"
+    multi_label = graders.without_options(grader) == "labels"
     labels = label_names(prepared.labels) if multi_label else prepared.labels
     with context.base() as base:
         for shots in task.evaluate.shots:
@@ -194,7 +195,11 @@ def candidate(context: RunContext, grader: str, model: Model, prompt: Prompt) ->
     assert max_tokens != "auto", "the stored configuration is resolved"
     sampling = Sampling(task.evaluate.temperature, max_tokens, seed=task.seed)
     model.add_stop(renderer.stop_id)
-    labels = [label for label in context.prepared.labels if grader == "label" and renderer.can_answer(label)]
+    labels = [
+        label
+        for label in context.prepared.labels
+        if graders.without_options(grader) == "label" and renderer.can_answer(label)
+    ]
     return ModelCandidate(prompt.name, model, renderer, prompt, sampling, labels or None, task.data.overlong)
 
 

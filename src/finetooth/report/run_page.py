@@ -13,7 +13,7 @@ import yaml
 from finetooth.data.examples import read_examples
 from finetooth.errors import ConfigError
 from finetooth.evaluation import ledger
-from finetooth.evaluation.graders import PERPLEXITY
+from finetooth.evaluation.graders import PERPLEXITY, without_options
 from finetooth.evaluation.summary import CORPUS_METRICS, START, TUNED, best_prompting, is_prompting
 from finetooth.report.charts import difference_bar, score_bar, smooth, training_curve
 from finetooth.rundir import read_json, read_jsonl
@@ -189,7 +189,7 @@ def _answers(run_path: Path, summary: Mapping[str, Any] | None) -> dict[str, Any
     return {
         "baseline": base_name if base else None,
         "groups": groups,
-        "confusions": pairs if summary["grader"] == "label" else [],
+        "confusions": pairs if without_options(summary["grader"]) == "label" else [],
         "partly": any(row["tuned"]["mark"] == "partly" for row in wrong),
     }
 
