@@ -24,7 +24,7 @@ def task(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     ("grader", "words"),
     [
         ('{name: regex, pattern: "("}', "is not a regular expression"),
-        ("{name: number, tolerence: 1}", "number, tolerance: ...}, found tolerence"),
+        ("{name: number, tolerence: 1}", "number, tolerance: ..., decimal: ...}, found tolerence"),
         ("{name: json, schema: nowhere.json}", "nowhere.json cannot be read as a JSON Schema"),
         ("{name: json, schema: {type: objekt}}", "this is not a JSON Schema"),
         ("nowhere_at_all:grade", "there is no module 'nowhere_at_all'"),

@@ -17,6 +17,7 @@ from finetooth.evaluation.candidates import Prediction
 from finetooth.evaluation.graders import BUILT_IN
 from finetooth.evaluation.runner import evaluate
 from finetooth.report.charts import difference_bar, score_bar, smooth, training_curve
+from finetooth.report.terminal import terminal_table
 from finetooth.rundir import append_jsonl, read_json, write_json, write_jsonl, write_text
 from finetooth.types import Answer, Example, Message
 
@@ -34,7 +35,7 @@ def test_a_whole_run(tmp_path: Path) -> None:
     assert "10 times the rate of full fine-tuning" in page.words
     assert "tickets.csv 118 the label is empty" in page.words
     assert "2,100 train 240 validation 520 sealed test 10 labels 2 rejected" in page.words
-    assert "paraphrases of training rows in the test were not looked for" in page.words
+    assert "leakage through paraphrases was not checked" in page.words
     kinds = [attributes.get("class") or "" for tag, attributes in page.seen if tag == "svg"]
     assert sum("bar" in kind for kind in kinds) == 10
     assert [kind for kind in kinds if "bar" not in kind] == ["difference better", "loss"]
@@ -138,7 +139,7 @@ def test_the_terminal_table_does_not_read_markup() -> None:
     entry = {"score": 0.5, "low": 0.4, "high": 0.6, "errors": 3, "prompt_tokens": 1, "completion_tokens": 2}
     summary = {"n": 2, "split": "validation", "grader": "[b]g[/b]", "candidates": [{"name": "[/x]", **entry}]}
     out = io.StringIO()
-    Console(file=out, width=110).print(report.terminal_table(summary))
+    Console(file=out, width=110).print(terminal_table(summary))
     assert "[/x]" in out.getvalue()
     assert "grader errors" in out.getvalue()
 

@@ -26,7 +26,7 @@ from training_for_tests import fit, load
 from finetooth.errors import Interrupted, TrainError
 from finetooth.training import preferences, reference
 from finetooth.training.objectives import Loss, Signals
-from finetooth.training.reference import require_start, with_reference
+from finetooth.training.reference import require_own_reference, with_reference
 from finetooth.training.step import evaluate_rows
 
 
@@ -56,13 +56,13 @@ def test_the_start_is_looked_at_in_both_sides(models: Path, tmp_path: Path) -> N
     """Planted: the numbers of the validation rows are another model's."""
     model = load(models)
     _rows, valid = taken(model, tmp_path, config("dpo"), pairs(6), pairs(3, 1))
-    require_start(model, valid, config("dpo"))
+    require_own_reference(model, valid, config("dpo"))
     wrong = [
         preferences.with_signals(row, {"reference_logp": row.signals["reference_logp"] - 0.01})
         for row in valid
     ]
     with pytest.raises(TrainError, match="must be its own reference"):
-        require_start(model, wrong, config("dpo"))
+        require_own_reference(model, wrong, config("dpo"))
 
 
 @pytest.mark.parametrize("method", REFERENCE)

@@ -126,13 +126,34 @@ def test_without_scores_the_loss_chooses_and_samples_are_still_shown(tmp_path: P
     assert len(run.lines("samples.jsonl")) == 3 * len(run.valid())
 
 
-def test_a_crash_of_the_grader_is_no_score(tmp_path: Path) -> None:
+def test_an_answer_on_which_the_grader_crashes_is_not_right(tmp_path: Path) -> None:
     run = Run(tmp_path, tmp_path / "run", crashing)
     result = run.fit()
     assert run.lines("samples.jsonl")[0]["score"] is None
-    assert result.best_score is not None and result.best_score * 9 == pytest.approx(
-        round(result.best_score * 9)
+    assert result.best_score is not None and result.best_score * 10 == pytest.approx(
+        round(result.best_score * 10)
     )
+    assert result.best_score <= 0.9
+    valid = [line for line in run.lines("metrics.jsonl") if "valid_loss" in line]
+    assert {line["valid_errors"] for line in valid} == {1}
+
+
+def test_few_graded_answers_do_not_win(tmp_path: Path) -> None:
+    """A grader that fails on what is wrong: weights with one right answer have no full marks."""
+
+    def demanding(example: Example, text: str) -> Score:
+        if text != example.target:
+            raise ValueError("cannot be read")
+        return Score(1.0)
+
+    run = Run(tmp_path, tmp_path / "run", demanding)
+    result = run.fit()
+    for step, (score, _) in run.valid().items():
+        line = next(
+            line for line in run.lines("metrics.jsonl") if line["step"] == step and "valid_loss" in line
+        )
+        assert score == pytest.approx((10 - line.get("valid_errors", 0)) / 10)
+    assert result.best_score == max(score for score, _ in list(run.valid().values())[1:])
 
 
 @pytest.mark.parametrize("step", [6, 31])

@@ -270,7 +270,9 @@ def compare(paths: tuple[Path, ...], sealed: bool, as_json: bool, quiet: bool) -
     help="Minimum score difference of a pair.",
 )
 @click.option(
-    "--reference", is_flag=True, help="Choose the expected answer if all of a row's answers are bad."
+    "--reference",
+    is_flag=True,
+    help="Use the expected answer as chosen where all of a row's answers score below 0.5.",
 )
 @output_options
 def pairs(path: Path, out: Path | None, margin: float, reference: bool, as_json: bool, quiet: bool) -> int:

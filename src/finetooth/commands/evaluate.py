@@ -19,7 +19,6 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from finetooth.commands import report
 from finetooth.config.task import Task
 from finetooth.data.examples import source_location
 from finetooth.errors import ConfigError, DataError
@@ -27,11 +26,12 @@ from finetooth.evaluation import graders, ledger
 from finetooth.evaluation.answer_text import answer_normaliser, identity
 from finetooth.evaluation.baselines import BagOfWords, Majority
 from finetooth.evaluation.candidates import Candidate, ModelCandidate
-from finetooth.evaluation.graders.basic import label_names
+from finetooth.evaluation.graders.label_sets import label_names
 from finetooth.evaluation.prompts import Prompt, build_prompt
 from finetooth.evaluation.runner import Evaluation, evaluate
 from finetooth.evaluation.summary import START, TUNED, best_prompting
 from finetooth.model.api import Model
+from finetooth.report.terminal import terminal_table
 from finetooth.rundir import read_json, write_json
 from finetooth.runs import inputs, next_steps, parent, parent_records, preference_candidates, workspace
 from finetooth.runs.context import RunContext, base_digest
@@ -52,7 +52,7 @@ class EvaluateReport:
 
     def print(self, console: Console) -> None:
         """The score table and the verdict in words."""
-        console.print(report.terminal_table(self.summary))
+        console.print(terminal_table(self.summary))
 
 
 def run(path: Path, sealed: bool, console: Console, trust_code: bool = False) -> EvaluateReport:
@@ -99,7 +99,7 @@ def _evaluate_run(context: RunContext, sealed: bool) -> EvaluateReport:
 
 
 def _test(context: RunContext) -> dict[str, Any]:
-    path, digest = context.path, result_digest(context)
+    path, digest = context.path, result_digest(context, context.tuned())
     known = ledger.stored_result(path, digest)
     if known is not None:
         context.console.print(
@@ -132,7 +132,8 @@ def _evaluate(
 ) -> Evaluation:
     task, console = context.task, context.console
     examples = _usable(context, examples)
-    resolved = graders.resolve_all(task.evaluate.grader, context.grading_format, Path.cwd())
+    given = [graders.settled(spec, context.prepared.train) for spec in graders.specs(task.evaluate.grader)]
+    resolved = graders.resolve_all(given, context.grading_format, Path.cwd())
     (name, primary), *others = resolved
     by_preference = preference_candidates.is_preference_evaluation(resolved)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
@@ -179,7 +180,7 @@ def prompting_candidates(context: RunContext, grader: str) -> Iterator[Candidate
     task, prepared = context.task, context.prepared
     if not task.evaluate.shots:
         return
-    multi_label = grader == "labels"
+    multi_label = graders.without_options(grader) == "labels"
     labels = label_names(prepared.labels) if multi_label else prepared.labels
     with context.base() as base:
         for shots in task.evaluate.shots:
@@ -194,7 +195,11 @@ def candidate(context: RunContext, grader: str, model: Model, prompt: Prompt) ->
     assert max_tokens != "auto", "the stored configuration is resolved"
     sampling = Sampling(task.evaluate.temperature, max_tokens, seed=task.seed)
     model.add_stop(renderer.stop_id)
-    labels = [label for label in context.prepared.labels if grader == "label" and renderer.can_answer(label)]
+    labels = [
+        label
+        for label in context.prepared.labels
+        if graders.without_options(grader) == "label" and renderer.can_answer(label)
+    ]
     return ModelCandidate(prompt.name, model, renderer, prompt, sampling, labels or None, task.data.overlong)
 
 
@@ -227,9 +232,9 @@ def _usable(context: RunContext, examples: Sequence[Example]) -> list[Example]:
     return kept
 
 
-def result_digest(context: RunContext) -> str:
+def result_digest(context: RunContext, tuned: Model) -> str:
     """A digest of everything that decides the test's result: weights, prompts, sampling and graders."""
-    task, tuned = context.task, context.tuned()
+    task = context.task
     parts = {
         "tuned": tuned.digest(),
         "base": tuned.digest(adapter=False) if tuned.peft is not None else base_digest(context.path),

@@ -17,6 +17,7 @@ from finetooth.commands import evaluate, report, train
 from finetooth.config.load import load_task
 from finetooth.config.task import Task
 from finetooth.errors import Interrupted
+from finetooth.report.terminal import terminal_table
 from finetooth.rundir import read_json
 from finetooth.runs import inputs, next_steps, parent, workspace
 from finetooth.runs.context import RunContext
@@ -37,7 +38,7 @@ class Run:
 
     def print(self, console: Console) -> None:
         """The score table, the verdict and the path of the report."""
-        console.print(report.terminal_table(self.summary))
+        console.print(terminal_table(self.summary))
         console.print(f"\nReport: {self.path / 'report.html'}", highlight=False, markup=False, soft_wrap=True)
 
     def next_steps(self) -> list[str]:

@@ -182,7 +182,7 @@ def _answer_validator(context: RunContext) -> AnswerValidator | None:
                 "warning: no validation row leaves room for an answer: the loss selects the checkpoint."
             )
         return None
-    grader = graders.specs(task.evaluate.grader)[0]
+    grader = graders.settled(graders.specs(task.evaluate.grader)[0], prepared.train)
     try:
         name, grade = graders.resolve(
             "auto" if grader == graders.PREFERENCE else grader, context.grading_format, Path.cwd()
@@ -194,7 +194,8 @@ def _answer_validator(context: RunContext) -> AnswerValidator | None:
     if len(usable) > selection.MOST:
         drawn = random.Random(f"select {task.seed}").sample(range(len(usable)), selection.MOST)
         usable = [usable[index] for index in sorted(drawn)]
-    labels = [label for label in prepared.labels if name == "label" and context.renderer.can_answer(label)]
+    by_label = graders.without_options(name) == "label"
+    labels = [label for label in prepared.labels if by_label and context.renderer.can_answer(label)]
     sampling = Sampling(task.evaluate.temperature, length, seed=task.seed)
     candidate = ModelCandidate(TUNED, model, context.renderer, Prompt(TUNED), sampling, labels or None, "cut")
     return AnswerValidator(candidate, usable, grade, required, answer_normaliser(context.renderer))

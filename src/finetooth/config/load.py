@@ -131,7 +131,10 @@ def _resolve_paths(task: Task, folder: Path, from_flags: set[str]) -> Task:
     data = task.data.model_copy(
         update={name: source(f"data.{name}", getattr(task.data, name)) for name in SOURCES}
     )
-    changed: dict[str, Any] = {"data": data, "model": absolute("model", task.model)}
+    changed: dict[str, Any] = {"data": data}
+    model = absolute("model", task.model)
+    if model != task.model:  # a copied key counts as set, and a default is not
+        changed["model"] = model
     if task.template.endswith((".jinja", ".j2")):
         changed["template"] = str((base("template") / task.template).resolve())
     if task.start is not None:

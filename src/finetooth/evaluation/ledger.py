@@ -107,6 +107,15 @@ def stored_result(run_path: Path, digest: str) -> dict[str, Any] | None:
     return next((event["summary"] for event in results if event["digest"] == digest), None)
 
 
+def rows_of_result(run_path: Path, summary: Mapping[str, Any]) -> list[Example] | None:
+    """The test rows of the look that gave this summary, None where the ledger has no such look.
+
+    That look is on record, so this is no new one. Raises DataError as open_sealed does.
+    """
+    results = (event["summary"] for event in _events(run_path) if event["event"] == "result")
+    return read_sealed(run_path) if summary in results else None
+
+
 def store_files(run_path: Path, split: str, files: Mapping[str, bytes], clock: Clock) -> None:
     """Write the files of an evaluation to evaluate/SPLIT, in order; their digests are recorded first."""
     digests = {name: _digest(content) for name, content in files.items()}

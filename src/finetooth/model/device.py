@@ -16,7 +16,10 @@ DTYPES = {"float32": torch.float32, "float64": torch.float64, "bfloat16": torch.
 
 
 def resolve_device(device: str) -> torch.device:
-    """The device of this name; `auto` is the first CUDA device if there is one, else the CPU. ModelError."""
+    """The device of this name; `auto` is the first CUDA device if there is one, else the CPU.
+
+    Raises ModelError.
+    """
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     if device.startswith("cuda"):
@@ -75,3 +78,8 @@ def device_memory(device: torch.device) -> int:
     if device.type == "cuda":
         return int(torch.cuda.get_device_properties(device).total_memory)
     return machine.memory()
+
+
+def at_least_float32(logits: Tensor) -> Tensor:
+    """Logits in float32, or in float64 if they are: half precision is widened before any softmax."""
+    return logits if logits.dtype == torch.float64 else logits.float()

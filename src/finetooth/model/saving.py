@@ -29,8 +29,9 @@ def save(model: Any, peft: PeftModel | None, stop_ids: frozenset[int], path: Pat
             # The embeddings are not trained, and "auto" may query the hub to find out.
             adapter: Any
             for adapter in peft.peft_config.values():
-                if isinstance(adapter.target_modules, set):  # whose order differs between processes
-                    adapter.target_modules = sorted(adapter.target_modules)
+                modules = getattr(adapter, "target_modules", None)
+                if isinstance(modules, set):  # whose order differs between processes
+                    setattr(adapter, "target_modules", sorted(modules))  # noqa: B010
             peft.save_pretrained(str(path), safe_serialization=True, save_embedding_layers=False)
             (path / "README.md").unlink(missing_ok=True)  # PEFT's empty model card
         config.save_pretrained(path)

@@ -42,7 +42,7 @@ def check(
     embed: Embed | None = None,
     needs_grader: bool = True,
 ) -> CheckReport:
-    """Check the data of a task; with `out`, also `write` the report there.
+    """Check the data of a task; with `out`, also write the report there.
 
     progress: called with (rules done, rules in all). embed: see View. needs_grader: try the graders too.
     Raises DataError where there is nothing to report on (no such file, no rows, an unknown format),
@@ -60,6 +60,7 @@ def check(
         reuse_near_duplicates(view, data.pairs)
     findings = [redacted(one) for one in data.findings if one.rule != "leak"]  # the rule finds these and more
     findings += [*(_grader_findings(task, data) if needs_grader else ()), *inspect(view)]
+    notes += _grader_forms(task, data) if needs_grader else []
     findings += map(redacted, parent_run_leaks(view, parent_run)) if parent_run else ()
     if tokens:
         notes += tokens.notes
@@ -121,7 +122,10 @@ def rule_bar(console: Console) -> Iterator[Callable[[int, int], None]]:
 
 
 def _grader_findings(task: Task, data: AssembledData) -> Iterator[Finding]:
-    """A block for each grader that `run` would refuse, a review for each doubtful one. GradeError."""
+    """A block for each grader that `run` would refuse, a review for each doubtful one.
+
+    Raises GradeError.
+    """
     if data.format in ("text", "unknown"):
         return  # trained on, but not graded
     format = graders.grading_format(task.data.columns, data.format)
@@ -130,6 +134,15 @@ def _grader_findings(task: Task, data: AssembledData) -> Iterator[Finding]:
         yield redacted(Finding("grader", "block", f"evaluate.grader: {error}."))
     for warning in warnings:
         yield redacted(Finding("grader", "review", f"evaluate.grader: {warning}."))
+
+
+def _grader_forms(task: Task, data: AssembledData) -> list[str]:
+    """How the primary grader grades expected answers in other forms, in sentences."""
+    if data.format in ("text", "unknown"):
+        return []
+    rows = data.sides["train"]
+    spec = graders.settled(graders.specs(task.evaluate.grader)[0], rows)
+    return graders.shown_forms(spec, graders.grading_format(task.data.columns, data.format), rows, Path.cwd())
 
 
 def _survey(context: RunContext, data: AssembledData, notes: list[str]) -> Survey | None:

@@ -61,6 +61,11 @@ class Journal:
         shown = f", accuracy {metrics['accuracy']:.3f}" if "accuracy" in metrics else ""
         if answers is not None and answers.score is not None:
             line["valid_score"], shown = answers.score, f"{shown}, score {answers.score:.3f}"
+            if answers.errors:
+                line["valid_errors"] = answers.errors
+                shown += (
+                    f"; the grader failed on {answers.errors} of {answers.rows} answers, which count as 0"
+                )
         self._log_metrics(line)
         self.report(f"step {step} of {self.total}: validation loss {loss:.4f}{shown}")
         samples = answers.samples if answers else ()

@@ -71,7 +71,7 @@ def with_reference(  # long: compute or read the numbers, attach them, check the
     referenced = iter(add_reference(rows, np.split(stored, np.cumsum(counts)[:-1])))
     result = [[next(referenced) for _ in side] for side in sides]
     for side in result:
-        require_start(model, side, config)
+        require_own_reference(model, side, config)
     return result
 
 
@@ -110,7 +110,7 @@ def with_mismatched(rows: Sequence[Row], limit: int) -> list[Row]:
     return found
 
 
-def require_start(model: Model, rows: Sequence[Row], config: TrainConfig) -> None:
+def require_own_reference(model: Model, rows: Sequence[Row], config: TrainConfig) -> None:
     """Check that the model is its own reference before the first step: margins are 0, the DPO loss is log 2.
 
     Checked on some pairs, up to rounding. Raises TrainError when the reference belongs to another model.

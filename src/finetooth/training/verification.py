@@ -6,14 +6,16 @@ import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import numpy as np
 import torch
 from safetensors import SafetensorError
 
 from finetooth.errors import TrainError
 from finetooth.model import reward_head
 from finetooth.model.api import Model
+from finetooth.model.inference import row_logprobs, row_scores
 from finetooth.rundir import atomic_directory, fsync_path
-from finetooth.tree import PrefixTree, Row
+from finetooth.tree import Row
 
 TOLERANCE = 1e-4  # nats; saving and loading in one dtype is exact, but another thread count may round
 
@@ -66,6 +68,6 @@ def verify_saved(
 
 def outputs(model: Model, rows: Sequence[Row]) -> torch.Tensor:
     """Log-probabilities of the rows' scored tokens, nats; for a reward model the rows' scores."""
-    tree = PrefixTree.build(rows)
-    with model.eval_mode(), torch.no_grad():
-        return (model.scores(tree) if reward_head.is_reward(model.hf) else model.logprobs(tree)).cpu()
+    if reward_head.is_reward(model.hf):
+        return torch.from_numpy(row_scores(model, rows))
+    return torch.from_numpy(np.concatenate(row_logprobs(model, rows)))

@@ -14,12 +14,12 @@ from html_for_tests import page_of
 from made_up_run import made_up_run
 from rich.console import Console
 
-from finetooth.commands import report
 from finetooth.data.examples import to_json
 from finetooth.errors import GradeError
 from finetooth.evaluation.candidates import Prediction
 from finetooth.evaluation.graders import BUILT_IN
 from finetooth.evaluation.runner import Evaluation, evaluate, row_groups
+from finetooth.report.terminal import terminal_table
 from finetooth.rundir import read_json, read_jsonl, write_jsonl, write_text
 from finetooth.types import Answer, Example, Message
 
@@ -250,7 +250,7 @@ def test_page_and_terminal_show_every_grader(tmp_path: Path) -> None:
     page = page_of(made_up_run(tmp_path, others=others))
     summary = read_json(tmp_path / "evaluate" / "summary.json")
     out = io.StringIO()
-    Console(file=out, width=110).print(report.terminal_table(summary))
+    Console(file=out, width=110).print(terminal_table(summary))
     terminal = " ".join(out.getvalue().split())
     for name in others:
         assert f"also graded by {name} candidate" in terminal

@@ -25,11 +25,12 @@ from training_for_tests import load
 
 from finetooth.config.method_keys import RewardKeys
 from finetooth.errors import ModelError, TrainError
+from finetooth.evaluation import graders
 from finetooth.model.api import Model
 from finetooth.training.rl import advantages
 from finetooth.training.rl.batch import RolloutBatch
 from finetooth.tree import PrefixTree, microtrees
-from finetooth.types import Completion, Example, Sampling
+from finetooth.types import Completion, Example, Sampling, Score
 
 
 @pytest.fixture(scope="module")
@@ -124,6 +125,7 @@ def test_a_graders_crash_gives_no_gradient_and_is_counted(models: Path, tmp_path
     fit_rewards(without, tmp_path / "b", config, validation=[], asked=few)
     (line,), (other,) = lines(tmp_path / "a"), lines(tmp_path / "b")
     assert (line["grader_errors"], line["rollouts"], line["rows"]) == (4, 32, 28)
+    assert line["rewarded"] == 28
     assert line["reward"] == pytest.approx(other["reward"])
     assert line["loss"] == pytest.approx(other["loss"], abs=1e-6)
     told = [entry for entry in lines(tmp_path / "a", "rollouts.jsonl") if entry["id"] == "q2"]
@@ -134,6 +136,18 @@ def test_a_graders_crash_gives_no_gradient_and_is_counted(models: Path, tmp_path
 def test_a_step_without_any_reward_stops_with_the_first_error(models: Path, tmp_path: Path) -> None:
     with pytest.raises(TrainError, match=r"None of the 16 answers .* failed on 16\. The first error: Zero"):
         fit_rewards(ready(models), tmp_path, reward=lambda example, text: 1 / 0)
+
+
+def test_a_step_in_which_most_answers_have_no_reward_stops(models: Path, tmp_path: Path) -> None:
+    def signed(example: Example, text: str) -> Score:
+        return graders.guard(lambda row, answer: 1.0 if low_letters(row, answer) > 0.9 else -1.0)(
+            example, text
+        )
+
+    with pytest.raises(
+        TrainError, match=r"(Most|None) of the 16 answers .* returned -1\.0, expected a number"
+    ):
+        fit_rewards(ready(models), tmp_path, reward=signed)
 
 
 @pytest.mark.parametrize("choice", ["keep", "mask", "penalise", "soft"])

@@ -81,6 +81,7 @@ class RolloutBatch:
         first, last = results[0].metrics, results[-1].metrics
         return {
             "reward": float(known_R.mean()),
+            "rewarded": int(known_R.size),
             "reward_deviation": float(known_R.std()),
             "reward_low": low,
             "reward_middle": middle,
