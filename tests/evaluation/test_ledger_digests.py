@@ -80,7 +80,7 @@ def test_what_was_edited_is_not_reported(
 def test_compare_refuses_an_edited_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     one, two = bound(tmp_path / "one"), bound(tmp_path / "two")
     EDITS["a record"](two)
-    assert invoke(["compare", str(one), str(two)]) == 2
+    assert invoke(["compare", str(two), str(one)]) == 2
     assert "records.jsonl is not what finetooth wrote there" in capsys.readouterr().err
 
 
