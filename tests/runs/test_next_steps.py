@@ -28,7 +28,6 @@ QUICK = [
     "2",
     "--evaluate.shots",
     "[0]",
-    "--quiet",
 ]
 
 
@@ -104,7 +103,7 @@ def test_every_command_after_a_run_works_as_it_stands(place: Path, capsys) -> No
     columns = ["--data.columns", "{q: text, kind: label}"]
     (place / "task.yaml").write_text("model: ./model\ndata: {train: desk.jsonl}\n")
     assert invoke(["run", "task.yaml", "--out", "runs/a desk", *columns, *QUICK]) == 0
-    lines = capsys.readouterr().out.split("Next:\n")[1].splitlines()
+    lines = capsys.readouterr().out.split("Next: ")[1].splitlines()
     commands = [shlex.split(re.split(r" {4}", line.strip())[0]) for line in lines]
     assert [words[1] for words in commands] == ["chat", "train", "evaluate", "compare"]
     for words in commands[1:]:

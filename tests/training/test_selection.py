@@ -70,9 +70,16 @@ def test_higher_scores_win_and_the_loss_decides_ties() -> None:
     assert better(None, 0.9, 0.5, 1.0)  # a score that could not be had: the loss alone
 
 
-def test_the_best_answers_are_kept(tmp_path: Path) -> None:
-    run = Run(tmp_path, tmp_path / "run")
-    result = run.fit()
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Run, Any]:
+    """A run to its end, and its result. Nothing may change it."""
+    place = tmp_path_factory.mktemp("finished")
+    run = Run(place, place / "run")
+    return run, run.fit()
+
+
+def test_the_best_answers_are_kept(finished: tuple[Run, Any]) -> None:
+    run, result = finished
     valid = run.valid()
     assert valid.pop(0)[0] == 0.0
     assert result.best_score == max(score for score, _ in valid.values()) > 0
@@ -102,9 +109,8 @@ def test_patience_counts_scores(tmp_path: Path) -> None:
     assert result.stopped_early and result.steps == result.best_step + 2 * 6
 
 
-def test_samples_are_the_same_three_rows_each_time(tmp_path: Path) -> None:
-    run = Run(tmp_path, tmp_path / "run")
-    run.fit()
+def test_samples_are_the_same_three_rows_each_time(finished: tuple[Run, Any]) -> None:
+    run, _ = finished
     samples = run.lines("samples.jsonl")
     assert [line["id"] for line in samples] == ["q0", "q1", "q2"] * len(run.valid())
     assert list(samples[0]) == ["step", "id", "text", "want", "score", "stop"]
@@ -151,10 +157,10 @@ def test_few_graded_answers_do_not_win(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("step", [6, 31])
-def test_resume_is_exact(tmp_path: Path, step: int) -> None:
+def test_resume_is_exact(finished: tuple[Run, Any], tmp_path: Path, step: int) -> None:
     """Law 6, with answers: weights, choice, lines and samples are those of an uninterrupted run."""
-    straight, broken, again = (Run(tmp_path, tmp_path / name) for name in ("a", "b", "b"))
-    want = straight.fit()
+    straight, want = finished
+    broken, again = (Run(tmp_path, tmp_path / "run") for _ in range(2))
     calls = iter(range(1, 100))
     with pytest.raises(Interrupted):
         broken.fit(stop=lambda: next(calls) == step)
@@ -165,9 +171,8 @@ def test_resume_is_exact(tmp_path: Path, step: int) -> None:
         assert again.lines(name) == straight.lines(name)
 
 
-def test_answers_change_no_weight(tmp_path: Path) -> None:
-    asked, plain = Run(tmp_path, tmp_path / "a"), Run(tmp_path, tmp_path / "b")
-    asked.fit()
+def test_answers_change_no_weight(finished: tuple[Run, Any], tmp_path: Path) -> None:
+    (asked, _), plain = finished, Run(tmp_path, tmp_path / "run")
     rows = list(plain.trial.rows)
     fit(plain.model, plain.run, CONFIG, rows, rows, console=Console(quiet=True))
     want = [line["loss"] for line in plain.lines("metrics.jsonl") if "loss" in line]

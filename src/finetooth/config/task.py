@@ -20,8 +20,8 @@ from finetooth.config.messages import explain_problems
 from finetooth.config.method_keys import Number, Positive, PreferenceKeys, RewardKeys
 from finetooth.config.other_tools import key_hint
 from finetooth.config.values import encoding as _encoding
+from finetooth.config.values import folder_name, yaml_switch
 from finetooth.config.values import source as _source
-from finetooth.config.values import yaml_switch
 from finetooth.errors import ConfigError
 
 Auto = Literal["auto"]
@@ -73,13 +73,13 @@ class DataConfig(Section):
     )
     validation: Annotated[Share | str | Rows, BeforeValidator(_source)] = Field(
         0.1,
-        description="Held-out rows for checkpoint selection and early stopping: a share of the training "
-        "rows, or files as in data.train.",
+        description="Held-out rows for checkpoint selection and early stopping: an approximate share of "
+        "all rows in data.train, or files as in data.train.",
     )
     test: Annotated[Share | str | Rows, BeforeValidator(_source)] = Field(
         0.2,
-        description="Sealed test set, held out before anything looks at it: a share of the rows, or files "
-        "as in data.train.",
+        description="Sealed test set, held out before anything looks at it: an approximate share of all "
+        "rows in data.train, or files as in data.train.",
     )
     format: Literal["auto", "text", "qa", "prompt", "alpaca", "chat", "sharegpt", "labels", "preference"] = (
         Field("auto", description="Row format; auto detects it from the column names.")
@@ -217,7 +217,7 @@ class EvaluateConfig(Section):
 class Task(Section):
     """A task file: the model, the examples, and what to do with them."""
 
-    name: str = Field(
+    name: Annotated[str, AfterValidator(folder_name)] = Field(
         "task",
         description="Run name; the default run directory is runs/NAME. If left out, the name of the task "
         "file, or of its folder if the file is task.yaml.",

@@ -59,7 +59,7 @@ def page_context(run_path: Path) -> dict[str, Any]:
 
 def _verdict(summary: Mapping[str, Any]) -> dict[str, Any]:
     result = summary.get("comparison")
-    where = "the held-out test" if summary["split"] == "test" else "the validation rows"
+    where = "the sealed test" if summary["split"] == "test" else "the validation rows"
     words = summary.get("words", "").partition(": ")[2]  # the headline has what stands before the colon
     words = words[:1].upper() + words[1:]
     if not result:
@@ -81,7 +81,7 @@ def score_table(summary: Mapping[str, Any]) -> dict[str, Any]:
     comparison = summary.get("comparison") or {}
 
     def row(name: str, entry: Mapping[str, Any]) -> dict[str, Any]:
-        kind = "tuned" if name == TUNED else "prompting" if is_prompting(name) else "cheap"
+        kind = "tuned" if name == TUNED else "prompting" if is_prompting(name) else "baseline"
         scored = entry["score"] is not None
         bar = score_bar(entry["score"], entry["low"], entry["high"], kind) if scored else ""
         corpus_score = entry.get("corpus", {}).get("value")
@@ -255,7 +255,7 @@ def _limitations(page: Mapping[str, Any], shown: Sequence[Mapping[str, Any]], ru
     apart = "No prompt is on both sides of the split"
     if "leak" in page["allowed"]:
         apart = "Some prompts are on both sides of the split, since the rule leak was overridden"
-    limits.append(f"{apart}; paraphrases of training rows in the test were not looked for.")
+    limits.append(f"{apart}; leakage through paraphrases was not checked.")
     return limits
 
 
