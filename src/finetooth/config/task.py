@@ -197,8 +197,8 @@ class EvaluateConfig(Section):
         "auto",
         description="Grader of the answers: exact, label, labels, number, contains, json, f1, rouge, rouge1, "
         "rouge2, bleu, chrf, perplexity, file.py:function or package.module:function; with options: {name: "
-        "number, tolerance: 0.01}, {name: json, schema: FILE} or {name: regex, pattern: ...}. Several form a "
-        "list, the first of which is primary.",
+        "number, tolerance: 0.01}, {name: json, schema: FILE}, {name: exact, strict: true} or {name: regex, "
+        "pattern: ...}. Several form a list, the first of which is primary.",
     )
     shots: Annotated[list[Annotated[int, Field(ge=0)]], AfterValidator(_no_duplicates)] = Field(
         default_factory=lambda: [0, 4],

@@ -22,6 +22,8 @@ _ALIKE = str.maketrans(
 # Joiners mean nothing between Latin letters; other scripts and emoji are spelled with them.
 _JOINER = re.compile(r"(?<![^\x00-\u024f])[\u200c\u200d]+(?![^\x00-\u024f])")
 
+# A line that begins the reasons of an answer.
+EXPLAINED = re.compile(r"(?im)^\W*(?:explanation|reasoning|reason|note|because|erklärung|begründung)\b")
 ROUNDS = 8  # wrappers that are taken off an answer, one inside the other
 _FENCE = re.compile(r"\s*(```|~~~)[^\n`~]*\n(?P<inside>.*?)\n?[ \t]*\1?\s*", re.DOTALL)
 _WORDS = (
@@ -76,7 +78,10 @@ def readings(text: str, label: bool = False) -> list[str]:
     full stop. label: also without other final punctuation, and a choice such as "(A)" without parentheses.
     """
     found = [folded(text)]
-    text = folded(unfenced(fold(text)))
+    text = unfenced(fold(text))
+    if (reasons := EXPLAINED.search(text)) and text[: reasons.start()].strip():
+        text = text[: reasons.start()]
+    text = folded(text)
     for _ in range(ROUNDS):
         found.append(text)
         text = _taken_off(text, label)

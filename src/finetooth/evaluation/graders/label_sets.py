@@ -13,8 +13,10 @@ from finetooth.types import Example, Score
 Labels = dict[str, str]  # label in one case -> label as written, in order
 
 # What may stand between the labels of an answer, and after the last letter of one.
-_LEAD = re.compile(r"(?:[\s,;|/、\"'`*•\[\](){}]|[-&+]\s|\d{1,3}[.)]\s|(?:and|und|et|y)\s)*", re.IGNORECASE)
-_BETWEEN = r"\s*(?:[,;\n|/、]|\s(?:and|und|et|y|[&+])\s|$)"
+_LEAD = re.compile(
+    r"(?:[\s,;|/、\"'`*•\[\](){}]|[-&+]\s|#(?=\w)|\d{1,3}[.)]\s|(?:and|und|et|y)\s)*", re.IGNORECASE
+)
+_BETWEEN = r"\s*(?:[,;\n|/、]|\s(?:and|und|et|y|[&+])\s|\s#(?=\w)|$)"
 _AFTER = re.compile(rf"[\"'`*\])}}]*\.?[\"'`*\])}}]*{_BETWEEN}", re.IGNORECASE)
 _UNKNOWN = re.compile(rf"[^\n]+?(?={_BETWEEN})", re.IGNORECASE)
 _MARKS = " \"'`*[]"

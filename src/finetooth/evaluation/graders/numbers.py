@@ -10,7 +10,7 @@ from decimal import Decimal, DivisionByZero, InvalidOperation
 from typing import Literal
 
 from finetooth.errors import GradeError
-from finetooth.evaluation.graders.forms import fold
+from finetooth.evaluation.graders.forms import EXPLAINED, fold
 from finetooth.evaluation.graders.shared import expected_answers, no_expected_answer
 from finetooth.types import Example, Score
 
@@ -18,7 +18,7 @@ Mark = Literal[".", ","]
 Kind = Literal["number", "percentage", "time", "date", "range", "series"]
 
 # Digits and what may join them to one number, date, time or version; an exponent; or powers of ten.
-_SIGN = r"(?:(?<![\w.)])(?P<sign>[-+])\s?(?=[\d.$€£¥₹])|(?<=[=(:])\s?(?P<spaced>-)\s)?"
+_SIGN = r"(?:(?<![\w.)])(?P<sign>[-+])\s?(?=[\d.$€£¥₹¼-¾⅐-⅞])|(?<=[=(:])\s?(?P<spaced>-)\s)?"
 _DIGITS = r"(?:\d{1,3}(?: \d{3})+(?!\d)(?:[.,]\d+)?|\d+(?:[.,:/'-]\d+)*|(?<![\d\w])[.,]\d+)"
 _TOKEN = re.compile(
     rf"{_SIGN}[$€£¥₹]?\s?(?P<negative>-(?=[\d.]))?"
@@ -29,16 +29,16 @@ _TOKEN = re.compile(
     r"(?P<times>\s?(?:[x×*·]|\\times|\\cdot)\s?10(?=[\^⁰¹²³⁴-⁹⁻]))?"
     r"(?:\^\s?\{?(?P<power>[-+]?\d{1,3})\}?|(?P<raised>[⁻⁺]?[⁰¹²³⁴-⁹]{1,3}))?"
     r"(?P<percent>\s?(?:\\?%|percent\b|per cent\b|pct\b|Prozent\b))?"
-    r"(?P<size>\s?(?:thousand|million|billion|trillion|Mio\.?|Mrd\.?|Millionen|Milliarden)\b)?"
+    r"(?P<size>\s?(?:thousand|million|billion|trillion|Mio\.?|Mrd\.?|Millionen|Milliarden)\b|(?:[kKM]|bn)\b)?"
 )
-_SIZES = {"th": 3, "mil": 6, "bil": 9, "tri": 12, "mio": 6, "mrd": 9}
+_SIZES = {"th": 3, "mil": 6, "bil": 9, "tri": 12, "mio": 6, "mrd": 9, "k": 3, "m": 6, "bn": 9}
 _BOXED = re.compile(r"\\boxed\{((?:[^{}]|\{[^{}]*\})*)\}")
 _STATED = re.compile(
     r"(?:answer|antwort|result|ergebnis)\b[*_]*(?:\s+(?:is|ist)\b|\s*[:=])[*_:\s]*", re.IGNORECASE
 )
 _SENTENCE = re.compile(r".*?(?=[.;!?]\s|$)", re.MULTILINE)
 _BOLD = re.compile(r"\*\*([$€£¥₹]?\s?[-+]?[\d.,¼-¾][^*\n]*)\*\*")
-_EXPLAINED = re.compile(r"(?im)^\W*(?:explanation|reasoning|reason|note|because|erklärung|begründung)\b")
+_MINUS = re.compile(r"(?i)(?<![\d)]\s)\b(?:minus|negative)\s(?=[\d.])")
 _ASIDE = re.compile(r"\([^()\n]*[^\W\d_]{2}[^()\n]*\)")
 _REFERENCE = re.compile(
     r"\b(?:steps?|notes?|parts?|sections?|pages?|figures?|tables?|questions?|examples?|equations?"
@@ -150,7 +150,7 @@ def final_quantity(text: str, decimal: Mark = ".") -> Quantity | None:
         sentence = _SENTENCE.match(text, stated.end())
         marked.append(sentence[0] if sentence else "")
     marked += [bold[1] for bold in [*_BOLD.finditer(text)][-1:]]
-    before = text[: explained.start()] if (explained := _EXPLAINED.search(text)) else ""
+    before = text[: explained.start()] if (explained := EXPLAINED.search(text)) else ""
     bare = [_REFERENCE.sub(" ", _ASIDE.sub(" ", part)) for part in (*marked, before, text)]
     for part in (*bare, *marked, text):
         if found := _last(part, decimal):
@@ -164,6 +164,8 @@ def _last(text: str, decimal: Mark) -> Quantity | None:
     if not found:
         return None
     last, start, _ = found[-1]
+    if len(found) > 1 and not re.search(r"[^\d\s()+]", text):  # a telephone number, a row of numbers
+        return Quantity("series", tuple(value for quantity, *_ in found for value in quantity.values))
     if len(found) > 1 and last.kind == "number" == found[-2][0].kind:
         other, other_start, end = found[-2]
         joined = text[end:start]
@@ -183,7 +185,7 @@ def _plain(text: str) -> str:
     )
     if re.fullmatch(r"\s*- \d[^\n]*", text):  # one line: a sign, and no list
         text = text.replace("- ", "-", 1)
-    return text
+    return _MINUS.sub("-", re.sub(r"(?<=\d)_(?=\d{3})", "", text))
 
 
 def quantities(text: str, decimal: Mark) -> Iterator[tuple[Quantity, int, int]]:
@@ -217,6 +219,7 @@ def _read(match: re.Match[str], decimal: Mark) -> Quantity:
     for name, zeros in _SIZES.items():
         if (match["size"] or "").strip().lower().startswith(name):
             value = value.scaleb(zeros)
+            break
     if match["sign"] == "-" or match["spaced"] or match["negative"]:
         value = -value
     kind: Kind = "percentage" if match["percent"] else "number"
