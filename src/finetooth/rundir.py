@@ -109,8 +109,10 @@ def locked(root: Path) -> Iterator[bool]:
     try:
         yield True
     finally:
-        del _HELD[key]
-        os.close(handle)
+        if _HELD.pop(key, None):  # else this is a forked child, which has closed it
+            with suppress(OSError):
+                fcntl.flock(handle, fcntl.LOCK_UN)  # a child forked a moment ago may have it open still
+            os.close(handle)
 
 
 def _acquire(root: Path) -> int:
