@@ -132,7 +132,7 @@ def test_a_stopped_run_goes_on_as_a_run(place: Path) -> None:
         "model: ./model\ndata: {train: desk.jsonl, columns: {q: text, kind: label}}\n"
         "train: {max_steps: 100000, epochs: 10000, validate_every: 90000, preflight: off}\n"
     )
-    process = processes.finetooth(place, "run", "task.yaml", "--out", "here")
+    process = processes.finetooth(place, "run", "task.yaml", "--train.rank", "4", "--out", "here")
     metrics = place / "here" / "train" / "metrics.jsonl"
     try:
         for _ in range(3000):
@@ -144,5 +144,7 @@ def test_a_stopped_run_goes_on_as_a_run(place: Path) -> None:
     finally:
         process.kill()
     assert code == 130, err
-    assert "Continue with: finetooth run task.yaml --out here" in err
+    assert "Continue with: finetooth run task.yaml --train.rank 4 --out here; finished" in " ".join(
+        err.split()
+    )
     assert "finetooth train" not in err

@@ -67,10 +67,12 @@ def explain(error: BaseException) -> tuple[ExitCode, str]:
 def fill_in_task(message: str, arguments: Sequence[str]) -> str:
     """The message, with `check TASK` replaced by the task file and task options of this command line.
 
-    What was interrupted goes on with the same command line.
+    What was interrupted goes on with the same command line, flags included.
     """
+    again = f"finetooth {join(arguments)}"
+    message = re.sub(r"finetooth run [^\n]*? \(with the same flags\)", lambda _: again, message)
     if message == INTERRUPTED:
-        return f"{message} To go on: finetooth {join(arguments)}"
+        return f"{message} To go on: {again}"
     words = [*arguments, ""]
     task = next((word for word in words if word.endswith(TASK_FILES)), None)
     if task is None:

@@ -144,7 +144,7 @@ def open_run(task: Task, path: Path) -> Task | None:
         for key, wanted, found in _differences(_plain(task), _plain(stored)):
             raise ConfigError(
                 f"{path} has a run with another configuration: {key} is {found!r} there and {wanted!r} "
-                "here. Choose another --out, or delete the directory."
+                "here. To continue that run, give the same value; for a new one choose another --out."
             )
         return stored
     discard(path)
