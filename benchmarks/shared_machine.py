@@ -2,17 +2,17 @@
 
     python benchmarks/shared_machine.py --out shared_machine.json
 
-Before: libgomp waits as it does by itself (GOMP_SPINCOUNT=300000, which turns finetooth's watcher off).
-After: as finetooth makes it wait (src/finetooth/threads.py), with finetooth and with torch imported first.
-Each variant is a process of its own that loads the model and then takes its turns, so that whatever the
-machine does meets all of them; a round goes through them forwards, the next one backwards. A ratio is the
-median over rounds of after / before.
+Before: libgomp waits as it does by itself (GOMP_SPINCOUNT=300000, which turns finetooth's monitor off).
+After: as finetooth makes it wait (src/finetooth/machine.py), with finetooth and with torch imported first.
+Each variant is a process of its own that loads the model and then takes its turns, so that interference
+affects all variants alike; a round goes through them forwards, the next one backwards. A ratio is the median
+over rounds of after / before.
 
 The other trainings are processes that train a small network in plain torch with two threads each, which
 wait as torch waits by default. They are started after the quiet rounds and ended after the busy ones.
-Every child ends with this process, however that ends: its input is a pipe from here, and it watches it.
+Children exit when their standard input closes, so none outlives this process by more than its turn.
 
-Quiet is what the machine is: its load at the start is stored, and a load above 0.5 gives a warning.
+The script does not make the machine idle: it stores the load average and warns above 0.5.
 """
 
 from __future__ import annotations
@@ -182,7 +182,10 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=16, help="rows of a step (default: 16)")
     parser.add_argument("--length", type=int, default=40, help="tokens of a row (default: 40)")
     parser.add_argument(
-        "--rounds", type=int, default=20, help="rounds on the quiet machine; a quarter of it busy"
+        "--rounds",
+        type=int,
+        default=20,
+        help="quiet rounds; a quarter as many are busy",
     )
     parser.add_argument(
         "--also", action="append", default=[], metavar="NAME=VALUE", help="a variant with this setting"
@@ -193,6 +196,8 @@ def main() -> None:
     parser.add_argument("--serve", help=argparse.SUPPRESS)
     parser.add_argument("--other", action="store_true", help=argparse.SUPPRESS)
     given = parser.parse_args()
+    if any("=" not in text for text in given.also):
+        parser.error("--also takes NAME=VALUE")
     if given.other:
         return train_something_else()
     if given.serve:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from finetooth import threads
+from finetooth import machine
 from finetooth.config.task import Task
 from finetooth.types import Completion, Example, Message, Piece, Sampling, Score
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from finetooth.model.api import Model
     from finetooth.tree import PrefixTree, Row
 
-threads.limit_to_quota()  # nothing above imports torch, whose OpenMP reads the environment when it is loaded
+machine.limit_threads_to_quota()  # before torch: OpenMP reads the environment when it is loaded
 
 __version__ = "0.1.0"
 __all__ = [

@@ -206,10 +206,10 @@ def test_flags_reach_the_command(task: Path, monkeypatch, capsys) -> None:
 @pytest.mark.parametrize(
     ("arguments", "hint"),
     [
-        (["train", "t.yaml", "--train.num_train_epochs", "3"], "In finetooth it is called train.epochs."),
-        (["run", "t.yaml", "--lora_r", "8"], "In finetooth it is called train.rank."),
+        (["train", "t.yaml", "--train.num_train_epochs", "3"], "In finetooth it is called --train.epochs."),
+        (["run", "t.yaml", "--lora_r", "8"], "In finetooth it is called --train.rank."),
         (["run", "t.yaml", "--learning-rate", "1"], "Did you mean --train.learning_rate?"),
-        (["run", "t.yaml", "--max_seq_length", "64"], "In finetooth it is called data.max_tokens."),
+        (["run", "t.yaml", "--max_seq_length", "64"], "In finetooth it is called --data.max_tokens."),
         (["train", "t.yaml", "--train.epoch", "3"], "Did you mean --train.epochs?"),
         (["report", "r", "--jsn"], "Did you mean --json?"),
         (["evaluate", "r", "--train.epochs", "3"], "Task options go to `check`, `train` and `run`"),

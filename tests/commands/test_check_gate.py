@@ -16,7 +16,7 @@ import finetooth as ft
 from finetooth.cli.app import invoke
 from finetooth.config.load import load_task
 from finetooth.quality.rules.leaks import NOT_CHECKED
-from finetooth.rundir import read_json, read_jsonl
+from finetooth.rundir import OWN, read_json, read_jsonl
 from finetooth.runs import workspace
 
 WORDS = {"apple": "sweet red crisp orchard", "engine": "loud oil metal piston"}
@@ -79,6 +79,7 @@ def test_a_block_stops_before_any_training(verb: str, capsys: pytest.CaptureFixt
     assert "For the full report: finetooth check leak.yaml --train.epochs 2\n" in told
     assert "out/data/report.html" in told
     written = sorted(str(path.relative_to("out")) for path in Path("out").rglob("*") if path.is_file())
+    written = [name for name in written if not name.startswith(OWN)]
     assert written == ["data/check.json", "data/findings.jsonl", "data/report.html"]
     assert workspace.open_run(load_task(Path("task.yaml")), Path("out")) is None  # a run may still begin
 

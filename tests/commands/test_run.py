@@ -196,7 +196,11 @@ def test_bad_input_is_one_message_and_leaves_no_run(name: str, model: Path, tmp_
             quiet=True,
         )
     left = (
-        [path for path in (tmp_path / "run").rglob("*") if path.is_file()]
+        [
+            path
+            for path in (tmp_path / "run").rglob("*")
+            if path.is_file() and path.parent.name != ".finetooth"
+        ]
         if (tmp_path / "run").exists()
         else []
     )

@@ -133,7 +133,7 @@ def test_answers_are_written_again_where_they_would_be_others(place: Path) -> No
     first, second = place / "first", place / "second"
     context, longer = of_run(second), of_run(second)
     assert parent_records.recorded(context, evaluate.result_digest) is not None
-    assert parent_records.recorded(context, lambda context: "other weights") is None
+    assert parent_records.recorded(context, lambda context, model: "other weights") is None
     limited = longer.task.evaluate.model_copy(update={"max_tokens": 3})
     longer.task = longer.task.model_copy(update={"evaluate": limited})
     assert parent_records.recorded(longer, evaluate.result_digest) is None
@@ -201,6 +201,11 @@ def test_what_the_first_run_has_is_not_changed(place: Path, tmp_path: Path) -> N
             train.run(task(place / "model", **{"start": first, **change}), tmp_path / "run", QUIET)
     with pytest.raises(ConfigError, match=r"model is .*other"):
         train.run(task(tiny_model_dir(tmp_path / "other"), start=first), tmp_path / "run", QUIET)
+    named = load_task({"model": "milktooth", "data": {"train": "rows.jsonl"}, "start": first})
+    with pytest.raises(ConfigError, match=r"model is milktooth, but .* was trained with .*Leave model out"):
+        parent.inherit_settings(named, QUIET)
+    unnamed = load_task({"data": {"train": "rows.jsonl"}, "start": first})
+    assert parent.inherit_settings(unnamed, QUIET).model == str(place / "model")
     with pytest.raises(ConfigError, match="--from RUN"):
         adapter = str(place / "first" / "train" / "adapter")
         train.run(task(Path(adapter)), tmp_path / "run", QUIET)

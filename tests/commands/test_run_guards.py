@@ -18,7 +18,7 @@ import finetooth as ft
 from finetooth.commands import evaluate, train
 from finetooth.config.load import load_task
 from finetooth.errors import ConfigError, DataError, FinetoothError, ModelError
-from finetooth.rundir import read_json, read_jsonl, write_json
+from finetooth.rundir import OWN, read_json, read_jsonl, write_json
 
 ROWS = [{"text": f"{n} of {fruit}", "label": fruit[:2]} for n in range(40) for fruit in ("apple", "plum")]
 QUIET = Console(quiet=True)
@@ -36,7 +36,7 @@ CHECKED = {"check.json", "findings.jsonl", "report.html"}  # what the gate write
 
 
 def files(path: Path) -> set[str]:
-    return {found.name for found in path.rglob("*") if found.is_file()}
+    return {found.name for found in path.rglob("*") if found.is_file() and found.parent.name != OWN}
 
 
 @pytest.fixture

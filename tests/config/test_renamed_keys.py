@@ -37,7 +37,10 @@ def test_from_python() -> None:
 @pytest.mark.parametrize("flag", ["--train.sentinel", "--sentinel"])
 def test_as_a_flag(flag: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert invoke(["run", "task.yaml", flag, "off"]) == 2
-    assert capsys.readouterr().err == f"finetooth run: unknown flag {flag}. {RENAMED}\n"
+    assert (
+        capsys.readouterr().err
+        == f"finetooth run: unknown flag {flag}. {RENAMED.replace('to train', 'to --train')}\n"
+    )
 
 
 def test_in_an_old_run_directory(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,6 +1,6 @@
 """Every command and program in the README and in docs/ runs as it stands, in order, one test a document.
 
-The gate runs the README and the guide's first hour, `make test-all` every document whole.
+The gate runs the README, `make test-all` every document.
 
 A document runs in a directory of its own, which sees src/, examples/, benchmarks/ and the Makefile of the
 checkout, and a copy of tests/docs/files. To keep it short, `run` and `train` get the flags in SHORT after a
@@ -147,6 +147,7 @@ def test_what_a_document_says_to_type_works(document: Path, folder: Path) -> Non
     run_blocks(blocks(document.read_text(encoding="utf-8")))
 
 
+@pytest.mark.full
 def test_the_first_hour_of_the_guide_works(folder: Path) -> None:
     before, first, *_ = GUIDE.read_text(encoding="utf-8").split("\n## ")
     assert first.startswith("The first hour\n")

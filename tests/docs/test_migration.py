@@ -50,14 +50,14 @@ def test_the_error_of_a_task_file_names_our_key(name: str, tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("flag", "words"),
     [
-        ("--num_train_epochs", "In finetooth it is called train.epochs."),
+        ("--num_train_epochs", "In finetooth it is called --train.epochs."),
         (
             "--per-device-train-batch-size",
-            "In finetooth it is called train.batch_size. Rows per optimizer step",
+            "In finetooth it is called --train.batch_size. Rows per optimizer step",
         ),
-        ("--micro_batch_size", "In finetooth it is called train.batch_size."),
+        ("--micro_batch_size", "In finetooth it is called --train.batch_size."),
         ("--learning_rate", "Did you mean --train.learning_rate?"),
-        ("--val_set_size", "In finetooth it is called data.validation."),
+        ("--val_set_size", "In finetooth it is called --data.validation."),
         ("--lora_alpha", "finetooth has no such key: fixed at 32"),
     ],
 )

@@ -13,6 +13,7 @@ from finetooth.evaluation.ledger import (
     look_count,
     look_number,
     open_sealed,
+    rows_of_result,
     seal,
     sealed_count,
     store_result,
@@ -38,7 +39,9 @@ def run_path(tmp_path: Path) -> Path:
 
 
 def events(run_path: Path) -> list[dict[str, object]]:
-    return list(read_jsonl(run_path / "ledger.jsonl"))
+    """The events, without the digests that chain them (test_ledger_digests.py)."""
+    lines = read_jsonl(run_path / "ledger.jsonl")
+    return [{key: line[key] for key in line if key != "previous"} for line in lines]
 
 
 def test_every_look_is_written_down_before_it_is_taken(run_path: Path) -> None:
@@ -69,6 +72,16 @@ def test_the_same_candidates_look_once(run_path: Path) -> None:
     assert stored_result(run_path, "two") is None
     with pytest.raises(DataError, match="there is no look with the digest two"):
         store_result(run_path, "two", {"n": 5}, clock)
+
+
+def test_rows_of_a_result_are_no_new_look(run_path: Path) -> None:
+    assert rows_of_result(run_path, {"n": 5}) is None
+    open_sealed(run_path, "one", clock)
+    store_result(run_path, "one", {"n": 5}, clock)
+    before = events(run_path)
+    assert rows_of_result(run_path, {"n": 5}) == EXAMPLES
+    assert rows_of_result(run_path, {"n": 4}) is None
+    assert events(run_path) == before
 
 
 def test_sealing_twice_changes_nothing(run_path: Path) -> None:

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from finetooth.errors import GradeError
-from finetooth.evaluation.graders.basic import label_names
+from finetooth.evaluation.graders.label_sets import label_names
 from finetooth.evaluation.prompts import Prompt, build_prompt, few_shot, fit_prompt, zero_shot
 from finetooth.types import Answer, Example, Message
 

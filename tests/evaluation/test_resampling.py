@@ -81,7 +81,7 @@ def clustered(random: np.random.Generator, groups: int, mean: float = 0.0) -> tu
     return mean + value, [f"g{index}" for index in np.repeat(np.arange(groups), sizes)]
 
 
-@pytest.mark.parametrize("groups", [8, 40])
+@pytest.mark.parametrize("groups", [8, pytest.param(40, marks=pytest.mark.full)])
 def test_groups_keep_the_level_that_single_rows_do_not(groups: int) -> None:
     random = np.random.default_rng(groups)
     together = alone = covered = 0
@@ -97,7 +97,7 @@ def test_groups_keep_the_level_that_single_rows_do_not(groups: int) -> None:
     assert 0.9 <= covered / 200 <= 0.98
 
 
-@pytest.mark.parametrize("n", [10, 30, 100])
+@pytest.mark.parametrize("n", [10, 30, pytest.param(100, marks=pytest.mark.full)])
 def test_the_interval_of_a_mean_covers(n: int) -> None:
     random = np.random.default_rng(n)
     truth = 0.35 + 0.4 * 2 / 3

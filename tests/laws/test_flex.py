@@ -183,6 +183,7 @@ def test_a_size_is_compiled_once() -> None:
     assert before > 0 and counters["stats"]["unique_graphs"] == before
 
 
+@pytest.mark.full
 def test_more_sizes_than_torch_would_keep() -> None:
     """torch gives up after 8 compilations; a run meets more sizes than that."""
     heads = torch.zeros(1, 1, 32 * flex.BLOCK, 16)

@@ -23,7 +23,10 @@ METHODS = [*KEYS, "reward_model"]
 BUDGETS = (1, 30, 70)
 
 
-@pytest.fixture(scope="module", params=[("llama", "lora"), ("gpt2", "none"), ("gpt-neo", "none")])
+@pytest.fixture(
+    scope="module",
+    params=[("llama", "lora"), ("gpt2", "none"), pytest.param(("gpt-neo", "none"), marks=pytest.mark.full)],
+)
 def made(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Model, list[Row]]:
     """A model that is no longer its reference, and the rows; gpt-neo takes `rows`, the specification."""
     family, adapter = request.param

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from models_for_tests import CONFIGS, families, forest, tiny_model_dir
+from models_for_tests import CONFIGS, family_param, forest, tiny_model_dir
 from training_for_tests import fit, load, rows, settings
 
 from finetooth.errors import TrainError
@@ -34,8 +34,16 @@ def graded(model: Model, tree: PrefixTree) -> tuple[torch.Tensor, dict[str, torc
     return logp_M.detach(), grads, sum(kept.values())
 
 
-@pytest.mark.parametrize("adapter", ["lora", "none"])
-@pytest.mark.parametrize("family", families())
+@pytest.mark.parametrize(
+    ("family", "adapter"),
+    [
+        family_param(family, adapter)
+        if adapter == "lora" or family == "llama"
+        else pytest.param(family, adapter, marks=pytest.mark.full)
+        for family in CONFIGS
+        for adapter in ("lora", "none")
+    ],
+)
 def test_the_same_gradients(family: str, adapter: str, tmp_path: Path) -> None:
     tree = PrefixTree.build(forest(1, scale=2))
     results = []

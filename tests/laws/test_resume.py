@@ -174,7 +174,7 @@ def test_the_law_catches_an_epoch_that_is_replayed(
     straight, broken = load(models), load(models)
     fit(straight, tmp_path / "straight")
     interrupted_at(models, tmp_path / "broken", 5)
-    real = loop.batch
-    monkeypatch.setattr(loop, "batch", lambda seed, step, *sizes: real(seed, step - 5, *sizes))
+    real = loop.batch_indices
+    monkeypatch.setattr(loop, "batch_indices", lambda seed, step, *sizes: real(seed, step - 5, *sizes))
     fit(broken, tmp_path / "broken")
     assert broken.digest() != straight.digest()

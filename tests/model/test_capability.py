@@ -172,7 +172,6 @@ def test_without_the_variable_it_is_the_users_cache(
 ) -> None:
     monkeypatch.delenv(capability.CACHE)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setenv("LOCALAPPDATA", str(tmp_path / "cache"))
     Model.load(tiny_model_dir(tmp_path / "a"))
     (file,) = kept(tmp_path)
     assert file.parent == tmp_path / "cache" / "finetooth" / "capability"

@@ -10,9 +10,10 @@ import pytest
 import torch
 from models_for_tests import CONFIGS, TREE_FAMILIES, tiny, tiny_model_dir
 from safetensors.torch import load_file, save_file
+from transformers import BloomConfig, Gemma3Config
 
 from finetooth.errors import ModelError
-from finetooth.model import tiny_copy
+from finetooth.model import capability, load, tiny_copy
 from finetooth.model.api import Model
 from finetooth.model.attention import interface
 from finetooth.tree import PrefixTree, Row
@@ -71,6 +72,18 @@ def test_the_proof_catches_what_is_not_implemented(
     assert model.attention == "rows"
     reason = "does not implement temperature" if name == "unknown_argument" else "log-probabilities differ"
     assert any("not proven" in note and reason in note for note in model.notes), model.notes
+
+
+@pytest.mark.parametrize("name", ["finetooth/tree.py", "finetooth/model/attention/softmax.py"])
+def test_the_source_that_a_proof_depends_on(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Trees too: every tree of a proof is built by tree.py."""
+    before, read = capability._software.__wrapped__(), Path.read_bytes
+
+    def edited(path: Path) -> bytes:
+        return read(path) + (b"# edited" if path.as_posix().endswith(name) else b"")
+
+    monkeypatch.setattr(Path, "read_bytes", edited)
+    assert capability._software.__wrapped__() != before
 
 
 def test_fresh_weights_come_from_the_seed(tmp_path: Path) -> None:
@@ -144,6 +157,12 @@ def test_dropout_is_off_even_in_training_mode(tmp_path: Path) -> None:
         with torch.no_grad():
             still = model.eval().logprobs(tree)
             assert torch.equal(model.train().logprobs(tree), still)
+
+
+def test_the_longest_row_of_a_model_with_several_parts() -> None:
+    config = Gemma3Config(text_config={"max_position_embeddings": 96})
+    assert load.context_length(config) == load.context_length(config.text_config) == 96
+    assert load.context_length(BloomConfig()) == 1 << 20, "ALiBi has no limit"
 
 
 def test_rows_that_do_not_fit(tmp_path: Path) -> None:

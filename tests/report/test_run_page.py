@@ -17,6 +17,7 @@ from finetooth.evaluation.candidates import Prediction
 from finetooth.evaluation.graders import BUILT_IN
 from finetooth.evaluation.runner import evaluate
 from finetooth.report.charts import difference_bar, score_bar, smooth, training_curve
+from finetooth.report.terminal import terminal_table
 from finetooth.rundir import append_jsonl, read_json, write_json, write_jsonl, write_text
 from finetooth.types import Answer, Example, Message
 
@@ -34,7 +35,7 @@ def test_a_whole_run(tmp_path: Path) -> None:
     assert "10 times the rate of full fine-tuning" in page.words
     assert "tickets.csv 118 the label is empty" in page.words
     assert "2,100 train 240 validation 520 sealed test 10 labels 2 rejected" in page.words
-    assert "paraphrases of training rows in the test were not looked for" in page.words
+    assert "leakage through paraphrases was not checked" in page.words
     kinds = [attributes.get("class") or "" for tag, attributes in page.seen if tag == "svg"]
     assert sum("bar" in kind for kind in kinds) == 10
     assert [kind for kind in kinds if "bar" not in kind] == ["difference better", "loss"]
@@ -107,7 +108,7 @@ def test_what_was_allowed_is_said_before_the_first_table(tmp_path: Path, evaluat
     write_json(run / "data" / "check.json", {"allowed": ["leak", "broken-rows"]})
     words = page_of(run).words
     first, said, _ = words.partition("Overridden blocking rules of the data gate: leak , broken-rows")
-    assert said and "Held-out test" not in first and "Configuration" not in first
+    assert said and "Sealed test" not in first and "Configuration" not in first
     assert apart not in words and "Some prompts are on both sides of the split" in words
 
 
@@ -138,7 +139,7 @@ def test_the_terminal_table_does_not_read_markup() -> None:
     entry = {"score": 0.5, "low": 0.4, "high": 0.6, "errors": 3, "prompt_tokens": 1, "completion_tokens": 2}
     summary = {"n": 2, "split": "validation", "grader": "[b]g[/b]", "candidates": [{"name": "[/x]", **entry}]}
     out = io.StringIO()
-    Console(file=out, width=110).print(report.terminal_table(summary))
+    Console(file=out, width=110).print(terminal_table(summary))
     assert "[/x]" in out.getvalue()
     assert "grader errors" in out.getvalue()
 
@@ -185,8 +186,8 @@ def test_of_rewards_the_course_is_drawn_and_not_their_loss(tmp_path: Path) -> No
     """The loss of a policy says nothing, and is not what the validation loss is."""
     write_text(tmp_path / "config.yaml", "name: x\n")
     file = tmp_path / "train" / "metrics.jsonl"
-    append_jsonl(file, {"step": 0, "valid_loss": 6.1, "valid_score": 0.25})
-    append_jsonl(file, {"step": 1, "loss": -7.5, "reward": 0.5})
+    append_jsonl(file, [{"step": 0, "valid_loss": 6.1, "valid_score": 0.25}])
+    append_jsonl(file, [{"step": 1, "loss": -7.5, "reward": 0.5}])
     page = page_of(tmp_path)
     assert "Mean reward of the sampled completions and score on the validation rows" in page.words
     assert "Lowest validation loss" not in page.words and "-7" not in page.words.replace("−", "-")
@@ -194,13 +195,13 @@ def test_of_rewards_the_course_is_drawn_and_not_their_loss(tmp_path: Path) -> No
 
 def test_the_loss_of_pairs_is_not_told_of_as_that_of_tokens(tmp_path: Path) -> None:
     write_text(tmp_path / "config.yaml", "name: x\n")
-    append_jsonl(tmp_path / "train" / "metrics.jsonl", {"step": 9, "loss": 0.6, "accuracy": 0.5})
+    append_jsonl(tmp_path / "train" / "metrics.jsonl", [{"step": 9, "loss": 0.6, "accuracy": 0.5}])
     assert "Loss per pair, over" in page_of(tmp_path).words
 
 
 def test_a_validation_line_needs_no_training_loss(tmp_path: Path) -> None:
     write_text(tmp_path / "config.yaml", "name: x\n")
-    append_jsonl(tmp_path / "train" / "metrics.jsonl", {"step": 0, "valid_loss": 2.0})
+    append_jsonl(tmp_path / "train" / "metrics.jsonl", [{"step": 0, "valid_loss": 2.0}])
     assert "Lowest validation loss: 2.000 at step 0" in page_of(tmp_path).words
 
 

@@ -20,7 +20,7 @@ CODE = sorted(path for folder in ("src", "tests", "tools", "benchmarks", "recipe
 
 # Import only to the left. Modules of one layer are free among themselves.
 LAYERS = [
-    {"types", "errors", "tree", "rundir", "threads"},
+    {"types", "errors", "tree", "rundir", "machine"},
     {"config"},
     {"privacy"},
     {"data"},

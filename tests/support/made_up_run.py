@@ -134,12 +134,11 @@ def _make(
     draw = random.Random(1)
     for step in range(1, 529):
         loss = 0.24 + 2.6 * 0.985**step + draw.gauss(0, 0.06 + 0.2 * 0.985**step)
-        append_jsonl(
-            path / "train" / "metrics.jsonl", {"step": step, "loss": max(loss, 0.02), "seconds": 0.4}
-        )
+        line = {"step": step, "loss": max(loss, 0.02), "seconds": 0.4}
+        append_jsonl(path / "train" / "metrics.jsonl", [line])
         if step % 66 == 0:
             valid = 0.31 + 2.5 * 0.985**step + 0.00015 * step
-            append_jsonl(path / "train" / "metrics.jsonl", {"step": step, "valid_loss": valid})
+            append_jsonl(path / "train" / "metrics.jsonl", [{"step": step, "valid_loss": valid}])
     for split, examples in (("validation", validation), ("test", sealed)):
         if not evaluated or (split == "test" and not test):
             continue

@@ -69,9 +69,9 @@ def trial(
         training_renderer=renderer,
         evaluation_renderer=Renderer(model.tokenizer, template),
         load=load if adapter == "none" else partial(load, directory),
-        place=place / "preflight",
+        directory=place / "preflight",
         base_digest=digest if adapter == "lora" else None,
-        uncut=None,
+        truncation_limit=None,
         memory=1 << 33,
         clock=lambda: 0.0,  # however slow the machine, no time limit
     )

@@ -143,7 +143,14 @@ ELSEWHERE = {
 }
 
 
-def outcome(models: Path, run: Path, config: TrainConfig, monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+BASES: dict[str, dict[str, object]] = {
+    "plain": {},
+    "patience": {"learning_rate": 0.5, "validate_every": 1},
+}
+
+
+def outcome(models: Path, run: Path, config: TrainConfig) -> list[Any]:
+    """The weights, the logged metrics and the steps of the saved checkpoints."""
     saved: list[int] = []
     real = checkpoint.save
 
@@ -151,10 +158,10 @@ def outcome(models: Path, run: Path, config: TrainConfig, monkeypatch: pytest.Mo
         saved.append(what.step)
         return real(folder, what)
 
-    monkeypatch.setattr(loop.checkpoints, "save", save)
     model = load(models, config.adapter, rank=config.rank)
-    fit(model, run, config)
-    monkeypatch.setattr(loop.checkpoints, "save", real)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loop.checkpoints, "save", save)
+        fit(model, run, config)
     logged = [{key: value for key, value in line.items() if key != "seconds"} for line in lines(run)]
     return [model.digest(), logged, saved]
 
@@ -163,15 +170,24 @@ def test_every_key_is_covered() -> None:
     assert set(CHANGES) | ELSEWHERE == set(TrainConfig.model_fields)
 
 
+@pytest.fixture(scope="module")
+def unchanged(models: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Any]]:
+    """The outcome of each base, which two runs give alike."""
+    found = {}
+    for name, values in BASES.items():
+        found[name], again = (
+            outcome(models, tmp_path_factory.mktemp(name), settings(**values)) for _ in range(2)
+        )
+        assert found[name] == again
+    return found
+
+
 @pytest.mark.parametrize("key", CHANGES)
 def test_changing_a_key_changes_something(
-    models: Path, tmp_path: Path, key: str, monkeypatch: pytest.MonkeyPatch
+    models: Path, tmp_path: Path, unchanged: dict[str, list[Any]], key: str
 ) -> None:
-    base = {"learning_rate": 0.5, "validate_every": 1} if key == "patience" else {}
-    same = outcome(models, tmp_path / "a", settings(**base), monkeypatch)
-    other = outcome(models, tmp_path / "b", settings(**base | CHANGES[key]), monkeypatch)
-    assert other != same
-    assert outcome(models, tmp_path / "c", settings(**base), monkeypatch) == same
+    base = "patience" if key == "patience" else "plain"
+    assert outcome(models, tmp_path, settings(**BASES[base] | CHANGES[key])) != unchanged[base]
 
 
 def test_an_unknown_method_is_an_error() -> None:

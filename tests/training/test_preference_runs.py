@@ -26,7 +26,7 @@ from training_for_tests import fit, load
 from finetooth.errors import Interrupted, TrainError
 from finetooth.training import preferences, reference
 from finetooth.training.objectives import Loss, Signals
-from finetooth.training.reference import require_start, with_reference
+from finetooth.training.reference import require_own_reference, with_reference
 from finetooth.training.step import evaluate_rows
 
 
@@ -56,13 +56,13 @@ def test_the_start_is_looked_at_in_both_sides(models: Path, tmp_path: Path) -> N
     """Planted: the numbers of the validation rows are another model's."""
     model = load(models)
     _rows, valid = taken(model, tmp_path, config("dpo"), pairs(6), pairs(3, 1))
-    require_start(model, valid, config("dpo"))
+    require_own_reference(model, valid, config("dpo"))
     wrong = [
         preferences.with_signals(row, {"reference_logp": row.signals["reference_logp"] - 0.01})
         for row in valid
     ]
     with pytest.raises(TrainError, match="must be its own reference"):
-        require_start(model, wrong, config("dpo"))
+        require_own_reference(model, wrong, config("dpo"))
 
 
 @pytest.mark.parametrize("method", REFERENCE)
@@ -97,7 +97,13 @@ def test_the_reference_is_kept_and_not_measured_again(models: Path, tmp_path: Pa
         assert np.array_equal(one.signals["reference_logp"], two.signals["reference_logp"])
 
 
-@pytest.mark.parametrize("method", [*KEYS, "reward_model"])
+@pytest.mark.parametrize(
+    "method",
+    [
+        pytest.param(name, marks=() if name in ("dpo", "kto", "reward_model") else pytest.mark.full)
+        for name in (*KEYS, "reward_model")
+    ],
+)
 def test_training_raises_the_margin_of_what_is_chosen(models: Path, tmp_path: Path, method: str) -> None:
     """The sign of every loss: planted the other way round, accuracy would fall."""
     model = scoring(models) if method == "reward_model" else load(models)
@@ -127,8 +133,20 @@ def test_metrics_are_in_the_lines_of_the_run(models: Path, tmp_path: Path) -> No
     assert at_first == pytest.approx([math.log(2)] * 4, abs=1e-4)  # of each pair, by its id
 
 
-@pytest.mark.parametrize("method", ["dpo", "kto", "orpo", "reward_model"])
-@pytest.mark.parametrize("adapter", ["lora", "none"])
+@pytest.mark.parametrize(
+    ("adapter", "method"),
+    [("lora", "dpo"), ("none", "kto"), ("lora", "reward_model")]
+    + [
+        pytest.param(*kind, marks=pytest.mark.full)
+        for kind in (
+            ("none", "dpo"),
+            ("lora", "kto"),
+            ("none", "reward_model"),
+            ("lora", "orpo"),
+            ("none", "orpo"),
+        )
+    ],
+)
 def test_a_run_that_was_stopped_ends_with_the_same_weights(
     models: Path, tmp_path: Path, method: str, adapter: str
 ) -> None:

@@ -217,7 +217,7 @@ def test_a_key_that_the_method_does_not_read_is_an_error(method: str, key: str) 
     with pytest.raises(
         ConfigError, match=rf"train\.{key} is set, but train\.method {method} does not read it"
     ):
-        preferences.require_used(settings(method=method, **{key: {**CHANGED, **OF_REWARDS}[key]}))
+        preferences.reject_unused_keys(settings(method=method, **{key: {**CHANGED, **OF_REWARDS}[key]}))
 
 
 def test_orpo_stays_finite_where_an_answer_is_nearly_certain() -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from finetooth.errors import ConfigError
 from finetooth.training.schedule import (
-    batch,
+    batch_indices,
     epoch_order,
     learning_rate_multiplier,
     steps_per_epoch,
@@ -16,14 +16,14 @@ from finetooth.training.schedule import (
 
 
 def test_every_epoch_sees_every_row_once_in_another_order() -> None:
-    epochs = [np.concatenate([batch(7, e * 4 + step, 13, 4) for step in range(4)]) for e in range(3)]
+    epochs = [np.concatenate([batch_indices(7, e * 4 + step, 13, 4) for step in range(4)]) for e in range(3)]
     for epoch in epochs:
         assert sorted(epoch) == list(range(13))
     assert len({tuple(epoch) for epoch in epochs}) == 3
 
 
 def test_the_last_smaller_batch_is_kept() -> None:
-    assert [len(batch(7, step, 13, 4)) for step in range(5)] == [4, 4, 4, 1, 4]
+    assert [len(batch_indices(7, step, 13, 4)) for step in range(5)] == [4, 4, 4, 1, 4]
     assert steps_per_epoch(13, 4) == 4
 
 

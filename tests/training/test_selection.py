@@ -70,9 +70,16 @@ def test_higher_scores_win_and_the_loss_decides_ties() -> None:
     assert better(None, 0.9, 0.5, 1.0)  # a score that could not be had: the loss alone
 
 
-def test_the_best_answers_are_kept(tmp_path: Path) -> None:
-    run = Run(tmp_path, tmp_path / "run")
-    result = run.fit()
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Run, Any]:
+    """A run to its end, and its result. Nothing may change it."""
+    place = tmp_path_factory.mktemp("finished")
+    run = Run(place, place / "run")
+    return run, run.fit()
+
+
+def test_the_best_answers_are_kept(finished: tuple[Run, Any]) -> None:
+    run, result = finished
     valid = run.valid()
     assert valid.pop(0)[0] == 0.0
     assert result.best_score == max(score for score, _ in valid.values()) > 0
@@ -102,9 +109,8 @@ def test_patience_counts_scores(tmp_path: Path) -> None:
     assert result.stopped_early and result.steps == result.best_step + 2 * 6
 
 
-def test_samples_are_the_same_three_rows_each_time(tmp_path: Path) -> None:
-    run = Run(tmp_path, tmp_path / "run")
-    run.fit()
+def test_samples_are_the_same_three_rows_each_time(finished: tuple[Run, Any]) -> None:
+    run, _ = finished
     samples = run.lines("samples.jsonl")
     assert [line["id"] for line in samples] == ["q0", "q1", "q2"] * len(run.valid())
     assert list(samples[0]) == ["step", "id", "text", "want", "score", "stop"]
@@ -120,20 +126,41 @@ def test_without_scores_the_loss_chooses_and_samples_are_still_shown(tmp_path: P
     assert len(run.lines("samples.jsonl")) == 3 * len(run.valid())
 
 
-def test_a_crash_of_the_grader_is_no_score(tmp_path: Path) -> None:
+def test_an_answer_on_which_the_grader_crashes_is_not_right(tmp_path: Path) -> None:
     run = Run(tmp_path, tmp_path / "run", crashing)
     result = run.fit()
     assert run.lines("samples.jsonl")[0]["score"] is None
-    assert result.best_score is not None and result.best_score * 9 == pytest.approx(
-        round(result.best_score * 9)
+    assert result.best_score is not None and result.best_score * 10 == pytest.approx(
+        round(result.best_score * 10)
     )
+    assert result.best_score <= 0.9
+    valid = [line for line in run.lines("metrics.jsonl") if "valid_loss" in line]
+    assert {line["valid_errors"] for line in valid} == {1}
+
+
+def test_few_graded_answers_do_not_win(tmp_path: Path) -> None:
+    """A grader that fails on what is wrong: weights with one right answer have no full marks."""
+
+    def demanding(example: Example, text: str) -> Score:
+        if text != example.target:
+            raise ValueError("cannot be read")
+        return Score(1.0)
+
+    run = Run(tmp_path, tmp_path / "run", demanding)
+    result = run.fit()
+    for step, (score, _) in run.valid().items():
+        line = next(
+            line for line in run.lines("metrics.jsonl") if line["step"] == step and "valid_loss" in line
+        )
+        assert score == pytest.approx((10 - line.get("valid_errors", 0)) / 10)
+    assert result.best_score == max(score for score, _ in list(run.valid().values())[1:])
 
 
 @pytest.mark.parametrize("step", [6, 31])
-def test_resume_is_exact(tmp_path: Path, step: int) -> None:
+def test_resume_is_exact(finished: tuple[Run, Any], tmp_path: Path, step: int) -> None:
     """Law 6, with answers: weights, choice, lines and samples are those of an uninterrupted run."""
-    straight, broken, again = (Run(tmp_path, tmp_path / name) for name in ("a", "b", "b"))
-    want = straight.fit()
+    straight, want = finished
+    broken, again = (Run(tmp_path, tmp_path / "run") for _ in range(2))
     calls = iter(range(1, 100))
     with pytest.raises(Interrupted):
         broken.fit(stop=lambda: next(calls) == step)
@@ -144,9 +171,8 @@ def test_resume_is_exact(tmp_path: Path, step: int) -> None:
         assert again.lines(name) == straight.lines(name)
 
 
-def test_answers_change_no_weight(tmp_path: Path) -> None:
-    asked, plain = Run(tmp_path, tmp_path / "a"), Run(tmp_path, tmp_path / "b")
-    asked.fit()
+def test_answers_change_no_weight(finished: tuple[Run, Any], tmp_path: Path) -> None:
+    (asked, _), plain = finished, Run(tmp_path, tmp_path / "run")
     rows = list(plain.trial.rows)
     fit(plain.model, plain.run, CONFIG, rows, rows, console=Console(quiet=True))
     want = [line["loss"] for line in plain.lines("metrics.jsonl") if "loss" in line]

@@ -117,7 +117,10 @@ def test_what_a_step_counts(model: Model) -> None:
 
 
 def test_rows_of_one_example_have_one_loss(model: Model) -> None:
-    turns = [Row([5, 6, 7], [0, 0, 1], id="talk"), Row([5, 6, 8, 9], [0, 0, 1, 1], id="talk")]
+    turns = [
+        Row([5, 6, 7], [0, 0, 1], id="talk#1", example_id="talk"),
+        Row([5, 6, 8, 9], [0, 0, 1, 1], id="talk#3", example_id="talk"),
+    ]
     with torch.no_grad():
         want = -float(model.logprobs(PrefixTree.build(turns)).mean())
     result = train_step(

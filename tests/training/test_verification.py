@@ -12,8 +12,10 @@ from safetensors.torch import load_file, save_file
 from training_for_tests import fit, load, rows, settings
 
 from finetooth.errors import TrainError
+from finetooth.model import inference
 from finetooth.model.api import Model
 from finetooth.training.verification import outputs, save_model, verify_saved
+from finetooth.tree import Row
 
 
 def verify(model: Model, saved: Path, base: Path) -> None:
@@ -34,6 +36,20 @@ def test_what_was_trained_is_what_is_saved(tmp_path: Path, adapter: str, folder:
     assert len({file.stat().st_mode for file in path.iterdir()}) == 1
     assert save_model(model, tmp_path / "run", None) == path  # replaces what is there
     verify(model, path, tmp_path / "base")
+
+
+def test_long_rows_are_not_computed_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = load(tmp_path / "base")
+    length = inference.TOKENS // 3
+    long = [Row([5 + k, *[7] * length], [*[0] * length, 1]) for k in range(4)]
+    sizes: list[int] = []
+    logprobs = model.logprobs
+    monkeypatch.setattr(model, "max_tokens", length + 2)
+    monkeypatch.setattr(
+        model, "logprobs", lambda tree, *a: sizes.append(tree.token_N.size) or logprobs(tree, *a)
+    )
+    assert outputs(model, long).shape == (4,)
+    assert sum(sizes) == 4 * (length + 1) and max(sizes) <= inference.TOKENS
 
 
 def test_an_adapter_that_changes_nothing_is_noticed(tmp_path: Path) -> None:

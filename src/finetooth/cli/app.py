@@ -21,11 +21,12 @@ import click
 from finetooth import __version__
 from finetooth.cli.completion import SHELLS, TASK_FILES, PathArgument, script
 from finetooth.cli.errors import ExitCode, explain, fill_in_task
-from finetooth.cli.output import console, finish, out_option, output_options, run_directory
+from finetooth.cli.output import console, finish, out_option, output_options, run_directory, trust_option
 from finetooth.cli.task_flags import SectionedCommand, parse_overrides, task_options
 from finetooth.config.load import load_task
-from finetooth.config.values import SEEDS
+from finetooth.config.values import SEEDS, safe_name
 from finetooth.errors import ConfigError, printable
+from finetooth.training.interrupts import Terminated, terminable
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -36,19 +37,34 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def invoke(arguments: Sequence[str]) -> int:
     """Run one command line and return its exit code; error messages go to stderr."""
     try:
-        return int(group.main(list(arguments), prog_name="finetooth", standalone_mode=False) or ExitCode.OK)
+        with terminable():
+            return int(
+                group.main(list(arguments), prog_name="finetooth", standalone_mode=False) or ExitCode.OK
+            )
     except SystemExit as end:
         if end.code != 1:  # click and rich exit with 1 on a closed pipe; nothing else here does
             raise
         return ExitCode.BROKEN_PIPE
     except BaseException as error:
-        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+        if not isinstance(error, Exception | Terminated) and type(error).__name__ != "PanicException":
             raise  # a panic of the tokenizers library is no Exception
         if os.environ.get("FINETOOTH_DEBUG"):
             traceback.print_exc()
         code, message = explain(error)
+        if code == ExitCode.BUG and (damage := _damage(arguments)):
+            code, message = ExitCode.WRONG_INPUT, damage
         click.echo(printable(fill_in_task(message, arguments)), err=True)
         return code
+
+
+def _damage(arguments: Sequence[str]) -> str | None:
+    """What is damaged in a run directory that this command line names, or that a task has by default."""
+    from finetooth.runs.damage import find_damage
+    from finetooth.runs.workspace import known_runs
+
+    named = [Path(word.rpartition("=")[2]) for word in arguments]
+    default = map(Path, known_runs()) if arguments[:1] in (["run"], ["train"]) else ()
+    return next(filter(None, map(find_damage, [*named, *default])), None)
 
 
 class _Verbs(click.Group):
@@ -117,7 +133,9 @@ def check(
             f"{path}: expected data, found a run directory. For its result: finetooth report {path}"
         )
     is_task = path.suffix in TASK_FILES
-    task = load_task(path if is_task else {"name": path.stem, "data": {"train": str(path)}}, overrides)
+    task = load_task(
+        path if is_task else {"name": safe_name(path.stem), "data": {"train": str(path)}}, overrides
+    )
     report = command.run(task, out, console(quiet), fix, label_queue, embed)
     then = next_steps.after_check(path, is_task, report.data.format, report.ok, overrides)
     return finish(report, as_json, quiet, then)
@@ -128,9 +146,12 @@ def check(
 )
 @click.argument("path", metavar="TASK|RUN", type=PathArgument("task", "run"))
 @out_option
+@trust_option
 @output_options
 @task_options
-def train(path: Path, out: Path | None, as_json: bool, quiet: bool, **flags: str | None) -> int:
+def train(
+    path: Path, out: Path | None, trust_code: bool, as_json: bool, quiet: bool, **flags: str | None
+) -> int:
     """Fine-tune the model on the examples.
 
     TASK is a .yaml or .toml file. RUN is a run directory, whose training resumes from its last checkpoint.
@@ -145,14 +166,16 @@ def train(path: Path, out: Path | None, as_json: bool, quiet: bool, **flags: str
     source = run_directory(path) if path.is_dir() else load_task(path, overrides)
     from finetooth.commands import train as command
 
-    return finish(command.run(source, out, console(quiet)), as_json, quiet)
+    result = command.run(source, out, console(quiet), trust_code)
+    return finish(result, as_json, quiet, *result.next_steps())
 
 
 @group.command(cls=SectionedCommand, epilog="Example: finetooth evaluate runs/first")
 @click.argument("path", metavar="RUN", type=PathArgument("run"))
 @click.option("--sealed", is_flag=True, help="Evaluate on the sealed test set; recorded in the ledger.")
+@trust_option
 @output_options
-def evaluate(path: Path, sealed: bool, as_json: bool, quiet: bool) -> int:
+def evaluate(path: Path, sealed: bool, trust_code: bool, as_json: bool, quiet: bool) -> int:
     """Compare the fine-tuned model with prompting the base model.
 
     All candidates answer the same rows: the validation set, as often as you like. Keep the sealed test set
@@ -162,7 +185,7 @@ def evaluate(path: Path, sealed: bool, as_json: bool, quiet: bool) -> int:
     from finetooth.commands import evaluate as command
 
     then = (f"finetooth report {quote(str(path))}", f"finetooth chat {quote(str(path))}")
-    return finish(command.run(directory, sealed, console(quiet)), as_json, quiet, *then)
+    return finish(command.run(directory, sealed, console(quiet), trust_code), as_json, quiet, *then)
 
 
 @group.command(cls=SectionedCommand, epilog="Example: finetooth run task.yaml --out runs/first")
@@ -179,7 +202,8 @@ def run(path: Path, out: Path | None, as_json: bool, quiet: bool, **flags: str |
     task = load_task(path, parse_overrides(flags))
     from finetooth.commands import run as command
 
-    return finish(command.run_task(task, out, console(quiet), path), as_json, quiet)
+    result = command.run_task(task, out, console(quiet), path)
+    return finish(result, as_json, quiet, *result.next_steps())
 
 
 @group.command(cls=SectionedCommand, epilog="Example: finetooth report runs/first")
@@ -255,7 +279,9 @@ def compare(paths: tuple[Path, ...], sealed: bool, as_json: bool, quiet: bool) -
     help="Minimum score difference of a pair.",
 )
 @click.option(
-    "--reference", is_flag=True, help="Choose the expected answer if all of a row's answers are bad."
+    "--reference",
+    is_flag=True,
+    help="Use the expected answer as chosen where all of a row's answers score below 0.5.",
 )
 @output_options
 def pairs(path: Path, out: Path | None, margin: float, reference: bool, as_json: bool, quiet: bool) -> int:

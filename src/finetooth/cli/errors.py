@@ -16,6 +16,9 @@ from finetooth.cli.completion import TASK_FILES
 from finetooth.config.other_tools import key_hint
 from finetooth.config.task import keys, suggest
 from finetooth.errors import FinetoothError, Interrupted, TrainError
+from finetooth.training.interrupts import Terminated, was_terminated
+
+INTERRUPTED = "Interrupted."
 
 
 class ExitCode(IntEnum):
@@ -26,6 +29,7 @@ class ExitCode(IntEnum):
     WRONG_INPUT = 2
     BUG = 70
     INTERRUPTED = 130  # the state is saved
+    TERMINATED = 143  # the same, by SIGTERM
     BROKEN_PIPE = 141  # the reader of the output has closed it
 
 
@@ -40,10 +44,11 @@ def explain(  # long: every kind of error
         usage = f"For its usage: {where} --help"
         return ExitCode.WRONG_INPUT, f"{where}: {error.format_message()}\n{usage}"
     cause = error.__cause__ or error.__context__
-    if isinstance(error, click.Abort):
-        return ExitCode.INTERRUPTED, str(cause or "") or "Interrupted."
+    interrupted = ExitCode.TERMINATED if was_terminated() else ExitCode.INTERRUPTED
+    if isinstance(error, click.Abort | Terminated):
+        return interrupted, str(cause or "") or INTERRUPTED
     if isinstance(error, Interrupted):
-        return ExitCode.INTERRUPTED, str(error)
+        return interrupted, str(error)
     if isinstance(error, FinetoothError):
         not_saved = isinstance(cause, OSError) or (cause is not None and _disk_is_full(cause))
         refused = isinstance(error, TrainError) and not not_saved
@@ -79,7 +84,14 @@ def explain(  # long: every kind of error
 
 
 def fill_in_task(message: str, arguments: Sequence[str]) -> str:
-    """The message, with `check TASK` replaced by the task file and task options of this command line."""
+    """The message, with `check TASK` replaced by the task file and task options of this command line.
+
+    What was interrupted goes on with the same command line, flags included.
+    """
+    again = f"finetooth {join(arguments)}"
+    message = re.sub(r"finetooth run [^\n]*? \(with the same flags\)", lambda _: again, message)
+    if message == INTERRUPTED:
+        return f"{message} To go on: {again}"
     words = [*arguments, ""]
     task = next((word for word in words if word.endswith(TASK_FILES)), None)
     if task is None:
@@ -126,4 +138,5 @@ def _unknown_flag(error: click.exceptions.NoSuchOption) -> str:
         hint = " Task options go to `check`, `train` and `run`; a run directory has its own in config.yaml."
     else:
         hint = f" `{command} --help` lists all flags."
+    hint = re.sub(r"(Did you mean|it is called|renamed to) (?!-)", r"\1 --", hint)
     return f"{command}: unknown flag {error.option_name}.{hint}"

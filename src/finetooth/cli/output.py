@@ -49,6 +49,11 @@ out_option = click.option(
 )
 
 
+trust_option = click.option(
+    "--trust-code", is_flag=True, help="Also run the grader and reward code of a run that was not made here."
+)
+
+
 def console(quiet: bool) -> Console:
     """The console for logs and progress bars: stderr, so that stdout holds only the result."""
     from finetooth.report.console import terminal

@@ -42,20 +42,22 @@ def run(
     if out is None and (folder / workspace.CONFIG).is_file():
         folder = folder.with_name(f"{folder.name}-check")
     if (folder / workspace.CONFIG).is_file():
+        workspace.require_ours(folder)
         raise ConfigError(f"{folder} is a run, with its own data/report.html. Choose another --out.")
     embedding = None
     if embed:
         from finetooth.runs.embeddings import embedder
 
         embedding = embedder(task.model)
-    with rule_bar(console) as progress:
-        context = RunContext(task, folder, console)
-        report = write(check(context, progress=progress, embed=embedding), folder)
-    if fix:
-        edits = [edit for finding in report.findings for edit in finding.edits]
-        report = replace(report, fixed=fixing.fix(task.data, edits, folder / workspace.FIXED))
-    if queue is not None:
-        hits = label_queue(report.view, queue)
-        write_jsonl(folder / "data" / "label_queue.jsonl", (asdict(hit) for hit in hits))
-        report = replace(report, queue=len(hits))
+    with workspace.occupied(folder):
+        with rule_bar(console) as progress:
+            context = RunContext(task, folder, console)
+            report = write(check(context, progress=progress, embed=embedding), folder)
+        if fix:
+            edits = [edit for finding in report.findings for edit in finding.edits]
+            report = replace(report, fixed=fixing.fix(task.data, edits, folder / workspace.FIXED))
+        if queue is not None:
+            hits = label_queue(report.view, queue)
+            write_jsonl(folder / "data" / "label_queue.jsonl", (asdict(hit) for hit in hits))
+            report = replace(report, queue=len(hits))
     return report

@@ -6,7 +6,6 @@ sealed test where every run has already opened it. Nothing is evaluated again.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -16,18 +15,19 @@ from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
 
-from finetooth.commands.report import COLOURS
 from finetooth.data.examples import read_examples
 from finetooth.errors import ConfigError, GradeError
 from finetooth.evaluation import ledger
+from finetooth.evaluation.prompts import ZERO_SHOT
 from finetooth.evaluation.runner import row_groups
 from finetooth.evaluation.statistics import ALPHA, MIN_ROWS, compare
-from finetooth.evaluation.summary import TUNED, percent, points
+from finetooth.evaluation.summary import BAG_OF_WORDS, MAJORITY, TUNED, percent, points
+from finetooth.report.terminal import COLOURS
 from finetooth.rundir import read_json, read_jsonl
 from finetooth.runs import next_steps, workspace
 from finetooth.types import Example
 
-ORDER = ("majority", "bag-of-words", "zero-shot")  # then the others in their order, the tuned model last
+ORDER = (MAJORITY, BAG_OF_WORDS, ZERO_SHOT)  # then the others in their order, the tuned model last
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,13 +105,19 @@ def run(paths: Sequence[Path], sealed: bool) -> CompareReport:
 
 
 def _read(path: Path, split: str) -> RunScores:
+    ledger.require_unchanged(path, split)
     folder = path / "evaluate" / split
     summary = read_json(folder / "summary.json")
     records = [line for line in read_jsonl(folder / "records.jsonl") if line["candidate"] == TUNED]
     if not records:
         raise ConfigError(f"{path}: no {split} records of a tuned model. First: finetooth evaluate {path}")
     file = path / "data" / "validation.jsonl"
-    examples = _opened(path, summary) if split == "test" else read_examples(file)
+    examples = ledger.rows_of_result(path, summary) if split == "test" else read_examples(file)
+    if examples is None:
+        raise ConfigError(
+            f"{path}: its ledger has no look with the result in evaluate/test. "
+            f"First: finetooth evaluate {path} --sealed"
+        )
     content = {example.id: example for example in examples}
     score = {line["id"]: line["score"] for line in records}
     if unknown := score.keys() - content.keys():
@@ -119,17 +125,6 @@ def _read(path: Path, split: str) -> RunScores:
             f"{path}: there are records of rows that are not in its data, such as {min(unknown)}."
         )
     return RunScores(path, summary, score, content, _flat(path))
-
-
-def _opened(path: Path, summary: Mapping[str, Any]) -> list[Example]:
-    """The test rows of the look with this summary. It is in the ledger, so this is no new look."""
-    for event in reversed(list(read_jsonl(path / "ledger.jsonl"))):
-        if event["event"] == "result" and event["summary"] == summary:
-            return ledger.open_sealed(path, event["digest"], time.time)
-    raise ConfigError(
-        f"{path}: its ledger has no look with the result in evaluate/test. "
-        f"First: finetooth evaluate {path} --sealed"
-    )
 
 
 def _paired(base: RunScores, other: RunScores) -> dict[str, Any]:

@@ -19,7 +19,6 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from finetooth.commands import report
 from finetooth.config.task import Task
 from finetooth.data.examples import source_location
 from finetooth.errors import ConfigError, DataError
@@ -27,13 +26,14 @@ from finetooth.evaluation import graders, ledger
 from finetooth.evaluation.answer_text import answer_normaliser, identity
 from finetooth.evaluation.baselines import BagOfWords, Majority
 from finetooth.evaluation.candidates import Candidate, ModelCandidate
-from finetooth.evaluation.graders.basic import label_names
+from finetooth.evaluation.graders.label_sets import label_names
 from finetooth.evaluation.prompts import Prompt, build_prompt
 from finetooth.evaluation.runner import Evaluation, evaluate
 from finetooth.evaluation.summary import START, TUNED, best_prompting
 from finetooth.model.api import Model
+from finetooth.report.terminal import terminal_table
 from finetooth.rundir import read_json, write_json
-from finetooth.runs import next_steps, parent, parent_records, preference_candidates, workspace
+from finetooth.runs import inputs, next_steps, parent, parent_records, preference_candidates, workspace
 from finetooth.runs.context import RunContext, base_digest
 from finetooth.types import Example, Sampling
 
@@ -52,11 +52,15 @@ class EvaluateReport:
 
     def print(self, console: Console) -> None:
         """The score table and the verdict in words."""
-        console.print(report.terminal_table(self.summary))
+        console.print(terminal_table(self.summary))
 
 
-def run(path: Path, sealed: bool, console: Console) -> EvaluateReport:
-    """Evaluate a trained run on its validation rows, or on the sealed test. See `evaluate_run`."""
+def run(path: Path, sealed: bool, console: Console, trust_code: bool = False) -> EvaluateReport:
+    """Evaluate a trained run on its validation rows, or on the sealed test. See `evaluate_run`.
+
+    trust_code: also import the grader of a run that was not made here.
+    """
+    inputs.require_trusted(path, "evaluate", trust_code)
     return evaluate_run(RunContext.of_run(path, console), sealed)
 
 
@@ -66,6 +70,11 @@ def evaluate_run(context: RunContext, sealed: bool) -> EvaluateReport:
     Writes evaluate/SPLIT/records.jsonl and summary.json, and evaluate/summary.json. Raises ConfigError for a
     run that is not trained or has no such rows.
     """
+    with workspace.occupied(context.path):
+        return _evaluate_run(context, sealed)
+
+
+def _evaluate_run(context: RunContext, sealed: bool) -> EvaluateReport:
     path, prepared = context.path, context.prepared
     if workspace.trained_path(path) is None:
         raise ConfigError(f"{path} has no tuned model yet. First: finetooth train {path}")
@@ -75,10 +84,12 @@ def evaluate_run(context: RunContext, sealed: bool) -> EvaluateReport:
         raise ConfigError(
             f"{path} has no validation rows. To open the test: finetooth evaluate {path} --sealed"
         )
+    ledger.require_unchanged(path, *(["validation"] if sealed else ["test"]))
     validation = path / "evaluate" / "validation"
     if not sealed or (prepared.validation and not (validation / "summary.json").is_file()):
         result = _evaluate(context, sample_rows(prepared.validation, context.task), "validation", None, None)
-        result.write(validation)  # also before the test: the baseline is chosen here
+        # Also before the test: the baseline is chosen here.
+        ledger.store_files(path, "validation", result.files(), time.time)
         summary = result.summary
     if sealed:
         summary = _test(context)
@@ -88,19 +99,21 @@ def evaluate_run(context: RunContext, sealed: bool) -> EvaluateReport:
 
 
 def _test(context: RunContext) -> dict[str, Any]:
-    path, digest = context.path, result_digest(context)
+    path, digest = context.path, result_digest(context, context.tuned())
     known = ledger.stored_result(path, digest)
     if known is not None:
         context.console.print(
             "The sealed test was already evaluated with these weights; this is the stored result."
         )
+        write_json(path / "evaluate" / "test" / "summary.json", known)
+        ledger.require_unchanged(path, "test")
         return known
     chosen = path / "evaluate" / "validation" / "summary.json"
     baseline = best_prompting(read_json(chosen)) if chosen.is_file() else None
     examples = sample_rows(ledger.open_sealed(path, digest, time.time), context.task)
     look = ledger.look_number(path, digest)
     result = _evaluate(context, examples, "test", baseline, look)
-    result.write(path / "evaluate" / "test")
+    ledger.store_files(path, "test", result.files(), time.time)
     ledger.store_result(path, digest, result.summary, time.time)
     return result.summary
 
@@ -119,8 +132,9 @@ def _evaluate(
 ) -> Evaluation:
     task, console = context.task, context.console
     examples = _usable(context, examples)
+    given = [graders.settled(spec, context.prepared.train) for spec in graders.specs(task.evaluate.grader)]
     seconds = task.evaluate.grader_seconds
-    resolved = graders.resolve_all(task.evaluate.grader, context.grading_format, Path.cwd(), seconds)
+    resolved = graders.resolve_all(given, context.grading_format, Path.cwd(), seconds)
     (name, primary), *others = resolved
     by_preference = preference_candidates.is_preference_evaluation(resolved)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
@@ -167,7 +181,7 @@ def prompting_candidates(context: RunContext, grader: str) -> Iterator[Candidate
     task, prepared = context.task, context.prepared
     if not task.evaluate.shots:
         return
-    multi_label = grader == "labels"
+    multi_label = graders.without_options(grader) == "labels"
     labels = label_names(prepared.labels) if multi_label else prepared.labels
     with context.base() as base:
         for shots in task.evaluate.shots:
@@ -182,7 +196,11 @@ def candidate(context: RunContext, grader: str, model: Model, prompt: Prompt) ->
     assert max_tokens != "auto", "the stored configuration is resolved"
     sampling = Sampling(task.evaluate.temperature, max_tokens, seed=task.seed)
     model.add_stop(renderer.stop_id)
-    labels = [label for label in context.prepared.labels if grader == "label" and renderer.can_answer(label)]
+    labels = [
+        label
+        for label in context.prepared.labels
+        if graders.without_options(grader) == "label" and renderer.can_answer(label)
+    ]
     return ModelCandidate(prompt.name, model, renderer, prompt, sampling, labels or None, task.data.overlong)
 
 
@@ -215,9 +233,9 @@ def _usable(context: RunContext, examples: Sequence[Example]) -> list[Example]:
     return kept
 
 
-def result_digest(context: RunContext) -> str:
+def result_digest(context: RunContext, tuned: Model) -> str:
     """A digest of everything that decides the test's result: weights, prompts, sampling and graders."""
-    task, tuned = context.task, context.tuned()
+    task = context.task
     parts = {
         "tuned": tuned.digest(),
         "base": tuned.digest(adapter=False) if tuned.peft is not None else base_digest(context.path),

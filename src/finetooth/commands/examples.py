@@ -5,6 +5,7 @@ An example is a folder with a task file, its data and a README, whose first line
 
 from __future__ import annotations
 
+import os
 import shutil
 from dataclasses import dataclass
 from importlib.resources import files
@@ -71,7 +72,7 @@ def run(name: str | None, out: Path | None) -> ExamplesReport:
     if name not in known:
         raise ConfigError(f"{name}: no such example. There are {', '.join(known)}.")
     target = out or Path(name)
-    if target.exists():
+    if os.path.lexists(target):
         raise ConfigError(f"{target} exists already. Choose another place with --out DIR.")
     shutil.copytree(folder() / name, target, ignore=IGNORED)
     return ExamplesReport(known, target)

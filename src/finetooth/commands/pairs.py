@@ -6,6 +6,7 @@ reinforcement-learning run and the validation records; the sealed test is never 
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +19,7 @@ from finetooth.data.hub import model_directory
 from finetooth.data.render.renderer import Renderer
 from finetooth.data.render.tokenizer import Tokenizer
 from finetooth.errors import ConfigError, DataError
-from finetooth.evaluation import graders
+from finetooth.evaluation import graders, ledger
 from finetooth.evaluation.summary import START, TUNED, is_prompting
 from finetooth.rundir import read_jsonl, write_jsonl
 from finetooth.runs import workspace
@@ -86,7 +87,7 @@ def run(path: Path, out: Path | None, margin: float, reference: bool) -> PairsRe
     training nor validation rows.
     """
     target = out or path / "pairs.jsonl"
-    if out is not None and target.exists():
+    if out is not None and os.path.lexists(target):
         raise ConfigError(f"{target} exists already. Choose another file with --out FILE.")
     files = [path / "data" / f"{side}.jsonl" for side in ("train", "validation")]
     rows = {example.id: example for file in files for example in read_examples(file)}
@@ -125,6 +126,7 @@ def _answers(path: Path, rows: dict[str, Example], unused: Counter[str]) -> dict
         task.evaluate.grader
     ):  # else records hold choices, not answers
         sources.append(path / "evaluate" / "validation" / "records.jsonl")
+        ledger.require_unchanged(path, "validation")
     sources = [file for file in sources if file.is_file()]
     if not sources:
         raise ConfigError(f"{path} has no answers yet. First: finetooth evaluate {path}")

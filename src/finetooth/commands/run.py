@@ -18,9 +18,11 @@ from finetooth.config.load import load_task
 from finetooth.config.task import Task
 from finetooth.errors import Interrupted
 from finetooth.report.console import terminal
+from finetooth.report.terminal import terminal_table
 from finetooth.rundir import read_json
-from finetooth.runs import next_steps, parent, workspace
+from finetooth.runs import inputs, next_steps, parent, workspace
 from finetooth.runs.context import RunContext
+from finetooth.training.interrupts import Terminated
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,13 +38,15 @@ class Run:
         return {"run": str(self.path), "report": str(self.path / "report.html"), **self.summary}
 
     def print(self, console: Console) -> None:
-        """The score table, the verdict, the path of the report, and the next commands."""
-        console.print(report.terminal_table(self.summary))
+        """The score table, the verdict and the path of the report."""
+        console.print(terminal_table(self.summary))
         console.print(f"\nReport: {self.path / 'report.html'}", highlight=False, markup=False, soft_wrap=True)
+
+    def next_steps(self) -> list[str]:
+        """The commands to type next, each with its purpose."""
         chat = (f"finetooth chat {quote(str(self.path))}", "chat with the tuned model")
         steps = (chat, *next_steps.longer_training(self.path))
-        lines = [f"  {command}    {purpose}" for command, purpose in steps]
-        console.print("\n".join(["Next:", *lines]), highlight=False, markup=False, soft_wrap=True)
+        return [f"{command}    {purpose}" for command, purpose in steps]
 
 
 def run(
@@ -63,6 +67,13 @@ def run(
 def run_task(task: Task, out: Path | None, console: Console, file: Path | None = None) -> Run:
     """Run the loop for a loaded task; see `run`. file: the task file, for the command that resumes."""
     context = RunContext(parent.inherit_settings(task, console), workspace.run_path(task, out), console)
+    with workspace.occupied(context.path):
+        workspace.open_run(context.task, context.path)
+        inputs.require_unchanged(context.task, context.path, console)
+        return _stages(context, file)
+
+
+def _stages(context: RunContext, file: Path | None) -> Run:
     path = context.path
     name = "TASK" if file is None else quote(str(file))
     again = (
@@ -80,7 +91,7 @@ def run_task(task: Task, out: Path | None, console: Console, file: Path | None =
             evaluate.evaluate_run(context, sealed=True)
     except Interrupted as error:
         raise Interrupted(error.message, again if error.next_command else "") from None
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, Terminated):
         if not (path / "train" / "result.json").is_file():
             raise
         raise Interrupted("Stopped while evaluating; the trained model is saved.", again) from None

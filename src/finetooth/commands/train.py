@@ -19,7 +19,7 @@ from finetooth.evaluation.candidates import ModelCandidate
 from finetooth.evaluation.prompts import Prompt
 from finetooth.evaluation.summary import TUNED
 from finetooth.rundir import read_json, write_json
-from finetooth.runs import next_steps, parent, workspace
+from finetooth.runs import inputs, next_steps, parent, workspace
 from finetooth.runs.context import RunContext
 from finetooth.runs.preflight import ensure_preflight
 from finetooth.runs.rewards import rollouts
@@ -50,26 +50,32 @@ class TrainReport:
         return {"run": str(self.path), **self.result}
 
     def print(self, console: Console) -> None:
-        """Two lines: what was trained, and the next command."""
+        """One line: what was trained."""
         loss, score = self.result["best_loss"], self.result.get("best_score")
         shown = " (early stopping)" if self.result["stopped_early"] else ""
         shown += (
             f", validation loss {loss:.4f} at step {self.result['best_step']}" if loss is not None else ""
         )
         shown += f", score {score:.3f}" if score is not None else ""
-        lines = [
-            f"Trained {self.result['steps']} steps{shown}: {self.result['model']}",
-            f"Next: {next_steps.of_run(self.path)}",
-        ]
-        console.print("\n".join(lines), markup=False, soft_wrap=True)
+        text = f"Trained {self.result['steps']} steps{shown}: {self.result['model']}"
+        console.print(text, markup=False, soft_wrap=True)
+
+    def next_steps(self) -> list[str]:
+        """The command to type next."""
+        return [next_steps.of_run(self.path)]
 
 
-def run(source: Task | Path, out: Path | None, console: Console, needs_grader: bool = False) -> TrainReport:
-    """Train a task, or continue a run directory. See `train`."""
+def run(source: Task | Path, out: Path | None, console: Console, trust_code: bool = False) -> TrainReport:
+    """Train a task, or continue a run directory. See `train`; trust_code: see `inputs.require_trusted`."""
     if isinstance(source, Path):
-        return train(RunContext.of_run(source, console), needs_grader)
+        inputs.require_trusted(source, "train", trust_code)
+        return train(RunContext.of_run(source, console), needs_grader=False)
     task = parent.inherit_settings(source, console)
-    return train(RunContext(task, workspace.run_path(task, out), console), needs_grader)
+    path = workspace.run_path(task, out)
+    with workspace.occupied(path):
+        workspace.open_run(task, path)
+        inputs.require_unchanged(task, path, console)
+        return train(RunContext(task, path, console), needs_grader=False)
 
 
 def train(context: RunContext, needs_grader: bool) -> TrainReport:
@@ -78,6 +84,11 @@ def train(context: RunContext, needs_grader: bool) -> TrainReport:
     Does nothing for a trained run. needs_grader: stop before training when the task's grader cannot be used.
     Raises Interrupted, with the command that resumes, after Ctrl-C or SIGTERM; the state is saved by then.
     """
+    with workspace.occupied(context.path):
+        return _train(context, needs_grader)
+
+
+def _train(context: RunContext, needs_grader: bool) -> TrainReport:
     path, console = context.path, context.console
     if workspace.trained_path(path) is not None and workspace.open_run(context.task, path) is not None:
         console.print(f"{path} is already trained.", highlight=False)
@@ -171,7 +182,7 @@ def _answer_validator(context: RunContext) -> AnswerValidator | None:
                 "warning: no validation row leaves room for an answer: the loss selects the checkpoint."
             )
         return None
-    grader = graders.specs(task.evaluate.grader)[0]
+    grader = graders.settled(graders.specs(task.evaluate.grader)[0], prepared.train)
     try:
         name, grade = graders.resolve(
             "auto" if grader == graders.PREFERENCE else grader,
@@ -186,7 +197,8 @@ def _answer_validator(context: RunContext) -> AnswerValidator | None:
     if len(usable) > selection.MOST:
         drawn = random.Random(f"select {task.seed}").sample(range(len(usable)), selection.MOST)
         usable = [usable[index] for index in sorted(drawn)]
-    labels = [label for label in prepared.labels if name == "label" and context.renderer.can_answer(label)]
+    by_label = graders.without_options(name) == "label"
+    labels = [label for label in prepared.labels if by_label and context.renderer.can_answer(label)]
     sampling = Sampling(task.evaluate.temperature, length, seed=task.seed)
     candidate = ModelCandidate(TUNED, model, context.renderer, Prompt(TUNED), sampling, labels or None, "cut")
     return AnswerValidator(candidate, usable, grade, required, answer_normaliser(context.renderer))

@@ -12,7 +12,7 @@ import yaml
 
 from finetooth.config.method_keys import REWARD_MODEL
 from finetooth.config.task import EMBEDDED, Task, build_task, suggest
-from finetooth.config.values import expand_path, is_data_file, is_files, is_hub_id
+from finetooth.config.values import expand_path, is_data_file, is_files, is_hub_id, safe_name
 from finetooth.errors import ConfigError
 
 MOST_VALUES = 1_000_000  # of a task file
@@ -51,7 +51,7 @@ def load_task(
     else:
         path = Path(source)
         values, where, folder = _read_file(path), str(path), path.parent
-        values.setdefault("name", path.resolve().parent.name if path.stem == "task" else path.stem)
+        values.setdefault("name", safe_name(path.resolve().parent.name if path.stem == "task" else path.stem))
     for key, value in (overrides or {}).items():
         set_dotted(values, key, value)
     return _resolve_paths(build_task(values, where), folder, set(overrides or {}))
@@ -171,7 +171,10 @@ def _resolve_paths(task: Task, folder: Path, from_flags: set[str]) -> Task:
     data = task.data.model_copy(
         update={name: source(f"data.{name}", getattr(task.data, name)) for name in SOURCES}
     )
-    changed: dict[str, Any] = {"data": data, "model": absolute("model", task.model)}
+    changed: dict[str, Any] = {"data": data}
+    model = absolute("model", task.model)
+    if model != task.model:  # a copied key counts as set, and a default is not
+        changed["model"] = model
     if task.template.endswith((".jinja", ".j2")):
         changed["template"] = str((base("template") / task.template).resolve())
     if task.start is not None:

@@ -19,7 +19,7 @@ from finetooth.config.cleaning import validate_operations as _cleaning
 from finetooth.config.messages import explain_problems
 from finetooth.config.method_keys import Number, Positive, PreferenceKeys, RewardKeys
 from finetooth.config.other_tools import key_hint
-from finetooth.config.values import SEEDS, yaml_switch
+from finetooth.config.values import SEEDS, folder_name, yaml_switch
 from finetooth.config.values import encoding as _encoding
 from finetooth.config.values import source as _source
 from finetooth.errors import ConfigError
@@ -80,13 +80,13 @@ class DataConfig(Section):
     )
     validation: Annotated[Share | str | Rows, BeforeValidator(_source)] = Field(
         0.1,
-        description="Held-out rows for checkpoint selection and early stopping: a share of the training "
-        "rows, or files as in data.train.",
+        description="Held-out rows for checkpoint selection and early stopping: an approximate share of "
+        "all rows in data.train, or files as in data.train.",
     )
     test: Annotated[Share | str | Rows, BeforeValidator(_source)] = Field(
         0.2,
-        description="Sealed test set, held out before anything looks at it: a share of the rows, or files "
-        "as in data.train.",
+        description="Sealed test set, held out before anything looks at it: an approximate share of all "
+        "rows in data.train, or files as in data.train.",
     )
     format: Literal["auto", "text", "qa", "prompt", "alpaca", "chat", "sharegpt", "labels", "preference"] = (
         Field("auto", description="Row format; auto detects it from the column names.")
@@ -206,8 +206,8 @@ class EvaluateConfig(Section):
         "auto",
         description="Grader of the answers: exact, label, labels, number, contains, json, f1, rouge, rouge1, "
         "rouge2, bleu, chrf, perplexity, file.py:function or package.module:function; with options: {name: "
-        "number, tolerance: 0.01}, {name: json, schema: FILE} or {name: regex, pattern: ...}. Several form a "
-        "list, the first of which is primary.",
+        "number, tolerance: 0.01}, {name: json, schema: FILE}, {name: exact, strict: true} or {name: regex, "
+        "pattern: ...}. Several form a list, the first of which is primary.",
     )
     shots: Annotated[list[Annotated[int, Field(ge=0, le=10_000)]], AfterValidator(_no_duplicates)] = Field(
         default_factory=lambda: [0, 4],
@@ -231,7 +231,7 @@ class EvaluateConfig(Section):
 class Task(Section):
     """A task file: the model, the examples, and what to do with them."""
 
-    name: str = Field(
+    name: Annotated[str, AfterValidator(folder_name)] = Field(
         "task",
         description="Run name; the default run directory is runs/NAME. If left out, the name of the task "
         "file, or of its folder if the file is task.yaml.",

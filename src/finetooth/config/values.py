@@ -6,6 +6,7 @@ import codecs
 import math
 import os
 import re
+import unicodedata
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,34 @@ HUB_ID = re.compile(
     r"(?:@(?P<revision>(?:refs/[a-z]+/)?[A-Za-z0-9_][\w.-]*))?"
     r"(?:/(?P<part>[A-Za-z0-9_][\w.-]*(?:/[A-Za-z0-9_][\w.-]*)*))?"
 )
+
+
+FORBIDDEN = '/\\<>:"|?*'  # in names of folders, on Windows or everywhere
+RESERVED = re.compile(r"(?:con|prn|aux|nul|com[0-9]|lpt[0-9])(?:\..*)?", re.IGNORECASE)  # on Windows
+MAX_NAME = 100  # bytes of UTF-8
+
+
+def folder_name(value: str) -> str:
+    """The value, if it is a safe name of one folder on every system. Raises ValueError otherwise."""
+    problem = ""
+    if wrong := next((c for c in value if c in FORBIDDEN or unicodedata.category(c)[0] == "C"), ""):
+        problem = f"{wrong!a} cannot be in it"
+    elif value != value.strip() or value.startswith(".") or value.endswith("."):
+        problem = "it begins or ends with a dot or a space"
+    elif RESERVED.fullmatch(value):
+        problem = "Windows reserves it"
+    elif not 0 < len(value.encode()) <= MAX_NAME:
+        problem = f"it must have 1 to {MAX_NAME} bytes"
+    if problem:
+        raise ValueError(f"expected the name of one folder, as in support-triage: {problem}")
+    return value
+
+
+def safe_name(text: str) -> str:
+    """The nearest folder_name, for the name of a run that is named after a file or a folder."""
+    kept = "".join("-" if c in FORBIDDEN or unicodedata.category(c)[0] == "C" else c for c in text)
+    name = kept.encode()[:MAX_NAME].decode(errors="ignore").strip(". ") or "task"
+    return f"task-{name}"[:MAX_NAME] if RESERVED.fullmatch(name) else name
 
 
 def yaml_number(value: Any) -> Any:

@@ -58,7 +58,7 @@ def from_json(value: Mapping[str, Any]) -> Example:
 
 
 def read_examples(path: Path) -> Iterator[Example]:
-    """The examples of a run's data/train.jsonl or data/validation.jsonl, in order. DataError."""
+    """The examples of a run's data/train.jsonl or data/validation.jsonl, in order. Raises DataError."""
     return map(from_json, read_jsonl(path))
 
 

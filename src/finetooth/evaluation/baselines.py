@@ -11,6 +11,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline, make_union
 
 from finetooth.evaluation.candidates import Prediction
+from finetooth.evaluation.summary import BAG_OF_WORDS, MAJORITY
 from finetooth.types import Example
 
 
@@ -19,7 +20,7 @@ class Majority:
     """Always answers the most frequent label of the train split (of equals, the alphabetically first)."""
 
     train: Sequence[Example]
-    name: str = "majority"
+    name: str = MAJORITY
     notes: list[str] = field(default_factory=list)
 
     def predict(self, examples: Sequence[Example]) -> Iterator[Prediction]:
@@ -35,7 +36,7 @@ class BagOfWords:
     """Logistic regression on TF-IDF of word 1-2-grams and of character 3-5-grams within words."""
 
     train: Sequence[Example]
-    name: str = "bag-of-words"
+    name: str = BAG_OF_WORDS
     notes: list[str] = field(default_factory=list)
 
     def predict(self, examples: Sequence[Example]) -> Iterator[Prediction]:

@@ -2,23 +2,31 @@
 
 A held-out test is evidence only while no choice is made on it. So every look is recorded before it happens,
 the file is compared with what was sealed, and a second look with the same digest returns the stored result.
+
+Each line holds a sha256 of all lines before it, ledger.sha256 that of all of them, and the lines of the
+event `evaluated` those of the results. An edited result, and a line that was edited or taken out, are thereby
+noticed; somebody who computes all of them anew is not.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
 from finetooth.data.examples import from_json, normalised_context
 from finetooth.errors import DataError
-from finetooth.rundir import read_jsonl, write_jsonl
+from finetooth.rundir import read_json, sha256_file, write_bytes, write_text
 from finetooth.types import Example
 
 Clock = Callable[[], float]
+LEDGER, HEAD = "ledger.jsonl", "ledger.sha256"
+NONE = 64 * "0"  # the digest of no lines
 
 
 def seal(run_path: Path, clock: Clock, start: Mapping[str, Any] | None = None) -> None:
@@ -99,6 +107,49 @@ def stored_result(run_path: Path, digest: str) -> dict[str, Any] | None:
     return next((event["summary"] for event in results if event["digest"] == digest), None)
 
 
+def rows_of_result(run_path: Path, summary: Mapping[str, Any]) -> list[Example] | None:
+    """The test rows of the look that gave this summary, None where the ledger has no such look.
+
+    That look is on record, so this is no new one. Raises DataError as open_sealed does.
+    """
+    results = (event["summary"] for event in _events(run_path) if event["event"] == "result")
+    return read_sealed(run_path) if summary in results else None
+
+
+def store_files(run_path: Path, split: str, files: Mapping[str, bytes], clock: Clock) -> None:
+    """Write the files of an evaluation to evaluate/SPLIT, in order; their digests are recorded first."""
+    digests = {name: _digest(content) for name, content in files.items()}
+    _append(run_path, {"event": "evaluated", "split": split, "files": digests, "time": _time(clock)})
+    for name, content in files.items():
+        write_bytes(run_path / "evaluate" / split / name, content)
+
+
+def require_unchanged(run_path: Path, *splits: str) -> list[str]:
+    """Raise DataError for a changed ledger, and for a result of these splits that is not as it was written.
+
+    Returns the splits with results of an older version, of which no digests are known. Without `splits`, all
+    are checked, and evaluate/summary.json too.
+    """
+    events, folder, unknown = _events(run_path), run_path / "evaluate", []
+    bound: list[Any] = []
+    for split in splits or ("validation", "test"):
+        known = [one["files"] for one in events if one["event"] == "evaluated" and one["split"] == split]
+        if not (folder / split / "summary.json").is_file():
+            continue
+        if not known:
+            unknown.append(split)
+            continue
+        for name in known[-1]:
+            file = folder / split / name
+            if not file.is_file() or sha256_file(file) not in [digests[name] for digests in known]:
+                raise _edited(file, run_path, split)
+        bound.append(read_json(folder / split / "summary.json"))
+    summary = folder / "summary.json"
+    if not splits and bound and not unknown and summary.is_file() and read_json(summary) not in bound:
+        raise _edited(summary, run_path, "test" if len(bound) > 1 else "validation")
+    return unknown
+
+
 def sealed_count(run_path: Path) -> int | None:
     """The number of sealed test rows, by the ledger; None when none is sealed."""
     known = _sealed(run_path)
@@ -129,13 +180,63 @@ def _sealed(run_path: Path) -> dict[str, Any] | None:
 
 
 def _events(run_path: Path) -> list[dict[str, Any]]:
-    path = run_path / "ledger.jsonl"
-    return list(read_jsonl(path)) if path.exists() else []
+    """The events. Raises DataError for a line that was edited or taken out; older ledgers have no digests."""
+    path, head = run_path / LEDGER, run_path / HEAD
+    lines = _lines(path)
+    events = []
+    for number, line in enumerate(lines, 1):
+        try:
+            events.append(json.loads(line))
+            if not isinstance(events[-1]["event"], str):
+                raise TypeError("no event")
+        except (ValueError, TypeError, KeyError, RecursionError) as error:
+            raise DataError(f"{path}, line {number}: not a line of a ledger ({error}).") from error
+    digests = _digests(lines)
+    began = next((index for index, event in enumerate(events) if "previous" in event), len(events))
+    if began == len(events) and not head.is_file():
+        return events  # of an older version
+    whole = all(event.get("previous") == digests[began + index] for index, event in enumerate(events[began:]))
+    if not whole or not head.is_file() or digests[-1] not in _head(head):
+        raise DataError(
+            f"{path}: a line was edited or taken out (its digests do not fit), so looks at the sealed test "
+            "can no longer be counted. Restore the file, or start a new run directory."
+        )
+    return events
+
+
+def _head(path: Path) -> list[str]:
+    """The digest of the last line; while a line is being added, those of the last line and of the new one."""
+    return path.read_bytes().decode("ascii", "replace").split()
+
+
+def _lines(path: Path) -> list[bytes]:
+    """The lines, without one at the end that a crash has cut short."""
+    *whole, last = path.read_bytes().split(b"\n") if path.exists() else [b""]
+    with suppress(ValueError):
+        json.loads(last)
+        whole.append(last)
+    return [line for line in whole if line]
 
 
 def _append(run_path: Path, event: dict[str, Any]) -> None:
     """Rewrite the ledger durably: a look must be on record, whatever happens next."""
-    write_jsonl(run_path / "ledger.jsonl", [*_events(run_path), event])
+    _events(run_path)
+    lines = _lines(run_path / LEDGER)
+    last = _digests(lines)[-1]
+    lines.append(json.dumps({**event, "previous": last}, ensure_ascii=False, allow_nan=False).encode())
+    new = _digests(lines)[-1]
+    write_text(run_path / HEAD, f"{last}\n{new}\n")  # one of them fits, wherever a crash comes
+    write_bytes(run_path / LEDGER, b"".join(line + b"\n" for line in lines))
+    write_text(run_path / HEAD, f"{new}\n")
+
+
+def _digests(lines: Sequence[bytes]) -> list[str]:
+    """Of no line, of the first, of the first two, and so on."""
+    return list(accumulate(lines, lambda before, line: _digest(before.encode() + line), initial=NONE))
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
 
 
 def _read(run_path: Path) -> bytes:
@@ -149,6 +250,14 @@ def _read(run_path: Path) -> bytes:
 def _examples(content: bytes) -> list[Example]:
     """The rows of the file. Only a line feed ends a row: texts may hold other line separators of Unicode."""
     return [from_json(json.loads(line)) for line in content.split(b"\n") if line]
+
+
+def _edited(file: Path, run_path: Path, split: str) -> DataError:
+    sealed = " --sealed" if split == "test" else ""
+    return DataError(
+        f"{file} is not what finetooth wrote there (ledger.jsonl has another sha256): it was edited or is "
+        f"damaged. Restore it, or write it anew: finetooth evaluate {run_path}{sealed}"
+    )
 
 
 def _changed(run_path: Path) -> DataError:

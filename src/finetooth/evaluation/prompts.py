@@ -14,6 +14,8 @@ from finetooth.data.render.turns import answer_turn
 from finetooth.errors import GradeError
 from finetooth.types import Example, Message
 
+ZERO_SHOT = "zero-shot"
+
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
@@ -40,7 +42,7 @@ class Prompt:
 
 def zero_shot(labels: Sequence[str] = ()) -> Prompt:
     """The row's question, with the list of labels when the task has labels."""
-    return Prompt("zero-shot", tuple(labels))
+    return Prompt(ZERO_SHOT, tuple(labels))
 
 
 def few_shot(k: int, train: Sequence[Example], labels: Sequence[str], seed: int) -> Prompt:

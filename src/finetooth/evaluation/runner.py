@@ -16,7 +16,7 @@ from finetooth.evaluation.answer_text import AnswerNormaliser, identity
 from finetooth.evaluation.candidates import Candidate, Prediction, SupportsLikelihood
 from finetooth.evaluation.graders import PERPLEXITY, Grader, corpus_score, grade_all
 from finetooth.evaluation.summary import CandidateResult, Grades, summarise
-from finetooth.rundir import write_json, write_jsonl
+from finetooth.rundir import json_bytes, jsonl_bytes, write_bytes
 from finetooth.types import Example, Record, Score
 
 Progress = Callable[[str, int, int], None]
@@ -30,13 +30,15 @@ class Evaluation:
     summary: dict[str, Any]
 
     def write(self, directory: Path) -> None:
-        """Write records.jsonl, then summary.json: a summary is only there when its records are."""
+        """Write the files; their digests are not recorded, as ledger.store_files does."""
+        for name, content in self.files().items():
+            write_bytes(directory / name, content)
+
+    def files(self) -> dict[str, bytes]:
+        """The files in the order of writing: a summary is only there when its records are."""
         lines = map(asdict, self.records)
-        write_jsonl(
-            directory / "records.jsonl",
-            ({key: value for key, value in line.items() if key != "also" or value} for line in lines),
-        )
-        write_json(directory / "summary.json", self.summary)
+        records = ({key: value for key, value in line.items() if key != "also" or value} for line in lines)
+        return {"records.jsonl": jsonl_bytes(records), "summary.json": json_bytes(self.summary)}
 
 
 def evaluate(  # long: one pass over the candidates

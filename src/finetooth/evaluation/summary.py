@@ -10,11 +10,13 @@ from typing import Any
 from finetooth.errors import GradeError
 from finetooth.evaluation.candidates import Prediction
 from finetooth.evaluation.preference import BY_LENGTH
+from finetooth.evaluation.prompts import ZERO_SHOT
 from finetooth.evaluation.statistics import MIN_ROWS, compare, mean_interval
 from finetooth.types import Score
 
 TUNED = "tuned"
 START = "start"  # the model that training continued from, where that is another run's
+MAJORITY = "majority"
 BAG_OF_WORDS = "bag-of-words"
 # Baselines without a language model that a tuned model should beat, in words.
 SIMPLE_BASELINES = {
@@ -49,7 +51,7 @@ class CandidateResult:
 
 def is_prompting(name: str) -> bool:
     """Whether a candidate is the base model under a prompt."""
-    return name in ("zero-shot", "prompt") or name.startswith("few-shot-")
+    return name in (ZERO_SHOT, "prompt") or name.startswith("few-shot-")
 
 
 def best_prompting(summary: Mapping[str, Any]) -> str | None:
@@ -198,7 +200,7 @@ def _verdict(summary: Mapping[str, Any], errors: int) -> str:
     elif result["verdict"] != "not proven":
         words = f"{result['verdict'].capitalize()} than {other}: {both}."
     elif result["units"] < MIN_ROWS:
-        words = f"Not proven: {units} are too few for a verdict, which needs {MIN_ROWS}. Here {both}."
+        words = f"Not proven: {units} are too few to prove anything, which takes {MIN_ROWS}. Here {both}."
     else:
         words = (
             f"Not proven: {both}. With {units} the test has 80% power to detect a true difference of "

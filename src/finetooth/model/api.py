@@ -15,14 +15,21 @@ import torch
 from peft import PeftModel
 from torch import Tensor
 
-from finetooth import threads
+from finetooth import machine
 from finetooth.config.task import EMBEDDED
 from finetooth.data.hub import model_directory
 from finetooth.data.render.tokenizer import Tokenizer
 from finetooth.errors import ModelError
 from finetooth.model import capability, fused, head, load, lora, reward_head, rows, saving
 from finetooth.model.attention.interface import AttentionPlan, TreeAttention
-from finetooth.model.device import describe_dtypes, mixed_precision, on_device, resolve_device, resolve_dtype
+from finetooth.model.device import (
+    at_least_float32,
+    describe_dtypes,
+    mixed_precision,
+    on_device,
+    resolve_device,
+    resolve_dtype,
+)
 from finetooth.model.generation import choose, generate, streaming
 from finetooth.model.generation.choose import Choice
 from finetooth.model.generation.decode import Decoder, Network, RowDecoder, TreeDecoder
@@ -34,7 +41,6 @@ from finetooth.types import Completion, Piece, Sampling
 
 # Memory for the KV cache of a generation: this many bytes, or half of what the weights take if that is more.
 KEYS_BYTES = 1 << 30
-BACKENDS = ("auto", "dense", "segment", "flex", "rows")
 
 
 class Model:
@@ -79,9 +85,9 @@ class Model:
         rows; auto is the fastest that passes the capability proof. tokenizer: the directory's own, if it has
         been loaded already.
         """
-        threads.watch()
-        if attention not in BACKENDS:
-            raise ModelError(f"attention {attention!r} is unknown; choose one of {', '.join(BACKENDS)}.")
+        machine.start_contention_monitor()
+        if attention not in (known := ("auto", *capability.BACKENDS)):
+            raise ModelError(f"attention {attention!r} is unknown; choose one of {', '.join(known)}.")
         if adapter is None and name not in EMBEDDED and (Path(name) / "adapter_config.json").is_file():
             name, adapter = lora.base_of(Path(name)), name
         directory = model_directory(str(name))
@@ -130,7 +136,7 @@ class Model:
     def set_backend(self, backend: capability.Backend) -> None:
         """Use this back-end from now on."""
         self.attention, self.variant, self.padded = backend.attention, backend.variant, backend.padded
-        self.trimmed = capability.prepare(self.hf, backend)
+        self.trimmed = capability.install_backend(self.hf, backend)
 
     @property
     def device(self) -> torch.device:
@@ -150,7 +156,7 @@ class Model:
         if self.attention == "rows":
             return rows.logprobs(self._row_logits, tree, temperature, self.padded)
         node_K, read_M = np.unique(tree.parent_N[tree.node_M], return_inverse=True)
-        hidden_KD = self._tree_hidden(tree, node_K)
+        hidden_KD = self.hidden(tree, node_K)
         return self._head_logprobs(hidden_KD, read_M, tree.token_N[tree.node_M], temperature)
 
     def _head_logprobs(
@@ -163,7 +169,8 @@ class Model:
         """Last hidden states at these nodes of the tree: [K, D], differentiable."""
         self._check(tree.token_N, int(tree.depth_N.max()))
         if self.attention != "rows":
-            return self._tree_hidden(tree, nodes_K)
+            plan = TreeAttention(tree, self.attention, self.device, self.dtype)
+            return self._trunk(tree.token_N, tree.depth_N, plan, nodes_K)
 
         def stock(token_T: Ints) -> Tensor:
             with mixed_precision(self.device, self.dtype):
@@ -180,10 +187,6 @@ class Model:
         node_K, index_R = np.unique(last_R, return_inverse=True)
         score_K = reward_head.read(self.hf, self.hidden(tree, node_K))
         return score_K.index_select(0, self._tensor(index_R))
-
-    def _tree_hidden(self, tree: PrefixTree, nodes_K: Ints) -> Tensor:
-        plan = TreeAttention(tree, self.attention, self.device, self.dtype)
-        return self._trunk(tree.token_N, tree.depth_N, plan, nodes_K)
 
     def _trunk(self, token_N: Ints, depth_N: Ints, plan: AttentionPlan, nodes_K: Ints) -> Tensor:
         """Last hidden states at nodes_K of N tokens, with the attention of `plan`: [K, D]."""
@@ -202,7 +205,7 @@ class Model:
     def _row_logits(self, rows_B: Sequence[Ints], at_K: Ints) -> Tensor:
         """Logits of several rows at positions at_K, by the stock forward: [B, K, V]."""
         with mixed_precision(self.device, self.dtype):
-            return head.at_least_float32(rows.logits(self.hf, rows_B, at_K))
+            return at_least_float32(rows.logits(self.hf, rows_B, at_K))
 
     # Generation --------------------------------------------------------------------------------------------
 

@@ -5,7 +5,7 @@ through the stock forward. Any difference (logit scaling, unknown arguments, pos
 makes the model use `rows` instead.
 
 Proofs are kept in the user's cache directory under a digest of everything that they depend on: architecture,
-device, dtypes, the versions of torch, transformers and PEFT, and the source of this package.
+device, dtypes, the versions of torch, transformers and PEFT, and the source of this package and of tree.py.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ import torch
 from torch import Tensor
 from transformers import AttentionInterface
 
+from finetooth import tree as tree_module
 from finetooth.errors import ModelError
 from finetooth.model import fused
 from finetooth.model.attention import interface
@@ -34,6 +35,7 @@ from finetooth.model.tiny_copy import VOCABULARY, small_copy
 from finetooth.rundir import write_json
 from finetooth.tree import PrefixTree, Row
 
+BACKENDS = ("dense", "segment", "flex", "rows")
 FASTEST = {"cpu": ("segment",), "cuda": ("flex", "dense")}  # what auto tries, by type of device
 # Tried in this order with each back-end; the text follows the note when the faster ones failed the proof.
 VARIANTS = {
@@ -109,7 +111,7 @@ def proven_backend(hf: Any, requested: str, dtype: torch.dtype, wrap: Wrap) -> B
         with suppress(OSError, ValueError, TypeError, KeyError):
             kept = json.loads(file.read_text(encoding="utf-8"))
             backend = Backend(kept["attention"], kept["variant"], kept["padded"], kept["note"])
-            if backend.attention in ("dense", "segment", "flex", "rows") and backend.variant in VARIANTS:
+            if backend.attention in BACKENDS and backend.variant in VARIANTS:
                 return backend
     backend = prove(hf, requested, dtype, wrap)
     if file is not None:
@@ -143,7 +145,7 @@ def prove(hf: Any, requested: str, dtype: torch.dtype, wrap: Wrap) -> Backend:
     return Backend("rows", padded=padded, note=note)
 
 
-def prepare(hf: Any, backend: Backend) -> bool:
+def install_backend(hf: Any, backend: Backend) -> bool:
     """Set up a transformers model for this back-end; returns whether its last layer is trimmed."""
     if backend.attention == "rows":
         return False
@@ -222,7 +224,7 @@ def _cache_directory() -> Path | None:
     chosen = os.environ.get(CACHE)
     if chosen is not None:
         return Path(chosen) / "capability" if chosen else None
-    usual = os.environ.get("LOCALAPPDATA") if os.name == "nt" else os.environ.get("XDG_CACHE_HOME")
+    usual = os.environ.get("XDG_CACHE_HOME")
     try:
         return (Path(usual) if usual else Path.home() / ".cache") / "finetooth" / "capability"
     except RuntimeError:  # a user without a home directory
@@ -243,8 +245,8 @@ def _digest(hf: Any, requested: str, dtype: torch.dtype) -> str:
 
 @cache
 def _software() -> list[str]:
-    """The versions of torch, transformers and PEFT, and a digest of this package's source."""
+    """The versions of torch, transformers and PEFT, and a digest of the source that proofs depend on."""
     source = hashlib.sha256()
-    for file in sorted(Path(__file__).parent.rglob("*.py")):
+    for file in (Path(tree_module.__file__), *sorted(Path(__file__).parent.rglob("*.py"))):
         source.update(file.read_bytes())
     return [*(version(name) for name in ("torch", "transformers", "peft")), source.hexdigest()]

@@ -9,13 +9,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from finetooth import machine
 from finetooth.errors import ModelError
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64, "bfloat16": torch.bfloat16}
 
 
 def resolve_device(device: str) -> torch.device:
-    """The device of this name; `auto` is the first CUDA device if there is one, else the CPU. ModelError."""
+    """The device of this name; `auto` is the first CUDA device if there is one, else the CPU.
+
+    Raises ModelError.
+    """
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     if device.startswith("cuda"):
@@ -70,7 +74,12 @@ def on_device(values: Any, device: torch.device) -> Tensor:
 
 
 def device_memory(device: torch.device) -> int:
-    """Total bytes of memory of the device: of the GPU, or of the machine."""
+    """Total bytes of memory of the device: of the GPU, or of the machine or container."""
     if device.type == "cuda":
         return int(torch.cuda.get_device_properties(device).total_memory)
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return machine.memory()
+
+
+def at_least_float32(logits: Tensor) -> Tensor:
+    """Logits in float32, or in float64 if they are: half precision is widened before any softmax."""
+    return logits if logits.dtype == torch.float64 else logits.float()

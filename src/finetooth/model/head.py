@@ -21,8 +21,9 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.utils.checkpoint import checkpoint
 
-from finetooth.errors import DataError, ModelError
-from finetooth.model.device import on_device
+from finetooth.errors import DataError
+from finetooth.model.device import at_least_float32, on_device
+from finetooth.model.reward_head import require_output_head
 from finetooth.tree import Ints
 
 # Logits of one chunk, by type of device: memory does not grow with the number of scored tokens.
@@ -30,22 +31,6 @@ CHUNK_NUMBERS = {"cpu": 1 << 20, "cuda": 1 << 27}
 # Logits that a trainable head keeps for the backward pass at most: 128 MiB in float32 on the CPU.
 KEEP_NUMBERS = {"cpu": 1 << 25, "cuda": 1 << 28}
 BLOCK = 2048  # tokens of the vocabulary in one product on the CPU, at most
-
-SCORE = "score"  # the layer that transformers' classifiers have instead of an output head
-
-
-def is_classifier(config: Any) -> bool:
-    """Whether this is the configuration of a saved sequence classifier, which has no output head."""
-    return any(str(name).endswith("ForSequenceClassification") for name in config.architectures or [])
-
-
-def require_output_head(hf: Any) -> None:
-    """Raise ModelError for a model that was loaded without an output head: a saved reward model."""
-    if hasattr(hf, SCORE) and is_classifier(hf.config):  # the proof's random copy of one has a head
-        raise ModelError(
-            "This is a reward model: it scores answers and cannot generate text. It can be a reward: "
-            "train.reward: {name: reward_model, model: ...}."
-        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,8 +220,3 @@ def _any_head_logprobs(
         else:
             pieces.append(chunk(*inputs))
     return torch.cat(pieces).index_select(0, on_device(np.argsort(order_M), device))
-
-
-def at_least_float32(logits: Tensor) -> Tensor:
-    """Logits in float32, or in float64 if they are: half precision is widened before any softmax."""
-    return logits if logits.dtype == torch.float64 else logits.float()

@@ -19,11 +19,11 @@ from safetensors import SafetensorError, safe_open
 from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig
 from transformers.utils import logging as transformers_logging
 
+from finetooth.config.values import first_few
 from finetooth.data.hub import LENGTH_KEYS
 from finetooth.data.model_files import first_line, named_code, read_config
 from finetooth.errors import ModelError
 from finetooth.model import reward_head
-from finetooth.model.head import is_classifier
 from finetooth.model.sizes import require_fitting
 
 
@@ -77,7 +77,7 @@ def load_weights(directory: Path, config: Any, dtype: torch.dtype, seed: int) ->
     """
     gc.collect()  # reference cycles keep an unused model in memory; do not hold two at once
     if list(directory.glob("*.safetensors")):
-        if not is_classifier(config):
+        if not reward_head.is_classifier(config):
             return _pretrained(directory, config, dtype), False
         config = copy.deepcopy(config)
         config.tie_word_embeddings = True  # it has no output head: the embeddings stand in, and are unused
@@ -144,9 +144,7 @@ def _pretrained(directory: Path, config: Any, dtype: torch.dtype) -> Any:
             raise ModelError(f"{directory}: the model cannot be loaded: {first_line(error)}") from None
     for kind in ("missing_keys", "mismatched_keys"):
         if names := sorted(map(str, info.get(kind) or ())):
-            raise ModelError(
-                f"{directory}: {kind.replace('_', ' ')}: {', '.join(names[:5])} of {len(names)}."
-            )
+            raise ModelError(f"{directory}: {kind.replace('_', ' ')}: {first_few(names, 5)}.")
     return model
 
 
@@ -183,11 +181,8 @@ def decoder_layers(model: Any) -> Any | None:
 
 def context_length(config: Any) -> int:
     """The longest row in tokens: the number of the model's positions, 2^20 if it has no limit (ALiBi)."""
-    for name in LENGTH_KEYS:
-        value = getattr(config, name, None)
-        if isinstance(value, int) and value > 0:
-            return value
-    return 1 << 20
+    values = [getattr(part, key, None) for part in (config, config.get_text_config()) for key in LENGTH_KEYS]
+    return next((value for value in values if isinstance(value, int) and value > 0), 1 << 20)
 
 
 def end_tokens(directory: Path, config: Any) -> frozenset[int]:

@@ -18,13 +18,28 @@ from torch import Tensor
 from transformers import AutoModelForSequenceClassification
 
 from finetooth.errors import ModelError
-from finetooth.model.head import SCORE as SCORE
-from finetooth.model.head import at_least_float32
+from finetooth.model.device import at_least_float32
+
+SCORE = "score"  # the layer that transformers' classifiers have instead of an output head
 
 
 def is_reward(hf: Any) -> bool:
     """Whether this model has the score layer of a reward model."""
     return hasattr(hf, SCORE)
+
+
+def is_classifier(config: Any) -> bool:
+    """Whether this is the configuration of a saved sequence classifier, which has no output head."""
+    return any(str(name).endswith("ForSequenceClassification") for name in config.architectures or [])
+
+
+def require_output_head(hf: Any) -> None:
+    """Raise ModelError for a model that was loaded without an output head: a saved reward model."""
+    if hasattr(hf, SCORE) and is_classifier(hf.config):  # the proof's random copy of one has a head
+        raise ModelError(
+            "This is a reward model: it scores answers and cannot generate text. It can be a reward: "
+            "train.reward: {name: reward_model, model: ...}."
+        )
 
 
 def attach(hf: Any) -> None:

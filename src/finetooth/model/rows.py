@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from finetooth.model.device import on_device
-from finetooth.model.head import require_output_head
+from finetooth.model.reward_head import require_output_head
 from finetooth.tree import Ints, PrefixTree
 
 TOKENS = 4096  # of one padded call

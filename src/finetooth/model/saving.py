@@ -27,6 +27,11 @@ def save(model: Any, peft: PeftModel | None, stop_ids: frozenset[int], path: Pat
             model.save_pretrained(path)
         else:
             # The embeddings are not trained, and "auto" may query the hub to find out.
+            adapter: Any
+            for adapter in peft.peft_config.values():
+                modules = getattr(adapter, "target_modules", None)
+                if isinstance(modules, set):  # whose order differs between processes
+                    setattr(adapter, "target_modules", sorted(modules))  # noqa: B010
             peft.save_pretrained(str(path), safe_serialization=True, save_embedding_layers=False)
             (path / "README.md").unlink(missing_ok=True)  # PEFT's empty model card
         config.save_pretrained(path)

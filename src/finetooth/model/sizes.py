@@ -9,7 +9,7 @@ import torch
 from safetensors import safe_open
 from transformers import AutoModelForCausalLM
 
-from finetooth.data.read.memory_limit import memory_bytes
+from finetooth import machine
 from finetooth.errors import ModelError
 
 
@@ -35,8 +35,8 @@ def require_fitting(directory: Path, config: Any, dtype: torch.dtype) -> None:
                         "The two files are not of one model: copy both again."
                     )
     needed = sum(weight.numel() * weight.element_size() for weight in shell.parameters())
-    if needed > memory_bytes():
+    if needed > machine.memory():
         raise ModelError(
             f"{directory}: the weights that config.json asks for take {needed / 1e9:,.0f} GB, and there are "
-            f"{memory_bytes() / 1e9:,.0f} GB of memory here. Check its sizes, or use a smaller model."
+            f"{machine.memory() / 1e9:,.0f} GB of memory here. Check its sizes, or use a smaller model."
         )

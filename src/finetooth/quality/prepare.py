@@ -31,8 +31,7 @@ from finetooth.data.split import (
 from finetooth.errors import ConfigError, DataError
 from finetooth.privacy.masking import redact
 from finetooth.quality.findings import Finding, Hit, blocking_findings
-from finetooth.quality.repair.clean import clean
-from finetooth.quality.repair.steps import CleaningStep, merge_steps
+from finetooth.quality.repair.clean import CleaningStep, clean, merge_steps
 from finetooth.quality.similarity.clusters import SplitKeys, merge_near_duplicate_keys
 from finetooth.quality.similarity.near import SimilarPair
 from finetooth.rundir import read_json, read_jsonl, write_json, write_jsonl

@@ -13,7 +13,7 @@ import yaml
 from finetooth.data.examples import read_examples
 from finetooth.errors import ConfigError
 from finetooth.evaluation import ledger
-from finetooth.evaluation.graders import PERPLEXITY
+from finetooth.evaluation.graders import PERPLEXITY, without_options
 from finetooth.evaluation.summary import CORPUS_METRICS, START, TUNED, best_prompting, is_prompting
 from finetooth.report.charts import difference_bar, score_bar, smooth, training_curve
 from finetooth.rundir import read_json, read_jsonl
@@ -59,7 +59,7 @@ def page_context(run_path: Path) -> dict[str, Any]:
 
 def _verdict(summary: Mapping[str, Any]) -> dict[str, Any]:
     result = summary.get("comparison")
-    where = "the held-out test" if summary["split"] == "test" else "the validation rows"
+    where = "the sealed test" if summary["split"] == "test" else "the validation rows"
     words = summary.get("words", "").partition(": ")[2]  # the headline has what stands before the colon
     words = words[:1].upper() + words[1:]
     if not result:
@@ -81,7 +81,7 @@ def score_table(summary: Mapping[str, Any]) -> dict[str, Any]:
     comparison = summary.get("comparison") or {}
 
     def row(name: str, entry: Mapping[str, Any]) -> dict[str, Any]:
-        kind = "tuned" if name == TUNED else "prompting" if is_prompting(name) else "cheap"
+        kind = "tuned" if name == TUNED else "prompting" if is_prompting(name) else "baseline"
         scored = entry["score"] is not None
         bar = score_bar(entry["score"], entry["low"], entry["high"], kind) if scored else ""
         corpus_score = entry.get("corpus", {}).get("value")
@@ -189,7 +189,7 @@ def _answers(run_path: Path, summary: Mapping[str, Any] | None) -> dict[str, Any
     return {
         "baseline": base_name if base else None,
         "groups": groups,
-        "confusions": pairs if summary["grader"] == "label" else [],
+        "confusions": pairs if without_options(summary["grader"]) == "label" else [],
         "partly": any(row["tuned"]["mark"] == "partly" for row in wrong),
     }
 
@@ -255,7 +255,7 @@ def _limitations(page: Mapping[str, Any], shown: Sequence[Mapping[str, Any]], ru
     apart = "No prompt is on both sides of the split"
     if "leak" in page["allowed"]:
         apart = "Some prompts are on both sides of the split, since the rule leak was overridden"
-    limits.append(f"{apart}; paraphrases of training rows in the test were not looked for.")
+    limits.append(f"{apart}; leakage through paraphrases was not checked.")
     return limits
 
 

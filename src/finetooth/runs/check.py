@@ -28,7 +28,7 @@ from finetooth.quality.similarity.near_duplicates import reuse_near_duplicates
 from finetooth.quality.survey import Survey, plain_samples, survey
 from finetooth.report.check_report import CheckReport
 from finetooth.rundir import write_json, write_jsonl, write_text
-from finetooth.runs import parent
+from finetooth.runs import parent, workspace
 from finetooth.runs.context import RunContext
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ def check(
     embed: Embed | None = None,
     needs_grader: bool = True,
 ) -> CheckReport:
-    """Check the data of a task; with `out`, also `write` the report there.
+    """Check the data of a task; with `out`, also write the report there.
 
     progress: called with (rules done, rules in all). embed: see View. needs_grader: try the graders too.
     Raises DataError where there is nothing to report on (no such file, no rows, an unknown format),
@@ -60,6 +60,7 @@ def check(
         reuse_near_duplicates(view, data.pairs)
     findings = [redacted(one) for one in data.findings if one.rule != "leak"]  # the rule finds these and more
     findings += [*(_grader_findings(task, data) if needs_grader else ()), *inspect(view)]
+    notes += _grader_forms(task, data) if needs_grader else []
     findings += map(redacted, parent_run_leaks(view, parent_run)) if parent_run else ()
     if tokens:
         notes += tokens.notes
@@ -86,11 +87,12 @@ def write(report: CheckReport, out: Path) -> CheckReport:
     from finetooth.report import data_page  # here, as it brings scipy, which reading the data does not need
 
     report = replace(report, page=out / "data" / "report.html")
-    write_json(out / "data" / "check.json", report.to_json())
-    write_jsonl(out / "data" / "findings.jsonl", (finding.to_json() for finding in report.findings))
-    write_text(out / "data" / "report.html", data_page.render(report))
-    if not (out / "data" / "split.json").is_file():
-        write_jsonl(out / "data" / "rejected.jsonl", (row.to_json() for row in report.data.rejected))
+    with workspace.occupied(out):
+        write_json(out / "data" / "check.json", report.to_json())
+        write_jsonl(out / "data" / "findings.jsonl", (finding.to_json() for finding in report.findings))
+        write_text(out / "data" / "report.html", data_page.render(report))
+        if not (out / "data" / "split.json").is_file():
+            write_jsonl(out / "data" / "rejected.jsonl", (row.to_json() for row in report.data.rejected))
     return report
 
 
@@ -120,7 +122,10 @@ def rule_bar(console: Console) -> Iterator[Callable[[int, int], None]]:
 
 
 def _grader_findings(task: Task, data: AssembledData) -> Iterator[Finding]:
-    """A block for each grader that `run` would refuse, a review for each doubtful one. GradeError."""
+    """A block for each grader that `run` would refuse, a review for each doubtful one.
+
+    Raises GradeError.
+    """
     if data.format in ("text", "unknown"):
         return  # trained on, but not graded
     format = graders.grading_format(task.data.columns, data.format)
@@ -132,6 +137,16 @@ def _grader_findings(task: Task, data: AssembledData) -> Iterator[Finding]:
         yield redacted(Finding("grader", "block", f"evaluate.grader: {error}."))
     for warning in warnings:
         yield redacted(Finding("grader", "review", f"evaluate.grader: {warning}."))
+
+
+def _grader_forms(task: Task, data: AssembledData) -> list[str]:
+    """How the primary grader grades expected answers in other forms, in sentences."""
+    if data.format in ("text", "unknown"):
+        return []
+    rows = data.sides["train"]
+    spec = graders.settled(graders.specs(task.evaluate.grader)[0], rows)
+    format = graders.grading_format(task.data.columns, data.format)
+    return graders.shown_forms(spec, format, rows, Path.cwd(), task.evaluate.grader_seconds)
 
 
 def _survey(context: RunContext, data: AssembledData, notes: list[str]) -> Survey | None:

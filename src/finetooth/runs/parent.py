@@ -30,17 +30,17 @@ def inherit_settings(task: Task, console: Console) -> Task:
     if task.start is None:
         return task
     run = Path(task.start)
-    theirs = workspace.load_config(run)
+    parent = workspace.load_config(run)
     trained = trained_weights(run)
-    if theirs.train.method == "reward_model":
+    if parent.train.method == "reward_model":
         raise ConfigError(f"start: {run} trained a reward model, which cannot generate text.")
-    template = workspace.template(theirs, run)
+    template = workspace.template(parent, run)
     conflicts: list[tuple[str, Any, Any, str]] = []  # key, value here, value there, hint
-    if task.model not in ("milktooth", theirs.model):
-        conflicts.append(("model", task.model, theirs.model, ""))
+    if "model" in task.model_fields_set and task.model != parent.model:
+        conflicts.append(("model", task.model, parent.model, ""))
     for key in ("adapter", "rank"):
-        here, there = getattr(task.train, key), getattr(theirs.train, key)
-        given = key in task.train.model_fields_set and not (key == "rank" and theirs.train.adapter == "none")
+        here, there = getattr(task.train, key), getattr(parent.train, key)
+        given = key in task.train.model_fields_set and not (key == "rank" and parent.train.adapter == "none")
         if given and here != there:
             hint = (
                 f" To train an adapter on its weights: --model {trained}" if trained.name == "model" else ""
@@ -53,18 +53,18 @@ def inherit_settings(task: Task, console: Console) -> Task:
     warnings = []
     if task.template not in ("auto", template):
         warnings.append(f"template is {task.template}; {run} was trained with {template}")
-    if "instruction" in task.model_fields_set and task.instruction != theirs.instruction:
+    if "instruction" in task.model_fields_set and task.instruction != parent.instruction:
         warnings.append(f"the instruction is not the one that {run} was trained with")
     for warning in warnings:
         console.print(f"warning: {warning}.", style="yellow", soft_wrap=True)
-    if task.model != theirs.model:
-        console.print(f"model: {theirs.model}, from {run}", soft_wrap=True)
-    shape = {"adapter": theirs.train.adapter, "rank": theirs.train.rank}
+    if task.model != parent.model:
+        console.print(f"model: {parent.model}, from {run}", soft_wrap=True)
+    shape = {"adapter": parent.train.adapter, "rank": parent.train.rank}
     return task.model_copy(
         update={
-            "model": theirs.model,
+            "model": parent.model,
             "template": template if task.template == "auto" else task.template,
-            "instruction": task.instruction if "instruction" in task.model_fields_set else theirs.instruction,
+            "instruction": task.instruction if "instruction" in task.model_fields_set else parent.instruction,
             "train": task.train.model_copy(update=shape),
         }
     )
@@ -117,11 +117,11 @@ def parent_run(task: Task) -> ParentRun | None:
     if task.start is None:
         return None
     run = Path(task.start)
-    theirs = workspace.load_config(run)
+    parent = workspace.load_config(run)
     split = read_json(run / "data" / "split.json")
     sides = {side: list(read_examples(run / "data" / f"{side}.jsonl")) for side in ("train", "validation")}
     sides["test"] = ledger.read_sealed(run) if split["sealed"] else []
-    earlier = parent_run(theirs)
+    earlier = parent_run(parent)
     before = {side: [*earlier.before[side], *earlier.sides[side]] for side in sides} if earlier else {}
     return ParentRun(
         task.start, split.get("sealed_format", split["format"]), tuple(split["labels"]), sides, before

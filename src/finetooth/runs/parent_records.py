@@ -10,9 +10,11 @@ from typing import Any
 from finetooth.evaluation import graders, ledger
 from finetooth.evaluation.candidates import Prediction
 from finetooth.evaluation.summary import START, TUNED
+from finetooth.model.api import Model
 from finetooth.rundir import read_json, read_jsonl
 from finetooth.runs import workspace
 from finetooth.runs.context import RunContext
+from finetooth.runs.inputs import is_in_its_place
 from finetooth.types import Example
 
 
@@ -32,11 +34,12 @@ class RecordedCandidate:
             yield Prediction(index, line["text"], *used, line["stop"])
 
 
-def recorded(context: RunContext, digest_of: Callable[[RunContext], str]) -> RecordedCandidate | None:
+def recorded(context: RunContext, digest_of: Callable[[RunContext, Model], str]) -> RecordedCandidate | None:
     """The parent run's answers to the sealed test, where its model would give the same answers again.
 
     That needs the same sealed file, the same prompts and sampling in both runs, and a look in the parent's
-    ledger with the weights that it has now. digest_of: the digest of such a look. None otherwise.
+    ledger with the weights that it has now. digest_of: the digest of such a look, from
+    a run and its tuned model. None otherwise.
     """
     task, path = context.task, context.path
     if task.start is None:
@@ -46,8 +49,10 @@ def recorded(context: RunContext, digest_of: Callable[[RunContext], str]) -> Rec
     records, summary = (run / "evaluate" / "test" / name for name in ("records.jsonl", "summary.json"))
     if not records.is_file() or ledger.sealed_digest(run) != ledger.sealed_digest(path):
         return None
+    if ledger.require_unchanged(run, "test") or not is_in_its_place(run):
+        return None  # perhaps edited, or with a grader that may not be imported
     templates = [Path(workspace.template(one.task, one.path)) for one in (context, theirs)]
-    texts = [file.read_text() if file.is_file() else str(file) for file in templates]
+    texts = [file.read_text(encoding="utf-8") if file.is_file() else str(file) for file in templates]
     ours, parents = (
         (one.evaluate, one.instruction, one.model, one.data.overlong, one.data.max_tokens, text)
         for one, text in zip((task, theirs.task), texts, strict=True)
@@ -59,7 +64,7 @@ def recorded(context: RunContext, digest_of: Callable[[RunContext], str]) -> Rec
         or labels != context.prepared.labels
         or (random and task.seed != theirs.task.seed)
         or graders.PERPLEXITY in graders.specs(task.evaluate.grader)  # a record has no likelihoods
-        or ledger.stored_result(run, digest_of(theirs)) != read_json(summary)
+        or ledger.stored_result(run, digest_of(theirs, context.parent_model())) != read_json(summary)
     ):
         return None
     lines = {line["id"]: line for line in read_jsonl(records) if line["candidate"] == TUNED}

@@ -18,6 +18,7 @@ from finetooth.evaluation.preference import (
     PreferenceCandidate,
     implicit_rewards,
 )
+from finetooth.evaluation.prompts import ZERO_SHOT
 from finetooth.evaluation.summary import START, TUNED
 from finetooth.model import reward_head
 from finetooth.model.api import Model
@@ -59,14 +60,14 @@ def candidates(context: RunContext) -> Iterator[Candidate]:
         start_R = np.array([reference[row.tokens.tobytes()] for row in rows])
         return implicit_rewards(IMPLICIT_REWARDS.get(task.train.method, MEAN_LOGPROB), sum_R, start_R, rows)
 
-    def candidate(name: str, model: Model, reward: Any) -> PreferenceCandidate:
+    def scored(name: str, model: Model, reward: Any) -> PreferenceCandidate:
         function = partial(reward, model)
         return PreferenceCandidate(name, context.renderer, function, model.max_tokens, task.data.overlong)
 
     yield LengthBaseline(context.prepared.train)
     with context.base() as base:
-        yield candidate("zero-shot", base, by_likelihood)
+        yield scored(ZERO_SHOT, base, by_likelihood)
     if task.start is not None:
         reference.clear()
-        yield candidate(START, context.parent_model(), by_likelihood)
-    yield candidate(TUNED, context.tuned(), by_training)
+        yield scored(START, context.parent_model(), by_likelihood)
+    yield scored(TUNED, context.tuned(), by_training)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict
 
 from finetooth.model.device import device_memory
-from finetooth.rundir import read_json, write_json
+from finetooth.rundir import read_json, temporary_path, write_json
 from finetooth.runs.context import RunContext, base_digest
 from finetooth.training import checkpoint
 from finetooth.training.preflight.checks import PreflightError
@@ -62,9 +62,9 @@ def preflight_inputs(context: RunContext, stop: Callable[[], bool]) -> Preflight
         training_renderer=context.renderer,
         evaluation_renderer=context.renderer,
         load=context.load if model.peft is None else model.with_adapter,
-        place=path / "train" / ".preflight",
+        directory=temporary_path(path / "train" / "preflight"),
         base_digest=None if model.peft is None else base_digest(path),
-        uncut=limit if task.data.overlong == "cut" and isinstance(limit, int) else None,
+        truncation_limit=limit if task.data.overlong == "cut" and isinstance(limit, int) else None,
         memory=device_memory(model.device),
         clock=time.perf_counter,
         stop=stop,

@@ -65,7 +65,7 @@ def _reward(context: RunContext, normalise: AnswerNormaliser, run: Path | None) 
     spec = grader if task.train.reward is None else task.train.reward
     scorer = partial(load_reward_model, examples=examples, normalise=normalise, run=run)
     seconds = task.evaluate.grader_seconds
-    return rewards.build_reward(spec, format, Path.cwd(), normalise, scorer, seconds)
+    return rewards.build_reward(spec, format, Path.cwd(), normalise, scorer, examples, seconds)
 
 
 def rollouts(context: RunContext) -> RolloutTrainer | None:

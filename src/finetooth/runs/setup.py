@@ -12,6 +12,7 @@ from rich.console import Console
 
 from finetooth.config.method_keys import PREFERENCE_METHODS
 from finetooth.config.task import Task
+from finetooth.config.values import first_few
 from finetooth.data.examples import to_json
 from finetooth.data.render.overlong import FittedRows, fit_rows, row_limit
 from finetooth.data.render.renderer import Renderer
@@ -21,7 +22,7 @@ from finetooth.model import reward_head
 from finetooth.model.device import device_memory
 from finetooth.quality.prepare import prepare
 from finetooth.rundir import append_jsonl, write_bytes
-from finetooth.runs import check, next_steps, parent, workspace
+from finetooth.runs import check, inputs, next_steps, parent, workspace
 from finetooth.runs.context import RunContext, base_digest
 from finetooth.runs.rewards import require_valid_reward
 from finetooth.training import defaults, preferences, schedule
@@ -37,19 +38,20 @@ def set_up(context: RunContext, needs_grader: bool) -> None:
     needs_grader: the run will be evaluated, so its grader must work; without it, the data may be plain text.
     Raises FinetoothError with one message when the data, the model or the configuration cannot be used.
     """
-    stored = workspace.open_run(context.task, context.path)
-    try:
-        _set_up(context, stored, needs_grader)
-    except BaseException:
-        if stored is None and not (context.path / workspace.CONFIG).is_file():
-            workspace.discard(context.path)
-        raise
+    with workspace.occupied(context.path):
+        stored = workspace.open_run(context.task, context.path)
+        try:
+            _set_up(context, stored, needs_grader)
+        except BaseException:
+            if stored is None and not (context.path / workspace.CONFIG).is_file():
+                workspace.discard(context.path)
+            raise
 
 
 def _set_up(context: RunContext, stored: Task | None, needs_grader: bool) -> None:  # long: the steps in order
     requested, path, console = context.task, context.path, context.console
     context.task = task = stored or requested
-    preferences.require_used(task.train)
+    preferences.reject_unused_keys(task.train)
     data = None if stored else check.run_gate(context, needs_grader)
     context.prepared = prepared = prepare(task, path, data)
     if requested.train.method in PREFERENCE_METHODS and prepared.format != "preference":
@@ -87,8 +89,7 @@ def _set_up(context: RunContext, stored: Task | None, needs_grader: bool) -> Non
         fitted, rejected = render_and_fit(examples, renderer, limit, requested, console, side, total)
         rows += fitted
         if stored is None:
-            for line in rejected:
-                append_jsonl(path / workspace.REJECTED, line)
+            append_jsonl(path / workspace.REJECTED, rejected)
     if not context.train_rows:
         raise DataError("No training row is left. To see why: finetooth check TASK")
     if stored is None:
@@ -98,7 +99,7 @@ def _set_up(context: RunContext, stored: Task | None, needs_grader: bool) -> Non
             if long:
                 raise DataError(
                     f"{len(long)} of {len(lengths)} test rows are longer than {limit} tokens (the longest: "
-                    f"{max(lengths.values())}): {', '.join(long[:5])}. Set data.overlong: cut or drop."
+                    f"{max(lengths.values())}): {first_few(long, 5)}. Set data.overlong: cut or drop."
                 )
         _resolve(context, limit)
         context.task = workspace.load_config(path)
@@ -155,8 +156,8 @@ def render_and_fit(
         console.print(f"data: {len(rendered.rejected)} {side} rows are left out; {example.id}: {reason}")
     for verb, ids in (("cut", fitted.cut), ("dropped", fitted.dropped)):
         if ids:
-            shown = ", ".join(ids[:5])
-            console.print(f"data: {len(ids)} {side} rows longer than {limit} tokens were {verb}: {shown}")
+            longer = f"{len(ids)} {side} rows longer than {limit} tokens"
+            console.print(f"data: {longer} were {verb}: {first_few(ids, 5)}")
     lines: list[dict[str, object]] = [
         {
             "file": example.tags.get("file"),
@@ -180,10 +181,12 @@ def _resolve(context: RunContext, limit: int) -> None:  # long: the automatic va
     values = task.model_dump() | {"train": resolved.config.model_dump()}
     evaluate = values["evaluate"]
     if task.start is not None and prepared.sealed_format is not None:
-        theirs = workspace.load_config(Path(task.start)).evaluate
+        inherited = workspace.load_config(Path(task.start)).evaluate
+        if evaluate["grader"] == "auto":
+            inputs.require_trusted(Path(task.start), "evaluate")
         for key in ("grader", "max_tokens"):
             if evaluate[key] == "auto":
-                evaluate[key] = getattr(theirs, key)
+                evaluate[key] = getattr(inherited, key)
                 reasons[f"evaluate.{key}"] = f"{evaluate[key]}: as in {task.start}, whose test this is"
     if evaluate["max_tokens"] == "auto":
         longest = max(int((row.weight > 0).sum()) for row in context.train_rows)
@@ -221,6 +224,7 @@ def _resolve(context: RunContext, limit: int) -> None:  # long: the automatic va
     }
     start = {"start": parent.parent_provenance(task)} if task.start else {}
     facts = {"model": about, "threads": torch.get_num_threads(), "data": prepared.notes, **start}
+    facts |= inputs.provenance(task, context.path)
     workspace.save_environment(context.path, facts)
     workspace.save_config(context.path, Task.model_validate(values), reasons)
 

@@ -7,7 +7,9 @@ import importlib.metadata
 import json
 import os
 import platform
+import shutil
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,21 +17,32 @@ import yaml
 
 from finetooth.config.task import Task, build_task
 from finetooth.config.values import is_files
-from finetooth.errors import ConfigError
-from finetooth.rundir import write_json, write_text
+from finetooth.errors import ConfigError, DataError
+from finetooth.rundir import (
+    OWN,
+    has_manifest,
+    is_ours,
+    locked,
+    read_json,
+    remove_leftovers,
+    start_manifest,
+    write_json,
+    write_text,
+)
 
 CONFIG = "config.yaml"
 ATOMIC_KEYS = ("columns", "grader", "reward")  # mappings that are compared as one value
 LIMITS = {"grader_seconds"}  # keys that decide no result, so that a run continues with another value
 NULL_IS_AUTO = {"beta"}  # keys whose null is resolved to a value, like auto
 FROM_PYTHON = "rows from Python"  # in config.yaml, in place of rows that are in no file
-# Files of a run that stopped before its config.yaml was written. Nothing else is ever deleted.
+# Files of a run that stopped before its config.yaml was written, which a new start deletes if they are ours.
 PARTIAL_RUN_FILES = (
     "data/train.jsonl",
     "data/validation.jsonl",
     "data/sealed.jsonl",
     "data/split.json",
     "ledger.jsonl",
+    "ledger.sha256",
     "environment.json",
     "template.jinja",
 )
@@ -37,6 +50,18 @@ REJECTED = "data/rejected.jsonl"
 # Files of `check`, which are kept.
 CHECK_FILES = ("data/check.json", "data/findings.jsonl", "data/report.html", "data/label_queue.jsonl")
 FIXED = "data/fixed"
+# What a run of a version without manifests has written.
+OLDER_RUN: tuple[str, ...] = (
+    *PARTIAL_RUN_FILES,
+    REJECTED,
+    *CHECK_FILES,
+    FIXED,
+    CONFIG,
+    "report.html",
+    "pairs.jsonl",
+)
+OLDER_RUN += ("train", "evaluate")
+IGNORED = (OWN, ".DS_Store", ".gitignore", ".gitkeep")  # a directory with nothing else is empty
 PACKAGES = ("finetooth", "torch", "transformers", "peft", "tokenizers", "numpy", "scikit-learn")
 
 
@@ -45,39 +70,86 @@ def run_path(task: Task, out: Path | None) -> Path:
     return out if out is not None else Path("runs") / task.name
 
 
+def require_ours(path: Path) -> None:
+    """Raise ConfigError unless `path` is missing, empty, or a directory that finetooth has made."""
+    if path.is_symlink() and not path.exists():
+        raise ConfigError(f"{path} is a link to a place that does not exist. Choose another --out.")
+    if path.exists() and not path.is_dir():
+        raise ConfigError(f"{path} is a file; a run needs a directory. Choose another --out.")
+    if not path.is_dir() or has_manifest(path) or _is_older_run(path):
+        return
+    found = sorted(entry for entry in path.iterdir() if entry.name not in IGNORED)
+    if found:
+        inside = found[0]
+        while inside.is_dir() and (entries := sorted(inside.iterdir())):
+            inside = entries[0]  # the name of a file says more than that of a folder
+        raise ConfigError(
+            f"{path} is not empty and not a run: it has {inside.relative_to(path)}. Choose another --out."
+        )
+
+
+def _is_older_run(path: Path) -> bool:
+    """Whether this is a run of a version that kept no manifest."""
+    with suppress(DataError, OSError, TypeError, KeyError):
+        return (path / CONFIG).is_file() and "finetooth" in read_json(path / "environment.json")["versions"]
+    return False
+
+
+@contextmanager
+def occupied(path: Path) -> Iterator[None]:
+    """Be the only process that writes into this run directory. Creates it, and removes it if it stays empty.
+
+    Raises ConfigError for a directory that is not ours, cannot be written, or is in use.
+    """
+    require_ours(path)
+    created = [folder for folder in (path, *path.parents) if not folder.exists()]
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError):
+        raise ConfigError(f"{path}: a part of this path is a file. Choose another --out.") from None
+    if not os.access(path, os.W_OK | os.X_OK):
+        raise ConfigError(f"{path}: this directory is not writable. Choose another --out.")
+    with locked(path) as outermost:
+        if not outermost:
+            yield
+            return
+        if _is_empty(path):
+            start_manifest(path)
+        elif not has_manifest(path):
+            require_ours(path)
+            start_manifest(path, OLDER_RUN)
+        remove_leftovers(path)
+        try:
+            yield
+        finally:
+            if _is_empty(path):
+                shutil.rmtree(path / OWN)
+                for folder in created:
+                    with suppress(OSError):  # something else was made there
+                        folder.rmdir()
+
+
+def _is_empty(path: Path) -> bool:
+    return all(entry.name in IGNORED for entry in path.iterdir())
+
+
 def open_run(task: Task, path: Path) -> Task | None:
     """The resolved task of the existing run that this task continues; None for a new run.
 
     Raises ConfigError when the directory has a run with another configuration (naming the first differing
-    key), has other files, or is not writable.
+    key), or is not ours.
     """
+    require_ours(path)
     if (path / CONFIG).is_file():
         stored = load_config(path)
         for key, wanted, found in _differences(_plain(task), _plain(stored)):
             raise ConfigError(
                 f"{path} has a run with another configuration: {key} is {found!r} there and {wanted!r} "
-                "here. Choose another --out, or delete the directory."
+                "here. To continue that run, give the same value; for a new one choose another --out."
             )
         evaluate = stored.evaluate.model_copy(update={"grader_seconds": task.evaluate.grader_seconds})
         return stored.model_copy(update={"evaluate": evaluate})
-    if path.exists() and not path.is_dir():
-        raise ConfigError(f"{path} is a file; a run needs a directory. Choose another --out.")
-    if path.exists():
-        files = [item for item in path.rglob("*") if not item.is_dir() and not item.name.startswith(".")]
-        names = sorted(item.relative_to(path).as_posix() for item in files)
-        known = (*PARTIAL_RUN_FILES, REJECTED, *CHECK_FILES)
-        foreign = [name for name in names if name not in known and not name.startswith(f"{FIXED}/")]
-        if foreign:
-            raise ConfigError(
-                f"{path} is not empty and not a run: it has {foreign[0]}. Choose another --out."
-            )
     discard(path)
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-    except FileExistsError:
-        raise ConfigError(f"{path}: a part of this path is a file. Choose another --out.") from None
-    if not os.access(path, os.W_OK | os.X_OK):
-        raise ConfigError(f"{path}: this directory is not writable. Choose another --out.")
     return None
 
 
@@ -96,15 +168,15 @@ def known_runs(start: str = "runs/") -> list[str]:
 
 
 def discard(path: Path) -> None:
-    """Delete the files of a run without config.yaml; the list of rejected rows stays."""
-    for name in PARTIAL_RUN_FILES:
+    """Delete what a run without config.yaml has written; the list of rejected rows stays."""
+    for name in (name for name in PARTIAL_RUN_FILES if is_ours(path, name)):
         (path / name).unlink(missing_ok=True)
     rejected = path / REJECTED
-    if rejected.is_file() and not rejected.stat().st_size:
+    if is_ours(path, REJECTED) and rejected.is_file() and not rejected.stat().st_size:
         rejected.unlink()
-    for folder in (path / "data", path):
-        if folder.is_dir() and not any(folder.iterdir()):
-            folder.rmdir()
+    folder = path / "data"
+    if has_manifest(path) and folder.is_dir() and not any(folder.iterdir()):
+        folder.rmdir()
 
 
 def _plain(task: Task) -> dict[str, Any]:

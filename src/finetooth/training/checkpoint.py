@@ -13,10 +13,8 @@ reported and skipped, so a partial, truncated or bit-flipped checkpoint is never
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
-import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,7 +25,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from finetooth.errors import DataError, TrainError
-from finetooth.rundir import fsync_directory, read_json, sha256_file, write_json
+from finetooth.rundir import atomic_directory, claim, fsync_path, read_json, sha256_file, write_json
 
 WEIGHTS, OPTIMIZER, STATE, MANIFEST = (
     "weights.safetensors",
@@ -59,40 +57,26 @@ def save(directory: Path, checkpoint: Checkpoint) -> Path:
     Raises TrainError when it cannot be written (a full disk); existing checkpoints stay intact.
     """
     target = checkpoint_path(directory, checkpoint.step)
-    temporary = directory / f".{target.name}.{uuid.uuid4().hex}.tmp"
+    claim(directory)  # once, for all checkpoints
     try:
-        temporary.mkdir(parents=True)
-        for name, tensors in ((WEIGHTS, checkpoint.weights), (OPTIMIZER, checkpoint.optimizer)):
-            on_cpu = {key: tensor.detach().cpu().contiguous() for key, tensor in tensors.items()}
-            save_file(on_cpu, temporary / name)
-            fsync_file(temporary / name)
-        write_json(temporary / STATE, {"step": checkpoint.step, **checkpoint.state})
-        files = {
-            name: {"bytes": (temporary / name).stat().st_size, "sha256": sha256_file(temporary / name)}
-            for name in (WEIGHTS, OPTIMIZER, STATE)
-        }
-        write_json(temporary / MANIFEST, files)
-        if target.exists():
-            shutil.rmtree(target)  # left by an earlier attempt at the same step
-        temporary.rename(target)
-        fsync_directory(directory)
+        with atomic_directory(target) as temporary:  # replaces what an earlier attempt at this step has left
+            temporary.mkdir()
+            for name, tensors in ((WEIGHTS, checkpoint.weights), (OPTIMIZER, checkpoint.optimizer)):
+                on_cpu = {key: tensor.detach().cpu().contiguous() for key, tensor in tensors.items()}
+                save_file(on_cpu, temporary / name)
+                fsync_path(temporary / name)
+            write_json(temporary / STATE, {"step": checkpoint.step, **checkpoint.state})
+            files = {
+                name: {"bytes": (temporary / name).stat().st_size, "sha256": sha256_file(temporary / name)}
+                for name in (WEIGHTS, OPTIMIZER, STATE)
+            }
+            write_json(temporary / MANIFEST, files)
     except (OSError, SafetensorError) as error:
         raise TrainError(
             f"{target}: the checkpoint cannot be written ({error}). Earlier checkpoints are intact. "
             f"Free some space, then continue with: finetooth train {directory.parent.parent}"
         ) from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
     return target
-
-
-def fsync_file(path: Path) -> None:
-    """Flush a file to disk, whoever wrote it."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def integrity_error(path: Path) -> str | None:

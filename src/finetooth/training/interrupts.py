@@ -1,4 +1,4 @@
-"""Turns Ctrl-C and SIGTERM into a flag that the training loop polls between steps."""
+"""Ctrl-C and SIGTERM: a flag that the training loop polls between steps, and an exception elsewhere."""
 
 from __future__ import annotations
 
@@ -7,6 +7,36 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
+
+_received: set[int] = set()  # signals since the command began
+
+
+class Terminated(BaseException):
+    """SIGTERM outside training. No KeyboardInterrupt, which ends only an answer in a chat."""
+
+
+@contextmanager
+def terminable() -> Iterator[None]:
+    """Raise Terminated at a SIGTERM, so that files and locks are left as after Ctrl-C; main thread only."""
+    _received.clear()
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        _received.add(number)
+        raise Terminated
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    previous = signal.signal(signal.SIGTERM, handle)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+
+
+def was_terminated() -> bool:
+    """Whether the command got SIGTERM."""
+    return signal.SIGTERM in _received
 
 
 @contextmanager
@@ -21,6 +51,7 @@ def stop_on_signals() -> Iterator[Callable[[], bool]]:
 
     def handle(number: int, frame: FrameType | None) -> None:
         nonlocal requested
+        _received.add(number)
         if requested:
             raise KeyboardInterrupt
         requested = True

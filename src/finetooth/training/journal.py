@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -62,17 +61,22 @@ class Journal:
         shown = f", accuracy {metrics['accuracy']:.3f}" if "accuracy" in metrics else ""
         if answers is not None and answers.score is not None:
             line["valid_score"], shown = answers.score, f"{shown}, score {answers.score:.3f}"
+            if answers.errors:
+                line["valid_errors"] = answers.errors
+                shown += (
+                    f"; the grader failed on {answers.errors} of {answers.rows} answers, which count as 0"
+                )
         self._log_metrics(line)
         self.report(f"step {step} of {self.total}: validation loss {loss:.4f}{shown}")
-        for sample in answers.samples if answers else ():
-            append_jsonl(self.directory / "samples.jsonl", {"step": step, **sample})
+        samples = answers.samples if answers else ()
+        append_jsonl(self.directory / "samples.jsonl", ({"step": step, **sample} for sample in samples))
+        for sample in samples:
             self.report(f"  {sample['id']}: {sample['text'][:80]!r} (expected {sample['want'][:80]!r})")
         self._log_findings(self.monitor.validation(step, loss))
 
     def write_row_losses(self) -> None:
         """Append the row losses collected since the last call."""
-        with (self.directory / "row_losses.jsonl").open("a", encoding="utf-8") as file:
-            file.writelines(json.dumps(line) + "\n" for line in self._row_losses)
+        append_jsonl(self.directory / "row_losses.jsonl", self._row_losses)
         self._row_losses.clear()
 
     def truncate(self, step: int | None) -> None:
@@ -87,13 +91,13 @@ class Journal:
                 write_jsonl(path, kept)
 
     def _log_metrics(self, line: dict[str, Any]) -> None:
-        append_jsonl(self.directory / "metrics.jsonl", line)
+        append_jsonl(self.directory / "metrics.jsonl", [line])
         self._trackers.log(line)
 
     def _log_findings(self, findings: Sequence[TrainingFinding]) -> None:
         """Record findings, and print the first of each name."""
         for finding in findings:
-            append_jsonl(self.directory / "findings.jsonl", finding.line())
+            append_jsonl(self.directory / "findings.jsonl", [finding.line()])
             if finding.first:
                 self.report(f"warning: {finding}")
 

@@ -27,7 +27,7 @@ from finetooth.training.objectives import Objective, supervised
 from finetooth.training.provenance import require_same, run_fingerprint
 from finetooth.training.rl.rollout import RolloutTrainer
 from finetooth.training.schedule import (
-    batch,
+    batch_indices,
     group_by_unit,
     learning_rate_multiplier,
     steps_per_epoch,
@@ -162,7 +162,7 @@ class Trainer:
         rate = float(config.learning_rate) * multiplier
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        indices = batch(self.seed, state.step, len(self.units), self.batch_size)
+        indices = batch_indices(self.seed, state.step, len(self.units), self.batch_size)
         metrics: dict[str, Any] = {}
         if self.rollouts is not None:
             result, metrics = self.rollouts.step(state.step, indices, self._update)

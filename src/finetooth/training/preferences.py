@@ -177,7 +177,7 @@ def _read_scores(model: Model, tree: PrefixTree) -> Signals:
     return replace(signals, by_name={**signals.by_name, "score": model.scores(tree).double()})
 
 
-def require_used(config: TrainConfig) -> None:
+def reject_unused_keys(config: TrainConfig) -> None:
     """Raises ConfigError for a key that is set although the method does not read it."""
     read = {**PREFERENCE_METHODS, **RL_METHOD_KEYS}
     known = {key for keys in read.values() for key in keys}

@@ -20,8 +20,7 @@ from finetooth.data.render.turns import answer_turn
 from finetooth.errors import TrainError
 from finetooth.model.api import Model
 from finetooth.model.inference import row_logprobs
-from finetooth.rundir import fsync_directory
-from finetooth.training.checkpoint import fsync_file
+from finetooth.rundir import atomic_file
 from finetooth.training.preferences import beta, needs_reference, objective, start_loss, with_signals
 from finetooth.training.provenance import rows_digest
 from finetooth.training.schedule import group_by_unit
@@ -57,13 +56,9 @@ def with_reference(  # long: compute or read the numbers, attach them, check the
     if not path.is_file():
         report(f"reference: computing log-probabilities of {len(rows)} answers with the initial model")
         logp = row_logprobs(model, rows, config.micro_tokens)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.name}.tmp")
         flat = torch.from_numpy(np.concatenate([*logp, np.empty(0)]))
-        save_file({"logp": flat}, temporary, {"rows": rows_digest(rows)})
-        fsync_file(temporary)
-        temporary.replace(path)
-        fsync_directory(path.parent)
+        with atomic_file(path) as temporary:
+            save_file({"logp": flat}, temporary, {"rows": rows_digest(rows)})
     hint = "Start a new run with --out, or delete the file before the first checkpoint is written."
     try:
         with safe_open(path, "pt") as file:
@@ -76,7 +71,7 @@ def with_reference(  # long: compute or read the numbers, attach them, check the
     referenced = iter(add_reference(rows, np.split(stored, np.cumsum(counts)[:-1])))
     result = [[next(referenced) for _ in side] for side in sides]
     for side in result:
-        require_start(model, side, config)
+        require_own_reference(model, side, config)
     return result
 
 
@@ -115,7 +110,7 @@ def with_mismatched(rows: Sequence[Row], limit: int) -> list[Row]:
     return found
 
 
-def require_start(model: Model, rows: Sequence[Row], config: TrainConfig) -> None:
+def require_own_reference(model: Model, rows: Sequence[Row], config: TrainConfig) -> None:
     """Check that the model is its own reference before the first step: margins are 0, the DPO loss is log 2.
 
     Checked on some pairs, up to rounding. Raises TrainError when the reference belongs to another model.

@@ -45,7 +45,7 @@ def epoch_order(seed: int, epoch: int, rows: int) -> NDArray[np.int64]:
     return generator.permutation(rows)
 
 
-def batch(seed: int, step: int, rows: int, batch_size: int) -> NDArray[np.int64]:
+def batch_indices(seed: int, step: int, rows: int, batch_size: int) -> NDArray[np.int64]:
     """Indices of the rows of this step (counted from 0 over all epochs)."""
     epoch, position = divmod(step, steps_per_epoch(rows, batch_size))
     return epoch_order(seed, epoch, rows)[position * batch_size : (position + 1) * batch_size]

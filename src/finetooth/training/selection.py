@@ -17,12 +17,15 @@ SHOWN = 3  # of these, rows whose answers are printed
 
 @dataclass(frozen=True, slots=True)
 class ValidationScore:
-    """Answers at one validation. score: mean grade over the rows; None if they are not graded or no grade
-    could be given. samples: lines of train/samples.jsonl without the step.
+    """Answers at one validation. score: mean grade over all rows; None if they are not graded. samples: lines
+    of train/samples.jsonl without the step. rows, errors: how many were answered, and on how many of these
+    the grader failed, which count as not right.
     """
 
     score: float | None
     samples: list[dict[str, Any]]
+    rows: int = 0
+    errors: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,12 +43,13 @@ class AnswerValidator:
     normalise: AnswerNormaliser = identity
 
     def evaluate(self) -> ValidationScore:
-        """Generate and grade. A row on which the grader fails is left out of the mean."""
+        """Generate and grade. An answer on which the grader fails is not right: it counts as 0."""
         examples = self.examples if self.scored else self.examples[:SHOWN]
         answers: dict[int, Prediction] = {answer.index: answer for answer in self.candidate.predict(examples)}
         pairs = [self.normalise(example, answers[at].text) for at, example in enumerate(examples)]
         grades = grade_all(self.grader, pairs)
-        values = [grade.value for grade in grades if grade.value is not None]
+        errors = sum(grade.value is None for grade in grades)
+        total = sum(grade.value or 0.0 for grade in grades)
         samples = [
             {
                 "id": example.id,
@@ -56,7 +60,8 @@ class AnswerValidator:
             }
             for at, example in enumerate(examples[:SHOWN])
         ]
-        return ValidationScore(sum(values) / len(values) if self.scored and values else None, samples)
+        score = total / len(grades) if self.scored and grades else None
+        return ValidationScore(score, samples, len(grades), errors)
 
 
 def better(score: float | None, loss: float, best_score: float | None, best_loss: float | None) -> bool:

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
+from finetooth.config.values import first_few
 from finetooth.errors import TrainError
 from finetooth.model.api import Model
 from finetooth.training.objectives import Loss, Objective, Signals, supervised
@@ -174,12 +175,13 @@ class _Tally:
         return values[0], values[1], dict(zip(self.metrics, values[2:], strict=False)), values[len(sums) :]
 
     def row_loss(self, loss_R: Sequence[float], unit: str) -> dict[str, float]:
-        """Mean per id: an example with several rows (the turns of a conversation) gets one entry."""
+        """Mean per example id: an example with several rows (the turns of a conversation) gets one entry."""
         loss: dict[str, float] = {}
         weight: dict[str, float] = {}
         for row, value in zip(self.rows, loss_R, strict=True):
-            loss[row.id] = loss.get(row.id, 0.0) + value
-            weight[row.id] = weight.get(row.id, 0.0) + (float(row.weight.sum()) if unit == "token" else 1.0)
+            id = row.example_id
+            loss[id] = loss.get(id, 0.0) + value
+            weight[id] = weight.get(id, 0.0) + (float(row.weight.sum()) if unit == "token" else 1.0)
         return {name: loss[name] / weight[name] for name in loss if weight[name] > 0}
 
 
@@ -217,9 +219,7 @@ def deterministic(device: torch.device) -> Iterator[None]:
 
 
 def _names(rows: Sequence[Row]) -> str:
-    names = list(dict.fromkeys(row.id or "(no id)" for row in rows))
-    more = f" and {len(names) - 8} more" if len(names) > 8 else ""
-    return ", ".join(names[:8]) + more
+    return first_few(list(dict.fromkeys(row.id or "(no id)" for row in rows)), 8)
 
 
 def _not_finite(model: Model, objective: Objective, rows: Sequence[Row], what: str) -> TrainError:

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import shutil
-import uuid
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import numpy as np
 import torch
 from safetensors import SafetensorError
 
 from finetooth.errors import TrainError
 from finetooth.model import reward_head
 from finetooth.model.api import Model
-from finetooth.rundir import fsync_directory
-from finetooth.training.checkpoint import fsync_file
-from finetooth.tree import PrefixTree, Row
+from finetooth.model.inference import row_logprobs, row_scores
+from finetooth.rundir import atomic_directory, fsync_path
+from finetooth.tree import Row
 
 TOLERANCE = 1e-4  # nats; saving and loading in one dtype is exact, but another thread count may round
 
@@ -26,28 +26,19 @@ def save_model(model: Model, run_path: Path, chat_template: str | None) -> Path:
     Raises TrainError when it cannot be written; the trained weights are still in the last checkpoint.
     """
     target = run_path / "train" / ("adapter" if model.peft is not None else "model")
-    temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex}.tmp")
     try:
-        for leftover in target.parent.glob(f".{target.name}.*.tmp"):
-            shutil.rmtree(leftover)
-        model.save(temporary, chat_template)
-        for file in temporary.iterdir():
-            shutil.copymode(
-                temporary / "generation_config.json", file
-            )  # safetensors creates files that only their owner can read
-            fsync_file(file)
-        fsync_directory(temporary)
-        if target.exists():
-            shutil.rmtree(target)
-        temporary.rename(target)
-        fsync_directory(target.parent)
+        with atomic_directory(target) as temporary:
+            model.save(temporary, chat_template)
+            for file in temporary.iterdir():
+                # safetensors creates files that only their owner can read
+                shutil.copymode(temporary / "generation_config.json", file)
+                fsync_path(file)
+            fsync_path(temporary)
     except (OSError, SafetensorError) as error:
         raise TrainError(
             f"{target}: the trained weights cannot be written ({error}). They are in the last checkpoint. "
             f"Free some space, then continue with: finetooth train {run_path}"
         ) from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
     return target
 
 
@@ -77,6 +68,6 @@ def verify_saved(
 
 def outputs(model: Model, rows: Sequence[Row]) -> torch.Tensor:
     """Log-probabilities of the rows' scored tokens, nats; for a reward model the rows' scores."""
-    tree = PrefixTree.build(rows)
-    with model.eval_mode(), torch.no_grad():
-        return (model.scores(tree) if reward_head.is_reward(model.hf) else model.logprobs(tree)).cpu()
+    if reward_head.is_reward(model.hf):
+        return torch.from_numpy(row_scores(model, rows))
+    return torch.from_numpy(np.concatenate(row_logprobs(model, rows)))

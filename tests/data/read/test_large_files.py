@@ -58,18 +58,6 @@ def test_a_file_or_rows_beyond_the_memory_are_refused(tmp_path: Path, small_room
         read(tmp_path / "a.parquet")
 
 
-def test_the_limit_is_the_containers_where_it_is_smaller(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(memory_limit, "CONTAINER", (tmp_path / "absent",))
-    machine = memory_limit.max_file_bytes()
-    assert machine > 2**20
-    for text, expected in (("max\n", machine), ("4000\n", 1000), (f"{2**63}\n", machine)):
-        (tmp_path / "max").write_text(text)
-        monkeypatch.setattr(memory_limit, "CONTAINER", (tmp_path / "max",))
-        assert memory_limit.max_file_bytes() == expected
-
-
 def test_stray_quotes_in_every_line_do_not_cost_the_square_of_the_lines(tmp_path: Path) -> None:
     """Planted: the first quote of each row is lost, so that each line opens one that never closes."""
     path = tmp_path / "a.csv"

@@ -110,7 +110,11 @@ REFUSED: dict[str, tuple[str, Made, str]] = {
     "a pipe": ("a.jsonl", os.mkfifo, "a pipe, socket or device"),
     "a link to nowhere": ("a.jsonl", lambda path: path.symlink_to("nowhere.jsonl"), "no such file"),
     "a link to itself": ("a.jsonl", lambda path: path.symlink_to(path), "no such file|cannot be opened"),
-    "a zip called csv": ("a.csv", archive(), "a zip archive: unpack it, or a spreadsheet"),
+    "a zip called csv": (
+        "a.csv",
+        archive(),
+        r"a zip archive \(unpack it\) or a spreadsheet",
+    ),
     "a spreadsheet": ("a.xlsx", archive(), r"the extension \.xlsx is not known\. .* save it as CSV"),
     "an old spreadsheet": ("a.csv", b"\xd0\xcf\x11\xe0" + noise(500), "a spreadsheet; save it as CSV"),
     "a database": ("a.csv", database, "a SQLite database"),

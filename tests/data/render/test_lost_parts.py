@@ -53,7 +53,7 @@ def test_2_no_call_of_several_is_lost(
     later = Example("y", earlier, (Answer("Left."),))
     with pytest.raises(DataError, match=r"leaves out (one of several calls|the call of add)"):
         renderer.rows(example)
-    with pytest.raises(DataError, match="leaves out calls of tools"):
+    with pytest.raises(DataError, match="leaves out tool calls"):
         renderer.rows(later)
 
 
@@ -91,7 +91,7 @@ def test_what_to_do_about_a_thought_is_said(tmp_path: Path) -> None:
     ):
         with pytest.raises(DataError) as caught:
             renderer.rows(Example("x", (WAY,), (answer,)))
-        assert f"Take the thoughts out of these rows, or use a copy of the template that {words}" in str(
+        assert f"Remove the reasoning from these rows, or use a copy of the template that {words}" in str(
             caught.value
         )
     source = (GOLDEN / "deepseek.jinja").read_text(encoding="utf-8")
@@ -109,7 +109,7 @@ def test_an_opened_thought_that_no_answer_has_is_named(tmp_path: Path) -> None:
     tokenizer = Tokenizer.load(save_tokenizer(tmp_path / "tokenizer"))
     source = CHATML.replace("assistant\\n' }}\n{%- endif %}", "assistant\\n<think>\\n' }}\n{%- endif %}")
     assert source != CHATML
-    with pytest.raises(DataError, match="opens a thought for the answer, and writes none in front of it"):
+    with pytest.raises(DataError, match="opens reasoning for the answer, and writes none in front of it"):
         of_source(tokenizer, source, tmp_path)
 
 

@@ -54,9 +54,9 @@ def test_4_a_thought_that_a_template_drops_from_the_answer_is_refused(renderers:
     """Planted: DeepSeek's template cuts thoughts, ChatML's does not know the field."""
     example = Example("x", (WAY,), (Answer("Left.", more=THINKING),))
     for family in ("chatml", "deepseek"):
-        with pytest.raises(DataError, match="leaves out the thought"):
+        with pytest.raises(DataError, match="leaves out the reasoning"):
             renderers[family].rows(example)
-    with pytest.raises(DataError, match="leaves out the thought"):
+    with pytest.raises(DataError, match="leaves out the reasoning"):
         renderers["deepseek"].rows(Example("x", (WAY,), (Answer("<think>The fox.</think>Left."),)))
 
 
@@ -69,12 +69,12 @@ def test_thoughts_of_earlier_turns_that_leave_the_context_are_noted(tmp_path: Pa
     assert first.startswith("<think>\nThe fox.") and second.startswith("<think>\nThe fox.")
     context = renderer.tokenizer.decode(renderer.rows(example)[1].tokens)
     assert context.count("The fox.") == 1
-    assert sum("thoughts of earlier turns" in note for note in renderer.notes) == 1
+    assert sum("reasoning of earlier turns" in note for note in renderer.notes) == 1
 
 
 def test_a_template_that_always_thinks_takes_only_thoughts(renderers: dict[str, Renderer]) -> None:
     renderer = renderers["qwen3-thinking"]
-    assert any("opens every answer with a thought" in note for note in renderer.notes)
+    assert any("opens every answer with reasoning" in note for note in renderer.notes)
     example = Example("x", (WAY,), (Answer("Left.", more=THINKING),))
     assert scored(renderer, example) == ["The fox.\n</think>\n\nLeft.<|im_end|>"]
     with pytest.raises(DataError, match="is not the answer"):
@@ -100,4 +100,4 @@ def test_4_what_is_saved_asks_by_default_as_the_rows_did(tmp_path: Path) -> None
                 assert asked == renderer.context_row([WAY], thinking=switch).tokens.tolist()
             renderer = Renderer(Tokenizer.load(saved))
             renderer.render_all(examples)
-        assert any("1 of 2 answers begin with a thought" in note for note in renderer.notes) is (name == "b")
+        assert any("1 of 2 answers begin with reasoning" in note for note in renderer.notes) is (name == "b")

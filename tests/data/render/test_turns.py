@@ -140,7 +140,7 @@ def test_2_calls_that_a_template_ignores_are_refused(renderers: dict[str, Render
     with pytest.raises(DataError, match=r"Row x: .* leaves out the call of translate or a part of it"):
         renderers["chatml"].rows(spoken)
     earlier = (WAY, Message("assistant", words, 0.0, CALLING), CAPITAL)
-    with pytest.raises(DataError, match=r"Row x: .* leaves out calls of tools"):
+    with pytest.raises(DataError, match=r"Row x: .* leaves out tool calls"):
         renderers["chatml"].rows(Example("x", earlier, (Answer("Paris"),)))
 
 
@@ -210,7 +210,7 @@ def test_the_users_own_file_may_write_what_the_models_template_drops(
     [
         (turn("Left."), " Left.\n", ""),
         (turn("Left."), "Left. Right.", "adds other text"),
-        (turn("Left.", **THINKING), "Left.", "leaves out the thought"),
+        (turn("Left.", **THINKING), "Left.", "leaves out the reasoning"),
         (turn("Left.", **THINKING), "<a>The fox.</a>Left.<b>", ""),
         (turn("Left.", **THINKING), "<a>The fox.</a>so: Left.", ""),
         (turn("Left.", **THINKING), "<a>The fox.</a>and so Left.", "adds other text"),

@@ -16,7 +16,7 @@ from finetooth.evaluation.graders import (
     resolve_all,
     validate_graders,
 )
-from finetooth.evaluation.graders.basic import Tolerance
+from finetooth.evaluation.graders.numbers import Tolerance
 from finetooth.types import Answer, Example, Message
 
 
@@ -183,8 +183,14 @@ def test_regex(pattern: str, target: str, text: str, value: float) -> None:
         ({"name": "regex", "pattern": "("}, "is not a regular expression"),
         ({"name": "regex", "pattern": 3}, "is not a regular expression"),
         ({"name": "regex", "patern": "a"}, r"pattern: ...\}, found patern"),
-        ({"name": "json", "tolerance": 1}, r"\{name: json, schema: ...\}, found tolerance"),
-        ({"name": "exact", "case": False}, "exact takes no option, found case. .*number takes tolerance"),
+        (
+            {"name": "json", "tolerance": 1},
+            r"\{name: json, schema: ..., ordered: ..., strict: ...\}, found tol",
+        ),
+        ({"name": "exact", "case": False}, r"\{name: exact, strict: ...\}, found case"),
+        ({"name": "f1", "x": 1}, "f1 takes no option, found x. .*number takes tolerance and decimal"),
+        ({"name": "exact", "strict": "yes"}, "strict must be true or false, found 'yes'"),
+        ({"name": "number", "decimal": ";"}, r"decimal must be \"\.\", \",\" or auto"),
         ({"name": "mine:grade", "x": 1}, "takes no option"),
         ({"pattern": "a"}, "expected a name"),
         ({"name": 3}, "expected a name"),

@@ -31,7 +31,7 @@ def example(target: str) -> Example:
         ("Paris", " Paris\n", 1),
         ("a  b", "a b", 1),
         ("Paris", "paris", 0),
-        ("Paris", "Paris.", 0),
+        ("Paris", "Paris?", 0),
         ("Paris", "", 0),
         ("caf\u00e9", "cafe\u0301", 1),  # one text, written in two ways
     ],

@@ -75,8 +75,6 @@ def test_true_is_not_one_and_one_is_one_point_nought() -> None:
     ("text", "reason"),
     [
         ("", "not JSON: expecting value at line 1, column 1"),
-        (f"Here it is: {WANT}", "not JSON: expecting value at line 1, column 1"),
-        (WANT + " I hope this helps", "not JSON: extra data"),
         (WANT[:-3], "not JSON"),
         (WANT.replace("36", "NaN"), "not JSON: NaN is not a JSON number"),
         (WANT.replace("36", "1e999"), "not JSON: 1e999 is not a JSON number"),
@@ -85,11 +83,28 @@ def test_true_is_not_one_and_one_is_one_point_nought() -> None:
         (WANT.replace("36", "9" * 5_000), "not JSON"),
         ("[" * 100_000 + "]" * 100_000, "not JSON: nested too deeply"),
         (WANT.replace('"', "'"), "not JSON"),
-        (f"```json\n{WANT}\n``` and more", "not JSON"),
+        (WANT + WANT.replace("36", "37"), "not JSON: there are 2 different JSON values"),
+        (f"Here it is: {WANT[:-3]}", "not JSON"),
+        (f"Here it is: {WANT.replace('36', 'NaN')}", "not JSON: NaN is not a JSON number"),
     ],
 )
 def test_what_is_not_json_is_wrong_and_says_why(text: str, reason: str) -> None:
     score = json_fields(example(), text)
+    assert (score.value, score.error) == (0.0, None)
+    assert score.reason.startswith(reason)
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        (f"Here it is: {WANT}", "not JSON: expecting value at line 1, column 1"),
+        (WANT + " I hope this helps", "not JSON: extra data"),
+        (f"```json\n{WANT}\n``` and more", "not JSON"),
+    ],
+)
+def test_a_sentence_around_json_is_wrong_only_where_strict(text: str, reason: str) -> None:
+    assert json_fields(example(), text).value == 1
+    score = resolve({"name": "json", "strict": True}, "qa")[1](example(), text)
     assert (score.value, score.error) == (0.0, None)
     assert score.reason.startswith(reason)
 

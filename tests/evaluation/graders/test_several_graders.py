@@ -14,12 +14,12 @@ from html_for_tests import page_of
 from made_up_run import made_up_run
 from rich.console import Console
 
-from finetooth.commands import report
 from finetooth.data.examples import to_json
 from finetooth.errors import GradeError
 from finetooth.evaluation.candidates import Prediction
 from finetooth.evaluation.graders import BUILT_IN
 from finetooth.evaluation.runner import Evaluation, evaluate, row_groups
+from finetooth.report.terminal import terminal_table
 from finetooth.rundir import read_json, read_jsonl, write_jsonl, write_text
 from finetooth.types import Answer, Example, Message
 
@@ -115,7 +115,7 @@ def test_rows_of_a_group_count_together_and_it_is_said() -> None:
     assert "The 120 rows form 30 clusters (rows of one group, or with identical prompts)" in together["words"]
     few = run(n=120, group=6, grader="exact").summary
     assert few["comparison"]["verdict"] == "not proven"
-    assert "20 clusters are too few for a verdict, which needs 30" in few["words"]
+    assert "20 clusters are too few to prove anything, which takes 30" in few["words"]
     alike = [
         Example(str(i), (Message("user", f"q{i}"),), (Answer("a"),), {"group": f"g{i}"}) for i in range(9)
     ]
@@ -250,7 +250,7 @@ def test_page_and_terminal_show_every_grader(tmp_path: Path) -> None:
     page = page_of(made_up_run(tmp_path, others=others))
     summary = read_json(tmp_path / "evaluate" / "summary.json")
     out = io.StringIO()
-    Console(file=out, width=110).print(report.terminal_table(summary))
+    Console(file=out, width=110).print(terminal_table(summary))
     terminal = " ".join(out.getvalue().split())
     for name in others:
         assert f"also graded by {name} candidate" in terminal

@@ -89,6 +89,11 @@ def test_counts_and_examples_of_changes() -> None:
     assert (shown.before, shown.after) == ("<b>[EMAIL]</b>", "[EMAIL]")
 
 
+def test_a_change_at_the_end_of_a_long_text_is_shown() -> None:
+    shown = run([row("a", "word " * 200 + "end\n\n", "x")], "normalise_space").steps[0].examples[0]
+    assert shown.before.endswith("end\n\n") and shown.after.endswith("end")
+
+
 def test_dropping_what_says_nothing() -> None:
     rows = [row(str(k), f"question {k}", f"answer {k}") for k in range(60)]
     rows += [row("n", "what?", "N/A"), row("q", "...", "an answer"), row("e", "what?", " ")]

@@ -104,6 +104,21 @@ def test_edits_reach_their_rows_in_every_side_and_file(tmp_path: Path) -> None:
         assert lines[0]["before"] == {"answer": "Ã©"} and lines[0]["after"] == {"answer": "é"}
 
 
+def test_files_whose_names_collide_are_numbered(tmp_path: Path) -> None:
+    """Upper and lower case too, since many file systems do not tell them apart."""
+    names = ["a-b.jsonl", "A-b.jsonl", "a-B.jsonl", "A-B.jsonl", "A/b.jsonl"]
+    files = []
+    for number, name in enumerate(names):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        rows = [{"id": f"{number}", "question": f"q{number}", "answer": "Ã©"}]
+        files.append(str(write(tmp_path / name, rows)))
+    edits = [Edit(str(number), "text", "fix_encoding") for number in range(len(names))]
+    done = fix(DataConfig(train=files), edits, tmp_path / "out")
+    assert len({path.name.lower() for one in done for path in (one.fixed, one.patch)}) == 2 * len(names)
+    for number, one in enumerate(done):
+        assert [row["id"] for row in read_jsonl(one.fixed)] == [str(number)]
+
+
 def test_copies_and_broken_rows_do_not_move_an_edit(tmp_path: Path) -> None:
     rows = [{"question": "same", "answer": "same"}] * 3 + [{"question": "", "answer": "x"}]
     rows += [{"question": f"q{k}", "answer": "x"} for k in range(300)]

@@ -72,7 +72,7 @@ def test_a_slow_machine_is_no_alarm(tmp_path: Path) -> None:
 def test_a_large_model_gets_fewer_rows_and_no_second_copy(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(run.WORK, "cpu", 3e9)
+    monkeypatch.setitem(run.OPERATIONS, "cpu", 3e9)
     found = run_preflight(replace(trial(tmp_path), memory=1))
     assert 2 <= len(found.ids) < 8
     assert any(f"{len(found.ids)} rows instead of 8" in note for note in found.notes)
@@ -91,8 +91,8 @@ def test_rows_are_short_and_ask_different_things() -> None:
     picked = select_rows(made, examples, 10**9, None)
     assert [one.row.id for one in picked] == ["9", "8", "7", "6", "5"]  # of each question the shortest row
     assert len(select_rows(made, examples, 30, None)) == 2
-    assert [one.example for one in select_rows(made, examples, 10**9, uncut=13)] == [examples[9]]
-    assert select_rows(made, examples, 10**9, uncut=5)[0].example is None
+    assert [one.example for one in select_rows(made, examples, 10**9, truncation_limit=13)] == [examples[9]]
+    assert select_rows(made, examples, 10**9, truncation_limit=5)[0].example is None
 
 
 def test_of_a_conversation_the_last_turn() -> None:

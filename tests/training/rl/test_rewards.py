@@ -116,6 +116,20 @@ def test_a_hackable_reward_is_flagged(name: str) -> None:
     assert any(fault.startswith(f"{trick} gets the full reward in") for fault in wrong), wrong
 
 
+@pytest.mark.parametrize(
+    ("wrong_value", "said"),
+    [
+        (-1.0, "returned -1.0, expected a number from 0 to 1"),
+        (None, "returned NoneType"),
+        (2, "returned 2.0"),
+    ],
+)
+def test_a_reward_without_a_number_for_wrong_answers_is_flagged(wrong_value: Any, said: str) -> None:
+    wrong, _ = fooled(graders.guard(lambda row, text: 1.0 if text == row.target else wrong_value))
+    empty, *_ = [fault for fault in wrong if fault.startswith("an empty answer gets no reward in")]
+    assert said in empty
+
+
 def test_all_labels_at_once_are_flagged() -> None:
     wrong, doubts = fooled(graders.BUILT_IN["contains"], SENTIMENT)
     assert [fault.split(" gets")[0] for fault in wrong] == ["a list of all answers"]

@@ -25,11 +25,12 @@ from training_for_tests import load
 
 from finetooth.config.method_keys import RewardKeys
 from finetooth.errors import ModelError, TrainError
+from finetooth.evaluation import graders
 from finetooth.model.api import Model
 from finetooth.training.rl import advantages
 from finetooth.training.rl.batch import RolloutBatch
 from finetooth.tree import PrefixTree, microtrees
-from finetooth.types import Completion, Example, Sampling
+from finetooth.types import Completion, Example, Sampling, Score
 
 
 @pytest.fixture(scope="module")
@@ -124,6 +125,7 @@ def test_a_graders_crash_gives_no_gradient_and_is_counted(models: Path, tmp_path
     fit_rewards(without, tmp_path / "b", config, validation=[], asked=few)
     (line,), (other,) = lines(tmp_path / "a"), lines(tmp_path / "b")
     assert (line["grader_errors"], line["rollouts"], line["rows"]) == (4, 32, 28)
+    assert line["rewarded"] == 28
     assert line["reward"] == pytest.approx(other["reward"])
     assert line["loss"] == pytest.approx(other["loss"], abs=1e-6)
     told = [entry for entry in lines(tmp_path / "a", "rollouts.jsonl") if entry["id"] == "q2"]
@@ -134,6 +136,18 @@ def test_a_graders_crash_gives_no_gradient_and_is_counted(models: Path, tmp_path
 def test_a_step_without_any_reward_stops_with_the_first_error(models: Path, tmp_path: Path) -> None:
     with pytest.raises(TrainError, match=r"None of the 16 answers .* failed on 16\. The first error: Zero"):
         fit_rewards(ready(models), tmp_path, reward=lambda example, text: 1 / 0)
+
+
+def test_a_step_in_which_most_answers_have_no_reward_stops(models: Path, tmp_path: Path) -> None:
+    def signed(example: Example, text: str) -> Score:
+        return graders.guard(lambda row, answer: 1.0 if low_letters(row, answer) > 0.9 else -1.0)(
+            example, text
+        )
+
+    with pytest.raises(
+        TrainError, match=r"(Most|None) of the 16 answers .* returned -1\.0, expected a number"
+    ):
+        fit_rewards(ready(models), tmp_path, reward=signed)
 
 
 @pytest.mark.parametrize("choice", ["keep", "mask", "penalise", "soft"])
@@ -225,7 +239,7 @@ def stops_at_once(example: Example, text: str) -> bool:
     return not text
 
 
-@pytest.mark.parametrize("method", ["grpo", "rloo", "reinforce"])
+@pytest.mark.parametrize("method", ["grpo", pytest.param("rloo", marks=pytest.mark.full), "reinforce"])
 def test_the_reward_rises(models: Path, tmp_path: Path, method: str) -> None:
     config = reward_settings(
         method=method, adapter="none", group_size=8, epochs=20, max_steps=25, schedule="constant"
@@ -255,13 +269,31 @@ def test_every_key_is_covered() -> None:
     assert {*CHANGES} - {"method"} | ELSEWHERE == set(RewardKeys.model_fields)
 
 
+BASES = {"plain": {}, "clip": {"updates": 3}}
+
+
+def trained(models: Path, run: Path, **values: object) -> str:
+    """The digest of the weights that these settings give."""
+    model = ready(models)
+    fit_rewards(
+        model, run, reward_settings(learning_rate=0.05, **{"average": "length", **values}), right_for_odd
+    )
+    return model.digest()
+
+
+@pytest.fixture(scope="module")
+def unchanged(models: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """The weights of each base, which two runs give alike."""
+    found = {}
+    for name, values in BASES.items():
+        found[name], again = (trained(models, tmp_path_factory.mktemp(name), **values) for _ in range(2))
+        assert found[name] == again
+    return found
+
+
 @pytest.mark.parametrize("key", CHANGES)
-def test_changing_a_key_changes_the_weights(models: Path, tmp_path: Path, key: str) -> None:
-    base = {"learning_rate": 0.05, "average": "length"}
-    base |= {"updates": 3} if key.startswith("clip") else {}
-    found = []
-    for name, values in (("a", base), ("b", base | CHANGES[key]), ("c", base)):
-        model = ready(models)
-        fit_rewards(model, tmp_path / name, reward_settings(**values), right_for_odd)
-        found.append(model.digest())
-    assert found[0] == found[2] != found[1]
+def test_changing_a_key_changes_the_weights(
+    models: Path, tmp_path: Path, unchanged: dict[str, str], key: str
+) -> None:
+    base = "clip" if key.startswith("clip") else "plain"
+    assert trained(models, tmp_path, **BASES[base] | CHANGES[key]) != unchanged[base]

@@ -48,7 +48,10 @@ SHEET = "a spreadsheet; save it as CSV (UTF-8)"
 PAGE = "a web page, not data; download the file itself"
 # File formats that are recognised by their first bytes although the name says something else.
 SIGNATURES = (
-    (b"PK\x03\x04", f"a zip archive: unpack it, or {SHEET}"),
+    (
+        b"PK\x03\x04",
+        "a zip archive (unpack it) or a spreadsheet, .xlsx or .ods (save it as CSV, UTF-8)",
+    ),
     (b"\x1f\x8b", "compressed with gzip; give it a name that ends with .gz"),
     (b"PAR1\x15", "a Parquet file; give it a name that ends with .parquet"),
     (b"ARROW1\0\0", "an Arrow file; give it a name that ends with .arrow"),

@@ -226,16 +226,16 @@ class Renderer:
         how = "the template has no switch, so the model itself decides whether it thinks."
         if switch := self._encoder.template.switch:
             how = (
-                f"they are asked with {switch}=true, the others not. To get a thought from a server, set it "
+                f"they are asked with {switch}=true, the others not. To get reasoning from a server, set it "
                 "there too."
             )
-        return f"{self._reasoning_count} of {self._answer_count} answers begin with a thought: {how}"
+        return f"{self._reasoning_count} of {self._answer_count} answers begin with reasoning: {how}"
 
     def _text_row(self, example: Example, turn: Message) -> Row:
         """BOS (else EOS), the text, EOS; all but the first are scored."""
         tokenizer = self.tokenizer
         if example.tools or turn.more:
-            raise DataError("plain text cannot have tools, calls or a thought; use messages.")
+            raise DataError("plain text cannot have tools, tool calls or reasoning; use messages.")
         self._encoder.check_answer(turn)
         ends = [index for index in (tokenizer.bos_token_id, tokenizer.eos_token_id) if index is not None]
         start = [*tokenizer.prefix_ids] or ends[:1]

@@ -20,7 +20,7 @@ PROBE_QUESTION = "Which way?"
 PROBE_ANSWER = "Left, then right."
 PROBE_REASONING = "They want directions."
 OWN_COPY = "`template: file.jinja`"
-CALLS_HINT = "Use a template that writes thoughts and calls of tools, or a copy that does"
+CALLS_HINT = "Use a template that writes reasoning and tool calls, or a copy that does"
 
 
 class TemplateEncoder:
@@ -59,8 +59,8 @@ class TemplateEncoder:
             self.plain_mode = False
             if not self._refusal(question, [answer, Message("assistant", PROBE_QUESTION)]):
                 self._note(
-                    f"is asked for answers without a thought with {self.template.switch}=false: only then do "
-                    "contexts end with the empty thought that it writes in front of such an answer."
+                    f"is asked for answers without reasoning with {self.template.switch}=false: only then do "
+                    "contexts end with the empty reasoning that it writes in front of such an answer."
                 )
                 refusal = None
             else:
@@ -69,7 +69,7 @@ class TemplateEncoder:
             with_reasoning = Message("assistant", PROBE_ANSWER, more={"reasoning_content": PROBE_REASONING})
             if self._refusal(question, [with_reasoning]):
                 raise refusal
-            self._note("opens every answer with a thought: rows without one cannot be used.")
+            self._note("opens every answer with reasoning: rows without it cannot be used.")
         self.merges = 0
 
     def mode(self, thinking: bool) -> bool | None:
@@ -113,9 +113,9 @@ class TemplateEncoder:
             raise DataError(
                 f"{self.where}: with the answer it does not continue what it renders without.\n"
                 f"  without: {_end(context)}\n  with:    {_end(full)}\n"
-                + ("It opens a thought for the answer, and writes none in front of it. " if opened else "")
+                + ("It opens reasoning for the answer, and writes none in front of it. " if opened else "")
                 + (
-                    "Take the thoughts out of these rows, or use"
+                    "Remove the reasoning from these rows, or use"
                     if turns.reasoning(turn)
                     else "Use `template: instruction`, or"
                 )
@@ -133,7 +133,7 @@ class TemplateEncoder:
             if missing == turns.NO_REASONING and not turns.tool_calls(turn):
                 inline = turn.more.get("reasoning_content") in turns.EMPTY
                 what = "does not cut answers at </think>" if inline else "writes `message.reasoning_content`"
-                hint = f"Take the thoughts out of these rows, or use a copy of the template that {what}"
+                hint = f"Remove the reasoning from these rows, or use a copy of the template that {what}"
             raise DataError(
                 f"{self.where}: what it adds for an answer is not the answer: it {missing}.\n"
                 f"  answer: {_end(turn.content)}\n  added:  {_end(written)}\n{hint}: {OWN_COPY}."
@@ -183,7 +183,7 @@ class TemplateEncoder:
                 for others in [[(turns.renamed_calls(m) or [m])[place] for m in messages]]
             )
         ):
-            lost = "calls of tools"
+            lost = "tool calls"
         elif not all(turns.contains_value(m.content.strip(), text) for m in messages if m.role == "tool"):
             lost = "what a tool returned"
         else:  # a user or system message that is missing can have any text without a difference
@@ -194,7 +194,7 @@ class TemplateEncoder:
         if lost:
             raise DataError(f"{self.where} leaves out {lost}. Use a copy that writes them: {OWN_COPY}.")
         if not all(turns.reasoning(message) in text for message in messages):
-            self._note("leaves thoughts of earlier turns out of a context, as for any other caller.")
+            self._note("leaves the reasoning of earlier turns out of a context, as for any other caller.")
         named = [message for message in messages if message.role != "tool"]
         if not all(str(message.more.get("name") or "") in text for message in named):
             self._note("does not write the `name` of a message.")

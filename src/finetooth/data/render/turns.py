@@ -15,7 +15,7 @@ INLINE_REASONING = re.compile(r"\s*<think>(.*?)</think>(.*)", re.DOTALL)
 EMPTY: tuple[Any, ...] = (None, "", [], {})
 REASONING_KEYS = ("reasoning_content", "reasoning", "thinking")  # the most common first
 ALTERED = "adds other text"
-NO_REASONING = "leaves out the thought"
+NO_REASONING = "leaves out the reasoning"
 
 
 def answer_turn(example: Example) -> Message:

@@ -19,7 +19,7 @@ from types import CodeType, ModuleType
 from typing import Any
 
 from finetooth.errors import GradeError
-from finetooth.evaluation.graders.basic import Grader
+from finetooth.evaluation.graders.shared import Grader
 from finetooth.rundir import sha256_file
 from finetooth.types import Example, Score
 

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from finetooth.config.method_keys import REWARD_MODEL
 from finetooth.config.task import GRADER_SECONDS
 from finetooth.errors import GradeError
-from finetooth.evaluation.graders import basic, overlap, structured
-from finetooth.evaluation.graders.basic import Grader
+from finetooth.evaluation.graders import basic, label_sets, numbers, options, overlap, structured
 from finetooth.evaluation.graders.custom import guard
+from finetooth.evaluation.graders.shared import Grader, expected_answers
 from finetooth.evaluation.graders.templated import declarative_grader
 from finetooth.evaluation.graders.watched import WatchedGrader, file_of
 from finetooth.evaluation.preference import grade_preference
@@ -24,8 +23,8 @@ GraderSpec = str | Mapping[str, Any]  # a name, {name: ..., option: ...}, or {ty
 BUILT_IN: dict[str, Grader] = {
     "exact": basic.exact,
     "label": basic.label,
-    "number": basic.number,
-    "labels": basic.labels,
+    "number": numbers.number,
+    "labels": label_sets.labels,
     "contains": basic.contains,
     "json": structured.json_fields,
     "f1": overlap.f1,
@@ -38,15 +37,6 @@ BUILT_IN: dict[str, Grader] = {
 }
 PREFERENCE = "preference"  # for candidates that choose between two answers: runs/preference_candidates.py
 PERPLEXITY = "perplexity"  # from the model's likelihoods, without an answer: evaluation/runner.py
-# Graders with an option: its name, and the grader for its value.
-OPTIONS: dict[str, tuple[str, Callable[[Any], Grader]]] = {
-    "number": (
-        "tolerance",
-        lambda value: partial(basic.number, tolerance=basic.Tolerance.of(value)),
-    ),
-}
-# Graders whose option can take for ever: they run in the worker.
-WATCHED = {"json": "schema", "regex": "pattern"}
 DEFAULTS = {
     "labels": "label",
     "several labels": "labels",
@@ -58,6 +48,11 @@ DEFAULTS = {
 def specs(given: GraderSpec | Sequence[GraderSpec]) -> list[GraderSpec]:
     """The graders of evaluate.grader, the primary one first."""
     return [given] if isinstance(given, str | Mapping) else list(given)
+
+
+def without_options(display_name: str) -> str:
+    """The name of the grader in a display name of `resolve`, without its options."""
+    return display_name.partition(" (")[0]
 
 
 def grading_format(columns: Mapping[str, str], format: str) -> str:
@@ -78,8 +73,8 @@ def resolve(  # long: every kind of specification, in order
     if not isinstance(spec, str) and "type" in spec:
         display_name, grader = declarative_grader(spec)
         return display_name, guard(grader)
-    options = {} if isinstance(spec, str) else dict(spec)
-    name = spec if isinstance(spec, str) else options.pop("name", None)
+    given = {} if isinstance(spec, str) else dict(spec)
+    name = spec if isinstance(spec, str) else given.pop("name", None)
     if not isinstance(name, str):
         raise GradeError(f"evaluate.grader: expected a name, as in {{name: json}}, found {spec}.")
     if name == "auto":
@@ -95,24 +90,15 @@ def resolve(  # long: every kind of specification, in order
             "absolute meaning, and it cannot evaluate a model that was trained to maximise it. Expected "
             "auto, preference, or another grader."
         )
-    takes_option = {key: option for key, (option, _) in OPTIONS.items()} | WATCHED
-    if name in takes_option and (options or name not in BUILT_IN):
-        option = takes_option[name]
-        if set(options) != {option}:
-            found = ", ".join(map(str, options)) or "no option"
-            raise GradeError(
-                f"evaluate.grader: {name} is written {{name: {name}, {option}: ...}}, found {found}."
-            )
-        value = options[option]
-        shown = option if isinstance(value, Mapping | bool) else f"{option} {value}"
-        display_name = f"{name} ({shown})"
-        if name in WATCHED:
-            return display_name, WatchedGrader(name, value, folder, display_name, seconds)
-        return display_name, guard(OPTIONS[name][1](value))
-    if options:
-        takes = ", ".join(f"{key} takes {option}" for key, option in takes_option.items())
+    if name in options.OPTIONS and (given or name not in BUILT_IN):
+        display_name = options.display_name(name, given)
+        if options.is_watched(name, given):
+            return display_name, WatchedGrader(name, given, folder, display_name, seconds)
+        return display_name, guard(options.with_options(name, given))
+    if given:
         raise GradeError(
-            f"evaluate.grader: {name} takes no option, found {', '.join(options)}. Graders with one: {takes}."
+            f"evaluate.grader: {name} takes no option, found {', '.join(given)}. Graders with one: "
+            f"{options.taken()}."
         )
     if name == PERPLEXITY:
         return name, lambda example, text: Score(None, error="perplexity needs a model, not a text")
@@ -145,7 +131,7 @@ def resolve_all(
 
 def corpus_score(name: str, examples: Sequence[Example], texts: Sequence[str]) -> dict[str, Any] | None:
     """The corpus-level score {value, signature}; None for graders whose mean over the rows is reported."""
-    if name not in ("bleu", "chrf") or not all(map(basic.expected_answers, examples)):
+    if name not in ("bleu", "chrf") or not all(map(expected_answers, examples)):
         return None
     return overlap.corpus(name, examples, texts)
 

@@ -1,7 +1,8 @@
 """Graders that say how much of an expected text an answer has: token F1, ROUGE, BLEU, chrF.
 
 All take the best of several expected answers (BLEU and chrF use them jointly, as they are defined), and give
-1 to an answer that equals one of them but for white space.
+1 to an answer that equals one of them but for white space. Typographic forms do not matter. In scripts
+without spaces between words (Chinese, Japanese, Thai, Lao, Burmese, Khmer) every character is a word.
 """
 
 from __future__ import annotations
@@ -12,20 +13,20 @@ import string
 from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
+from unicodedata import category
 
 from rapidfuzz.distance import Indel, LCSseq
 
-from finetooth.evaluation.graders.basic import (
-    difference,
-    expected_answers,
-    no_expected_answer,
-    normalise_text,
-)
+from finetooth.evaluation.graders.forms import fold, normalise_text
+from finetooth.evaluation.graders.shared import difference, expected_answers, no_expected_answer
 from finetooth.types import Example, Score
 
 ARTICLES = re.compile(r"\b(a|an|the)\b")
 PUNCTUATION = str.maketrans("", "", string.punctuation)
 WORDS = re.compile(r"[^\W_]+")  # for ASCII text the tokens of rouge-score; other letters count too
+UNSPACED = (
+    "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u2e80-\u312f\u31a0-\ua4cf\uf900-\ufaff\U00020000-\U0003ffff"
+)
 lcs_length = LCSseq.similarity  # the length of the longest one
 Similarity = Callable[[str, str], tuple[float, str]]  # (answer, expected) -> (value, reason)
 
@@ -34,11 +35,11 @@ def _best(example: Example, text: str, similarity: Similarity) -> Score:
     expected = expected_answers(example)
     if not expected:
         return no_expected_answer()
-    got = normalise_text(text)
+    text, got = fold(text), normalise_text(text)
     scores = []
-    for answer in expected:
+    for answer in map(fold, expected):
         want = normalise_text(answer)
-        value, reason = (1.0, "") if got == want else similarity(text, answer)
+        value, reason = (1.0, "") if normalise_text(text) == want else similarity(text, answer)
         scores.append(Score(min(value, 1.0), reason, got, want))
     return max(scores, key=lambda score: score.value or 0.0)
 
@@ -57,7 +58,7 @@ def _word_f1(text: str, answer: str) -> tuple[float, str]:
 
 
 def _squad_words(text: str) -> list[str]:
-    return ARTICLES.sub(" ", text.lower().translate(PUNCTUATION)).split()
+    return ARTICLES.sub(" ", spaced(text).lower().translate(PUNCTUATION)).split()
 
 
 def rouge1(example: Example, text: str) -> Score:
@@ -91,7 +92,25 @@ def _rouge_l(text: str, answer: str) -> tuple[float, str]:
 
 
 def _words(text: str) -> list[str]:
-    return WORDS.findall(text.lower())
+    return (WORDS if text.isascii() else _words_with_marks()).findall(spaced(text.lower()))
+
+
+@functools.cache
+def _words_with_marks() -> re.Pattern[str]:
+    """WORDS, in which a letter keeps its vowel signs and accents, which are no letters themselves."""
+    marks = "".join(char for char in map(chr, range(0x300, 0xFE30)) if category(char).startswith("M"))
+    return re.compile(rf"[^\W_](?:[^\W_]|[{marks}])*")
+
+
+def spaced(text: str) -> str:
+    """The text with spaces around each character (with its marks) of a script that writes none."""
+    return text if text.isascii() else _unspaced().sub(r" \1 ", text)
+
+
+@functools.cache
+def _unspaced() -> re.Pattern[str]:
+    marks = "".join(char for char in map(chr, range(0xE00, 0x1800)) if category(char).startswith("M"))
+    return re.compile(f"([{UNSPACED}][{marks}]*)")
 
 
 def _f_measure(shared: int, got: int, want: int) -> tuple[float, str]:
@@ -112,10 +131,16 @@ def chrf(example: Example, text: str) -> Score:
 
 def _by_sacrebleu(name: str, example: Example, text: str) -> Score:
     def similarity(text: str, answer: str) -> tuple[float, str]:
-        found = _metric(name, True).sentence_score(text, expected_answers(example))
+        wants = [_tokens(name, fold(want)) for want in expected_answers(example)]
+        found = _metric(name, True).sentence_score(_tokens(name, text), wants)
         return found.score / 100, f"{name} {found.score:.1f}"
 
     return _best(example, text, similarity)
+
+
+def _tokens(name: str, text: str) -> str:
+    """The text as sacrebleu gets it. chrF counts characters and needs no words."""
+    return spaced(text) if name == "bleu" else text
 
 
 def rouge(text: str, answer: str, n: int | None) -> float:
@@ -149,11 +174,12 @@ def corpus(name: str, examples: Sequence[Example], texts: Sequence[str]) -> dict
 
     It is not the mean of the rows' scores: n-grams are counted over the whole set.
     """
-    rows = [expected_answers(example) for example in examples]
+    rows = [[_tokens(name, fold(want)) for want in expected_answers(example)] for example in examples]
+    texts = [_tokens(name, fold(text)) for text in texts]
     most = max(map(len, rows))
     streams = [[row[at] if at < len(row) else None for row in rows] for at in range(most)]
     metric = _metric(name, False)
-    value = metric.corpus_score(list(texts), streams).score
+    value = metric.corpus_score(texts, streams).score
     return {"value": value, "signature": str(metric.get_signature())}
 
 

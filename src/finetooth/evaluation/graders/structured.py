@@ -9,10 +9,14 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from finetooth.errors import GradeError
-from finetooth.evaluation.graders.basic import SHOWN, expected_answers, no_expected_answer, normalise_text
+from finetooth.evaluation.graders.forms import fold, folded, normalise_text
+from finetooth.evaluation.graders.list_order import Lists, aligned
+from finetooth.evaluation.graders.shared import SHOWN, expected_answers, no_expected_answer
 from finetooth.types import Example, Score
 
 FENCE = re.compile(r"\s*```[\w-]*[ \t]*\n(.*?)\n?[ \t]*```\s*", re.DOTALL)
+# Where a JSON object or list can begin. Braces and brackets of a sentence ("{x}", "[see below]") are none.
+OPENING = re.compile(r"\{(?=\s*[\"}])|\[(?=\s*(?:[\[\]{\"\d-]|true|false|null))")
 DEEPEST = 100  # nested containers; Python's recursion limit is some hundreds
 SHORT = 60  # characters of a value in a reason
 Place = tuple[str | int, ...]
@@ -23,24 +27,51 @@ class _NotJson(ValueError):
     """Why a text is not one JSON value."""
 
 
-def parse(text: str) -> Any:
-    """The one JSON value of a text, optionally inside a Markdown code fence. ValueError for anything else.
+def parse(text: str, strict: bool = False) -> Any:
+    """The one JSON value of a text. ValueError for none, for several different ones, and for broken JSON.
 
-    Stricter than Python: no NaN or infinity, no duplicate key, at most 100 levels of nesting.
+    An object or list may stand in a sentence, behind a BOM or in a code fence, closed or not. strict: all of
+    the text is the value, optionally in a closed Markdown fence. Never taken: NaN or infinity, a duplicate
+    key, more than 100 levels of nesting.
     """
     fenced = FENCE.fullmatch(text)
     try:
-        value = json.loads(
-            fenced[1] if fenced else text,
-            object_pairs_hook=_unique,
-            parse_constant=_no_number,
-            parse_float=_finite,
-        )
+        return _shallow(_decoder().decode(fenced[1] if fenced else text))
     except RecursionError:
         raise _NotJson("nested too deeply") from None
     except json.JSONDecodeError as error:
-        where = f"line {error.lineno}, column {error.colno}"
-        raise _NotJson(f"{error.msg[:1].lower()}{error.msg[1:]} at {where}") from None
+        values = [] if strict else _embedded(fold(text))
+        if not values:
+            raise _not_json(error) from None
+    if any(value != values[0] for value in values[1:]):
+        raise _NotJson(f"there are {len(values)} different JSON values")
+    return _shallow(values[0])
+
+
+def _embedded(text: str) -> list[Any]:
+    """The objects and lists in a text, in order. ValueError for one that is broken."""
+    found = []
+    at = 0
+    while opening := OPENING.search(text, at):
+        try:
+            value, at = _decoder().raw_decode(text, opening.start())
+        except RecursionError:
+            raise _NotJson("nested too deeply") from None
+        except json.JSONDecodeError as error:
+            raise _not_json(error) from None
+        found.append(value)
+    return found
+
+
+def _decoder() -> json.JSONDecoder:
+    return json.JSONDecoder(object_pairs_hook=_unique, parse_constant=_no_number, parse_float=_finite)
+
+
+def _not_json(error: json.JSONDecodeError) -> _NotJson:
+    return _NotJson(f"{error.msg[:1].lower()}{error.msg[1:]} at line {error.lineno}, column {error.colno}")
+
+
+def _shallow(value: Any) -> Any:
     level = [value]  # the values of one depth
     for _ in range(DEEPEST + 1):
         containers = [one for one in level if isinstance(one, dict | list)]
@@ -66,11 +97,20 @@ def _finite(text: str) -> float:
     return value if abs(value) != float("inf") else _no_number(text)
 
 
-def json_fields(example: Example, text: str, problem: Callable[[Any], str] = lambda value: "") -> Score:
+def json_fields(
+    example: Example,
+    text: str,
+    problem: Callable[[Any], str] = lambda value: "",
+    schema: Any = None,
+    ordered: bool = True,
+    strict: bool = False,
+) -> Score:
     """F1 of the answer's fields against those of the expected JSON; 0 when the answer is not JSON.
 
     A field is a path (list indices included) and its value: text, number, true, false, null or an empty
-    container. problem: the schema violation of a value, "" for none; a violation scores 0. With several
+    container. problem: the schema violation of a value, "" for none; a violation scores 0. schema: of which
+    lists with uniqueItems are sets, whose order does not matter; ordered: if False, that of no list does.
+    Typographic forms and white space in texts do not matter; strict: they do, and see `parse`. With several
     expected answers the best score counts.
     """
     expected = expected_answers(example)
@@ -83,12 +123,26 @@ def json_fields(example: Example, text: str, problem: Callable[[Any], str] = lam
         except ValueError as error:
             return Score(None, error=f"the expected answer is not JSON ({error}): {answer[:80]!r}")
     try:
-        got = parse(text)
+        got = parse(text, strict)
     except ValueError as error:
         return Score(0.0, f"not JSON: {error}", normalise_text(text), _compact(wants[0]))
     if violation := problem(got):
         return Score(0.0, violation, _compact(got), _compact(wants[0]))
-    return max((_field_f1(got, want) for want in wants), key=lambda score: score.value or 0.0)
+    pairs = [(got, want) if strict else (_folded(got), _folded(want)) for want in wants]
+    if not ordered or schema is not None:
+        pairs = [(aligned(got, want, Lists(schema, ordered)), want) for got, want in pairs]
+    return max((_field_f1(*pair) for pair in pairs), key=lambda score: score.value or 0.0)
+
+
+def _folded(value: Any) -> Any:
+    """The value with keys and texts in one typographic form; keys that become equal stay apart."""
+    if isinstance(value, dict):
+        keys = {key: folded(key) for key in value}
+        alike = len(set(keys.values())) < len(keys)
+        return {(key if alike else keys[key]): _folded(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_folded(inner) for inner in value]
+    return folded(value) if isinstance(value, str) else value
 
 
 def _field_f1(got: Any, want: Any) -> Score:

@@ -17,7 +17,7 @@ from typing import Any
 
 from finetooth.errors import GradeError
 from finetooth.evaluation.graders import overlap
-from finetooth.evaluation.graders.basic import Grader
+from finetooth.evaluation.graders.shared import Grader
 from finetooth.types import Example, Score
 
 PLACEHOLDER = re.compile(r"\{\{\s*(item|sample)((?:\.\w+|\[\d+\])+)\s*\}\}")

@@ -14,6 +14,7 @@ from finetooth.evaluation.graders.named import (
     resolve_all,
     specs,
 )
+from finetooth.evaluation.graders.other_forms import number_doubts, settled
 from finetooth.types import Example
 
 TRIED = 100  # expected answers on which a built-in grader is tried
@@ -38,8 +39,12 @@ def validate_graders(  # long: the two kinds of graders side by side
     plain = [row for row in plain if "</think>" not in row.target]
     errors: list[str] = []
     warnings: list[str] = []
-    graders = resolve_all(given, format, folder, seconds)
-    for spec, (name, grade) in zip(specs(given), graders, strict=True):
+    settled_specs = [settled(spec, plain) for spec in specs(given)]
+    graders = resolve_all(settled_specs, format, folder, seconds)
+    for spec, (name, grade) in zip(settled_specs, graders, strict=True):
+        wrong_marks, doubts = number_doubts(spec, plain)
+        errors += wrong_marks
+        warnings += doubts
         if name == PERPLEXITY or not plain:
             continue
         custom = is_custom(name)

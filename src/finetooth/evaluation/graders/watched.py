@@ -18,7 +18,7 @@ _WORKER = Worker("finetooth.evaluation.graders.worker")
 
 
 class WatchedGrader:
-    """A grader that the worker runs. kind: function, regex or json; value: its name, pattern or schema.
+    """A grader that the worker runs. kind: function, regex or json; value: its name, or its options.
 
     name: for messages. Raises GradeError when it cannot be loaded, and GraderStopped when an answer takes
     longer than `seconds` or the grader ends its process.

@@ -6,15 +6,14 @@ import inspect
 import os
 from collections.abc import Callable
 from contextlib import suppress
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 from finetooth.data.watched import Answers
 from finetooth.errors import GradeError
-from finetooth.evaluation.graders import structured
-from finetooth.evaluation.graders.basic import Grader, regex_grader
+from finetooth.evaluation.graders import options
 from finetooth.evaluation.graders.custom import guard, load
+from finetooth.evaluation.graders.shared import Grader
 from finetooth.types import Example
 
 _GRADERS: list[Grader] = []
@@ -30,10 +29,8 @@ def _load(kind: str, value: Any, folder: Path | None, directory: str) -> dict[st
         if kind == "function":
             function = load(value, folder)
             file = getattr(inspect.getmodule(function), "__file__", None)
-        elif kind == "regex":
-            function = regex_grader(value)
         else:
-            function = partial(structured.json_fields, problem=structured.schema_validator(value))
+            function = options.with_options(kind, value)
     except GradeError as error:
         return {"error": str(error)}
     except Exception as error:  # such as a schema that is nested too deeply

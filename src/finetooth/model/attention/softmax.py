@@ -1,5 +1,9 @@
 """Softmax attention with all scores, and exact attention in parts: over some of the keys, then merged.
 
+Both compute scores themselves: `softmax_attention` is differentiable, `partial_attention` is not. So it
+scales in place, folds the query heads of a key head into one product, and returns the log-sum-exp instead of
+applying the sink.
+
 Axes: B batch, Q queries, S keys, H query heads, G key/value heads, D head dimension.
 """
 

@@ -52,7 +52,7 @@ class ContextCache:
 
     def slots(self) -> int:
         """Slots that are allocated, in use or not."""
-        lanes = sum(cache.rows * cache.width for cache in self._caches.values())
+        lanes = sum(cache.lanes * cache.width for cache in self._caches.values())
         return lanes + sum(map(len, self._resident.values()))
 
     def slot_bytes(self) -> int:
@@ -79,7 +79,7 @@ class ContextCache:
 
     def drop_idle(self) -> bool:
         """Free the caches of which no lane is in use; returns whether there were any."""
-        idle = [width for width, cache in self._caches.items() if cache.rows == len(cache.free) > 0]
+        idle = [width for width, cache in self._caches.items() if cache.lanes == len(cache.free) > 0]
         for width in idle:
             del self._caches[width]
         return bool(idle)

@@ -135,12 +135,12 @@ class TreeDecoder:
         self._own = KVCache(slots, network.device, branching)
         self._lane_R: dict[int, int] = {}
         self._budget: int | None = None
-        self._patience = 0
+        self._releases_until_refill = 0
 
     @torch.inference_mode()
     def admit(self) -> tuple[list[int], Tensor | None]:
         """See Decoder."""
-        if not self._waiting or (self._lane_R and self._patience > 0):
+        if not self._waiting or (self._lane_R and self._releases_until_refill > 0):
             return [], None
         ranks: list[int] = []
         admitted: list[int] = []
@@ -154,7 +154,7 @@ class TreeDecoder:
                 self.contexts.prefill(ranks)
                 self._budget = self._memory // self.contexts.slot_bytes()
         # Prefilling few rows at a time is slow: admit the next when an eighth of these have left.
-        self._patience = len(self._lane_R) // 8
+        self._releases_until_refill = len(self._lane_R) // 8
         self.contexts.prefill(ranks)
         return admitted, torch.stack([self.contexts.hidden_C[rank] for rank in ranks]) if ranks else None
 
@@ -162,11 +162,11 @@ class TreeDecoder:
         """See Decoder."""
         self._own.give(self._lane_R.pop(row))
         self.contexts.release(row)
-        self._patience -= 1
+        self._releases_until_refill -= 1
 
     def slots(self) -> int:
         """Slots of the KV cache that are allocated, in use or not."""
-        return self._own.rows * self._own.width + self.contexts.slots()
+        return self._own.lanes * self._own.width + self.contexts.slots()
 
     def _fits(self, row: int) -> bool:
         """Whether there is memory for a row; allocates the lanes that it needs."""
@@ -179,7 +179,7 @@ class TreeDecoder:
         for cache in full:
             # As many lanes as will be used, but at most half of the remaining memory: others need some too.
             lanes = (self._left() - prefixes) // 2 // cache.width
-            cache.grow(max(0, min(lanes, self._rows - cache.rows, len(self._waiting) - 1)))
+            cache.grow(max(0, min(lanes, self._rows - cache.lanes, len(self._waiting) - 1)))
         return True
 
     def _left(self) -> int:

@@ -51,7 +51,7 @@ class PaddedQueries:
 
 
 class KVCache:
-    """Keys and values of B lanes of `width` slots. rows: B. free: lanes without a sequence, as a heap.
+    """Keys and values of B lanes of `width` slots. lanes: B. free: lanes without a sequence, as a heap.
 
     states: attention module -> keys and values [B, G, W, D]. used_B: slots in use. depth_BW: the position of
     each slot's token in its row. seen_BWW: which slots of its lane each token sees, when a lane holds a tree;
@@ -59,25 +59,25 @@ class KVCache:
     """
 
     def __init__(self, width: int, device: torch.device, branching: bool = False):
-        self.width, self.device, self.rows = width, device, 0
+        self.width, self.device, self.lanes = width, device, 0
         self.free: list[int] = []
         self.states: dict[Any, list[Tensor]] = {}
         self.used_B = np.zeros(0, np.int64)
         self.depth_BW = np.zeros((0, width), np.int64)
         self.seen_BWW = np.zeros((0, width, width), np.bool_) if branching else None
 
-    def grow(self, rows: int) -> None:
-        """Add `rows` lanes."""
-        for lane in range(self.rows, self.rows + rows):
+    def grow(self, count: int) -> None:
+        """Add `count` lanes."""
+        for lane in range(self.lanes, self.lanes + count):
             heapq.heappush(self.free, lane)
-        self.rows += rows
-        self.used_B = np.pad(self.used_B, (0, rows))
-        self.depth_BW = np.pad(self.depth_BW, ((0, rows), (0, 0)))
+        self.lanes += count
+        self.used_B = np.pad(self.used_B, (0, count))
+        self.depth_BW = np.pad(self.depth_BW, ((0, count), (0, 0)))
         if self.seen_BWW is not None:
-            self.seen_BWW = np.pad(self.seen_BWW, ((0, rows), (0, 0), (0, 0)))
+            self.seen_BWW = np.pad(self.seen_BWW, ((0, count), (0, 0), (0, 0)))
         for pair in self.states.values():
             for number, states in enumerate(pair):
-                pair[number] = states.new_zeros((self.rows, *states.shape[1:]))
+                pair[number] = states.new_zeros((self.lanes, *states.shape[1:]))
                 pair[number][: states.shape[0]] = states
 
     def take(self) -> int:
@@ -94,7 +94,7 @@ class KVCache:
         """Write keys and values [1, G, K, D] of tokens to their slots."""
         if module not in self.states:
             # Zeros, not uninitialised memory: masked values are multiplied too, and must not be NaN.
-            shapes = [(self.rows, s.shape[1], self.width, s.shape[3]) for s in (key, value)]
+            shapes = [(self.lanes, s.shape[1], self.width, s.shape[3]) for s in (key, value)]
             self.states[module] = [key.new_zeros(shape) for shape in shapes]
         for buffer, states in zip(self.states[module], (key, value), strict=True):
             buffer[lane_K, :, slot_K] = states[0].transpose(0, 1)

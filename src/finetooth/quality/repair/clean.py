@@ -6,7 +6,7 @@ import json
 import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from finetooth.config.cleaning import Operation
@@ -14,7 +14,6 @@ from finetooth.data.examples import content_id, source_location
 from finetooth.data.split import uniform
 from finetooth.errors import DataError
 from finetooth.privacy.masking import mask, redact
-from finetooth.quality.repair.steps import SHOWN, Change, CleaningResult, CleaningStep
 from finetooth.quality.repair.text_repair import fix_encoding, normalise_space, strip_html
 from finetooth.quality.rules.text import empty_answers, empty_questions, texts
 from finetooth.types import Example
@@ -25,12 +24,74 @@ TEXT: Mapping[str, Callable[[str], str]] = {
     "normalise_space": normalise_space,
     "mask_pii": mask,
 }
+SHOWN = 5  # example changes per operation
 _LONGEST = 300  # maximum characters shown of a text
 _STYLES: tuple[dict[str, Any], ...] = tuple(
     {"ensure_ascii": ascii, "separators": separators, "indent": indent}
     for indent, separators in ((None, (", ", ": ")), (None, (",", ":")), (2, (",", ": ")), (4, (",", ": ")))
     for ascii in (False, True)
 )
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A text before and after an operation, with personal data and secrets masked."""
+
+    id: str
+    before: str
+    after: str
+
+
+@dataclass(frozen=True, slots=True)
+class CleaningStep:
+    """Result of one operation: rows kept (including changed ones), dropped and changed, with examples."""
+
+    operation: str
+    kept: int
+    dropped: int
+    changed: int
+    examples: tuple[Change, ...] = ()
+    note: str = ""
+
+    def plus(self, other: CleaningStep) -> CleaningStep:
+        """The combined result for this source and another."""
+        return CleaningStep(
+            self.operation,
+            self.kept + other.kept,
+            self.dropped + other.dropped,
+            self.changed + other.changed,
+            (*self.examples, *other.examples)[:SHOWN],
+            " ".join(filter(None, (self.note, other.note))),
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain JSON values."""
+        return {
+            "operation": self.operation,
+            "kept": self.kept,
+            "dropped": self.dropped,
+            "changed": self.changed,
+            "examples": [{"id": one.id, "before": one.before, "after": one.after} for one in self.examples],
+            "note": self.note,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class CleaningResult:
+    """The remaining rows in order, the result of each operation, and why each dropped row was, by id."""
+
+    examples: list[Example]
+    steps: tuple[CleaningStep, ...] = ()
+    dropped: Mapping[str, str] = field(default_factory=dict)
+
+
+def merge_steps(sources: Sequence[Sequence[CleaningStep]]) -> list[CleaningStep]:
+    """The result of each operation summed over several sources, in the order of the first."""
+    steps: dict[str, CleaningStep] = {}
+    for step in (step for steps in sources for step in steps):
+        old = steps.get(step.operation)
+        steps[step.operation] = step if old is None else old.plus(step)
+    return list(steps.values())
 
 
 def clean(examples: Sequence[Example], operations: Sequence[Operation], seed: int) -> CleaningResult:
@@ -46,11 +107,11 @@ def clean(examples: Sequence[Example], operations: Sequence[Operation], seed: in
     dropped: dict[str, str] = {}
     for operation in operations:
         if operation.name in TEXT:
-            rows, step, gone = _over_texts(rows, operation.name)
+            rows, step, dropped_here = _over_texts(rows, operation.name)
         else:
-            rows, step, gone = _over_rows(rows, operation, seed)
+            rows, step, dropped_here = _over_rows(rows, operation, seed)
         steps.append(step)
-        dropped |= gone
+        dropped |= dropped_here
     return CleaningResult(rows, tuple(steps), dropped)
 
 
@@ -60,19 +121,19 @@ def clean(examples: Sequence[Example], operations: Sequence[Operation], seed: in
 def _over_texts(rows: Sequence[Example], name: str) -> tuple[list[Example], CleaningStep, dict[str, str]]:
     kept: list[Example] = []
     shown: list[Change] = []
-    gone: dict[str, str] = {}
+    dropped: dict[str, str] = {}
     changed = 0
     for row in rows:
         new = changed_row(row, name)
         if _emptied(row, new):
-            gone[row.id] = f"{name} left its question or answer empty"
+            dropped[row.id] = f"{name} left its question or answer empty"
             continue
         kept.append(new)
         if new is not row:
             changed += 1
             if len(shown) < SHOWN:
                 shown.append(_change(row, new, name))
-    return kept, CleaningStep(name, len(kept), len(gone), changed, tuple(shown)), gone
+    return kept, CleaningStep(name, len(kept), len(dropped), changed, tuple(shown)), dropped
 
 
 def changed_row(row: Example, name: str) -> Example:
@@ -152,7 +213,8 @@ def _emptied(old: Example, new: Example) -> bool:
 def _change(old: Example, new: Example, name: str) -> Change:
     pairs = zip(texts(old), texts(new), strict=True)
     one, other = next(((a, b) for a, b in pairs if a != b), ("(reasoning or a tool call)", "(changed)"))
-    at = next((k for k, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), 0)
+    end = min(len(one), len(other))
+    at = next((k for k in range(end) if one[k] != other[k]), end)
     hide = redact if name == "mask_pii" else mask
     return Change(old.id, _window(hide(one), at), _window(mask(other), at))
 
@@ -174,35 +236,35 @@ def _over_rows(
 ) -> tuple[list[Example], CleaningStep, dict[str, str]]:
     note = ""
     if operation.name == "dedupe":
-        gone = _copies(rows)
+        dropped = _copies(rows)
     elif operation.name == "drop_empty":
-        gone = _empties(rows)
+        dropped = _empties(rows)
     else:
-        gone, note = _surplus(rows, operation, seed)
-    kept = [row for row in rows if row.id not in gone]
-    return kept, CleaningStep(operation.name, len(kept), len(gone), 0, (), note), gone
+        dropped, note = _surplus(rows, operation, seed)
+    kept = [row for row in rows if row.id not in dropped]
+    return kept, CleaningStep(operation.name, len(kept), len(dropped), 0, (), note), dropped
 
 
 def _copies(rows: Sequence[Example]) -> dict[str, str]:
     """Rows with the same normalised context and answers as an earlier row."""
     first: dict[str, Example] = {}
-    gone = {}
+    dropped = {}
     for row in rows:
         earlier = first.setdefault(content_id(row), row)
         if earlier is not row:
-            gone[row.id] = f"a copy of {source_location(earlier)}"
-    return gone
+            dropped[row.id] = f"a copy of {source_location(earlier)}"
+    return dropped
 
 
 def _empties(rows: Sequence[Example]) -> dict[str, str]:
     """Rows whose answer, or whose question without a system message, has no content."""
     alone = [row for row in rows if not any(message.role == "system" for message in row.context)]
-    asked = set(empty_questions(rows)) & {row.id for row in alone}
-    answered = empty_answers(rows)
+    empty_question_ids = set(empty_questions(rows)) & {row.id for row in alone}
+    empty_answer_ids = empty_answers(rows)
     return {
-        row.id: "its answer has no content" if row.id in answered else "its question has no content"
+        row.id: "its answer has no content" if row.id in empty_answer_ids else "its question has no content"
         for row in rows
-        if row.id in answered or row.id in asked
+        if row.id in empty_answer_ids or row.id in empty_question_ids
     }
 
 
@@ -228,16 +290,16 @@ def _surplus(rows: Sequence[Example], operation: Operation, seed: int) -> tuple[
     counts = Counter({name: len(members) for name, members in classes.items()})
     smallest = min(sorted(classes), key=lambda name: counts[name])
     most = math.floor(operation.max_ratio * counts[smallest])
-    gone = {}
+    dropped = {}
     for name in sorted(classes):
         keyed = sorted(classes[name], key=lambda row: (uniform(seed, f"balance\0{content_id(row)}"), row.id))
         for row in keyed[most:]:
-            gone[row.id] = f"{operation.by} {redact(name)[:60]!r} has more than {most:,} rows"
+            dropped[row.id] = f"{operation.by} {redact(name)[:60]!r} has more than {most:,} rows"
     note = (
         f"The smallest class by {operation.by} is {redact(smallest)[:60]!r} with {counts[smallest]:,} rows, "
         f"so no class keeps more than {most:,}."
     )
-    return {row.id: gone[row.id] for row in rows if row.id in gone}, note
+    return {row.id: dropped[row.id] for row in rows if row.id in dropped}, note
 
 
 def _class(row: Example, by: str) -> str:

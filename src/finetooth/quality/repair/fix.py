@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
@@ -167,6 +168,8 @@ def _name(source: str, side: str, taken: set[str]) -> str:
     stem = plain.lower().removesuffix(".gz")
     ending = next((ending for ending in DATA_FILES if stem.endswith(ending)), "")
     short = plain[: len(stem) - len(ending)] if stem != ending else plain
-    name = next(name for name in (short, plain, f"{side}-{plain}") if name.lower() not in taken)
+    numbered = (f"{side}-{plain}-{number}" for number in count(2))
+    names = chain((short, plain, f"{side}-{plain}"), numbered)
+    name = next(name for name in names if name.lower() not in taken)
     taken.add(name.lower())
     return name

@@ -212,14 +212,14 @@ def conflicting_answers(view: View) -> Iterator[Finding]:
     the set come from a small set or each answer has its own numbers. info otherwise, and if REFERENCES of the
     rows have several answers, as sets with several references do.
     """
-    asked: dict[str, list[Row]] = {}
+    by_question: dict[str, list[Row]] = {}
     for side, example in view.rows():
         if example.context:
-            asked.setdefault(normalised_context(example), []).append((side, example))
-    several = [rows for rows in asked.values() if len({normalise(row.target) for _, row in rows}) > 1]
-    total = sum(map(len, asked.values()))
+            by_question.setdefault(normalised_context(example), []).append((side, example))
+    several = [rows for rows in by_question.values() if len({normalise(row.target) for _, row in rows}) > 1]
+    total = sum(map(len, by_question.values()))
     usual = not view.labelled and sum(map(len, several)) >= REFERENCES * total
-    few = bool(several) and _chosen([row.target for rows in asked.values() for _, row in rows])
+    few = bool(several) and _chosen([row.target for rows in by_question.values() for _, row in rows])
     one_is_right = [
         view.labelled or (not usual and _closed([row.target for _, row in rows], few)) for rows in several
     ]

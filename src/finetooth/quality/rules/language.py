@@ -69,19 +69,21 @@ def language_mix(view: View) -> Iterator[Finding]:
     """`language-mix`: info if the questions are in several languages; review if some answers, at most a tenth
     of those whose language is known, are in another language than their question."""
     rows = list(view.rows())
-    asked = [language(question(row)) for _, row in rows]
-    known = Counter(name for name in asked if name)
+    asked_in = [language(question(row)) for _, row in rows]
+    known = Counter(name for name in asked_in if name)
     for name in list(known):
         if known[name] < max(FEWEST, LEAST * known.total()):
             del known[name]
     if known.total() >= KNOWN and len(known) > 1:
-        yield from _mix(rows, asked, known)
+        yield from _mix(rows, asked_in, known)
     if view.labelled or view.format == "text":
         return
-    answered = [language(row.target) for _, row in rows]
-    both = [at for at in range(len(rows)) if asked[at] and answered[at]]
+    answered_in = [language(row.target) for _, row in rows]
+    both = [at for at in range(len(rows)) if asked_in[at] and answered_in[at]]
     other = [
-        at for at in both if asked[at] != answered[at] and not _requested(question(rows[at][1]), answered[at])
+        at
+        for at in both
+        if asked_in[at] != answered_in[at] and not _requested(question(rows[at][1]), answered_in[at])
     ]
     if len(both) < KNOWN or not 0 < len(other) <= RARE * len(both):
         return
@@ -91,7 +93,7 @@ def language_mix(view: View) -> Iterator[Finding]:
         f"{format_count_of(len(other), len(both), 'answer')} {plural(len(other), 'is', 'are')} not in the "
         f"language of {plural(len(other), 'its', 'their')} question.",
         hits=tuple(
-            Hit.of(rows[at][1], rows[at][0], f"question in {asked[at]}, answer in {answered[at]}")
+            Hit.of(rows[at][1], rows[at][0], f"question in {asked_in[at]}, answer in {answered_in[at]}")
             for at in other
         ),
         fix="Look at the rows. If an answer should be in the language of its question, rewrite it.",
@@ -99,15 +101,15 @@ def language_mix(view: View) -> Iterator[Finding]:
     )
 
 
-def _requested(asked: str, answered: str) -> bool:
+def _requested(question_text: str, language_name: str) -> bool:
     """Whether a question asks for a translation or names the language of the answer."""
-    folded = asked.casefold()
+    folded = question_text.casefold()
     return bool(_TRANSLATE.search(folded)) or any(
-        name.casefold() in folded for name in answered.split(" or ") if name
+        name.casefold() in folded for name in language_name.split(" or ") if name
     )
 
 
-def _mix(rows: list[tuple[str, Example]], asked: list[str], known: Counter[str]) -> Iterator[Finding]:
+def _mix(rows: list[tuple[str, Example]], asked_in: list[str], known: Counter[str]) -> Iterator[Finding]:
     """The shares of the languages; with hits for rare languages if one language dominates."""
     names = sorted(known, key=lambda name: (-known[name], name))
     shares = ", ".join(f"{name} {known[name]:,} ({known[name] / known.total():.1%})" for name in names[:6])
@@ -120,7 +122,7 @@ def _mix(rows: list[tuple[str, Example]], asked: list[str], known: Counter[str])
         + (" The model will learn little of the rare languages." if rare else ""),
         hits=tuple(
             Hit.of(row, side, f"in {name}")
-            for (side, row), name in zip(rows, asked, strict=True)
+            for (side, row), name in zip(rows, asked_in, strict=True)
             if rare and name in names[1:]
         ),
         fix="Look at the rows if texts in these languages are not intended." if rare else "",

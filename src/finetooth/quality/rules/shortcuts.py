@@ -175,14 +175,14 @@ def copied_answer(view: View) -> Iterator[Finding]:
     long = copied = 0
     echoes = []
     for row in train:
-        asked, answer = normalise(question(row)), normalise(row.target)
+        question_text, answer = normalise(question(row)), normalise(row.target)
         if len(answer.split()) < COPIED_WORDS:
             continue
         long += 1
-        if not _is_copied(answer, asked):
+        if not _is_copied(answer, question_text):
             continue
         copied += 1
-        if len(answer) >= ECHO * len(asked):
+        if len(answer) >= ECHO * len(question_text):
             echoes.append(row)
     if long < MIN_ROWS // 2:
         return
@@ -225,11 +225,11 @@ def _echoed(echoes: Sequence[Example], rows: int) -> Finding:
     )
 
 
-def _is_copied(answer: str, asked: str) -> bool:
+def _is_copied(answer: str, question_text: str) -> bool:
     """Whether an answer is in the question word for word, or at least 90% of its word trigrams are."""
-    if answer in asked:
+    if answer in question_text:
         return True
-    words, source = answer.split(), asked.split()
+    words, source = answer.split(), question_text.split()
     known = set(source)
     if len(words) < 2 * COPIED_WORDS or sum(word in known for word in words) < 0.9 * len(words):
         return False

@@ -153,8 +153,8 @@ class _HtmlRow:
     side: str
     example: Example
     evidence: str
-    asked: bool
-    answered: bool
+    in_question: bool
+    in_answer: bool
     tags: tuple[bool, bool]  # in the questions and in the answers, not only entities
 
 
@@ -165,10 +165,10 @@ def html(view: View) -> Iterator[Finding]:
     """
     found = list(_html_rows(view))
     total = _total(view)
-    asked, answered = sum(row.asked for row in found), sum(row.answered for row in found)
+    asked, answered = sum(row.in_question for row in found), sum(row.in_answer for row in found)
     tagged = [sum(row.tags[part] for row in found) for part in (0, 1)]
     usual = [count > MOST * total for count in tagged]
-    left = [row for row in found if (row.asked and not usual[0]) or (row.answered and not usual[1])]
+    left = [row for row in found if (row.in_question and not usual[0]) or (row.in_answer and not usual[1])]
     if any(usual):
         part, count = ("answers", tagged[1]) if usual[1] else ("questions", tagged[0])
         yield Finding(

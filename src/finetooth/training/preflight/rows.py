@@ -35,12 +35,13 @@ class PreflightRow:
 
 
 def select_rows(
-    rows: Sequence[Row], examples: Sequence[Example], most: int, uncut: int | None
+    rows: Sequence[Row], examples: Sequence[Example], most: int, truncation_limit: int | None
 ) -> list[PreflightRow]:
     """Up to 8 of the shortest rows with different contexts, of at most `most` tokens in total, at least two.
 
     A conversation contributes its last trained turn. Rows that evaluation can ask for are preferred: not
-    those whose last turn is only context, nor rows of `uncut` or more tokens, which may have been truncated.
+    those whose last turn is only context, nor rows of `truncation_limit` or more tokens, which may have been
+    truncated.
     """
     by_id = {example.id: example for example in examples}
     last: dict[str, Row] = {}
@@ -53,7 +54,7 @@ def select_rows(
             example is not None
             and bool(example.context)
             and answer_turn(example).weight > 0
-            and (uncut is None or len(row) < uncut)
+            and (truncation_limit is None or len(row) < truncation_limit)
         )
         candidates.append(PreflightRow(row, example if answerable else None))
     if any(one.example for one in candidates):

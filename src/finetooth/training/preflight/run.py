@@ -51,12 +51,12 @@ from finetooth.types import Example, Sampling
 STEPS = 150
 RATES = (1.0, 0.2, 4.0)  # learning rates tried in turn, as multiples of a usual one
 LEARNED = 0.5  # nats over all scored tokens of weight 1: each is then likelier than all alternatives
-LEARNED_TEXT = 0.1  # nats per token, for plain text, which evaluation does not ask for
+TEXT_LOSS = 0.1  # nats per token, for plain text, which evaluation does not ask for
 TRY_EVERY = 25  # steps; with a small adapter on a random model answers get right before the loss is low
-SURE = 10  # steps with a loss that low: the rows are memorised, whatever the answers are
-WORK = {"cpu": 1e12, "cuda": 1e14}  # operations that take about 20 seconds
+STEPS_AT_LOW_LOSS = 10  # steps with a loss that low: the rows are memorised, whatever the answers are
+OPERATIONS = {"cpu": 1e12, "cuda": 1e14}  # operations that take about 20 seconds
 SECONDS = 40.0  # time limit, after which no further step is taken
-ENOUGH = 20  # steps after which a loss that has not fallen is conclusive
+MIN_CONCLUSIVE_STEPS = 20  # steps after which a loss that has not fallen is conclusive
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,9 +64,9 @@ class PreflightInputs:
     """The inputs of a preflight check.
 
     rows: all training rows, rendered from `examples` by training_renderer. evaluation_renderer: the one that
-    evaluation uses. load: loads a saved model as evaluation does. place: a temporary directory. base_digest:
-    of the weights below the adapter, None without an adapter. uncut: rows of this many tokens may have been
-    truncated. memory: total bytes of the device. stop: polled after every step.
+    evaluation uses. load: loads a saved model as evaluation does. directory: a temporary one. base_digest: of
+    the weights below the adapter, None without an adapter. truncation_limit: rows of this many tokens or more
+    may have been truncated. memory: total bytes of the device. stop: polled after every step.
     """
 
     model: Model
@@ -76,9 +76,9 @@ class PreflightInputs:
     training_renderer: Renderer
     evaluation_renderer: Renderer
     load: Callable[[Path], Model]
-    place: Path
+    directory: Path
     base_digest: str | None
-    uncut: int | None
+    truncation_limit: int | None
     memory: int
     clock: Callable[[], float]
     stop: Callable[[], bool] = lambda: False
@@ -121,10 +121,10 @@ def run_preflight(  # long: the stages of the check, in order
     started = inputs.clock()
     model = inputs.model
     require_weights(model, inputs.config)
-    most = int(WORK[model.device.type] / (6 * model.hf.num_parameters() * 60))
-    selected = select_rows(inputs.rows, inputs.examples, most, inputs.uncut)
+    most = int(OPERATIONS[model.device.type] / (6 * model.hf.num_parameters() * 60))
+    selected = select_rows(inputs.rows, inputs.examples, most, inputs.truncation_limit)
     result = PreflightResult([one.row.id for one in selected])
-    if len(selected) < len(select_rows(inputs.rows, inputs.examples, sys.maxsize, inputs.uncut)):
+    if len(selected) < len(select_rows(inputs.rows, inputs.examples, sys.maxsize, inputs.truncation_limit)):
         result.notes.append(f"{len(selected)} rows instead of 8: more would take too long with this model")
     show(selected)
     require_rendering(selected, inputs.evaluation_renderer)
@@ -155,12 +155,12 @@ def run_preflight(  # long: the stages of the check, in order
             else:
                 answerable = [one for one in selected if one.example is not None]
                 try:
-                    saved = save_model(model, inputs.place, inputs.training_renderer.chat_template)
+                    saved = save_model(model, inputs.directory, inputs.training_renderer.chat_template)
                     loaded = require_saved(inputs.load, saved, tree, base_M, trained_M)
                     require_stop(inputs.evaluation_renderer, loaded)
                     require_template(answerable, saved, inputs.evaluation_renderer.instruction)
                 finally:
-                    shutil.rmtree(inputs.place, ignore_errors=True)
+                    shutil.rmtree(inputs.directory, ignore_errors=True)
                 if answerable and learned:
                     _require_answers(inputs, loaded, answerable, result.repeated)
                     result.answered = len(answerable)
@@ -196,7 +196,8 @@ def _learn(
             break
     first, last = result.loss[0], min(reached)
     least = lowest_loss([one.row for one in selected])
-    if not learned and last - least > 0.5 * (first - least) and (in_time or result.steps >= ENOUGH):
+    conclusive = in_time or result.steps >= MIN_CONCLUSIVE_STEPS
+    if not learned and conclusive and last - least > 0.5 * (first - least):
         raise PreflightError(
             "not-learning",
             f"the loss of {len(selected)} rows went from {first:.3f} to {last:.3f} in {result.steps} steps; "
@@ -240,12 +241,12 @@ def _overfit(  # long: the training loop of the check
                 raise without_gradient(list(model.named_trainable()))
         result.steps, result.loss = number, (result.loss[0], step.loss)
         excess = step.loss - least
-        low += excess * step.units < LEARNED * lightest if answerable else excess < LEARNED_TEXT
-        if low >= (SURE if answerable else 1):
+        low += excess * step.units < LEARNED * lightest if answerable else excess < TEXT_LOSS
+        if low >= (STEPS_AT_LOW_LOSS if answerable else 1):
             learned = True
         elif answerable and (low or number % TRY_EVERY == 0):
             learned = result.repeated = _repeats(model, selected)
-        if (number > 1 and learned) or (number >= ENOUGH and step.loss > 1.5 * result.loss[0]):
+        if (number > 1 and learned) or (number >= MIN_CONCLUSIVE_STEPS and step.loss > 1.5 * result.loss[0]):
             break
         if inputs.stop():
             raise Interrupted("Stopped before training; start the same command again.")

@@ -5,7 +5,6 @@ Axes: R rollouts.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from finetooth.rundir import append_jsonl
 from finetooth.training.step import StepResult
 from finetooth.tree import Floats, Ints, Row
 from finetooth.types import Completion, Example, Score
@@ -81,6 +81,7 @@ class RolloutBatch:
         first, last = results[0].metrics, results[-1].metrics
         return {
             "reward": float(known_R.mean()),
+            "rewarded": int(known_R.size),
             "reward_deviation": float(known_R.std()),
             "reward_low": low,
             "reward_middle": middle,
@@ -117,6 +118,5 @@ class RolloutBatch:
                 "tokens": len(completion.tokens),
                 "stop": completion.stop,
             }
-            lines.append(json.dumps(line, ensure_ascii=False) + "\n")
-        with path.open("a", encoding="utf-8") as file:
-            file.writelines(lines)
+            lines.append(line)
+        append_jsonl(path, lines)

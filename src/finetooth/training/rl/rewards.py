@@ -11,7 +11,7 @@ from finetooth.config.method_keys import REWARD_MODEL
 from finetooth.config.task import GRADER_SECONDS
 from finetooth.errors import GradeError
 from finetooth.evaluation.answer_text import AnswerNormaliser, identity
-from finetooth.evaluation.graders import PERPLEXITY, Grader, grade_all, resolve
+from finetooth.evaluation.graders import PERPLEXITY, Grader, grade_all, resolve, settled
 from finetooth.training.rl.reward_model import TRIED, RewardModelScorer
 from finetooth.types import Example, Score
 
@@ -80,11 +80,12 @@ def build_reward(
     folder: Path | None,
     normalise: AnswerNormaliser = identity,
     scorer: Callable[[Mapping[str, Any]], tuple[str, RewardModelScorer]] = _no_scorer,
+    examples: Sequence[Example] = (),
     seconds: float = GRADER_SECONDS,
 ) -> Reward:
     """Build the reward of train.reward: a grader, {grader: weight}, or a list of graders and of {grader: ...,
-    weight: ...}. kind, folder, seconds: see graders.resolve. scorer: turns {name: reward_model,
-    ...} into a name and a scorer. Raises GradeError.
+    weight: ...}. kind, folder, seconds: see graders.resolve. scorer: turns {name: reward_model, ...} into a
+    name and a scorer. examples: whose expected answers show the decimal mark of numbers. Raises GradeError.
     """
     pairs: list[tuple[Any, Any]] = []
     if isinstance(spec, str) or (isinstance(spec, Mapping) and ("name" in spec or "type" in spec)):
@@ -112,7 +113,7 @@ def build_reward(
             graders.append((*scorer(part if isinstance(part, Mapping) else {}), float(weight)))
             continue
         try:
-            name, grader = resolve(part, kind, folder, seconds)
+            name, grader = resolve(settled(part, examples), kind, folder, seconds)
         except GradeError as error:
             raise GradeError(str(error).replace("evaluate.grader", "train.reward")) from None
         if name == PERPLEXITY:
@@ -129,7 +130,7 @@ def audit_reward(  # long: the expected answers, then the tricks
     Tried on up to 50 examples, spread over all of them. Faults: an expected answer without the full reward;
     the full reward, in more than a tenth of the rows, for an empty answer, one repeated word, a copy of the
     question, or all answers of a classification task at once. Doubts: the full reward for the expected answer
-    repeated three times.
+    repeated three times. An error of the reward on more than a tenth of such answers is a fault too.
 
     Nothing gets the full reward from a reward model, so with one the full reward of a row is that of its
     expected answer; the other graders must still give expected answers their own full reward.
@@ -175,6 +176,15 @@ def audit_reward(  # long: the expected answers, then the tricks
             (row, text) for row, text in tries if text.split() not in [a.text.split() for a in row.answers]
         ]
         scores = grade(reward, tries)
+        failed = [
+            (row, score.error) for (row, _), score in zip(tries, scores, strict=True) if score.value is None
+        ]
+        if len(failed) > FOOLED * len(tries):
+            row, error = failed[0]
+            faults.append(
+                f"{name} gets no reward in {len(failed)} of {len(tries)} rows, such as {row.id}: {error}. "
+                "The reward of a wrong answer is a number too, such as 0"
+            )
         fooled = [
             one for one, score in zip(tries, scores, strict=True) if (score.value or 0.0) >= full[one[0].id]
         ]

@@ -140,8 +140,16 @@ class RolloutTrainer:
     def to_rows(self, batch: RolloutBatch, advantage_R: Floats) -> list[Row]:
         """Training rows of the rollouts: the context's tokens and the sampled ones, which are scored.
 
-        Rollouts without a known reward are left out. Raises TrainError when none is left.
+        Rollouts without a known reward are left out. Raises TrainError when none is left, or when the reward
+        failed on most of them.
         """
+        failed = sum(rollout.score.value is None for rollout in batch.rollouts)
+        if 2 * failed > len(batch.rollouts) > failed:
+            raise TrainError(
+                f"Most of the {len(batch.rollouts)} answers of this step have no reward, so training would "
+                f"go by a few: {batch.no_reward_reason()}. Let the reward return a number from 0 to 1 for "
+                "every answer."
+            )
         rows = []
         for rollout, advantage in zip(batch.rollouts, advantage_R.tolist(), strict=True):
             if np.isnan(advantage):
