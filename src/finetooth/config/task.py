@@ -19,7 +19,7 @@ from finetooth.config.cleaning import validate_operations as _cleaning
 from finetooth.config.messages import explain_problems
 from finetooth.config.method_keys import Number, Positive, PreferenceKeys, RewardKeys
 from finetooth.config.other_tools import key_hint
-from finetooth.config.values import SEEDS, folder_name, yaml_switch
+from finetooth.config.values import SEEDS, folder_name, yaml_number, yaml_switch
 from finetooth.config.values import encoding as _encoding
 from finetooth.config.values import source as _source
 from finetooth.errors import ConfigError
@@ -217,7 +217,7 @@ class EvaluateConfig(Section):
     max_tokens: Auto | Count = Field(
         "auto", description="Maximum answer length in tokens; auto fits the training answers."
     )
-    temperature: Annotated[Number, AfterValidator(_temperature)] = Field(
+    temperature: Annotated[float, BeforeValidator(yaml_number), AfterValidator(_temperature)] = Field(
         0.0, description="Sampling temperature; 0 is greedy decoding."
     )
     limit: Count | None = Field(None, description="Maximum number of rows to evaluate in a split.")

@@ -225,7 +225,10 @@ def _adapter_config(directory: Path, model: Any = None) -> PeftConfig:
         if problem := problem_of_patterns(patterns, names, PATTERN_SECONDS):
             raise ModelError(f"{path}: {problem}.")
     with refusing(f"{path} cannot be used", "Copy it again, or train again."):
-        return PeftConfig.from_pretrained(str(directory), local_files_only=True, trust_remote_code=False)
+        loaded: PeftConfig = PeftConfig.from_pretrained(
+            str(directory), local_files_only=True, trust_remote_code=False
+        )
+        return loaded
 
 
 def _values(pattern: Any) -> list[Any]:

@@ -198,9 +198,9 @@ def _message(number: int, entry: Any) -> Message:
         others = (
             [part.get("type") for part in parts if isinstance(part, dict)] if isinstance(parts, list) else []
         )
-        if other := next((kind for kind in others if isinstance(kind, str) and kind != "text"), None):
+        if unusable := next((kind for kind in others if isinstance(kind, str) and kind != "text"), None):
             raise InvalidRowError(
-                f"message {number} has a part of type {other[:40]!r}; only text can be used"
+                f"message {number} has a part of type {unusable[:40]!r}; only text can be used"
             )
         raise InvalidRowError(f"message {number} has no text content")
     return Message(role, content, _turn_weight(number, role, entry), more)

@@ -26,6 +26,7 @@ MEMORY = 1 << 30  # bytes by which the process may grow
 TICK = 0.1
 MAX_CHARACTERS = 20_000_000  # of one text: far beyond any model's context, well within memory
 WIDTH = 1_000_000  # of padding, indentation and the like
+MAX_VALUES = 250_000  # in one JSON
 
 
 class TemplateLimit(DataError):
@@ -140,5 +141,5 @@ def refuse_large_json(value: Any) -> None:
             parts += one
         size += len(one) if isinstance(one, str) else 1
         count += 1
-        if size > MAX_CHARACTERS or count + len(parts) > WIDTH:
+        if size > MAX_CHARACTERS or count + len(parts) > MAX_VALUES:
             raise jinja2.exceptions.SecurityError("a value of the template is too large as JSON")

@@ -71,10 +71,10 @@ def _text(value: object) -> str:
 
 def grade_all(grader: Grader, pairs: Sequence[tuple[Example, str]]) -> list[Score]:
     """The scores of several answers, which a watched grader answers together."""
-    together: Callable[[Sequence[tuple[Example, str]]], list[Score]] | None
     together = getattr(grader, "grade_all", None)
     if together is not None:
-        return together(pairs)
+        scores: list[Score] = together(pairs)
+        return scores
     safe = guard(grader)
     return [safe(example, text) for example, text in pairs]
 
