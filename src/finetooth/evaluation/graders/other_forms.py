@@ -22,6 +22,7 @@ from finetooth.types import Example
 SAMPLED = 1000  # expected answers in which the decimal mark is looked for
 FORMS = 5  # answers shown in another form
 SHORT = 60  # characters of one
+LONGEST = 5_000  # characters of an expected answer that is shown in other forms
 
 Form = Callable[[str], str]
 _FENCED: Form = "```\n{}\n```".format
@@ -109,7 +110,13 @@ def shown_forms(
     """
     name, grade = resolve(spec, format, folder, seconds)
     kind = without_options(name)
-    rows = [row for row in examples if row.target.strip() and not any(answer.more for answer in row.answers)]
+    rows = [
+        row
+        for row in examples
+        if row.target.strip()
+        and len(row.target) <= LONGEST
+        and not any(answer.more for answer in row.answers)
+    ]
     by_data = not isinstance(spec, str) and "type" in spec
     if not rows or by_data or is_custom(name) or kind in (PERPLEXITY, PREFERENCE):
         return []
