@@ -237,6 +237,7 @@ def test_a_test_row_that_the_first_run_was_trained_on_blocks(place: Path) -> Non
     assert checked(task(place / "model", start=str(first), **clean)).ok
 
 
+@pytest.mark.full
 def test_a_full_fine_tuning_goes_on_from_its_weights(place: Path, tmp_path: Path) -> None:
     few = {"train.max_steps": 2, "train.epochs": 1, "train.learning_rate": 1e-3}
     first, second = tmp_path / "first", tmp_path / "second"

@@ -55,6 +55,10 @@ class Launched:
         assert self._process.pid is not None
         return self._process.pid
 
+    @property
+    def running(self) -> bool:
+        return self._process.exitcode is None
+
     def send_signal(self, number: int) -> None:
         os.kill(self.pid, number)
 
