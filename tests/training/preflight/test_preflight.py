@@ -115,9 +115,9 @@ def test_what_is_shown_marks_what_is_scored(tmp_path: Path) -> None:
     clean = trial(tmp_path)
     (one,) = select_rows(clean.rows[:1], clean.examples, 999, None)
     line = format_row(one, clean.evaluation_renderer.tokenizer)
-    assert line.plain.endswith("assistant\\n[In Rome, 0.<|im_end|>]")
+    assert line.plain.endswith("assistant↵⟦In Rome, 0.<|im_end|>⟧")
     green = [line.plain[span.start : span.end] for span in line.spans if span.style == "green"]
-    assert green == ["[In Rome, 0.<|im_end|>]"]
+    assert green == ["⟦In Rome, 0.<|im_end|>⟧"]
 
 
 def test_another_model_is_not_taken_for_the_saved_one(tmp_path: Path) -> None:
