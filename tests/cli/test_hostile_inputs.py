@@ -105,7 +105,7 @@ TASKS: dict[str, tuple[str | bytes, int, str]] = {
         1,
         "",
     ),
-    "a schema from the network": (graded(name="json", schema={"$ref": "http://example.invalid/x"}), 1, ""),
+    "a schema from the network": (graded(name="json", schema={"$ref": "https://example.com/x"}), 1, ""),
     "a schema with a broken pattern": (
         graded(name="json", schema={"type": "string", "pattern": "("}),
         2,
