@@ -23,6 +23,7 @@ from finetooth.data.read.columnar import read_columnar
 from finetooth.data.read.delimited import decode, read_delimited
 from finetooth.data.read.json_files import LIST, json_lines, json_list
 from finetooth.data.read.memory_limit import require_memory
+from finetooth.data.read.names import clean_columns
 from finetooth.data.read.sources import EXPECTED, find_files, kind_of
 from finetooth.data.read.table import (
     SHOWN,
@@ -108,7 +109,7 @@ def read(source: Any, encoding: str = "utf-8", side: str = "train") -> list[Tabl
     empty = next((table for table in tables if not len(table)), None)
     if empty is not None:
         raise DataError(f"{empty.name}: no rows.")
-    return tables
+    return [clean_columns(table) for table in tables]
 
 
 def read_file(path: Path, name: str, encoding: str = "utf-8", document: bool = False) -> Table:
