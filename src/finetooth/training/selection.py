@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from finetooth.data.render.turns import answer_key
 from finetooth.evaluation.answer_text import AnswerNormaliser, identity
 from finetooth.evaluation.candidates import ModelCandidate, Prediction
 from finetooth.evaluation.graders import Grader
@@ -46,16 +47,15 @@ class AnswerValidator:
         """Generate and grade. An answer on which the grader fails is not right: it counts as 0."""
         examples = self.examples if self.scored else self.examples[:SHOWN]
         answers: dict[int, Prediction] = {answer.index: answer for answer in self.candidate.predict(examples)}
-        grades = [
-            self.grader(*self.normalise(example, answers[at].text)) for at, example in enumerate(examples)
-        ]
+        graded = [self.normalise(example, answers[at].text) for at, example in enumerate(examples)]
+        grades = [self.grader(*pair) for pair in graded]
         errors = sum(grade.value is None for grade in grades)
         total = sum(grade.value or 0.0 for grade in grades)
         samples = [
             {
                 "id": example.id,
                 "text": answers[at].text,
-                "want": example.target,
+                "want": graded[at][0].target or answer_key(example).strip("\0"),
                 "score": grades[at].value,
                 "stop": answers[at].stop,
             }

@@ -270,7 +270,7 @@ def test_content_in_parts_and_messages_as_the_text_of_a_cell() -> None:
     assert only({"messages": messages}, "chat").context == (SYSTEM, USER)
     assert only({"messages": json.dumps(messages)}, "chat").context == (SYSTEM, USER)
     image = [{"type": "image", "url": "x"}]
-    assert "message 1 has no text" in reason({"messages": [turn("user", image), turn("assistant", "b")]})
+    assert "message 1 has content of type image" in reason({"messages": [turn("user", image), turn("assistant", "b")]})
 
 
 # ---- the line of a run directory

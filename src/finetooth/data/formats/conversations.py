@@ -44,6 +44,7 @@ SHAREGPT = {
 CALL_ROLES = ("function_call", "tool_call")
 MORE = ("tool_calls", "tool_call_id", "name")
 KEYS = {"role", "content", "weight", "train", *MORE, *REASONING_KEYS}
+TEXT_PARTS = ("text", "input_text", "output_text")  # types of text parts, in OpenAI's interfaces and in MCP
 QUESTIONS = ("prompt", "question", "context", "query", "instruction")  # prompt columns of preference pairs
 
 
@@ -192,25 +193,30 @@ def _message(number: int, entry: Any) -> Message:
         more["tool_calls"] = read_calls(number, more["tool_calls"])
     if "tool_call_id" in more:
         more["tool_call_id"] = str(more["tool_call_id"])
-    content = _content(entry.get("content"), role)
-    if content is None or not (content.strip() or role == "tool" or "tool_calls" in more):
+    content = _content(number, entry.get("content"), role)
+    if not (content.strip() or role == "tool" or "tool_calls" in more):
         raise InvalidRowError(f"message {number} has no text content")
     return Message(role, content, _turn_weight(number, role, entry), more)
 
 
-def _content(value: Any, role: str) -> str | None:
-    """The text of a message, or of its list of text parts. None if there is anything else in it."""
+def _content(number: int, value: Any, role: str) -> str:
+    """The text of a message, or of its list of text parts; of what a tool returned, else its JSON.
+
+    Raises InvalidRowError for a part that is not text, naming it.
+    """
     if value is None or isinstance(value, str):
         return value or ""
-    if role == "tool":
+    parts = value if isinstance(value, list) else [value]
+    kinds = [part.get("type") if isinstance(part, Mapping) else type(part).__name__ for part in parts]
+    if role == "tool" and not set(kinds) & set(TEXT_PARTS):
         return json.dumps(value, ensure_ascii=False)
-    if not isinstance(value, list):
-        return None
-    texts = [
-        part.get("text") if isinstance(part, Mapping) and part.get("type") == "text" else None
-        for part in value
-    ]
-    return "".join(str(text) for text in texts) if all(isinstance(text, str) for text in texts) else None
+    other = next((kind for kind in kinds if kind not in TEXT_PARTS), None)
+    if other is not None or None in kinds:
+        raise InvalidRowError(
+            f"message {number} has content of type {str(other)[:40]}, and only text can be trained on; "
+            "remove it, or the row"
+        )
+    return "".join(text for part in parts if isinstance(text := part.get("text"), str))
 
 
 def _turn_weight(number: int, role: str, entry: Mapping[str, Any]) -> float:

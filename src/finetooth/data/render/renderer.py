@@ -131,6 +131,10 @@ class Renderer:
         """Whether this text can be an answer: not empty and without text of a special token."""
         return bool(answer.strip()) and not any(text in answer for text in self.tokenizer.special_texts)
 
+    def special_text(self, example: Example) -> str:
+        """The first text of a special token in the example's context, where it is read as text; else ""."""
+        return self._encoder.literal.find(example.context)
+
     def rows(self, example: Example) -> list[Row]:
         """One row per assistant turn with a weight above 0, which scales its weights; plain text is one row.
 

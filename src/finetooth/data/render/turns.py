@@ -34,7 +34,7 @@ def has_answer(example: Example) -> bool:
 
 
 def answer_key(example: Example) -> str:
-    """The example's answer as one text: the same for the same text and calls, whatever the ids of the calls."""
+    """The answer as one text, the same for the same text and calls, whatever the ids of the calls."""
     turn = answer_turn(example)
     calls = tool_calls(turn)
     return turn.content + (f"\0{json.dumps(calls, sort_keys=True, ensure_ascii=False)}" if calls else "")
