@@ -87,8 +87,9 @@ class Survey:
 
     overlong: examples longer than `limit`. uncuttable: those that do not fit even when cut. unusable:
     those that cannot be rendered, with the reason. stopped: whether these are so many that training stops.
-    lost: scored tokens of the overlong rows. unknown: examples with text outside the vocabulary. literal: those with the
-    text of a special token in their context. unembedded: tokens for which the model has no embedding. lengths: context and scored tokens of every row.
+    lost: scored tokens of the overlong rows. unknown: examples with text outside the vocabulary. literal:
+    those with the text of a special token in their context. unembedded: tokens for which the model has no
+    embedding. lengths: context and scored tokens of every row.
     """
 
     template: str
