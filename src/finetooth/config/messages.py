@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +65,10 @@ def explain_problems(error: ValidationError, where: str, suggest: Callable[[str]
         else:
             wrong.setdefault(key, []).append(problem)
     for key, problems in wrong.items():
+        texts = [problem["type"] for problem in problems] == ["string_type"]
+        if texts and (line := _unquoted(key, problems[0])):
+            lines.append(f"  {line}")
+            continue
         expected = [_expected(key, problem) for problem in problems]
         own = [
             problem["msg"].removeprefix("Value error, ")
@@ -76,6 +81,24 @@ def explain_problems(error: ValidationError, where: str, suggest: Callable[[str]
             f"  {key}: {own[0] if own else f'expected {wanted}'}, found {repr(problems[0]['input'])[:80]}."
         )
     return f"{where}:\n" + "\n".join(dict.fromkeys(lines))
+
+
+def _unquoted(key: str, problem: Mapping[str, Any]) -> str:
+    """What to write for a text that YAML reads as something else, as a name or a value; else ""."""
+    value = problem["input"]
+    named = problem["loc"][-1] == "[key]"
+    spelt = f'"{value}"'
+    if isinstance(value, bool):
+        kind, spelt = "a truth value", '"yes" or "on"' if value else '"no" or "off"'
+    elif isinstance(value, int | float):
+        kind = "a number"
+    elif isinstance(value, date):
+        kind = "a date"
+    else:
+        return ""
+    where = ".".join(map(str, problem["loc"][:-2])) if named else key
+    what = "a name" if named else "the value"
+    return f"{where}: YAML reads {what} as {kind} ({value}). Put it in quotes as it is meant: {spelt}."
 
 
 def _expected(key: str, problem: Mapping[str, Any]) -> str:

@@ -115,11 +115,16 @@ class Survey:
 
 
 def survey(  # long: one pass over the rows and its result
-    renderer: Renderer, sides: Mapping[str, Sequence[Example]], limit: int | None, embedded: int | None = None
+    renderer: Renderer,
+    sides: Mapping[str, Sequence[Example]],
+    limit: int | None,
+    embedded: int | None = None,
+    pairs: bool = False,
 ) -> Survey:
     """Render all examples and count tokens; the samples are training rows.
 
     limit: maximum row length. embedded: number of token embeddings of the model. None: not known.
+    pairs: the rows are trained on as preference pairs, so the two answers of each have to differ.
     Raises DataError if not a single example can be rendered.
     """
     tokenizer, unknown_id = renderer.tokenizer, renderer.tokenizer.unknown_id
@@ -132,6 +137,8 @@ def survey(  # long: one pass over the rows and its result
     for side, example in ((side, example) for side, examples in sides.items() for example in examples):
         try:
             own = renderer.rows(example)
+            if pairs:
+                renderer.pair(example)
         except DataError as error:
             refused[side] += 1
             unusable.append(Hit.of(example, side, str(error)))

@@ -118,16 +118,18 @@ def suggested(columns: Sequence[str]) -> str:
 
 
 def require_clear(
-    where: str, format: str, extra: Sequence[str], used: Iterable[str], rows: Sequence[RawRow]
+    where: str, format: str, columns: Sequence[str], used: Iterable[str], rows: Sequence[RawRow]
 ) -> None:
     """Raise DataError for a column that would be left out although its name is nearly one that is read.
 
-    extra: the columns left out. used: those that the format reads. Next to plain text, also for a column of
-    few different values, which looks like a label, and for rows that are single turns of conversations.
+    columns: of the file. used: those that the format reads, if they are there. Next to plain text, also for a
+    column of few different values, which looks like a label, and for rows that are single turns.
     """
     known = (_READ if format == "text" else set(used)) - {"id"}
     leave = f"; to leave it out, set data.format: {format}."
-    for column, name in similar_names([*extra, *used], known).items():
+    read = set(used)
+    extra = [column for column in columns if column not in read]
+    for column, name in similar_names(columns, known).items():
         if column not in extra:
             continue
         if name == "label" and any(isinstance(row.values.get(column), list) for row in rows):

@@ -44,6 +44,11 @@ SHAREGPT = {
 CALL_ROLES = ("function_call", "tool_call")
 MORE = ("tool_calls", "tool_call_id", "name")
 KEYS = {"role", "content", "weight", "train", *MORE, *REASONING_KEYS}
+# Columns in which data of other tools has the turns before the question.
+EARLIER = {
+    *("history", "chat_history", "conversation_history", "dialog", "dialogue", "dialog_history", "turns"),
+    *("past", "past_turns", "previous_turns", "earlier_turns", "conversation"),
+}
 TEXT_PARTS = ("text", "input_text", "output_text")  # types of text parts, in OpenAI's interfaces and in MCP
 QUESTIONS = ("prompt", "question", "context", "query", "instruction")  # prompt columns of preference pairs
 
@@ -107,6 +112,31 @@ def read_preference(values: Mapping[str, Any]) -> ParsedRow:
     if (answers[0].text, answers[0].more) == (answers[1].text, answers[1].more):
         raise InvalidRowError("chosen and rejected are the same")
     return ParsedRow(context, answers, read_tools(values.get("tools")))
+
+
+def earlier_turns(value: Any, column: str) -> list[Message]:
+    """The turns before a question, none of them scored: pairs [question, answer], messages, or {human, bot}.
+
+    Raises InvalidRowError for anything else, and for turns out of order.
+    """
+    messages: list[Message] = []
+    for number, entry in enumerate(parse_list(value) or (), 1):
+        if isinstance(entry, Mapping) and ("role" in entry or "from" in entry):
+            role = SHAREGPT.get(str(entry.get("role", entry.get("from"))), "")
+            entry = {"role": role, "content": entry.get("content", entry.get("value"))}
+            messages.append(_message(number, entry))
+            continue
+        pair = list(entry.items()) if isinstance(entry, Mapping) else [("user", ""), ("assistant", "")]
+        texts = [text for _, text in pair] if isinstance(entry, Mapping) else entry
+        roles = [SHAREGPT.get(str(name)) for name, _ in pair]
+        if not isinstance(texts, list | tuple) or len(texts) != 2 or roles != ["user", "assistant"]:
+            raise InvalidRowError(
+                f"{column} is read as the earlier turns, and turn {number} is no pair [question, answer] and "
+                "no {role, content}; if it is something else, rename the column"
+            )
+        messages += [_message(number, {"role": r, "content": t}) for r, t in zip(roles, texts, strict=True)]
+    _check_order([*messages, Message("user", ""), Message("assistant", "")], column)
+    return _unscored(messages)
 
 
 def _scored(messages: list[Message], tools: tuple[Mapping[str, Any], ...]) -> ParsedRow:

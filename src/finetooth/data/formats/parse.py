@@ -28,12 +28,15 @@ from finetooth.data.formats.columns import (
     SHOWN_COLUMNS,
     ColumnPlan,
     few_valued,
+    has_turns,
     listed,
     require_clear,
     suggested,
 )
 from finetooth.data.formats.conversations import (
+    EARLIER,
     QUESTIONS,
+    earlier_turns,
     read_chat,
     read_preference,
     read_prompt,
@@ -111,22 +114,44 @@ def parse(
     used |= {"tools"} if name in WITH_TOOLS else set()
     extra = [column for column in columns if column not in used]
     if format == "auto":
-        require_clear(table.name, name, extra, used, rows)
+        require_clear(table.name, name, columns, used, rows)
+    earlier = [one for one in extra if one in EARLIER and any(has_turns(row.values.get(one)) for row in rows)]
+    extra = [column for column in extra if column not in earlier]
     examples: list[Example] = []
     rejected = list(table.rejected)
     for row in rows:
         try:
-            examples.append(_example(row, table, name, used, group))
+            examples.append(_with_earlier(_example(row, table, name, used, group), earlier, name))
         except InvalidRowError as problem:
             rejected.append(RejectedRow(row.file or table.name, row.line, str(problem), dict(row.values)))
     notes = list(table.notes)
     if extra:
         notes.append(f"{table.name}: not trained on, kept as tags: {first_few(extra, SHOWN_COLUMNS)}.")
+    if earlier:
+        notes.append(
+            f"{table.name}: earlier turns are read from {', '.join(earlier)}, and are not trained on."
+        )
     if "weight" in columns:
         notes.append(f"{table.name}: the column weight is the loss weight of each row.")
     rejected.sort(key=lambda item: item.line)
     maybe = few_valued(extra, rows) if (name, format) == ("text", "auto") else {}
     return ParsedTable(name, examples, rejected, notes, len(table), table.name, maybe)
+
+
+def _with_earlier(example: Example, columns: Sequence[str], name: str) -> Example:
+    """The example with the turns in these tags in front of its question. Raises InvalidRowError."""
+    tags = dict(example.tags)
+    turns = [turn for column in columns for turn in earlier_turns(tags.pop(column, None), column)]
+    if not turns:
+        return replace(example, tags=tags) if columns else example
+    system = [message for message in example.context if message.role == "system"]
+    rest = example.context[len(system) :]
+    if len(rest) != 1 or rest[0].role != "user":
+        raise InvalidRowError(
+            f"the turns in {' and '.join(columns)} would be dropped in the format {name}; put all turns in "
+            "messages: [{role, content}, ...]"
+        )
+    return replace(example, context=(*system, *turns, *rest), tags=tags)
 
 
 def _example(row: RawRow, table: Table, name: str, used: set[str], group: str | None) -> Example:

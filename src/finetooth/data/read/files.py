@@ -17,7 +17,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from finetooth.config.values import is_files
+from finetooth.config.values import is_files, records
 from finetooth.data.read.columnar import FORMAT_NAMES as COLUMNAR
 from finetooth.data.read.columnar import read_columnar
 from finetooth.data.read.delimited import decode, read_delimited
@@ -218,7 +218,7 @@ def _documents(name: str, content: bytes, whole: bool) -> Table:
 def _from_memory(source: Any) -> Table:
     """A list of dicts, or any object with pandas' to_dict; missing values (NaN) become None."""
     if hasattr(source, "to_dict") and not isinstance(source, Mapping):
-        source = source.to_dict("records")
+        source = records(source)
     if not isinstance(source, Sequence):
         raise DataError(
             f"Rows must be a file, a list of dicts or a DataFrame, found {type(source).__name__}."

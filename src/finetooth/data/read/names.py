@@ -27,6 +27,11 @@ def clean_name(name: str) -> str:
     return name[start:end]
 
 
+def visible(text: str) -> str:
+    """The text as it looks: without unseen characters, with one space for every run of white space."""
+    return " ".join("".join(c for c in text if c.isspace() or not unseen(c)).split())
+
+
 def folded_name(name: str) -> str:
     """A key that is the same for names that differ in case, plural, white space, `_` or unseen characters."""
     letters = "".join(c for c in unicodedata.normalize("NFKC", name).casefold() if c.isalnum())

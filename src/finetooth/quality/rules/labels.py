@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from finetooth.config.values import format_count, format_count_of, plural
 from finetooth.data.examples import normalise
+from finetooth.data.read.names import visible
 from finetooth.data.render.turns import answer_key
 from finetooth.quality.findings import Finding, Hit, View
 from finetooth.types import Example
@@ -181,7 +182,7 @@ def label_spelling(view: View) -> Iterator[Finding]:
     if not train_labels(view):
         return
     counts = Counter(row.target for _, row in view.rows())
-    meant = dict(_misspelt(counts))
+    meant = {one: right for one, right in _misspelt(counts) if visible(one) != visible(right)}
     if not meant:
         return
     names = sorted(meant, key=lambda label: (-counts[label], label))

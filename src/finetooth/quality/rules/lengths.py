@@ -51,8 +51,8 @@ def token_findings(config: DataConfig, tokens: Survey) -> Iterator[Finding]:
             "special-token-text",
             "review",
             f"{format_count(len(tokens.literal), 'row has', 'rows have')} the text of a special token, such "
-            "as the end of a turn, in a question, system or tool message. finetooth reads it as text, so nobody "
-            "can forge a turn; other servers may read it as the token.",
+            "as the end of a turn, in a question, system or tool message. finetooth reads it as text, so "
+            "nobody can forge a turn; other servers may read it as the token.",
             tuple(tokens.literal),
             fix="Look at the rows. Remove the text if it was left by another chat format.",
         )
