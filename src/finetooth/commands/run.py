@@ -17,6 +17,7 @@ from finetooth.commands import evaluate, report, train
 from finetooth.config.load import load_task
 from finetooth.config.task import Task
 from finetooth.errors import Interrupted
+from finetooth.report.console import terminal
 from finetooth.report.terminal import terminal_table
 from finetooth.rundir import read_json
 from finetooth.runs import inputs, next_steps, parent, workspace
@@ -44,7 +45,9 @@ class Run:
     def next_steps(self) -> list[str]:
         """The commands to type next, each with its purpose."""
         chat = (f"finetooth chat {quote(str(self.path))}", "chat with the tuned model")
-        steps = (chat, *next_steps.longer_training(self.path))
+        scores = [entry["score"] for entry in self.summary.get("candidates", ()) if entry["name"] == "tuned"]
+        perfect = scores == [1.0] and self.summary.get("grader") != "perplexity"
+        steps = (chat, *([] if perfect else next_steps.longer_training(self.path)))
         return [f"{command}    {purpose}" for command, purpose in steps]
 
 
@@ -59,7 +62,7 @@ def run(
     out: the run directory, default runs/NAME. overrides: dotted keys, {"train.epochs": 2}. Raises
     FinetoothError with one message that says what to do.
     """
-    console = Console(stderr=True, quiet=quiet, markup=False, highlight=False)
+    console = terminal(stderr=True, quiet=quiet)
     return run_task(load_task(task, overrides), Path(out) if out is not None else None, console)
 
 

@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from finetooth.config.other_tools import run_directory_hint
 
 SOURCES = ("data.train", "data.validation", "data.test")
+TEXTS = ("name", "model", "template", "data.group", "data.rates", "start")  # keys of a text
 EXPECTED = {
     "int_type": "a whole number",
     "int_parsing": "a whole number",
@@ -65,11 +66,8 @@ def explain_problems(error: ValidationError, where: str, suggest: Callable[[str]
         else:
             wrong.setdefault(key, []).append(problem)
     for key, problems in wrong.items():
-        texts = [problem["type"] for problem in problems] == ["string_type"]
-        if texts and (line := _unquoted(key, problems[0])):
-            lines.append(f"  {line}")
-            continue
         expected = [_expected(key, problem) for problem in problems]
+        hint = _read_as(key, problems[0]["input"])
         own = [
             problem["msg"].removeprefix("Value error, ")
             for problem, words in zip(problems, expected, strict=True)
@@ -78,27 +76,32 @@ def explain_problems(error: ValidationError, where: str, suggest: Callable[[str]
         *first, last = dict.fromkeys(expected)
         wanted = f"{', '.join(first)} or {last}" if first else last
         lines.append(
-            f"  {key}: {own[0] if own else f'expected {wanted}'}, found {repr(problems[0]['input'])[:80]}."
+            f"  {key}: {own[0] if own else f'expected {wanted}'}, found {shown(problems[0]['input'])}{hint}."
         )
     return f"{where}:\n" + "\n".join(dict.fromkeys(lines))
 
 
-def _unquoted(key: str, problem: Mapping[str, Any]) -> str:
-    """What to write for a text that YAML reads as something else, as a name or a value; else ""."""
-    value = problem["input"]
-    named = problem["loc"][-1] == "[key]"
-    spelt = f'"{value}"'
+def shown(value: Any) -> str:
+    """The start of a value as Python writes it; of a number with thousands of digits, how many there are."""
+    try:
+        return repr(value)[:80]
+    except (ValueError, RecursionError):  # Python writes no more than 4,300 digits
+        return "a number of thousands of digits" if isinstance(value, int) else "a value nested too deeply"
+
+
+def _read_as(key: str, value: Any) -> str:
+    """What YAML made of a text without quotes, and how to write it; "" where no text is wanted."""
     if isinstance(value, bool):
-        kind, spelt = "a truth value", '"yes" or "on"' if value else '"no" or "off"'
+        kind, example = "yes, no, on and off as truth values", '"no"'
     elif isinstance(value, int | float):
-        kind = "a number"
+        kind, example = f"{shown(value)} as a number", f'"{shown(value)}"'
     elif isinstance(value, date):
-        kind = "a date"
+        kind, example = "this as a date", f'"{value}"'
     else:
         return ""
-    where = ".".join(map(str, problem["loc"][:-2])) if named else key
-    what = "a name" if named else "the value"
-    return f"{where}: YAML reads {what} as {kind} ({value}). Put it in quotes as it is meant: {spelt}."
+    if not key.endswith("[key]") and key not in TEXTS:
+        return ""
+    return f". YAML reads {kind}; put the name in quotes: {example}" + (": text" if "[key]" in key else "")
 
 
 def _expected(key: str, problem: Mapping[str, Any]) -> str:

@@ -56,7 +56,8 @@ def phones(text: str) -> Iterator[tuple[int, int]]:
         if len(_digits(value)) < 8 or _DATE.fullmatch(value):
             continue
         named = _PHONE_WORD.search(before) is not None
-        after = text[match.start() + len(value) :][:_BEFORE]
+        end = match.start() + len(value)
+        after = text[end : end + _BEFORE]
         other = _OTHER_WORD.search(before) or _SUM_BEFORE.search(before) or _SUM_AFTER.match(after)
         if named or not (other or _is_isbn(value) or _is_series(value)):
             yield match.start(), match.start() + len(value)

@@ -24,6 +24,7 @@ from finetooth.rundir import (
     is_ours,
     locked,
     read_json,
+    read_jsonl,
     remove_leftovers,
     start_manifest,
     write_json,
@@ -32,6 +33,7 @@ from finetooth.rundir import (
 
 CONFIG = "config.yaml"
 ATOMIC_KEYS = ("columns", "grader", "reward")  # mappings that are compared as one value
+LIMITS = {"grader_seconds"}  # keys that decide no result, so that a run continues with another value
 NULL_IS_AUTO = {"beta"}  # keys whose null is resolved to a value, like auto
 FROM_PYTHON = "rows from Python"  # in config.yaml, in place of rows that are in no file
 # Files of a run that stopped before its config.yaml was written, which a new start deletes if they are ours.
@@ -146,7 +148,8 @@ def open_run(task: Task, path: Path) -> Task | None:
                 f"{path} has a run with another configuration: {key} is {found!r} there and {wanted!r} "
                 "here. To continue that run, give the same value; for a new one choose another --out."
             )
-        return stored
+        evaluate = stored.evaluate.model_copy(update={"grader_seconds": task.evaluate.grader_seconds})
+        return stored.model_copy(update={"evaluate": evaluate})
     discard(path)
     return None
 
@@ -156,6 +159,19 @@ def trained_path(path: Path) -> Path | None:
     if not (path / "train" / "result.json").is_file():
         return None
     return next((p for p in (path / "train" / "adapter", path / "train" / "model") if p.is_dir()), None)
+
+
+def not_trained(path: Path, key: str = "") -> ConfigError:
+    """The error for a run without a tuned model; a training that was stopped is told with its last step.
+
+    key: the task's key that names the run.
+    """
+    metrics = path / "train" / "metrics.jsonl"
+    steps = [line["step"] for line in read_jsonl(metrics) if "loss" in line] if metrics.is_file() else []
+    stopped = f": its training stopped after step {steps[-1]}" if steps else ""
+    then = "To go on" if steps else "First"
+    name = f"{key}: {path}" if key else str(path)
+    return ConfigError(f"{name} has no tuned model yet{stopped}. {then}: finetooth train {path}")
 
 
 def known_runs(start: str = "runs/") -> list[str]:
@@ -199,7 +215,12 @@ def _differences(
     for key, value in wanted.items():
         if isinstance(value, dict) and isinstance(found.get(key), dict) and key not in ATOMIC_KEYS:
             yield from _differences(value, found[key], f"{prefix}{key}.")
-        elif value != "auto" and value != found.get(key) and (value is not None or key not in NULL_IS_AUTO):
+        elif (
+            key not in LIMITS
+            and value != "auto"
+            and value != found.get(key)
+            and (value is not None or key not in NULL_IS_AUTO)
+        ):
             yield f"{prefix}{key}", value, found.get(key)
 
 
@@ -224,7 +245,7 @@ def load_config(path: Path) -> Task:
         raise ConfigError(f"{path} is not a run directory: it has no {CONFIG}.")
     try:
         values = yaml.safe_load((path / CONFIG).read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:
         raise ConfigError(f"{path / CONFIG} cannot be read: {error}") from None
     return build_task(values if isinstance(values, dict) else {}, str(path / CONFIG))
 

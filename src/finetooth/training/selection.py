@@ -9,7 +9,7 @@ from typing import Any
 from finetooth.data.render.turns import answer_key
 from finetooth.evaluation.answer_text import AnswerNormaliser, identity
 from finetooth.evaluation.candidates import ModelCandidate, Prediction
-from finetooth.evaluation.graders import Grader
+from finetooth.evaluation.graders import Grader, grade_all
 from finetooth.types import Example
 
 MOST = 64  # validation rows whose answers are graded
@@ -47,15 +47,15 @@ class AnswerValidator:
         """Generate and grade. An answer on which the grader fails is not right: it counts as 0."""
         examples = self.examples if self.scored else self.examples[:SHOWN]
         answers: dict[int, Prediction] = {answer.index: answer for answer in self.candidate.predict(examples)}
-        graded = [self.normalise(example, answers[at].text) for at, example in enumerate(examples)]
-        grades = [self.grader(*pair) for pair in graded]
+        pairs = [self.normalise(example, answers[at].text) for at, example in enumerate(examples)]
+        grades = grade_all(self.grader, pairs)
         errors = sum(grade.value is None for grade in grades)
         total = sum(grade.value or 0.0 for grade in grades)
         samples = [
             {
                 "id": example.id,
                 "text": answers[at].text,
-                "want": graded[at][0].target or answer_key(example).strip("\0"),
+                "want": pairs[at][0].target or answer_key(example).strip("\0"),
                 "score": grades[at].value,
                 "stop": answers[at].stop,
             }

@@ -10,7 +10,7 @@ from finetooth.config.task import DataConfig, build_task
 from finetooth.data.formats.columns import ColumnPlan
 from finetooth.data.formats.parse import ParsedTable, parse
 from finetooth.data.read.files import read
-from finetooth.errors import ConfigError, DataError
+from finetooth.errors import DataError
 from finetooth.evaluation.graders.label_sets import labels
 from finetooth.evaluation.prompts import zero_shot
 from finetooth.quality.prepare import assemble
@@ -178,10 +178,3 @@ def test_an_optional_column_may_be_missing_in_a_file_but_not_in_all() -> None:
         data({"trust": "weight"}, without, without)
     with pytest.raises(DataError, match="no column 'intent'"):
         data({"intent": "label"}, [{"text": "a", "intent": "b"}], [{"text": "a", "label": "b"}])
-
-
-def test_yaml_names_that_are_no_text_are_explained() -> None:
-    for key, words in ((0, 'a number (0). Put it in quotes as it is meant: "0"'), (False, '"no" or "off"')):
-        with pytest.raises(ConfigError) as caught:
-            build_task({"data": {"train": "a.csv", "columns": {key: "text"}}})
-        assert "data.columns: YAML reads a name as" in str(caught.value) and words in str(caught.value)

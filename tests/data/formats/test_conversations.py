@@ -270,7 +270,7 @@ def test_content_in_parts_and_messages_as_the_text_of_a_cell() -> None:
     assert only({"messages": messages}, "chat").context == (SYSTEM, USER)
     assert only({"messages": json.dumps(messages)}, "chat").context == (SYSTEM, USER)
     image = [{"type": "image", "url": "x"}]
-    assert "message 1 has content of type image" in reason(
+    assert "message 1 has a part of type 'image'" in reason(
         {"messages": [turn("user", image), turn("assistant", "b")]}
     )
 
@@ -315,6 +315,6 @@ def test_text_parts_of_a_tool_are_its_text_and_other_parts_are_named() -> None:
     assert only(talk(text), "chat").context[2].content == "state: sent"
     assert only(talk(["a", 1]), "chat").context[2].content == '["a", 1]'
     assert only(talk({"type": "parcel"}), "chat").context[2].content == '{"type": "parcel"}'
-    assert "content of type image" in reason(talk([text, {"type": "image", "data": "AA"}]))
+    assert "part of type 'image'" in reason(talk([text, {"type": "image", "data": "AA"}]))
     image = [text, {"type": "image_url", "image_url": {"url": "data:"}}]
-    assert "content of type image_url" in reason({"messages": [turn("user", image), turn("assistant", "b")]})
+    assert "part of type 'image_url'" in reason({"messages": [turn("user", image), turn("assistant", "b")]})

@@ -243,8 +243,7 @@ def _content(number: int, value: Any, role: str) -> str:
     other = next((kind for kind in kinds if kind not in TEXT_PARTS), None)
     if other is not None or None in kinds:
         raise InvalidRowError(
-            f"message {number} has content of type {str(other)[:40]}, and only text can be trained on; "
-            "remove it, or the row"
+            f"message {number} has a part of type {str(other)[:40]!r}; only text can be used"
         )
     return "".join(text for part in parts if isinstance(text := part.get("text"), str))
 

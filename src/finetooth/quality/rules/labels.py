@@ -23,6 +23,7 @@ STRONG_IMBALANCE = 50
 TYPO = 0.1  # maximum frequency of a misspelling, relative to the correct label
 TYPO_LENGTHS = ((9, 2), (5, 1))  # (minimum letters, maximum edits) of a misspelling
 MOST_LABELS = 2_000  # compared with one another
+LONGEST = 200  # characters of a label that can be a misspelling
 SET_SIZE = 20  # maximum answers of a free-text task that looks like classification
 SET_SHARE = 0.95
 FEWEST_ANSWERS = 50
@@ -248,7 +249,7 @@ def _near(one: str, other: str) -> bool:
     if len(short) >= 4 and long in (short + "s", short + "es", short[:-1] + "ies"):
         return True
     edits = next((edits for length, edits in TYPO_LENGTHS if len(short) >= length), 0)
-    if not edits or len(long) - len(short) > edits:
+    if not edits or len(long) - len(short) > edits or len(long) > LONGEST:
         return False
     words = [re.findall(r"[^\W_]+", unicodedata.normalize("NFKC", text).casefold()) for text in (one, other)]
     if len(words[0]) == len(words[1]) and any(x[0] != y[0] for x, y in zip(*words, strict=True)):
