@@ -145,7 +145,7 @@ def require_clear(
         return
     if set(_TURNS[:2]) <= set(extra) or _TURNS[2] in extra:
         raise DataError(
-            f"{where}: the rows are single turns of conversations ({', '.join(set(_TURNS) & set(extra))}). "
+            f"{where}: the rows are single turns of conversations ({', '.join(one for one in _TURNS if one in extra)}). "
             "Put the turns of each conversation in one row: messages: [{role, content}, ...]; to train on "
             "each as plain text, set data.format: text."
         )
