@@ -8,7 +8,7 @@ from typing import Any
 
 from finetooth.privacy.patterns import KINDS, find
 
-MOST_READ = 20_000_000  # characters that `mask` reads until it takes what is left for phone numbers
+MOST_READ = 2_000_000  # characters that `mask` reads until it takes what is left for phone numbers
 _DIGITS = re.compile(r"\d[\d ()./+-]{5,40}\d")
 
 

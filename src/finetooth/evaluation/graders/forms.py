@@ -7,7 +7,8 @@ what is written around it is taken off. Neither changes letters, case or inner p
 from __future__ import annotations
 
 import re
-import unicodedata
+
+from finetooth.data.unicode_forms import normal_form
 
 _ALIKE = str.maketrans(
     dict.fromkeys("\u2018\u2019\u201a\u201b\u2032\u02bc", "'")
@@ -44,7 +45,7 @@ _CHOICE = re.compile(r"\(?(\w{1,2})\)")
 
 def normalise_text(text: str) -> str:
     """The text in NFC, with runs of white space as one space and none at its ends."""
-    return " ".join(unicodedata.normalize("NFC", text).split())
+    return " ".join(normal_form("NFC", text).split())
 
 
 def fold(text: str) -> str:
@@ -53,7 +54,7 @@ def fold(text: str) -> str:
     """
     if text.isascii():
         return text
-    return _JOINER.sub("", unicodedata.normalize("NFC", text).translate(_ALIKE))
+    return _JOINER.sub("", normal_form("NFC", text).translate(_ALIKE))
 
 
 def folded(text: str) -> str:

@@ -18,6 +18,7 @@ from finetooth.evaluation.graders.other_forms import number_doubts, settled
 from finetooth.types import Example
 
 TRIED = 100  # expected answers on which a built-in grader is tried
+LONGEST = 100_000  # characters of an expected answer that is tried
 CUSTOM_TRIED = 3  # the same for a custom grader, which may be slow; tried until one of them has no error
 
 
@@ -36,7 +37,7 @@ def validate_graders(  # long: the two kinds of graders side by side
     template renders those.
     """
     plain = [row for row in examples if not any(answer.more for answer in row.answers)]
-    plain = [row for row in plain if "</think>" not in row.target]
+    plain = [row for row in plain if "</think>" not in row.target and len(row.target) <= LONGEST]
     errors: list[str] = []
     warnings: list[str] = []
     settled_specs = [settled(spec, plain) for spec in specs(given)]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
@@ -11,6 +10,7 @@ from finetooth.config.values import format_count, format_count_of, plural
 from finetooth.data.examples import normalise
 from finetooth.data.read.names import visible
 from finetooth.data.render.turns import answer_key
+from finetooth.data.unicode_forms import normal_form
 from finetooth.quality.findings import Finding, Hit, View
 from finetooth.types import Example
 
@@ -235,7 +235,7 @@ def _bare(label: str) -> str:
 
     If there are digits, signs and points are kept: -1 is not 1, and 1.0 is not 10.
     """
-    folded = unicodedata.normalize("NFKC", label).casefold().strip()
+    folded = normal_form("NFKC", label).casefold().strip()
     # A minus at the end is a grade: A- is not A.
     signs = r"\s+" if re.search(r"\d", folded) else r"[\s_./,;:!?'\"()\[\]]+|-(?!$)"
     kept = re.sub(signs, "", folded)
@@ -251,7 +251,7 @@ def _near(one: str, other: str) -> bool:
     edits = next((edits for length, edits in TYPO_LENGTHS if len(short) >= length), 0)
     if not edits or len(long) - len(short) > edits or len(long) > LONGEST:
         return False
-    words = [re.findall(r"[^\W_]+", unicodedata.normalize("NFKC", text).casefold()) for text in (one, other)]
+    words = [re.findall(r"[^\W_]+", normal_form("NFKC", text).casefold()) for text in (one, other)]
     if len(words[0]) == len(words[1]) and any(x[0] != y[0] for x, y in zip(*words, strict=True)):
         return False
     return _distance(a, b, edits) <= edits
