@@ -143,11 +143,12 @@ def require_clear(
         )
     if format != "text":
         return
-    if set(_TURNS[:2]) <= set(extra) or _TURNS[2] in extra:
+    turns = [column for column in _TURNS if column in extra]
+    if len(turns) > 1 or _TURNS[-1] in turns:
         raise DataError(
-            f"{where}: the rows are single turns of conversations ({', '.join(one for one in _TURNS if one in extra)}). "
-            "Put the turns of each conversation in one row: messages: [{role, content}, ...]; to train on "
-            "each as plain text, set data.format: text."
+            f"{where}: the rows are single turns of conversations ({', '.join(turns)}). Put the turns of each "
+            "conversation in one row: messages: [{role, content}, ...]; to train on each as plain text, set "
+            "data.format: text."
         )
     found = few_valued(extra, rows)
     if len(found) == 1 and len(extra) == 1:

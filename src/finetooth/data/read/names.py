@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from finetooth.data.read.table import RawRow, RejectedRow, Table, columns_of
+from finetooth.data.unicode_forms import normal_form
 
 REPEATED = "repeats the header"
 
@@ -34,7 +35,7 @@ def visible(text: str) -> str:
 
 def folded_name(name: str) -> str:
     """A key that is the same for names that differ in case, plural, white space, `_` or unseen characters."""
-    letters = "".join(c for c in unicodedata.normalize("NFKC", name).casefold() if c.isalnum())
+    letters = "".join(c for c in normal_form("NFKC", name).casefold() if c.isalnum())
     if len(letters) > 4 and letters.endswith("ies"):
         return f"{letters[:-3]}y"
     return letters.removesuffix("s") if len(letters) > 3 else letters
