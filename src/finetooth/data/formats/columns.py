@@ -147,8 +147,8 @@ def require_clear(
     if len(turns) > 1 or _TURNS[-1] in turns:
         raise DataError(
             f"{where}: the rows are single turns of conversations ({', '.join(turns)}). Put the turns of "
-            "each conversation in one row: messages: [{role, content}, ...]; to train on each as plain text, set "
-            "data.format: text."
+            "each conversation in one row: messages: [{role, content}, ...]; to train on each as plain text, "
+            "set data.format: text."
         )
     found = few_valued(extra, rows)
     if len(found) == 1 and len(extra) == 1:
