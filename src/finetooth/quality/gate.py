@@ -34,6 +34,7 @@ from finetooth.quality.rules.shortcuts import (
     length_shortcut,
 )
 from finetooth.quality.rules.text import control_characters, empty_answer, encoding, html, trivial_question
+from finetooth.quality.rules.unseen import pairs_alike, unseen_in_label
 
 RULES: tuple[Rule, ...] = (
     leaks,
@@ -46,6 +47,8 @@ RULES: tuple[Rule, ...] = (
     near_duplicates,
     label_errors,
     label_spelling,
+    unseen_in_label,
+    pairs_alike,
     answer_not_in_set,
     unseen_label,
     rare_label,
