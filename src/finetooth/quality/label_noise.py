@@ -18,7 +18,7 @@ FEWEST_RIGHT = 5  # rows of the predicted label to be ranked among; with fewer, 
 # Shares of wrong labels among the rows that disagree, and exponents a of the density a u^(a-1) of the others.
 SHARES = np.array([0, 0.01, 0.02, 0.05, *np.arange(0.1, 1.01, 0.1)], np.float32)
 EXPONENTS = np.array([2, 2.5, 3, 4, 5, 6.5, 8, 10, 13, 17, 22, 30, 40], np.float32)
-HOPELESS, BROAD = 0.2, 3  # share of the difficult rows with a density of BROAD u^(BROAD-1) in any case
+HOPELESS, BROAD = 0.2, 2.5  # share of the difficult rows with a density of BROAD u^(BROAD-1) in any case
 PRIOR = 10  # rows that the average over all labels counts for, against those of one label
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
