@@ -2,10 +2,10 @@
 
 A row whose label is not the predicted one is either mislabelled or a difficult row of its own label. A
 mislabelled row looks like any other row of the predicted label; a difficult one looks like a poor example of
-it. So each such row is ranked among the rows that have the predicted label rightly, by how much likelier that
-label is than the row's own: the ranks of wrong labels are uniform, those of difficult rows are close to 1. The
-shares of both, and the density of the difficult rows, are estimated for each label by itself, because a model
-errs most on rare labels: one rate for all would call many of their rows wrong and none of the others.
+it. So each such row is ranked among the rows that rightly have the predicted label, by how much likelier that
+label is than the row's own: the ranks of wrong labels are uniform, those of difficult rows are close to 1.
+The shares of both, and the density of the difficult rows, are estimated for each label by itself, because a
+model errs most on rare labels: one rate for all would call many of their rows wrong and none of the others.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def label_error_probability_R(proba_RL: Floats, given_R: Ints) -> Floats:
 
 
 def _ranks(proba_RL: Floats, given_R: Ints, apart: Ints) -> Floats:
-    """Rank, 0 to 1, of each row among the rows that have its predicted label rightly, the most typical first."""
+    """Rank (0 to 1, the most typical first) of each row among those that rightly have its predicted label."""
     labels = proba_RL.shape[1]
     likely_R = proba_RL.argmax(axis=1)
     right = [np.flatnonzero((likely_R == label) & (given_R == label)) for label in range(labels)]

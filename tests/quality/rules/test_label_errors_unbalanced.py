@@ -54,8 +54,8 @@ def listed(rows: Sequence[Example]) -> tuple[Finding | None, set[str]]:
     return finding, {hit.id for hit in finding.hits} if finding else set()
 
 
-def require_truth_by_label(rows: Sequence[Example], wrong: set[str]) -> None:
-    """No label is called wrong in more than twice the rows that are; most rows that are called so are."""
+def require_truth_by_label(rows: Sequence[Example], wrong: set[str]) -> set[str]:
+    """No label is called wrong in more than twice the rows that are; most that are called so are. The ids."""
     finding, called = listed(rows)
     for label in SHARES:
         mine = {example.id for example in rows if example.target == label}
@@ -66,6 +66,7 @@ def require_truth_by_label(rows: Sequence[Example], wrong: set[str]) -> None:
     expected = finding.facts["expected_wrong"]
     assert 0.75 * len(called & wrong) <= expected <= 1.25 * len(called & wrong) + 3
     assert f"about {round(expected):,} of them are expected to be really wrong" in finding.summary
+    return called
 
 
 def test_no_label_is_called_wrong_more_than_it_is() -> None:
@@ -76,11 +77,11 @@ def test_no_label_is_called_wrong_more_than_it_is() -> None:
 
 def test_wrong_labels_of_each_kind_are_found() -> None:
     rows, wrong = flipped(unbalanced(2_000, 1), 0.05, 7)
-    require_truth_by_label(rows, wrong)
-    _, called = listed(rows)
+    called = require_truth_by_label(rows, wrong)
     for label in SHARES:
         mine = {example.id for example in rows if example.target == label} & wrong
-        assert len(called & mine) >= 0.6 * len(mine), label
+        assert len(called & mine) >= 0.5 * len(mine), f"{label}: of the common ones only 12 are wrong"
+    assert len(called & wrong) >= 0.8 * len(wrong)
 
 
 def test_right_labels_of_a_rare_kind_are_left_alone() -> None:
@@ -88,7 +89,8 @@ def test_right_labels_of_a_rare_kind_are_left_alone() -> None:
     rows = unbalanced(2_000, 1)
     _, called = listed(rows)
     for label, share in SHARES.items():
-        assert sum(example.id in called for example in rows if example.target == label) <= 0.02 * share * 2_000
+        mine = {example.id for example in rows if example.target == label}
+        assert len(called & mine) <= 0.02 * share * 2_000, label
 
 
 @pytest.mark.slow

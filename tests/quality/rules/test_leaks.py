@@ -129,7 +129,10 @@ def test_short_questions_of_common_words_are_no_leaks() -> None:
     frames = ("is there a travel alert for {}", "how long will it take to get to {}", "book a room in {}")
     asked = [frame.format(place) for place in places for frame in frames]
     random.Random(0).shuffle(asked)
-    sides = {"train": planted.rows(asked[:180], labels=("yes",)), "test": planted.rows(asked[180:], "t", ("yes",))}
+    sides = {
+        "train": planted.rows(asked[:180], labels=("yes",)),
+        "test": planted.rows(asked[180:], "t", ("yes",)),
+    }
     assert len(found([*leaks(view([], sides=sides)), *possible_leaks(view([], sides=sides))])) == 0
 
 

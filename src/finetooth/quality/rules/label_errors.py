@@ -12,8 +12,9 @@ from finetooth.quality.label_audit import LabelAudit, audit_labels
 
 NAMED = 5
 
+
 def label_errors(view: View) -> Iterator[Finding]:
-    """`label-errors` (review), or `labels-not-judged` (info); and `bag-of-words` (info)."""
+    """`label-errors` (review), `labels-not-judged` (info; also for single labels), `bag-of-words` (info)."""
     if not view.labelled or len({example.target for example in view.sides.get("train", ())}) < 2:
         return
     audit = audit_labels(view)
@@ -54,9 +55,9 @@ def _errors(view: View, audit: LabelAudit) -> Iterator[Finding]:
     yield Finding(
         "label-errors",
         "review",
-        f"{len(suspects):,} of {_of(audit)} may have the wrong label; about {expected:,} of them are expected "
-        f"to be really wrong, and the others to be correct but difficult. Each label is judged by its own "
-        f"rate: {_rates(by_label)}.{doubt}",
+        f"{len(suspects):,} of {_of(audit)} may have the wrong label; about {expected:,} of them are "
+        "expected to be really wrong, and the others to be correct but difficult. Each label is judged by "
+        f"its own rate: {_rates(by_label)}.{doubt}",
         hits=tuple(
             Hit.of(
                 train[audit.rows[position]],
@@ -81,7 +82,7 @@ def _errors(view: View, audit: LabelAudit) -> Iterator[Finding]:
 def _by_label(
     audit: LabelAudit, suspects: Sequence[int], probability: Sequence[float]
 ) -> dict[str, dict[str, float]]:
-    """Rows, suspects, and the expected number of wrong ones among them, by given label; most suspects first."""
+    """Rows, suspects, and the expected number of wrong ones among them, by label; most suspects first."""
     rows = Counter(int(label) for label in audit.given_R)
     listed: Counter[int] = Counter()
     expected: Counter[int] = Counter()

@@ -14,13 +14,14 @@ from finetooth.quality.findings import Finding, Hit, View, question
 from finetooth.quality.rules.duplicates import NUMBER, difference, informative_agreement, same_answer
 from finetooth.quality.similarity.embeddings import RARELY, nearest
 from finetooth.quality.similarity.near import CLOSE, CONTAINED, SimilarPair
-from finetooth.quality.similarity.near_duplicates import NearDuplicates, Row, find_near_duplicates
+from finetooth.quality.similarity.near_duplicates import Row, find_near_duplicates
 from finetooth.quality.similarity.strength import STRENGTHS, Strength, exact_strength, pair_strength
 from finetooth.types import Example
 
-# A near-duplicate blocks a run only if it is beyond doubt: an edited copy or a passage of the other text, with
-# far more in common than by chance, no number differs, and the answers are the same.
-SURE_BEYOND, SURE_WORDS, SURE_SHARE = 5.0, 8, 0.8
+# A near-duplicate blocks a run only if it is beyond doubt: an edited copy or a passage of the other text,
+# with far more in common than by chance, no number that differs, and the same answer.
+SURE_WORDS, SURE_SHARE = 8, 0.8
+SURE_BEYOND = {"edited": 5.0, "partial": 3.5}  # minimum chance ratios; a passage in one piece says more
 ORDINARY = 12  # words; shorter questions share most of their words by chance,
 ORDINARY_BEYOND = 3.0  # so that they are listed only as edited copies or passages, with this much in common
 BASE = 2_000  # training rows from which the usual rate of similar rows is estimated
@@ -56,7 +57,8 @@ class Leak:
         side, example = self.other
         apart = difference(question(example), question(self.one[1]))
         same = self.strength == "group" or normalised_context(example) == normalised_context(self.one[1])
-        evidence = f"{self.words} {self.one[0]} {source_location(self.one[1])}" + ("" if same else f"; {apart}")
+        where = f"{self.one[0]} {source_location(self.one[1])}"
+        evidence = f"{self.words} {where}" + ("" if same else f"; {apart}")
         return Hit.of(example, side, evidence, self.one[1].id)
 
 
@@ -74,7 +76,8 @@ def leaks(view: View) -> Iterator[Finding]:
         "leak",
         "block",
         f"{where} {plural(len(sure), 'repeats', 'repeat')} a row (or a group) of another side "
-        f"({_listed(strengths)}), so a score on {plural(len(sure), 'it', 'them')} would measure memory, not skill. {NOT_CHECKED}",
+        f"({_listed(strengths)}), so a score on {plural(len(sure), 'it', 'them')} would measure memory, not "
+        f"skill. {NOT_CHECKED}",
         tuple(leak.hit() for leak in sure),
         "Remove each row from one of the two files, or give one file and let finetooth split it. If rows "
         "belong together, name the column that says so with data.group.",
@@ -218,12 +221,12 @@ def _judge(
     strength, share = measured
     if pair.tier in ("copy", "words"):
         return same or normalised_context(one) == normalised_context(other), strength, share
-    strong = strength in ("edited", "partial") and _numbers_agree(question(one), question(other))
+    strong = strength in SURE_BEYOND and _numbers_agree(question(one), question(other))
     certain = (
         strong
         and user_provided
         and pair.containment >= CLOSE
-        and pair.chance_ratio >= SURE_BEYOND
+        and pair.chance_ratio >= SURE_BEYOND[strength]
         and pair.words >= SURE_WORDS
         and share >= SURE_SHARE
     )
@@ -268,7 +271,8 @@ def _usual_rate(view: View) -> float:
     for pair in found.pairs:
         (side, one), (beside, other) = found.rows[pair.one], found.rows[pair.other]
         ends = {at for at in (pair.one, pair.other) if at in sampled} - similar
-        if side == beside == "train" and ends and pair.tier not in ("copy", "words"):
-            if _judge(pair, one, other, view.labelled, bool(view.user_provided)) is not None:
-                similar |= ends
+        if side != "train" or beside != "train" or not ends or pair.tier in ("copy", "words"):
+            continue
+        if _judge(pair, one, other, view.labelled, bool(view.user_provided)) is not None:
+            similar |= ends
     return len(similar) / max(len(sampled), 1)

@@ -1,7 +1,7 @@
 """How strongly one text repeats another: identical, normalised, edited, partial, or only similar.
 
-Words are aligned in order (longest common subsequence), unlike the comparison in `near`, which finds the pairs
-and weights words by their rarity. The alignment tells an edited copy from two texts with the same vocabulary.
+Words are aligned in order (longest common subsequence), unlike the comparison in `near`, which finds the
+pairs and weights words by their rarity. It tells an edited copy from two texts with the same vocabulary.
 """
 
 from __future__ import annotations
@@ -62,6 +62,4 @@ def _in_one_piece(short: list[str], long: list[str]) -> bool:
     """Whether the shorter text, but for up to a tenth of its words at the ends, is a passage of the other."""
     passage = f" {' '.join(long)} "
     ends = int((1 - PARTIAL) * len(short) + 1e-9)
-    return any(
-        f" {' '.join(short[cut : len(short) - ends + cut])} " in passage for cut in range(ends + 1)
-    )
+    return any(f" {' '.join(short[cut : len(short) - ends + cut])} " in passage for cut in range(ends + 1))
