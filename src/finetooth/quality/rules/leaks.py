@@ -21,13 +21,13 @@ from finetooth.types import Example
 # A near-duplicate blocks a run only if it is beyond doubt: an edited copy or a passage of the other text,
 # with far more in common than by chance, no number that differs, and the same answer.
 SURE_WORDS, SURE_SHARE = 8, 0.8
-SURE_BEYOND = {"edited": 5.0, "partial": 3.5}  # minimum chance ratios; a passage in one piece says more
+SURE_BEYOND = {"edited": 4.5, "partial": 3.5}  # minimum chance ratios; a passage in one piece says more
 ORDINARY = 12  # words; shorter questions share most of their words by chance,
 ORDINARY_BEYOND = 3.0  # so that they are listed only as edited copies or passages, with this much in common
 BASE = 2_000  # training rows from which the usual rate of similar rows is estimated
 WORDS: dict[Strength | Literal["group"], str] = {
     "group": "in the same group as",
-    "identical": "identical to",
+    "identical": "the same question as",
     "normalised": "the same question as",
     "edited": "edited, with {:.0%} of the words in the same order as in",
     "partial": "partial, with {:.0%} of the words of the shorter text in both, like",
@@ -54,12 +54,13 @@ class Leak:
 
     def hit(self) -> Hit:
         """The later row, with the row it repeats and the difference between the two."""
-        side, example = self.other
-        apart = difference(question(example), question(self.one[1]))
-        same = self.strength == "group" or normalised_context(example) == normalised_context(self.one[1])
-        where = f"{self.one[0]} {source_location(self.one[1])}"
-        evidence = f"{self.words} {where}" + ("" if same else f"; {apart}")
-        return Hit.of(example, side, evidence, self.one[1].id)
+        (beside, one), (side, example) = self.one, self.other
+        evidence = f"{self.words} {beside} {source_location(one)}"
+        if self.strength == "identical":
+            evidence += ", identical"
+        elif self.strength != "group" and normalised_context(example) != normalised_context(one):
+            evidence += f"; {difference(question(example), question(one))}"
+        return Hit.of(example, side, evidence, one.id)
 
 
 def leaks(view: View) -> Iterator[Finding]:
