@@ -30,10 +30,10 @@ lint: $(VENV)/.finetooth-dev-installed
 # A stamp beside what was installed: a second call installs again only when the requirements have changed.
 $(VENV)/.finetooth-installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e .
+	$(BIN)/python -m pip install --quiet --no-compile -c constraints.txt -e .
 	touch $@
 
 $(VENV)/.finetooth-dev-installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev]'
+	$(BIN)/python -m pip install --quiet --no-compile -c constraints.txt -e '.[dev]'
 	touch $@ $(VENV)/.finetooth-installed

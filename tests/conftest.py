@@ -17,7 +17,9 @@ import pytest
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # before any test imports transformers: a test never downloads
 os.environ["FINETOOTH_CACHE"] = ""  # no proof of the user's is believed; `_proofs_are_kept` keeps our own
-os.environ.setdefault("OMP_NUM_THREADS", "1")  # tiny models: a second thread costs more than it helps
+os.environ["OMP_NUM_THREADS"] = (
+    "1"  # tiny models: a second thread costs more than it helps; and see processes.py
+)
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # two workers share the machine: no spinning
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -26,6 +28,14 @@ NEEDS = {
     "data": "needs the public data sets: set FINETOOTH_DATA to their folder",
     "gpu": "needs an NVIDIA GPU and pytest -m gpu",
 }
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Files of `full` tests alone are not imported where no such test is wanted: it takes seconds."""
+    wanted = "not full" not in config.option.markexpr
+    if wanted or collection_path.suffix != ".py":
+        return None
+    return True if "\npytestmark = pytest.mark.full\n" in collection_path.read_text("utf-8") else None
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -60,6 +70,16 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
             terminalreporter.write_line(f"{len(skipped)} skipped, each {reason}:")
             for report in skipped:
                 terminalreporter.write_line(f"  {report.nodeid}")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _files_of_tests_survive_no_power_cut() -> Iterator[None]:
+    """fsync waits for the disk, a tenth of the time of the gate. Tests kill processes and count calls of
+    fsync (processes of their own have the real one); none cuts the power.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda handle: None)
+        yield
 
 
 @pytest.fixture(scope="module", autouse=True)

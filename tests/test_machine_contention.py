@@ -235,6 +235,7 @@ while count() > native:  # its threads end a moment after their owner
 
 
 @COUNTED
+@pytest.mark.full
 def test_a_pool_comes_and_goes_and_changes_no_weight() -> None:
     """The process ends as it should, too."""
     run(STEPS)

@@ -8,7 +8,7 @@ import signal
 from pathlib import Path
 
 import pytest
-from processes import SERVER
+from processes import FORK
 
 from finetooth import rundir
 from finetooth.errors import ConfigError, DataError
@@ -91,7 +91,7 @@ def test_the_second_process_is_told_who_is_first_and_a_crash_frees_the_lock(
     root: Path, tmp_path: Path
 ) -> None:
     ready = tmp_path / "ready"
-    process = SERVER.Process(target=_hold, args=(root, str(ready)))
+    process = FORK.Process(target=_hold, args=(root, str(ready)))
     process.start()
     while not ready.exists():
         assert process.is_alive()

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import copy
 import json
+import os
 import re
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
+import processes
 import pytest
 from command_line import finetooth
 from contexts_for_tests import of_run
@@ -36,7 +37,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
             "adapter": adapter,
             "preflight": "off",
             "learning_rate": 0.01,
-            "epochs": 6 if adapter == "none" else 3,
+            "epochs": 6 if adapter == "none" else 1,
         }
         ft.run({**task, "train": train, "evaluate": {"shots": [0]}}, folder / "runs" / name, quiet=True)
     return folder
@@ -185,22 +186,19 @@ def test_a_mistake_is_one_message(
     assert "Traceback" not in done.stderr
 
 
-def test_text_is_there_before_the_answer_ends(endless: Path) -> None:
-    process = subprocess.Popen(
-        [sys.executable, "-m", "finetooth", "chat", ".", "--max-tokens", "20000"],
-        cwd=endless,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-    )
+def test_text_is_there_before_the_answer_ends(endless: Path, tmp_path: Path) -> None:
+    (tmp_path / "question").write_text("hello\n")
+    os.mkfifo(tmp_path / "answer")
+    reader = os.open(tmp_path / "answer", os.O_RDONLY | os.O_NONBLOCK)
+    streams = (str(tmp_path / "question"), str(tmp_path / "answer"), os.devnull)
+    process = processes.finetooth(endless, "chat", ".", "--max-tokens", 20_000, streams=streams)
     try:
-        assert process.stdin is not None and process.stdout is not None
-        process.stdin.write(b"hello\n")
-        process.stdin.close()
-        assert process.stdout.read(20)
-        assert process.poll() is None
+        os.set_blocking(reader, True)
+        with os.fdopen(reader, "rb") as answer:
+            assert len(answer.read(20)) == 20
+            assert process.running
     finally:
         process.kill()
-        process.wait()
 
 
 # ---- a terminal

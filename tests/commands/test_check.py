@@ -165,6 +165,7 @@ def test_nothing_is_written_unless_asked(tmp_path: Path, tokenizer_dir: Path) ->
     assert json.loads((tmp_path / "out/data/check.json").read_text())["ok"]
 
 
+@pytest.mark.full  # tests/cli/test_cli_runs.py has the whole command in the gate
 def test_no_torch(tmp_path: Path, tokenizer_dir: Path) -> None:
     source = tmp_path / "a.jsonl"
     source.write_text("".join(json.dumps(row) + "\n" for row in ROWS))

@@ -12,7 +12,7 @@ import pytest
 import torch
 from contexts_for_tests import checked, of_run
 from models_for_tests import tiny_model_dir
-from processes import SERVER
+from processes import FORK
 from rich.console import Console
 from safetensors.torch import load_file
 
@@ -68,17 +68,24 @@ def said(model: Model, path: Path) -> torch.Tensor:
         return model.logprobs(PrefixTree.build(rows))
 
 
-def test_the_second_run_goes_on_with_the_adapter_and_is_compared_with_the_first(place: Path) -> None:
-    """Another seed alone would split otherwise; and the learning rate is so small that the start shows."""
-    first, second = place / "first", place / "second"
+@pytest.fixture(scope="module")
+def second(place: Path) -> Path:
+    """A run that goes on from the first by rewards, with a learning rate so small that the start shows."""
     reward = {
         "train.method": "grpo",
         "train.group_size": 4,
         "train.max_steps": 2,
         "train.learning_rate": 1e-9,
     }
-    chosen = task(place / "model", start=str(first), seed=5, **{"train.kl": 0.1, **reward})
-    summary = run.run_task(chosen, second, QUIET).summary
+    chosen = task(place / "model", start=str(place / "first"), seed=5, **{"train.kl": 0.1, **reward})
+    return run.run_task(chosen, place / "second", QUIET).path
+
+
+def test_the_second_run_goes_on_with_the_adapter_and_is_compared_with_the_first(
+    place: Path, second: Path
+) -> None:
+    """Another seed alone would split otherwise."""
+    first, summary = place / "first", read_json(second / "evaluate" / "summary.json")
     stored = workspace.load_config(second)
     assert (stored.train.rank, stored.instruction) == (4, "Say yes or no.")
     assert sides(second) == sides(first)
@@ -128,9 +135,9 @@ def test_pairs_of_its_own_answers_are_learned_and_tested_on_the_rows_that_were_s
     assert metrics[-1]["margin"] > metrics[0]["margin"]
 
 
-def test_answers_are_written_again_where_they_would_be_others(place: Path) -> None:
+def test_answers_are_written_again_where_they_would_be_others(place: Path, second: Path) -> None:
     """Known answers are those of the same rows, asked alike, by the weights that the first run has now."""
-    first, second = place / "first", place / "second"
+    first = place / "first"
     context, longer = of_run(second), of_run(second)
     assert parent_records.recorded(context, evaluate.result_digest) is not None
     assert parent_records.recorded(context, lambda context, model: "other weights") is None
@@ -167,7 +174,7 @@ def test_a_continued_run_has_the_same_start(place: Path, tmp_path: Path) -> None
     steps = {"train.max_steps": 4, "train.save_every": 1, "train.epochs": 1, "train.select": "loss"}
     chosen = task(place / "model", start=str(first), **steps)
     train.run(chosen, whole, QUIET)
-    process = SERVER.Process(target=dies, args=(chosen, broken))
+    process = FORK.Process(target=dies, args=(chosen, broken))
     process.start()
     process.join()
     assert process.exitcode == -signal.SIGKILL and not (broken / "train" / "result.json").exists()
@@ -237,6 +244,7 @@ def test_a_test_row_that_the_first_run_was_trained_on_blocks(place: Path) -> Non
     assert checked(task(place / "model", start=str(first), **clean)).ok
 
 
+@pytest.mark.full
 def test_a_full_fine_tuning_goes_on_from_its_weights(place: Path, tmp_path: Path) -> None:
     few = {"train.max_steps": 2, "train.epochs": 1, "train.learning_rate": 1e-3}
     first, second = tmp_path / "first", tmp_path / "second"

@@ -48,7 +48,12 @@ def task(model: Path, method: str, **changes: Any) -> Task:
 
 @pytest.mark.parametrize(
     ("method", "adapter"),
-    [("dpo", "lora"), ("kto", "none"), ("reward_model", "lora"), ("reward_model", "none")],
+    [
+        ("dpo", "lora"),
+        pytest.param("kto", "none", marks=pytest.mark.full),
+        pytest.param("reward_model", "lora", marks=pytest.mark.full),
+        ("reward_model", "none"),
+    ],
 )
 def test_a_preference_is_learned_and_measured_on_rows_it_never_saw(
     model: Path, tmp_path: Path, method: str, adapter: str

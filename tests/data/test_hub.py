@@ -86,3 +86,8 @@ def test_the_context_length_of_a_config(
 def test_the_context_length_of_a_model_with_several_parts(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(json.dumps({"text_config": {"max_position_embeddings": 96}}))
     assert hub.context_length(tmp_path) == 96
+
+
+def test_a_misspelt_model_is_asked_about() -> None:
+    with pytest.raises(ModelError, match=r"Did you mean milktooth\?$"):
+        hub.model_directory("miltooth")

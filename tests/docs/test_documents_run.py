@@ -138,7 +138,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def named(document: Path) -> Any:
     """A document as a parameter; all but the README are for `make test-all`."""
-    marks = () if document.name == "README.md" else pytest.mark.full
+    marks = pytest.mark.full
     return pytest.param(document, id=str(document.relative_to(ROOT)), marks=marks)
 
 

@@ -107,7 +107,7 @@ def test_a_copy_can_be_run_and_nothing_is_overwritten(room: Path, capsys: pytest
 
 @pytest.mark.parametrize(
     "name",  # one in the gate, which the README does not run already
-    [pytest.param(name, marks=() if name == "message-to-json" else pytest.mark.full) for name in NAMES],
+    [pytest.param(name, marks=pytest.mark.full) for name in NAMES],
 )
 def test_a_copy_runs_to_its_report(name: str, room: Path) -> None:
     few = [

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from gate import gate
 from models_for_tests import CONFIGS, VOCABULARY, forest, tiny_model_dir
 from training_for_tests import fit, load, rows, settings
 from transformers import AttentionInterface
@@ -73,7 +74,7 @@ def require_same(got: dict[str, torch.Tensor], want: dict[str, torch.Tensor]) ->
 @on_each
 @pytest.mark.parametrize(
     "family",  # on the CPU test_tree_equals_rows.py has the same law
-    [pytest.param(name, marks=() if name in ("llama", "gemma2") else pytest.mark.full) for name in FAMILIES],
+    gate(FAMILIES, ["llama"]),
 )
 def test_law_1_the_tree_computes_what_rows_do(family: str, device: str, kind: str) -> None:
     hf, tree = wide(family), PrefixTree.build(forest(0, scale=6))

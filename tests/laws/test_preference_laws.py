@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import pytest
 import torch
+from gate import gate
 from preferences_for_tests import KEYS, config, moved, pairs, referenced
 from test_batch_invariance import gradient, require_equal
 from torch import Tensor
@@ -25,7 +26,7 @@ BUDGETS = (1, 30, 70)
 
 @pytest.fixture(
     scope="module",
-    params=[("llama", "lora"), ("gpt2", "none"), pytest.param(("gpt-neo", "none"), marks=pytest.mark.full)],
+    params=gate([("llama", "lora"), ("gpt2", "none"), ("gpt-neo", "none")], [("llama", "lora")]),
 )
 def made(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Model, list[Row]]:
     """A model that is no longer its reference, and the rows; gpt-neo takes `rows`, the specification."""

@@ -38,7 +38,7 @@ def graded(model: Model, tree: PrefixTree) -> tuple[torch.Tensor, dict[str, torc
     ("family", "adapter"),
     [
         family_param(family, adapter)
-        if adapter == "lora" or family == "llama"
+        if (adapter == "lora") != (family == "llama")
         else pytest.param(family, adapter, marks=pytest.mark.full)
         for family in CONFIGS
         for adapter in ("lora", "none")

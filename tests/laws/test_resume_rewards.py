@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 import torch
-from processes import SERVER
+from processes import FORK
 from rollouts_for_tests import fit_rewards, prepared, ready, reward_settings
 from safetensors.torch import save_file
 
@@ -67,7 +67,7 @@ def test_killed_between_sampling_and_update(models: Path, tmp_path: Path) -> Non
     straight, broken = tmp_path / "straight", tmp_path / "broken"
     for run, kills in ((straight, [0]), (broken, [1, 4, 3, 6, 0])):
         for at in kills:
-            process = SERVER.Process(target=child, args=(models, run, at))
+            process = FORK.Process(target=child, args=(models, run, at))
             process.start()
             process.join()
             assert process.exitcode == (-signal.SIGKILL if at else 0)

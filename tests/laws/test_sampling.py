@@ -43,7 +43,9 @@ def model_of(family: str, kind: str) -> Model:
     ("family", "kind"),
     [family_param(family, "segment") for family in TREE_FAMILIES] + [("llama", "dense"), ("gpt-neo", "rows")],
 )
-@pytest.mark.parametrize(("temperature", "top_p"), [(0.0, 1.0), (0.8, 1.0), (0.8, 0.5)])
+@pytest.mark.parametrize(
+    ("temperature", "top_p"), [(0.0, 1.0), pytest.param(0.8, 1.0, marks=pytest.mark.full), (0.8, 0.5)]
+)
 def test_logprobs_of_completions(family: str, kind: str, temperature: float, top_p: float) -> None:
     model, rows = model_of(family, kind), contexts()
     sampling = Sampling(temperature=temperature, max_tokens=12, samples=2, top_p=top_p)

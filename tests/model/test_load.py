@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from models_for_tests import CONFIGS, TREE_FAMILIES, tiny, tiny_model_dir
+from models_for_tests import TREE_FAMILIES, families, tiny, tiny_model_dir
 from safetensors.torch import load_file, save_file
 from transformers import BloomConfig, Gemma3Config
 
@@ -20,7 +20,8 @@ from finetooth.tree import PrefixTree, Row
 from finetooth.types import Sampling
 
 
-@pytest.mark.parametrize("family", CONFIGS)
+# docs/test_models.py proves every architecture in the gate, too
+@pytest.mark.parametrize("family", families())
 def test_the_proof_chooses_the_back_end(family: str, tmp_path: Path) -> None:
     model = Model.load(tiny_model_dir(tmp_path, family))
     assert model.attention == ("segment" if family in TREE_FAMILIES else "rows"), model.notes

@@ -71,6 +71,7 @@ def test_a_lora_run_reads_the_base_twice_and_builds_the_rest_once(
     assert counts["renderer True"] == 2
 
 
+@pytest.mark.full  # tests/model/test_capability.py has it for models
 def test_a_second_run_makes_no_proof(model: Path, tmp_path: Path, counts: Counter[str]) -> None:
     for name in ("one", "two"):
         train.run(task(model, **{"train.preflight": "off"}), tmp_path / name, QUIET)

@@ -28,8 +28,14 @@ def test_a_whole_run_has_no_damage(tmp_path: Path) -> None:
     assert find_damage(tmp_path) is None
 
 
-@pytest.mark.parametrize("wrong", WRONG)
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(
+    ("name", "wrong"),
+    [  # the gate damages each file in one way, and tries each way
+        pytest.param(name, wrong, marks=() if (file - way) % len(WRONG) == 0 else pytest.mark.full)
+        for file, name in enumerate(NAMES)
+        for way, wrong in enumerate(WRONG)
+    ],
+)
 def test_no_command_calls_damage_a_bug(
     tmp_path: Path, name: str, wrong: str, capsys: pytest.CaptureFixture[str]
 ) -> None:

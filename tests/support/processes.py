@@ -1,6 +1,7 @@
 """Processes of their own for what needs one: signals, terminals, audit hooks, a full disk.
 
-They are forks of a server that has imported torch once: importing it takes longer than what most of them do.
+They are forks of the process of the tests: importing torch takes longer than what most of them do. OpenMP has
+one thread there (conftest.py), since a fork has no pool of threads and would wait for it.
 """
 
 from __future__ import annotations
@@ -14,16 +15,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-SERVER = multiprocessing.get_context("forkserver")
-SERVER.set_forkserver_preload(
-    [
-        "finetooth.cli.app",
-        "finetooth.commands.chat",
-        "finetooth.commands.run",
-        "transformers.models.llama.modeling_llama",
-        "peft",
-    ]
-)
+FORK = multiprocessing.get_context("fork")
 
 
 class Launched:
@@ -44,9 +36,9 @@ class Launched:
         out, err = (f"{self._room.name}/{name}" for name in ("out", "err"))
         self._written = (Path(out), Path(err))
         given = (program, arguments, str(folder), streams or (os.devnull, out, err))
-        ready, tell = SERVER.Pipe(duplex=False)
+        ready, tell = FORK.Pipe(duplex=False)
         environment = {**os.environ, **(environment or {})}
-        self._process = SERVER.Process(target=_start, args=(*given, environment, tell))
+        self._process = FORK.Process(target=_start, args=(*given, environment, tell))
         self._process.start()
         ready.recv()
 
@@ -54,6 +46,10 @@ class Launched:
     def pid(self) -> int:
         assert self._process.pid is not None
         return self._process.pid
+
+    @property
+    def running(self) -> bool:
+        return self._process.exitcode is None
 
     def send_signal(self, number: int) -> None:
         os.kill(self.pid, number)

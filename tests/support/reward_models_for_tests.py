@@ -52,7 +52,13 @@ def trained(model: Path, out: Path, pair: Any, **changes: Any) -> Path:
         "model": str(model),
         "instruction": INSTRUCTION,
         "data": {"train": [pair(number) for number in range(120)], "validation": 0.1, "test": 0.0},
-        "train": {"method": "reward_model", "learning_rate": 0.01, "batch_size": 16, "epochs": 6},
+        "train": {
+            "method": "reward_model",
+            "learning_rate": 0.01,
+            "batch_size": 16,
+            "epochs": 6,
+            "preflight": "off",
+        },
     }
     train.run(load_task(values, changes), out, Console(quiet=True))
     return out

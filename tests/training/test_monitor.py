@@ -104,6 +104,7 @@ def found_in(run: Path) -> list[dict[str, object]]:
     return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
 
+@pytest.mark.full
 def test_a_real_training_at_a_rate_far_too_high(tmp_path: Path) -> None:
     said = io.StringIO()
     config = settings(

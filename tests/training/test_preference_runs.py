@@ -99,10 +99,7 @@ def test_the_reference_is_kept_and_not_measured_again(models: Path, tmp_path: Pa
 
 @pytest.mark.parametrize(
     "method",
-    [
-        pytest.param(name, marks=() if name in ("dpo", "kto", "reward_model") else pytest.mark.full)
-        for name in (*KEYS, "reward_model")
-    ],
+    [pytest.param(name, marks=() if name == "dpo" else pytest.mark.full) for name in (*KEYS, "reward_model")],
 )
 def test_training_raises_the_margin_of_what_is_chosen(models: Path, tmp_path: Path, method: str) -> None:
     """The sign of every loss: planted the other way round, accuracy would fall."""
@@ -135,11 +132,12 @@ def test_metrics_are_in_the_lines_of_the_run(models: Path, tmp_path: Path) -> No
 
 @pytest.mark.parametrize(
     ("adapter", "method"),
-    [("lora", "dpo"), ("none", "kto"), ("lora", "reward_model")]
+    [("lora", "dpo"), ("none", "kto")]
     + [
         pytest.param(*kind, marks=pytest.mark.full)
         for kind in (
             ("none", "dpo"),
+            ("lora", "reward_model"),
             ("lora", "kto"),
             ("none", "reward_model"),
             ("lora", "orpo"),
@@ -187,7 +185,11 @@ def _both_fall(signals: Signals, **given: Any) -> Loss:
 
 @pytest.mark.parametrize(
     ("name", "planted"),
-    [("inverted", _swapped_in_the_log), ("chosen-falls", _both_fall), ("", preferences.logistic)],
+    [
+        ("inverted", _swapped_in_the_log),
+        pytest.param("chosen-falls", _both_fall, marks=pytest.mark.full),
+        pytest.param("", preferences.logistic, marks=pytest.mark.full),
+    ],
 )
 def test_silent_trouble_with_pairs_is_found(models: Path, tmp_path: Path, name: str, planted: Any) -> None:
     model = load(models)

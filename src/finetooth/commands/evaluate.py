@@ -77,7 +77,7 @@ def evaluate_run(context: RunContext, sealed: bool) -> EvaluateReport:
 def _evaluate_run(context: RunContext, sealed: bool) -> EvaluateReport:
     path, prepared = context.path, context.prepared
     if workspace.trained_path(path) is None:
-        raise ConfigError(f"{path} has no tuned model yet. First: finetooth train {path}")
+        raise workspace.not_trained(path)
     if not next_steps.gradable(context.task):
         raise next_steps.not_gradable_error(f"To chat with the tuned model: finetooth chat {path}")
     if not (sealed or prepared.validation):

@@ -44,7 +44,9 @@ class Run:
     def next_steps(self) -> list[str]:
         """The commands to type next, each with its purpose."""
         chat = (f"finetooth chat {quote(str(self.path))}", "chat with the tuned model")
-        steps = (chat, *next_steps.longer_training(self.path))
+        scores = [entry["score"] for entry in self.summary.get("candidates", ()) if entry["name"] == "tuned"]
+        perfect = scores == [1.0] and self.summary.get("grader") != "perplexity"
+        steps = (chat, *([] if perfect else next_steps.longer_training(self.path)))
         return [f"{command}    {purpose}" for command, purpose in steps]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import re
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -40,9 +41,10 @@ def model_directory(name: str, weights: bool = True) -> Path:
     if path.is_file():
         raise ModelError(f"{path}: a file. Expected the directory that holds the model's config.json.")
     if not re.fullmatch(r"[\w.-]+/[\w.-]+(@[\w./-]+)?", name) or name.startswith((".", "/", "~")):
+        meant = difflib.get_close_matches(name, EMBEDDED, n=1)
         raise ModelError(
             f"{name}: no such directory. Expected a local model directory, a hub id such as org/model, "
-            f"or the embedded model {EMBEDDED[0]}."
+            f"or the embedded model {EMBEDDED[0]}." + (f" Did you mean {meant[0]}?" if meant else "")
         )
     repository, _, revision = name.partition("@")
     patterns = [*SMALL_FILES, *(("*.safetensors",) if weights else ())]

@@ -144,7 +144,7 @@ class RunContext:
         """The tuned model: the base with its adapter, or the saved model. ConfigError before training."""
         trained = workspace.trained_path(self.path)
         if trained is None:
-            raise ConfigError(f"{self.path} has no tuned model yet. First: finetooth train {self.path}")
+            raise workspace.not_trained(self.path)
 
         def load() -> Model:
             if trained.name == "model":

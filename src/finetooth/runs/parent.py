@@ -74,7 +74,7 @@ def trained_weights(run: Path) -> Path:
     """The directory of a run's trained adapter or model. ConfigError before training has ended."""
     trained = workspace.trained_path(run)
     if trained is None:
-        raise ConfigError(f"start: {run} has no tuned model yet. First: finetooth train {run}")
+        raise workspace.not_trained(run, "start")
     return trained
 
 

@@ -24,6 +24,7 @@ from finetooth.rundir import (
     is_ours,
     locked,
     read_json,
+    read_jsonl,
     remove_leftovers,
     start_manifest,
     write_json,
@@ -156,6 +157,19 @@ def trained_path(path: Path) -> Path | None:
     if not (path / "train" / "result.json").is_file():
         return None
     return next((p for p in (path / "train" / "adapter", path / "train" / "model") if p.is_dir()), None)
+
+
+def not_trained(path: Path, key: str = "") -> ConfigError:
+    """The error for a run without a tuned model; a training that was stopped is told with its last step.
+
+    key: the task's key that names the run.
+    """
+    metrics = path / "train" / "metrics.jsonl"
+    steps = [line["step"] for line in read_jsonl(metrics) if "loss" in line] if metrics.is_file() else []
+    stopped = f": its training stopped after step {steps[-1]}" if steps else ""
+    then = "To go on" if steps else "First"
+    name = f"{key}: {path}" if key else str(path)
+    return ConfigError(f"{name} has no tuned model yet{stopped}. {then}: finetooth train {path}")
 
 
 def known_runs(start: str = "runs/") -> list[str]:

@@ -66,7 +66,7 @@ def test_what_cannot_be_read_at_all(
 
 def test_a_wrong_name_lists_what_is_there(tmp_path: Path) -> None:
     write(tmp_path / "train.csv", "a\n1\n")
-    with pytest.raises(DataError, match=r"there are: train\.csv"):
+    with pytest.raises(DataError, match=r"there are: train\.csv\. Did you mean .*/train\.csv\?$"):
         read(tmp_path / "trian.csv")
 
 

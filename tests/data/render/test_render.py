@@ -6,6 +6,7 @@ from datetime import datetime
 from pathlib import Path
 
 import pytest
+from gate import gate
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from templates_for_tests import CHATML
@@ -29,7 +30,7 @@ def renderers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Renderer]:
 
 @settings(max_examples=150, deadline=None)
 @given(answer=st.text(alphabet=" \n\tab.é😀Left", min_size=1, max_size=12).filter(str.strip))
-@pytest.mark.parametrize("template", ["instruction", "plain"])
+@pytest.mark.parametrize("template", gate(["instruction", "plain"], ["instruction"]))
 @pytest.mark.parametrize("family", ["gpt2", "chatml"])
 def test_context_and_answer_decode_to_the_whole_text_wherever_tokens_merge(
     family: str, template: str, answer: str, renderers: dict[str, Renderer]

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from gate import gate
 from preflights_for_tests import question, trial
 from training_for_tests import load, rows
 
@@ -19,7 +20,7 @@ from finetooth.tree import Row
 from finetooth.types import Answer, Example, Message
 
 
-@pytest.mark.parametrize("adapter", ["lora", "none"])
+@pytest.mark.parametrize("adapter", gate(["lora", "none"], ["lora"]))
 def test_model_and_generator_are_as_they_were(tmp_path: Path, adapter: str) -> None:
     clean = trial(tmp_path, adapter=adapter)
     model = clean.model
@@ -114,9 +115,9 @@ def test_what_is_shown_marks_what_is_scored(tmp_path: Path) -> None:
     clean = trial(tmp_path)
     (one,) = select_rows(clean.rows[:1], clean.examples, 999, None)
     line = format_row(one, clean.evaluation_renderer.tokenizer)
-    assert line.plain.endswith("assistant\\n[In Rome, 0.<|im_end|>]")
+    assert line.plain.endswith("assistant↵⟦In Rome, 0.<|im_end|>⟧")
     green = [line.plain[span.start : span.end] for span in line.spans if span.style == "green"]
-    assert green == ["[In Rome, 0.<|im_end|>]"]
+    assert green == ["⟦In Rome, 0.<|im_end|>⟧"]
 
 
 def test_another_model_is_not_taken_for_the_saved_one(tmp_path: Path) -> None:
@@ -144,7 +145,7 @@ def test_rows_without_a_target_that_is_learned_are_tried_too(tmp_path: Path, sha
     assert found.answered == (8 if asked else None)
 
 
-@pytest.mark.parametrize("weight", [0.001, 30.0])
+@pytest.mark.parametrize("weight", gate([0.001, 30.0], [0.001]))
 def test_the_weight_of_rows_is_no_alarm(tmp_path: Path, weight: float) -> None:
     """A sum of losses that are weighted by a thousandth is small long before anything is learned by heart."""
     clean = trial(tmp_path)

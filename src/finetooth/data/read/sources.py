@@ -7,6 +7,7 @@ A directory, or a data set on the hub, may contain several splits. They are iden
 
 from __future__ import annotations
 
+import difflib
 import glob
 import json
 import os
@@ -140,6 +141,8 @@ def _files(name: str, side: str) -> tuple[list[Path], bool, list[Path]]:
         return chosen, True, skipped
     siblings = sorted(item.name for item in path.parent.glob("*") if kind_of(item))
     others = f" In {path.parent} there are: {', '.join(siblings[:5])}." if siblings else ""
+    near = difflib.get_close_matches(path.name, siblings, n=1, cutoff=0.7)
+    others += f" Did you mean {path.with_name(near[0])}?" if near else ""
     raise DataError(f"{path}: no such file. {EXPECTED}{others}")
 
 

@@ -89,7 +89,7 @@ def lowest_loss(rows: Sequence[Row]) -> float:
 
 
 def format_row(one: PreflightRow, tokenizer: Tokenizer) -> Text:
-    """A row for the console: the end of its context, then the scored text in brackets and green."""
+    """A row for the console: the end of its context, then the scored text between ⟦ and ⟧, green."""
     scored = np.flatnonzero(one.row.weight)
     at = int(scored[0]) if scored.size else len(one.row)
     tokens = one.row.tokens.tolist()
@@ -99,6 +99,6 @@ def format_row(one: PreflightRow, tokenizer: Tokenizer) -> Text:
     end = "..." if len(answer) > 3 * SHOWN else ""
     return Text.assemble(
         f"preflight: {one.row.id}: ",
-        (f"{start}{context[-SHOWN:]}".replace("\n", "\\n"), "dim"),
-        (f"[{answer[: 3 * SHOWN]}{end}]".replace("\n", "\\n"), "green"),
+        (f"{start}{context[-SHOWN:]}".replace("\n", "↵"), "dim"),
+        (f"⟦{answer[: 3 * SHOWN]}{end}⟧".replace("\n", "↵"), "green"),
     )
