@@ -124,7 +124,7 @@ def test_leaks_are_named_by_strength() -> None:
 
 
 def test_short_questions_of_common_words_are_no_leaks() -> None:
-    """People ask so; of 4,500 such rows of clinc150, 780 were told as possible leaks, now 261."""
+    """People ask so; of 4,500 such rows of clinc150, 780 were told as possible leaks, now 256."""
     places = [f"{look}ville" for look in planted.LOOK] + [f"{thing}ton" for thing in planted.THING]
     frames = ("is there a travel alert for {}", "how long will it take to get to {}", "book a room in {}")
     asked = [frame.format(place) for place in places for frame in frames]

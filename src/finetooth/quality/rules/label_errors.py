@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+
+import numpy as np
 
 from finetooth.config.values import format_count, format_count_of
 from finetooth.quality.findings import Finding, Hit, View
 from finetooth.quality.intervals import wilson
 from finetooth.quality.label_audit import LabelAudit, audit_labels
+from finetooth.quality.label_noise import Floats, Ints
 
 NAMED = 5
 
@@ -79,24 +81,20 @@ def _errors(view: View, audit: LabelAudit) -> Iterator[Finding]:
     )
 
 
-def _by_label(
-    audit: LabelAudit, suspects: Sequence[int], probability: Sequence[float]
-) -> dict[str, dict[str, float]]:
+def _by_label(audit: LabelAudit, suspects: Ints, probability: Floats) -> dict[str, dict[str, float]]:
     """Rows, suspects, and the expected number of wrong ones among them, by label; most suspects first."""
-    rows = Counter(int(label) for label in audit.given_R)
-    listed: Counter[int] = Counter()
-    expected: Counter[int] = Counter()
-    for position, wrong in zip(suspects, probability, strict=True):
-        label = int(audit.given_R[position])
-        listed[label] += 1
-        expected[label] += wrong
+    labels = len(audit.labels)
+    rows_L = np.bincount(audit.given_R, minlength=labels)
+    listed_L = np.bincount(audit.given_R[suspects], minlength=labels)
+    expected_L = np.bincount(audit.given_R[suspects], weights=probability, minlength=labels)
     return {
         audit.labels[label]: {
-            "rows": rows[label],
-            "suspects": count,
-            "expected_wrong": round(float(expected[label]), 1),
+            "rows": int(rows_L[label]),
+            "suspects": int(listed_L[label]),
+            "expected_wrong": round(float(expected_L[label]), 1),
         }
-        for label, count in listed.most_common()
+        for label in np.argsort(-listed_L, kind="stable")
+        if listed_L[label]
     }
 
 
