@@ -12,6 +12,18 @@ A message says where (file, line, key), what was found, what was expected, and w
 line prints it without a traceback and exits with code 2 (TrainError: 1, Interrupted: 130).
 """
 
+from __future__ import annotations
+
+import re
+
+# Control characters except tab and line feed, and those that change the direction of the text after them.
+_COMMANDS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+def printable(text: str) -> str:
+    """The text with the characters that could command a terminal as escapes such as \\x1b."""
+    return _COMMANDS.sub(lambda match: match[0].encode("unicode_escape").decode(), text)
+
 
 class FinetoothError(Exception):
     """Base class; `str(error)` is the complete message to show to the user."""

@@ -29,7 +29,7 @@ from finetooth.quality.prepare import PreparedData, assemble
 from finetooth.rundir import write_json
 from finetooth.runs import parent, setup, workspace
 from finetooth.runs.context import RunContext
-from finetooth.types import Message
+from finetooth.types import Answer, Example, Message
 
 ROWS = [
     {"text": f"{n} of fruit {n % 7}", "label": "ab"[n % 2], "who": str(n % 9), "half": "xy"[n % 3 == 0]}
@@ -120,6 +120,17 @@ def inherited(task: Task) -> Any:
     return child.train.rank, child.template
 
 
+def slowly_graded(task: Task) -> Any:
+    """What a grader that takes half a second gives."""
+    path = Path(task.model).parent / "slow.py"
+    path.write_text("import time\ndef g(example, text):\n    time.sleep(0.5)\n    return 1.0\n")
+    grade = graders.resolve(f"{path}:g", "qa", None, task.evaluate.grader_seconds)[1]
+    try:
+        return grade(Example("row", (Message("user", "q"),), (Answer("a"),)), "a").value
+    except FinetoothError as error:
+        return str(error)
+
+
 CASES: dict[str, tuple[Callable[[Task], Any], dict[str, Any]]] = {
     "name": (lambda task: workspace.run_path(task, None), {"name": "other"}),
     "model": (lambda task: model_directory(task.model), {"model": "{other}"}),
@@ -147,6 +158,7 @@ CASES: dict[str, tuple[Callable[[Task], Any], dict[str, Any]]] = {
         lambda task: len(evaluate.sample_rows(assemble(task).sides["train"], task)),
         {"evaluate.limit": 5},
     ),
+    "evaluate.grader_seconds": (slowly_graded, {"evaluate.grader_seconds": 0.05}),
 }
 
 

@@ -113,10 +113,11 @@ def test_files_deleted_by_hand_do_not_stay_ours(tmp_path: Path) -> None:
 
 def test_a_stopped_training_is_told_with_its_last_step(tmp_path: Path) -> None:
     run = made_up_run(tmp_path / "run")
-    (run / "train" / "result.json").unlink()
     steps = [line["step"] for line in read_jsonl(run / "train" / "metrics.jsonl") if "loss" in line]
     told = str(workspace.not_trained(run, "start"))
-    assert told.startswith(f"start: {run} has no tuned model yet: its training stopped after step {steps[-1]}.")
-    assert told.endswith(f"To go on: finetooth train {run}")
+    assert told == (
+        f"start: {run} has no tuned model yet: its training stopped after step {steps[-1]}. "
+        f"To go on: finetooth train {run}"
+    )
     (run / "train" / "metrics.jsonl").unlink()
     assert str(workspace.not_trained(run)) == f"{run} has no tuned model yet. First: finetooth train {run}"

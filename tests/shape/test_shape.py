@@ -42,6 +42,7 @@ MAX_LINES, MAX_COLUMNS, MAX_FUNCTION, MAX_STEP = 350, 110, 70, 250
 LONG_FILES = {
     "src/finetooth/model/api.py": "one class, through which everything uses a model",
 }
+LOADERS = (".from_pretrained", ".from_config")  # of transformers and PEFT
 ONE_STEP = ["tree.py", "training/objectives.py", "training/step.py"]  # one training step is read in these
 
 
@@ -103,6 +104,10 @@ def unsafe_calls(text: str, path: Path) -> list[str]:
                 found.append((node.lineno, "yaml.load without a safe loader"))
             elif keywords.get("trust_remote_code", "False") != "False":
                 found.append((node.lineno, "trust_remote_code"))
+            elif (
+                called.endswith((".from_pretrained", ".from_config")) and "trust_remote_code" not in keywords
+            ):
+                found.append((node.lineno, "transformers asks whether to run code"))
             elif keywords.get("allow_pickle", "False") != "False":
                 found.append((node.lineno, "allow_pickle"))
     return [f"{name_of(path)}:{line} {what}" for line, what in found]
@@ -276,6 +281,8 @@ PLANTED = SOURCE / "data" / "planted.py"
         (unsafe_calls, "yaml.load(text)"),
         (unsafe_calls, "eval(text)"),
         (unsafe_calls, "M.from_pretrained(name, trust_remote_code=flag)"),
+        (unsafe_calls, "M.from_pretrained(name)"),
+        (unsafe_calls, "AutoConfig.from_config(config, dtype=dtype)"),
         (long_functions, "def f():\n" + "    pass\n" * MAX_FUNCTION),
         (without_docstring, "class A:\n    '''A.'''\n    def f(self): pass"),
     ],

@@ -24,8 +24,8 @@ from finetooth.cli.errors import ExitCode, explain, fill_in_task
 from finetooth.cli.output import console, finish, out_option, output_options, run_directory, trust_option
 from finetooth.cli.task_flags import SectionedCommand, parse_overrides, task_options
 from finetooth.config.load import load_task
-from finetooth.config.values import safe_name
-from finetooth.errors import ConfigError
+from finetooth.config.values import SEEDS, safe_name
+from finetooth.errors import ConfigError, printable
 from finetooth.training.interrupts import Terminated, terminable
 
 
@@ -45,13 +45,15 @@ def invoke(arguments: Sequence[str]) -> int:
         if end.code != 1:  # click and rich exit with 1 on a closed pipe; nothing else here does
             raise
         return ExitCode.BROKEN_PIPE
-    except (Exception, Terminated) as error:
+    except BaseException as error:
+        if not isinstance(error, Exception | Terminated) and type(error).__name__ != "PanicException":
+            raise  # a panic of the tokenizers library is no Exception
         if os.environ.get("FINETOOTH_DEBUG"):
             traceback.print_exc()
         code, message = explain(error)
         if code == ExitCode.BUG and (damage := _damage(arguments)):
             code, message = ExitCode.WRONG_INPUT, damage
-        click.echo(fill_in_task(message, arguments), err=True)
+        click.echo(printable(fill_in_task(message, arguments)), err=True)
         return code
 
 
@@ -227,7 +229,14 @@ def report(path: Path, as_json: bool, quiet: bool) -> int:
 @click.option(
     "--top-p", default=1.0, metavar="NUMBER", help="Nucleus sampling: probability mass to sample from."
 )
-@click.option("--seed", "stream", default=1, metavar="NUMBER", help="Random seed of the sampling.")
+@click.option(
+    "--seed",
+    "stream",
+    default=1,
+    type=click.IntRange(0, SEEDS - 1),
+    metavar="NUMBER",
+    help="Random seed of the sampling.",
+)
 @output_options
 def chat(target: str, both: bool, stream: int, as_json: bool, quiet: bool, **sampling: Any) -> int:
     """Chat with a model.

@@ -33,7 +33,9 @@ class ExitCode(IntEnum):
     BROKEN_PIPE = 141  # the reader of the output has closed it
 
 
-def explain(error: BaseException) -> tuple[ExitCode, str]:
+def explain(  # long: every kind of error
+    error: BaseException,
+) -> tuple[ExitCode, str]:
     """The exit code and the message for the error that ended a command."""
     if isinstance(error, click.exceptions.NoSuchOption):
         return ExitCode.WRONG_INPUT, _unknown_flag(error)
@@ -58,6 +60,23 @@ def explain(error: BaseException) -> tuple[ExitCode, str]:
         )
     if isinstance(error, OSError):
         return ExitCode.WRONG_INPUT, _explain_os_error(error)
+    if isinstance(error, MemoryError):
+        return (
+            ExitCode.WRONG_INPUT,
+            "There is not enough memory for this input. Use less data or a smaller model.",
+        )
+    if isinstance(error, RecursionError):
+        return (
+            ExitCode.WRONG_INPUT,
+            "The input is nested too deeply: a list or a mapping within hundreds of others.",
+        )
+    if type(error).__name__ == "PanicException":
+        return (
+            ExitCode.WRONG_INPUT,
+            f"The tokenizer's files are damaged: {error}. Copy them from the model again.",
+        )
+    if isinstance(error, ValueError) and "null byte" in str(error):
+        return ExitCode.WRONG_INPUT, "A path or a name has a NUL character in it. Remove it."
     return ExitCode.BUG, (
         f"finetooth stopped on an unexpected error: {type(error).__name__}: {error}\n"
         "This is a bug. Set FINETOOTH_DEBUG=1 and run the command again to get a traceback for the report."

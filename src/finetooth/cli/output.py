@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -11,10 +12,14 @@ import click
 
 from finetooth.cli.completion import TASK_FILES
 from finetooth.cli.errors import ExitCode
-from finetooth.errors import ConfigError
+from finetooth.errors import ConfigError, printable
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+
+# Characters that JSON writes as they are and that a terminal obeys.
+_COMMANDS = re.compile("[\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 class Report(Protocol):
@@ -51,21 +56,22 @@ trust_option = click.option(
 
 def console(quiet: bool) -> Console:
     """The console for logs and progress bars: stderr, so that stdout holds only the result."""
-    from rich.console import Console
+    from finetooth.report.console import terminal
 
-    return Console(stderr=True, quiet=quiet, markup=False, highlight=False)
+    return terminal(stderr=True, quiet=quiet)
 
 
 def finish(report: Report, as_json: bool, quiet: bool, *next_steps: str) -> int:
     """Print the result and the commands to type next, and return the exit code."""
-    from rich.console import Console
-
     if as_json:
-        click.echo(json.dumps(report.to_json(), ensure_ascii=False, allow_nan=False))
+        text = json.dumps(report.to_json(), ensure_ascii=False, allow_nan=False)
+        click.echo(_COMMANDS.sub(lambda match: f"\\u{ord(match[0]):04x}", text))
     else:
-        report.print(Console())
+        from finetooth.report.console import Terminal
+
+        report.print(Terminal())
         for number, line in enumerate(() if quiet else next_steps):
-            click.echo(f"{'      ' if number else 'Next: '}{line}")
+            click.echo(f"{'      ' if number else 'Next: '}{printable(line)}")
     return ExitCode.OK if report.ok else ExitCode.REFUSED
 
 

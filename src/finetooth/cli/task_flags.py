@@ -97,7 +97,12 @@ def parse_value(key: str, text: str) -> Any:
     model = create_model("Value", value=(annotation, field))
     try:
         value = yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError):  # ValueError: 2026-99-99 looks like a date
+    except (
+        yaml.YAMLError,
+        ValueError,
+        TypeError,
+        RecursionError,
+    ):  # ValueError: 2026-99-99 looks like a date
         return text
     for candidate in (value, text):
         try:

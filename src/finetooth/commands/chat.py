@@ -16,8 +16,9 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from finetooth.errors import ConfigError, DataError, FinetoothError
+from finetooth.errors import ConfigError, DataError, FinetoothError, printable
 from finetooth.model.generation.sampling import check_sampling
+from finetooth.report.console import terminal
 from finetooth.report.row_text import VISIBLE
 from finetooth.runs.conversation import Conversation, Reply, speakers, to_json
 from finetooth.types import Sampling
@@ -89,7 +90,7 @@ def _piped() -> Iterator[str]:
 
 def _print_error(text: str) -> None:
     """Print to stderr, also with --quiet."""
-    print(text, file=sys.stderr, flush=True)
+    print(printable(text), file=sys.stderr, flush=True)
 
 
 class Screen:
@@ -97,7 +98,7 @@ class Screen:
 
     def __init__(self, conversation: Conversation, console: Console, typed: bool, silent: bool):
         self._conversation, self._log, self._typed, self._silent = conversation, console, typed, silent
-        self._out = Console(markup=False, highlight=False)
+        self._out = terminal()
         self._names = [speaker.name for speaker in conversation.speakers]
         wide = self._out.is_terminal and not self._out.is_dumb_terminal and self._out.width >= NARROW
         self._columns = len(self._names) > 1 and wide

@@ -133,7 +133,8 @@ def _evaluate(
     task, console = context.task, context.console
     examples = _usable(context, examples)
     given = [graders.settled(spec, context.prepared.train) for spec in graders.specs(task.evaluate.grader)]
-    resolved = graders.resolve_all(given, context.grading_format, Path.cwd())
+    seconds = task.evaluate.grader_seconds
+    resolved = graders.resolve_all(given, context.grading_format, Path.cwd(), seconds)
     (name, primary), *others = resolved
     by_preference = preference_candidates.is_preference_evaluation(resolved)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
@@ -238,7 +239,7 @@ def result_digest(context: RunContext, tuned: Model) -> str:
     parts = {
         "tuned": tuned.digest(),
         "base": tuned.digest(adapter=False) if tuned.peft is not None else base_digest(context.path),
-        "evaluate": task.evaluate.model_dump(mode="json"),
+        "evaluate": task.evaluate.model_dump(mode="json", exclude={"grader_seconds"}),
         "instruction": task.instruction,
         "template": context.renderer.chat_template,
         "graders": [graders.grader_digest(spec, Path.cwd()) for spec in graders.specs(task.evaluate.grader)],

@@ -17,6 +17,7 @@ from finetooth.commands import evaluate, report, train
 from finetooth.config.load import load_task
 from finetooth.config.task import Task
 from finetooth.errors import Interrupted
+from finetooth.report.console import terminal
 from finetooth.report.terminal import terminal_table
 from finetooth.rundir import read_json
 from finetooth.runs import inputs, next_steps, parent, workspace
@@ -61,7 +62,7 @@ def run(
     out: the run directory, default runs/NAME. overrides: dotted keys, {"train.epochs": 2}. Raises
     FinetoothError with one message that says what to do.
     """
-    console = Console(stderr=True, quiet=quiet, markup=False, highlight=False)
+    console = terminal(stderr=True, quiet=quiet)
     return run_task(load_task(task, overrides), Path(out) if out is not None else None, console)
 
 

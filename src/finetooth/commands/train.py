@@ -185,7 +185,10 @@ def _answer_validator(context: RunContext) -> AnswerValidator | None:
     grader = graders.settled(graders.specs(task.evaluate.grader)[0], prepared.train)
     try:
         name, grade = graders.resolve(
-            "auto" if grader == graders.PREFERENCE else grader, context.grading_format, Path.cwd()
+            "auto" if grader == graders.PREFERENCE else grader,
+            context.grading_format,
+            Path.cwd(),
+            task.evaluate.grader_seconds,
         )
     except GradeError:
         if required:

@@ -15,6 +15,7 @@ from finetooth.config.task import EMBEDDED, Task, build_task, suggest
 from finetooth.config.values import expand_path, is_data_file, is_files, is_hub_id, safe_name
 from finetooth.errors import ConfigError
 
+MOST_VALUES = 1_000_000  # of a task file
 SOURCES = ("train", "validation", "test")  # keys of the data section that hold files or rows
 
 
@@ -71,8 +72,11 @@ def _read_file(path: Path) -> dict[str, Any]:
     try:
         text = path.read_text(encoding="utf-8")
         values = tomllib.loads(text) if path.suffix == ".toml" else yaml.load(text, _UniqueKeys)
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, yaml.YAMLError) as error:
-        raise ConfigError(f"{path}: cannot be read as a task file: {error}") from None
+        require_small(values)
+    except RecursionError:
+        raise ConfigError(f"{path}: cannot be read as a task file: it is nested too deeply.") from None
+    except (OSError, ValueError, TypeError, AttributeError, yaml.YAMLError) as error:
+        raise ConfigError(f"{path}: cannot be read as a task file: {_plainly(error)}") from None
     if isinstance(values, dict):
         return values
     if is_data_file(path):
@@ -83,6 +87,32 @@ def _read_file(path: Path) -> dict[str, Any]:
     )
 
 
+def require_small(value: Any) -> None:
+    """Raise ValueError for values of a file that are endless when written out, and for NUL characters.
+
+    An alias repeats a value without its text, so a few lines can stand for billions of values.
+    """
+    parts, count = [value], 0
+    while parts:
+        one = parts.pop()
+        count += 1
+        if isinstance(one, dict):
+            parts += [*one.keys(), *one.values()]
+        elif isinstance(one, list | tuple | set):
+            parts += one
+        elif isinstance(one, str) and "\0" in one:
+            raise ValueError(f"{one[:40]!r} has a NUL character in it. Remove it.")
+        elif isinstance(one, int) and abs(one) >= 10**400:
+            raise ValueError("a number has more than 400 digits. Shorten it.")
+        if count + len(parts) > MOST_VALUES:
+            raise ValueError(f"it has more than {MOST_VALUES:,} values, aliases written out.")
+
+
+def _plainly(error: Exception) -> str:
+    text = str(error)
+    return "a number has thousands of digits. Shorten it." if "integer string conversion" in text else text
+
+
 def _data_file_error(path: Path) -> ConfigError:
     return ConfigError(
         f"{path}: expected a task file, found a data file. A task file is a .yaml file with the line\n"
@@ -91,7 +121,17 @@ def _data_file_error(path: Path) -> ConfigError:
 
 
 class _UniqueKeys(yaml.SafeLoader):
-    """SafeLoader that refuses duplicate keys, of which YAML would silently keep the last."""
+    """SafeLoader that refuses duplicate keys, of which YAML would silently keep the last, and merged lists
+    of mappings, whose size can grow with every line tenfold.
+    """
+
+    def flatten_mapping(self, node: yaml.MappingNode) -> None:
+        for key, value in node.value:
+            if key.tag == "tag:yaml.org,2002:merge" and isinstance(value, yaml.SequenceNode):
+                raise yaml.constructor.ConstructorError(
+                    None, None, "<< takes one mapping here, found a list", value.start_mark
+                )
+        super().flatten_mapping(node)
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         names = [key.value for key, _ in node.value]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from pydantic import ValidationError
 from finetooth.config.other_tools import run_directory_hint
 
 SOURCES = ("data.train", "data.validation", "data.test")
+TEXTS = ("name", "model", "template", "data.group", "data.rates", "start")  # keys of a text
 EXPECTED = {
     "int_type": "a whole number",
     "int_parsing": "a whole number",
@@ -65,6 +67,7 @@ def explain_problems(error: ValidationError, where: str, suggest: Callable[[str]
             wrong.setdefault(key, []).append(problem)
     for key, problems in wrong.items():
         expected = [_expected(key, problem) for problem in problems]
+        hint = _read_as(key, problems[0]["input"])
         own = [
             problem["msg"].removeprefix("Value error, ")
             for problem, words in zip(problems, expected, strict=True)
@@ -73,9 +76,32 @@ def explain_problems(error: ValidationError, where: str, suggest: Callable[[str]
         *first, last = dict.fromkeys(expected)
         wanted = f"{', '.join(first)} or {last}" if first else last
         lines.append(
-            f"  {key}: {own[0] if own else f'expected {wanted}'}, found {repr(problems[0]['input'])[:80]}."
+            f"  {key}: {own[0] if own else f'expected {wanted}'}, found {shown(problems[0]['input'])}{hint}."
         )
     return f"{where}:\n" + "\n".join(dict.fromkeys(lines))
+
+
+def shown(value: Any) -> str:
+    """The start of a value as Python writes it; of a number with thousands of digits, how many there are."""
+    try:
+        return repr(value)[:80]
+    except (ValueError, RecursionError):  # Python writes no more than 4,300 digits
+        return "a number of thousands of digits" if isinstance(value, int) else "a value nested too deeply"
+
+
+def _read_as(key: str, value: Any) -> str:
+    """What YAML made of a text without quotes, and how to write it; "" where no text is wanted."""
+    if isinstance(value, bool):
+        kind, example = "yes, no, on and off as truth values", '"no"'
+    elif isinstance(value, int | float):
+        kind, example = f"{shown(value)} as a number", f'"{shown(value)}"'
+    elif isinstance(value, date):
+        kind, example = "this as a date", f'"{value}"'
+    else:
+        return ""
+    if not key.endswith("[key]") and key not in TEXTS:
+        return ""
+    return f". YAML reads {kind}; put the name in quotes: {example}" + (": text" if "[key]" in key else "")
 
 
 def _expected(key: str, problem: Mapping[str, Any]) -> str:

@@ -11,7 +11,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, Field
 
 from finetooth.config.values import yaml_number, yaml_switch
 
-Number = Annotated[float, BeforeValidator(yaml_number)]
+Number = Annotated[float, BeforeValidator(yaml_number), Field(allow_inf_nan=False)]
 Positive = Annotated[Number, Field(gt=0, allow_inf_nan=False)]
 
 # Preferences ------------------------------------------------------------------------------------------------
@@ -77,7 +77,7 @@ class RewardKeys(BaseModel):
         "empty, repeated or copied answers, or less to expected ones; or a reward model that scores such "
         "answers at least as high as expected ones.",
     )
-    group_size: Annotated[int, Field(ge=1)] = Field(8, description="Answers sampled per prompt.")
+    group_size: Annotated[int, Field(ge=1, le=10_000)] = Field(8, description="Answers sampled per prompt.")
     temperature: Annotated[Number, Field(ge=1e-4, allow_inf_nan=False)] = Field(
         1.0, description="Sampling temperature, also applied to the log-probabilities in the loss."
     )
@@ -96,7 +96,7 @@ class RewardKeys(BaseModel):
     clip_high: Annotated[Number, Field(gt=0, allow_inf_nan=False)] = Field(
         0.28, description="Upper PPO clip bound, 1 + clip_high."
     )
-    updates: Annotated[int, Field(ge=1)] = Field(
+    updates: Annotated[int, Field(ge=1, le=10_000)] = Field(
         1, description="Optimizer updates per batch of sampled answers; clipping only acts from 2 on."
     )
     kl: Annotated[Number, Field(ge=0, allow_inf_nan=False)] = Field(
@@ -107,7 +107,7 @@ class RewardKeys(BaseModel):
         description="Answers truncated at evaluate.max_tokens: keep their score, mask (no gradient), "
         "penalise (reward 0), or soft (a penalty that grows to 1 over the last fifth of the length, DAPO).",
     )
-    resample: Annotated[int, Field(ge=0)] = Field(
+    resample: Annotated[int, Field(ge=0, le=10_000)] = Field(
         1,
         description="grpo, rloo: maximum rounds of resampling, in which new prompts replace those whose "
         "answers all have the same reward.",

@@ -19,12 +19,13 @@ from finetooth.config.cleaning import validate_operations as _cleaning
 from finetooth.config.messages import explain_problems
 from finetooth.config.method_keys import Number, Positive, PreferenceKeys, RewardKeys
 from finetooth.config.other_tools import key_hint
+from finetooth.config.values import SEEDS, folder_name, yaml_number, yaml_switch
 from finetooth.config.values import encoding as _encoding
-from finetooth.config.values import folder_name, yaml_switch
 from finetooth.config.values import source as _source
 from finetooth.errors import ConfigError
 
 Auto = Literal["auto"]
+GRADER_SECONDS = 20.0  # also what graders of no task get
 EMBEDDED = ("milktooth",)  # models that come with the package; such a name is never read as a folder
 
 
@@ -41,7 +42,13 @@ def _temperature(value: float) -> float:
     return value
 
 
-Count = Annotated[int, Field(ge=1)]
+def _seed(value: int) -> int:
+    if not 0 <= value < SEEDS:
+        raise ValueError(f"expected a whole number from 0 to {SEEDS - 1} (2**64 - 1)")
+    return value
+
+
+Count = Annotated[int, Field(ge=1, le=1_000_000_000)]
 Share = Annotated[Number, Field(ge=0, lt=1)]
 Rows = list[str | dict[str, Any]]  # rows, or files: values.is_files tells which
 Grader = str | dict[str, Any]  # a name, or a mapping with the name and its options
@@ -134,13 +141,15 @@ class _Training(Section):
         description="lora: LoRA, low-rank adapters on all linear layers. none: full fine-tuning of every "
         "weight.",
     )
-    rank: Count = Field(16, description="LoRA rank.")
+    rank: Annotated[int, Field(ge=1, le=4096)] = Field(16, description="LoRA rank.")
     learning_rate: Auto | Positive = Field("auto", description="Peak learning rate.")
     batch_size: Auto | Count = Field(
         "auto",
         description="Rows per optimizer step: the effective batch size, gradient accumulation included.",
     )
-    epochs: Auto | Positive = Field("auto", description="Passes over the training rows.")
+    epochs: Auto | Annotated[Positive, Field(le=100_000)] = Field(
+        "auto", description="Passes over the training rows."
+    )
     max_steps: Count | None = Field(None, description="Maximum number of optimizer steps.")
     optimizer: Literal["adamw", "muon"] = Field(
         "adamw",
@@ -200,7 +209,7 @@ class EvaluateConfig(Section):
         "number, tolerance: 0.01}, {name: json, schema: FILE}, {name: exact, strict: true} or {name: regex, "
         "pattern: ...}. Several form a list, the first of which is primary.",
     )
-    shots: Annotated[list[Annotated[int, Field(ge=0)]], AfterValidator(_no_duplicates)] = Field(
+    shots: Annotated[list[Annotated[int, Field(ge=0, le=10_000)]], AfterValidator(_no_duplicates)] = Field(
         default_factory=lambda: [0, 4],
         description="Few-shot prompting baselines of the base model: numbers of examples in the prompt, 0 "
         "for zero-shot.",
@@ -208,10 +217,15 @@ class EvaluateConfig(Section):
     max_tokens: Auto | Count = Field(
         "auto", description="Maximum answer length in tokens; auto fits the training answers."
     )
-    temperature: Annotated[Number, AfterValidator(_temperature)] = Field(
+    temperature: Annotated[float, BeforeValidator(yaml_number), AfterValidator(_temperature)] = Field(
         0.0, description="Sampling temperature; 0 is greedy decoding."
     )
     limit: Count | None = Field(None, description="Maximum number of rows to evaluate in a split.")
+    grader_seconds: Positive = Field(
+        GRADER_SECONDS,
+        description="Maximum time in seconds that a custom grader or reward, a regular expression or a JSON "
+        "Schema may take for one answer; a longer one ends the command.",
+    )
 
 
 class Task(Section):
@@ -241,7 +255,9 @@ class Task(Section):
     data: DataConfig
     train: TrainConfig = Field(default_factory=TrainConfig, description="How the model is fine-tuned.")
     evaluate: EvaluateConfig = Field(default_factory=EvaluateConfig, description="How answers are graded.")
-    seed: int = Field(1, description="Random seed of the splits, row order, initialisation and sampling.")
+    seed: Annotated[int, AfterValidator(_seed)] = Field(
+        1, description="Random seed of the splits, row order, initialisation and sampling."
+    )
 
 
 def fields(section: type[BaseModel] = Task, prefix: str = "") -> Iterator[tuple[str, FieldInfo]]:

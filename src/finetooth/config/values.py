@@ -13,6 +13,7 @@ from typing import Any
 
 DATA_FILES = (".jsonl", ".json", ".csv", ".tsv", ".parquet", ".arrow", ".txt")  # each also with .gz appended
 # A dataset of the hub, optionally with a branch, tag or commit, and a configuration or folder.
+SEEDS = 1 << 64  # seeds are below it
 HUB_ID = re.compile(
     r"(?P<name>[A-Za-z0-9][\w.-]*/[A-Za-z0-9_][\w.-]*)"
     r"(?:@(?P<revision>(?:refs/[a-z]+/)?[A-Za-z0-9_][\w.-]*))?"

@@ -5,12 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 import string
-import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from finetooth.data.unicode_forms import normal_form
 from finetooth.errors import DataError
 from finetooth.rundir import read_jsonl
 from finetooth.types import Answer, Example, Message
@@ -67,7 +67,7 @@ def normalise(text: str) -> str:
 
     Whitespace and punctuation at both ends are stripped, unless there is nothing else.
     """
-    folded = " ".join(unicodedata.normalize("NFKC", text).casefold().split())
+    folded = " ".join(normal_form("NFKC", text).casefold().split())
     return folded.strip(string.punctuation + " ") or folded
 
 

@@ -12,8 +12,8 @@ from typing import Literal
 
 from finetooth.config.task import EMBEDDED
 from finetooth.config.values import DATA_FILES
+from finetooth.data.model_files import read_config
 from finetooth.errors import DataError, ModelError
-from finetooth.rundir import read_json
 
 SMALL_FILES = ("*.json", "*.jinja", "*.model", "merges.txt", "vocab.txt")
 # Keys of the maximum input length in config.json, the most common first.
@@ -118,8 +118,7 @@ def embedding_count(directory: Path) -> int | None:
 
 def _config_number(directory: Path, keys: Sequence[str]) -> int | None:
     """The first positive integer under one of the keys, at the top level first, then in `text_config`."""
-    path = directory / "config.json"
-    config = read_json(path) if path.is_file() else {}
-    parts = [config, config.get("text_config")] if isinstance(config, dict) else []
+    config = read_config(directory)
+    parts = [config, config.get("text_config")]
     values = [part.get(key) for part in parts if isinstance(part, dict) for key in keys]
     return next((value for value in values if isinstance(value, int) and value > 0), None)

@@ -14,7 +14,7 @@ from finetooth.data.split import split_keys
 from finetooth.errors import GradeError
 from finetooth.evaluation.answer_text import AnswerNormaliser, identity
 from finetooth.evaluation.candidates import Candidate, Prediction, SupportsLikelihood
-from finetooth.evaluation.graders import PERPLEXITY, Grader, corpus_score, guard
+from finetooth.evaluation.graders import PERPLEXITY, Grader, corpus_score, grade_all
 from finetooth.evaluation.summary import CandidateResult, Grades, summarise
 from finetooth.rundir import json_bytes, jsonl_bytes, write_bytes
 from finetooth.types import Example, Record, Score
@@ -151,9 +151,8 @@ def _grade(
     """
     if name == PERPLEXITY:
         return _perplexity(candidate, examples) if isinstance(candidate, SupportsLikelihood) else None
-    safe = guard(grader)
     rows, texts = zip(*pairs, strict=True)
-    return Grades([safe(example, text) for example, text in pairs], corpus_score(name, rows, texts))
+    return Grades(grade_all(grader, pairs), corpus_score(name, rows, texts))
 
 
 def _perplexity(candidate: SupportsLikelihood, examples: Sequence[Example]) -> Grades:

@@ -21,8 +21,10 @@ from transformers.utils import logging as transformers_logging
 
 from finetooth.config.values import first_few
 from finetooth.data.hub import LENGTH_KEYS
+from finetooth.data.model_files import first_line, named_code, read_config
 from finetooth.errors import ModelError
 from finetooth.model import reward_head
+from finetooth.model.sizes import require_fitting
 
 
 @contextmanager
@@ -53,10 +55,16 @@ def load_config(directory: Path) -> Any:
     """The model's configuration. ModelError when it is missing, needs remote code, or is not causal."""
     if not (directory / "config.json").is_file():
         raise ModelError(f"{directory}: no config.json, so this is not a model directory.")
+    code = named_code(read_config(directory))
     try:
-        config = AutoConfig.from_pretrained(directory, local_files_only=True)
-    except (ValueError, OSError, KeyError, TypeError) as error:
-        raise ModelError(f"{directory}/config.json cannot be used: {error}") from None
+        config = AutoConfig.from_pretrained(directory, local_files_only=True, trust_remote_code=False)
+    except Exception as error:  # transformers checks some values with errors of its own
+        if code:
+            raise ModelError(
+                f"{directory}: the model is code of its own ({code}), which is never run. Use a model whose "
+                "architecture is part of transformers."
+            ) from None
+        raise ModelError(f"{directory}/config.json cannot be used: {first_line(error)}") from None
     if config.is_encoder_decoder:
         raise ModelError(f"{directory}: {config.model_type} is an encoder-decoder; causal models only.")
     return config
@@ -83,11 +91,12 @@ def load_weights(directory: Path, config: Any, dtype: torch.dtype, seed: int) ->
             f"{directory}: the weights are pickled ({pickled[0].name}), which can run code when loaded. "
             "Convert them to safetensors with transformers' save_pretrained and load the result."
         )
+    require_fitting(directory, config, torch.float32)
     with seeded(seed), quiet():
         try:
-            model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
-        except (ValueError, KeyError) as error:
-            raise ModelError(f"{directory}: {error}") from None
+            model = AutoModelForCausalLM.from_config(config, dtype=torch.float32, trust_remote_code=False)
+        except Exception as error:
+            raise ModelError(f"{directory}/config.json cannot be used: {first_line(error)}") from None
     return model.to(dtype), True
 
 
@@ -98,7 +107,7 @@ def _require_complete(directory: Path) -> None:
     if index.is_file():
         try:
             named = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
-        except (ValueError, KeyError, AttributeError) as error:
+        except (ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
             raise ModelError(f"{index} cannot be read: {error}") from None
         if missing := sorted(named - files):
             raise ModelError(
@@ -118,14 +127,21 @@ def _require_complete(directory: Path) -> None:
 
 def _pretrained(directory: Path, config: Any, dtype: torch.dtype) -> Any:
     _require_complete(directory)
+    require_fitting(directory, config, dtype)
     loader: Any = AutoModelForCausalLM
     with quiet():
         try:
             model, info = loader.from_pretrained(
-                directory, config=config, dtype=dtype, local_files_only=True, output_loading_info=True
+                directory,
+                config=config,
+                dtype=dtype,
+                local_files_only=True,
+                trust_remote_code=False,
+                use_safetensors=True,
+                output_loading_info=True,
             )
         except Exception as error:  # transformers raises many types for a broken file
-            raise ModelError(f"{directory}: the model cannot be loaded: {error}") from None
+            raise ModelError(f"{directory}: the model cannot be loaded: {first_line(error)}") from None
     for kind in ("missing_keys", "mismatched_keys"):
         if names := sorted(map(str, info.get(kind) or ())):
             raise ModelError(f"{directory}: {kind.replace('_', ' ')}: {first_few(names, 5)}.")
@@ -174,9 +190,14 @@ def end_tokens(directory: Path, config: Any) -> frozenset[int]:
     found = getattr(config, "eos_token_id", None)
     if (directory / "generation_config.json").is_file():
         try:
-            found = GenerationConfig.from_pretrained(directory, local_files_only=True).eos_token_id or found
-        except (OSError, ValueError) as error:
-            raise ModelError(f"{directory}/generation_config.json cannot be read: {error}") from None
-    if found is None:
-        return frozenset()
-    return frozenset([found] if isinstance(found, int) else found)
+            generation = GenerationConfig.from_pretrained(
+                directory, local_files_only=True, trust_remote_code=False
+            )
+        except Exception as error:
+            path = directory / "generation_config.json"
+            raise ModelError(f"{path} cannot be read: {first_line(error)}") from None
+        found = generation.eos_token_id or found
+    ids = [] if found is None else found if isinstance(found, list | tuple) else [found]
+    if not all(isinstance(index, int) for index in ids):
+        raise ModelError(f"{directory}: eos_token_id is {found!r:.60}; expected a token id or a list of ids.")
+    return frozenset(ids)

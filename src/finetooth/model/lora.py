@@ -19,11 +19,15 @@ from peft.tuners.lora.layer import ParamWrapper
 from safetensors import SafetensorError, safe_open
 from transformers.pytorch_utils import Conv1D
 
+from finetooth.data.model_files import first_line, read_object, refusing
+from finetooth.data.watched import problem_of_patterns
 from finetooth.errors import ModelError
 from finetooth.model import reward_head
 from finetooth.model.load import quiet, seeded
 
 ALPHA = 32
+LARGEST_RANK = 65_536  # of an adapter that is loaded
+PATTERN_SECONDS = 10.0  # for the regular expressions of an adapter
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,16 +139,18 @@ def load_adapter(model: Any, directory: Path) -> PeftModel:
         raise ModelError(f"{directory}: no adapter_config.json, so this is not an adapter directory.")
     if not (directory / "adapter_model.safetensors").is_file():
         raise ModelError(f"{directory}: no adapter_model.safetensors (pickled adapters are not loaded).")
-    if PeftConfig.from_pretrained(str(directory), local_files_only=True).task_type == "SEQ_CLS":
+    if _adapter_config(directory, model).task_type == "SEQ_CLS":
         reward_head.attach(model)
     try:
         with quiet():
-            wrapped = PeftModel.from_pretrained(model, directory, is_trainable=True, local_files_only=True)
+            wrapped = PeftModel.from_pretrained(
+                model, directory, is_trainable=True, local_files_only=True, trust_remote_code=False
+            )
     except SafetensorError as error:
         damaged = directory / "adapter_model.safetensors"
         raise ModelError(f"{damaged}: damaged or cut off ({error}). Copy it again, or train again.") from None
-    except (RuntimeError, ValueError, KeyError) as error:
-        raise ModelError(f"{directory}: the adapter does not fit this model: {error}") from None
+    except Exception as error:  # PEFT raises many types for a file that does not fit
+        raise ModelError(f"{directory}: the adapter does not fit this model: {first_line(error)}") from None
     with safe_open(directory / "adapter_model.safetensors", "pt") as file:
         saved = set(file.keys())
     expected = set(get_peft_model_state_dict(wrapped, save_embedding_layers=False))
@@ -175,7 +181,7 @@ def copy_adapter_weights(wrapped: PeftModel | None, directory: Path) -> None:
     The score layer of a reward model is left as it is.
     """
     assert wrapped is not None, "add_lora comes first"
-    own, saved = wrapped.peft_config["default"], PeftConfig.from_pretrained(str(directory))
+    own, saved = wrapped.peft_config["default"], _adapter_config(directory)
     weights = get_peft_model_state_dict(wrapped, save_embedding_layers=False)  # shares the parameters' memory
     weights = {name: weight for name, weight in weights.items() if f".{reward_head.SCORE}." not in name}
     with safe_open(directory / "adapter_model.safetensors", "pt") as file:
@@ -193,4 +199,37 @@ def copy_adapter_weights(wrapped: PeftModel | None, directory: Path) -> None:
 
 def base_of(directory: Path) -> str:
     """The base model that an adapter directory names."""
-    return str(PeftConfig.from_pretrained(str(directory), local_files_only=True).base_model_name_or_path)
+    return str(_adapter_config(directory).base_model_name_or_path)
+
+
+def _adapter_config(directory: Path, model: Any = None) -> PeftConfig:
+    """adapter_config.json, whose sizes and regular expressions are tried first. Raises ModelError.
+
+    model: the expressions select among its modules.
+    """
+    path = directory / "adapter_config.json"
+    config = read_object(path)
+    ranks = [config.get("r", 8), *_values(config.get("rank_pattern"))]
+    for rank in ranks:
+        if isinstance(rank, bool) or not isinstance(rank, int) or not 0 < rank <= LARGEST_RANK:
+            raise ModelError(
+                f"{path}: the rank is {str(rank)[:40]!r}; expected a whole number from 1 to {LARGEST_RANK:,}."
+            )
+    if config.get("megatron_config"):
+        raise ModelError(f"{path}: it names code of Megatron to import (megatron_core), which is not done.")
+    if model is not None:
+        given = [config.get(key) for key in ("target_modules", "exclude_modules", "layers_pattern")]
+        given += [*(config.get("rank_pattern") or ()), *(config.get("alpha_pattern") or ())]
+        patterns = [one for one in given if isinstance(one, str) and one != "all-linear"]
+        names = [name for name, _ in model.named_modules()]
+        if problem := problem_of_patterns(patterns, names, PATTERN_SECONDS):
+            raise ModelError(f"{path}: {problem}.")
+    with refusing(f"{path} cannot be used", "Copy it again, or train again."):
+        loaded: PeftConfig = PeftConfig.from_pretrained(
+            str(directory), local_files_only=True, trust_remote_code=False
+        )
+        return loaded
+
+
+def _values(pattern: Any) -> list[Any]:
+    return list(pattern.values()) if isinstance(pattern, dict) else []

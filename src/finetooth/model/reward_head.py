@@ -74,7 +74,7 @@ def save(hf: Any, stop_ids: frozenset[int], path: Path) -> None:
         config.pad_token_id = None
     try:
         with torch.device("meta"):
-            shell = AutoModelForSequenceClassification.from_config(config)
+            shell = AutoModelForSequenceClassification.from_config(config, trust_remote_code=False)
     except ValueError:
         raise ModelError(
             f"transformers has no sequence classifier of the kind {config.model_type}."

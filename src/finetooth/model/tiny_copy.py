@@ -115,7 +115,7 @@ def _narrow(small: Any) -> None:
 def random_model(config: Any, seed: int = 0) -> Any:
     """A float32 model of this configuration; every parameter is random, norms and biases included."""
     with seeded(seed), quiet():
-        model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+        model = AutoModelForCausalLM.from_config(config, dtype=torch.float32, trust_remote_code=False)
         with torch.no_grad():
             for weight in model.parameters():
                 if weight.ndim < 2:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
+from bisect import bisect_left
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -137,9 +138,10 @@ def find(text: str, secrets_only: bool = False) -> list[SensitiveSpan]:
         if secrets_only and not KINDS[kind].secret:
             break
         for start, end in spans(text):
-            if all(end <= other.start or start >= other.end for other in found):
-                found.append(SensitiveSpan(kind, start, end))
-    return sorted(found, key=lambda one: one.start)
+            at = bisect_left(found, start, key=lambda one: one.end - 1)  # the first that ends after the start
+            if at == len(found) or found[at].start >= end:
+                found.insert(at, SensitiveSpan(kind, start, end))
+    return found
 
 
 def _group(pattern: re.Pattern[str], text: str) -> Iterator[Span]:
@@ -189,7 +191,11 @@ def _birth(text: str) -> Iterator[Span]:
 def _ip(text: str) -> Iterator[Span]:
     for match in _IPV4.finditer(text) if text.count(".") > 2 else ():
         long = sum(len(part) > 1 for part in match[0].split("."))
-        if long > 1 and _is_global(match[0]) and not _NOT_IP.search(text[: match.start()][-14:]):
+        if (
+            long > 1
+            and _is_global(match[0])
+            and not _NOT_IP.search(text[max(0, match.start() - 14) : match.start()])
+        ):
             yield match.span()
     for match in _IPV6.finditer(text) if text.count(":") > 2 else ():
         if sum(map(bool, match[0].split(":"))) > 3 and _is_global(match[0]):

@@ -10,8 +10,8 @@ _MAY_BE_PHONE = re.compile(r"\d(?:[ ()./-]{0,3}\d){6}")
 _START = r"(?<![\w.,$€£%#=/+-])(?<!\d{3}[ -])"  # not within a longer group of digits
 _END = r"(?![\w@%]|[-.,/:]\d| ?[€$£])"
 # Forms that are phone numbers in any context.
-_SURE = re.compile(
-    _START + r"(?:"
+_FORMS = (
+    r"(?:"
     r"\+[1-9]\d{0,14}(?:[ .-]?\(\d{1,5}\)\d{0,11})?(?:[ ./-]\d{1,11}){0,6}"  # +49 30 1234567
     r"|00[1-9]\d{0,2}(?:[ ./-]\d{2,8}){2,5}"  # 0049 30 1234567
     r"|(?:1[ .-])?(?:\([2-9]\d{2}\) ?|[2-9]\d{2}([-.]))\d{3}(?(1)\1|[-. ])\d{4}"  # (212) 555-0123
@@ -23,6 +23,7 @@ _SURE = re.compile(
     r"|0[1-9]\d{8,9}"  # 07700900123
     r")" + _END
 )
+_SURE, _NEXT = re.compile(_START + _FORMS), re.compile(_FORMS)
 # Digits that are a phone number only if the words before say so.
 _NAMED = re.compile(_START + r"\(?\d(?:[ ().-]{0,2}\d){6,14}" + _END)
 _PHONE_WORD = re.compile(
@@ -50,16 +51,20 @@ def phones(text: str) -> Iterator[tuple[int, int]]:
     """(start, end) of every phone number in a text."""
     if not _MAY_BE_PHONE.search(text):
         return
-    for match in _SURE.finditer(text):
+    at, is_list = 0, False
+    while match := (_NEXT.match(text, at + 1) if is_list else None) or _SURE.search(text, at):
+        at, is_list = match.end(), False
         before = text[max(0, match.start() - _BEFORE) : match.start()]
         value = _shortened(match[0])
         if len(_digits(value)) < 8 or _DATE.fullmatch(value):
             continue
         named = _PHONE_WORD.search(before) is not None
-        after = text[match.start() + len(value) :][:_BEFORE]
+        end = match.start() + len(value)
+        after = text[end : end + _BEFORE]
         other = _OTHER_WORD.search(before) or _SUM_BEFORE.search(before) or _SUM_AFTER.match(after)
         if named or not (other or _is_isbn(value) or _is_series(value)):
-            yield match.start(), match.start() + len(value)
+            yield match.start(), end
+            is_list = end == at and text[at : at + 1] == " "  # another number may follow: a list of them
     for match in _NAMED.finditer(text):
         before = text[max(0, match.start() - _BEFORE) : match.start()]
         digits = _digits(match[0])

@@ -11,6 +11,7 @@ import numpy as np
 
 from finetooth.config.values import format_count
 from finetooth.data.examples import source_location
+from finetooth.data.render.limits import TemplateLimit
 from finetooth.data.render.overlong import cuttable
 from finetooth.data.render.renderer import MAX_UNUSABLE, Renderer
 from finetooth.data.render.turns import answer_turn
@@ -129,6 +130,8 @@ def survey(  # long: one pass over the rows and its result
     for side, example in ((side, example) for side, examples in sides.items() for example in examples):
         try:
             own = renderer.rows(example)
+        except TemplateLimit:
+            raise
         except DataError as error:
             refused[side] += 1
             unusable.append(Hit.of(example, side, str(error)))

@@ -129,7 +129,10 @@ def _grader_findings(task: Task, data: AssembledData) -> Iterator[Finding]:
     if data.format in ("text", "unknown"):
         return  # trained on, but not graded
     format = graders.grading_format(task.data.columns, data.format)
-    errors, warnings = graders.validate_graders(task.evaluate.grader, format, data.sides["train"], Path.cwd())
+    evaluate, rows = task.evaluate, data.sides["train"]
+    errors, warnings = graders.validate_graders(
+        evaluate.grader, format, rows, Path.cwd(), evaluate.grader_seconds
+    )
     for error in errors:
         yield redacted(Finding("grader", "block", f"evaluate.grader: {error}."))
     for warning in warnings:
@@ -142,7 +145,8 @@ def _grader_forms(task: Task, data: AssembledData) -> list[str]:
         return []
     rows = data.sides["train"]
     spec = graders.settled(graders.specs(task.evaluate.grader)[0], rows)
-    return graders.shown_forms(spec, graders.grading_format(task.data.columns, data.format), rows, Path.cwd())
+    format = graders.grading_format(task.data.columns, data.format)
+    return graders.shown_forms(spec, format, rows, Path.cwd(), task.evaluate.grader_seconds)
 
 
 def _survey(context: RunContext, data: AssembledData, notes: list[str]) -> Survey | None:

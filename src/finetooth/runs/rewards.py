@@ -64,7 +64,8 @@ def _reward(context: RunContext, normalise: AnswerNormaliser, run: Path | None) 
         graders.resolve(grader, format, Path.cwd())  # its error then names evaluate.grader
     spec = grader if task.train.reward is None else task.train.reward
     scorer = partial(load_reward_model, examples=examples, normalise=normalise, run=run)
-    return rewards.build_reward(spec, format, Path.cwd(), normalise, scorer, examples)
+    seconds = task.evaluate.grader_seconds
+    return rewards.build_reward(spec, format, Path.cwd(), normalise, scorer, examples, seconds)
 
 
 def rollouts(context: RunContext) -> RolloutTrainer | None:

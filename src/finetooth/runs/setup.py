@@ -117,12 +117,14 @@ def _set_up(context: RunContext, stored: Task | None, needs_grader: bool) -> Non
 
 def _require_gradable(context: RunContext) -> None:
     """Stop before training when the run could not be evaluated afterwards; warn about doubtful graders."""
-    prepared, grader = context.prepared, context.task.evaluate.grader
+    prepared, evaluate = context.prepared, context.task.evaluate
     if prepared.format == "text":
         raise next_steps.not_gradable_error("To train on it: finetooth train TASK")
     if not prepared.validation and not prepared.sealed_count:
         raise ConfigError("data.validation and data.test are both 0, so there is no row to evaluate on.")
-    errors, warnings = graders.validate_graders(grader, context.grading_format, prepared.train, Path.cwd())
+    errors, warnings = graders.validate_graders(
+        evaluate.grader, context.grading_format, prepared.train, Path.cwd(), evaluate.grader_seconds
+    )
     if errors:
         raise GradeError(f"evaluate.grader: {errors[0]}.")
     for warning in warnings:

@@ -33,6 +33,7 @@ from finetooth.rundir import (
 
 CONFIG = "config.yaml"
 ATOMIC_KEYS = ("columns", "grader", "reward")  # mappings that are compared as one value
+LIMITS = {"grader_seconds"}  # keys that decide no result, so that a run continues with another value
 NULL_IS_AUTO = {"beta"}  # keys whose null is resolved to a value, like auto
 FROM_PYTHON = "rows from Python"  # in config.yaml, in place of rows that are in no file
 # Files of a run that stopped before its config.yaml was written, which a new start deletes if they are ours.
@@ -147,7 +148,8 @@ def open_run(task: Task, path: Path) -> Task | None:
                 f"{path} has a run with another configuration: {key} is {found!r} there and {wanted!r} "
                 "here. To continue that run, give the same value; for a new one choose another --out."
             )
-        return stored
+        evaluate = stored.evaluate.model_copy(update={"grader_seconds": task.evaluate.grader_seconds})
+        return stored.model_copy(update={"evaluate": evaluate})
     discard(path)
     return None
 
@@ -213,7 +215,12 @@ def _differences(
     for key, value in wanted.items():
         if isinstance(value, dict) and isinstance(found.get(key), dict) and key not in ATOMIC_KEYS:
             yield from _differences(value, found[key], f"{prefix}{key}.")
-        elif value != "auto" and value != found.get(key) and (value is not None or key not in NULL_IS_AUTO):
+        elif (
+            key not in LIMITS
+            and value != "auto"
+            and value != found.get(key)
+            and (value is not None or key not in NULL_IS_AUTO)
+        ):
             yield f"{prefix}{key}", value, found.get(key)
 
 
@@ -238,7 +245,7 @@ def load_config(path: Path) -> Task:
         raise ConfigError(f"{path} is not a run directory: it has no {CONFIG}.")
     try:
         values = yaml.safe_load((path / CONFIG).read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:
         raise ConfigError(f"{path / CONFIG} cannot be read: {error}") from None
     return build_task(values if isinstance(values, dict) else {}, str(path / CONFIG))
 

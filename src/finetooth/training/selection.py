@@ -8,7 +8,7 @@ from typing import Any
 
 from finetooth.evaluation.answer_text import AnswerNormaliser, identity
 from finetooth.evaluation.candidates import ModelCandidate, Prediction
-from finetooth.evaluation.graders import Grader
+from finetooth.evaluation.graders import Grader, grade_all
 from finetooth.types import Example
 
 MOST = 64  # validation rows whose answers are graded
@@ -46,9 +46,8 @@ class AnswerValidator:
         """Generate and grade. An answer on which the grader fails is not right: it counts as 0."""
         examples = self.examples if self.scored else self.examples[:SHOWN]
         answers: dict[int, Prediction] = {answer.index: answer for answer in self.candidate.predict(examples)}
-        grades = [
-            self.grader(*self.normalise(example, answers[at].text)) for at, example in enumerate(examples)
-        ]
+        pairs = [self.normalise(example, answers[at].text) for at, example in enumerate(examples)]
+        grades = grade_all(self.grader, pairs)
         errors = sum(grade.value is None for grade in grades)
         total = sum(grade.value or 0.0 for grade in grades)
         samples = [

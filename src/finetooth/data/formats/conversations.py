@@ -194,6 +194,14 @@ def _message(number: int, entry: Any) -> Message:
         more["tool_call_id"] = str(more["tool_call_id"])
     content = _content(entry.get("content"), role)
     if content is None or not (content.strip() or role == "tool" or "tool_calls" in more):
+        parts = entry.get("content")
+        others = (
+            [part.get("type") for part in parts if isinstance(part, dict)] if isinstance(parts, list) else []
+        )
+        if unusable := next((kind for kind in others if isinstance(kind, str) and kind != "text"), None):
+            raise InvalidRowError(
+                f"message {number} has a part of type {unusable[:40]!r}; only text can be used"
+            )
         raise InvalidRowError(f"message {number} has no text content")
     return Message(role, content, _turn_weight(number, role, entry), more)
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from finetooth.data.read.memory_limit import require_memory
+from finetooth.data.read.memory_limit import BOMB, require_memory
 from finetooth.data.read.table import (
     SHOWN,
     RawRow,
@@ -39,6 +39,7 @@ def read_columnar(path: Path, name: str, kind: str, content: bytes) -> Table:
 
             file = pyarrow.parquet.ParquetFile(buffer)
             require_memory(path, file.metadata.num_rows * file.metadata.num_columns * CELL, "needs")
+            _require_small_texts(path, content)
             table = file.read()
         else:
             opened = pyarrow.ipc.open_file if content.startswith(b"ARROW1") else pyarrow.ipc.open_stream
@@ -68,6 +69,43 @@ def read_columnar(path: Path, name: str, kind: str, content: bytes) -> Table:
             rows.append(RawRow(number, values))
     notes = [f"{name}: {key} has class indices, read as the class names." for key in classes]
     return Table(name, rows, columns_of(rows), rejected, notes)
+
+
+def _require_small_texts(path: Path, content: bytes) -> None:
+    """Raise DataError where the texts of a Parquet file need too much memory: it stores equal ones once.
+
+    Read without unpacking them, and only where one text in every row would be too much.
+    """
+    import pyarrow
+    import pyarrow.compute
+    import pyarrow.parquet
+
+    file = pyarrow.parquet.ParquetFile(pyarrow.BufferReader(content))
+    columns = [file.metadata.schema.column(at) for at in range(file.metadata.num_columns)]
+    texts = [
+        column.path for column in columns if column.physical_type == "BYTE_ARRAY" and "." not in column.path
+    ]
+    shared = pyarrow.parquet.ParquetFile(pyarrow.BufferReader(content), read_dictionary=texts)
+    size = 0
+    for group in range(file.metadata.num_row_groups):
+        facts = file.metadata.row_group(group)
+        for at, column in enumerate(columns):
+            chunk = facts.column(at)
+            if (
+                column.physical_type != "BYTE_ARRAY"
+                or chunk.num_values * chunk.total_uncompressed_size < BOMB
+            ):
+                continue
+            if "." in column.path:  # within lists or structs: so many rows that even the largest texts fit
+                rows = max(1, BOMB // max(chunk.total_uncompressed_size, 1))
+                for batch in file.iter_batches(rows, [group], [column.path]):
+                    size += batch.nbytes
+                    require_memory(path, size, "needs")
+                continue
+            for part in shared.read_row_group(group, [column.path]).column(0).chunks:
+                lengths = pyarrow.compute.binary_length(part.dictionary)
+                size += pyarrow.compute.sum(lengths.take(part.indices.drop_null())).as_py() or 0
+                require_memory(path, size, "needs")
 
 
 def _class_names(metadata: Mapping[bytes, bytes]) -> dict[str, list[str]]:

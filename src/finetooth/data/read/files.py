@@ -22,7 +22,7 @@ from finetooth.data.read.columnar import FORMAT_NAMES as COLUMNAR
 from finetooth.data.read.columnar import read_columnar
 from finetooth.data.read.delimited import decode, read_delimited
 from finetooth.data.read.json_files import LIST, json_lines, json_list
-from finetooth.data.read.memory_limit import require_memory
+from finetooth.data.read.memory_limit import require_memory, require_plausible
 from finetooth.data.read.sources import EXPECTED, find_files, kind_of
 from finetooth.data.read.table import (
     SHOWN,
@@ -156,7 +156,7 @@ def _read_bytes(path: Path) -> bytes:
             while chunk := file.read(CHUNK):
                 chunks.append(chunk)
                 size += len(chunk)
-                require_memory(path, size, "unpacks to")  # a small file may unpack to any size
+                require_plausible(path, size, len(content))  # a small file may unpack to any size
     except EOFError:
         raise DataError(f"{path}: the compressed file ends early. Copy or download it again.") from None
     except (OSError, zlib.error) as error:

@@ -10,22 +10,34 @@ import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
+from functools import wraps
 from pathlib import Path
 from typing import Any
 
 import jinja2
 import jinja2.ext
 from jinja2 import meta, nodes
+from jinja2.filters import do_format
 from jinja2.parser import Parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
+from jinja2.utils import generate_lorem_ipsum
 
+from finetooth.data.render.limits import (
+    MAX_CHARACTERS,
+    WIDTH,
+    TemplateLimit,
+    limited,
+    refuse_large,
+    refuse_large_json,
+)
 from finetooth.data.render.tokenizer import Tokenizer
 from finetooth.data.render.turns import REASONING_KEYS, as_dicts, with_text_arguments
 from finetooth.errors import DataError
 from finetooth.types import Message
 
 Clock = Callable[[], datetime]
-MAX_CHARACTERS = 20_000_000  # per rendering: far beyond any model's context, well within memory
+WIDE = re.compile(r"%[^a-zA-Z%]*(?:\*|\d{6})")  # a printf format of a large or computed width
+LARGE = 10**300
 
 # Variables that switch thinking on and off: in Qwen3 and others, DeepSeek-V3.1 and Granite, Cohere.
 SWITCHES = ("enable_thinking", "thinking", "reasoning")
@@ -64,15 +76,31 @@ class _Generation(jinja2.ext.Extension):
 
 
 class _Sandbox(ImmutableSandboxedEnvironment):
-    """The immutable sandbox, which refuses products such as `'a' * 10**12` before computing them."""
+    """The immutable sandbox, which refuses steps such as `'a' * 10**12` before computing them."""
 
-    intercepted_binops = frozenset({"*", "**"})
+    intercepted_binops = frozenset({"*", "**", "%"})
+
+    def call(self, context: Any, function: Any, /, *arguments: Any, **named: Any) -> Any:
+        """A call, unless its result is too large."""
+        method = getattr(function, "__wrapped__", function)  # the sandbox wraps str.format
+        if isinstance(getattr(method, "__self__", None), str) or function is generate_lorem_ipsum:
+            refuse_large(method, arguments, named)
+        return super().call(context, function, *arguments, **named)
 
     def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
         sized = left if hasattr(left, "__len__") else right if hasattr(right, "__len__") else None
         factor = right if sized is left else left
         if sized is not None and isinstance(factor, int) and len(sized) * factor > MAX_CHARACTERS:
             raise jinja2.exceptions.SecurityError("a product of the template is too large")
+        if operator == "%" and isinstance(left, str) and WIDE.search(left):
+            raise jinja2.exceptions.SecurityError("a format of the template is too wide")
+        if (
+            operator == "*"
+            and isinstance(left, int)
+            and isinstance(right, int)
+            and max(abs(left), abs(right)) > LARGE
+        ):
+            raise jinja2.exceptions.SecurityError("a number of the template is too large")
         if operator == "**" and (abs(left) > 2**32 or abs(right) > 64):
             raise jinja2.exceptions.SecurityError("a power of the template is too large")
         return super().call_binop(context, operator, left, right)
@@ -82,6 +110,22 @@ def _raise_exception(message: str) -> None:
     raise jinja2.exceptions.TemplateError(message)
 
 
+def _checked(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A filter that refuses to compute what is too large."""
+
+    @wraps(function)  # with jinja's marks of what it passes first
+    def call(*arguments: Any, **named: Any) -> Any:
+        plain = [
+            one for one in arguments if not isinstance(one, jinja2.nodes.EvalContext | jinja2.Environment)
+        ]
+        if function is do_format and WIDE.search(str(plain[0])):
+            raise jinja2.exceptions.SecurityError("a format of the template is too wide")
+        refuse_large(function, tuple(plain), named)
+        return function(*arguments, **named)
+
+    return call
+
+
 def _tojson(
     value: Any,
     ensure_ascii: bool = False,
@@ -89,6 +133,9 @@ def _tojson(
     separators: tuple[str, str] | None = None,
     sort_keys: bool = False,
 ) -> str:
+    if isinstance(indent, int) and indent > WIDTH:
+        raise jinja2.exceptions.SecurityError("an indentation of the template is too wide")
+    refuse_large_json(value)
     return json.dumps(
         value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys
     )
@@ -111,6 +158,8 @@ class ChatTemplate:
         environment = _Sandbox(
             trim_blocks=True, lstrip_blocks=True, extensions=[_Generation, jinja2.ext.loopcontrols]
         )
+        for name in ("center", "indent", "wordwrap", "replace", "truncate", "batch", "slice", "format"):
+            environment.filters[name] = _checked(environment.filters[name])
         environment.filters["tojson"] = _tojson
         environment.globals["raise_exception"] = _raise_exception
         environment.globals["strftime_now"] = lambda form: clock().strftime(form)
@@ -119,9 +168,10 @@ class ChatTemplate:
         self._variables = dict(variables)
         self._reasoning_keys = [name for name in REASONING_KEYS if re.search(READS.format(name), source)]
         try:
-            self._template = environment.from_string(source)
-            reads = meta.find_undeclared_variables(environment.parse(source))
-        except jinja2.TemplateError as error:
+            with limited(where):
+                self._template = environment.from_string(source)
+                reads = meta.find_undeclared_variables(environment.parse(source))
+        except (jinja2.TemplateError, RecursionError, SyntaxError, ValueError, OverflowError) as error:
             raise DataError(f"{where}: not a valid jinja template ({error}).") from error
         self.text_arguments = False
         self.switch = ""
@@ -156,7 +206,8 @@ class ChatTemplate:
         """The text of a conversation, with the opening of an answer at its end if `generation`.
 
         tools: passed to the template as `tools`. thinking: value of its thinking switch; None: unset.
-        Raises TemplateRefusal if the template refuses the conversation, DataError if the text is too long.
+        Raises TemplateRefusal if the template refuses the conversation, TemplateLimit if it takes too long or
+        its text is too long.
         """
         switch = {self.switch: thinking} if self.switch and thinking is not None else {}
         conversation = as_dicts(messages)
@@ -184,19 +235,21 @@ class ChatTemplate:
         pieces: list[str] = []
         size = 0
         try:
-            for piece in self._template.generate(messages=conversation, **variables):
-                pieces.append(piece)
-                size += len(piece)
-                if size > MAX_CHARACTERS:
-                    raise DataError(
-                        f"{self.where}: wrote more than {MAX_CHARACTERS:,} characters for one row."
-                    )
+            with limited(self.where):
+                for piece in self._template.generate(messages=conversation, **variables):
+                    pieces.append(piece)
+                    size += len(piece)
+                    if size > MAX_CHARACTERS:
+                        raise TemplateLimit(
+                            f"{self.where}: wrote more than {MAX_CHARACTERS:,} characters for one row."
+                        )
         except (
             jinja2.TemplateError,
             TypeError,
             ValueError,
             ArithmeticError,
             LookupError,
+            AttributeError,
             RecursionError,
         ) as error:
             raise TemplateRefusal(f"{self.where}: cannot render this conversation ({error}).") from error

@@ -18,6 +18,7 @@ import numpy as np
 from finetooth.data.examples import source_location
 from finetooth.data.render import turns
 from finetooth.data.render.chat_template import ChatTemplate, Clock, select_template
+from finetooth.data.render.limits import TemplateLimit
 from finetooth.data.render.template_encoder import (
     PROBE_ANSWER,
     PROBE_QUESTION,
@@ -158,6 +159,8 @@ class Renderer:
                 ids = [*context_ids, *answer_ids]
                 rows.append(Row(ids, weight, id=id, example_id=example.id, kept=(head, tail)))
             return rows
+        except TemplateLimit:
+            raise
         except DataError as error:
             raise DataError(f"Row {source_location(example)}: {error}") from error
 
@@ -194,6 +197,8 @@ class Renderer:
         for example in examples:
             try:
                 rows.extend(self.pair(example) if pairs else self.rows(example))
+            except TemplateLimit:
+                raise
             except DataError as error:
                 rejected.append((example, str(error)))
                 continue

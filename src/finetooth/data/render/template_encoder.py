@@ -8,6 +8,7 @@ from typing import Any
 
 from finetooth.data.render import turns
 from finetooth.data.render.chat_template import ChatTemplate, TemplateRefusal
+from finetooth.data.render.limits import TemplateLimit
 from finetooth.data.render.tokenizer import Tokenizer
 from finetooth.errors import DataError
 from finetooth.types import Message
@@ -215,6 +216,8 @@ class TemplateEncoder:
         try:
             for answer in answers:
                 self.split(question, answer)
+        except TemplateLimit:
+            raise
         except DataError as error:
             return error
         return None

@@ -15,6 +15,8 @@ from typing import Any
 
 import tokenizers
 
+from finetooth.data.model_files import first_line, named_code, refusing
+from finetooth.data.model_files import read_object as _read
 from finetooth.errors import ModelError
 from finetooth.rundir import write_text
 
@@ -45,7 +47,11 @@ class Tokenizer:
     @classmethod
     def load(cls, directory: str | Path) -> Tokenizer:
         """The tokenizer of a local directory. Raises ModelError if there is none or it is broken."""
-        directory = Path(directory)
+        with refusing(f"{directory}: its tokenizer files cannot be used", "Copy them from the model again."):
+            return cls._load(Path(directory))
+
+    @classmethod
+    def _load(cls, directory: Path) -> Tokenizer:
         config = _read(directory / "tokenizer_config.json")
         backend = _backend(directory)
         backend.no_truncation()
@@ -157,12 +163,19 @@ def convert(directory: Path) -> tokenizers.Tokenizer:
     # The only heavy import outside model/, by name, so that it is not loaded before it is needed.
     transformers = import_module("transformers")
     try:
-        slow = transformers.AutoTokenizer.from_pretrained(str(directory), local_files_only=True)
+        slow = transformers.AutoTokenizer.from_pretrained(
+            str(directory), local_files_only=True, trust_remote_code=False
+        )
         return tokenizers.Tokenizer.from_str(slow.backend_tokenizer.to_str())
     except Exception as error:  # whatever transformers raises, the remedy is the same
+        if code := named_code(_read(directory / "tokenizer_config.json"), _read(directory / "config.json")):
+            raise ModelError(
+                f"{directory}: its tokenizer is code of its own ({code}), which is never run. It needs a "
+                "tokenizer.json: save it once with transformers, where you trust that code."
+            ) from None
         raise ModelError(
             f"{directory}: no tokenizer.json, and the older tokenizer files could not be converted "
-            f"({type(error).__name__}: {str(error)[:200]}). Save the model once with a current transformers."
+            f"({type(error).__name__}: {first_line(error)}). Save the model once with a current transformers."
         ) from error
 
 
@@ -171,12 +184,8 @@ def _backend(directory: Path) -> tokenizers.Tokenizer:
     if not directory.is_dir():
         raise ModelError(f"{directory}: no such directory. Expected a model directory with a tokenizer.json.")
     if path.is_file():
-        try:
+        with refusing(f"{path}: not a tokenizer file", "Copy it from the model again."):
             return tokenizers.Tokenizer.from_file(str(path))
-        except Exception as error:  # tokenizers raises bare Exception for a broken file
-            raise ModelError(
-                f"{path}: not a tokenizer file ({error}). Copy it from the model again."
-            ) from error
     if any((directory / name).is_file() for name in SLOW_FILES):
         return convert(directory)
     found = ", ".join(sorted(item.name for item in directory.iterdir())[:8]) or "nothing"
@@ -184,19 +193,6 @@ def _backend(directory: Path) -> tokenizers.Tokenizer:
         f"{directory}: no tokenizer. Looked for tokenizer.json, then for {', '.join(SLOW_FILES)}; "
         f"found {found}. Copy the tokenizer files of the base model into this directory."
     )
-
-
-def _read(path: Path) -> dict[str, Any]:
-    """A JSON object, {} if there is no such file. Raises ModelError if it is broken."""
-    if not path.is_file():
-        return {}
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ModelError(f"{path}: not valid JSON ({error}). Copy it from the model again.") from error
-    if not isinstance(value, dict):
-        raise ModelError(f"{path}: expected a JSON object, found {type(value).__name__}.")
-    return value
 
 
 def _text(token: Any) -> str | None:

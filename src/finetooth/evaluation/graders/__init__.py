@@ -7,6 +7,7 @@ forms.py says which forms of a text are one content. trial.py tests graders befo
 """
 
 from finetooth.evaluation.graders.basic import contains, exact, label
+from finetooth.evaluation.graders.custom import grade_all, guard
 from finetooth.evaluation.graders.label_sets import labels
 from finetooth.evaluation.graders.named import (
     BUILT_IN,
@@ -16,7 +17,6 @@ from finetooth.evaluation.graders.named import (
     corpus_score,
     grader_digest,
     grading_format,
-    guard,
     is_custom,
     resolve,
     resolve_all,
@@ -42,6 +42,7 @@ __all__ = [
     "corpus_score",
     "exact",
     "f1",
+    "grade_all",
     "grader_digest",
     "grading_format",
     "guard",

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections.abc import Callable
 from typing import Any
 
+from finetooth.data.unicode_forms import normal_form
 from finetooth.errors import GradeError
 from finetooth.evaluation.graders.forms import expected_readings, folded, normalise_text, readings
 from finetooth.evaluation.graders.shared import expected_answers, no_expected_answer
@@ -91,7 +91,7 @@ def regex_grader(pattern: Any) -> Callable[[Example, str], Score]:
     group of its last match equals an expected answer, or the group of the pattern's last match there.
     """
     try:
-        compiled = re.compile(unicodedata.normalize("NFC", pattern))
+        compiled = re.compile(normal_form("NFC", pattern))
     except (re.error, TypeError) as error:
         raise GradeError(
             f"evaluate.grader: regex: {pattern!r} is not a regular expression: {error}."
@@ -115,7 +115,7 @@ def regex_grader(pattern: Any) -> Callable[[Example, str], Score]:
 
 def _last_group(compiled: re.Pattern[str], text: str) -> str | None:
     """The first group of the pattern's last match that took part, else all of it; None without a match."""
-    text = unicodedata.normalize("NFC", text)
+    text = normal_form("NFC", text)
     matches = list(compiled.finditer(text))
     if not matches:
         return None

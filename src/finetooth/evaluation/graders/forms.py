@@ -7,7 +7,8 @@ what is written around it is taken off. Neither changes letters, case or inner p
 from __future__ import annotations
 
 import re
-import unicodedata
+
+from finetooth.data.unicode_forms import normal_form
 
 _ALIKE = str.maketrans(
     dict.fromkeys("\u2018\u2019\u201a\u201b\u2032\u02bc", "'")
@@ -23,9 +24,9 @@ _ALIKE = str.maketrans(
 _JOINER = re.compile(r"(?<![^\x00-\u024f])[\u200c\u200d]+(?![^\x00-\u024f])")
 
 # A line that begins the reasons of an answer.
-EXPLAINED = re.compile(r"(?im)^\W*(?:explanation|reasoning|reason|note|because|erklärung|begründung)\b")
+EXPLAINED = re.compile(r"(?im)^[^\w\n]*(?:explanation|reasoning|reason|note|because|erklärung|begründung)\b")
 ROUNDS = 8  # wrappers that are taken off an answer, one inside the other
-_FENCE = re.compile(r"\s*(```|~~~)[^\n`~]*\n(?P<inside>.*?)\n?[ \t]*\1?\s*", re.DOTALL)
+_FENCE = re.compile(r"\s*(```|~~~)[^\n`~]*\n")
 _WORDS = (
     "answer|label|labels|category|categories|class|classes|sentiment|intent|topic|topics|tag|tags|prediction|"
     "result|output|choice|option|antwort|réponse|respuesta|resposta|risposta|ответ|答案|回答|答え"
@@ -44,7 +45,7 @@ _CHOICE = re.compile(r"\(?(\w{1,2})\)")
 
 def normalise_text(text: str) -> str:
     """The text in NFC, with runs of white space as one space and none at its ends."""
-    return " ".join(unicodedata.normalize("NFC", text).split())
+    return " ".join(normal_form("NFC", text).split())
 
 
 def fold(text: str) -> str:
@@ -53,7 +54,7 @@ def fold(text: str) -> str:
     """
     if text.isascii():
         return text
-    return _JOINER.sub("", unicodedata.normalize("NFC", text).translate(_ALIKE))
+    return _JOINER.sub("", normal_form("NFC", text).translate(_ALIKE))
 
 
 def folded(text: str) -> str:
@@ -63,8 +64,13 @@ def folded(text: str) -> str:
 
 def unfenced(text: str) -> str:
     """What a code fence around the whole text holds, whether it is closed or not; else the text."""
-    fenced = _FENCE.fullmatch(text)
-    return fenced["inside"] if fenced else text
+    opened = _FENCE.match(text)
+    if not opened:
+        return text
+    inside = text[opened.end() :].rstrip()
+    if not inside.endswith(opened[1]):
+        return inside
+    return inside.removesuffix(opened[1]).rstrip(" \t").removesuffix("\n")
 
 
 def without_prefix(text: str) -> str:

@@ -68,13 +68,16 @@ def answered_labels(text: str, known: Labels) -> Labels:
         return {}
     lines = "\n".join(normalise_text(line) for line in text.splitlines())
     folds = {folded(label).casefold(): label for label in known.values()}
-    longest = sorted(folds, key=len, reverse=True)
+    lengths = sorted(set(map(len, folds)), reverse=True)
     lower = lines.casefold()
     lines = lines if len(lines) == len(lower) else lower  # folding some letters changes the length
     found: list[str] = []
     at = _LEAD.match(lower).end()  # type: ignore[union-attr]  # it matches the empty text
     while at < len(lower):
-        label = next((one for one in longest if _stands_at(lower, one, at)), None)
+        label = next(
+            (one for size in lengths if (one := lower[at : at + size]) in folds and _ends(lower, at + size)),
+            None,
+        )
         if label is None and (chunk := _UNKNOWN.match(lower, at)):
             found.append(lines[at : chunk.end()].rstrip(". "))
             at = max(chunk.end(), at + 1)
@@ -89,8 +92,8 @@ def answered_labels(text: str, known: Labels) -> Labels:
     return _set(found)
 
 
-def _stands_at(text: str, label: str, at: int) -> bool:
-    return text.startswith(label, at) and _AFTER.match(text, at + len(label)) is not None
+def _ends(text: str, at: int) -> bool:
+    return _AFTER.match(text, at) is not None
 
 
 def _listed(text: str) -> list[str] | None:

@@ -1,29 +1,19 @@
-"""Grader names and options, custom grader functions, and the guard around every grader.
-
-A custom grader is named "file.py:function" or "package.module:function" and may return a Score, a bool or a
-number in [0, 1].
-"""
+"""Grader names and options. Custom functions, regular expressions and schemas run in a watched process."""
 
 from __future__ import annotations
 
-import inspect
-import math
-import sys
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import redirect_stdout
-from importlib import import_module
-from importlib.machinery import SourceFileLoader
-from importlib.util import module_from_spec, spec_from_loader
-from numbers import Real
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import CodeType, ModuleType
 from typing import Any
 
 from finetooth.config.method_keys import REWARD_MODEL
+from finetooth.config.task import GRADER_SECONDS
 from finetooth.errors import GradeError
 from finetooth.evaluation.graders import basic, label_sets, numbers, options, overlap, structured
+from finetooth.evaluation.graders.custom import guard
 from finetooth.evaluation.graders.shared import Grader, expected_answers
 from finetooth.evaluation.graders.templated import declarative_grader
+from finetooth.evaluation.graders.watched import WatchedGrader, file_of
 from finetooth.evaluation.preference import grade_preference
 from finetooth.rundir import sha256_file
 from finetooth.types import Example, Score
@@ -71,12 +61,14 @@ def grading_format(columns: Mapping[str, str], format: str) -> str:
 
 
 def resolve(  # long: every kind of specification, in order
-    spec: GraderSpec, format: str, folder: Path | None = None
+    spec: GraderSpec, format: str, folder: Path | None = None, seconds: float = GRADER_SECONDS
 ) -> tuple[str, Grader]:
     """The display name and the grader of a specification; format: the grading_format, which decides `auto`.
 
     folder: where a custom module may be (the command line passes the working directory). Every returned
-    grader turns its own crash into Score(error). GradeError for an unknown name or an invalid option.
+    grader turns its own crash into Score(error). seconds: the most that a custom function, a regular
+    expression or a schema may take for one answer; beyond it, the grader raises GradeError. GradeError for an
+    unknown name or an invalid option.
     """
     if not isinstance(spec, str) and "type" in spec:
         display_name, grader = declarative_grader(spec)
@@ -99,8 +91,10 @@ def resolve(  # long: every kind of specification, in order
             "auto, preference, or another grader."
         )
     if name in options.OPTIONS and (given or name not in BUILT_IN):
-        display_name, grader = options.with_options(name, given)
-        return display_name, guard(grader)
+        display_name = options.display_name(name, given)
+        if options.is_watched(name, given):
+            return display_name, WatchedGrader(name, given, folder, display_name, seconds)
+        return display_name, guard(options.with_options(name, given))
     if given:
         raise GradeError(
             f"evaluate.grader: {name} takes no option, found {', '.join(given)}. Graders with one: "
@@ -116,14 +110,17 @@ def resolve(  # long: every kind of specification, in order
             f"evaluate.grader: {name!r} is unknown. Expected auto, {known} or a custom function as "
             "file.py:function or package.module:function."
         )
-    return Path(name).name, guard(_load(name, folder))
+    return Path(name).name, WatchedGrader("function", name, folder, name, seconds)
 
 
 def resolve_all(
-    given: GraderSpec | Sequence[GraderSpec], format: str, folder: Path | None = None
+    given: GraderSpec | Sequence[GraderSpec],
+    format: str,
+    folder: Path | None = None,
+    seconds: float = GRADER_SECONDS,
 ) -> list[tuple[str, Grader]]:
     """The graders of evaluate.grader with their display names, the primary one first; see `resolve`."""
-    graders = [resolve(spec, format, folder) for spec in specs(given)]
+    graders = [resolve(spec, format, folder, seconds) for spec in specs(given)]
     names = [name for name, _ in graders]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice or not graders:
@@ -147,105 +144,10 @@ def grader_digest(spec: GraderSpec, folder: Path | None = None) -> str:
     name = spec if isinstance(spec, str) else str(spec.get("name", ""))
     if ":" not in name or (not isinstance(spec, str) and "type" in spec):
         return ""
-    module = inspect.getmodule(_load(name, folder))
-    file = getattr(module, "__file__", None)
+    file = file_of(name, folder)
     return sha256_file(Path(file)) if file else ""
 
 
 def is_custom(name: str) -> bool:
     """Whether a display name of `resolve` is that of a custom function, not of a grader with an option."""
     return ":" in name and "(" not in name
-
-
-def guard(function: Callable[[Example, str], Any]) -> Grader:
-    """The same grader; a crash, or a result that is not a score, becomes Score(error).
-
-    Its output goes to stderr, since stdout holds results only.
-    """
-
-    def grade(example: Example, text: str) -> Score:
-        try:
-            with redirect_stdout(sys.stderr):
-                return _checked(function(example, text), example)
-        except (Exception, SystemExit) as error:
-            return Score(None, error=_text(f"{type(error).__name__}: {error}"))
-
-    return grade
-
-
-def _checked(result: Any, example: Example) -> Score:
-    score = result if isinstance(result, Score) else Score(None, want=example.target)
-    texts = _text(score.reason), _text(score.got), _text(score.want)
-    if isinstance(result, Score):
-        if result.error is not None:
-            return Score(None, *texts, _text(result.error))
-        result = result.value
-    if type(result).__name__ in ("bool", "bool_"):  # NumPy's bool is not a Real
-        result = float(result)
-    if not isinstance(result, Real):
-        found = type(result).__name__
-        return Score(None, error=f"returned {found}, expected a Score, a bool or a number from 0 to 1")
-    value = float(result)
-    if math.isnan(value) or not 0 <= value <= 1:
-        return Score(None, error=f"returned {value}, expected a number from 0 to 1")
-    return Score(value, *texts)
-
-
-def _text(value: object) -> str:
-    """A text that can be written: a custom grader may return anything, and JSON lone surrogates."""
-    return "" if value is None else str(value).encode("utf-8", "replace").decode("utf-8")
-
-
-class _Uncached(SourceFileLoader):
-    """Compiles the source each time, as cached bytecode is matched by modification second and size only."""
-
-    def get_code(self, fullname: str) -> CodeType:
-        """The compiled current content of the file."""
-        return self.source_to_code(self.get_data(self.path), self.path)
-
-
-def _module_of_file(path: Path) -> ModuleType:
-    """A file as a module, which may import the files beside it. A changed file is a new module. OSError."""
-    path = path.resolve()
-    name = f"grader {path} {sha256_file(path)}"  # unlike any other module's name
-    if name not in sys.modules:
-        spec = spec_from_loader(name, _Uncached(name, str(path)), origin=str(path))
-        assert spec is not None and spec.loader is not None
-        spec.has_location = True
-        module = sys.modules[name] = module_from_spec(spec)
-        if str(path.parent) not in sys.path:
-            sys.path.append(str(path.parent))
-        try:
-            spec.loader.exec_module(module)
-        except BaseException:
-            del sys.modules[name]
-            raise
-    return sys.modules[name]
-
-
-def _load(name: str, folder: Path | None) -> Callable[[Example, str], Any]:
-    module_name, _, attribute = name.rpartition(":")
-    if folder is not None and str(folder.resolve()) not in sys.path:
-        sys.path.append(str(folder.resolve()))  # last, so that a user's file never hides an installed package
-    where = f" (looked in {folder.resolve()} and the installed packages)" if folder else ""
-    try:
-        with redirect_stdout(sys.stderr):
-            is_file = module_name.endswith(".py")
-            module = _module_of_file(Path(module_name)) if is_file else import_module(module_name)
-    except FileNotFoundError:
-        raise GradeError(f"evaluate.grader: {name!r} cannot be loaded: there is no such file.") from None
-    except ModuleNotFoundError as error:
-        missing = f"there is no module {error.name!r}{where}"
-        raise GradeError(f"evaluate.grader: {name!r} cannot be loaded: {missing}.") from None
-    except (Exception, SystemExit) as error:
-        crash = f"importing {module_name} failed with {type(error).__name__}: {error}"
-        raise GradeError(f"evaluate.grader: {name!r} cannot be loaded: {crash}.") from error
-    function = getattr(module, attribute, None)
-    if not callable(function):
-        found = "no such name" if function is None else type(function).__name__
-        raise GradeError(
-            f"evaluate.grader: {name!r} cannot be loaded: expected a function {attribute!r} in "
-            f"{module.__file__ or module_name}, found {found}."
-        )
-    checked: Callable[[Example, str], Any] = function
-    return checked

@@ -39,7 +39,8 @@ _STATED = re.compile(
 _SENTENCE = re.compile(r".*?(?=[.;!?]\s|$)", re.MULTILINE)
 _BOLD = re.compile(r"\*\*([$€£¥₹]?\s?[-+]?[\d.,¼-¾][^*\n]*)\*\*")
 _MINUS = re.compile(r"(?i)(?<![\d)]\s)\b(?:minus|negative)\s(?=[\d.])")
-_ASIDE = re.compile(r"\([^()\n]*[^\W\d_]{2}[^()\n]*\)")
+_ASIDE = re.compile(r"\([^()\n]*\)")
+_WORD = re.compile(r"[^\W\d_]{2}")
 _REFERENCE = re.compile(
     r"\b(?:steps?|notes?|parts?|sections?|pages?|figures?|tables?|questions?|examples?|equations?"
     r"|eq\.|see|ref\.?)\s*#?\d+\b",
@@ -151,11 +152,16 @@ def final_quantity(text: str, decimal: Mark = ".") -> Quantity | None:
         marked.append(sentence[0] if sentence else "")
     marked += [bold[1] for bold in [*_BOLD.finditer(text)][-1:]]
     before = text[: explained.start()] if (explained := EXPLAINED.search(text)) else ""
-    bare = [_REFERENCE.sub(" ", _ASIDE.sub(" ", part)) for part in (*marked, before, text)]
+    bare = [_REFERENCE.sub(" ", _ASIDE.sub(_without_words, part)) for part in (*marked, before, text)]
     for part in (*bare, *marked, text):
         if found := _last(part, decimal):
             return found
     return None
+
+
+def _without_words(aside: re.Match[str]) -> str:
+    """Nothing of a remark in parentheses; a number in them stays."""
+    return " " if _WORD.search(aside[0]) else aside[0]
 
 
 def _last(text: str, decimal: Mark) -> Quantity | None:

@@ -53,14 +53,24 @@ OPTIONS: dict[str, tuple[tuple[str, ...], Callable[[Mapping[str, Any]], Grader]]
 }
 
 
-def with_options(name: str, options: Mapping[str, Any]) -> tuple[str, Grader]:
-    """The display name and the grader of a name in OPTIONS. GradeError for any other option."""
-    known, make = OPTIONS[name]
+def display_name(name: str, options: Mapping[str, Any]) -> str:
+    """The name of a grader in OPTIONS with these options. GradeError for options that it does not take."""
+    known, _ = OPTIONS[name]
     if not options or not options.keys() <= set(known):
         found = ", ".join(map(str, options.keys() - set(known))) or "no option"
         written = "".join(f", {option}: ..." for option in known)
         raise GradeError(f"evaluate.grader: {name} is written {{name: {name}{written}}}, found {found}.")
-    return f"{name} ({', '.join(_shown(*option) for option in options.items())})", make(options)
+    return f"{name} ({', '.join(_shown(*option) for option in options.items())})"
+
+
+def with_options(name: str, options: Mapping[str, Any]) -> Grader:
+    """The grader of a name in OPTIONS with options that it takes. GradeError for a value that it does not."""
+    return OPTIONS[name][1](options)
+
+
+def is_watched(name: str, options: Mapping[str, Any]) -> bool:
+    """Whether an option could make the grader run for ever: a regular expression or a JSON Schema."""
+    return name == "regex" or "schema" in options
 
 
 def _shown(option: str, value: Any) -> str:

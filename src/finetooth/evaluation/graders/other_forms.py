@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from finetooth.config.task import GRADER_SECONDS
 from finetooth.evaluation.graders.label_sets import expected_labels
 from finetooth.evaluation.graders.named import (
     PERPLEXITY,
@@ -21,6 +22,7 @@ from finetooth.types import Example
 SAMPLED = 1000  # expected answers in which the decimal mark is looked for
 FORMS = 5  # answers shown in another form
 SHORT = 60  # characters of one
+LONGEST = 5_000  # characters of an expected answer that is shown in other forms
 
 Form = Callable[[str], str]
 _FENCED: Form = "```\n{}\n```".format
@@ -95,14 +97,26 @@ def number_doubts(spec: GraderSpec, examples: Sequence[Example]) -> tuple[list[s
     return [], warnings
 
 
-def shown_forms(spec: GraderSpec, format: str, examples: Sequence[Example], folder: Path | None) -> list[str]:
+def shown_forms(
+    spec: GraderSpec,
+    format: str,
+    examples: Sequence[Example],
+    folder: Path | None,
+    seconds: float = GRADER_SECONDS,
+) -> list[str]:
     """How the grader grades five expected answers in other forms, and one that belongs to another row.
 
     [] for graders that take no text of an answer: custom ones, perplexity and those written as data.
     """
-    name, grade = resolve(spec, format, folder)
+    name, grade = resolve(spec, format, folder, seconds)
     kind = without_options(name)
-    rows = [row for row in examples if row.target.strip() and not any(answer.more for answer in row.answers)]
+    rows = [
+        row
+        for row in examples
+        if row.target.strip()
+        and len(row.target) <= LONGEST
+        and not any(answer.more for answer in row.answers)
+    ]
     by_data = not isinstance(spec, str) and "type" in spec
     if not rows or by_data or is_custom(name) or kind in (PERPLEXITY, PREFERENCE):
         return []

@@ -6,6 +6,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
+from itertools import islice
 from typing import Any
 
 from finetooth.errors import GradeError
@@ -14,11 +15,12 @@ from finetooth.evaluation.graders.list_order import Lists, aligned
 from finetooth.evaluation.graders.shared import SHOWN, expected_answers, no_expected_answer
 from finetooth.types import Example, Score
 
-FENCE = re.compile(r"\s*```[\w-]*[ \t]*\n(.*?)\n?[ \t]*```\s*", re.DOTALL)
+FENCE = re.compile(r"\s*```[\w-]*[ \t]*\n(?P<inside>.*)```\s*", re.DOTALL)
 # Where a JSON object or list can begin. Braces and brackets of a sentence ("{x}", "[see below]") are none.
 OPENING = re.compile(r"\{(?=\s*[\"}])|\[(?=\s*(?:[\[\]{\"\d-]|true|false|null))")
 DEEPEST = 100  # nested containers; Python's recursion limit is some hundreds
 SHORT = 60  # characters of a value in a reason
+MOST_ERRORS = 1000  # of one value against a schema
 Place = tuple[str | int, ...]
 Leaf = tuple[Place, str, Any]  # path, kind, value: true differs from 1, and 1 equals 1.0
 
@@ -36,7 +38,7 @@ def parse(text: str, strict: bool = False) -> Any:
     """
     fenced = FENCE.fullmatch(text)
     try:
-        return _shallow(_decoder().decode(fenced[1] if fenced else text))
+        return _shallow(_decoder().decode(fenced["inside"] if fenced else text))
     except RecursionError:
         raise _NotJson("nested too deeply") from None
     except json.JSONDecodeError as error:
@@ -209,7 +211,8 @@ def schema_validator(schema: Any) -> Callable[[Any], str]:
     validator = checks(schema, registry=Registry())
 
     def problem(value: Any) -> str:
-        errors = sorted(validator.iter_errors(value), key=lambda error: [str(part) for part in error.path])
+        first = islice(validator.iter_errors(value), MOST_ERRORS)  # a schema can make billions of them
+        errors = sorted(first, key=lambda error: [str(part) for part in error.path])
         if not errors:
             return ""
         more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from finetooth.config.task import GRADER_SECONDS
 from finetooth.evaluation.graders.named import (
     DEFAULTS,
     PERPLEXITY,
@@ -17,6 +18,7 @@ from finetooth.evaluation.graders.other_forms import number_doubts, settled
 from finetooth.types import Example
 
 TRIED = 100  # expected answers on which a built-in grader is tried
+LONGEST = 100_000  # characters of an expected answer that is tried
 CUSTOM_TRIED = 3  # the same for a custom grader, which may be slow; tried until one of them has no error
 
 
@@ -25,20 +27,21 @@ def validate_graders(  # long: the two kinds of graders side by side
     format: str,
     examples: Sequence[Example],
     folder: Path | None = None,
+    seconds: float = GRADER_SECONDS,
 ) -> tuple[list[str], list[str]]:
     """The errors and the warnings about the graders of evaluate.grader, in words.
 
-    format, folder: as for resolve_all, whose GradeError it raises. Errors: a custom grader that fails on
-    expected answers, and a built-in primary grader that gives full marks to none of them. Warnings: a grader
-    that does not give full marks to all. Answers with reasoning or tool calls are skipped, since the template
-    renders those.
+    format, folder, seconds: as for resolve_all, whose GradeError it raises. Errors: a custom grader that
+    fails on expected answers, and a built-in primary grader that gives full marks to none of them. Warnings:
+    a grader that does not give full marks to all. Answers with reasoning or tool calls are skipped, since the
+    template renders those.
     """
     plain = [row for row in examples if not any(answer.more for answer in row.answers)]
-    plain = [row for row in plain if "</think>" not in row.target]
+    plain = [row for row in plain if "</think>" not in row.target and len(row.target) <= LONGEST]
     errors: list[str] = []
     warnings: list[str] = []
     settled_specs = [settled(spec, plain) for spec in specs(given)]
-    graders = resolve_all(settled_specs, format, folder)
+    graders = resolve_all(settled_specs, format, folder, seconds)
     for spec, (name, grade) in zip(settled_specs, graders, strict=True):
         wrong_marks, doubts = number_doubts(spec, plain)
         errors += wrong_marks

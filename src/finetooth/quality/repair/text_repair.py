@@ -31,6 +31,9 @@ _USUAL = (
 )
 
 
+MOST_READ = 20_000_000  # characters that an operation reads of one text, layer after layer
+
+
 def fix_encoding(text: str) -> str:
     """Text whose UTF-8 was read as cp1252 or Latin-1, once or repeatedly, decoded correctly (`Ã©` -> `é`).
 
@@ -69,8 +72,8 @@ def _sure(run: re.Match[str]) -> bool:
         return True
     if not found or not any(low <= ord(found[0]) <= high for low, high in _USUAL):
         return False
-    before = run.string[: run.start()][-1:]
-    after = run.string[run.end() :][:1]
+    before = run.string[max(0, run.start() - 1) : run.start()]
+    after = run.string[run.end() : run.end() + 1]
     ends_a_word = before.isalpha() or (before != "" and before in "“‘«\"'(")
     return not (ends_a_word and set(sequences[0][1:]) <= _CLOSING and not after.isalpha())
 
@@ -181,9 +184,9 @@ _TAG = re.compile(
     rf"(?P<more>(?:{_ATTRIBUTE})*)\s*/?>",
     re.IGNORECASE,
 )
-_COMMENT = re.compile(r"<!--.*?-->", re.DOTALL)
 _DOCTYPE = re.compile(r"<!doctype[^<>]*>", re.IGNORECASE)
-_SCRIPT = re.compile(r"<(script|style)\b[^<>]*>(?=[^<]*[{;(]).*?</\1\s*>", re.IGNORECASE | re.DOTALL)
+_SCRIPT = re.compile(r"<(script|style)\b[^<>]*>(?=[^<]*[{;(])", re.IGNORECASE)
+_ENDS = {name: re.compile(rf"</{name}\s*>", re.IGNORECASE) for name in ("script", "style")}
 # Attributes that occur only in web pages.
 _OF_A_PAGE = re.compile(
     r"\s(?:class|style|href|src|rel|for|onclick|charset|content|placeholder)\s*=", re.IGNORECASE
@@ -204,11 +207,14 @@ def strip_html(text: str) -> str:
     only next to others or with an attribute of web pages. Kept are: text between backticks, entities that
     would become a tag, as in `&lt;b&gt;bold&lt;/b&gt;`, and texts with elements unknown to HTML, such as XML.
     """
+    read = 0
     while (
         ("<" in text or "&" in text)
+        and read <= MOST_READ
         and not _has_custom_elements(text)
         and (plain := _without_html(text)) != text
     ):
+        read += len(text)
         text = plain
     return text
 
@@ -229,8 +235,9 @@ def has_tags(text: str) -> bool:
 
 def _without_html(text: str) -> str:
     without = _without_tags(text)
-    plain = without
-    while (unescaped := _unescaped(plain, "")) != plain:
+    plain, read = without, 0
+    while read <= MOST_READ and (unescaped := _unescaped(plain, "")) != plain:
+        read += len(plain)
         plain = unescaped
     return plain if _without_tags(plain) == plain else _unescaped(without, "<>&")
 
@@ -254,8 +261,31 @@ def _entity(found: re.Match[str]) -> str:
 
 def _shown(text: str) -> str:
     """Without comments, scripts and styles, which a browser does not show."""
-    text = _COMMENT.sub("", text) if "-->" in text else text
-    return _DOCTYPE.sub("", _SCRIPT.sub("", text) if "</s" in text.lower() else text)
+    return _DOCTYPE.sub("", _without_scripts(_without_comments(text)))
+
+
+def _without_comments(text: str) -> str:
+    parts, at = [], 0
+    while (start := text.find("<!--", at)) >= 0 and (end := text.find("-->", start + 4)) >= 0:
+        parts.append(text[at:start])
+        at = end + 3
+    return "".join([*parts, text[at:]])
+
+
+def _without_scripts(text: str) -> str:
+    """Without scripts and styles that are closed. Linear: an end that is missing is looked for once."""
+    parts, at, closed = [], 0, dict(_ENDS)
+    while closed and (start := _SCRIPT.search(text, at)):
+        name = start[1].lower()
+        end = closed[name].search(text, start.end()) if name in closed else None
+        if end is None:
+            closed.pop(name, None)
+            parts.append(text[at : start.end()])
+            at = start.end()
+        else:
+            parts.append(text[at : start.start()])
+            at = end.end()
+    return "".join([*parts, text[at:]])
 
 
 def _without_tags(text: str) -> str:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from finetooth.config.values import format_count, format_count_of, plural
 from finetooth.data.examples import normalise
+from finetooth.data.unicode_forms import normal_form
 from finetooth.quality.findings import Finding, Hit, View
 from finetooth.types import Example
 
@@ -21,6 +21,7 @@ STRONG_IMBALANCE = 50
 TYPO = 0.1  # maximum frequency of a misspelling, relative to the correct label
 TYPO_LENGTHS = ((9, 2), (5, 1))  # (minimum letters, maximum edits) of a misspelling
 MOST_LABELS = 2_000  # compared with one another
+LONGEST = 200  # characters of a label that can be a misspelling
 SET_SIZE = 20  # maximum answers of a free-text task that looks like classification
 SET_SHARE = 0.95
 FEWEST_ANSWERS = 50
@@ -231,7 +232,7 @@ def _bare(label: str) -> str:
 
     If there are digits, signs and points are kept: -1 is not 1, and 1.0 is not 10.
     """
-    folded = unicodedata.normalize("NFKC", label).casefold().strip()
+    folded = normal_form("NFKC", label).casefold().strip()
     # A minus at the end is a grade: A- is not A.
     signs = r"\s+" if re.search(r"\d", folded) else r"[\s_./,;:!?'\"()\[\]]+|-(?!$)"
     kept = re.sub(signs, "", folded)
@@ -245,9 +246,9 @@ def _near(one: str, other: str) -> bool:
     if len(short) >= 4 and long in (short + "s", short + "es", short[:-1] + "ies"):
         return True
     edits = next((edits for length, edits in TYPO_LENGTHS if len(short) >= length), 0)
-    if not edits or len(long) - len(short) > edits:
+    if not edits or len(long) - len(short) > edits or len(long) > LONGEST:
         return False
-    words = [re.findall(r"[^\W_]+", unicodedata.normalize("NFKC", text).casefold()) for text in (one, other)]
+    words = [re.findall(r"[^\W_]+", normal_form("NFKC", text).casefold()) for text in (one, other)]
     if len(words[0]) == len(words[1]) and any(x[0] != y[0] for x, y in zip(*words, strict=True)):
         return False
     return _distance(a, b, edits) <= edits

@@ -20,6 +20,7 @@ from finetooth.types import Example
 COMMON = 0.02  # share of rows from which an answer such as "none" counts as intended
 MOST = 0.5  # share of rows with HTML above which HTML counts as part of the task
 _AROUND = 30  # characters shown on either side of an error
+LONGEST = 60  # characters shown of a text without content
 PLACEHOLDERS = {
     *("n/a", "na", "#n/a", "none", "null", "nil", "nan", "todo", "to do", "tbd", "tbc", "fixme", "xxx"),
     *(
@@ -280,6 +281,7 @@ def _empty(
     if not found:
         return
     rows = [(side, row) for side, row in view.rows() if row.id in found]
+    found = {id: text if len(text) <= LONGEST else f"{text[: LONGEST - 1]}…" for id, text in found.items()}
     counts = Counter(f"'{text}'" if text else "empty" for text in found.values())
     listed = ", ".join(f"{text} ({times:,})" for text, times in counts.most_common(5))
     edits = tuple(Edit(row.id, "drop") for _, row in rows if row.id not in kept)

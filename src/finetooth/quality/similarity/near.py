@@ -11,7 +11,6 @@ BEYOND. Paraphrases are not found.
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -19,6 +18,7 @@ from typing import Any, Literal
 import numpy as np
 
 from finetooth.data.examples import normalise
+from finetooth.data.unicode_forms import normal_form
 from finetooth.quality.similarity.anchors import (
     Floats,
     Ints,
@@ -81,7 +81,7 @@ class SimilarPair:
 
 def prose(text: str) -> str:
     """A text case-folded, without apostrophes and without punctuation except before a digit."""
-    folded = _APOSTROPHES.sub("", unicodedata.normalize("NFKC", text).casefold())
+    folded = _APOSTROPHES.sub("", normal_form("NFKC", text).casefold())
     return " ".join(_PROSE.sub(" ", folded).split()) or folded
 
 

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from finetooth.config.method_keys import REWARD_MODEL
+from finetooth.config.task import GRADER_SECONDS
 from finetooth.errors import GradeError
 from finetooth.evaluation.answer_text import AnswerNormaliser, identity
-from finetooth.evaluation.graders import PERPLEXITY, Grader, resolve, settled
+from finetooth.evaluation.graders import PERPLEXITY, Grader, grade_all, resolve, settled
 from finetooth.training.rl.reward_model import TRIED, RewardModelScorer
 from finetooth.types import Example, Score
 
@@ -42,9 +43,7 @@ class Reward:
         """The rewards of several answers; a reward model scores them together."""
         pairs = [self.normalise(*answer) for answer in answers]
         scores = [
-            grader.score_batch(pairs)
-            if isinstance(grader, RewardModelScorer)
-            else [grader(*pair) for pair in pairs]
+            grader.score_batch(pairs) if isinstance(grader, RewardModelScorer) else grade_all(grader, pairs)
             for _, grader, _ in self.graders
         ]
         by_answer = zip(*scores, strict=True)
@@ -82,10 +81,11 @@ def build_reward(
     normalise: AnswerNormaliser = identity,
     scorer: Callable[[Mapping[str, Any]], tuple[str, RewardModelScorer]] = _no_scorer,
     examples: Sequence[Example] = (),
+    seconds: float = GRADER_SECONDS,
 ) -> Reward:
     """Build the reward of train.reward: a grader, {grader: weight}, or a list of graders and of {grader: ...,
-    weight: ...}. kind, folder: see graders.resolve. scorer: turns {name: reward_model, ...} into a name and a
-    scorer. examples: whose expected answers show the decimal mark of numbers. Raises GradeError.
+    weight: ...}. kind, folder, seconds: see graders.resolve. scorer: turns {name: reward_model, ...} into a
+    name and a scorer. examples: whose expected answers show the decimal mark of numbers. Raises GradeError.
     """
     pairs: list[tuple[Any, Any]] = []
     if isinstance(spec, str) or (isinstance(spec, Mapping) and ("name" in spec or "type" in spec)):
@@ -113,7 +113,7 @@ def build_reward(
             graders.append((*scorer(part if isinstance(part, Mapping) else {}), float(weight)))
             continue
         try:
-            name, grader = resolve(settled(part, examples), kind, folder)
+            name, grader = resolve(settled(part, examples), kind, folder, seconds)
         except GradeError as error:
             raise GradeError(str(error).replace("evaluate.grader", "train.reward")) from None
         if name == PERPLEXITY:
