@@ -27,6 +27,7 @@ from finetooth.quality.rules.labels import (
 from finetooth.quality.rules.language import language_mix
 from finetooth.quality.rules.leaks import leaks, possible_leaks
 from finetooth.quality.rules.personal_data import personal_data, secrets
+from finetooth.quality.rules.several_labels import several_labels
 from finetooth.quality.rules.shortcuts import (
     copied_answer,
     first_token_shortcut,
@@ -53,6 +54,7 @@ RULES: tuple[Rule, ...] = (
     unseen_label,
     rare_label,
     label_imbalance,
+    several_labels,
     length_shortcut,
     first_token_shortcut,
     label_in_text,

@@ -31,10 +31,10 @@ NAMED = 5
 
 
 def train_labels(view: View) -> Counter[str]:
-    """Training rows by label; empty if the format has no labels or nearly every row has its own."""
-    counts = (
-        Counter(example.target for example in view.sides.get("train", ())) if view.labelled else Counter()
-    )
+    """Training rows by label; empty if the format has no labels, if nearly every row has its own, and if rows
+    have several, which several_labels judges one by one."""
+    judged = view.labelled and not view.several_labels
+    counts = Counter(example.target for example in view.sides.get("train", ())) if judged else Counter()
     return Counter() if _unlike_classes(counts) else counts
 
 
@@ -77,9 +77,8 @@ def one_label(view: View) -> Iterator[Finding]:
 
 def labels_are_unique(view: View) -> Iterator[Finding]:
     """`labels-are-unique` (block from NO_CLASSES labels per row, else review): not a classification task."""
-    counts = (
-        Counter(example.target for example in view.sides.get("train", ())) if view.labelled else Counter()
-    )
+    judged = view.labelled and not view.several_labels
+    counts = Counter(example.target for example in view.sides.get("train", ())) if judged else Counter()
     if not _unlike_classes(counts):
         return
     yield Finding(
