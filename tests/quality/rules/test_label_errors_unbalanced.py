@@ -64,7 +64,7 @@ def require_truth_by_label(rows: Sequence[Example], wrong: set[str]) -> set[str]
             assert len(called & mine & wrong) >= 0.6 * len(called & mine), label
     assert finding is not None
     expected = finding.facts["expected_wrong"]
-    assert 0.75 * len(called & wrong) <= expected <= 1.25 * len(called & wrong) + 3
+    assert abs(expected - len(called & wrong)) <= 0.25 * len(called & wrong) + 3
     assert f"about {round(expected):,} of them are expected to be really wrong" in finding.summary
     return called
 
@@ -98,5 +98,10 @@ def test_right_labels_of_a_rare_kind_are_left_alone() -> None:
 @pytest.mark.parametrize("seed", [2, 3, 4])
 def test_rates_and_seeds(rate: float, seed: int) -> None:
     rows = unbalanced(2_000, seed)
-    require_truth_by_label(*planted_in_each(rows, rate, seed))
     require_truth_by_label(*flipped(rows, rate, seed))
+    planted, wrong = planted_in_each(rows, rate, seed)
+    if rate < 0.1:
+        require_truth_by_label(planted, wrong)
+    else:  # right in 83% where the most frequent label is 79%: too weak a judge to list any row
+        (finding,) = label_errors(view(planted))
+        assert finding.rule == "labels-not-judged"
