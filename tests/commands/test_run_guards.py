@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -99,7 +98,6 @@ def test_a_mended_grader_is_evaluated_again(
     assert done.summary["comparison"]["verdict"] == "not proven"
     assert any(candidate["errors"] for candidate in done.summary["candidates"])
     (tmp_path / "mygrader_a.py").write_text("def grade(example, text):\n    return 1.0\n")
-    del sys.modules["mygrader_a"]
     again = evaluate.run(done.path, True, QUIET).summary
     assert not any(candidate["errors"] for candidate in again["candidates"])
 

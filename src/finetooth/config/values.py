@@ -64,6 +64,17 @@ def scalar(value: Any) -> Any:
     return value.item() if hasattr(value, "item") and getattr(value, "shape", None) == () else value
 
 
+def records(frame: Any) -> list[dict[Any, Any]]:
+    """The rows of a DataFrame. Numbers of float32 and float16 have the digits that these types print."""
+    rows: list[dict[Any, Any]] = frame.to_dict("records")
+    for name, dtype in zip(frame.columns, getattr(frame, "dtypes", ()), strict=False):
+        if getattr(dtype, "kind", "") == "f" and dtype.itemsize < 8:
+            for row, number in zip(rows, frame[name].to_numpy(), strict=True):
+                text = str(number)
+                row[name] = None if text in ("nan", "<NA>") else float(text)
+    return rows
+
+
 def source(value: Any) -> Any:
     """Normalise a data source: a path to text, a DataFrame or rows to dicts with text keys, a list of files
     to text and {path, weight}. Other values are unchanged.
@@ -73,7 +84,7 @@ def source(value: Any) -> Any:
     if isinstance(value, os.PathLike):
         return os.fsdecode(value)
     if hasattr(value, "to_dict") and hasattr(value, "columns"):
-        value = value.to_dict("records")
+        value = records(value)
     if not isinstance(value, list | tuple):
         return scalar(value)
     if any(isinstance(entry, str | os.PathLike) or _is_path(entry) for entry in value):

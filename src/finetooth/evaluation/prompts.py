@@ -6,11 +6,12 @@ also puts K solved training rows in front. The Renderer adds the task's instruct
 
 from __future__ import annotations
 
+import json
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from finetooth.data.render.turns import answer_turn
+from finetooth.data.render.turns import answer_turn, has_answer
 from finetooth.errors import GradeError
 from finetooth.types import Example, Message
 
@@ -34,10 +35,19 @@ class Prompt:
         """The row's system message and the labels, the demonstrations as turns, then the row's question."""
         own = [message for message in example.context if message.role == "system"]
         solved = [turn for demo in self.demos for turn in (*_turns(demo), answer_turn(demo))]
-        ask = "all that fit, separated by commas," if self.multi_label else "one"
-        choices = f"Answer with {ask} of: {', '.join(self.labels)}."
-        listing = [Message("system", choices)] if self.labels else []
+        listing = [Message("system", self._choices())] if self.labels else []
         return (*own, *listing, *solved, *_turns(example))
+
+    def _choices(self) -> str:
+        """The labels as a list in which each is told apart: one with a comma is in quotes, or on a line."""
+        with_commas = any("," in label or "\n" in label for label in self.labels)
+        if self.multi_label:
+            how = "as a JSON list" if with_commas else "separated by commas"
+            labels = json.dumps(self.labels, ensure_ascii=False) if with_commas else ", ".join(self.labels)
+            return f"Answer with all that fit, {how}, of: {labels}."
+        if not with_commas:
+            return f"Answer with one of: {', '.join(self.labels)}."
+        return "\n".join(["Answer with one of these, each on a line:", *self.labels])
 
 
 def zero_shot(labels: Sequence[str] = ()) -> Prompt:
@@ -51,7 +61,7 @@ def few_shot(k: int, train: Sequence[Example], labels: Sequence[str], seed: int)
     With labels, the demonstrations are balanced: their counts per label differ by at most one. GradeError
     when the split has no usable row.
     """
-    usable = [example for example in train if example.context and example.target.strip()]
+    usable = [example for example in train if example.context and has_answer(example)]
     if not usable:
         raise GradeError(f"few-shot-{k}: no row of the train split has both a question and an answer.")
     draw = random.Random(f"few-shot {seed}")

@@ -134,6 +134,11 @@ class View:
         """Whether answers are labels."""
         return self.format == "labels"
 
+    @property
+    def several_labels(self) -> bool:
+        """Whether a row can have several labels, which its answer joins."""
+        return list(self.config.columns.values()).count("label") > 1
+
 
 Rule = Callable[[View], Iterator[Finding]]
 

@@ -27,6 +27,7 @@ from finetooth.quality.rules.labels import (
 from finetooth.quality.rules.language import language_mix
 from finetooth.quality.rules.leaks import leaks, possible_leaks
 from finetooth.quality.rules.personal_data import personal_data, secrets
+from finetooth.quality.rules.several_labels import several_labels
 from finetooth.quality.rules.shortcuts import (
     copied_answer,
     first_token_shortcut,
@@ -34,6 +35,7 @@ from finetooth.quality.rules.shortcuts import (
     length_shortcut,
 )
 from finetooth.quality.rules.text import control_characters, empty_answer, encoding, html, trivial_question
+from finetooth.quality.rules.unseen import pairs_alike, unseen_in_label
 
 RULES: tuple[Rule, ...] = (
     leaks,
@@ -46,10 +48,13 @@ RULES: tuple[Rule, ...] = (
     near_duplicates,
     label_errors,
     label_spelling,
+    unseen_in_label,
+    pairs_alike,
     answer_not_in_set,
     unseen_label,
     rare_label,
     label_imbalance,
+    several_labels,
     length_shortcut,
     first_token_shortcut,
     label_in_text,

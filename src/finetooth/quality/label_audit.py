@@ -1,11 +1,7 @@
 """Label errors found with a cross-validated bag-of-words model.
 
-The number of wrong labels is estimated as in confident learning (Northcutt, Jiang, Chuang 2021, JAIR
-70:1373), from the tenth of each predicted label's rows that the model is most confident of: there,
-disagreement is mostly label noise; the model's own errors are among the rest. Without disagreement there,
-nothing is listed. So few rows leave the count uncertain by a quarter, so only rows whose other label is
-e^1.5 times as likely are listed; with a strong model, at least as many as label_error_probability_R finds
-with a probability of PROBABLY.
+Rows are listed whose label is wrong with a probability of at least PROBABLY, as estimated in label_noise with
+a noise rate for each label. The sum of these probabilities says how many of those listed are really wrong.
 """
 
 from __future__ import annotations
@@ -23,7 +19,7 @@ import numpy.typing as npt
 from finetooth.data.examples import normalise
 from finetooth.data.split import split_keys, uniform
 from finetooth.quality.findings import View, question
-from finetooth.quality.intervals import wilson
+from finetooth.quality.label_noise import label_error_probability_R
 from finetooth.types import Example
 
 FOLDS = 5
@@ -31,12 +27,9 @@ FEWEST_OF_LABEL = 10  # rows: with fewer, too little is left in the training fol
 MIN_ROWS = 100  # below, neither accuracy nor noise rate is meaningful
 SURE_ENOUGH = 0.7  # requirement B3: at an accuracy of .54 a list of suspects had a precision of .06
 STRONG = 0.9  # accuracy from which at least 3 in 4 suspects are wrong (requirement B3)
-DOUBTFUL = 0.8
 BEYOND_MAJORITY = 1 / 3  # minimum share of the majority baseline's errors that the model must avoid
-SUREST = 0.1
-FEWEST_SUREST = 300  # or 30% of the rows, if those are fewer
-PROBABLY = 0.4  # at 0.5 one set in sixteen of 5% wrong labels was below a recall of .80
-CLEARLY = 1.5  # log ratio of two labels; the count alone can be a quarter too high
+PROBABLY = 0.5
+RECOGNISED = 0.5  # minimum share of a label's rows that the model predicts, to judge the label
 TEXT = 4_000  # characters of a text that are used
 SHORT = 400  # characters: for longer texts only words are used, as n-grams take minutes
 READ = {
@@ -46,10 +39,6 @@ READ = {
 WORK = 2e10  # floating-point operations of all fits: ~20 s on one core
 LEAST_ITERATIONS, MOST_ITERATIONS = 16, 50  # on clinc150, 16 come within a point of convergence
 COEFFICIENTS = 4_000_000  # of one fit, at about 200 bytes each
-POWERS = 1.25 ** np.arange(-3, 9)  # of the probabilities; out-of-fold ones are mostly underconfident
-# Rates of wrong labels.
-RATES = (0.002, 0.005, 0.01, 0.015, 0.02, 0.03, 0.04, 0.05, 0.06, 0.08, 0.1, 0.12, 0.15, 0.2)
-LEAST_PROBABILITY = 1e-7
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
 
@@ -109,30 +98,18 @@ class LabelAudit:
         ratio_R: Floats = np.log(np.maximum(self.proba_RL.max(axis=1), 1e-9) / np.maximum(own, 1e-9))
         return ratio_R
 
-    def suspects(self) -> tuple[Ints, int, int]:
-        """(positions in rows of probable label errors, worst first; disagreeing rows; rows compared).
+    def suspects(self) -> tuple[Ints, Floats]:
+        """Positions in rows of probable label errors, worst first, and the probability of each."""
+        wrong_R = label_error_probability_R(self.proba_RL, self.given_R)
+        order = np.lexsort((-self.doubt_R, -wrong_R))
+        listed = order[wrong_R[order] >= PROBABLY]
+        return listed, wrong_R[listed]
 
-        The count is estimated from the most confident rows. Below an accuracy of STRONG it is reduced, down
-        to the lower confidence bound at DOUBTFUL."""
-        likeliest, top = self.predicted_R, self.proba_RL.max(axis=1)
-        share = max(SUREST, min(0.3, FEWEST_SUREST / len(self.rows)))
-        wrong = looked = 0
-        for label in range(len(self.labels)):
-            at = np.flatnonzero(likeliest == label)
-            surest = at[np.argsort(-top[at], kind="stable")[: math.ceil(share * len(at))]]
-            wrong += int((self.given_R[surest] != label).sum())
-            looked += len(surest)
-        low = wilson(wrong, looked)[0]
-        trust = min(1.0, max(0.0, (self.accuracy - DOUBTFUL) / (STRONG - DOUBTFUL)))
-        doubt = self.doubt_R
-        count = round((low + trust * (wrong / looked - low)) * len(self.rows))
-        count = min(count, int((doubt >= CLEARLY).sum()))
-        if wrong and not self.weak:
-            count = max(
-                count, int((label_error_probability_R(self.proba_RL, self.given_R) >= PROBABLY).sum())
-            )
-        order = np.argsort(-doubt, kind="stable")[:count]
-        return order[doubt[order] > 0], wrong, looked
+    def unrecognised(self) -> list[str]:
+        """Labels of which the model recognises less than RECOGNISED, so that it can hardly judge them."""
+        rows_L = np.bincount(self.given_R, minlength=len(self.labels))
+        right_L = np.bincount(self.given_R[self.predicted_R == self.given_R], minlength=len(self.labels))
+        return [self.labels[at] for at in np.flatnonzero(right_L < RECOGNISED * rows_L)]
 
     def explain(self, position: int) -> str:
         """The evidence against the label of a row."""
@@ -156,6 +133,8 @@ def audit_labels(view: View) -> LabelAudit | str:
 
 
 def _prepare(view: View) -> LabelAudit | str:
+    if view.several_labels:
+        return "rows have several labels; each is checked by itself for its spelling and frequency only"
     train = view.sides.get("train", ())
     counts = Counter(example.target for example in train)
     texts = [question(example)[:TEXT] for example in train]
@@ -292,27 +271,3 @@ def _evidence_words(
         ]
         found[int(row)] = tuple(best[:2])
     return found
-
-
-def label_error_probability_R(proba_RL: Floats, given_R: Ints) -> Floats:
-    """The probability that the label of each row is wrong, (R,).
-
-    Noise model of Angluin and Laird (1988, Machine Learning 2:343): with probability `rate`, a label is
-    replaced by any of the others, so p(given) = (1 - rate) q + rate (1 - q) / (L - 1). q is the prediction
-    raised to a power and normalised, which calibrates it; power and rate are the most likely of POWERS and
-    RATES.
-    """
-    rows, labels = proba_RL.shape
-    log_RL = np.log(np.maximum(proba_RL, LEAST_PROBABILITY))
-    log_RL -= log_RL.max(axis=1, keepdims=True)
-    best: tuple[float, Any] = (-np.inf, np.zeros(rows, np.float32))
-    for power in POWERS:
-        scaled_RL = np.exp(log_RL * power)
-        right_R = scaled_RL[np.arange(rows), given_R] / scaled_RL.sum(axis=1)
-        for rate in RATES:
-            wrong = rate * (1 - right_R) / (labels - 1)
-            given = (1 - rate) * right_R + wrong + LEAST_PROBABILITY
-            fit = float(np.log(given).mean())
-            if fit > best[0]:
-                best = fit, wrong / given
-    return np.asarray(best[1], dtype=np.float32)

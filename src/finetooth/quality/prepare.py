@@ -14,8 +14,10 @@ from finetooth.config import cleaning
 from finetooth.config.task import DataConfig, Task
 from finetooth.config.values import format_count, format_count_of, plural
 from finetooth.data.examples import from_json, source_location, to_json, with_ids
+from finetooth.data.formats.columns import ColumnPlan, advice
 from finetooth.data.formats.parse import ParsedTable, parse
 from finetooth.data.read.files import read
+from finetooth.data.read.names import REPEATED
 from finetooth.data.read.table import RejectedRow
 from finetooth.data.split import (
     SIDES,
@@ -148,9 +150,11 @@ def assemble(task: Task, parent_run: ParentRun | None = None) -> AssembledData: 
             "on: their sum must be below 1."
         )
     sources = {side: getattr(config, side) for side in SIDES if not isinstance(getattr(config, side), float)}
+    files = {side: read(source, config.encoding, side) for side, source in sources.items()}
+    plan = ColumnPlan.of([table for tables in files.values() for table in tables], config.columns)
     parsed = {
-        side: [parse(table, config, config.format) for table in read(source, config.encoding, side)]
-        for side, source in sources.items()
+        side: [parse(table, config, config.format, plan) for table in tables]
+        for side, tables in files.items()
     }
     tables = [table for tables in parsed.values() for table in tables]
     format = _one_format(parsed)
@@ -173,6 +177,7 @@ def assemble(task: Task, parent_run: ParentRun | None = None) -> AssembledData: 
     after = clean(sides["train"], [one for one in operations if one.name == "balance"], task.seed)
     sides |= {"train": after.examples} | {side: rows for side, rows in examples.items() if side != "train"}
     findings = [one for side, found in parsed.items() for table in found for one in _broken(side, table)]
+    findings += [one for tables in parsed.values() for table in tables for one in _unread_labels(table)]
     findings += _leaks(config, sides)
     _require_rates_column(config, sides)
     if sides["train"] or not blocking_findings(findings, config.allow):
@@ -215,19 +220,32 @@ def _one_format(parsed: dict[str, list[ParsedTable]]) -> str:
 
 
 def _broken(side: str, table: ParsedTable) -> Iterator[Finding]:
-    """A blocking finding if more than 1% of a file's rows are broken."""
-    if len(table.rejected) <= MAX_BROKEN * table.total:
+    """A blocking finding if more than 1% of a file's rows are broken. Repeated headers are no rows."""
+    broken = [row for row in table.rejected if row.reason != REPEATED]
+    if len(broken) <= MAX_BROKEN * table.total:
         return
-    bytes = any(row.reason.startswith("not UTF-8") for row in table.rejected)
+    bytes = any(row.reason.startswith("not UTF-8") for row in broken)
     hint = ", or name the file's encoding, for example `data.encoding: cp1252`" if bytes else ""
     yield Finding(
         "broken-rows",
         "block",
-        f"{table.rejected[0].file}: {format_count_of(len(table.rejected), table.total, 'row')} "
-        f"{plural(len(table.rejected), 'is', 'are')} broken, more than {MAX_BROKEN:.0%}.",
-        tuple(Hit("", f"{row.file}, line {row.line}", side, redact(row.reason)) for row in table.rejected),
+        f"{broken[0].file}: {format_count_of(len(broken), table.total, 'row')} "
+        f"{plural(len(broken), 'is', 'are')} broken, more than {MAX_BROKEN:.0%}.",
+        tuple(Hit("", f"{row.file}, line {row.line}", side, redact(row.reason)) for row in broken),
         f"Fix or remove them{hint}.",
     )
+
+
+def _unread_labels(table: ParsedTable) -> Iterator[Finding]:
+    """A review finding for plain text beside columns that look like labels."""
+    for column, values in table.maybe_labels.items():
+        yield Finding(
+            "unread-label",
+            "review",
+            f"{table.name}: the rows are read as plain text, and the column {column!r}, which has {values} "
+            "different values, is left out. It may be the label.",
+            fix=f"If it is, {advice({column: 'label'})}; else set data.format: text.",
+        )
 
 
 def _leaks(config: DataConfig, sides: Sides) -> Iterator[Finding]:

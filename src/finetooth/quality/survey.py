@@ -88,8 +88,9 @@ class Survey:
 
     overlong: examples longer than `limit`. uncuttable: those that do not fit even when cut. unusable:
     those that cannot be rendered, with the reason. stopped: whether these are so many that training stops.
-    lost: scored tokens of the overlong rows. unknown: examples with text outside the vocabulary. unembedded:
-    tokens for which the model has no embedding. lengths: context and scored tokens of every row.
+    lost: scored tokens of the overlong rows. unknown: examples with text outside the vocabulary. literal:
+    those with the text of a special token in their context. unembedded: tokens for which the model has no
+    embedding. lengths: context and scored tokens of every row.
     """
 
     template: str
@@ -107,6 +108,7 @@ class Survey:
     unusable: list[Hit]
     stopped: bool
     unknown: list[Hit]
+    literal: list[Hit]
     unembedded: list[str]
     lengths: tuple[list[int], list[int]]
     samples: list[Sample]
@@ -114,22 +116,30 @@ class Survey:
 
 
 def survey(  # long: one pass over the rows and its result
-    renderer: Renderer, sides: Mapping[str, Sequence[Example]], limit: int | None, embedded: int | None = None
+    renderer: Renderer,
+    sides: Mapping[str, Sequence[Example]],
+    limit: int | None,
+    embedded: int | None = None,
+    pairs: bool = False,
 ) -> Survey:
     """Render all examples and count tokens; the samples are training rows.
 
     limit: maximum row length. embedded: number of token embeddings of the model. None: not known.
+    pairs: the rows are trained on as preference pairs, so the two answers of each have to differ.
     Raises DataError if not a single example can be rendered.
     """
     tokenizer, unknown_id = renderer.tokenizer, renderer.tokenizer.unknown_id
     rows, samples = list[Row](), list[Sample]()
     overlong, uncuttable, unusable, unknown = list[Hit](), list[Hit](), list[Hit](), list[Hit]()
+    literal: list[Hit] = []
     lost = 0
     refused: Counter[str] = Counter()
     sampled = _sample_ids(sides["train"])
     for side, example in ((side, example) for side, examples in sides.items() for example in examples):
         try:
             own = renderer.rows(example)
+            if pairs:
+                renderer.pair(example)
         except TemplateLimit:
             raise
         except DataError as error:
@@ -137,6 +147,8 @@ def survey(  # long: one pass over the rows and its result
             unusable.append(Hit.of(example, side, str(error)))
             continue
         rows.extend(own)
+        if special := renderer.special_text(example):
+            literal.append(Hit.of(example, side, f"{special!r} is read as text"))
         renderer.count_reasoning(example)
         longest = max(map(len, own))
         if limit is not None and longest > limit:
@@ -176,6 +188,7 @@ def survey(  # long: one pass over the rows and its result
         # Training renders no test rows, and stops for too many refused rows of one side.
         stopped=max(refused["train"], refused["validation"]) > MAX_UNUSABLE * trained,
         unknown=unknown,
+        literal=literal,
         unembedded=[tokenizer.text_of(index) for index in sorted(unembedded)],
         lengths=(context, scored),
         samples=samples,

@@ -73,9 +73,8 @@ class CheckReport:
     def not_checked(self) -> list[str]:
         """What this check did not cover, in sentences."""
         paraphrases = [NOT_CHECKED] if self.view.embed is None else []
-        return paraphrases + (
-            [] if self.tokens else ["Token lengths were not checked: no tokenizer was available."]
-        )
+        why = "no tokenizer was available" if self.data.sides["train"] else "no row was left"
+        return paraphrases + ([] if self.tokens else [f"Token lengths were not checked: {why}."])
 
     def to_json(self) -> dict[str, Any]:
         """The report as plain JSON values; the rows of the findings are in findings.jsonl."""

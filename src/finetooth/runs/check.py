@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from finetooth.config.method_keys import PREFERENCE_METHODS
 from finetooth.config.task import EMBEDDED, Task
 from finetooth.config.values import source_name
 from finetooth.data.hub import context_length, embedding_count
@@ -162,7 +163,8 @@ def _survey(context: RunContext, data: AssembledData, notes: list[str]) -> Surve
         notes.append(f"Tokens were not counted: {error}")
         return None
     limit = row_limit(task.data.max_tokens, context_length(context.tokenizer_directory), tokenizer)
-    return survey(context.renderer, data.sides, limit, embedding_count(context.tokenizer_directory))
+    pairs = data.format == "preference" and task.train.method in PREFERENCE_METHODS
+    return survey(context.renderer, data.sides, limit, embedding_count(context.tokenizer_directory), pairs)
 
 
 def _labels(data: AssembledData) -> dict[str, dict[str, int]]:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from finetooth.data.render.turns import answer_key
 from finetooth.evaluation.answer_text import AnswerNormaliser, identity
 from finetooth.evaluation.candidates import ModelCandidate, Prediction
 from finetooth.evaluation.graders import Grader, grade_all
@@ -54,7 +55,7 @@ class AnswerValidator:
             {
                 "id": example.id,
                 "text": answers[at].text,
-                "want": example.target,
+                "want": pairs[at][0].target or answer_key(example).strip("\0"),
                 "score": grades[at].value,
                 "stop": answers[at].stop,
             }

@@ -270,7 +270,9 @@ def test_content_in_parts_and_messages_as_the_text_of_a_cell() -> None:
     assert only({"messages": messages}, "chat").context == (SYSTEM, USER)
     assert only({"messages": json.dumps(messages)}, "chat").context == (SYSTEM, USER)
     image = [{"type": "image", "url": "x"}]
-    assert "message 1 has no text" in reason({"messages": [turn("user", image), turn("assistant", "b")]})
+    assert "message 1 has a part of type 'image'" in reason(
+        {"messages": [turn("user", image), turn("assistant", "b")]}
+    )
 
 
 # ---- the line of a run directory
@@ -301,3 +303,18 @@ def test_calls_of_tools_make_another_question() -> None:
     data = assemble(build_task({"data": {"train": [row(1), row(2), row(1)], "test": 0, "validation": 0}}))
     ids = [example.id for example in data.sides["train"]]
     assert ids[0] != ids[1] and ids[2] == f"{ids[0]}-2"
+
+
+def test_text_parts_of_a_tool_are_its_text_and_other_parts_are_named() -> None:
+    def talk(content: Any) -> dict[str, Any]:
+        called = {"role": "assistant", "content": None, "tool_calls": [CALL]}
+        return {"messages": [turn("user", "a"), called, turn("tool", content), turn("assistant", "b")]}
+
+    text = {"type": "text", "text": "state: sent"}
+    assert only(talk([text]), "chat").context[2].content == "state: sent"
+    assert only(talk(text), "chat").context[2].content == "state: sent"
+    assert only(talk(["a", 1]), "chat").context[2].content == '["a", 1]'
+    assert only(talk({"type": "parcel"}), "chat").context[2].content == '{"type": "parcel"}'
+    assert "part of type 'image'" in reason(talk([text, {"type": "image", "data": "AA"}]))
+    image = [text, {"type": "image_url", "image_url": {"url": "data:"}}]
+    assert "part of type 'image_url'" in reason({"messages": [turn("user", image), turn("assistant", "b")]})

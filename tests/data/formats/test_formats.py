@@ -232,7 +232,7 @@ def test_many_labels_are_read_alike_in_all_rows_and_never_half() -> None:
     assert [(row.line, row.reason) for row in result.rejected] == [(2, "label is empty")]
     rows[1]["threat"] = 5  # no longer flags: then in no row
     targets = [example.target for example in parsed(rows, columns=MANY).examples]
-    assert targets == ["1, 0, 0", "1, 0, 5", "1, 0, 1"]
+    assert targets == [f"toxic: 1, rude: 0, threat: {threat}" for threat in (0, 5, 1)]
     assert "expected text" in parsed([flags(toxic=[1], rude=0, threat=0)], columns=MANY).rejected[0].reason
 
 

@@ -98,6 +98,51 @@ def test_a_leak_says_both_places_and_how_it_was_found() -> None:
     assert hit.evidence == f"the same question as train {truth['p0']} (rows.jsonl, line {line})"
 
 
+def test_leaks_are_named_by_strength() -> None:
+    """Edited copies and halves of texts of 20 words and more are beyond doubt."""
+    generator = random.Random(4)
+    picked = generator.sample([at for at in LONG if len(TEXTS[at].split()) >= 20], 80)
+    plants: dict[str, Callable[[str], str]] = {
+        "identical": lambda text: text,
+        "normalised": lambda text: planted.recase(text, generator),
+        "edited": lambda text: planted.edit(text, 0.1, generator),
+        "partial": lambda text: planted.half(text, generator),
+    }
+    rows = [
+        planted.row(f"{name}{at}", plant(TEXTS[at]), TRAIN[at].target)
+        for name, plant in plants.items()
+        for at in picked
+    ]
+    (finding,) = leaks(view([*TEST, *rows]))
+    told = {hit.id: hit.evidence for hit in finding.hits}
+    assert all(told[f"identical{at}"].endswith(", identical") for at in picked)
+    assert all(told[f"normalised{at}"].startswith("the same question as train") for at in picked)
+    for name in ("edited", "partial"):
+        assert sum(told.get(f"{name}{at}", "").startswith(f"{name}, ") for at in picked) >= 0.95 * 80
+    assert "80 identical, 80 normalised, " in finding.summary
+    assert sum(finding.facts["by_tier"].values()) == len(finding.hits) <= 320
+
+
+def test_short_questions_of_common_words_are_no_leaks() -> None:
+    """People ask so; of 4,500 such rows of clinc150, 780 were told as possible leaks, now 256."""
+    places = [f"{look}ville" for look in planted.LOOK] + [f"{thing}ton" for thing in planted.THING]
+    frames = ("is there a travel alert for {}", "how long will it take to get to {}", "book a room in {}")
+    asked = [frame.format(place) for place in places for frame in frames]
+    random.Random(0).shuffle(asked)
+    sides = {
+        "train": planted.rows(asked[:180], labels=("yes",)),
+        "test": planted.rows(asked[180:], "t", ("yes",)),
+    }
+    assert len(found([*leaks(view([], sides=sides)), *possible_leaks(view([], sides=sides))])) == 0
+
+
+def test_a_possible_leak_says_how_alike_training_rows_are() -> None:
+    rows, _ = leaked(lambda text, generator: planted.edit(text, 0.3, generator))
+    (finding,) = possible_leaks(view(rows))
+    assert finding.facts["usual_rate"] <= 0.01
+    assert f"{finding.facts['usual_rate']:.1%} of the training rows are as similar" in finding.summary
+
+
 def test_all_that_the_exact_gate_finds_is_found() -> None:
     rows, _ = leaked(planted.recase, 30)
     rows = [replace(row, tags={**row.tags, "group": f"g{k}"}) for k, row in enumerate(rows)]

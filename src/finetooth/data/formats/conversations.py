@@ -44,6 +44,12 @@ SHAREGPT = {
 CALL_ROLES = ("function_call", "tool_call")
 MORE = ("tool_calls", "tool_call_id", "name")
 KEYS = {"role", "content", "weight", "train", *MORE, *REASONING_KEYS}
+# Columns in which data of other tools has the turns before the question.
+EARLIER = {
+    *("history", "chat_history", "conversation_history", "dialog", "dialogue", "dialog_history", "turns"),
+    *("past", "past_turns", "previous_turns", "earlier_turns", "conversation"),
+}
+TEXT_PARTS = ("text", "input_text", "output_text")  # types of text parts, in OpenAI's interfaces and in MCP
 QUESTIONS = ("prompt", "question", "context", "query", "instruction")  # prompt columns of preference pairs
 
 
@@ -106,6 +112,31 @@ def read_preference(values: Mapping[str, Any]) -> ParsedRow:
     if (answers[0].text, answers[0].more) == (answers[1].text, answers[1].more):
         raise InvalidRowError("chosen and rejected are the same")
     return ParsedRow(context, answers, read_tools(values.get("tools")))
+
+
+def earlier_turns(value: Any, column: str) -> list[Message]:
+    """The turns before a question, none of them scored: pairs [question, answer], messages, or {human, bot}.
+
+    Raises InvalidRowError for anything else, and for turns out of order.
+    """
+    messages: list[Message] = []
+    for number, entry in enumerate(parse_list(value) or (), 1):
+        if isinstance(entry, Mapping) and ("role" in entry or "from" in entry):
+            role = SHAREGPT.get(str(entry.get("role", entry.get("from"))), "")
+            entry = {"role": role, "content": entry.get("content", entry.get("value"))}
+            messages.append(_message(number, entry))
+            continue
+        pair = list(entry.items()) if isinstance(entry, Mapping) else [("user", ""), ("assistant", "")]
+        texts = [text for _, text in pair] if isinstance(entry, Mapping) else entry
+        roles = [SHAREGPT.get(str(name)) for name, _ in pair]
+        if not isinstance(texts, list | tuple) or len(texts) != 2 or roles != ["user", "assistant"]:
+            raise InvalidRowError(
+                f"{column} is read as the earlier turns, and turn {number} is no pair [question, answer] and "
+                "no {role, content}; if it is something else, rename the column"
+            )
+        messages += [_message(number, {"role": r, "content": t}) for r, t in zip(roles, texts, strict=True)]
+    _check_order([*messages, Message("user", ""), Message("assistant", "")], column)
+    return _unscored(messages)
 
 
 def _scored(messages: list[Message], tools: tuple[Mapping[str, Any], ...]) -> ParsedRow:
@@ -192,33 +223,29 @@ def _message(number: int, entry: Any) -> Message:
         more["tool_calls"] = read_calls(number, more["tool_calls"])
     if "tool_call_id" in more:
         more["tool_call_id"] = str(more["tool_call_id"])
-    content = _content(entry.get("content"), role)
-    if content is None or not (content.strip() or role == "tool" or "tool_calls" in more):
-        parts = entry.get("content")
-        others = (
-            [part.get("type") for part in parts if isinstance(part, dict)] if isinstance(parts, list) else []
-        )
-        if unusable := next((kind for kind in others if isinstance(kind, str) and kind != "text"), None):
-            raise InvalidRowError(
-                f"message {number} has a part of type {unusable[:40]!r}; only text can be used"
-            )
+    content = _content(number, entry.get("content"), role)
+    if not (content.strip() or role == "tool" or "tool_calls" in more):
         raise InvalidRowError(f"message {number} has no text content")
     return Message(role, content, _turn_weight(number, role, entry), more)
 
 
-def _content(value: Any, role: str) -> str | None:
-    """The text of a message, or of its list of text parts. None if there is anything else in it."""
+def _content(number: int, value: Any, role: str) -> str:
+    """The text of a message, or of its list of text parts; of what a tool returned, else its JSON.
+
+    Raises InvalidRowError for a part that is not text, naming it.
+    """
     if value is None or isinstance(value, str):
         return value or ""
-    if role == "tool":
+    parts = value if isinstance(value, list) else [value]
+    kinds = [part.get("type") if isinstance(part, Mapping) else type(part).__name__ for part in parts]
+    if role == "tool" and not set(kinds) & set(TEXT_PARTS):
         return json.dumps(value, ensure_ascii=False)
-    if not isinstance(value, list):
-        return None
-    texts = [
-        part.get("text") if isinstance(part, Mapping) and part.get("type") == "text" else None
-        for part in value
-    ]
-    return "".join(str(text) for text in texts) if all(isinstance(text, str) for text in texts) else None
+    other = next((kind for kind in kinds if kind not in TEXT_PARTS), None)
+    if other is not None or None in kinds:
+        raise InvalidRowError(
+            f"message {number} has a part of type {str(other)[:40]!r}; only text can be used"
+        )
+    return "".join(text for part in parts if isinstance(text := part.get("text"), str))
 
 
 def _turn_weight(number: int, role: str, entry: Mapping[str, Any]) -> float:

@@ -19,14 +19,24 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from finetooth.config.task import DataConfig
 from finetooth.config.values import first_few
+from finetooth.data.formats.columns import (
+    SHOWN_COLUMNS,
+    ColumnPlan,
+    few_valued,
+    has_turns,
+    listed,
+    require_clear,
+    suggested,
+)
 from finetooth.data.formats.conversations import (
+    EARLIER,
     QUESTIONS,
+    earlier_turns,
     read_chat,
     read_preference,
     read_prompt,
@@ -43,14 +53,11 @@ from finetooth.data.formats.text_columns import (
     read_text,
     string,
 )
+from finetooth.data.read.names import clean_name
 from finetooth.data.read.table import RawRow, RejectedRow, Table
-from finetooth.errors import ConfigError, DataError
+from finetooth.errors import DataError
 from finetooth.types import Example
 
-CANONICAL = (
-    *("id", "system", "context", "answer", "label", "text", "messages", "prompt", "completion"),
-    *("conversations", "chosen", "rejected", "tools", "group", "weight"),
-)
 COMPLETION = ("prompt", "completion")
 NEEDS = {
     "text": "text",
@@ -62,16 +69,17 @@ NEEDS = {
     "sharegpt": "conversations",
     "preference": "chosen + rejected (and prompt)",
 }
-SHOWN_COLUMNS = 20
 WITH_TOOLS = ("chat", "sharegpt", "prompt", "preference")
 # Names of finetooth's own tags: other columns with such a name get an underscore.
 RESERVED = {name: f"{name}_" for name in ("file", "line", "label", "group")}
-FLAGS = {"0": False, "1": True, "0.0": False, "1.0": True, "false": False, "true": True}
 
 
 @dataclass(frozen=True, slots=True)
 class ParsedTable:
-    """Examples of one table, with ids only where the file has them, and the rejected rows."""
+    """Examples of one table, with ids only where the file has them, and the rejected rows.
+
+    maybe_labels: columns beside plain text that look like labels, with the number of their values.
+    """
 
     format: str
     examples: list[Example]
@@ -79,41 +87,71 @@ class ParsedTable:
     notes: list[str]
     total: int
     name: str = "rows"
+    maybe_labels: Mapping[str, int] = field(default_factory=dict)
 
 
-def parse(table: Table, config: DataConfig, format: str = "auto") -> ParsedTable:
+def parse(
+    table: Table, config: DataConfig, format: str = "auto", plan: ColumnPlan | None = None
+) -> ParsedTable:
     """Examples of a table in the given format (auto: detected from the columns).
 
-    Raises DataError if the format is ambiguous, unknown or lacks columns, ConfigError for wrong data.columns.
+    plan: made from all files of the task; by default from this one. Raises DataError if the format is
+    ambiguous, unknown or lacks columns, ConfigError for wrong data.columns.
     """
-    rows, columns = _rename(table, config.columns)
+    plan = plan or ColumnPlan.of([table], config.columns)
+    rows, columns = plan.renamed(table)
     if not rows:
         return ParsedTable("unknown", [], list(table.rejected), list(table.notes), len(table), table.name)
     name, read = _choose_format(table.name, rows, columns, format)
     group = "group" if "group" in columns else None
     if config.group is not None:
-        group = config.columns.get(config.group, config.group)
-        if group not in columns:
+        group = plan.mapping.get(clean_name(config.group), clean_name(config.group))
+        if group not in columns and clean_name(config.group) not in plan.present:
             raise DataError(
-                f"data.group: {table.name} has no column {config.group!r}. It has: {_listed(columns)}."
+                f"data.group: {table.name} has no column {config.group!r}. It has: {listed(columns)}."
             )
     used = read | {"id", "weight", group or "id"} | ({"system"} if name != "text" else set())
     used |= {"tools"} if name in WITH_TOOLS else set()
     extra = [column for column in columns if column not in used]
+    if format == "auto":
+        require_clear(table.name, name, columns, used, rows)
+    earlier = [one for one in extra if one in EARLIER and any(has_turns(row.values.get(one)) for row in rows)]
+    extra = [column for column in extra if column not in earlier]
     examples: list[Example] = []
     rejected = list(table.rejected)
     for row in rows:
         try:
-            examples.append(_example(row, table, name, used, group))
+            examples.append(_with_earlier(_example(row, table, name, used, group), earlier, name))
         except InvalidRowError as problem:
             rejected.append(RejectedRow(row.file or table.name, row.line, str(problem), dict(row.values)))
     notes = list(table.notes)
     if extra:
         notes.append(f"{table.name}: not trained on, kept as tags: {first_few(extra, SHOWN_COLUMNS)}.")
+    if earlier:
+        notes.append(
+            f"{table.name}: earlier turns are read from {', '.join(earlier)}, and are not trained on."
+        )
     if "weight" in columns:
         notes.append(f"{table.name}: the column weight is the loss weight of each row.")
     rejected.sort(key=lambda item: item.line)
-    return ParsedTable(name, examples, rejected, notes, len(table), table.name)
+    maybe = few_valued(extra, rows) if (name, format) == ("text", "auto") else {}
+    return ParsedTable(name, examples, rejected, notes, len(table), table.name, maybe)
+
+
+def _with_earlier(example: Example, columns: Sequence[str], name: str) -> Example:
+    """The example with the turns in these tags in front of its question. Raises InvalidRowError."""
+    tags = dict(example.tags)
+    turns = [turn for column in columns for turn in earlier_turns(tags.pop(column, None), column)]
+    if not turns:
+        return replace(example, tags=tags) if columns else example
+    system = [message for message in example.context if message.role == "system"]
+    rest = example.context[len(system) :]
+    if len(rest) != 1 or rest[0].role != "user":
+        raise InvalidRowError(
+            f"the turns in {' and '.join(columns)} would be dropped in the format {name}; put all turns in "
+            "messages: [{role, content}, ...]"
+        )
+    return replace(example, context=(*system, *turns, *rest), tags=tags)
 
 
 def _example(row: RawRow, table: Table, name: str, used: set[str], group: str | None) -> Example:
@@ -140,66 +178,6 @@ def _example(row: RawRow, table: Table, name: str, used: set[str], group: str | 
         {key: value for key, value in tags.items() if value not in (None, "")},
         parsed.tools,
     )
-
-
-def _rename(table: Table, mapping: Mapping[str, str]) -> tuple[list[RawRow], list[str]]:
-    """The rows with data.columns applied: name in the file -> canonical name."""
-    for column, canonical in mapping.items():
-        if canonical not in CANONICAL:
-            swapped = f" Write it the other way round: {canonical}: {column}." if column in CANONICAL else ""
-            raise ConfigError(
-                f"data.columns: {column}: {canonical}: the right-hand side must be one of "
-                f"{', '.join(CANONICAL)}.{swapped}"
-            )
-        if column not in table.columns:
-            raise DataError(
-                f"data.columns: {table.name} has no column {column!r}. It has: {_listed(table.columns)}."
-            )
-        if canonical in table.columns and canonical not in mapping and canonical != column:
-            raise DataError(
-                f"data.columns: {column}: {canonical}, but {table.name} already has a column {canonical!r}. "
-                "Map that one too, or rename it."
-            )
-    targets = list(mapping.values())
-    duplicate = next((name for name in targets if targets.count(name) > 1 and name != "label"), None)
-    if duplicate:
-        raise ConfigError(
-            f"data.columns: two columns are mapped to {duplicate}. Only label accepts several columns."
-        )
-    if not mapping:
-        return table.rows, table.columns
-    labels = [column for column, canonical in mapping.items() if canonical == "label"]
-    rows = _one_label(table.rows, labels) if len(labels) > 1 else table.rows
-    rows = [
-        replace(row, values={mapping.get(name, name): value for name, value in row.values.items()})
-        for row in rows
-    ]
-    return rows, list(dict.fromkeys(mapping.get(name, name) for name in table.columns))
-
-
-def _one_label(rows: Sequence[RawRow], columns: Sequence[str]) -> list[RawRow]:
-    """The rows with several label columns joined into the first of them, in the order of data.columns.
-
-    If all their values are 0, 1, true or false: the names of the columns that are set, else `none`; a missing
-    value leaves the label empty. Otherwise the values that are present.
-    """
-    cells = [
-        ["" if row.values.get(name) is None else str(row.values[name]).strip().casefold() for name in columns]
-        for row in rows
-    ]
-    flags = all(cell in FLAGS for line in cells for cell in line if cell)
-    joined = []
-    for row, line in zip(rows, cells, strict=True):
-        if flags:
-            names = [name for name, cell in zip(columns, line, strict=True) if FLAGS.get(cell)]
-            label: Any = (", ".join(names) or "none") if all(line) else ""
-        else:
-            label = [row.values[name] for name, cell in zip(columns, line, strict=True) if cell]
-            with suppress(InvalidRowError):  # else the list stays, and reading the row reports it
-                label = ", ".join(string(value, "label") for value in label)
-        others = {name: value for name, value in row.values.items() if name not in columns}
-        joined.append(replace(row, values=others | {columns[0]: label}))
-    return joined
 
 
 def _matches(columns: set[str], format: str) -> dict[str, list[set[str]]]:
@@ -234,8 +212,8 @@ def _choose_format(
         found = {name: sets for name, sets in found.items() if name == format}
         if not found:
             raise DataError(
-                f"{where}: format {format} needs the columns {NEEDS[format]}; found {_listed(columns)}. "
-                "Map them with data.columns, for example `data.columns: {utterance: text, intent: label}`."
+                f"{where}: format {format} needs the columns {NEEDS[format]}; found {listed(columns)}. "
+                f"Map them with data.columns, for example {suggested(columns)}."
             )
     elif len(found) > 1:
         found.pop(
@@ -244,8 +222,8 @@ def _choose_format(
     if not found:
         needs = "\n".join(f"  {name}: {columns}" for name, columns in NEEDS.items())
         raise DataError(
-            f"{where}: the columns {_listed(columns)} are of no known format. The formats need:\n{needs}\n"
-            "Map them with data.columns, for example `data.columns: {utterance: text, intent: label}`."
+            f"{where}: the columns {listed(columns)} are of no known format. The formats need:\n{needs}\n"
+            f"Map them with data.columns, for example {suggested(columns)}."
         )
     choices = [(name, used) for name, sets in found.items() for used in sets]
     if len(choices) > 1:
@@ -256,13 +234,9 @@ def _choose_format(
             part = min(one - two)
             advice = f"Map one column: `data.columns: {{{part}: system}}` puts it in front of the question."
         raise DataError(
-            f"{where}: the columns {_listed(columns)} can be read in more than one way: {options}. {advice}"
+            f"{where}: the columns {listed(columns)} can be read in more than one way: {options}. {advice}"
         )
     return choices[0][0], set(choices[0][1])
-
-
-def _listed(columns: Sequence[str]) -> str:
-    return first_few([repr(column[:80]) for column in columns], SHOWN_COLUMNS) or "(none)"
 
 
 _READERS: dict[str, Callable[[Mapping[str, Any]], ParsedRow]] = {

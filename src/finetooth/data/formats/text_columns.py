@@ -19,6 +19,8 @@ PAIRS = (
     ("input", "output"),
 )
 
+EXACT = 1e16  # from here on a float prints with an exponent, and does not say which whole number it was
+
 
 class InvalidRowError(ValueError):
     """The reason why a row cannot be an example."""
@@ -39,11 +41,16 @@ def string(value: Any, column: str) -> str:
         return ""
     if isinstance(value, str):
         return value
-    if isinstance(value, float) and value.is_integer():
+    if isinstance(value, float) and value.is_integer() and abs(value) < EXACT:
         return str(int(value))
     if isinstance(value, int | float):
         return str(value)
-    raise InvalidRowError(f"{column} is a {type(value).__name__}, expected text")
+    advice = (
+        '; write several labels as text, such as "a, b", and set evaluate.grader: labels'
+        if column == "label" and isinstance(value, list)
+        else ""
+    )
+    raise InvalidRowError(f"{column} is a {type(value).__name__}, expected text{advice}")
 
 
 def parse_list(value: Any) -> list[Any] | None:

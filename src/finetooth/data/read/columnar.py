@@ -47,8 +47,9 @@ def read_columnar(path: Path, name: str, kind: str, content: bytes) -> Table:
             table.validate(full=True)  # offsets in a damaged file may point anywhere
             require_memory(path, table.num_rows * table.num_columns * CELL, "needs")
         duplicate = first_duplicate(table.column_names)
-        items = table.to_pylist()
-    except (pyarrow.ArrowException, OSError, ValueError, OverflowError) as error:
+        items = table.to_pylist()  # KeyError: an unknown time zone
+        changed = {field.name: field.type for field in table.schema if _changes(field.type)}
+    except (pyarrow.ArrowException, OSError, ValueError, OverflowError, KeyError) as error:
         reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
         raise DataError(f"{path}: cannot be read as {FORMAT_NAMES[kind]}: {reason}") from None
     if duplicate is not None:
@@ -57,6 +58,7 @@ def read_columnar(path: Path, name: str, kind: str, content: bytes) -> Table:
     rows: list[RawRow] = []
     rejected: list[RejectedRow] = []
     for number, item in enumerate(items, 1):
+        item |= {key: _exact(item[key], type) for key, type in changed.items()}
         values = {key: _without_nulls(to_json_value(value)) for key, value in item.items()}
         for key, names in classes.items():
             index = values.get(key)
@@ -69,6 +71,37 @@ def read_columnar(path: Path, name: str, kind: str, content: bytes) -> Table:
             rows.append(RawRow(number, values))
     notes = [f"{name}: {key} has class indices, read as the class names." for key in classes]
     return Table(name, rows, columns_of(rows), rejected, notes)
+
+
+def _changes(type: Any) -> bool:
+    """Whether values of this Arrow type, or in it, look different as Python values: see `_exact`."""
+    from pyarrow import types
+
+    parts = [type.field(k).type for k in range(type.num_fields)]
+    if types.is_dictionary(type):
+        parts.append(type.value_type)
+    return types.is_float16(type) or types.is_float32(type) or types.is_map(type) or any(map(_changes, parts))
+
+
+def _exact(value: Any, type: Any) -> Any:
+    """A value of an Arrow type, as Python has it, so that it prints as its own type does.
+
+    A float32 or float16 is the shortest number that it reads; a map, in Python a list of pairs, is an object.
+    """
+    import numpy as np
+    from pyarrow import types
+
+    if value is None or not _changes(type):
+        return value
+    if types.is_floating(type):
+        return float(str((np.float16 if types.is_float16(type) else np.float32)(value)))
+    if types.is_dictionary(type):
+        return _exact(value, type.value_type)
+    if types.is_map(type):
+        return {str(key): _exact(inner, type.item_type) for key, inner in value}
+    if types.is_struct(type):
+        return {field.name: _exact(value[field.name], field.type) for field in type}
+    return [_exact(inner, type.value_type) for inner in value]
 
 
 def _require_small_texts(path: Path, content: bytes) -> None:

@@ -5,13 +5,29 @@ from __future__ import annotations
 import csv
 import re
 from collections.abc import Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 
+from finetooth.data.read.names import clean_name
 from finetooth.data.read.table import SHOWN, RawRow, RejectedRow, Table, first_duplicate
 from finetooth.errors import DataError
 
 MAX_FIELD = 2**31 - 1  # the csv module's default limit of 128 KiB is too small for documents
 MAX_WASTED_LINES = 50  # lines per record once stray quotes have made the parser read many lines in vain
+SAMPLED_RECORDS = 200
+BOM = "\ufeff"
+USUAL = {
+    "id",
+    "text",
+    "label",
+    "question",
+    "answer",
+    "prompt",
+    "completion",
+    "response",
+    "messages",
+    "system",
+}
 SEPARATORS = {".csv": ",", ".tsv": "\t"}
 SEPARATOR_NAMES = {",": "commas", ";": "semicolons", "\t": "tabs"}
 # What a spreadsheet may leave in a cell: a formula that was not computed, or an error code.
@@ -44,25 +60,35 @@ def read_delimited(path: Path, name: str, kind: str, content: bytes) -> Table:
 
 def _table(path: Path, name: str, separator: str, content: bytes) -> Table:  # long: header, rows, notes
     decoded = [decode(line) for line in content.split(b"\n")]
-    lines = [text for text, _ in decoded]
+    marked = sum(text.startswith(BOM) for text, _ in decoded)
+    lines = [text.removeprefix(BOM) for text, _ in decoded]
+    if lines[0].lstrip().startswith(('{"', "[{")):
+        raise DataError(f"{path}: looks like JSON. Give it a name that ends with .jsonl or .json.")
+    separator = _separator(path, lines, separator)
     (first, last), header, error = next(_records(lines, separator))
-    if separator == "," and len(header) == 1 and ";" in header[0] and not error:
-        separator = ";"  # written by spreadsheets in locales with a decimal comma
-        (first, last), header, error = next(_records(lines, separator))
+    # Where a space follows every separator of the header, quotes begin after it: `"text", "label"`.
+    spaced = len(header) > 1 and all(column.startswith(" ") for column in header[1:])
+    if spaced:
+        (first, last), header, error = next(_records(lines, separator, spaced=True))
     error = next((bad for _, bad in decoded[first - 1 : last] if bad), "") or error
     if error:
         raise DataError(f"{path}, line {first}: the header cannot be read: {error}.")
     _check_header(path, header, separator)
     # A sheet that used to be wider leaves columns without a name.
-    header = [column if column.strip() else f"column {k}" for k, column in enumerate(header, 1)]
+    header = [clean_name(column) or f"column {k}" for k, column in enumerate(header, 1)]
     duplicate = first_duplicate(header)
     if duplicate is not None:
         raise DataError(f"{path}: duplicate column {duplicate!r}. Rename one.")
     rows: list[RawRow] = []
     rejected: list[RejectedRow] = []
     spans: list[tuple[int, int]] = []
-    for (start, end), fields, error in _records(lines, separator, last, len(header)):
+    for (start, end), fields, error in _records(lines, separator, last, len(header), spaced):
         reason = next((bad for _, bad in decoded[start - 1 : end] if bad), "") or error
+        if fields and clean_name(fields[0]) in header and _is_another_header(fields, header):
+            raise DataError(
+                f"{path}, line {start}: the header again, with its columns in another order: files were put "
+                "together. Split the file there, and name both files in data.train."
+            )
         if reason:
             rejected.append(RejectedRow(name, start, reason, lines[start - 1][:SHOWN]))
             continue
@@ -70,6 +96,8 @@ def _table(path: Path, name: str, separator: str, content: bytes) -> Table:  # l
         if end > start:
             spans.append((start, end))
     notes = []
+    if marked:
+        notes.append(f"{name}: byte-order marks at the start of {marked} later lines are removed.")
     if spans:
         start, end = max(spans, key=lambda span: span[1] - span[0])
         notes.append(
@@ -85,10 +113,44 @@ def _table(path: Path, name: str, separator: str, content: bytes) -> Table:  # l
     return Table(name, rows, header, rejected, notes)
 
 
+def _separator(path: Path, lines: Sequence[str], separator: str) -> str:
+    """The separator of a .csv file: a comma, or a semicolon, as spreadsheets write in many locales.
+
+    Where the header has both, the rows decide, then usual names of columns. Raises DataError if none does.
+    """
+    if separator != ",":
+        return separator
+    headers: dict[str, list[str]] = {}
+    for mark in ",;":
+        _, header, error = next(_records(lines, mark))
+        headers[mark] = header if not error else []
+    if min(map(len, headers.values())) <= 1:
+        return ";" if len(headers[";"]) > 1 else ","
+    fits: dict[str, float] = {}
+    for mark, header in headers.items():
+        found = list(islice(_records(lines, mark), 1, 1 + SAMPLED_RECORDS))
+        fits[mark] = sum(not error and len(fields) == len(header) for _, fields, error in found)
+        fits[mark] /= max(len(found), 1)
+    known = {mark: sum(clean_name(name) in USUAL for name in header) for mark, header in headers.items()}
+    for one in (fits, known):
+        if one[","] != one[";"]:
+            return max(one, key=lambda mark: one[mark])
+    if re.search(r",\s", lines[0]) and not re.search(r";\s", lines[0]):
+        return ";"  # the commas are part of a name, as in `text, original;label`
+    raise DataError(
+        f"{path}: the header {lines[0][:SHOWN]!r} can be split at commas and at semicolons, and the rows fit "
+        "both. Put names that hold one of them in quotes."
+    )
+
+
+def _is_another_header(fields: list[str], header: list[str]) -> bool:
+    """Whether these are the names of the header in another order."""
+    names = [clean_name(field) for field in fields]
+    return names != header and sorted(names) == sorted(header)
+
+
 def _check_header(path: Path, header: list[str], separator: str) -> None:
-    """Raise DataError for JSON, and for a header that another character separates."""
-    if header[0].lstrip().startswith(('{"', "[{")):
-        raise DataError(f"{path}: looks like JSON. Give it a name that ends with .jsonl or .json.")
+    """Raise DataError for a header that another character separates."""
     others = (mark for mark in (",", ";", "\t", "|") if mark != separator)
     other = next((mark for mark in others if len(header) == 1 and mark in header[0]), None)
     if other:
@@ -119,21 +181,21 @@ class _LineFeed:
 
 
 def _records(
-    lines: Sequence[str], separator: str, first: int = 0, width: int | None = None
+    lines: Sequence[str], separator: str, first: int = 0, width: int | None = None, spaced: bool = False
 ) -> Iterator[Record]:
     """((first line, last line), fields, error) of each record after the first `first` lines.
 
     After a record that cannot be parsed, or does not have `width` fields, parsing resumes at its second line,
     so that a stray quote does not swallow what follows. In a TSV file a stray quote is a plain character, as
     most programs that write TSV do not quote. After many lines wasted by stray quotes, records may only be
-    short, so that the run time stays linear in the file size.
+    short, so that the run time stays linear in the file size. spaced: spaces after a separator are not read.
     """
     wasted = 0
     while first < len(lines):
         feed = _LineFeed(lines, first, len(lines) if wasted < 4 * len(lines) + 10_000 else MAX_WASTED_LINES)
         error = ""
         try:
-            for fields in csv.reader(feed, strict=True, delimiter=separator):
+            for fields in csv.reader(feed, strict=True, delimiter=separator, skipinitialspace=spaced):
                 if fields and width is not None:
                     span = lines[feed.done : feed.at]
                     multiline_tsv = separator == "\t" and width > 1 and len(span) > 1

@@ -17,12 +17,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from finetooth.config.values import is_files
+from finetooth.config.values import is_files, records
 from finetooth.data.read.columnar import FORMAT_NAMES as COLUMNAR
 from finetooth.data.read.columnar import read_columnar
 from finetooth.data.read.delimited import decode, read_delimited
 from finetooth.data.read.json_files import LIST, json_lines, json_list
 from finetooth.data.read.memory_limit import require_memory, require_plausible
+from finetooth.data.read.names import clean_columns
 from finetooth.data.read.sources import EXPECTED, find_files, kind_of
 from finetooth.data.read.table import (
     SHOWN,
@@ -108,7 +109,7 @@ def read(source: Any, encoding: str = "utf-8", side: str = "train") -> list[Tabl
     empty = next((table for table in tables if not len(table)), None)
     if empty is not None:
         raise DataError(f"{empty.name}: no rows.")
-    return tables
+    return [clean_columns(table) for table in tables]
 
 
 def read_file(path: Path, name: str, encoding: str = "utf-8", document: bool = False) -> Table:
@@ -217,7 +218,7 @@ def _documents(name: str, content: bytes, whole: bool) -> Table:
 def _from_memory(source: Any) -> Table:
     """A list of dicts, or any object with pandas' to_dict; missing values (NaN) become None."""
     if hasattr(source, "to_dict") and not isinstance(source, Mapping):
-        source = source.to_dict("records")
+        source = records(source)
     if not isinstance(source, Sequence):
         raise DataError(
             f"Rows must be a file, a list of dicts or a DataFrame, found {type(source).__name__}."

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from finetooth.data.read.delimited import decode
+from finetooth.data.read.delimited import BOM, decode
 from finetooth.data.read.table import (
     SHOWN,
     TOO_DEEP,
@@ -39,6 +39,8 @@ def json_lines(path: Path, name: str, content: bytes) -> Table:
             continue
         text, reason = decode(line)
         value: Any = {}
+        if text.startswith(BOM):
+            reason = reason or "starts with a byte-order mark, as in files put together; remove it"
         if not reason:
             try:
                 value = decoder.decode(text)

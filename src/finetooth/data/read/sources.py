@@ -23,6 +23,7 @@ from finetooth.config.values import DATA_FILES, expand_path, hub_parts, is_hub_i
 from finetooth.data.hub import dataset_directory
 from finetooth.data.read.table import first_duplicate
 from finetooth.errors import DataError
+from finetooth.rundir import has_manifest
 
 EXPECTED = f"Expected a {', '.join(DATA_FILES[:-1])} or {DATA_FILES[-1]} file, or one of them with .gz."
 SPLIT_NAMES = {
@@ -128,7 +129,7 @@ def _files(name: str, side: str) -> tuple[list[Path], bool, list[Path]]:
         return [path], False, []
     if glob.has_magic(name):
         items = glob.glob(str(path), recursive=True)  # noqa: PTH207 (Path.glob takes no absolute pattern)
-        matched = sorted(map(Path, items))
+        matched = [item for item in sorted(map(Path, items)) if not _is_in_run(item, name)]
         chosen = [item for item in matched if item.is_file() and kind_of(item)]
         if not chosen:
             what = f"only {', '.join(item.name for item in matched[:5])}" if matched else "nothing"
@@ -185,8 +186,9 @@ def _in_directory(folder: Path, side: str, part: str | None, name: str) -> tuple
 def _walk(folder: Path) -> Iterator[Path]:
     """All files below a directory except hidden ones. Links are followed; each directory is visited once.
 
-    In a directory saved by `datasets`, only the .arrow files listed in its state.json count. Raises DataError
-    for a directory that cannot be read.
+    Run directories below it are what finetooth has written, and are left out. In a directory saved by
+    `datasets`, only the .arrow files listed in its state.json count. Raises DataError for a directory that
+    cannot be read.
     """
 
     def refuse(error: OSError) -> None:
@@ -195,12 +197,33 @@ def _walk(folder: Path) -> Iterator[Path]:
     visited: set[str] = set()
     for place, folders, names in os.walk(folder, onerror=refuse, followlinks=True):
         real = os.path.realpath(place)
-        folders[:] = [name for name in sorted(folders) if not name.startswith(".") and real not in visited]
+        folders[:] = [
+            name
+            for name in sorted(folders)
+            if not name.startswith(".") and real not in visited and not is_run(Path(place) / name)
+        ]
         if real not in visited:
             saved = _saved_files(Path(place) / STATE) if STATE in names else None
             kept = (name for name in names if saved is None or name in saved or not name.endswith(".arrow"))
             yield from (Path(place) / name for name in kept if not name.startswith("."))
         visited.add(real)
+
+
+def is_run(folder: Path) -> bool:
+    """Whether finetooth has written this directory: it has a manifest, or the files of an older version."""
+    return has_manifest(folder) or any(
+        all((folder / name).is_file() for name in names)
+        for names in (("config.yaml", "environment.json"), ("data/check.json", "data/findings.jsonl"))
+    )
+
+
+def _is_in_run(path: Path, pattern: str) -> bool:
+    """Whether a match of a glob is in a run directory that only the `**` of the pattern has led to."""
+    parts = Path(pattern).parts
+    if "**" not in parts:
+        return False
+    below = len(path.parts) - 1 - parts.index("**")
+    return any(is_run(folder) for folder in list(path.parents)[: max(below, 0)])
 
 
 def _saved_files(state: Path) -> set[str] | None:

@@ -105,7 +105,12 @@ def to_json_value(value: Any) -> Any:
         return {str(name): to_json_value(inner) for name, inner in value.items()}
     if isinstance(value, list | tuple):
         return [to_json_value(inner) for inner in value]
-    if hasattr(value, "tolist"):
+    kind = getattr(getattr(value, "dtype", None), "kind", "")
+    if kind and getattr(value, "shape", None):
+        return [to_json_value(inner) for inner in value]
+    if kind == "f":  # float16, float32 and longer ones print fewer digits than the same number in float64
+        return to_json_value(float(str(value)))
+    if kind not in ("M", "m", "c", "V") and hasattr(value, "tolist"):
         return to_json_value(value.tolist())
     text = str(value)
     return None if text in ("NaT", "<NA>") else text

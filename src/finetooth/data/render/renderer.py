@@ -32,6 +32,7 @@ from finetooth.tree import Row
 from finetooth.types import Example, Message
 
 NO_BOS = "The tokenizer has no BOS: rows of plain text start with its EOS."
+SAME_TOKENS = "chosen and rejected are the same as the template writes them, so there is nothing to prefer."
 MAX_UNUSABLE = 0.01  # share of the examples
 FRAME_CACHE = 1000  # combinations of system message and tools
 MARKUP = re.compile(r"<[|｜][^<>|｜\s]+[|｜]>|<(?:start|end)_of_turn>|\[/?INST\]")
@@ -132,6 +133,10 @@ class Renderer:
         """Whether this text can be an answer: not empty and without text of a special token."""
         return bool(answer.strip()) and not any(text in answer for text in self.tokenizer.special_texts)
 
+    def special_text(self, example: Example) -> str:
+        """The first text of a special token in the example's context, where it is read as text; else ""."""
+        return self._encoder.literal.find(example.context)
+
     def rows(self, example: Example) -> list[Row]:
         """One row per assistant turn with a weight above 0, which scales its weights; plain text is one row.
 
@@ -167,7 +172,8 @@ class Renderer:
     def pair(self, example: Example) -> list[Row]:
         """The chosen and the rejected answer, each after the context: two rows of one unit, the example's id.
 
-        The signal `chosen` is 1 for the first, 0 for the second; no other turn is scored. Raises DataError.
+        The signal `chosen` is 1 for the first, 0 for the second; no other turn is scored. Raises DataError,
+        also for two answers that the template writes with the same tokens.
         """
         pair = []
         context = [replace(m, weight=0.0) if m.role == "assistant" else m for m in example.context]
@@ -179,6 +185,8 @@ class Renderer:
             row = self.rows(replace(example, context=tuple(context), answers=(target,)))[0]
             signals = {"chosen": float(role == "chosen")}
             pair.append(replace(row, signals=signals, unit=example.id, id=example.id))
+        if np.array_equal(pair[0].tokens, pair[1].tokens):
+            raise DataError(f"Row {source_location(example)}: {SAME_TOKENS}")
         return pair
 
     def training_rows(self, example: Example) -> list[Row]:
@@ -269,7 +277,9 @@ class Renderer:
         """The messages with the instruction in the system message, or both in the first user message."""
         own = [message.content for message in messages if message.role == "system"]
         rest = [message for message in messages if message.role != "system"]
-        system = "\n\n".join(text for text in [self.instruction, *own] if text)
+        asked = [*own, *(message.content for message in rest[:1] if message.role == "user")]
+        given = any(_begins_with(text, self.instruction) for text in asked)  # then it stands there once
+        system = "\n\n".join(text for text in [*([] if given else [self.instruction]), *own] if text)
         if not system:
             return rest
         if self._encoder.takes_system:
@@ -299,3 +309,9 @@ class Renderer:
                 f"{self._where} writes no BOS, though the tokenizer puts one in front of text: contexts have "
                 "none, as other servers render them."
             )
+
+
+def _begins_with(text: str, instruction: str) -> bool:
+    """Whether a row says the instruction itself: it is its text, or its first paragraph."""
+    given, wanted = text.strip(), instruction.strip()
+    return bool(wanted) and (given == wanted or given.startswith((f"{wanted}\n", f"{wanted}\r\n")))

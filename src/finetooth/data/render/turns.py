@@ -27,6 +27,19 @@ def answer_turn(example: Example) -> Message:
     return Message("assistant", "")
 
 
+def has_answer(example: Example) -> bool:
+    """Whether the example's answer says something: a text, or a call of a tool."""
+    turn = answer_turn(example)
+    return bool(turn.content.strip() or turn.more.get("tool_calls"))
+
+
+def answer_key(example: Example) -> str:
+    """The answer as one text, the same for the same text and calls, whatever the ids of the calls."""
+    turn = answer_turn(example)
+    calls = tool_calls(turn)
+    return turn.content + (f"\0{json.dumps(calls, sort_keys=True, ensure_ascii=False)}" if calls else "")
+
+
 def scored_turns(example: Example) -> list[tuple[int, list[Message], Message]]:
     """(number among the assistant turns, from 1; context; turn) of each turn with a weight above 0.
 

@@ -10,7 +10,7 @@ import math
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import redirect_stdout
-from importlib import import_module
+from importlib import import_module, reload
 from importlib.machinery import SourceFileLoader
 from importlib.util import module_from_spec, spec_from_loader
 from numbers import Real
@@ -106,6 +106,20 @@ def _module_of_file(path: Path) -> ModuleType:
     return sys.modules[name]
 
 
+_DIGESTS: dict[str, str] = {}  # of the files of modules that were imported by name
+
+
+def _module_of_name(name: str) -> ModuleType:
+    """A module by its name, imported again where its file has changed since."""
+    module = import_module(name)
+    if module.__file__ is not None:
+        digest = sha256_file(Path(module.__file__))
+        if _DIGESTS.get(name, digest) != digest:
+            module = reload(module)
+        _DIGESTS[name] = digest
+    return module
+
+
 def load(name: str, folder: Path | None) -> Callable[[Example, str], Any]:
     """The function that a name stands for. folder: where a module may be. GradeError when there is none."""
     module_name, _, attribute = name.rpartition(":")
@@ -115,7 +129,7 @@ def load(name: str, folder: Path | None) -> Callable[[Example, str], Any]:
     try:
         with redirect_stdout(sys.stderr):
             is_file = module_name.endswith(".py")
-            module = _module_of_file(Path(module_name)) if is_file else import_module(module_name)
+            module = _module_of_file(Path(module_name)) if is_file else _module_of_name(module_name)
     except FileNotFoundError:
         raise GradeError(f"evaluate.grader: {name!r} cannot be loaded: there is no such file.") from None
     except ModuleNotFoundError as error:

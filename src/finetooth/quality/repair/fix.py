@@ -15,6 +15,7 @@ from typing import Any
 from finetooth.config.task import DataConfig
 from finetooth.config.values import DATA_FILES
 from finetooth.data.examples import with_ids
+from finetooth.data.formats.columns import ColumnPlan
 from finetooth.data.formats.parse import parse
 from finetooth.data.read.files import read
 from finetooth.data.read.table import RawRow, Table
@@ -106,7 +107,10 @@ def _identified(config: DataConfig) -> Iterator[tuple[str, Table, dict[int, str]
         if not isinstance(source, float):
             tables.append(read(source, config.encoding, side))
             sides.append(side)
-    parsed = [[parse(_numbered(table), config, config.format).examples for table in of] for of in tables]
+    plan = ColumnPlan.of([table for of in tables for table in of], config.columns)
+    parsed = [
+        [parse(_numbered(table), config, config.format, plan).examples for table in of] for of in tables
+    ]
     named = with_ids([[example for examples in of for example in examples] for of in parsed])
     for side, of, parts, examples in zip(sides, tables, parsed, named, strict=True):
         at = 0

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from finetooth.config.values import format_count, format_count_of
 from finetooth.data.examples import normalise, normalised_context
+from finetooth.data.render.turns import answer_key
 from finetooth.data.split import connected_components
 from finetooth.privacy.masking import redact
 from finetooth.quality.findings import Edit, Finding, Hit, Severity, View, question
@@ -39,7 +40,7 @@ def same_answer(one: Example, other: Example, labelled: bool) -> bool:
     """
     if not one.context and not other.context:
         return True
-    first, second = normalise(one.target), normalise(other.target)
+    first, second = normalise(answer_key(one)), normalise(answer_key(other))
     if first == second or labelled:
         return first == second
     details = _long(first, second) and same_numbers(question(one), question(other))
@@ -54,7 +55,9 @@ def same_numbers(one: str, other: str) -> bool:
 def informative_agreement(one: Example, other: Example) -> bool:
     """Whether agreeing answers are evidence of a duplicate: plain texts, identical answers or long ones."""
     return (
-        not one.context or normalise(one.target) == normalise(other.target) or _long(one.target, other.target)
+        not one.context
+        or normalise(answer_key(one)) == normalise(answer_key(other))
+        or _long(one.target, other.target)
     )
 
 
@@ -216,12 +219,15 @@ def conflicting_answers(view: View) -> Iterator[Finding]:
     for side, example in view.rows():
         if example.context:
             by_question.setdefault(normalised_context(example), []).append((side, example))
-    several = [rows for rows in by_question.values() if len({normalise(row.target) for _, row in rows}) > 1]
+    several = [
+        rows for rows in by_question.values() if len({normalise(answer_key(row)) for _, row in rows}) > 1
+    ]
     total = sum(map(len, by_question.values()))
     usual = not view.labelled and sum(map(len, several)) >= REFERENCES * total
-    few = bool(several) and _chosen([row.target for rows in by_question.values() for _, row in rows])
+    few = bool(several) and _chosen([answer_key(row) for rows in by_question.values() for _, row in rows])
     one_is_right = [
-        view.labelled or (not usual and _closed([row.target for _, row in rows], few)) for rows in several
+        view.labelled or (not usual and _closed([answer_key(row) for _, row in rows], few))
+        for rows in several
     ]
     for wanted in (True, False):
         groups = [rows for rows, one in zip(several, one_is_right, strict=True) if one == wanted]
@@ -265,17 +271,17 @@ def _conflict(groups: Sequence[Sequence[Row]], one_is_right: bool) -> Finding:
 
 def _conflict_hits(rows: Sequence[Row]) -> Iterator[Hit]:
     """The rows of one question, the rarest answers first: among labels these are the likely mistakes."""
-    answers = [normalise(row.target) for _, row in rows]
+    answers = [normalise(answer_key(row)) for _, row in rows]
     counts = Counter(answers)
     first: dict[str, Example] = {}
     for (_, row), answer in zip(rows, answers, strict=True):
         first.setdefault(answer, row)
-    usual = [(_excerpt(first[answer].target), count) for answer, count in counts.most_common(SHOWN)]
+    usual = [(_excerpt(answer_key(first[answer])), count) for answer, count in counts.most_common(SHOWN)]
     listed = ", ".join(f"“{text}” ×{count:,}" for text, count in usual)
     more = f" and {len(counts) - SHOWN} others" if len(counts) > SHOWN else ""
     for (side, row), answer in sorted(
         zip(rows, answers, strict=True), key=lambda pair: (counts[pair[1]], pair[1])
     ):
         other = next(one.id for text, one in first.items() if text != answer)
-        here = f"“{_excerpt(row.target)}” to {_excerpt(question(row))}"
+        here = f"“{_excerpt(answer_key(row))}” to {_excerpt(question(row))}"
         yield Hit.of(row, side, f"{here} (in all: {listed}{more})", other)

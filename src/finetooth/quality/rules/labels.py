@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from finetooth.config.values import format_count, format_count_of, plural
 from finetooth.data.examples import normalise
+from finetooth.data.read.names import visible
+from finetooth.data.render.turns import answer_key
 from finetooth.data.unicode_forms import normal_form
 from finetooth.quality.findings import Finding, Hit, View
 from finetooth.types import Example
@@ -29,10 +31,10 @@ NAMED = 5
 
 
 def train_labels(view: View) -> Counter[str]:
-    """Training rows by label; empty if the format has no labels or nearly every row has its own."""
-    counts = (
-        Counter(example.target for example in view.sides.get("train", ())) if view.labelled else Counter()
-    )
+    """Training rows by label; empty if the format has no labels, if nearly every row has its own, and if rows
+    have several, which several_labels judges one by one."""
+    judged = view.labelled and not view.several_labels
+    counts = Counter(example.target for example in view.sides.get("train", ())) if judged else Counter()
     return Counter() if _unlike_classes(counts) else counts
 
 
@@ -58,7 +60,7 @@ def _names(labels: Sequence[str], counts: Mapping[str, int] | None = None) -> st
 
 def one_label(view: View) -> Iterator[Finding]:
     """`one-label` (block; review for free-text answers): all training rows have the same answer."""
-    answers = {example.target for example in view.sides.get("train", ())}
+    answers = {answer_key(example) for example in view.sides.get("train", ())}
     rows = len(view.sides.get("train", ()))
     if len(answers) != 1 or view.format == "text" or not (view.labelled or rows >= FEWEST_UNIQUE):
         return
@@ -75,9 +77,8 @@ def one_label(view: View) -> Iterator[Finding]:
 
 def labels_are_unique(view: View) -> Iterator[Finding]:
     """`labels-are-unique` (block from NO_CLASSES labels per row, else review): not a classification task."""
-    counts = (
-        Counter(example.target for example in view.sides.get("train", ())) if view.labelled else Counter()
-    )
+    judged = view.labelled and not view.several_labels
+    counts = Counter(example.target for example in view.sides.get("train", ())) if judged else Counter()
     if not _unlike_classes(counts):
         return
     yield Finding(
@@ -181,7 +182,7 @@ def label_spelling(view: View) -> Iterator[Finding]:
     if not train_labels(view):
         return
     counts = Counter(row.target for _, row in view.rows())
-    meant = dict(_misspelt(counts))
+    meant = {one: right for one, right in _misspelt(counts) if visible(one) != visible(right)}
     if not meant:
         return
     names = sorted(meant, key=lambda label: (-counts[label], label))
@@ -280,7 +281,7 @@ def answer_not_in_set(view: View) -> Iterator[Finding]:
     train = view.sides.get("train", ())
     if view.labelled or view.format == "text" or len(train) < FEWEST_ANSWERS:
         return
-    counts = Counter(normalise(example.target) for example in train)
+    counts = Counter(normalise(answer_key(example)) for example in train)
     usual = {answer for answer, rows in counts.items() if rows >= max(3, 0.01 * len(train))}
     known = sum(counts[answer] for answer in usual)
     if not 2 <= len(usual) <= SET_SIZE or known < SET_SHARE * len(train):
@@ -289,7 +290,7 @@ def answer_not_in_set(view: View) -> Iterator[Finding]:
         view,
         lambda side, row: (
             f"the answer is not one of the {len(usual)} usual ones"
-            if normalise(row.target) not in usual
+            if normalise(answer_key(row)) not in usual
             else ""
         ),
     )

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Set
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
+from typing import Literal
 
 from finetooth.config.values import format_count, format_count_of, plural
 from finetooth.data.examples import normalised_context, source_location
@@ -12,20 +13,25 @@ from finetooth.data.split import ParentRun, exact_leaks
 from finetooth.quality.findings import Finding, Hit, View, question
 from finetooth.quality.rules.duplicates import NUMBER, difference, informative_agreement, same_answer
 from finetooth.quality.similarity.embeddings import RARELY, nearest
-from finetooth.quality.similarity.near import CONTAINED, SimilarPair
+from finetooth.quality.similarity.near import CLOSE, CONTAINED, SimilarPair
 from finetooth.quality.similarity.near_duplicates import Row, find_near_duplicates
+from finetooth.quality.similarity.strength import STRENGTHS, Strength, exact_strength, pair_strength
 from finetooth.types import Example
 
-# A near-duplicate blocks a run only if it is beyond doubt: most of the smaller text is in the other one, far
-# more than by chance; it is not short, no number differs, and the answers are the same.
-SURE_INSIDE, SURE_BEYOND, SURE_WORDS = 0.9, 5.0, 12
-TIERS = {
-    "same": "the same question as",
+# A near-duplicate blocks a run only if it is beyond doubt: an edited copy or a passage of the other text,
+# with far more in common than by chance, no number that differs, and the same answer.
+SURE_WORDS, SURE_SHARE = 8, 0.8
+SURE_BEYOND = {"edited": 4.5, "partial": 3.5}  # minimum chance ratios; a passage in one piece says more
+ORDINARY = 12  # words; shorter questions share most of their words by chance,
+ORDINARY_BEYOND = 3.0  # so that they are listed only as edited copies or passages, with this much in common
+BASE = 2_000  # training rows from which the usual rate of similar rows is estimated
+WORDS: dict[Strength | Literal["group"], str] = {
     "group": "in the same group as",
-    "copy": "the same question as",
-    "words": "the same question, except for punctuation, as",
-    "inside": "{:.0%} of its wording shared with",
-    "letters": "{:.0%} similar in spelling to",
+    "identical": "the same question as",
+    "normalised": "the same question as",
+    "edited": "edited, with {:.0%} of the words in the same order as in",
+    "partial": "partial, with {:.0%} of the words of the shorter text in both, like",
+    "similar": "{:.0%} similar to",
 }
 SEEN = ("train", "validation")  # sides that training has used: for weights and for model selection
 NOT_CHECKED = "Paraphrases, which say the same in other words, were not looked for."
@@ -33,22 +39,28 @@ NOT_CHECKED = "Paraphrases, which say the same in other words, were not looked f
 
 @dataclass(frozen=True, slots=True)
 class Leak:
-    """A row (other) that repeats a row of an earlier side (one). tier: the comparison that found it."""
+    """A row (other) that repeats a row of an earlier side (one). share: of the words, see pair_strength."""
 
     one: Row
     other: Row
-    tier: str
+    strength: Strength | Literal["group"]
     share: float = 1.0
+
+    @property
+    def words(self) -> str:
+        """How strongly the row repeats the other one, in words."""
+        words = WORDS[self.strength].format(self.share)
+        return words if self.other[1].context else words.replace("question", "text")
 
     def hit(self) -> Hit:
         """The later row, with the row it repeats and the difference between the two."""
-        side, example = self.other
-        words = TIERS[self.tier].format(self.share)
-        words = words if example.context else words.replace("question", "text")
-        apart = difference(question(example), question(self.one[1]))
-        same = self.tier in ("same", "copy", "group")
-        evidence = f"{words} {self.one[0]} {source_location(self.one[1])}" + ("" if same else f"; {apart}")
-        return Hit.of(example, side, evidence, self.one[1].id)
+        (beside, one), (side, example) = self.one, self.other
+        evidence = f"{self.words} {beside} {source_location(one)}"
+        if self.strength == "identical":
+            evidence += ", identical"
+        elif self.strength != "group" and normalised_context(example) != normalised_context(one):
+            evidence += f"; {difference(question(example), question(one))}"
+        return Hit.of(example, side, evidence, one.id)
 
 
 def leaks(view: View) -> Iterator[Finding]:
@@ -57,19 +69,20 @@ def leaks(view: View) -> Iterator[Finding]:
     if not sure:
         return
     rows = Counter(leak.other[0] for leak in sure)
-    tiers = Counter(leak.tier for leak in sure)
+    strengths = _by_strength(sure)
     where = " and ".join(
         format_count_of(count, len(view.sides[side]), f"{side} row") for side, count in rows.items()
     )
     yield Finding(
         "leak",
         "block",
-        f"{where} {plural(len(sure), 'repeats', 'repeat')} a row (or a group) of another side, so a score "
-        f"on {plural(len(sure), 'it', 'them')} would measure memory, not skill. {NOT_CHECKED}",
+        f"{where} {plural(len(sure), 'repeats', 'repeat')} a row (or a group) of another side "
+        f"({_listed(strengths)}), so a score on {plural(len(sure), 'it', 'them')} would measure memory, not "
+        f"skill. {NOT_CHECKED}",
         tuple(leak.hit() for leak in sure),
         "Remove each row from one of the two files, or give one file and let finetooth split it. If rows "
         "belong together, name the column that says so with data.group.",
-        facts={"rows": len(sure), "by_side": dict(rows), "by_tier": dict(tiers)},
+        facts={"rows": len(sure), "by_side": dict(rows), "by_tier": strengths},
     )
 
 
@@ -81,17 +94,24 @@ def possible_leaks(view: View) -> Iterator[Finding]:
         where = " and ".join(
             format_count_of(count, len(view.sides[side]), f"{side} row") for side, count in rows.items()
         )
+        strengths, usual = _by_strength(perhaps), _usual_rate(view)
         yield Finding(
             "possible-leak",
             "review",
-            f"{where} {plural(len(perhaps), 'is', 'are')} very similar to a row of another side. If they "
-            f"really are the same, the score will be better than the model deserves. {NOT_CHECKED}",
+            f"{where} {plural(len(perhaps), 'is', 'are')} very similar to a row of another side "
+            f"({_listed(strengths)}). If they really are the same, the score will be better than the model "
+            f"deserves. For comparison: {usual:.1%} of the training rows are as similar to another training "
+            f"row. {NOT_CHECKED}",
             tuple(leak.hit() for leak in perhaps),
             "Look at the pairs and remove rows that are the same; short questions that people really ask "
             "in nearly the same words can stay.",
-            facts={"rows": len(perhaps), "by_side": dict(rows)},
+            facts={
+                "rows": len(perhaps),
+                "by_side": dict(rows),
+                "by_tier": strengths,
+                "usual_rate": usual,
+            },
         )
-
     if view.embed is not None:
         yield from _by_meaning(view, {leak.other[1].id for leak in (*sure, *perhaps)})
 
@@ -139,8 +159,7 @@ def parent_run_leaks(view: View, parent_run: ParentRun) -> Iterator[Finding]:
     found, _ = classify_leaks(View(both, view.format, view.config, view.seed, frozenset(both)))
     hits = []
     for leak in found:
-        (_, one), (_, other) = leak.one, leak.other
-        words = TIERS[leak.tier].format(leak.share)
+        (_, one), (_, other), words = leak.one, leak.other, leak.words
         if id(one) not in side_of and id(other) in side_of:
             hits.append(
                 Hit.of(
@@ -166,50 +185,95 @@ def parent_run_leaks(view: View, parent_run: ParentRun) -> Iterator[Finding]:
 
 
 def classify_leaks(view: View) -> tuple[list[Leak], list[Leak]]:
-    """(sure, possible) leaks: each row of a later side once, the most certain first."""
+    """(sure, possible) leaks: each row of a later side once, the strongest first."""
+    return view.once("leaks", lambda: _classify(view))
+
+
+def _classify(view: View) -> tuple[list[Leak], list[Leak]]:
     found = find_near_duplicates(view)
     sure: dict[str, Leak] = {}
     perhaps: dict[str, Leak] = {}
     for side, example, beside, copy in exact_leaks(view.sides, groups=view.config.group is not None):
         same = normalised_context(example) == normalised_context(copy)
-        sure.setdefault(copy.id, Leak((side, example), (beside, copy), "same" if same else "group"))
+        strength = exact_strength(example, copy) if same else "group"
+        sure.setdefault(copy.id, Leak((side, example), (beside, copy), strength))
     for pair in found.pairs:
         one, other = found.rows[pair.one], found.rows[pair.other]
-        if one[0] == other[0]:
+        if one[0] == other[0] or other[1].id in sure:
             continue
         user_provided = bool(view.user_provided & {one[0], other[0]})
-        leak = Leak(one, other, pair.tier, pair.share)
-        if _sure(pair, one[1], other[1], view.labelled, user_provided):
-            sure.setdefault(other[1].id, leak)
-        elif _perhaps(pair, one[1], other[1], view.labelled, user_provided):
-            perhaps.setdefault(other[1].id, leak)
-    return list(sure.values()), [leak for id, leak in perhaps.items() if id not in sure]
+        judged = _judge(pair, one[1], other[1], view.labelled, user_provided)
+        if judged is not None:
+            certain, strength, share = judged
+            (sure if certain else perhaps).setdefault(other[1].id, Leak(one, other, strength, share))
+    return _strongest(sure.values()), _strongest(leak for id, leak in perhaps.items() if id not in sure)
 
 
-def _sure(pair: SimilarPair, one: Example, other: Example, labelled: bool, user_provided: bool) -> bool:
+def _judge(
+    pair: SimilarPair, one: Example, other: Example, labelled: bool, user_provided: bool
+) -> tuple[bool, Strength, float] | None:
+    """(whether a leak is beyond doubt, its strength, its share), or None if it is not even possible."""
     same = same_answer(one, other, labelled)
-    if pair.tier == "copy":
-        return same or normalised_context(one) == normalised_context(other)
-    if pair.tier == "words":
-        return same
-    return (
-        user_provided
-        and same
-        and pair.containment >= SURE_INSIDE
-        and pair.chance_ratio >= SURE_BEYOND
+    if not same and not (pair.close or user_provided):
+        return None
+    measured = pair_strength(pair, one, other)
+    if measured is None:
+        return None
+    strength, share = measured
+    if pair.tier in ("copy", "words"):
+        return same or normalised_context(one) == normalised_context(other), strength, share
+    strong = strength in SURE_BEYOND and _numbers_agree(question(one), question(other))
+    certain = (
+        strong
+        and user_provided
+        and pair.containment >= CLOSE
+        and pair.chance_ratio >= SURE_BEYOND[strength]
         and pair.words >= SURE_WORDS
-        and _same_numbers(question(one), question(other))
+        and share >= SURE_SHARE
     )
+    if not same:
+        possible = certain or (pair.containment >= CONTAINED and pair.close)
+        return (False, strength, share) if possible else None
+    if pair.words < ORDINARY:
+        possible = strong and (strength == "partial" or pair.chance_ratio >= ORDINARY_BEYOND)
+    else:
+        possible = pair.close or (user_provided and informative_agreement(one, other))
+    return (certain, strength, share) if certain or possible else None
 
 
-def _same_numbers(one: str, other: str) -> bool:
-    """Whether every number in the shorter text is also in the longer one."""
-    short, long = sorted((one, other), key=len)
-    return not Counter(NUMBER.findall(short)) - Counter(NUMBER.findall(long))
+def _numbers_agree(one: str, other: str) -> bool:
+    """Whether the numbers of one of the texts are all in the other one too."""
+    here, there = Counter(NUMBER.findall(one)), Counter(NUMBER.findall(other))
+    return not (here - there and there - here)
 
 
-def _perhaps(pair: SimilarPair, one: Example, other: Example, labelled: bool, user_provided: bool) -> bool:
-    """Similar rows with the same answer; with different answers the texts must be nearly identical."""
-    if not same_answer(one, other, labelled):
-        return pair.containment >= CONTAINED and pair.close
-    return pair.close or (user_provided and informative_agreement(one, other))
+def _strongest(leaks: Iterable[Leak]) -> list[Leak]:
+    """The leaks by strength; otherwise in the given order."""
+    order = ("group", *STRENGTHS)
+    return sorted(leaks, key=lambda leak: order.index(leak.strength))
+
+
+def _by_strength(leaks: Sequence[Leak]) -> dict[str, int]:
+    """Number of leaks of each strength, the strongest first."""
+    return dict(Counter(leak.strength for leak in leaks))
+
+
+def _listed(strengths: Mapping[str, int]) -> str:
+    named = {"group": "in the same group"}
+    return ", ".join(f"{count:,} {named.get(strength, strength)}" for strength, count in strengths.items())
+
+
+def _usual_rate(view: View) -> float:
+    """Share of (at most BASE) training rows that would be possible leaks if another one were a test row."""
+    found = find_near_duplicates(view)
+    train = len(view.sides.get("train", ()))
+    sampled = range(0, train, max(1, train // BASE))  # `rows` has those of train first
+    similar: set[int] = set()
+    for pair in found.pairs:
+        (side, one), (beside, other) = found.rows[pair.one], found.rows[pair.other]
+        ends = {at for at in (pair.one, pair.other) if at in sampled} - similar
+        if side != "train" or beside != "train" or not ends or pair.tier in ("copy", "words"):
+            continue
+        if _judge(pair, one, other, view.labelled, bool(view.user_provided)) is not None:
+            similar |= ends
+    return len(similar) / max(len(sampled), 1)
