@@ -20,7 +20,7 @@ import click
 
 from finetooth import __version__
 from finetooth.cli.completion import SHELLS, TASK_FILES, PathArgument, script
-from finetooth.cli.errors import ExitCode, explain, fill_in_task
+from finetooth.cli.errors import ExitCode, explain, fill_in_task, shortened
 from finetooth.cli.output import console, finish, out_option, output_options, run_directory, trust_option
 from finetooth.cli.task_flags import SectionedCommand, parse_overrides, task_options
 from finetooth.config.load import load_task
@@ -53,7 +53,7 @@ def invoke(arguments: Sequence[str]) -> int:
         code, message = explain(error)
         if code == ExitCode.BUG and (damage := _damage(arguments)):
             code, message = ExitCode.WRONG_INPUT, damage
-        click.echo(printable(fill_in_task(message, arguments)), err=True)
+        click.echo(printable(fill_in_task(shortened(message), arguments)), err=True)
         return code
 
 

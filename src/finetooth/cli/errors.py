@@ -19,6 +19,7 @@ from finetooth.errors import FinetoothError, Interrupted, TrainError
 from finetooth.training.interrupts import Terminated, was_terminated
 
 INTERRUPTED = "Interrupted."
+LONGEST_LINE = 2000  # characters of a message
 
 
 class ExitCode(IntEnum):
@@ -77,9 +78,20 @@ def explain(  # long: every kind of error
         )
     if isinstance(error, ValueError) and "null byte" in str(error):
         return ExitCode.WRONG_INPUT, "A path or a name has a NUL character in it. Remove it."
+    if isinstance(error, RuntimeError) and str(error).startswith("Symlink loop"):
+        return ExitCode.WRONG_INPUT, f"{error}: the link leads back to itself. Check the path."
     return ExitCode.BUG, (
         f"finetooth stopped on an unexpected error: {type(error).__name__}: {error}\n"
         "This is a bug. Set FINETOOTH_DEBUG=1 and run the command again to get a traceback for the report."
+    )
+
+
+def shortened(message: str) -> str:
+    """The message with the middle of very long lines left out: they repeat a part of the input."""
+    lines = message.split("\n")
+    return "\n".join(
+        line if len(line) <= LONGEST_LINE else f"{line[: LONGEST_LINE // 2]} … {line[-LONGEST_LINE // 4 :]}"
+        for line in lines
     )
 
 

@@ -48,7 +48,7 @@ def json_lines(path: Path, name: str, content: bytes) -> Table:
             except RecursionError:
                 reason = TOO_DEEP
             except ValueError as error:
-                reason = f"not valid JSON: {error}"
+                reason = f"not valid JSON: {_plainly(error)}"
             duplicates.clear()
         if reason:
             rejected.append(RejectedRow(name, number, reason, text[:SHOWN]))
@@ -172,7 +172,7 @@ class _Cursor:
         except RecursionError:
             raise DataError(f"{self.path}, line {start}: {TOO_DEEP}.") from None
         except ValueError as error:
-            raise DataError(f"{self.path}: not valid JSON: {error}.") from None
+            raise DataError(f"{self.path}: not valid JSON: {_plainly(error)}.") from None
         return value
 
     def items(self) -> Iterator[tuple[int, int, Any]]:
@@ -205,3 +205,8 @@ class _Cursor:
     def expected(self, what: str) -> DataError:
         found = repr(self.text[self.at : self.at + 1]) if self.at < len(self.text) else "the end of the file"
         return DataError(f"{self.path}, line {self.line()}: not valid JSON: expected {what}, found {found}.")
+
+
+def _plainly(error: ValueError) -> str:
+    text = str(error)
+    return "a number has thousands of digits" if "integer string conversion" in text else text
