@@ -1,6 +1,6 @@
 """Inputs that nobody writes by mistake: each ends with its exit code and a short message, never as a bug.
 
-Every case is one line of a table: what the input is, and how it ends. docs/log-hostile.md lists them.
+Every case is one line of a table: what the input is, and how it ends. docs/log.md lists what they gave.
 """
 
 from __future__ import annotations

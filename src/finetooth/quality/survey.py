@@ -88,7 +88,7 @@ class Survey:
 
     overlong: examples longer than `limit`. uncuttable: those that do not fit even when cut. unusable:
     those that cannot be rendered, with the reason. stopped: whether these are so many that training stops.
-    lost: scored tokens of the overlong rows. unknown: examples with text outside the vocabulary. literal:
+    lost: scored tokens of the overlong rows. unknown: examples with text outside the vocabulary. forged:
     those with the text of a special token in their context. unembedded: tokens for which the model has no
     embedding. lengths: context and scored tokens of every row.
     """
@@ -108,7 +108,7 @@ class Survey:
     unusable: list[Hit]
     stopped: bool
     unknown: list[Hit]
-    literal: list[Hit]
+    forged: list[Hit]
     unembedded: list[str]
     lengths: tuple[list[int], list[int]]
     samples: list[Sample]
@@ -131,7 +131,7 @@ def survey(  # long: one pass over the rows and its result
     tokenizer, unknown_id = renderer.tokenizer, renderer.tokenizer.unknown_id
     rows, samples = list[Row](), list[Sample]()
     overlong, uncuttable, unusable, unknown = list[Hit](), list[Hit](), list[Hit](), list[Hit]()
-    literal: list[Hit] = []
+    forged: list[Hit] = []
     lost = 0
     refused: Counter[str] = Counter()
     sampled = _sample_ids(sides["train"])
@@ -148,7 +148,7 @@ def survey(  # long: one pass over the rows and its result
             continue
         rows.extend(own)
         if special := renderer.special_text(example):
-            literal.append(Hit.of(example, side, f"{special!r} is read as text"))
+            forged.append(Hit.of(example, side, f"{special!r} is read as the token"))
         renderer.count_reasoning(example)
         longest = max(map(len, own))
         if limit is not None and longest > limit:
@@ -188,7 +188,7 @@ def survey(  # long: one pass over the rows and its result
         # Training renders no test rows, and stops for too many refused rows of one side.
         stopped=max(refused["train"], refused["validation"]) > MAX_UNUSABLE * trained,
         unknown=unknown,
-        literal=literal,
+        forged=forged,
         unembedded=[tokenizer.text_of(index) for index in sorted(unembedded)],
         lengths=(context, scored),
         samples=samples,

@@ -134,8 +134,9 @@ class Renderer:
         return bool(answer.strip()) and not any(text in answer for text in self.tokenizer.special_texts)
 
     def special_text(self, example: Example) -> str:
-        """The first text of a special token in the example's context, where it is read as text; else ""."""
-        return self._encoder.literal.find(example.context)
+        """The first text of a special token in the example's context, which is read as the token; else ""."""
+        asked = "\0".join(f"{message.content}\0{message.more}" for message in example.context)
+        return next((text for text in self.tokenizer.special_texts if text in asked), "")
 
     def rows(self, example: Example) -> list[Row]:
         """One row per assistant turn with a weight above 0, which scales its weights; plain text is one row.

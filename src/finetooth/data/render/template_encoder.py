@@ -9,7 +9,6 @@ from typing import Any
 from finetooth.data.render import turns
 from finetooth.data.render.chat_template import ChatTemplate, TemplateRefusal
 from finetooth.data.render.limits import TemplateLimit
-from finetooth.data.render.literal import LiteralEncoder
 from finetooth.data.render.tokenizer import Tokenizer
 from finetooth.errors import DataError
 from finetooth.types import Message
@@ -35,7 +34,6 @@ class TemplateEncoder:
 
     def __init__(self, tokenizer: Tokenizer, template: ChatTemplate) -> None:
         self.tokenizer = tokenizer
-        self.literal = LiteralEncoder(tokenizer)
         self.template = template
         self.where = template.where
         self.notes: list[str] = []
@@ -86,14 +84,9 @@ class TemplateEncoder:
         return self.template.with_default(mode)
 
     def context(self, messages: Sequence[Message], tools: Tools, mode: bool | None) -> tuple[str, list[int]]:
-        """The rendered context including the answer's opening, and its ids, encoded as a whole.
-
-        Special tokens are those that the template writes; in messages and tools their text is text, with a
-        mark in it (see LiteralEncoder).
-        """
-        messages, tools = self.literal.mark(messages), self.literal.mark_value(tools)
+        """The rendered context including the answer's opening, and its ids, encoded as a whole."""
         text = self.template.render(messages, True, tools, mode)
-        ids = self.literal.encode(text)
+        ids = self.tokenizer.encode(text)
         bos = self.tokenizer.bos_token_id
         if bos is not None and ids[:2] == [bos, bos]:
             raise DataError(
@@ -112,7 +105,6 @@ class TemplateEncoder:
     ) -> tuple[list[int], list[int]]:
         """Ids of the context, and of the continuation up to and including the first stop token."""
         self.check_answer(turn)
-        messages, tools = self.literal.mark(messages), self.literal.mark_value(tools)
         mode = self.mode(bool(turns.reasoning(turn)))
         context, context_ids = self.context(messages, tools, mode)
         full = self.template.render([*messages, turn], False, tools, mode)
@@ -148,7 +140,7 @@ class TemplateEncoder:
             )
         if any(self._same([*messages, one], tools, mode, full, False) for one in turns.renamed_calls(turn)):
             raise DataError(f"{self.where} leaves out one of several calls. {CALLS_HINT}: {OWN_COPY}.")
-        added, merged = _continuation(self.tokenizer, self.literal, context, context_ids, full)
+        added, merged = _continuation(self.tokenizer, context, context_ids, full)
         self.merges += merged
         if self.stop_id not in added[1:]:
             raise DataError(f"{self.where}: the answer has no tokens, or no stop token {stop!r}.")
@@ -157,7 +149,7 @@ class TemplateEncoder:
     def tools_behind(self, messages: Sequence[Message], mode: bool | None, ids: list[int], head: int) -> int:
         """Number of ids from the tools to the end of a context; 0 if they are within its first `head` ids."""
         try:
-            bare = self.literal.encode(self.template.render(self.literal.mark(messages), True, (), mode))
+            bare = self.tokenizer.encode(self.template.render(messages, True, (), mode))
         except TemplateRefusal:
             return len(ids) - head
         start = common_prefix_length(bare, ids)
@@ -263,16 +255,16 @@ def common_prefix_length(left: list[int], right: list[int]) -> int:
 
 
 def _continuation(
-    tokenizer: Tokenizer, literal: LiteralEncoder, context: str, context_ids: list[int], full: str
+    tokenizer: Tokenizer, context: str, context_ids: list[int], full: str
 ) -> tuple[list[int], bool]:
     """The ids that `full` adds to its prefix `context`, and whether a token that spans both was split.
 
     Raises DataError if the tokenizer merges them inseparably.
     """
-    ids = literal.encode(full)
+    ids = tokenizer.encode(full)
     if ids[: len(context_ids)] == context_ids:
         return ids[len(context_ids) :], False
-    ids, offsets = literal.encode_with_offsets(full)
+    ids, offsets = tokenizer.encode_with_offsets(full)
     boundary = len(context)
     # Ends are compared, not starts: byte-level tokenizers exclude the leading space from a token's start.
     first = next(index for index, (_, end) in enumerate(offsets) if end > boundary)
@@ -281,7 +273,7 @@ def _continuation(
         added = ids[first:]
     else:
         after = next((index for index, pair in enumerate(offsets) if pair[1] > end), len(ids))
-        added = literal.encode(full[boundary:end]) + ids[after:]
+        added = tokenizer.encode(full[boundary:end]) + ids[after:]
     if tokenizer.decode([*context_ids, *added]) != tokenizer.decode(ids):
         raise DataError(
             "the tokenizer merges the end of the context with the start of the answer, inseparably."

@@ -46,15 +46,16 @@ def token_findings(config: DataConfig, tokens: Survey) -> Iterator[Finding]:
             fix="Use a model that knows them (any with a byte-level vocabulary does), or replace the "
             "characters.",
         )
-    if tokens.literal:
+    if tokens.forged:
         yield Finding(
             "special-token-text",
             "review",
-            f"{format_count(len(tokens.literal), 'row has', 'rows have')} the text of a special token, such "
-            "as the end of a turn, in a question, system or tool message. finetooth reads it as text, so "
-            "nobody can forge a turn; other servers may read it as the token.",
-            tuple(tokens.literal),
-            fix="Look at the rows. Remove the text if it was left by another chat format.",
+            f"{format_count(len(tokens.forged), 'row has', 'rows have')} the text of a special token, such "
+            "as the end of a turn, in a question, system or tool message. It is read as the token, here and "
+            "by other servers: such a row can hold turns that nobody took.",
+            tuple(tokens.forged),
+            fix="Look at the rows. Remove the text, or write it in another way in the file, for example with "
+            "a space behind its first character.",
         )
 
 
