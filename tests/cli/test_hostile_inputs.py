@@ -221,6 +221,30 @@ def test_hostile_data(case: str, tmp_path: Path) -> None:
     ends(tmp_path, code, said, "check", name)
 
 
+SEEN = "{{ messages[0].content }}"
+TEMPLATES: dict[str, tuple[str, int, str]] = {
+    "attributes of a class": ("{{ ''.__class__.__mro__ }}" + SEEN, 2, "t.jinja"),
+    "a file of the system": ("{% include '/etc/passwd' %}", 2, "t.jinja"),
+    "an import": ("{% import 'os' as os %}" + SEEN, 2, "t.jinja"),
+    "a cycle of macros": ("{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}", 2, "t.jinja"),
+    "a power of powers": ("{{ 9 ** 9 ** 9 }}" + SEEN, 2, "t.jinja"),
+    "a shift to the end": ("{{ 'a' * 10 ** 12 }}" + SEEN, 2, "t.jinja"),
+    "a list that fills": ("{{ [messages] * 10 ** 9 }}", 2, "t.jinja"),
+    "a text that is no template": ("{% if %}", 2, "t.jinja"),
+    "5,000 parentheses": ("{{ " + "(" * 5000 + "1" + ")" * 5000 + " }}", 2, "t.jinja"),
+    "a refusal with an escape": ("{{ raise_exception('\x1b]0;x\x07') }}", 2, "t.jinja"),
+    "nothing at all": ("", 2, "t.jinja"),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", TEMPLATES)
+def test_a_hostile_template(case: str, tmp_path: Path) -> None:
+    text, code, said = TEMPLATES[case]
+    (tmp_path / "t.jinja").write_text(text)
+    ends(tmp_path, code, said, "check", "t.jsonl", "--template", "t.jinja")
+
+
 def change(name: str, **values: Any) -> Callable[[Path], None]:
     def changed(model: Path) -> None:
         file = model / name
