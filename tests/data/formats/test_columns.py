@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -40,7 +41,9 @@ def test_what_cannot_be_seen_is_no_part_of_a_name(name: str) -> None:
     "name", ["Label", "LABEL", "labels", "la\u200bbel", "label_", "Answer", "Messages", "tool"]
 )
 def test_a_name_that_is_nearly_known_is_asked_about(name: str) -> None:
-    with pytest.raises(DataError, match=rf"would be left out.*data\.columns: {{{name}: ") as caught:
+    with pytest.raises(
+        DataError, match=rf'would be left out.*{{"?{re.escape(ascii(name)[1:-1])}"?: '
+    ) as caught:
         parsed(named(name))
     assert "set data.format: text" in str(caught.value)
     assert parsed(named(name), "text").format == "text"
@@ -76,6 +79,12 @@ def test_plain_text_beside_a_column_of_few_values_is_a_question() -> None:
     assert parsed(several).maybe_labels == {"team": 2}
     data = assemble(build_task({"data": {"train": several, "test": 0, "validation": 0}}))
     assert [one.rule for one in data.findings] == ["unread-label"]
+
+
+def test_a_name_that_yaml_would_read_as_something_else_is_in_quotes() -> None:
+    for name in ("no", "Label,", "12"):
+        with pytest.raises(DataError, match=re.escape(f'{{"{name}": label}}')):
+            parsed(named(name))
 
 
 def test_single_turns_of_conversations_are_no_plain_text() -> None:

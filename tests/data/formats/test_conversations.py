@@ -315,6 +315,7 @@ def test_text_parts_of_a_tool_are_its_text_and_other_parts_are_named() -> None:
     assert only(talk(text), "chat").context[2].content == "state: sent"
     assert only(talk(["a", 1]), "chat").context[2].content == '["a", 1]'
     assert only(talk({"type": "parcel"}), "chat").context[2].content == '{"type": "parcel"}'
+    assert only(talk([{"type": ["x"]}]), "chat").context[2].content == '[{"type": ["x"]}]'
     assert "part of type 'image'" in reason(talk([text, {"type": "image", "data": "AA"}]))
     image = [text, {"type": "image_url", "image_url": {"url": "data:"}}]
     assert "part of type 'image_url'" in reason({"messages": [turn("user", image), turn("assistant", "b")]})

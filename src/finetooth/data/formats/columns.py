@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -28,6 +30,8 @@ _DESCRIBING = {
     *("url", "domain", "author", "date", "year", "index", "meta", "metadata"),
 }
 _TURNS = ("role", "parent_id", "message_tree_id")  # of data with one turn per row, as oasst has it
+# Names that YAML reads as they are, without quotes.
+_PLAIN = re.compile(r"(?!(?:y|n|yes|no|on|off|true|false|null)$)[^\W\d][\w-]*", re.IGNORECASE)
 FEW_VALUES = 200  # at most; each of them in SEEN rows on average, or more
 SEEN = 3
 SHORT = 60  # characters of a value that could be a label
@@ -107,7 +111,11 @@ def listed(columns: Sequence[str]) -> str:
 
 def advice(mapping: Mapping[str, str]) -> str:
     """What to type for a mapping of columns."""
-    pairs = ", ".join(f"{column}: {canonical}" for column, canonical in mapping.items())
+    names = {
+        name: name if _PLAIN.fullmatch(name) else json.dumps(name, ensure_ascii=not name.isprintable())
+        for name in mapping
+    }
+    pairs = ", ".join(f"{names[column]}: {canonical}" for column, canonical in mapping.items())
     return f"`data.columns: {{{pairs}}}`"
 
 

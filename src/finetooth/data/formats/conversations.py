@@ -238,7 +238,7 @@ def _content(number: int, value: Any, role: str) -> str:
         return value or ""
     parts = value if isinstance(value, list) else [value]
     kinds = [part.get("type") if isinstance(part, Mapping) else type(part).__name__ for part in parts]
-    if role == "tool" and not set(kinds) & set(TEXT_PARTS):
+    if role == "tool" and not any(kind in TEXT_PARTS for kind in kinds):
         return json.dumps(value, ensure_ascii=False)
     other = next((kind for kind in kinds if kind not in TEXT_PARTS), None)
     if other is not None or None in kinds:
