@@ -204,43 +204,12 @@ DATA: dict[str, tuple[str, bytes, int, str]] = {
         "duplicate key",
     ),
     "CSV of 20,000 columns": ("d.csv", WIDE, 2, "d.csv"),
-    "CSV of one quote": ("d.csv", b'text,label\n"' + b"a,b\n" * 3000, 2, "d.csv"),
-    "CSV with NUL": ("d.csv", b"text,label\na\0b,x\n" * 60, 0, ""),
-    "weights that are no numbers": ("d.jsonl", lines([row | {"weight": "\x1b[31m"} for row in ROWS]), 0, ""),
-    "weights without end": ("d.jsonl", lines([row | {"weight": 1e308} for row in ROWS]), 0, ""),
-    "messages in messages": (
-        "d.jsonl",
-        lines([{"messages": [{"role": "user", "content": [[[]]]}]}] * 60),
-        2,
-        "d.jsonl",
-    ),
-    "messages of numbers": ("d.jsonl", lines([{"messages": [1, 2]}] * 60), 2, "d.jsonl"),
-    "a role with an escape": (
-        "d.jsonl",
-        lines([{"messages": [{"role": "\x1b]0;x\x07", "content": "x"}]}] * 60),
-        2,
-        "d.jsonl",
-    ),
-    "ids that are lists": ("d.jsonl", lines([row | {"id": [n]} for n, row in enumerate(ROWS)]), 0, ""),
     "a row of 1 MB of brackets": (
         "d.jsonl",
         FIRST + lines([{"text": "[" * 10**6, "label": "l0"}]),
         1,
         "overlong",
     ),
-    "a row of 1 MB of telephone numbers": (
-        "d.jsonl",
-        FIRST + lines([{"text": "212-555-0123 " * 80000, "label": "l0"}]),
-        1,
-        "overlong",
-    ),
-    "a row of 1 MB of comments": (
-        "d.jsonl",
-        FIRST + lines([{"text": "-->" + "<!--" * 250000, "label": "l0"}]),
-        1,
-        "overlong",
-    ),
-    "a label of 1 MB": ("d.jsonl", FIRST + lines([{"text": "x", "label": "l" * 10**6}]), 1, "overlong"),
 }
 
 
