@@ -94,6 +94,7 @@ def test_the_run_keeps_what_it_was_graded_by(model: Path, tmp_path: Path) -> Non
         ft.run(loose, tmp_path / "run", QUICK, quiet=True)
 
 
+@pytest.mark.full
 def test_auto_among_several_graders_is_what_it_is_alone(model: Path, tmp_path: Path) -> None:
     rows = [{"text": f"{n} of fruit", "red": n % 2, "big": n % 3 == 0} for n in range(80)]
     columns = {"red": "label", "big": "label"}

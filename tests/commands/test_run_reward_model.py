@@ -93,6 +93,7 @@ def test_a_run_from_the_task_to_the_report(place: Path, tmp_path: Path) -> None:
         assert float(line["reason"].split()[2].rstrip(",")) == pytest.approx(value, rel=6e-3)
 
 
+@pytest.mark.full  # tests/laws/test_resume_rewards.py has it for a grader
 def test_a_killed_run_goes_on_exactly_and_with_no_other_reward_model(
     place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

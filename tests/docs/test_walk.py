@@ -9,8 +9,9 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
-from types import FrameType
+from types import CodeType, FrameType
 from typing import Any, NamedTuple
 
 import pytest
@@ -51,7 +52,11 @@ def hops(text: str) -> list[Place]:
 
 def place(frame: FrameType) -> Place | None:
     """Where a frame is; that of a comprehension or a nested function is the function around it."""
-    code = frame.f_code
+    return place_of(frame.f_code)
+
+
+@cache
+def place_of(code: CodeType) -> Place | None:
     if not code.co_filename.startswith(str(SOURCE)):
         return None
     return str(Path(code.co_filename).relative_to(SOURCE)), code.co_qualname.partition(".<locals>")[0]
@@ -69,8 +74,8 @@ def traced(tmp_path_factory: pytest.TempPathFactory) -> Traced:
     )
     found = Traced(folder / "run", {}, set())
 
-    def watch(frame: FrameType, event: str, argument: Any) -> None:
-        own = place(frame) if event == "call" else None
+    def watch(frame: FrameType, event: str, argument: Any) -> None:  # None: no events within the call
+        own = place(frame)
         if own is None:
             return
         above = frame.f_back
@@ -82,11 +87,12 @@ def traced(tmp_path_factory: pytest.TempPathFactory) -> Traced:
         if own[1] == frame.f_code.co_name == "train_step":
             found.trained.update(row.example_id for row in frame.f_locals["rows"])
 
-    sys.setprofile(watch)
+    before = sys.gettrace()
+    sys.settrace(watch)
     try:
         assert invoke(["run", str(folder / "task.yaml"), "--out", str(found.run), "--quiet"]) == 0
     finally:
-        sys.setprofile(None)
+        sys.settrace(before)
     return found
 
 

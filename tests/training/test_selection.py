@@ -149,7 +149,7 @@ def test_few_graded_answers_do_not_win(tmp_path: Path) -> None:
         return Score(1.0)
 
     run = Run(tmp_path, tmp_path / "run", demanding)
-    result = run.fit()
+    result = run.fit(config=CONFIG.model_copy(update={"epochs": 20.0}))
     for step, (score, _) in run.valid().items():
         line = next(
             line for line in run.lines("metrics.jsonl") if line["step"] == step and "valid_loss" in line

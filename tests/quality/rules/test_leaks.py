@@ -23,6 +23,8 @@ TEST = planted.rows(TEXTS[2000:], "t")
 LONG = [at for at in range(2000) if len(TEXTS[at].split()) >= 12]
 BROUGHT = frozenset({"train", "test"})
 
+FULL = pytest.mark.full
+
 
 def view(test: Sequence[Example], group: str | None = None, **more: object) -> View:
     config = DataConfig(train="a.jsonl", test="b.jsonl", group=group)
@@ -66,10 +68,10 @@ def test_exact_leaks_are_all_found_and_only_they(plant: Callable[[str, random.Ra
     ("plant", "least"),
     [
         (lambda text, generator: planted.edit(text, 0.1, generator), 0.98),
-        (lambda text, generator: planted.edit(text, 0.2, generator), 0.98),
+        pytest.param(lambda text, generator: planted.edit(text, 0.2, generator), 0.98, marks=FULL),
         (lambda text, generator: planted.edit(text, 0.3, generator), 0.95),
-        (lambda text, generator: planted.wrap(text), 0.98),
-        (planted.half, 0.95),
+        pytest.param(lambda text, generator: planted.wrap(text), 0.98, marks=FULL),
+        pytest.param(planted.half, 0.95, marks=FULL),
     ],
     ids=["10%", "20%", "30%", "prefix", "half"],
 )

@@ -14,6 +14,8 @@ from finetooth.quality.similarity.near import SimilarPair, find_similar_pairs, p
 TEXTS = planted.texts(2000, seed=1, most=3)
 LONG = [text for text in TEXTS if len(text.split()) >= 12]
 
+FULL = pytest.mark.full
+
 
 def found(plant: Callable[[str, random.Random], str], count: int = 200) -> float:
     """The share of planted texts that are paired with the text that they were made from."""
@@ -30,12 +32,12 @@ def found(plant: Callable[[str, random.Random], str], count: int = 200) -> float
 @pytest.mark.parametrize(
     ("plant", "least"),
     [
-        (planted.recase, 1.0),
+        pytest.param(planted.recase, 1.0, marks=FULL),
         (lambda text, generator: planted.repunctuate(text), 1.0),
-        (lambda text, generator: planted.edit(text, 0.1, generator), 0.98),
-        (lambda text, generator: planted.edit(text, 0.2, generator), 0.98),
+        pytest.param(lambda text, generator: planted.edit(text, 0.1, generator), 0.98, marks=FULL),
+        pytest.param(lambda text, generator: planted.edit(text, 0.2, generator), 0.98, marks=FULL),
         (lambda text, generator: planted.edit(text, 0.3, generator), 0.95),
-        (lambda text, generator: planted.wrap(text), 0.98),
+        pytest.param(lambda text, generator: planted.wrap(text), 0.98, marks=FULL),
         (planted.half, 0.95),
     ],
     ids=["case", "punctuation", "10%", "20%", "30%", "prefix", "half"],

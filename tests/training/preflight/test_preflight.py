@@ -33,6 +33,7 @@ def test_model_and_generator_are_as_they_were(tmp_path: Path, adapter: str) -> N
     assert found.answered == 8 and found.loss[1] < 0.3 * found.loss[0] and found.grad_norm > 0
 
 
+@pytest.mark.full
 def test_also_after_an_alarm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     clean = trial(tmp_path)
     before = clean.model.digest()
