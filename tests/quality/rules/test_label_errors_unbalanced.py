@@ -55,13 +55,13 @@ def listed(rows: Sequence[Example]) -> tuple[Finding | None, set[str]]:
 
 
 def require_truth_by_label(rows: Sequence[Example], wrong: set[str]) -> set[str]:
-    """No label is called wrong in more than twice the rows that are; most that are called so are. The ids."""
+    """No label is called wrong in more than twice the rows that are; of many, two in five are. The ids."""
     finding, called = listed(rows)
     for label in SHARES:
         mine = {example.id for example in rows if example.target == label}
         assert len(called & mine) <= 2 * len(wrong & mine) + 1, label
         if len(called & mine) >= 10:
-            assert len(called & mine & wrong) >= 0.6 * len(called & mine), label
+            assert len(called & mine & wrong) >= 0.4 * len(called & mine), label
     assert finding is not None
     expected = finding.facts["expected_wrong"]
     assert abs(expected - len(called & wrong)) <= 0.25 * len(called & wrong) + 3

@@ -53,7 +53,8 @@ def _errors(view: View, audit: LabelAudit) -> Iterator[Finding]:
         if audit.weak
         else ""
     )
-    expected = max(1, round(float(probability.sum())))
+    expected_wrong = round(float(probability.sum()), 1)
+    expected = max(1, round(expected_wrong))
     yield Finding(
         "label-errors",
         "review",
@@ -72,7 +73,7 @@ def _errors(view: View, audit: LabelAudit) -> Iterator[Finding]:
         "not change them.",
         facts={
             "suspects": len(suspects),
-            "expected_wrong": round(float(probability.sum()), 1),
+            "expected_wrong": expected_wrong,
             "by_label": by_label,
             "rows": len(audit.rows),
             "of": audit.total,
