@@ -119,6 +119,7 @@ assert torch.cat(list(loader)).tolist() == list(range(64))
 
 
 @COUNTED
+@pytest.mark.full
 def test_a_fork_has_no_pool_and_starts_its_own_monitor() -> None:
     run(FORKED)
 

@@ -138,6 +138,7 @@ def test_labels_choose_the_weights_by_their_score(model: Path, tmp_path: Path) -
     assert ft.Model.load(model, adapter=tmp_path / "run" / "train" / "adapter").peft is not None
 
 
+@pytest.mark.full
 def test_the_loss_chooses_when_it_is_asked_to(model: Path, tmp_path: Path) -> None:
     result, _ = trained(task(model, train__select="loss", train__preflight="off"), tmp_path / "run")
     assert result["selected_by"] == "loss" and result["best_score"] is None

@@ -39,7 +39,11 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
             "learning_rate": 0.01,
             "epochs": 6 if adapter == "none" else 1,
         }
-        ft.run({**task, "train": train, "evaluate": {"shots": [0]}}, folder / "runs" / name, quiet=True)
+        ft.run(
+            {**task, "train": train, "evaluate": {"shots": [0], "limit": 6}},
+            folder / "runs" / name,
+            quiet=True,
+        )
     return folder
 
 

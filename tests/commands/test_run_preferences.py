@@ -77,6 +77,7 @@ def test_a_preference_is_learned_and_measured_on_rows_it_never_saw(
             conversation._of_run(out, False)
 
 
+@pytest.mark.full
 def test_the_preflight_check_learns_the_chosen_answers(model: Path, tmp_path: Path) -> None:
     small = task(model, "dpo", **{"train.preflight": "on", "train.epochs": 1})
     train.run(small, tmp_path / "run", Console(quiet=True))

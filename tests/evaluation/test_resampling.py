@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from gate import gate
 from scipy import stats
 
 from finetooth.evaluation.resampling import bca, cluster_totals, interval, sign_flip, standard_error
@@ -97,7 +98,7 @@ def test_groups_keep_the_level_that_single_rows_do_not(groups: int) -> None:
     assert 0.9 <= covered / 200 <= 0.98
 
 
-@pytest.mark.parametrize("n", [10, 30, pytest.param(100, marks=pytest.mark.full)])
+@pytest.mark.parametrize("n", gate([10, 30, 100], [10]))
 def test_the_interval_of_a_mean_covers(n: int) -> None:
     random = np.random.default_rng(n)
     truth = 0.35 + 0.4 * 2 / 3

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import pytest
 import torch
+from gate import gate
 from torch import Tensor
 from training_for_tests import load, rows
 
@@ -69,7 +70,12 @@ def _average_of_averages(signals: Signals) -> tuple[Tensor, dict[str, Tensor]]:
     return zero_R.index_add(0, signals.row_M, loss_M) / signals.weight_M.sum(), {}
 
 
-@pytest.fixture(scope="module", params=[("llama", "lora"), ("gpt2", "none"), ("gpt-neo", "none")])
+@pytest.fixture(
+    scope="module",
+    params=gate(
+        [("llama", "lora"), ("gpt2", "none"), ("gpt-neo", "none")], [("llama", "lora"), ("gpt-neo", "none")]
+    ),
+)
 def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Model:
     family, adapter = request.param
     loaded = load(tmp_path_factory.mktemp("model"), adapter, family)

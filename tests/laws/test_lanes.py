@@ -8,7 +8,15 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from models_for_tests import TREE_FAMILIES, VOCABULARY, family_param, fastest, tiny, tiny_model_dir
+from models_for_tests import (
+    TREE_FAMILIES,
+    TWO_FAMILIES,
+    VOCABULARY,
+    family_param,
+    fastest,
+    tiny,
+    tiny_model_dir,
+)
 from transformers import AttentionInterface
 
 from finetooth.model import api, capability
@@ -78,7 +86,8 @@ def same(left: dict[Any, Any], right: dict[Any, Any], but: int = 1) -> bool:
 
 
 @pytest.mark.parametrize(
-    ("family", "kind"), [("llama", "dense"), *(family_param(family, "segment") for family in TREE_FAMILIES)]
+    ("family", "kind"),
+    [("llama", "dense"), *(family_param(family, "segment", chosen=TWO_FAMILIES) for family in TREE_FAMILIES)],
 )
 def test_rows_enter_and_leave(family: str, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     rows, sampling = prompts(7, 30), Sampling(1.0, 10, samples=2, seed=1)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from models_for_tests import CONFIGS, family_param, forest, tiny_model_dir
+from models_for_tests import CONFIGS, TWO_FAMILIES, family_param, forest, tiny_model_dir
 from training_for_tests import fit, load, rows, settings
 
 from finetooth.errors import TrainError
@@ -37,7 +37,7 @@ def graded(model: Model, tree: PrefixTree) -> tuple[torch.Tensor, dict[str, torc
 @pytest.mark.parametrize(
     ("family", "adapter"),
     [
-        family_param(family, adapter)
+        family_param(family, adapter, chosen=TWO_FAMILIES)
         if (adapter == "lora") != (family == "llama")
         else pytest.param(family, adapter, marks=pytest.mark.full)
         for family in CONFIGS

@@ -10,7 +10,15 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from models_for_tests import TREE_FAMILIES, VOCABULARY, families, family_param, tiny, tiny_model_dir
+from models_for_tests import (
+    TREE_FAMILIES,
+    TWO_FAMILIES,
+    VOCABULARY,
+    families,
+    family_param,
+    tiny,
+    tiny_model_dir,
+)
 from transformers import AttentionInterface
 
 from finetooth.errors import DataError, ModelError
@@ -114,7 +122,7 @@ def test_samples_follow_the_distribution() -> None:
     assert (np.abs(found_V - probability_V) < 5 * sigma_V + 1e-4).all()
 
 
-@pytest.mark.parametrize("family", families())
+@pytest.mark.parametrize("family", families(chosen=TWO_FAMILIES))
 def test_choose_is_the_exact_argmax(family: str) -> None:
     kind = "segment" if family in TREE_FAMILIES else "rows"
     model, rows = model_of(family, kind), contexts(1)

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 from gate import gate
-from models_for_tests import families, forest, tiny, tiny_model_dir
+from models_for_tests import TWO_FAMILIES, families, forest, tiny, tiny_model_dir
 from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -40,7 +40,7 @@ def stock_logprobs(hf: Any) -> torch.Tensor:
     return logprobs(Model(hf.eval(), None, "rows", frozenset()))
 
 
-@pytest.mark.parametrize("family", families())
+@pytest.mark.parametrize("family", families(chosen=TWO_FAMILIES))
 @pytest.mark.parametrize("lora", gate([True, False], [True]), ids=["lora", "full"])
 def test_saved_and_read_by_others(family: str, lora: bool, tmp_path: Path) -> None:
     """Known failures 8 and 9, the save and reload part."""

@@ -87,19 +87,20 @@ def test_what_a_proof_depends_on_has_a_proof_of_its_own(
 
 @pytest.mark.parametrize(
     "content",
-    [
-        b"",
-        b'{"attention": "segm',
-        b"\xff\xfe",
-        b"[]",
-        b"null",
-        b"{}",
-        b'{"attention": "segment", "unknown": 1}',
-        b'{"attention": "flash"}',
-        b'{"attention": ["segment"]}',
-        b'{"attention": "segment", "variant": "quick"}',
-        b'{"attention": "segment", "padded": "no"}',
-    ],
+    gate(
+        [
+            b"",
+            b'{"attention": "segm',
+            b"\xff\xfe",
+            *(b"[]", b"null", b"{}"),
+            b'{"attention": "segment", "unknown": 1}',
+            b'{"attention": "flash"}',
+            b'{"attention": ["segment"]}',
+            b'{"attention": "segment", "variant": "quick"}',
+            b'{"attention": "segment", "padded": "no"}',
+        ],
+        [b"\xff\xfe", b"{}", b'{"attention": ["segment"]}', b'{"attention": "segment", "variant": "quick"}'],
+    ),
 )
 def test_a_damaged_file_is_no_proof(content: bytes, proofs: dict[str, int], tmp_path: Path) -> None:
     Model.load(tiny_model_dir(tmp_path / "a"))
@@ -140,7 +141,7 @@ def test_a_cache_that_cannot_be_used_costs_time_alone(
     assert proofs["prove"] == before + 2
 
 
-@pytest.mark.parametrize("changed", ["torch", "transformers", "peft", "source"])
+@pytest.mark.parametrize("changed", gate(["torch", "transformers", "peft", "source"], ["torch", "source"]))
 def test_other_software_makes_a_new_proof(
     changed: str, proofs: dict[str, int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

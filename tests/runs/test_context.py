@@ -78,6 +78,7 @@ def test_a_second_run_makes_no_proof(model: Path, tmp_path: Path, counts: Counte
     assert counts["proof"] == 1
 
 
+@pytest.mark.full
 def test_a_full_fine_tuning_never_holds_two_models(model: Path, tmp_path: Path, counts: Counter[str]) -> None:
     run.run_task(task(model, **{"train.adapter": "none"}), tmp_path / "run", QUIET)
     assert counts[f"weights {model}"] == 3  # to train, and for the prompts of either split

@@ -135,14 +135,18 @@ TREE_FAMILIES = tuple(family for family in CONFIGS if family not in ROWS_FAMILIE
 GATE_FAMILIES = ("llama", "qwen3", "gemma2", "gpt-oss", "opt")
 
 
-def family_param(family: str, *more: Any) -> Any:
-    """A parameter of a test that begins with a family; marked `full` unless the family is of the gate."""
-    return pytest.param(family, *more, marks=() if family in GATE_FAMILIES else pytest.mark.full)
+# Of what costs seconds for each, the gate tries the plainest and the furthest from it.
+TWO_FAMILIES = ("llama", "gpt-oss")
 
 
-def families(names: Iterable[str] = CONFIGS) -> list[Any]:
+def family_param(family: str, *more: Any, chosen: Iterable[str] = GATE_FAMILIES) -> Any:
+    """A parameter of a test that begins with a family; marked `full` unless the gate tries the family."""
+    return pytest.param(family, *more, marks=() if family in chosen else pytest.mark.full)
+
+
+def families(names: Iterable[str] = CONFIGS, chosen: Iterable[str] = GATE_FAMILIES) -> list[Any]:
     """These families as the parameters of a test (`family_param`)."""
-    return [family_param(name) for name in names]
+    return [family_param(name, chosen=chosen) for name in names]
 
 
 def tiny(family: str, seed: int = 0) -> Any:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import resource
 import subprocess
-import sys
 from pathlib import Path
 
+import processes
 import pytest
 import torch
 
@@ -124,10 +124,9 @@ except TrainError as error:
 
 def test_a_file_that_cannot_grow_is_one_clear_error_and_the_former_checkpoint_stays(folder: Path) -> None:
     assert resource.RLIMIT_FSIZE
-    command = [sys.executable, "-c", LIMITED, str(folder), str(Path(__file__).parent)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
-    assert "step-000030: the checkpoint cannot be written (" in done.stdout, done.stderr
-    assert f"continue with: finetooth train {folder.parent.parent}" in done.stdout
+    _, out, errors = processes.python(folder.parent, LIMITED, folder, Path(__file__).parent)
+    assert "step-000030: the checkpoint cannot be written (" in out, errors
+    assert f"continue with: finetooth train {folder.parent.parent}" in out
     assert sorted(path.name for path in folder.iterdir()) == ["step-000010", "step-000020"]
 
 

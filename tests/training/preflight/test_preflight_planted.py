@@ -267,7 +267,7 @@ CLEAN = [
 ]
 
 
-GATE = {"llama3", "gemma", "gpt2"}  # the tokenizers of those that the gate tries
+GATE = {"llama3", "gpt2"}  # the tokenizers of those that the gate tries
 
 
 @pytest.mark.parametrize(
