@@ -39,7 +39,8 @@ class Report:
         if self.summary is not None:
             console.print(terminal_table(self.summary))
         else:
-            console.print(f"Not evaluated yet. Next: {next_steps.of_run(self.path.parent)}", markup=False)
+            told = f"Not evaluated yet. Next: {next_steps.of_run(self.path.parent)}"
+            console.print(told, highlight=False, markup=False, soft_wrap=True)
         console.print(f"\nReport: {self.path}", highlight=False, markup=False, soft_wrap=True)
 
 
