@@ -16,6 +16,7 @@ from made_up_run import made_up_run
 from models_for_tests import tiny_model_dir
 
 from finetooth.cli.app import invoke
+from finetooth.commands.run import Run
 from finetooth.config.task import Task, build_task
 from finetooth.runs import next_steps
 
@@ -148,3 +149,10 @@ def test_a_stopped_run_goes_on_as_a_run(place: Path) -> None:
         err.split()
     )
     assert "finetooth train" not in err
+
+
+def test_a_perfect_model_is_not_sent_to_train_longer(tmp_path: Path) -> None:
+    run = made_up_run(tmp_path / "run")
+    for score, steps in ((1.0, 1), (0.9, 4)):
+        summary = {"grader": "label", "candidates": [{"name": "tuned", "score": score}]}
+        assert len(Run(run, summary).next_steps()) == steps
