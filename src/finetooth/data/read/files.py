@@ -86,7 +86,7 @@ def read(source: Any, encoding: str = "utf-8", side: str = "train") -> list[Tabl
     no rows. Broken rows are in `rejected`; the caller decides whether there are too many.
     """
     if not isinstance(source, str | Path) and not is_files(source):
-        tables = [_from_memory(source)]
+        tables = [from_memory(source)]
     else:
         files, notes = find_files(source, side)
         tables = [
@@ -122,7 +122,13 @@ def read_file(path: Path, name: str, encoding: str = "utf-8", document: bool = F
     if not kind:
         sheet = f" It may be {SHEET}." if path.suffix.lower() in SHEETS else ""
         raise DataError(f"{path}: the extension {path.suffix or '(none)'} is not known. {EXPECTED}{sheet}")
-    content = _read_bytes(path)
+    return read_content(path, name, kind, read_bytes(path), encoding, document)
+
+
+def read_content(
+    path: Path, name: str, kind: str, content: bytes, encoding: str = "utf-8", document: bool = False
+) -> Table:
+    """The rows in the decompressed bytes of a file. kind: its extension; path: for messages. See `read_file`."""
     if kind in COLUMNAR:
         return read_columnar(path, name, kind, content)
     known = next((what for start, what in SIGNATURES if content.startswith(start)), "")
@@ -138,7 +144,7 @@ def read_file(path: Path, name: str, encoding: str = "utf-8", document: bool = F
     return json_lines(path, name, content) if kind == ".jsonl" else read_delimited(path, name, kind, content)
 
 
-def _read_bytes(path: Path) -> bytes:
+def read_bytes(path: Path) -> bytes:
     """The bytes of a regular file, decompressed. A pipe is refused, as opening it would wait for a writer."""
     try:
         status = path.stat()
@@ -190,7 +196,7 @@ def _to_utf8(path: Path, content: bytes, encoding: str) -> bytes:
         except UnicodeError as error:
             origin = "its byte-order mark" if mark else "data.encoding"
             raise DataError(f"{path}: not {found}, though {origin} says so: {error}.") from None
-    content = content.replace(b"\r\n", b"\n")
+    content = content.replace(b"\r\n", b"\n")  # data/write/text.py splits lines alike
     return content if b"\n" in content else content.replace(b"\r", b"\n")
 
 
@@ -215,7 +221,7 @@ def _documents(name: str, content: bytes, whole: bool) -> Table:
     return Table(name, rows, ["text"], rejected, [] if whole else [f"{name}: {len(rows)} documents, {how}."])
 
 
-def _from_memory(source: Any) -> Table:
+def from_memory(source: Any) -> Table:
     """A list of dicts, or any object with pandas' to_dict; missing values (NaN) become None."""
     if hasattr(source, "to_dict") and not isinstance(source, Mapping):
         source = records(source)
