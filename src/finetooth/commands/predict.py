@@ -17,12 +17,11 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table as TerminalTable
 
-from finetooth.config.values import format_count
+from finetooth.config.values import DATA_FILES, format_count
 from finetooth.data.formats.columns import CANONICAL, listed
 from finetooth.data.formats.questions import Question, read_questions
 from finetooth.data.read.files import from_memory
 from finetooth.data.read.names import clean_columns
-from finetooth.data.read.sources import kind_of
 from finetooth.data.read.table import Table
 from finetooth.data.write.sheet import STDIN, Sheet, free_names
 from finetooth.errors import ConfigError, DataError
@@ -132,7 +131,7 @@ def run(
 ) -> PredictReport:
     """Answer the rows of a file, or of stdin for `-`, and write them with their answers.
 
-    out: the output file, `-` for stdout; by default NAME.predicted.EXT beside the input, and stdout for stdin.
+    out: the output file, `-` for stdout; by default NAME.predicted.EXT beside the input; stdout for stdin.
     The output appears when it is complete. Until then answers are kept in a hidden file beside it, from which
     the same command goes on after a kill. Raises FinetoothError for a wrong input, or an output that exists.
     """
@@ -220,16 +219,15 @@ def _output(source: Path, out: Path | None, sheet: Sheet, force: bool) -> Path:
         raise ConfigError(f"{out} is the input, which is never overwritten. Choose another --out.")
     if out.exists() and not force:
         raise ConfigError(f"{out} exists. To replace it: --force. To keep it: --out FILE")
-    if kind_of(out) not in ("", sheet.kind) or out.suffix.lower() == ".gz":
-        if not (kind_of(out) == sheet.kind and sheet.extension.endswith(".gz")):
-            raise ConfigError(
-                f"{out}: the rows are written in the format of the input, {sheet.extension}. Name it so."
-            )
+    if out.name.lower().endswith((*DATA_FILES, ".gz")) and not out.name.lower().endswith(sheet.extension):
+        raise ConfigError(
+            f"{out}: the rows are written in the format of the input, {sheet.extension}. Name it so."
+        )
     return out
 
 
 def questions_of(asked: Asking, table: Table, options: Options) -> list[Question]:
-    """The rows as questions. Raises DataError where a column is missing, or ConfigError for a wrong mapping."""
+    """The rows as questions. DataError where a column is missing, ConfigError for a wrong mapping."""
     for name, role in (options.columns or {}).items():
         if role not in CANONICAL:
             raise ConfigError(f"--columns: {name}: {role}: the role must be one of {', '.join(CANONICAL)}.")
@@ -288,9 +286,7 @@ def _written(
     cells: dict[int, list[Any]] = {}
     for place, answer in answers.items():
         if answer.answer is not None and not sheet.can_write(answer.answer):
-            answer = replace(
-                answer, error=f"{sheet.encoding} cannot write all of the answer; ? stands for the rest"
-            )
+            answer = replace(answer, error=f"{sheet.encoding} lacks characters of the answer; they are ?")
         cells[place] = _cells(answer, names, options)
     return sheet.with_columns(list(names.values()), cells)
 

@@ -30,7 +30,7 @@ class RowAnswer:
     error: str | None = None
 
     def cells(self, threshold: float | None) -> tuple[str | None, float | None, str | None]:
-        """Answer, confidence and error for a table; the answer is `unsure` where the confidence is below it."""
+        """Answer, confidence and error for a table; the answer is `unsure` below the threshold."""
         low = threshold is not None and self.confidence is not None and self.confidence < threshold
         return UNSURE if low else self.answer, self.confidence, self.error
 

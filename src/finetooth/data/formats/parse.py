@@ -11,8 +11,8 @@
     preference  prompt, chosen, rejected                   the prompt -> a chosen and a rejected answer
 
 A column `system` is the system message (not for plain text), `tools` may accompany conversations, and
-`weight` is the loss weight of the row. A new format needs a function that parses a row, a line in `FORMAT_READERS`
-and one in `_matches`.
+`weight` is the loss weight of the row. A new format needs a function that parses a row, a line in
+`FORMAT_READERS` and one in `_matches`.
 """
 
 from __future__ import annotations

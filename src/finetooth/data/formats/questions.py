@@ -72,8 +72,8 @@ def read_questions(
     mapping = {clean_name(name): role for name, role in (columns or {}).items() if role not in _NOT_ASKED}
     if format == "text":
         raise DataError(
-            "The run was trained on plain text, which asks nothing, so there is no question to answer. To let "
-            "its model continue a text: finetooth chat."
+            "The run was trained on plain text, whose rows have no question to answer. To talk to its "
+            "model: finetooth chat RUN"
         )
     # A sheet that has the role's own name instead of the mapped column is read by that.
     mapping = {name: role for name, role in mapping.items() if name in table.columns}

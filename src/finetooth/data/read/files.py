@@ -128,7 +128,7 @@ def read_file(path: Path, name: str, encoding: str = "utf-8", document: bool = F
 def read_content(
     path: Path, name: str, kind: str, content: bytes, encoding: str = "utf-8", document: bool = False
 ) -> Table:
-    """The rows in the decompressed bytes of a file. kind: its extension; path: for messages. See `read_file`."""
+    """The rows in the decompressed bytes of a file; see `read_file`. kind: its extension."""
     if kind in COLUMNAR:
         return read_columnar(path, name, kind, content)
     known = next((what for start, what in SIGNATURES if content.startswith(start)), "")

@@ -36,7 +36,7 @@ def add_to_items(path: Path, text: Text, names: Sequence[str], cells: Mapping[in
 
 
 def _added(text: Text, written: str, names: Sequence[str], values: Cells) -> str:
-    """The text of an object with these members at its end. Of anything else: an object that holds the text."""
+    """The text of an object with these members at its end. Other text becomes an object that holds it."""
     found = _OBJECT.fullmatch(written)
     if found is None:
         row = written.removeprefix(BOM).encode("utf-8", "surrogateescape").decode("utf-8", "replace")

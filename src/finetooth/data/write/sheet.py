@@ -47,7 +47,7 @@ class Sheet:
 
     @classmethod
     def of_stream(cls, content: bytes, encoding: str = "utf-8") -> Sheet:
-        """The sheet of what was piped in: JSON Lines if it begins with {, a JSON list with [, else CSV or TSV.
+        """The sheet of what was piped in: JSON Lines if it begins with {, a JSON list with [, else CSV.
 
         TSV, if the first line has a tab and neither a comma nor a semicolon. Parquet, Arrow and gzip are
         recognised. Raises DataError.
@@ -110,7 +110,7 @@ class Sheet:
 
 
 def free_names(columns: Sequence[str], names: Sequence[str]) -> list[str]:
-    """A name for each added column: its own, or `predicted_NAME` where there is such a column, or with a number."""
+    """A name for each added column: its own, or where that is taken `predicted_NAME`, `predicted_NAME_2`."""
     found: list[str] = []
     for name in names:
         tried, number = name, 1

@@ -1,4 +1,4 @@
-"""The text of a file as lines that can be written back byte for byte, in its encoding and with its line ends."""
+"""The text of a file, which can be written back byte for byte."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _WITHOUT_MARK = {"utf-16": ("utf-16-le", "utf-16-be"), "utf-32": ("utf-32-le", "
 
 @dataclass(frozen=True, slots=True)
 class Text:
-    """A file's text. mark: its byte-order mark. encoding: of what follows that. Bytes that are no text are kept."""
+    """A file's text. mark: its byte-order mark. encoding: of the rest. Bytes that are no text are kept."""
 
     text: str
     encoding: str
