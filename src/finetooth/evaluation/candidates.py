@@ -190,13 +190,16 @@ class ModelCandidate:
             self._label_tokens = max(sizes)
         return self._label_tokens
 
+    def thinks(self, example: Example) -> bool | None:
+        """Whether the example's prompt asks for reasoning; None: as the template does by default."""
+        return self.renderer.thinks(example) if self.thinking == "row" else self.thinking
+
     def _length(self, example: Example, messages: tuple[Message, ...]) -> int:
         return len(self._row(example, messages))
 
     def _row(self, example: Example, messages: tuple[Message, ...]) -> Row:
         try:
-            thinking = self.renderer.thinks(example) if self.thinking == "row" else self.thinking
-            return self.renderer.context_row(messages, example.tools, thinking)
+            return self.renderer.context_row(messages, example.tools, self.thinks(example))
         except DataError as error:
             raise GradeError(f"cannot be rendered: {error}") from error
 

@@ -42,9 +42,9 @@ class Speaker:
         """
         candidate = self.asking.candidate
         own = (Message("system", system),) if system else ()
-        asked = self.asking.cleaned(Example("", (Message("user", question),), ())).context
-        messages = (*own, *self.messages, *asked)
-        row = candidate.renderer.context_row(messages, thinking=candidate.thinking)
+        asked = self.asking.cleaned(Example("", (Message("user", question),), ()))
+        messages = (*own, *self.messages, *asked.context)
+        row = candidate.renderer.context_row(messages, thinking=candidate.thinks(asked))
         answers = (candidate.renderer.answer_ids(messages, label) for label in self.asking.labels)
         reserved = max(map(len, answers), default=1)
         if len(row) + reserved > self.model.max_tokens:

@@ -70,7 +70,7 @@ def _context(asking: Asking, question: Question) -> Context:
 
 
 def _row_answer(asking: Asking, prediction: Prediction) -> RowAnswer:
-    text = strip_reasoning(prediction.text, bool(asking.candidate.thinking))
+    text = strip_reasoning(prediction.text, asking.candidate.thinking is True)
     confidence = None if prediction.confidence is None else round(prediction.confidence, 4)
     cut = prediction.stop == "length"
     error = f"the answer was cut off after {prediction.completion_tokens} tokens" if cut else None

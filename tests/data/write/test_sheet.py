@@ -31,29 +31,64 @@ def written(folder: Path, name: str, content: bytes, encoding: str = "utf-8") ->
     return sheet.with_columns(NAMES, cells)
 
 
+ADDED = '"answer": "ja, so", "confidence": 0.25, "error": null}'
+
+
 @pytest.mark.parametrize(
     ("name", "content", "expected"),
     [
         ("a.csv", "text,id\nhi,1\n", 'text,id,answer,confidence,error\nhi,1,"ja, so",0.25,\n'),
         ("a.csv", "text;id\r\nhi;1\r\n", "text;id;answer;confidence;error\r\nhi;1;ja, so;0.25;\r\n"),
-        ("a.csv", '"text","id"\n"a ""b""","1"', '"text","id","answer","confidence","error"\n'
-         '"a ""b""","1","ja, so","0.25",""'),
+        (
+            "a.csv",
+            '"text","id"\n"a ""b""","1"',
+            '"text","id","answer","confidence","error"\n"a ""b""","1","ja, so","0.25",""',
+        ),
         ("a.csv", "text\n\nhi\n\n", 'text,answer,confidence,error\n\nhi,"ja, so",0.25,\n\n'),
-        ("a.csv", 'text,id\n"two\nlines",1\nnext,2\n', 'text,id,answer,confidence,error\n"two\nlines",1,'
-         '"ja, so",0.25,\nnext,2,"ja, so",0.25,\n'),
+        (
+            "a.csv",
+            'text,id\n"two\nlines",1\nnext,2\n',
+            'text,id,answer,confidence,error\n"two\nlines",1,"ja, so",0.25,\nnext,2,"ja, so",0.25,\n',
+        ),
+        (
+            "a.csv",
+            "text, id\nhi, 1\n",
+            'text, id, answer, confidence, error\nhi, 1, "ja, so", 0.25, \n',
+        ),
         ("a.tsv", "text\tid\nhi\t1\n", "text\tid\tanswer\tconfidence\terror\nhi\t1\tja, so\t0.25\t\n"),
-        ("a.jsonl", '{"text":"hi",  "n":1.50}\n{"text": "\\u00e4"}', '{"text":"hi",  "n":1.50, "answer": "ja, so", '
-         '"confidence": 0.25, "error": null}\n{"text": "\\u00e4", "answer": "ja, so", "confidence": 0.25, '
-         '"error": null}'),
-        ("a.json", '[{"text":"a"},{"text":"b"}]', '[{"text":"a", "answer": "ja, so", "confidence": 0.25, '
-         '"error": null},{"text":"b", "answer": "ja, so", "confidence": 0.25, "error": null}]'),
-        ("a.json", '[\n  {\n    "text": "a"\n  }\n]\n', '[\n  {\n    "text": "a",\n    "answer": "ja, so",\n    '
-         '"confidence": 0.25,\n    "error": null\n  }\n]\n'),
-        ("a.json", '{"v": 1, "data": [{"text": "a"}]}', '{"v": 1, "data": [{"text": "a", "answer": "ja, so", '
-         '"confidence": 0.25, "error": null}]}'),
-        ("a.txt", "first\nsecond\n", 'text,answer,confidence,error\nfirst,"ja, so",0.25,\nsecond,"ja, so",0.25,\n'),
+        (
+            "a.jsonl",
+            '{"text":"hi",  "n":1.50}\n{"text": "\\u00e4"}',
+            '{"text":"hi",  "n":1.50, ' + ADDED + '\n{"text": "\\u00e4", ' + ADDED,
+        ),
+        (
+            "a.json",
+            '[{"text":"a"},{"text":"b"}]',
+            '[{"text":"a", ' + ADDED + ',{"text":"b", ' + ADDED + "]",
+        ),
+        (
+            "a.json",
+            '[\n  {\n    "text": "a"\n  }\n]\n',
+            '[\n  {\n    "text": "a",\n    '
+            + ADDED.replace(', "c', ',\n    "c').replace(', "e', ',\n    "e').replace("}", "\n  }\n]\n"),
+        ),
+        (
+            "a.json",
+            '{"v": 1, "data": [{"text": "a"}]}',
+            '{"v": 1, "data": [{"text": "a", ' + ADDED + "]}",
+        ),
+        (
+            "a.json",
+            '{"text": "a"}\n{"text": "b"}\n',
+            '{"text": "a", ' + ADDED + '\n{"text": "b", ' + ADDED + "\n",
+        ),
+        (
+            "a.txt",
+            "first\nsecond\n",
+            'text,answer,confidence,error\nfirst,"ja, so",0.25,\nsecond,"ja, so",0.25,\n',
+        ),
     ],
-)  # fmt: skip
+)
 def test_what_was_there_stays(name: str, content: str, expected: str, tmp_path: Path) -> None:
     assert written(tmp_path, name, content.encode()).decode() == expected
     packed = gzip.compress(content.encode())
