@@ -16,7 +16,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from finetooth.errors import ConfigError, DataError, FinetoothError, printable
+from finetooth.errors import ConfigError, FinetoothError, printable
 from finetooth.report.console import terminal
 from finetooth.report.row_text import VISIBLE
 from finetooth.runs.conversation import Conversation, Reply, speakers, to_json
@@ -127,18 +127,21 @@ def _piped(screen: Screen, conversation: bool) -> tuple[list[dict[str, Any]], st
     turns: list[dict[str, Any]] = []
     problems: list[str] = []
     for number, line in enumerate(sys.stdin.buffer, 1):
-        text = ""
+        text, replies, problem = line.decode("utf-8", "replace"), None, ""
         try:
-            text = _decoded(number, line)
+            text = line.decode("utf-8-sig" if number == 1 else "utf-8")
             replies = screen.take(text)
         except EOFError:
             break
+        except UnicodeDecodeError as error:
+            problem = f"Line {number} of the questions is not UTF-8: {error.reason}."
         except FinetoothError as error:
-            problems.append(f"Line {number}: {error}")
-            turns.append(to_json(text.strip(), [], str(error)))
+            problem = f"Line {number}: {error}"
+        if problem:
+            problems.append(problem)
+            turns.append(to_json(text.strip(), [], problem))
             if conversation:
                 break
-            continue
         if replies is not None:
             turns.append(to_json(text.strip(), replies))
             if not conversation:
@@ -146,14 +149,6 @@ def _piped(screen: Screen, conversation: bool) -> tuple[list[dict[str, Any]], st
     if len(problems) > 1:
         problems = [*problems[:SHOWN_PROBLEMS], f"{len(problems)} lines could not be asked; others were."]
     return turns, "\n".join(problems)
-
-
-def _decoded(number: int, line: bytes) -> str:
-    """A line of stdin as text. DataError for bytes that are not UTF-8."""
-    try:
-        return line.decode("utf-8-sig" if number == 1 else "utf-8")
-    except UnicodeDecodeError as error:
-        raise DataError(f"the bytes are not UTF-8: {error.reason}.") from None
 
 
 def _print_error(text: str) -> None:
