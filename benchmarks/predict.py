@@ -2,14 +2,14 @@
 
     python benchmarks/predict.py --model milktooth --rows 10000 --out predict.json
 
-Two cases: free text, where all answer greedily with up to --tokens tokens, and labels, where finetooth chooses
-among eight labels and the loops generate an answer as long as a label. Loops: `generate` for one row at a time,
-and for padded batches of --batch rows. Everything from the text of a row to the text of its answer counts;
-loading does not.
+Two cases: free text, where all answer greedily with up to --tokens tokens, and labels, where finetooth
+chooses among eight labels and the loops generate an answer as long as a label. Loops: `generate` for one row
+at a time, and for padded batches of --batch rows. Everything from the text of a row to the text of its answer
+counts; loading does not.
 
 The rows are cut into rounds. In each round every system answers the same rows, one system after the other, in
-turned order, so that interference affects all alike. A ratio is the median over the rounds. The script does not
-make the machine idle: it stores the load average and warns above 0.5.
+turned order, so that interference affects all alike. A ratio is the median over the rounds. The script does
+not make the machine idle: it stores the load average and warns above 0.5.
 """
 
 from __future__ import annotations

@@ -6,9 +6,12 @@ import csv
 import gzip
 import io
 import json
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import openpyxl
+import openpyxl.styles
 import pyarrow as pa
 import pyarrow.parquet
 import pytest
@@ -148,6 +151,55 @@ def test_columnar_files_keep_types_and_metadata(kind: str, tmp_path: Path) -> No
     assert again.column("answer").to_pylist() == ["ja, so", "ja, so"]
     assert again.schema.metadata[b"mine"] == b"kept"
     assert set(json.loads(again.schema.metadata[b"huggingface"])["info"]["features"]) == {"text", *NAMES}
+
+
+def test_a_workbook_keeps_its_cells_and_formulas(tmp_path: Path) -> None:
+    book = openpyxl.Workbook()
+    sheet = book.active
+    assert sheet is not None
+    sheet.append(["text", "n", "when", "sum"])
+    sheet.append(["a", 1, datetime(2026, 6, 2), "=B2+1"])
+    sheet.append([])
+    sheet.append(["b", 2.5, datetime(2026, 6, 2, 8, 30), None, "beyond"])
+    sheet["A2"].font = openpyxl.styles.Font(bold=True)
+    target = io.BytesIO()
+    book.save(target)
+    path = tmp_path / "in.xlsx"
+    path.write_bytes(target.getvalue())
+    table = Sheet.read(path).table
+    assert table.columns == ["text", "n", "when", "sum"]
+    assert [(row.line, dict(row.values)) for row in table.rows] == [
+        (2, {"text": "a", "n": 1, "when": "2026-06-02", "sum": None})
+    ]
+    assert [(row.line, row.reason) for row in table.rejected] == [
+        (4, "a value in column 5, which has no name")
+    ]
+    content = Sheet.read(path).with_columns(NAMES, {2: ["=1+1\x07", 0.5, None], 4: [None, None, "no"]})
+    again = openpyxl.load_workbook(io.BytesIO(content)).active
+    assert again is not None
+    rows = list(again.iter_rows(values_only=True))
+    assert rows[0] == ("text", "n", "when", "sum", None, *NAMES)
+    assert rows[1] == ("a", 1, datetime(2026, 6, 2), "=B2+1", None, "=1+1\ufffd", 0.5, None)
+    assert rows[3][-4:] == ("beyond", None, None, "no")
+    assert again["A2"].font.bold and again["F2"].data_type == "s"
+
+
+def test_a_workbook_that_is_not_clear_is_one_error(tmp_path: Path) -> None:
+    book = openpyxl.Workbook()
+    for title in ("June", "July"):
+        book.create_sheet(title).append(["text"])
+    book.save(tmp_path / "two.xlsx")
+    (tmp_path / "broken.xlsx").write_bytes(b"PK\x03\x04 and no more")
+    (tmp_path / "old.xlsx").write_bytes(b"\xd0\xcf\x11\xe0" * 9)
+    openpyxl.Workbook().save(tmp_path / "empty.xlsx")
+    for name, words in {
+        "two": "2 sheets with cells: June, July",
+        "broken": "cannot be read as an Excel workbook",
+        "old": "a password",
+        "empty": "the file is empty",
+    }.items():
+        with pytest.raises(DataError, match=words):
+            Sheet.read(tmp_path / f"{name}.xlsx")
 
 
 def test_what_was_written_is_read_again(tmp_path: Path) -> None:

@@ -25,6 +25,7 @@ from finetooth.data.read.json_files import LIST, json_lines, json_list
 from finetooth.data.read.memory_limit import require_memory, require_plausible
 from finetooth.data.read.names import clean_columns
 from finetooth.data.read.sources import EXPECTED, find_files, kind_of
+from finetooth.data.read.spreadsheet import read_spreadsheet
 from finetooth.data.read.table import (
     SHOWN,
     TOO_DEEP,
@@ -44,14 +45,15 @@ EXAMPLES = {
     ".tsv": "a header line, such as text and label with a tab between, and one row per line",
     ".txt": "documents separated by blank lines",
 }
-SHEETS = (".xlsx", ".xls", ".ods")
-SHEET = "a spreadsheet; save it as CSV (UTF-8)"
+SHEETS = (".xls", ".ods")
+WORKBOOK = ".xlsx"
+SHEET = "a spreadsheet; save it as CSV (UTF-8) or .xlsx"
 PAGE = "a web page, not data; download the file itself"
 # File formats that are recognised by their first bytes although the name says something else.
 SIGNATURES = (
     (
         b"PK\x03\x04",
-        "a zip archive (unpack it) or a spreadsheet, .xlsx or .ods (save it as CSV, UTF-8)",
+        "a zip archive (unpack it) or a spreadsheet (name it .xlsx, or save it as CSV, UTF-8)",
     ),
     (b"\x1f\x8b", "compressed with gzip; give it a name that ends with .gz"),
     (b"PAR1\x15", "a Parquet file; give it a name that ends with .parquet"),
@@ -131,6 +133,8 @@ def read_content(
     """The rows in the decompressed bytes of a file; see `read_file`. kind: its extension."""
     if kind in COLUMNAR:
         return read_columnar(path, name, kind, content)
+    if kind == WORKBOOK:
+        return read_spreadsheet(path, name, content)
     known = next((what for start, what in SIGNATURES if content.startswith(start)), "")
     if known and not (kind == ".txt" and known == PAGE):
         raise DataError(f"{path}: the file is {known}.")

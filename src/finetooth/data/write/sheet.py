@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from finetooth.data.read.columnar import FORMAT_NAMES as COLUMNAR
-from finetooth.data.read.files import read_bytes, read_content
+from finetooth.data.read.files import WORKBOOK, read_bytes, read_content
 from finetooth.data.read.names import clean_columns
 from finetooth.data.read.sources import EXPECTED, kind_of
 from finetooth.data.read.table import Table
-from finetooth.data.write import columnar, delimited, json_files
+from finetooth.data.write import columnar, delimited, json_files, spreadsheet
 from finetooth.data.write.text import Cells, Text
 from finetooth.errors import DataError
 
@@ -49,21 +49,15 @@ class Sheet:
     def of_stream(cls, content: bytes, encoding: str = "utf-8") -> Sheet:
         """The sheet of what was piped in: JSON Lines if it begins with {, a JSON list with [, else CSV.
 
-        TSV, if the first line has a tab and neither a comma nor a semicolon. Parquet, Arrow and gzip are
-        recognised. Raises DataError.
+        TSV, if the first line has a tab and neither a comma nor a semicolon. Parquet, Arrow, .xlsx and gzip
+        are recognised. Raises DataError.
         """
         if content.startswith(GZIP):
             content = gzip.decompress(content)
         start = Text.of(content[:4096], encoding).text.lstrip() if encoding == "utf-8" else ""
         first = start.split("\n")[0]
-        kind = next(
-            (
-                kind
-                for kind, mark in ((".parquet", b"PAR1"), (".arrow", b"ARROW1"))
-                if content.startswith(mark)
-            ),
-            "",
-        )
+        marks = {".parquet": b"PAR1", ".arrow": b"ARROW1", WORKBOOK: b"PK\x03\x04"}
+        kind = next((kind for kind, mark in marks.items() if content.startswith(mark)), "")
         kind = kind or {"{": ".jsonl", "[": ".json"}.get(start[:1], "")
         kind = kind or (".tsv" if "\t" in first and not any(mark in first for mark in ",;") else ".csv")
         return cls._of(Path("stdin"), kind, content, encoding)
@@ -101,6 +95,8 @@ class Sheet:
         """The file's bytes with these columns added. cells: a value for each of them, by `RawRow.place`."""
         if self.kind in COLUMNAR:
             return columnar.add_columns(self.kind, self.content, names, cells)
+        if self.kind == WORKBOOK:
+            return spreadsheet.add_columns(self.path, self.content, names, cells)
         text = Text.of(self.content, self.encoding)
         if self.kind == ".json":
             return text.encode(json_files.add_to_items(self.path, text, names, cells))
