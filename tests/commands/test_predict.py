@@ -9,6 +9,7 @@ import os
 import random
 import signal
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +22,14 @@ from models_for_tests import tiny_model_dir
 from processes import Launched
 
 import finetooth as ft
+from finetooth.commands.predict import Options, questions_of
 from finetooth.commands.run import Run
+from finetooth.data.read.files import from_memory
+from finetooth.data.read.names import clean_columns
 from finetooth.evaluation.candidates import ModelCandidate
 from finetooth.rundir import read_jsonl, write_json
 from finetooth.runs import predictions
+from finetooth.runs.asking import Asking
 from finetooth.runs.predictions import PredictionLog, RowAnswer
 
 COLORS = {"apple": "red", "banana": "yellow", "plum": "deep blue"}
@@ -241,6 +246,17 @@ def test_rows_with_the_same_prompt_are_asked_once(place: Path, monkeypatch: pyte
     found = ft.predict(place / "runs" / "fruit", rows)
     assert asked == [3, 1]
     assert len({row["answer"] for row in found if row["Frage"] == "1 of apple?"}) == 1
+
+
+def test_rows_whose_system_messages_differed_need_one() -> None:
+    given = clean_columns(from_memory([{"text": "a"}]))
+    asked = Asking(None, always=True, format="labels")  # type: ignore[arg-type]
+    with pytest.raises(ft.errors.DataError, match="--system TEXT"):
+        questions_of(asked, given, Options())
+    assert len(questions_of(replace(asked, system="be"), given, Options())) == 1
+    own = clean_columns(from_memory([{"text": "a", "system": "be"}]))
+    (question,) = questions_of(asked, own, Options())
+    assert question.example is not None and question.example.context[0].content == "be"
 
 
 # ---- killed

@@ -19,12 +19,13 @@ from typing import Any
 import click
 
 from finetooth import __version__
+from finetooth.cli.asking_flags import chat_options, parse_mapping, predict_options
 from finetooth.cli.completion import SHELLS, TASK_FILES, PathArgument, script
 from finetooth.cli.errors import ExitCode, explain, fill_in_task, shortened
 from finetooth.cli.output import console, finish, out_option, output_options, run_directory, trust_option
-from finetooth.cli.task_flags import SectionedCommand, parse_overrides, parse_value, task_options
+from finetooth.cli.task_flags import SectionedCommand, parse_overrides, task_options
 from finetooth.config.load import load_task
-from finetooth.config.values import SEEDS, encoding, safe_name
+from finetooth.config.values import safe_name
 from finetooth.errors import ConfigError, printable
 from finetooth.training.interrupts import Terminated, terminable
 
@@ -220,26 +221,7 @@ def report(path: Path, as_json: bool, quiet: bool) -> int:
 @group.command(cls=SectionedCommand, epilog="Example: finetooth predict runs/first tomorrow.csv")
 @click.argument("target", metavar="RUN|MODEL", type=PathArgument("run", "model"))
 @click.argument("source", metavar="FILE", type=click.Path(path_type=str, allow_dash=True))
-@click.option(
-    "--out",
-    type=click.Path(path_type=str, allow_dash=True),
-    metavar="FILE",
-    help="Output file; - is stdout.  [default: NAME.predicted.EXT beside FILE; stdout if FILE is -]",
-)
-@click.option(
-    "--columns",
-    metavar="MAPPING",
-    help='Columns of this file, as in data.columns, such as "{body: text}".  [default: those of the run]',
-)
-@click.option(
-    "--unsure-below",
-    type=click.FloatRange(0, 1),
-    metavar="NUMBER",
-    help="Write `unsure` instead of a label whose confidence is below this.",
-)
-@click.option("--system", metavar="TEXT", help="System message for rows that have none of their own.")
-@click.option("--encoding", metavar="NAME", help="Encoding of FILE.  [default: that of the run]")
-@click.option("--force", is_flag=True, help="Replace the output file if it exists.")
+@predict_options
 @output_options
 def predict(
     target: str,
@@ -260,54 +242,16 @@ def predict(
     """
     from finetooth.commands import predict as command
 
-    if flags["encoding"]:
-        try:
-            flags["encoding"] = encoding(flags["encoding"])
-        except ValueError as error:
-            raise ConfigError(f"--encoding {flags['encoding']}: {error}.") from None
-    options = command.Options(columns=_mapping(columns), **flags)
+    options = command.Options(columns=parse_mapping(columns), **flags)
     report = command.run(target, source, out, options, force, as_json, console(quiet))
     return finish(report, as_json, quiet)
-
-
-def _mapping(text: str | None) -> dict[str, str] | None:
-    """The value of --columns. Raises ConfigError for anything but a mapping of names."""
-    value = parse_value("data.columns", text) if text is not None else None
-    if value is not None and not isinstance(value, dict):
-        raise ConfigError(f'--columns: expected a mapping such as "{{body: text}}", found {text!r}.')
-    return value
 
 
 @group.command(
     cls=SectionedCommand, epilog='Example: echo "I was charged twice" | finetooth chat runs/first --both'
 )
 @click.argument("target", metavar="RUN|MODEL", type=PathArgument("run", "model"))
-@click.option("--both", is_flag=True, help="Show the base model's answers beside the fine-tuned model's.")
-@click.option("--conversation", is_flag=True, help="From a pipe: every line is a turn of one conversation.")
-@click.option(
-    "--system",
-    metavar="TEXT",
-    help="System message.  [default: that of the training rows, if they share one]",
-)
-@click.option("--free", is_flag=True, help="Generate freely, also where the test chose among labels.")
-@click.option(
-    "--temperature", type=float, metavar="NUMBER", help="Sampling temperature.  [default: the run's, else 0]"
-)
-@click.option(
-    "--max-tokens",
-    type=int,
-    metavar="NUMBER",
-    help="Maximum answer length in tokens.  [default: the run's, else 256]",
-)
-@click.option(
-    "--top-p", type=float, metavar="NUMBER", help="Nucleus sampling: probability mass.  [default: 1.0]"
-)
-@click.option(
-    "--seed",
-    type=click.IntRange(0, SEEDS - 1),
-    metavar="NUMBER",
-    help="Random seed of the sampling.  [default: the run's, else 1]",
-)
+@chat_options
 @output_options
 def chat(target: str, both: bool, conversation: bool, as_json: bool, quiet: bool, **flags: Any) -> int:
     """Chat with a model.

@@ -52,7 +52,10 @@ class Options:
 
 @dataclass(frozen=True, slots=True)
 class PredictReport:
-    """What was answered. out: the file that was written; None for stdout. names: of the added columns."""
+    """What was answered. out: the file that was written; None for stdout. names: of the added columns.
+
+    unit: what a place counts: lines or rows.
+    """
 
     target: str
     source: str
@@ -63,6 +66,7 @@ class PredictReport:
     unsure: int
     resumed: int
     seconds: float
+    unit: str = "line"
 
     @property
     def ok(self) -> bool:
@@ -109,9 +113,11 @@ class PredictReport:
         if self.unsure:
             console.print(f"{format_count(self.unsure, 'row')} below the threshold: {UNSURE}")
         for place, error in errors[:SHOWN_ERRORS]:
-            console.print(f"row at line {place}: {error}", soft_wrap=True)
+            console.print(f"{self.unit} {place}: {error}", soft_wrap=True)
         if len(errors) > SHOWN_ERRORS:
             console.print(f"{format_count(len(errors), 'row')} with an error; see the column.")
+        if any(error.startswith("not UTF-8") for _, error in errors):
+            console.print("Name the encoding of the file, for example: --encoding cp1252")
         done = sum(answer.answer is not None for answer in self.answers.values())
         where = f": {self.out}" if self.out else ""
         console.print(f"{done:,} of {format_count(len(self.answers), 'row')} answered{where}", soft_wrap=True)
@@ -166,17 +172,27 @@ def run(
         _write_stdout(_written(sheet, answers, names, options))
     unsure = sum(_cells(answer, names, options)[0] == UNSURE for answer in answers.values())
     seconds = time.perf_counter() - started
-    return PredictReport(target, source, path, asked, answers, names, unsure, resumed, seconds)
+    unit = "line" if sheet.kind in (".csv", ".tsv", ".jsonl") else "row"
+    return PredictReport(target, source, path, asked, answers, names, unsure, resumed, seconds, unit)
 
 
-def predict(target: str | Path, rows: Any, options: Options | None = None, quiet: bool = True) -> Any:
+def predict(
+    target: str | Path,
+    rows: Any,
+    columns: Mapping[str, str] | None = None,
+    system: str | None = None,
+    unsure_below: float | None = None,
+    quiet: bool = True,
+) -> Any:
     """The rows with the columns answer, confidence (for labels) and error added, asked as the run's test was.
 
     target: a run directory or a model. rows: a list of dicts, or a pandas DataFrame; the same comes back, in
-    the same order, as a copy. Rows need no answers. Raises FinetoothError.
+    the same order, as a copy. Rows need no answers. confidence: the probability of the answer among the
+    labels, in [0, 1]. columns, system, unsure_below: as the flags of `finetooth predict`. Raises
+    FinetoothError.
     """
     console = terminal(stderr=True, quiet=quiet)
-    given = options or Options()
+    given = Options(columns, system, None, unsure_below)
     asked = _asking(str(target), given, console)
     table = clean_columns(from_memory(rows))
     names = _added_columns(asked, table)

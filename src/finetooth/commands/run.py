@@ -43,7 +43,7 @@ class Run:
         rows: a list of dicts, or a DataFrame; the same comes back with the columns answer, confidence (for
         labels: the probability among them) and error. Raises FinetoothError.
         """
-        return predict.predict(self.path, rows, predict.Options(unsure_below=unsure_below))
+        return predict.predict(self.path, rows, unsure_below=unsure_below)
 
     def print(self, console: Console) -> None:
         """The score table, the verdict and the path of the report."""
