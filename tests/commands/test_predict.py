@@ -308,6 +308,23 @@ def test_killed_at_random_rows_the_output_is_whole(place: Path, tmp_path: Path, 
     ]
 
 
+def test_killed_before_its_log_is_removed(
+    place: Path, tomorrow: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tomorrow.with_name("tomorrow.predicted.csv")
+    monkeypatch.setattr(PredictionLog, "remove", lambda log: None)
+    assert predict(place, tomorrow, "--quiet").returncode == 0
+    written = out.read_bytes()
+    monkeypatch.undo()
+    done = predict(place, tomorrow, "--json")
+    assert (done.returncode, json.loads(done.stdout)["resumed"], out.read_bytes()) == (0, 9, written)
+    assert sorted(path.name for path in tomorrow.parent.iterdir()) == ["tomorrow.csv", out.name]
+    monkeypatch.setattr(PredictionLog, "remove", lambda log: None)
+    assert predict(place, tomorrow, "--force", "--quiet").returncode == 0
+    out.write_bytes(b"mine")
+    assert predict(place, tomorrow).returncode == 2 and out.read_bytes() == b"mine"
+
+
 def test_the_log_of_other_work_is_not_used(tmp_path: Path) -> None:
     path = tmp_path / ".out.csv.progress"
     with PredictionLog(path, "one") as log:

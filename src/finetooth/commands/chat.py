@@ -175,7 +175,8 @@ class Screen:
         with suppress(ImportError):
             import readline  # line editing and history for input()
 
-            readline.parse_and_bind("set enable-bracketed-paste on")
+            if not self._out.is_dumb_terminal:
+                readline.parse_and_bind("set enable-bracketed-paste on")
         while True:
             try:
                 line = self._line()

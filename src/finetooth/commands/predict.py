@@ -54,7 +54,7 @@ class Options:
 class PredictReport:
     """What was answered. out: the file that was written; None for stdout. names: of the added columns.
 
-    unit: what a place counts: lines or rows.
+    unit: what a place counts: lines or rows. log: where the counts go if stdout has the rows.
     """
 
     target: str
@@ -66,7 +66,8 @@ class PredictReport:
     unsure: int
     resumed: int
     seconds: float
-    unit: str = "line"
+    unit: str
+    log: Console
 
     @property
     def ok(self) -> bool:
@@ -100,8 +101,8 @@ class PredictReport:
         }
 
     def print(self, console: Console) -> None:
-        """The counts, and the first rows that could not be answered; to stderr where stdout has the rows."""
-        console = console if self.out else terminal(stderr=True)
+        """The counts, and the first rows that could not be answered."""
+        console = console if self.out else self.log
         if self._labels:
             table = TerminalTable("answer", "rows", box=None, pad_edge=False)
             for label, count in self._labels.most_common(SHOWN_ANSWERS):
@@ -157,23 +158,25 @@ def run(
         console.print(f"model: {note}", style="dim")
     console.print(asked.describe(), style="dim")
     names = _added_columns(asked, sheet.table)
-    work = identity(asked, sheet.digest, _mapping(asked, options))
+    resumed = 0
     if path is None:
-        answers, resumed = _answered(asked, questions, None, console), 0
+        answers = _answered(asked, questions, None, console)
+        _write_stdout(_written(sheet, answers, names, options))
     else:
-        with PredictionLog(log_path(path), work) as log:
+        with PredictionLog(log_path(path), identity(asked, sheet.digest, _mapping(asked, options))) as log:
             resumed = len(log.known)
             if resumed:
                 console.print(f"Going on: {resumed:,} of {len(questions):,} rows were answered before.")
             answers = _answered(asked, questions, log, console)
-            write_bytes(path, _written(sheet, answers, names, options))
+            content = _written(sheet, answers, names, options)
+            if path.exists() and not force and path.read_bytes() != content:
+                raise _exists(path)
+            write_bytes(path, content)
             log.remove()
-    if path is None:
-        _write_stdout(_written(sheet, answers, names, options))
     unsure = sum(_cells(answer, names, options)[0] == UNSURE for answer in answers.values())
     seconds = time.perf_counter() - started
     unit = "line" if sheet.kind in (".csv", ".tsv", ".jsonl") else "row"
-    return PredictReport(target, source, path, asked, answers, names, unsure, resumed, seconds, unit)
+    return PredictReport(target, source, path, asked, answers, names, unsure, resumed, seconds, unit, console)
 
 
 def predict(
@@ -233,13 +236,17 @@ def _output(source: Path, out: Path | None, sheet: Sheet, force: bool) -> Path:
         raise ConfigError(f"{out} is a folder. Name a file: --out {out / f'answers{sheet.extension}'}")
     if out.exists() and source.exists() and out.samefile(source):
         raise ConfigError(f"{out} is the input, which is never overwritten. Choose another --out.")
-    if out.exists() and not force:
-        raise ConfigError(f"{out} exists. To replace it: --force. To keep it: --out FILE")
+    if out.exists() and not (force or log_path(out).exists()):  # with a log: killed just before its removal
+        raise _exists(out)
     if out.name.lower().endswith((*DATA_FILES, ".gz")) and not out.name.lower().endswith(sheet.extension):
         raise ConfigError(
             f"{out}: the rows are written in the format of the input, {sheet.extension}. Name it so."
         )
     return out
+
+
+def _exists(out: Path) -> ConfigError:
+    return ConfigError(f"{out} exists. To replace it: --force. To keep it: --out FILE")
 
 
 def questions_of(asked: Asking, table: Table, options: Options) -> list[Question]:
