@@ -105,6 +105,7 @@ def test_rows_that_cannot_be_asked_are_kept_in_order_with_their_reason() -> None
             ["no column 'body'", '--columns "{Body: text}"', "'date'"],
         ),
         ("labels", {"subject": "a"}, {}, ["no column 'text'", '--columns "{subject: text}"']),
+        ("alpaca", {"task": "a"}, {}, ["no column 'instruction'", "Give the column that name"]),
         ("qa", {"mail": "a"}, {}, ['--columns "{mail: context}"']),
         (
             "qa",

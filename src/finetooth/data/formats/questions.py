@@ -10,7 +10,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from finetooth.data.formats.columns import advice, has_turns, listed
+from finetooth.data.formats.columns import CANONICAL, advice, has_turns, listed
 from finetooth.data.formats.conversations import EARLIER, QUESTIONS
 from finetooth.data.formats.parse import FORMAT_READERS, WITH_TOOLS, with_earlier_turns
 from finetooth.data.formats.text_columns import PAIRS, InvalidRowError, parse_list
@@ -54,7 +54,7 @@ class Question:
 
 @dataclass(frozen=True, slots=True)
 class Questions:
-    """The rows of a file in order. has_system: whether the file has system messages of its own."""
+    """The rows of a file in order. has_system: whether any of them has a system message of its own."""
 
     rows: list[Question]
     has_system: bool
@@ -93,7 +93,8 @@ def read_questions(
             found.append(Question(row.place, _example(row, values, table, format, column)))
         except InvalidRowError as problem:
             found.append(Question(row.place, None, str(problem)))
-    has_system = "system" in names or format in ("chat", "sharegpt", "alpaca")
+    messages = [message for question in found if question.example for message in question.example.context]
+    has_system = any(message.role == "system" for message in messages)
     return Questions(sorted(found, key=lambda question: question.place), has_system)
 
 
@@ -121,9 +122,10 @@ def _question_column(
     wanted = [name for name, one in columns.items() if one in (*_ASKED.get(format, ()), role)] or [role]
     near = similar_names(table.columns, [*wanted, *_ASKED.get(format, ())])
     example = next(iter(near), table.columns[0] if table.columns else "message")
+    typed = f"Say which one it is, for example --columns {_typed({example: role})}"
     raise DataError(
         f"{table.name} has no column {wanted[0]!r}, which holds the question of each row. It has: "
-        f"{listed(table.columns)}. Say which one it is, for example --columns {_typed({example: role})}"
+        f"{listed(table.columns)}. {typed if role in CANONICAL else 'Give the column that name in the file.'}"
     )
 
 
