@@ -21,6 +21,7 @@ from finetooth.errors import DataError
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 TREE = 32  # what a micro-tree costs beside its tokens, in tokens
+RECOMPUTED = 1.1  # the most computed tokens for each distinct one, where memory allows it
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -230,7 +231,7 @@ def _runs(nodes: Sequence[Ints], joint: PrefixTree, budget: int) -> list[slice]:
     last_N = np.full(len(joint), -1)  # the last group so far that has the node
     size_S, first = np.zeros(0, np.int64), 0  # nodes of the runs that start at first, first + 1, ...
     cost, starts = np.zeros(len(nodes) + 1), [0]  # of the best way to cut the groups so far
-    even = 0.5 / (min(budget, len(joint)) * max(1, sum(map(len, nodes))))  # sums of squares stay below a token
+    even = 0.5 / len(joint) / sum(map(len, nodes))  # all squares of sizes together stay below a token
     for stop, node in enumerate(nodes, start=1):
         before = np.sort(last_N[node])
         last_N[node] = stop - 1
