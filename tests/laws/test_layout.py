@@ -6,15 +6,20 @@ import dataclasses
 import random
 from collections.abc import Callable, Iterator
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from training_for_tests import load
 
 from finetooth.config.task import TrainConfig
+from finetooth.model.api import Model
+from finetooth.model.inference import row_logprobs
 from finetooth.training.defaults import DefaultsContext, as_group, resolve
 from finetooth.training.schedule import batch_indices, group_by_unit
+from finetooth.training.step import evaluate_rows
 from finetooth.tree import TREE, PrefixTree, Row, microtrees
 
 # The shape of SmolLM2-135M, of which a token of a micro-tree takes 1.2 MiB.
@@ -129,6 +134,22 @@ def test_a_budget_of_the_users_that_is_too_small_is_kept_and_warned_about() -> N
     assert resolve(TrainConfig(batch_size=16, micro_tokens=1536), known).warnings == ()
 
 
+def test_scoring_computes_what_rows_share_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Validation and scoring need no memory for gradients, so their trees may be larger than training's."""
+    model, draw = load(tmp_path, "none"), random.Random(5)
+    shared = [draw.randrange(96) for _ in range(60)]
+    rows = [row([*shared, *(draw.randrange(96) for _ in range(4))], [n]) for n in range(24)]
+    assert computed(rows, 100)[0] > 1.5 * computed(rows, 100)[1]
+    sizes: list[int] = []
+    real = Model.logprobs
+    monkeypatch.setattr(
+        Model, "logprobs", lambda self, tree, *rest: sizes.append(len(tree)) or real(self, tree, *rest)
+    )
+    found = [evaluate_rows(model, rows, budget=100)[0], -float(np.mean(row_logprobs(model, rows, 100)))]
+    assert sum(sizes) <= 2 * 1.1 * len(PrefixTree.build(rows)) and max(sizes) <= 2 * 100
+    assert found == pytest.approx([evaluate_rows(model, rows, budget=10**6)[0]] * 2, rel=1e-5)
+
+
 forests = st.lists(st.lists(st.integers(0, 2), min_size=1, max_size=8), min_size=1, max_size=8)
 
 
@@ -156,7 +177,7 @@ def test_no_other_cut_of_the_rows_in_order_is_cheaper(lists: list[list[int]], bu
 def test_a_cut_between_prefixes_is_preferred_to_one_within() -> None:
     """Filling one tree after the other would compute the second prefix twice."""
     rows = [Row([k, *range(9, 99), 100 + n], [0.0] * 92) for k in (1, 2) for n in range(3)]
-    trees = microtrees(rows, 190)
+    trees = microtrees(rows, 187)
     assert [len(tree) for tree in trees] == [94, 94]
     assert {frozenset(int(row.tokens[0]) for row in tree.rows) for tree in trees} == {
         frozenset({1}),
