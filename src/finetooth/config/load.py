@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import tomllib
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -134,8 +135,8 @@ class _UniqueKeys(yaml.SafeLoader):
         super().flatten_mapping(node)
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        names = [key.value for key, _ in node.value]
-        repeated = sorted({name for name in names if names.count(name) > 1})
+        counts = Counter(key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode))
+        repeated = sorted(name for name, count in counts.items() if count > 1)
         if repeated:
             raise yaml.constructor.ConstructorError(
                 None, None, f"the key {repeated[0]!r} is given twice", node.start_mark

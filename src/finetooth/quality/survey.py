@@ -22,13 +22,21 @@ from finetooth.tree import Row
 from finetooth.types import Example, Message
 
 
+EDGE = 1_000  # tokens at each end of a context, and of an answer, that are decoded one by one
+LONGEST_CHARACTER = 8  # tokens that a character can have
+
+
 @dataclass(frozen=True, slots=True)
 class TokenText:
-    """The text that one token adds to a row; "" for a token that ends within a character."""
+    """The text that one token adds to a row; "" for a token that ends within a character.
+
+    tokens: more than 1 for the middle of a long row, which is one text.
+    """
 
     text: str
     scored: bool
     special: bool
+    tokens: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,14 +57,18 @@ class Sample:
         """A copy with personal data and secrets redacted, the tokens of each value as one piece."""
         values = redacted_spans("".join(piece.text for piece in self.pieces))
         pieces: list[TokenText] = []
-        at = 0
+        at = number = 0
         for piece in self.pieces:
             end = at + len(piece.text)
-            text, done = "", at
-            for first, last, stub in values:
-                if first < end and last > at:  # the stub goes where the value starts
-                    text += piece.text[done - at : max(first, at) - at] + (stub if first >= at else "")
-                    done = min(last, end)
+            parts, done = list[str](), at
+            while number < len(values) and values[number][0] < end:
+                first, last, stub = values[number]  # the stub goes where the value starts
+                parts += [piece.text[done - at : max(first, at) - at], stub if first >= at else ""]
+                done = min(last, end)
+                if last > end:
+                    break
+                number += 1
+            text = "".join(parts)
             if kept := text + piece.text[done - at :]:
                 pieces.append(replace(piece, text=kept))
             at = end
@@ -233,14 +245,17 @@ def sample(renderer: Renderer, example: Example, rows: Sequence[Row]) -> Sample:
         about += f"; the last of {len(rows)} answers, each a row of its own"
     ids = row.tokens.tolist()
     pieces: list[TokenText] = []
-    start = done = 0
-    for end in range(1, len(ids) + 1):
+    start = done = last = 0
+    for end in _ends(len(row) - count, len(ids)):
         # Decoded together with the tokens of the last complete text, because spaces depend on them.
         before, after = tokenizer.decode(ids[start:done]), tokenizer.decode(ids[start:end])
-        text = "" if after.endswith("\ufffd") and end < len(ids) else after[len(before) :]
+        incomplete = after.endswith("\ufffd") and end < len(ids) and end - done < LONGEST_CHARACTER
+        text = "" if incomplete else after[len(before) :]
         if text:
             start, done = done, end
-        pieces.append(TokenText(text, bool(scored[end - 1]), ids[end - 1] in tokenizer.special_ids))
+        special = ids[end - 1] in tokenizer.special_ids
+        pieces.append(TokenText(text, bool(scored[end - 1]), special, end - last))
+        last = end
     return Sample(
         example.id,
         source_location(example),
@@ -249,3 +264,11 @@ def sample(renderer: Renderer, example: Example, rows: Sequence[Row]) -> Sample:
         tuple(pieces),
         about,
     )
+
+
+def _ends(context: int, total: int) -> list[int]:
+    """Where the pieces of a row end: after each token, but for the middle of its context and of its answer."""
+    ends: set[int] = set()
+    for first, last in ((0, context), (context, total)):
+        ends.update(range(first + 1, min(last, first + EDGE) + 1), range(max(first, last - EDGE) + 1, last + 1))
+    return sorted(ends)
