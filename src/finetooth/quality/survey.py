@@ -270,5 +270,7 @@ def _ends(context: int, total: int) -> list[int]:
     """Where the pieces of a row end: after each token, but for the middle of its context and of its answer."""
     ends: set[int] = set()
     for first, last in ((0, context), (context, total)):
-        ends.update(range(first + 1, min(last, first + EDGE) + 1), range(max(first, last - EDGE) + 1, last + 1))
+        ends.update(
+            range(first + 1, min(last, first + EDGE) + 1), range(max(first, last - EDGE) + 1, last + 1)
+        )
     return sorted(ends)
