@@ -57,7 +57,7 @@ def is_prompting(name: str) -> bool:
 def best_prompting(summary: Mapping[str, Any]) -> str | None:
     """The prompting candidate with the highest score in a summary (the first of equals), None without one.
 
-    An answer on which the grader failed counts as not right, so that none is best by the few that were graded.
+    An answer on which the grader failed counts as not right: none is best by the few that were graded.
     """
     prompting = [entry for entry in summary["candidates"] if is_prompting(entry["name"])]
     return max(prompting, key=lambda entry: _proven(entry, summary["n"]))["name"] if prompting else None
