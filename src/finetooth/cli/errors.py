@@ -7,7 +7,8 @@ import errno
 import re
 from collections.abc import Sequence
 from enum import IntEnum
-from itertools import pairwise
+from itertools import chain, pairwise
+from pathlib import Path
 from shlex import join
 
 import click
@@ -15,6 +16,7 @@ import click
 from finetooth.cli.completion import TASK_FILES
 from finetooth.config.other_tools import key_hint
 from finetooth.config.task import keys, suggest
+from finetooth.config.values import is_data_file
 from finetooth.errors import FinetoothError, Interrupted, TrainError
 from finetooth.training.interrupts import Terminated, was_terminated
 
@@ -98,7 +100,8 @@ def shortened(message: str) -> str:
 def fill_in_task(message: str, arguments: Sequence[str]) -> str:
     """The message, with `check TASK` replaced by the task file and task options of this command line.
 
-    What was interrupted goes on with the same command line, flags included.
+    What was interrupted goes on with the same command line, flags included. Where a data file is checked, an
+    option to set is a flag of the command that reads it so.
     """
     again = f"finetooth {join(arguments)}"
     message = re.sub(r"finetooth run [^\n]*? \(with the same flags\)", lambda _: again, message)
@@ -106,13 +109,21 @@ def fill_in_task(message: str, arguments: Sequence[str]) -> str:
         return f"{message} To go on: {again}"
     words = [*arguments, ""]
     task = next((word for word in words if word.endswith(TASK_FILES)), None)
-    if task is None:
-        return message
-    command = [task]
+    flags: dict[str, list[str]] = {}
     for word, following in pairwise(words):
         name, equals, _ = word.partition("=")
         if name.startswith("--") and "." in name:
-            command += [word] if equals else [word, following]
+            flags[name] = [word] if equals else [word, following]
+    if task is None and words[0] == "check" and is_data_file(Path(words[1])):  # then there are only flags
+
+        def typed(option: re.Match[str]) -> str:
+            changed = {**flags, f"--{option[1]}": [f"--{option[1]}", option[2]]}
+            return f"`finetooth {join(['check', words[1], *chain(*changed.values())])}`"
+
+        return re.sub(r"`(data\.\w+): ([^`\n]*)`", typed, message)
+    if task is None:
+        return message
+    command = [task, *chain(*flags.values())]
     return message.replace("finetooth check TASK", f"finetooth check {join(command)}")
 
 

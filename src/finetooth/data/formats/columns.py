@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import json
 import re
 from collections import Counter
@@ -86,7 +87,9 @@ class ColumnPlan:
 
     def _check(self, table: Table, column: str, canonical: str) -> None:
         if canonical not in CANONICAL:
-            swapped = f" Write it the other way round: {canonical}: {column}." if column in CANONICAL else ""
+            swapped = ""
+            if column in CANONICAL:
+                swapped = f" Write it the other way round: {advice({canonical: column})}."
             raise ConfigError(
                 f"data.columns: {column}: {canonical}: the right-hand side must be one of "
                 f"{', '.join(CANONICAL)}.{swapped}"
@@ -96,12 +99,27 @@ class ColumnPlan:
                 return
             raise DataError(
                 f"data.columns: {table.name} has no column {column!r}. It has: {listed(table.columns)}."
+                f"{self._corrected(table.columns)}"
             )
         if canonical in table.columns and canonical not in self.mapping and canonical != column:
             raise DataError(
                 f"data.columns: {column}: {canonical}, but {table.name} already has a column {canonical!r}. "
                 "Map that one too, or rename it."
             )
+
+
+    def _corrected(self, columns: Sequence[str]) -> str:
+        """What to type instead: each missing column is the one of the nearest name, else the next unused one."""
+        unused = [name for name in columns if name not in self.mapping]
+        corrected: dict[str, str] = {}
+        for column, canonical in self.mapping.items():
+            if column not in columns:
+                if not unused:
+                    return ""
+                column = (difflib.get_close_matches(column, unused, 1) or unused)[0]
+                unused.remove(column)
+            corrected[column] = canonical
+        return f" Perhaps you mean {advice(corrected)}."
 
 
 def listed(columns: Sequence[str]) -> str:
