@@ -1,8 +1,8 @@
 """The estimate of a training's memory beside its measured peak: python benchmarks/estimate.py --help.
 
-Twelve configurations: the shapes of SmolLM2-135M and Gemma 3 270M with random weights (or models of your own), LoRA
-and full fine-tuning, rows of three lengths. Each is a `finetooth train` in a process of its own, whose peak
-resident memory the system reports when it ends; the estimate is the one that the run kept before its first step.
+Twelve configurations: the shapes of SmolLM2-135M and Gemma 3 270M with random weights (or your own models),
+LoRA and full fine-tuning, rows of three lengths. Each is a `finetooth train` in a process of its own, whose
+peak resident memory the system reports when it ends; the estimate is that of the run before its first step.
 """
 
 from __future__ import annotations
@@ -96,7 +96,9 @@ def train(directory: Path, model: Path, adapter: str, length: int, given: argpar
 
 
 def in_child(function: Callable[[], None]) -> int:
-    """Run the function in a fork of this process, which has imported all and computed nothing; its peak in bytes."""
+    """Run the function in a fork of this process, which has imported all and computed nothing; its peak in
+    bytes.
+    """
     child = os.fork()
     if child == 0:
         try:

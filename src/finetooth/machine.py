@@ -81,10 +81,9 @@ def memory(root: Path = ROOT) -> int:
 
 
 def usable_memory(root: Path = ROOT) -> int:
-    """Bytes of memory that this process may use now: what it holds, and what is free here and in its container.
-
-    Pages of files that the kernel can drop count as free. Without these figures (other systems than Linux),
-    it is all memory.
+    """Bytes of memory that this process may use now: what it holds, and what is free here and in its
+    container. Pages of files, which the kernel can drop, count as free. Where the kernel does not tell
+    (other systems than Linux), it is all memory.
     """
     held = memory_of_process("RssAnon", root)
     free = [memory(root)]

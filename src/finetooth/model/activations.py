@@ -1,7 +1,7 @@
 """How many bytes of activations a forward pass keeps for its backward pass, counted on a small tree.
 
-Counting needs no formula for each architecture: autograd hands every tensor that it keeps to a hook. Fused modules,
-gated or not, extra norms and recomputed products are all counted as they are.
+Counting needs no formula for each architecture: autograd hands every tensor that it keeps to a hook. Fused
+modules, extra norms and recomputed products are all counted as they are.
 """
 
 from __future__ import annotations

@@ -88,7 +88,7 @@ def usable_memory(device: torch.device) -> int:
 
 
 def held_memory(device: torch.device) -> tuple[int, int]:
-    """Bytes of memory of the device that this process holds now, and the most so far; 0 if that is unknown."""
+    """Bytes of the device's memory that this process holds now, and the most so far; 0 if that is unknown."""
     if device.type == "cuda":
         return torch.cuda.memory_allocated(device), torch.cuda.max_memory_allocated(device)
     return machine.memory_of_process("VmRSS"), machine.memory_of_process("VmHWM")

@@ -37,6 +37,6 @@ def require_fitting(directory: Path, config: Any, dtype: torch.dtype) -> None:
     needed = sum(weight.numel() * weight.element_size() for weight in shell.parameters())
     if needed > (usable := machine.usable_memory()):
         raise ModelError(
-            f"{directory}: the weights that config.json asks for take {needed / 1e9:,.0f} GB, and this process "
-            f"may use {usable / 1e9:,.0f} GB of memory. Check its sizes, or use a smaller model."
+            f"{directory}: the weights that config.json asks for take {needed / 1e9:,.0f} GB, and this "
+            f"process may use {usable / 1e9:,.0f} GB of memory. Check its sizes, or use a smaller model."
         )

@@ -27,11 +27,12 @@ def probe_of(context: RunContext) -> Probe:
     """The probe of a run that is set up. Raises ConfigError where its training does not fit into memory."""
     task, device = context.task, context.model.device
     report = partial(context.console.print, highlight=False, soft_wrap=True)
-    return Probe(memory_facts(context), _workload(context), task.train, task.model, device, context.path, report)
+    facts, work = memory_facts(context), _workload(context)
+    return Probe(facts, work, task.train, task.model, device, context.path, report)
 
 
 def _workload(context: RunContext) -> Workload:
-    """The micro-trees of the steps that are left. Sampled answers are taken to be as long as expected ones."""
+    """The steps that are left. Sampled answers are taken to be as long as expected ones."""
     config, seed = context.task.train, context.task.seed
     units = schedule.group_by_unit(context.train_rows)
     if config.method in RL_METHODS:

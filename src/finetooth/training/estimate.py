@@ -1,11 +1,11 @@
-"""The memory and the time that a training takes: estimated before it starts, corrected by its first two steps.
+"""The memory and the time of a training: estimated before it starts, corrected by its first two steps.
 
 A training goes through phases. All of them hold the process itself (interpreter, libraries, rows) and the
 weights; the peak is that of the phase with the largest sum:
 
     loading     what reading the weights took
     preflight   gradients, optimizer state, a copy of the trained weights, activations, output head
-    reloading   gradients, a copy of the trained weights, and the weights that the preflight check saves and reads
+    reloading   gradients, a copy of the trained weights, and what the preflight check saves and reads again
     step        gradients, optimizer state, activations of the largest micro-tree, output head
     answers     gradients, optimizer state, keys and values, logits
 
@@ -32,9 +32,9 @@ class Workload:
     """The micro-trees of a training, from some of its steps.
 
     steps: number of all steps. tokens: computed by one of them, on average. largest, scored: tokens of the
-    largest micro-tree, and the most tokens of one tree at which the output head is computed. probed: tokens of
-    the largest micro-tree of the first two steps. longest: tokens of the longest unit of rows, which no budget
-    splits.
+    largest micro-tree, and the most tokens of one tree at which the output head is computed. probed: tokens
+    of the largest micro-tree of the first two steps. longest: tokens of the longest unit of rows, which no
+    budget splits.
     """
 
     steps: int
@@ -100,7 +100,7 @@ class MemoryEstimate:
 def workload(
     units: Sequence[Sequence[Row]], batch_size: int, budget: int, seed: int, total: int, done: int = 0
 ) -> Workload:
-    """The workload of steps `done` (from 0) to `total` over these units of rows, in micro-trees of at most `budget`."""
+    """The workload of steps `done` (from 0) to `total` over these units of rows. budget: of a micro-tree."""
     probed = range(done, min(total, done + PROBED_STEPS))
     spread = (done + number * (total - done) // SAMPLED_STEPS for number in range(SAMPLED_STEPS))
     computed, largest, scored, first = 0, 0, 0, 0
@@ -122,7 +122,10 @@ def estimate_memory(facts: MemoryFacts, work: Workload) -> MemoryEstimate:
     held = {"process": facts.process, "weights": facts.weights}
     gradients = held | {"gradients": facts.trained}
     training = gradients | {"optimizer state": facts.optimizer, "copies": facts.copies}
-    computed = {"activations": activations(facts, work.largest), "output head": output_head(facts, work.scored)}
+    computed = {
+        "activations": activations(facts, work.largest),
+        "output head": output_head(facts, work.scored),
+    }
     phases = {
         "loading": {"process": max(facts.process, facts.peak - facts.weights), "weights": facts.weights},
         "step": training | computed,
@@ -164,14 +167,18 @@ def corrected(facts: MemoryFacts, work: Workload, before: int, after: int) -> Me
     return replace(facts, peak=after, **{name: factor * getattr(facts, name) for name in names})
 
 
-def training_seconds(work: Workload, tokens: int, seconds: float, validations: int, validation: float) -> float:
+def training_seconds(
+    work: Workload, tokens: int, seconds: float, validations: int, validation: float
+) -> float:
     """Seconds of all steps and validations, where a step of so many computed tokens took `seconds`, and one
     validation took `validation`.
     """
     return work.steps * work.tokens * seconds / max(1, tokens) + validations * validation
 
 
-def require_memory(facts: MemoryFacts, work: Workload, budget: int, usable: int, model: str) -> MemoryEstimate:
+def require_memory(
+    facts: MemoryFacts, work: Workload, budget: int, usable: int, model: str
+) -> MemoryEstimate:
     """The estimate. Raises ConfigError with what would help where it is more than the usable memory.
 
     budget: train.micro_tokens.
@@ -196,10 +203,10 @@ def require_memory(facts: MemoryFacts, work: Workload, budget: int, usable: int,
         for text, facts, work in options
         if estimate_memory(facts, work).peak < 0.95 * found.peak
     ]
+    helps = ", ".join([*listed, f"a smaller model than {model}", "closing other programs"])
     raise ConfigError(
         f"This training needs about {gib(found.peak)} of memory ({parts}), and this process may use "
-        f"{gib(usable)}. What helps: {', '.join([*listed, f'a smaller model than {model}'])}, or free memory: "
-        "close other programs."
+        f"{gib(usable)}. What helps: {helps}."
     )
 
 

@@ -83,8 +83,8 @@ def mean_gradient(optimizer: torch.optim.Optimizer, weight: Tensor) -> Tensor:
 
 
 def state(model: Model, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """The optimizer's own tensors: NAME/exp_avg, exp_avg_sq and step, or NAME/momentum_buffer. To be written at
-    once: a copy would need as much memory as two models.
+    """The optimizer's own tensors: NAME/exp_avg, exp_avg_sq and step, or NAME/momentum_buffer. They are not
+    copied, which would take as much memory as two models: write them before the next step.
     """
     return {
         f"{name}/{key}": tensor

@@ -21,7 +21,6 @@ from finetooth.training.estimate import (
     Workload,
     corrected,
     duration,
-    estimate_memory,
     gib,
     require_memory,
     training_seconds,
