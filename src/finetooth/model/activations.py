@@ -13,7 +13,7 @@ from torch import Tensor
 from finetooth.model.api import Model
 from finetooth.tree import PrefixTree, Row
 
-TOKENS = 32, 96  # of the trees on which it is counted
+TOKENS = 16, 48  # of the trees on which it is counted
 
 
 def activation_bytes(model: Model) -> tuple[float, float, float]:

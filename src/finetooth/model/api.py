@@ -252,7 +252,7 @@ class Model:
 
     def cache_bytes(self) -> int:
         """The most bytes that the keys and values of one generation take."""
-        weights = sum(weight.numel() * weight.element_size() for weight in self.hf.parameters())
+        weights: int = sum(weight.numel() * weight.element_size() for weight in self.hf.parameters())
         return max(KEYS_BYTES, weights // 2)
 
     # Weights -----------------------------------------------------------------------------------------------

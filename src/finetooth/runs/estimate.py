@@ -6,6 +6,7 @@ from functools import partial
 
 import numpy as np
 
+from finetooth import machine
 from finetooth.config.method_keys import RL_METHODS
 from finetooth.model import reward_head
 from finetooth.model.activations import activation_bytes
@@ -46,6 +47,8 @@ def _workload(context: RunContext) -> Workload:
 def memory_facts(context: RunContext) -> MemoryFacts:
     """What the memory of the run's training depends on."""
     model, config = context.model, context.task.train
+    token, layer_token, input_token = activation_bytes(model)
+    machine.release_free_memory()
     held, peak = held_memory(model.device)
     size = {name: weight.numel() * weight.element_size() for name, weight in model.hf.named_parameters()}
     weights, trained = sum(size.values()), sum(size[name] for name in model.named_trainable())
@@ -54,7 +57,6 @@ def memory_facts(context: RunContext) -> MemoryFacts:
         optimizer = trained + sum(size[name] for name in model.named_trainable() if "embed" in name)
     if config.method in RL_METHODS:
         copies = 2 * trained  # the start, and the current weights while it is measured
-    token, layer_token, input_token = activation_bytes(model)
     head, kept_logits, head_gradient = 0.0, 0, 0
     if not reward_head.is_reward(model.hf):
         weight = Head.of(model.hf).linear.weight
@@ -97,7 +99,7 @@ def _answer_bytes(context: RunContext) -> int:
     text = model.hf.config.get_text_config()
     heads = getattr(text, "num_key_value_heads", None) or text.num_attention_heads
     width = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
-    slot = 2 * text.num_hidden_layers * heads * width * model.dtype.itemsize
+    slot = 2 * int(text.num_hidden_layers * heads * width) * model.dtype.itemsize
     slots = len(PrefixTree.build(contexts)) + len(contexts) * length
     return min(model.cache_bytes(), slots * slot) + 4 * LOGIT_NUMBERS
 

@@ -195,8 +195,8 @@ def require_memory(
     if not facts.checkpointing:
         options.append(("train.checkpointing: true", replace(facts, checkpointing=True), work))
     if not facts.adapter:
-        few = {"trained": facts.trained // 50, "optimizer": facts.optimizer // 50}
-        lora = replace(facts, adapter=True, head_gradient=0, kept_logits=0, **few)
+        few, state = facts.trained // 50, facts.optimizer // 50
+        lora = replace(facts, adapter=True, trained=few, optimizer=state, head_gradient=0, kept_logits=0)
         options.append(("train.adapter: lora", lora, work))
     listed = [
         f"{text} (about {gib(estimate_memory(facts, work).peak)})"

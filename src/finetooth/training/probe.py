@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from finetooth import machine
 from finetooth.config.task import TrainConfig
 from finetooth.model.device import held_memory, usable_memory
 from finetooth.rundir import write_json
@@ -66,6 +67,7 @@ class Probe:
     def before_step(self) -> None:
         """A step begins."""
         if self._steps == 0:
+            machine.release_free_memory()
             self._before = held_memory(self.device)[1]
 
     def after_step(self, tokens: int, seconds: float) -> None:
