@@ -246,11 +246,14 @@ class Model:
             with mixed_precision(self.device, self.dtype):
                 return Head.of(self.hf).without_gradient(hidden_KD)
 
-        weights = sum(weight.numel() * weight.element_size() for weight in self.hf.parameters())
-        memory = max(KEYS_BYTES, weights // 2)
         vocabulary = self.hf.get_output_embeddings().weight.shape[0]
         network = Network(self._trunk, logits, self._head_logprobs, vocabulary, self.device)
-        return TreeDecoder(network, contexts_R, max(1, slots), memory, branching)
+        return TreeDecoder(network, contexts_R, max(1, slots), self.cache_bytes(), branching)
+
+    def cache_bytes(self) -> int:
+        """The most bytes that the keys and values of one generation take."""
+        weights: int = sum(weight.numel() * weight.element_size() for weight in self.hf.parameters())
+        return max(KEYS_BYTES, weights // 2)
 
     # Weights -----------------------------------------------------------------------------------------------
 

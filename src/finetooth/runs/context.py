@@ -27,16 +27,19 @@ if TYPE_CHECKING:
 
     from finetooth.model.api import Model
     from finetooth.model.lora import Coverage
+    from finetooth.training.probe import Probe
 
 
 class RunContext:
     """What the stages of one run share.
 
     task: resolved once the run is set up. model: the model in training, with its adapter. train_rows,
-    validation_rows: the tokenized rows. These three exist from set-up to the end of training.
+    validation_rows: the tokenized rows. probe: the estimate of the training. These four exist from set-up to
+    the end of training.
     """
 
     model: Model
+    probe: Probe
     train_rows: list[Row]
     validation_rows: list[Row]
 
