@@ -19,12 +19,13 @@ from typing import Any
 import click
 
 from finetooth import __version__
+from finetooth.cli.asking_flags import chat_options, parse_mapping, predict_options
 from finetooth.cli.completion import SHELLS, TASK_FILES, PathArgument, script
 from finetooth.cli.errors import ExitCode, explain, fill_in_task, shortened
 from finetooth.cli.output import console, finish, out_option, output_options, run_directory, trust_option
 from finetooth.cli.task_flags import SectionedCommand, parse_overrides, task_options
 from finetooth.config.load import load_task
-from finetooth.config.values import SEEDS, safe_name
+from finetooth.config.values import safe_name
 from finetooth.errors import ConfigError, printable
 from finetooth.training.interrupts import Terminated, terminable
 
@@ -217,40 +218,57 @@ def report(path: Path, as_json: bool, quiet: bool) -> int:
     return finish(command.run(directory), as_json, quiet)
 
 
+@group.command(cls=SectionedCommand, epilog="Example: finetooth predict runs/first tomorrow.csv")
+@click.argument("target", metavar="RUN|MODEL", type=PathArgument("run", "model"))
+@click.argument("source", metavar="FILE", type=click.Path(path_type=str, allow_dash=True))
+@predict_options
+@output_options
+def predict(
+    target: str,
+    source: str,
+    out: str | None,
+    columns: str | None,
+    force: bool,
+    as_json: bool,
+    quiet: bool,
+    **flags: Any,
+) -> int:
+    """Answer the rows of a file.
+
+    FILE is in any format that `check` reads, or - for stdin; it needs no answers. The same rows are written
+    in the same order and format, with the columns answer, confidence (for labels: its probability among
+    them) and error. Each row is asked as the run's test was: with its template, system message, columns and
+    label set. After a kill, the same command goes on where it stopped.
+    """
+    from finetooth.commands import predict as command
+
+    options = command.Options(columns=parse_mapping(columns), **flags)
+    report = command.run(target, source, out, options, force, as_json, console(quiet))
+    return finish(report, as_json, quiet)
+
+
 @group.command(
     cls=SectionedCommand, epilog='Example: echo "I was charged twice" | finetooth chat runs/first --both'
 )
 @click.argument("target", metavar="RUN|MODEL", type=PathArgument("run", "model"))
-@click.option("--both", is_flag=True, help="Show the base model's answers beside the fine-tuned model's.")
-@click.option(
-    "--temperature", default=0.0, metavar="NUMBER", help="Sampling temperature; 0 is greedy decoding."
-)
-@click.option("--max-tokens", default=256, metavar="NUMBER", help="Maximum answer length in tokens.")
-@click.option(
-    "--top-p", default=1.0, metavar="NUMBER", help="Nucleus sampling: probability mass to sample from."
-)
-@click.option(
-    "--seed",
-    "stream",
-    default=1,
-    type=click.IntRange(0, SEEDS - 1),
-    metavar="NUMBER",
-    help="Random seed of the sampling.",
-)
+@chat_options
 @output_options
-def chat(target: str, both: bool, stream: int, as_json: bool, quiet: bool, **sampling: Any) -> int:
+def chat(target: str, both: bool, conversation: bool, as_json: bool, quiet: bool, **flags: Any) -> int:
     """Chat with a model.
 
-    RUN is a run directory: its fine-tuned model is prompted as in training, with the run's instruction and
-    template. MODEL is milktooth, the directory of a model or an adapter, or a hub id. At a terminal, /help
-    lists the commands, Ctrl-C stops an answer and Ctrl-D ends the chat. From a pipe, every line is one turn
-    of the same conversation.
+    RUN is a run directory: its fine-tuned model is asked as its test was, with the run's template,
+    instruction, system message and label set. MODEL is milktooth, the directory of a model or an adapter, or
+    a hub id. At a terminal a pasted text of several lines is one question, /help lists the commands, Ctrl-C
+    stops an answer and Ctrl-D ends the chat. From a pipe, every line is a question of its own.
     """
     from finetooth.commands import chat as command
-    from finetooth.types import Sampling
 
-    report = command.run(target, both, Sampling(**sampling, seed=stream), as_json, console(quiet))
-    return finish(report, as_json, quiet)
+    options = command.Options(both=both, conversation=conversation, **flags)
+    report = command.run(target, options, as_json, console(quiet))
+    code = finish(report, as_json, quiet)
+    if report.problems:
+        raise ConfigError(report.problems)
+    return code
 
 
 @group.command(cls=SectionedCommand, epilog="Example: finetooth compare runs/first runs/second")

@@ -74,9 +74,9 @@ class DataConfig(Section):
     """Where the rows come from, how they are read, and how they are split."""
 
     train: Annotated[str | Rows, BeforeValidator(_source)] = Field(
-        description="Training examples: a file (.jsonl .json .csv .tsv .parquet .arrow .txt, also .gz), a "
-        "directory, a glob, a hub id, or a list of these and of {path, weight} (from Python also a list "
-        "of dicts)."
+        description="Training examples: a file (.jsonl .json .csv .tsv .parquet .arrow .xlsx .txt, also "
+        ".gz), a directory, a glob, a hub id, or a list of these and of {path, weight} (from Python also a "
+        "list of dicts)."
     )
     validation: Annotated[Share | str | Rows, BeforeValidator(_source)] = Field(
         0.1,

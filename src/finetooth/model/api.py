@@ -230,13 +230,18 @@ class Model:
         decode = self.tokenizer.decode if self.tokenizer else lambda tokens: ""
         return generate.generate(decoder, pending, sampling, self.stop_ids, decode)
 
-    def choose(self, contexts: Sequence[Row], options: Sequence[Sequence[int]]) -> Iterator[Choice]:
-        """The most likely of the options after each context: exact, by best-first search."""
+    def choose(
+        self, contexts: Sequence[Row], options: Sequence[Sequence[int]], shares: bool = False
+    ) -> Iterator[Choice]:
+        """The most likely of the options after each context: exact, by best-first search.
+
+        shares: also its probability among the options, which takes longer.
+        """
         trie = choose.build_trie(options)
         for row in contexts:
             self._check(row.tokens, len(row) + max(map(len, options)) - 2)
         decoder = self._decoder([row.tokens for row in contexts], choose.inner_nodes(trie), branching=True)
-        return choose.choose(decoder, trie)
+        return choose.choose(decoder, trie, shares)
 
     def _decoder(self, contexts_R: Sequence[Ints], slots: int, branching: bool = False) -> Decoder:
         if self.attention == "rows":

@@ -235,8 +235,8 @@ class Renderer:
         how = "the template has no switch, so the model itself decides whether it thinks."
         if switch := self._encoder.template.switch:
             how = (
-                f"they are asked with {switch}=true, the others not. To get reasoning from a server, set it "
-                "there too."
+                f"in training they are asked with {switch}=true, the others not; evaluation, chat and "
+                "predict ask without it. To get reasoning from a server, set it there."
             )
         return f"{self._reasoning_count} of {self._answer_count} answers begin with reasoning: {how}"
 
