@@ -15,7 +15,7 @@ import click
 from click.shell_completion import CompletionItem, get_completion_class
 from pydantic.fields import FieldInfo
 
-from finetooth.config.task import EMBEDDED
+from finetooth.config.named_models import named_models
 
 SHELLS = {
     "bash": "echo 'eval \"$(finetooth completion bash)\"' >> ~/.bashrc",
@@ -50,7 +50,7 @@ class PathArgument(click.Path):
         """Suggestions that begin with the incomplete word."""
         from finetooth.runs.workspace import known_runs
 
-        names = set(EMBEDDED) if "model" in self.kinds else set()
+        names = set(named_models()) if "model" in self.kinds else set()
         if "run" in self.kinds:
             names |= {*known_runs(), *known_runs(incomplete)}
         if "task" in self.kinds:

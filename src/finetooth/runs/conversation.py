@@ -10,7 +10,8 @@ from typing import Any
 
 from rich.console import Console
 
-from finetooth.config.task import EMBEDDED
+from finetooth.config.named_models import is_named
+from finetooth.data.gguf_file import is_gguf
 from finetooth.data.render.renderer import Renderer
 from finetooth.data.render.tokenizer import Tokenizer
 from finetooth.errors import ConfigError, ModelError
@@ -112,9 +113,9 @@ def speakers(target: str, both: bool) -> list[Speaker]:
     Raises ConfigError or ModelError when there is no such model, or no base for `both`.
     """
     path = Path(target)
-    if target not in EMBEDDED and (path / workspace.CONFIG).is_file():
+    if not is_named(target) and (path / workspace.CONFIG).is_file():
         return _of_run(path, both)
-    if target not in EMBEDDED and path.is_file():
+    if not is_named(target) and path.is_file() and not is_gguf(path):
         raise ConfigError(
             f"{target} is a file. Expected a run directory or a model."
             + (f" First: finetooth run {target}" if path.suffix in (".yaml", ".yml", ".toml") else "")
