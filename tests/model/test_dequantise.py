@@ -1,4 +1,4 @@
-"""GGUF files as models: weights, tokenizer and stop tokens are those of the file; what cannot be one is told."""
+"""GGUF files as models: weights, tokenizer and stop tokens are those of the file; others are told apart."""
 
 from __future__ import annotations
 
@@ -132,7 +132,7 @@ def test_a_full_disk_and_too_little_memory_are_told(tmp_path: Path, monkeypatch:
             Model.load(tmp_path / "m.gguf")
     with monkeypatch.context() as patch:
         patch.setattr("finetooth.machine.memory", lambda: 1000)
-        with pytest.raises(ModelError, match="dequantising takes .* of memory"):
+        with pytest.raises(ModelError, match=r"dequantising takes .* of memory"):
             Model.load(tmp_path / "m.gguf")
 
 
