@@ -334,11 +334,7 @@ def models(words: tuple[str, ...], hub: bool, as_json: bool, quiet: bool) -> int
     from finetooth.commands import models as command
 
     report = command.get(words[1], hub, console(quiet)) if words else command.list_models()
-    then = (
-        f"model: {words[1]}   in a task, or: finetooth chat {quote(words[1])}"
-        if words
-        else "finetooth models get NAME"
-    )
+    then = f"finetooth chat {quote(words[1])}" if words else "finetooth models get NAME"
     return finish(report, as_json, quiet, then)
 
 

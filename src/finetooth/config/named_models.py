@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 from functools import cache
 from importlib.resources import files
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import yaml
 
@@ -54,10 +54,11 @@ def named_models() -> dict[str, NamedModel]:
     return {name: _entry(name, dict(values)) for name, values in yaml.safe_load(text).items()}
 
 
-def _entry(name: str, values: dict[str, object]) -> NamedModel:
-    if isinstance(wheels := values.get("pypi"), dict):
-        values["pypi"] = Wheels(**{k: tuple(v) if isinstance(v, list) else v for k, v in wheels.items()})
-    return NamedModel(name=name, **values)  # type: ignore[arg-type]
+def _entry(name: str, values: dict[str, Any]) -> NamedModel:
+    if wheels := values.get("pypi"):
+        parts: dict[str, Any] = {key: tuple(wheels[key]) for key in ("packages", "parts")}
+        values["pypi"] = Wheels(**wheels | parts)
+    return NamedModel(name=name, **values)
 
 
 def is_named(value: object) -> bool:

@@ -36,9 +36,10 @@ def download(
     kind: Literal["model", "dataset"] = "model",
 ) -> Path:
     """The snapshot, downloaded where needed; an interrupted download goes on. Raises the library's errors."""
-    from huggingface_hub.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
+    from huggingface_hub.utils.tqdm import are_progress_bars_disabled as disabled
+    from huggingface_hub.utils.tqdm import disable_progress_bars, enable_progress_bars
 
-    shown = not are_progress_bars_disabled()
+    shown = not disabled()
     if not bars:
         disable_progress_bars()
     try:
