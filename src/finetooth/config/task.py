@@ -238,9 +238,9 @@ class Task(Section):
     )
     model: str = Field(
         "milktooth",
-        description="Base model: milktooth (embedded), a local directory, or a hub id (org/name, "
-        "org/name@revision). A directory with config and tokenizer but no weights is initialised from the "
-        "seed.",
+        description="Base model: a name that `finetooth models` lists (milktooth is embedded), a local "
+        "directory, a .gguf file, or a hub id (org/name, org/name@revision). A directory with config and "
+        "tokenizer but no weights is initialised from the seed.",
     )
     start: str | None = Field(
         None,
