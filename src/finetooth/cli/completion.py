@@ -62,7 +62,7 @@ class PathArgument(click.Path):
 
 def complete_value(key: str, field: FieldInfo, incomplete: str) -> list[CompletionItem[Any]]:
     """The fixed values of a key, or files if it takes a path."""
-    if key == "start":
+    if key in ("start", "data.split_from"):
         from finetooth.runs.workspace import known_runs
 
         runs = sorted({*known_runs(), *known_runs(incomplete)})

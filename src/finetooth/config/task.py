@@ -103,6 +103,11 @@ class DataConfig(Section):
     group: str | None = Field(
         None, description="Column that groups rows; rows of a group stay in the same split."
     )
+    split_from: str | None = Field(
+        None,
+        description="Run whose split is kept: its rows, edited ones too, stay in training, validation or the "
+        "sealed test set; only new rows are assigned.",
+    )
     clean: Annotated[list[str | dict[str, Any]], BeforeValidator(_cleaning)] = Field(
         default_factory=list,
         description="Cleaning operations, applied in order before the rows are split: fix_encoding, "

@@ -62,7 +62,8 @@ def check(
     findings = [redacted(one) for one in data.findings if one.rule != "leak"]  # the rule finds these and more
     findings += [*(_grader_findings(task, data) if needs_grader else ()), *inspect(view)]
     notes += _grader_forms(task, data) if needs_grader else []
-    findings += map(redacted, parent_run_leaks(view, parent_run)) if parent_run else ()
+    if parent_run and parent_run.continued:
+        findings += map(redacted, parent_run_leaks(view, parent_run))
     if tokens:
         notes += tokens.notes
         findings += token_findings(task.data, tokens)

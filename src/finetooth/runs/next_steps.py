@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
+from itertools import count
 from pathlib import Path
 from shlex import quote
 from typing import Any
@@ -73,6 +75,22 @@ def longer_training(path: Path) -> list[tuple[str, str]]:
         (f"finetooth evaluate {other}", "on the same validation rows"),
         (f"finetooth compare {run} {other}", "see which run is better"),
     ]
+
+
+def beside(path: Path, only_rows_changed: bool) -> list[tuple[str, str]]:
+    """Commands for a new run beside one whose inputs have changed, each with its purpose.
+
+    TASK stands for the task and its options; the command line fills it in.
+    """
+    stem, number = re.fullmatch(r"(.*?)(?:-(\d+))?", path.name, re.DOTALL).groups()  # type: ignore[union-attr]
+    names = (path.with_name(f"{stem}-{n}") for n in count(int(number or 1) + 1))
+    other = quote(str(next(name for name in names if not name.exists())))
+    run = quote(str(path))
+    purpose = "train anew; sealed rows stay sealed, and no row changes its side"
+    steps = [(f"finetooth run TASK --data.split_from {run} --out {other}", purpose)]
+    if only_rows_changed and workspace.trained_path(path) is not None:
+        steps.append((f"finetooth run TASK --from {run} --out {other}", "train on, from its weights"))
+    return steps
 
 
 def _flow(value: Any) -> str:

@@ -61,7 +61,7 @@ def _set_up(context: RunContext, stored: Task | None, needs_grader: bool) -> Non
             "columns to these names with data.columns."
         )
     if prepared.sealed_count:
-        ledger.seal(path, time.time, parent.parent_provenance(requested) if stored is None else None)
+        ledger.seal(path, time.time, parent.sealed_provenance(requested) if stored is None else None)
     if needs_grader:
         _require_gradable(context)
     if stored is None:
@@ -224,6 +224,7 @@ def _resolve(context: RunContext, limit: int) -> None:  # long: the automatic va
     }
     start = {"start": parent.parent_provenance(task)} if task.start else {}
     facts = {"model": about, "threads": torch.get_num_threads(), "data": prepared.notes, **start}
+    facts["prompts"] = {"template": context.renderer.kind, "added_system": context.renderer.added_system}
     facts |= inputs.provenance(task, context.path)
     workspace.save_environment(context.path, facts)
     workspace.save_config(context.path, Task.model_validate(values), reasons)
