@@ -85,7 +85,7 @@ def test_changed_rows_are_counted_and_the_run_beside_keeps_every_side(place: Pat
     assert contents(Path("runs/mails")) == before_files
     anew, go_on = commands(told)
     assert anew == [
-        *"finetooth run task.yaml --seed 1 --data.split_from runs/mails --out".split(),
+        *["finetooth", "run", "task.yaml", "--seed", "1", "--data.split_from", "runs/mails", "--out"],
         "runs/mails-2",
     ]
     assert go_on[4:] == ["1", "--from", "runs/mails", "--out", "runs/mails-2"]

@@ -1,4 +1,4 @@
-"""A sheet of support mails as an office program writes it: Windows-1252, semicolons, and people's mistakes."""
+"""A sheet of support mails as an office program writes it: Windows-1252, semicolons, people's mistakes."""
 
 from __future__ import annotations
 
@@ -13,9 +13,7 @@ TEAMS = {
     "Versand": ["Paket {} ist nicht da", "Wo bleibt die Lieferung {}?", "Sendung {} war beschädigt"],
     "Technik": ["Die App stürzt ab, Fehler {}", "Anmeldung schlägt fehl, Code {}", "Gerät {} lädt nicht"],
 }
-WORDS = (
-    "Haus Garten Brücke Straße Fluss Berg Wolke Regen Sonne Wind Tür Fenster Tisch Stuhl Lampe Buch".split()
-)
+WORDS = ["Haus", "Garten", "Brücke", "Straße", "Fluss", "Berg", "Wolke", "Regen", "Sonne", "Wind", "Tür"]
 
 
 def mails(count: int, seed: int = 0, first: int = 0) -> list[list[str]]:

@@ -107,7 +107,7 @@ def fill_in_task(message: str, arguments: Sequence[str]) -> str:
     message = re.sub(r"finetooth run [^\n]*? \(with the same flags\)", lambda _: again, message)
     if message == INTERRUPTED:
         return f"{message} To go on: {again}"
-    words = [word for word in arguments if not word.startswith("-")]
+    words = _positional(arguments)
     source = next((word for word in words if word.endswith(TASK_FILES) or is_data_file(Path(word))), None)
     configs = (Path(word) / "config.yaml" for word in words)
     source = source or next((str(config) for config in configs if config.is_file()), None)
@@ -122,6 +122,17 @@ def fill_in_task(message: str, arguments: Sequence[str]) -> str:
     ):
         message = message.replace(old, f"{new} {join([source, *chain(*flags)])}")
     return message
+
+
+def _positional(arguments: Sequence[str]) -> list[str]:
+    """The words of a command line that are no flags and no values of flags."""
+    valued = {name for name, _ in keys()} | {"from", "allow", "out", "label-queue"}
+    flags = [word[2:] in valued and word.startswith("--") for word in arguments]
+    return [
+        word
+        for word, is_value in zip(arguments[1:], flags, strict=False)
+        if not (is_value or word.startswith("-"))
+    ]
 
 
 def task_options_of(arguments: Sequence[str]) -> list[list[str]]:

@@ -41,6 +41,8 @@ from finetooth.rundir import read_json, read_jsonl, write_json, write_jsonl
 from finetooth.types import Example
 
 MAX_BROKEN = 0.01  # share of a file's rows
+MAX_EMPTY = 0.1  # the same, of rows with an empty cell
+EMPTY_CELL = " is empty"  # the end of the reason of such a row
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,8 +241,23 @@ def _one_format(parsed: dict[str, list[ParsedTable]]) -> str:
 
 
 def _broken(side: str, table: ParsedTable) -> Iterator[Finding]:
-    """A blocking finding if more than 1% of a file's rows are broken. Repeated headers are no rows."""
+    """A blocking finding if more than 1% of a file's rows are broken. Repeated headers are no rows.
+
+    People leave a few cells empty: rows with one are set aside, for review, up to 10%.
+    """
     broken = [row for row in table.rejected if row.reason != REPEATED]
+    empty = [row for row in broken if row.reason.endswith(EMPTY_CELL)]
+    if empty and len(empty) <= MAX_EMPTY * table.total:
+        broken = [row for row in broken if row not in empty]
+        yield Finding(
+            "empty-cells",
+            "review",
+            f"{empty[0].file}: {format_count_of(len(empty), table.total, 'row')} "
+            f"{plural(len(empty), 'has', 'have')} an empty cell where a text or an answer belongs, and "
+            f"{plural(len(empty), 'is', 'are')} set aside.",
+            tuple(Hit("", f"{row.file}, line {row.line}", side, redact(row.reason)) for row in empty),
+            "Fill them in, or leave it at that.",
+        )
     if len(broken) <= MAX_BROKEN * table.total:
         return
     bytes = any(row.reason.startswith("not UTF-8") for row in broken)

@@ -130,8 +130,8 @@ def _grader_findings(task: Task, data: AssembledData) -> Iterator[Finding]:
     """
     if data.format in ("text", "unknown"):
         return  # trained on, but not graded
-    format = graders.grading_format(task.data.columns, data.format)
     evaluate, rows = task.evaluate, data.sides["train"]
+    format = graders.grading_format(task.data.columns, data.format, rows)
     errors, warnings = graders.validate_graders(
         evaluate.grader, format, rows, Path.cwd(), evaluate.grader_seconds
     )
@@ -147,7 +147,7 @@ def _grader_forms(task: Task, data: AssembledData) -> list[str]:
         return []
     rows = data.sides["train"]
     spec = graders.settled(graders.specs(task.evaluate.grader)[0], rows)
-    format = graders.grading_format(task.data.columns, data.format)
+    format = graders.grading_format(task.data.columns, data.format, rows)
     return graders.shown_forms(spec, format, rows, Path.cwd(), task.evaluate.grader_seconds)
 
 

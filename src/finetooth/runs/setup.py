@@ -198,7 +198,8 @@ def _resolve(context: RunContext, limit: int) -> None:  # long: the automatic va
         preference = task.train.method in PREFERENCE_METHODS
         format = context.grading_format
         evaluate["grader"] = graders.PREFERENCE if preference else graders.resolve("auto", format)[0]
-        reasons["evaluate.grader"] = f"{evaluate['grader']}: the data format is {format}"
+        why = "the expected answers are long" if format == "long answers" else f"the data format is {format}"
+        reasons["evaluate.grader"] = f"{evaluate['grader']}: {why}"
     if task.data.max_tokens == "auto":
         values["data"]["max_tokens"] = limit
         reasons["data.max_tokens"] = f"{limit}: the longest row that the model allows"
