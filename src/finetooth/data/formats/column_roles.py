@@ -70,7 +70,8 @@ def propose_roles(table: Table) -> ColumnRoles:
     value in every row is the id.
     """
     cells = {
-        column: [str(row.values.get(column) or "").strip() for row in table.rows] for column in table.columns
+        column: ["" if (cell := row.values.get(column)) is None else str(cell).strip() for row in table.rows]
+        for column in table.columns
     }
     filled = {column: [cell for cell in values if cell] for column, values in cells.items()}
     filled = {column: values for column, values in filled.items() if 2 * len(values) > len(table.rows)}
@@ -115,6 +116,6 @@ def _mapping(texts: Sequence[str], answer: str, is_label: bool, id: str | None) 
 
 
 def _is_id(values: Sequence[str], rows: int) -> bool:
-    """Whether every row has a short value of its own, without spaces."""
-    short = all(len(value) <= ID_LENGTH and not re.search(r"\s", value) for value in values)
+    """Whether every row has a short value of its own, without spaces; a price or a text is none."""
+    short = all(len(value) <= ID_LENGTH and re.fullmatch(r"[\w#/-]+", value) for value in values)
     return short and len(values) == rows == len(set(values))
