@@ -177,6 +177,9 @@ def _resolve_paths(task: Task, folder: Path, from_flags: set[str]) -> Task:
     data = task.data.model_copy(
         update={name: source(f"data.{name}", getattr(task.data, name)) for name in SOURCES}
     )
+    if data.split_from is not None:
+        kept = (base("data.split_from") / expand_path(data.split_from)).resolve()
+        data = data.model_copy(update={"split_from": str(kept)})
     changed: dict[str, Any] = {"data": data}
     model = absolute("model", task.model)
     if model != task.model:  # a copied key counts as set, and a default is not

@@ -97,11 +97,16 @@ class DataConfig(Section):
     columns: dict[str, str] = Field(
         default_factory=dict,
         description="Column mapping {column: role}, with the roles id, system, context, answer, label "
-        "(several columns can be labels), text, messages, prompt, completion, conversations, chosen, "
-        "rejected, tools, group, weight.",
+        "(several columns can be labels), text (several columns are joined, also for context and prompt), "
+        "messages, prompt, completion, conversations, chosen, rejected, tools, group, weight.",
     )
     group: str | None = Field(
         None, description="Column that groups rows; rows of a group stay in the same split."
+    )
+    split_from: str | None = Field(
+        None,
+        description="Run whose split is kept: its rows, edited ones too, stay in training, validation or the "
+        "sealed test set; only new rows are assigned.",
     )
     clean: Annotated[list[str | dict[str, Any]], BeforeValidator(_cleaning)] = Field(
         default_factory=list,

@@ -81,7 +81,7 @@ class RunContext:
     @property
     def grading_format(self) -> str:
         """What decides the grader of `auto`; see graders.grading_format."""
-        return graders.grading_format(self.task.data.columns, self.prepared.format)
+        return graders.grading_format(self.task.data.columns, self.prepared.format, self.prepared.train)
 
     # Models -------------------------------------------------------------------------------------------------
 
