@@ -23,7 +23,7 @@ from finetooth.model.tiny_copy import random_model
 from finetooth.runs import conversation
 
 COLORS = {"apple": "red", "banana": "yellow", "plum": "blue"}
-ROWS = [{"question": f"{n} of {fruit}?", "answer": c} for n in range(30) for fruit, c in COLORS.items()]
+ROWS = [{"question": f"{n} of {fruit}?", "answer": c} for n in range(16) for fruit, c in COLORS.items()]
 INSTRUCTION = "Name the color."
 
 

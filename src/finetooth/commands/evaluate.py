@@ -62,7 +62,9 @@ def run(path: Path, sealed: bool, console: Console, trust_code: bool = False) ->
     trust_code: also import the grader of a run that was not made here.
     """
     inputs.require_trusted(path, "evaluate", trust_code)
-    return evaluate_run(RunContext.of_run(path, console), sealed)
+    context = RunContext.of_run(path, console)
+    inputs.require_code_unchanged(context.task, path)
+    return evaluate_run(context, sealed)
 
 
 def evaluate_run(context: RunContext, sealed: bool) -> EvaluateReport:

@@ -202,8 +202,8 @@ def predict(
     answers = _answered(asked, questions_of(asked, table, given), None, console)
     cells = [_cells(answers[place], names, given) for place in range(1, len(table) + 1)]
     if hasattr(rows, "assign"):
-        columns = zip(*cells, strict=True) if cells else [()] * len(names)
-        return rows.assign(**dict(zip(names.values(), map(list, columns), strict=True)))
+        by_column = zip(*cells, strict=True) if cells else [()] * len(names)
+        return rows.assign(**dict(zip(names.values(), map(list, by_column), strict=True)))
     added = [dict(zip(names.values(), one, strict=True)) for one in cells]
     return [{**row, **more} for row, more in zip(rows, added, strict=True)]
 

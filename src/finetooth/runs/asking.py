@@ -12,8 +12,9 @@ from pathlib import Path
 from rich.console import Console
 
 from finetooth.config import cleaning
-from finetooth.config.task import EMBEDDED
+from finetooth.config.named_models import is_named
 from finetooth.config.values import first_few, format_count
+from finetooth.data.gguf_file import is_gguf
 from finetooth.data.render import turns
 from finetooth.data.render.renderer import Renderer
 from finetooth.errors import ConfigError, ModelError
@@ -192,14 +193,14 @@ def of_model(target: str) -> Asking:
     Raises ConfigError or ModelError when there is no such model.
     """
     path = Path(target)
-    if target not in EMBEDDED and path.is_file():
+    if not is_named(target) and path.is_file() and not is_gguf(path):
         raise ConfigError(
             f"{target} is a file. Expected a run directory or a model."
             + (f" First: finetooth run {target}" if path.suffix in (".yaml", ".yml", ".toml") else "")
         )
-    runs = [] if target in EMBEDDED else workspace.known_runs(f"{path}/" if path.exists() else "runs/")[:8]
+    runs = [] if is_named(target) else workspace.known_runs(f"{path}/" if path.exists() else "runs/")[:8]
     there = f" Runs here: {', '.join(runs)}." if runs else ""
-    if target not in EMBEDDED and path.is_dir() and not _has_model(path):
+    if not is_named(target) and path.is_dir() and not _has_model(path):
         raise ConfigError(
             f"{target} is neither a run (no config.yaml in it) nor a model (no config.json and no "
             f"adapter_config.json).{there}"
@@ -216,13 +217,14 @@ def of_model(target: str) -> Asking:
 
 
 def _has_model(path: Path) -> bool:
-    return any((path / name).is_file() for name in ("config.json", "adapter_config.json"))
+    named = ("config.json", "adapter_config.json")
+    return any((path / name).is_file() for name in named) or any(path.glob("*.gguf"))
 
 
 def of_target(target: str, console: Console) -> tuple[Asking, RunContext | None]:
     """How the tuned model of a run, or a model by name, is asked; with the context of a run."""
     path = Path(target)
-    if target not in EMBEDDED and (path / workspace.CONFIG).is_file():
+    if not is_named(target) and (path / workspace.CONFIG).is_file():
         context = RunContext.of_run(path, console)
         return of_run(context, context.tuned()), context
     return of_model(target), None

@@ -31,6 +31,8 @@ USUAL = {
 }
 SEPARATORS = {".csv": ",", ".tsv": "\t"}
 SEPARATOR_NAMES = {",": "commas", ";": "semicolons", "\t": "tabs"}
+# The first line of a file that Excel is to split at this character.
+HINT = re.compile(r"[\"']?sep=(\t|\\t|[^\w\s\"'])[\"']? *", re.IGNORECASE)
 # What a spreadsheet may leave in a cell: a formula that was not computed, or an error code.
 FORMULA = re.compile(r"=[A-Za-z@+(-].*|#(?:REF!|NAME\?|VALUE!|DIV/0!|N/A|NULL!|NUM!)", re.DOTALL)
 
@@ -76,11 +78,16 @@ class Layout:
     @classmethod
     def of(cls, path: Path, lines: Sequence[str], kind: str) -> Layout:
         """The layout of a .csv or .tsv file. Raises DataError if its separator cannot be told."""
-        separator = _separator(path, lines, SEPARATORS[kind])
-        (first, last), header, error = next(records(lines, separator))
+        hint = HINT.fullmatch(lines[0])
+        above = 1 if hint else 0  # lines before the header
+        separator = hint[1].replace("\\t", "\t") if hint else _separator(path, lines, SEPARATORS[kind])
+        if not any(map(str.strip, lines[above:])):
+            raise DataError(f"{path}: no header and no rows below {lines[0]!r}.")
+        (first, last), header, error = next(records(lines, separator, above))
+        # Where a space follows every separator of the header, quotes begin after it: `"text", "label"`.
         spaced = len(header) > 1 and all(column.startswith(" ") for column in header[1:])
         if spaced:
-            (first, last), header, error = next(records(lines, separator, spaced=True))
+            (first, last), header, error = next(records(lines, separator, above, spaced=True))
         return cls(separator, spaced, first, last, header, error)
 
     def records(self, lines: Sequence[str]) -> Iterator[Record]:
@@ -183,7 +190,7 @@ def _check_header(path: Path, header: list[str], separator: str) -> None:
         rename = f", or name it {path.with_suffix('.tsv').name}" if (separator, other) == (",", "\t") else ""
         raise DataError(
             f"{path}: the header {header[0][:SHOWN]!r} is separated by {other!r}. Save the file separated by "
-            f"{SEPARATOR_NAMES[separator]}{rename}."
+            f"{SEPARATOR_NAMES.get(separator, repr(separator))}{rename}."
         )
 
 

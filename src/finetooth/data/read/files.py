@@ -21,6 +21,7 @@ from finetooth.config.values import is_files, records
 from finetooth.data.read.columnar import FORMAT_NAMES as COLUMNAR
 from finetooth.data.read.columnar import read_columnar
 from finetooth.data.read.delimited import decode, read_delimited
+from finetooth.data.read.encodings import readings
 from finetooth.data.read.json_files import LIST, json_lines, json_list
 from finetooth.data.read.memory_limit import require_memory, require_plausible
 from finetooth.data.read.names import clean_columns
@@ -193,6 +194,13 @@ def _to_utf8(path: Path, content: bytes, encoding: str) -> bytes:
             raise DataError(
                 f"{path}: looks like UTF-16 without a byte-order mark. Set `data.encoding: {name}`, "
                 "or save it as UTF-8."
+            )
+        if found_readings := readings(content):
+            first, *others = found_readings
+            raise DataError(
+                f"{path}: not UTF-8. It reads well as {first.text()}. If that is right, set `data.encoding: "
+                f"{first.encoding}`: finetooth check TASK --data.encoding {first.encoding}"
+                + "".join(f"\nOr as {other.text()}." for other in others)
             )
     else:
         try:
