@@ -33,7 +33,7 @@ from finetooth.runs.asking import Asking
 from finetooth.runs.predictions import UNSURE, PredictionLog, RowAnswer, answer_rows, identity, log_path
 
 # What a reader says of an encoding, for a task.
-_ENCODING = re.compile(r"`data\.encoding: ([\w-]+)`(?:: finetooth check TASK --data\.encoding [\w-]+)?")
+_ENCODING = re.compile(r"`data\.encoding: ([\w-]+)`(?:: finetooth \S+ \S+ \S+ [\w-]+)?")
 SHOWN_ERRORS = 3
 SHOWN_ANSWERS = 12
 
