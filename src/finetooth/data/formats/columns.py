@@ -107,9 +107,8 @@ class ColumnPlan:
                 "Map that one too, or rename it."
             )
 
-
     def _corrected(self, columns: Sequence[str]) -> str:
-        """What to type instead: each missing column is the one of the nearest name, else the next unused one."""
+        """What to type instead: for each missing column the one of the nearest name, else the next unused."""
         unused = [name for name in columns if name not in self.mapping]
         corrected: dict[str, str] = {}
         for column, canonical in self.mapping.items():
