@@ -98,33 +98,61 @@ def shortened(message: str) -> str:
 
 
 def fill_in_task(message: str, arguments: Sequence[str]) -> str:
-    """The message, with `check TASK` replaced by the task file and task options of this command line.
+    """The message, with TASK replaced by the task of this command line and its task options.
 
-    What was interrupted goes on with the same command line, flags included. Where a data file is checked, an
-    option to set is a flag of the command that reads it so.
+    What was interrupted goes on with the same command line, flags included. Where no task was given, it is
+    the configuration of the run. Where a data file is given, an option to set is a flag of the command that
+    reads it so.
     """
     again = f"finetooth {join(arguments)}"
     message = re.sub(r"finetooth run [^\n]*? \(with the same flags\)", lambda _: again, message)
     if message == INTERRUPTED:
         return f"{message} To go on: {again}"
-    words = [*arguments, ""]
-    task = next((word for word in words if word.endswith(TASK_FILES)), None)
-    flags: dict[str, list[str]] = {}
-    for word, following in pairwise(words):
-        name, equals, _ = word.partition("=")
-        if name.startswith("--") and "." in name:
-            flags[name] = [word] if equals else [word, following]
-    if task is None and words[0] == "check" and is_data_file(Path(words[1])):  # then there are only flags
+    words = _positional(arguments)
+    source = next((word for word in words if word.endswith(TASK_FILES) or is_data_file(Path(word))), None)
+    configs = (Path(word) / "config.yaml" for word in words)
+    source = source or next((str(config) for config in configs if config.is_file()), None)
+    if source is None:
+        return message
+    verb = arguments[0] if arguments[0] in ("train", "run") else "run"
+    options = task_options_of(arguments)
+    if is_data_file(Path(source)):
 
         def typed(option: re.Match[str]) -> str:
-            changed = {**flags, f"--{option[1]}": [f"--{option[1]}", option[2]]}
-            return f"`finetooth {join(['check', words[1], *chain(*changed.values())])}`"
+            flag = f"--{option[1]}"
+            others = [other for other in options if other[0] != flag]
+            return f"`finetooth {join([arguments[0], source, *chain(*others), flag, option[2]])}`"
 
-        return re.sub(r"`(data\.\w+): ([^`\n]*)`", typed, message)
-    if task is None:
-        return message
-    command = [task, *chain(*flags.values())]
-    return message.replace("finetooth check TASK", f"finetooth check {join(command)}")
+        message = re.sub(r"`(data\.\w+): ([^`\n]*)`", typed, message)
+    kept = [option for option in options if option[0] not in ("--from", "--start", "--data.split_from")]
+    for old, new, flags in (
+        ("finetooth check TASK", "finetooth check", options),
+        ("finetooth run TASK", f"finetooth {verb}", kept),
+    ):
+        message = message.replace(old, f"{new} {join([source, *chain(*flags)])}")
+    return message
+
+
+def _positional(arguments: Sequence[str]) -> list[str]:
+    """The words of a command line that are no flags and no values of flags."""
+    valued = {name for name, _ in keys()} | {"from", "allow", "out", "label-queue"}
+    flags = [word[2:] in valued and word.startswith("--") for word in arguments]
+    return [
+        word
+        for word, is_value in zip(arguments[1:], flags, strict=False)
+        if not (is_value or word.startswith("-"))
+    ]
+
+
+def task_options_of(arguments: Sequence[str]) -> list[list[str]]:
+    """The task options of a command line, each as [flag, value], in their order."""
+    names = {"from", "allow", *(key for key, _ in keys())}
+    options = []
+    for word, following in pairwise([*arguments, ""]):
+        name, equals, value = word.partition("=")
+        if name.startswith("--") and name[2:] in names:
+            options.append([name, value if equals else following])
+    return options
 
 
 def _disk_is_full(error: BaseException) -> bool:

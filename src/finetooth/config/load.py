@@ -12,7 +12,8 @@ from typing import Any
 import yaml
 
 from finetooth.config.method_keys import REWARD_MODEL
-from finetooth.config.task import EMBEDDED, Task, build_task, suggest
+from finetooth.config.named_models import is_named
+from finetooth.config.task import Task, build_task, suggest
 from finetooth.config.values import expand_path, is_data_file, is_files, is_hub_id, safe_name
 from finetooth.config.yaml_errors import in_words
 from finetooth.errors import ConfigError
@@ -157,7 +158,7 @@ def _resolve_paths(task: Task, folder: Path, from_flags: set[str]) -> Task:
         return Path() if key in from_flags else folder
 
     def absolute(key: str, value: Any) -> Any:
-        if not isinstance(value, str) or (key == "model" and value in EMBEDDED):
+        if not isinstance(value, str) or (key == "model" and is_named(value)):
             return value
         candidate = (base(key) / expand_path(value)).resolve()
         if key.startswith("data.") and is_hub_id(value, base(key)):
@@ -176,6 +177,9 @@ def _resolve_paths(task: Task, folder: Path, from_flags: set[str]) -> Task:
     data = task.data.model_copy(
         update={name: source(f"data.{name}", getattr(task.data, name)) for name in SOURCES}
     )
+    if data.split_from is not None:
+        kept = (base("data.split_from") / expand_path(data.split_from)).resolve()
+        data = data.model_copy(update={"split_from": str(kept)})
     changed: dict[str, Any] = {"data": data}
     model = absolute("model", task.model)
     if model != task.model:  # a copied key counts as set, and a default is not

@@ -12,7 +12,15 @@ from pydantic import ValidationError
 from finetooth.config.other_tools import run_directory_hint
 
 SOURCES = ("data.train", "data.validation", "data.test")
-TEXTS = ("name", "model", "template", "data.group", "data.rates", "start")  # keys of a text
+TEXTS = (
+    "name",
+    "model",
+    "template",
+    "data.group",
+    "data.rates",
+    "data.split_from",
+    "start",
+)  # keys of a text
 EXPECTED = {
     "int_type": "a whole number",
     "int_parsing": "a whole number",

@@ -68,7 +68,9 @@ def clean_columns(table: Table) -> Table:
         elif _is_header(values, single):
             reason, repeated = REPEATED, repeated + 1
         if reason:
-            rejected.append(RejectedRow(row.file or table.name, row.line, reason, dict(row.values)))
+            rejected.append(
+                RejectedRow(row.file or table.name, row.line, reason, dict(row.values), row.number)
+            )
         else:
             rows.append(replace(row, values=values) if renamed else row)
     if len(rejected) == len(table.rejected) and not renamed:

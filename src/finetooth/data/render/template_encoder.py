@@ -72,6 +72,23 @@ class TemplateEncoder:
             self._note("opens every answer with reasoning: rows without it cannot be used.")
         self.merges = 0
 
+    def default_system(self) -> str:
+        """The system message that the template writes where a conversation has none; "" if it writes none.
+
+        It is what stands where a given system message would stand.
+        """
+        if not self.takes_system:
+            return ""
+        question = Message("user", PROBE_QUESTION)
+        given = self.template.render([Message("system", PROBE_SYSTEM), question], True, (), self.plain_mode)
+        try:
+            text = self.template.render([question], True, (), self.plain_mode)
+        except TemplateRefusal:  # it insists on a system message
+            return ""
+        before, _, after = given.partition(PROBE_SYSTEM)
+        fits = text.startswith(before) and text.endswith(after)
+        return text[len(before) : len(text) - len(after)].strip() if fits else ""
+
     def mode(self, thinking: bool) -> bool | None:
         """Value of the template's thinking switch for an answer with or without reasoning; None: unset."""
         return True if thinking and self.template.switch else self.plain_mode
