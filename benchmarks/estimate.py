@@ -22,7 +22,7 @@ from typing import Any
 SOURCE = Path(__file__).resolve().parent.parent / "src"
 sys.path.insert(0, str(SOURCE))
 TOKENIZER = SOURCE / "finetooth" / "embedded" / "milktooth"
-LENGTHS = (64, 256, 1024)  # tokens of a row, half of them scored
+LENGTHS = (64, 256, 768)  # tokens of a row, half of them scored
 SHAPES: dict[str, dict[str, Any]] = {
     "SmolLM2 135M": {
         "model_type": "llama",
@@ -118,7 +118,7 @@ def measure(directory: Path, name: str, model: Path, adapter: str, length: int, 
     peak = in_child(lambda: train(directory, model, adapter, length, given))
     kept = json.loads((directory / "run" / "train" / "estimate.json").read_text(encoding="utf-8"))
     shutil.rmtree(directory)
-    lasting = {key: kept[key] for key in ("predicted", "phase", "parts", "corrected") if key in kept}
+    lasting = {key: kept[key] for key in ("predicted", "facts", "workload", "corrected")}
     return {"model": name, "adapter": adapter, "length": length, "peak": peak, **lasting}
 
 
@@ -129,7 +129,7 @@ def main() -> None:
     parser.add_argument("--lengths", nargs="*", type=int, default=LENGTHS, help="tokens of a row")
     parser.add_argument("--adapters", nargs="*", default=["lora", "none"], choices=["lora", "none"])
     parser.add_argument("--steps", type=int, default=2, help="optimizer steps, default %(default)s")
-    parser.add_argument("--batch", type=int, default=4, help="rows of a step, default %(default)s")
+    parser.add_argument("--batch", type=int, default=1, help="rows of a step, default %(default)s")
     parser.add_argument("--preflight", default="off", choices=["on", "off"], help="default %(default)s")
     parser.add_argument("--out", type=Path, help="JSON file of the results")
     given = parser.parse_args()

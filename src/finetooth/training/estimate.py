@@ -24,6 +24,7 @@ from finetooth.tree import PrefixTree, Row, microtrees
 SAMPLED_STEPS = 16  # steps whose micro-trees are built for the estimate
 PROBED_STEPS = 2  # the first steps, which correct it
 LIVE_LAYERS = 1.5  # of activations, beside those that are kept: what the backward pass of one layer computes
+GAPS = 1.4  # the heap has gaps between activations: freed pieces that fit no later one
 MOST_CORRECTION = 4.0  # factor by which two steps may correct the activations
 
 
@@ -141,7 +142,7 @@ def estimate_memory(facts: MemoryFacts, work: Workload) -> MemoryEstimate:
 def activations(facts: MemoryFacts, tokens: int) -> int:
     """Activations of a micro-tree in its backward pass."""
     kept = facts.input_token + facts.layer_token if facts.checkpointing else facts.token
-    return round(tokens * (kept + LIVE_LAYERS * facts.layer_token))
+    return round(GAPS * tokens * (kept + LIVE_LAYERS * facts.layer_token))
 
 
 def output_head(facts: MemoryFacts, scored: int) -> int:

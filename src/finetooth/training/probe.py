@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +54,8 @@ class Probe:
             "phase": found.phase,
             "parts": dict(found.parts),
             "usable": self.usable,
+            "facts": asdict(facts),
+            "workload": asdict(work),
         }
 
     def start(self) -> None:
