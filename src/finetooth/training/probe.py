@@ -19,6 +19,7 @@ from finetooth.model.device import held_memory, usable_memory
 from finetooth.rundir import write_json
 from finetooth.training.estimate import (
     PROBED_STEPS,
+    MemoryEstimate,
     MemoryFacts,
     Workload,
     corrected,
@@ -102,7 +103,7 @@ class Probe:
             self.report(f"memory: {gib(measured)} at most, {gib(self.kept['predicted'])} predicted")
         write_json(self.file, self.kept)
 
-    def _require(self, facts: MemoryFacts) -> Any:
+    def _require(self, facts: MemoryFacts) -> MemoryEstimate:
         budget = self.config.micro_tokens
         assert isinstance(budget, int), "the configuration is resolved"
         return require_memory(facts, self.work, budget, self.usable, self.model)
