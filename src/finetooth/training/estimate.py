@@ -24,7 +24,7 @@ from finetooth.tree import PrefixTree, Row, microtrees
 SAMPLED_STEPS = 16  # steps whose micro-trees are built for the estimate
 PROBED_STEPS = 2  # the first steps, which correct it
 LIVE_LAYERS = 1.5  # of activations, beside those that are kept: what the backward pass of one layer computes
-GAPS = 1.4  # the heap has gaps between activations: freed pieces that fit no later one
+GAPS = 1.48  # the heap has gaps between activations: freed pieces that fit no later one
 MOST_CORRECTION = 4.0  # factor by which two steps may correct the activations
 
 
