@@ -69,7 +69,9 @@ def run(source: Task | Path, out: Path | None, console: Console, trust_code: boo
     """Train a task, or continue a run directory. See `train`; trust_code: see `inputs.require_trusted`."""
     if isinstance(source, Path):
         inputs.require_trusted(source, "train", trust_code)
-        return train(RunContext.of_run(source, console), needs_grader=False)
+        context = RunContext.of_run(source, console)
+        inputs.require_code_unchanged(context.task, source)
+        return train(context, needs_grader=False)
     task = parent.inherit_settings(source, console)
     path = workspace.run_path(task, out)
     with workspace.occupied(path):

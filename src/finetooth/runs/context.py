@@ -11,7 +11,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from finetooth.config.task import EMBEDDED, Task
+from finetooth.config.named_models import is_named
+from finetooth.config.task import Task
 from finetooth.data.hub import model_directory
 from finetooth.data.render.renderer import Renderer
 from finetooth.data.render.tokenizer import Tokenizer
@@ -58,7 +59,7 @@ class RunContext:
     def tokenizer_directory(self) -> Path:
         """The directory of the base's tokenizer; an adapter's directory has its own. Raises ModelError."""
         path = Path(self.task.model)
-        adapter = self.task.model not in EMBEDDED and (path / "adapter_config.json").is_file()
+        adapter = not is_named(self.task.model) and (path / "adapter_config.json").is_file()
         return path if adapter else model_directory(self.task.model, weights=False)
 
     @cached_property
@@ -80,7 +81,7 @@ class RunContext:
     @property
     def grading_format(self) -> str:
         """What decides the grader of `auto`; see graders.grading_format."""
-        return graders.grading_format(self.task.data.columns, self.prepared.format)
+        return graders.grading_format(self.task.data.columns, self.prepared.format, self.prepared.train)
 
     # Models -------------------------------------------------------------------------------------------------
 

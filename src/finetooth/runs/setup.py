@@ -63,7 +63,7 @@ def _set_up(context: RunContext, stored: Task | None, needs_grader: bool) -> Non
             "columns to these names with data.columns."
         )
     if prepared.sealed_count:
-        ledger.seal(path, time.time, parent.parent_provenance(requested) if stored is None else None)
+        ledger.seal(path, time.time, parent.sealed_provenance(requested) if stored is None else None)
     if needs_grader:
         _require_gradable(context)
     if stored is None:
@@ -211,7 +211,8 @@ def _resolve(  # long: the automatic values, one after the other
         preference = task.train.method in PREFERENCE_METHODS
         format = context.grading_format
         evaluate["grader"] = graders.PREFERENCE if preference else graders.resolve("auto", format)[0]
-        reasons["evaluate.grader"] = f"{evaluate['grader']}: the data format is {format}"
+        why = "the expected answers are long" if format == "long answers" else f"the data format is {format}"
+        reasons["evaluate.grader"] = f"{evaluate['grader']}: {why}"
     if task.data.max_tokens == "auto":
         values["data"]["max_tokens"] = limit
         reasons["data.max_tokens"] = f"{limit}: the longest row that the model allows"
@@ -237,6 +238,7 @@ def _resolve(  # long: the automatic values, one after the other
     }
     start = {"start": parent.parent_provenance(task)} if task.start else {}
     facts = {"model": about, "threads": torch.get_num_threads(), "data": prepared.notes, **start}
+    facts["prompts"] = {"template": context.renderer.kind, "added_system": context.renderer.added_system}
     facts |= inputs.provenance(task, context.path)
     context.task = Task.model_validate(values)
     return facts, reasons
