@@ -1,7 +1,7 @@
 """The estimate of a training's memory beside its measured peak: python benchmarks/estimate.py --help.
 
-Twelve configurations: the shapes of SmolLM2-135M and Gemma 3 270M with random weights (or your own models), LoRA
-and full fine-tuning, rows of three lengths. Each model and adapter is a process of its own. It makes its
+Twelve configurations: the shapes of SmolLM2-135M and Gemma 3 270M with random weights (or your own models),
+LoRA and full fine-tuning, rows of three lengths. Each model and adapter is a process of its own. It makes its
 estimates before the first step, and then takes steps of one row each, of growing length; the peak is the most
 memory that the process has held after each length, as the system counts it.
 """
