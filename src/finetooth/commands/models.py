@@ -21,9 +21,9 @@ GIB = 1 << 30
 def needed_bytes(parameters: float, method: str) -> int:
     """A rule of thumb for the memory of a training on the CPU. parameters: a number; method: one of METHODS.
 
-    Weights are float32, 4 bytes each; 4-bit ones with their scales take 0.6. Full fine-tuning adds the gradient
-    and AdamW's two moments, 12 more. Activations take three quarters of the weights, at least 1 GiB (what
-    `micro_tokens: auto` allows), and the process itself 0.7 GiB.
+    Weights are float32, 4 bytes each; 4-bit ones with their scales take 0.6. Full fine-tuning adds the
+    gradient and AdamW's two moments, 12 more. Activations take three quarters of the weights, at least 1 GiB
+    (what `micro_tokens: auto` allows), and the process itself 0.7 GiB.
     """
     weights = (0.6 if method == "4-bit" else 4.0) * parameters
     optimizer = 12.0 * parameters if method == "full" else 0.0
