@@ -72,17 +72,28 @@ def test_markup_in_the_data_is_shown_as_it_is(tokenizer_dir: Path) -> None:
 
 
 def test_broken_rows_and_leaks_are_a_no_with_ids_and_lines(tokenizer_dir: Path) -> None:
-    report = check([*ROWS, *({"text": "", "label": "ham"} for _ in range(9))], tokenizer_dir, test=ROWS[:2])
+    report = check([*ROWS, *({"text": {}, "label": "ham"} for _ in range(9))], tokenizer_dir, test=ROWS[:2])
     assert not report.ok and len(report.problems) == 2
     assert [one.rule for one in report.findings if one.severity == "block"] == ["broken-rows", "leak"]
     text = shown(report)
-    assert "9 of 309 rows are broken" in text and "train rows, line 301: text is empty" in text
+    assert (
+        "9 of 309 rows are broken" in text and "train rows, line 301: text is a dict, expected text" in text
+    )
     assert "and 4 more" in text  # of nine rows
     assert "2 of 2 test rows repeat a row (or a group) of another side" in text
     assert re.search(
         r"test \w+-2 \(rows, line 2\): the same question as train \w+ \(rows, line 2\)", one_line(report)
     )
     assert text.count("NO ") == 2 and "OK" not in text
+
+
+def test_a_few_empty_cells_are_set_aside_and_many_block(tokenizer_dir: Path) -> None:
+    for count, severity in ((9, "review"), (40, "block")):
+        report = check([*ROWS, *({"text": "", "label": "ham"} for _ in range(count))], tokenizer_dir)
+        assert report.ok == (severity == "review") and len(report.data.rejected) == count
+        (finding,) = [one for one in report.findings if one.rule in ("empty-cells", "broken-rows")]
+        assert (finding.severity, len(finding.hits)) == (severity, count)
+        assert finding.hits[0].place == "rows, line 301" and finding.hits[0].evidence == "text is empty"
 
 
 def test_what_was_allowed_and_what_was_not_checked_is_said(tokenizer_dir: Path) -> None:

@@ -26,7 +26,7 @@ from finetooth.evaluation import graders
 from finetooth.evaluation.candidates import ModelCandidate
 from finetooth.model.api import Model
 from finetooth.quality.prepare import PreparedData, assemble
-from finetooth.rundir import write_json
+from finetooth.rundir import write_json, write_jsonl
 from finetooth.runs import parent, setup, workspace
 from finetooth.runs.context import RunContext
 from finetooth.types import Answer, Example, Message
@@ -120,6 +120,21 @@ def inherited(task: Task) -> Any:
     return child.train.rank, child.template
 
 
+def kept(task: Task) -> Any:
+    """The sides of rows that a run had on another side."""
+    first = Path(task.model).parent / "kept"
+    workspace.save_config(first, task.model_copy(update={"seed": 9}), {})
+    split = {"format": "labels", "sealed": 0, "labels": []}
+    write_json(first / "data" / "split.json", split)
+    rows = [row for side in assemble(task).sides.values() for row in side]
+    write_jsonl(first / "data" / "train.jsonl", [to_json(row) for row in rows[:60]])
+    write_jsonl(first / "data" / "validation.jsonl", [to_json(row) for row in rows[60:]])
+    data = task.data.model_copy(update={"split_from": task.data.split_from and str(first)})
+    task = task.model_copy(update={"data": data})
+    found = assemble(task, parent.parent_run(task)).sides
+    return {side: len(rows) for side, rows in found.items()}
+
+
 def slowly_graded(task: Task) -> Any:
     """What a grader that takes half a second gives."""
     path = Path(task.model).parent / "slow.py"
@@ -144,6 +159,7 @@ CASES: dict[str, tuple[Callable[[Task], Any], dict[str, Any]]] = {
     "data.format": (sides, {"data.format": "text"}),
     "data.columns": (sides, {"data.columns": {"who": "label"}}),
     "data.group": (sides, {"data.group": "who"}),
+    "data.split_from": (kept, {"data.split_from": "kept"}),
     "data.clean": (sides, {"data.clean": [{"balance": {"by": "label", "max_ratio": 1}}]}),
     "data.allow": (gate, {"data.allow": ["leak"]}),
     "data.rates": (gate, {"data.rates": "half"}),

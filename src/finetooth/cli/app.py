@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from shlex import quote
 from typing import Any
@@ -19,12 +19,22 @@ from typing import Any
 import click
 
 from finetooth import __version__
+from finetooth.cli.asking_flags import chat_options, parse_mapping, predict_options
 from finetooth.cli.completion import SHELLS, TASK_FILES, PathArgument, complete_model_words, script
 from finetooth.cli.errors import ExitCode, explain, fill_in_task, shortened
-from finetooth.cli.output import console, finish, out_option, output_options, run_directory, trust_option
+from finetooth.cli.output import (
+    console,
+    finish,
+    out_option,
+    output_options,
+    run_directory,
+    trust_option,
+    yes_option,
+)
 from finetooth.cli.task_flags import SectionedCommand, parse_overrides, task_options
 from finetooth.config.load import load_task
-from finetooth.config.values import SEEDS, safe_name
+from finetooth.config.task import Task
+from finetooth.config.values import safe_name
 from finetooth.errors import ConfigError, printable
 from finetooth.training.interrupts import Terminated, terminable
 
@@ -106,6 +116,7 @@ def group(context: click.Context) -> None:
 @click.option(
     "--embed", is_flag=True, help="Look for paraphrase leakage with model embeddings (loads the model)."
 )
+@yes_option
 @output_options
 @task_options
 def check(
@@ -114,6 +125,7 @@ def check(
     fix: bool,
     label_queue: int | None,
     embed: bool,
+    yes: bool,
     as_json: bool,
     quiet: bool,
     **flags: Any,
@@ -133,6 +145,12 @@ def check(
             f"{path}: expected data, found a run directory. For its result: finetooth report {path}"
         )
     is_task = path.suffix in TASK_FILES
+    if next_steps.is_sheet(path):
+        from finetooth.runs import sheet_task
+
+        proposal = sheet_task.sheet_task(path, overrides)
+        if proposal.roles is not None:  # its columns do not say what they are
+            path, is_task = sheet_task.task_file(path, overrides, yes, _ask(), "check"), True
     task = load_task(
         path if is_task else {"name": safe_name(path.stem), "data": {"train": str(path)}}, overrides
     )
@@ -141,20 +159,47 @@ def check(
     return finish(report, as_json, quiet, then)
 
 
+def _load(path: Path, overrides: Mapping[str, Any], yes: bool, quiet: bool, verb: str) -> tuple[Task, Path]:
+    """The task of a task file, or of a data file, for which a task file is found or made; and that file."""
+    from finetooth.runs import next_steps
+
+    if next_steps.is_sheet(path):
+        from finetooth.runs import sheet_task
+
+        path = sheet_task.task_file(path, overrides, yes, _ask(), verb)
+        console(quiet).print(f"task: {path}", soft_wrap=True)
+    return load_task(path, overrides), path
+
+
+def _ask() -> Callable[[str], bool] | None:
+    """Asks at the terminal; None where nobody can answer."""
+    if not sys.stdin.isatty():
+        return None
+    return lambda text: click.confirm(printable(text), default=True, err=True)
+
+
 @group.command(
     cls=SectionedCommand, epilog="Example: finetooth train task.yaml --train.epochs 3 --out runs/first"
 )
 @click.argument("path", metavar="TASK|RUN", type=PathArgument("task", "run"))
 @out_option
 @trust_option
+@yes_option
 @output_options
 @task_options
 def train(
-    path: Path, out: Path | None, trust_code: bool, as_json: bool, quiet: bool, **flags: str | None
+    path: Path,
+    out: Path | None,
+    trust_code: bool,
+    yes: bool,
+    as_json: bool,
+    quiet: bool,
+    **flags: str | None,
 ) -> int:
     """Fine-tune the model on the examples.
 
-    TASK is a .yaml or .toml file. RUN is a run directory, whose training resumes from its last checkpoint.
+    TASK is a .yaml or .toml file, or a data file, for which a task file is proposed and written. RUN is a run
+    directory, whose training resumes from its last checkpoint.
     """
     overrides = parse_overrides(flags)
     if path.is_dir() and (out or overrides):
@@ -163,7 +208,7 @@ def train(
             f"{path}: a run directory resumes with its own config.yaml, found the flag {flag}. "
             "To change an option, train the task file with a new --out."
         )
-    source = run_directory(path) if path.is_dir() else load_task(path, overrides)
+    source = run_directory(path) if path.is_dir() else _load(path, overrides, yes, quiet, "train")[0]
     from finetooth.commands import train as command
 
     result = command.run(source, out, console(quiet), trust_code)
@@ -191,15 +236,17 @@ def evaluate(path: Path, sealed: bool, trust_code: bool, as_json: bool, quiet: b
 @group.command(cls=SectionedCommand, epilog="Example: finetooth run task.yaml --out runs/first")
 @click.argument("path", metavar="TASK", type=PathArgument("task"))
 @out_option
+@yes_option
 @output_options
 @task_options
-def run(path: Path, out: Path | None, as_json: bool, quiet: bool, **flags: str | None) -> int:
+def run(path: Path, out: Path | None, yes: bool, as_json: bool, quiet: bool, **flags: str | None) -> int:
     """Check, train, compare with prompting, and report.
 
-    TASK is a .yaml or .toml file. The comparison is made on the validation set and then, once, on the sealed
-    test set. Run the same command again to resume; finished stages are not repeated.
+    TASK is a .yaml or .toml file, or a data file, for which a task file is proposed and written. The
+    comparison is made on the validation set and then, once, on the sealed test set. Run the same command
+    again to resume; finished stages are not repeated.
     """
-    task = load_task(path, parse_overrides(flags))
+    task, path = _load(path, parse_overrides(flags), yes, quiet, "run")
     from finetooth.commands import run as command
 
     result = command.run_task(task, out, console(quiet), path)
@@ -217,40 +264,58 @@ def report(path: Path, as_json: bool, quiet: bool) -> int:
     return finish(command.run(directory), as_json, quiet)
 
 
+@group.command(cls=SectionedCommand, epilog="Example: finetooth predict runs/first tomorrow.csv")
+@click.argument("target", metavar="RUN|MODEL", type=PathArgument("run", "model"))
+@click.argument("source", metavar="FILE", type=click.Path(path_type=str, allow_dash=True))
+@predict_options
+@output_options
+def predict(
+    target: str,
+    source: str,
+    out: str | None,
+    columns: str | None,
+    force: bool,
+    as_json: bool,
+    quiet: bool,
+    **flags: Any,
+) -> int:
+    """Answer the rows of a file.
+
+    FILE is in any format that `check` reads, or - for stdin; it needs no answers. The same rows are written
+    in the same order and format, with the columns answer, confidence (for labels: its probability among
+    them) and error. Each row is asked as the run's test was: with its template, system message, columns and
+    label set. After a kill, the same command goes on where it stopped.
+    """
+    from finetooth.commands import predict as command
+
+    options = command.Options(columns=parse_mapping(columns), **flags)
+    report = command.run(target, source, out, options, force, as_json, console(quiet))
+    return finish(report, as_json, quiet)
+
+
 @group.command(
     cls=SectionedCommand, epilog='Example: echo "I was charged twice" | finetooth chat runs/first --both'
 )
 @click.argument("target", metavar="RUN|MODEL", type=PathArgument("run", "model"))
-@click.option("--both", is_flag=True, help="Show the base model's answers beside the fine-tuned model's.")
-@click.option(
-    "--temperature", default=0.0, metavar="NUMBER", help="Sampling temperature; 0 is greedy decoding."
-)
-@click.option("--max-tokens", default=256, metavar="NUMBER", help="Maximum answer length in tokens.")
-@click.option(
-    "--top-p", default=1.0, metavar="NUMBER", help="Nucleus sampling: probability mass to sample from."
-)
-@click.option(
-    "--seed",
-    "stream",
-    default=1,
-    type=click.IntRange(0, SEEDS - 1),
-    metavar="NUMBER",
-    help="Random seed of the sampling.",
-)
+@chat_options
 @output_options
-def chat(target: str, both: bool, stream: int, as_json: bool, quiet: bool, **sampling: Any) -> int:
+def chat(target: str, both: bool, conversation: bool, as_json: bool, quiet: bool, **flags: Any) -> int:
     """Chat with a model.
 
-    RUN is a run directory: its fine-tuned model is prompted as in training, with the run's instruction and
-    template. MODEL is a named model (see `finetooth models`), the directory of a model or an adapter, a GGUF
-    file, or a hub id. At a terminal, /help lists the commands, Ctrl-C stops an answer and Ctrl-D ends the
-    chat. From a pipe, every line is one turn of the same conversation.
+    RUN is a run directory: its fine-tuned model is asked as its test was, with the run's template,
+    instruction, system message and label set. MODEL is a named model (see `finetooth models`), the directory
+    of a model or an adapter, a GGUF file, or a hub id. At a terminal a pasted text of several lines is one
+    question, /help lists the commands, Ctrl-C stops an answer and Ctrl-D ends the chat. From a pipe, every
+    line is a question of its own.
     """
     from finetooth.commands import chat as command
-    from finetooth.types import Sampling
 
-    report = command.run(target, both, Sampling(**sampling, seed=stream), as_json, console(quiet))
-    return finish(report, as_json, quiet)
+    options = command.Options(both=both, conversation=conversation, **flags)
+    report = command.run(target, options, as_json, console(quiet))
+    code = finish(report, as_json, quiet)
+    if report.problems:
+        raise ConfigError(report.problems)
+    return code
 
 
 @group.command(cls=SectionedCommand, epilog="Example: finetooth compare runs/first runs/second")

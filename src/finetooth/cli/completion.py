@@ -74,7 +74,7 @@ def complete_model_words(
 
 def complete_value(key: str, field: FieldInfo, incomplete: str) -> list[CompletionItem[Any]]:
     """The fixed values of a key, or files if it takes a path."""
-    if key == "start":
+    if key in ("start", "data.split_from"):
         from finetooth.runs.workspace import known_runs
 
         runs = sorted({*known_runs(), *known_runs(incomplete)})

@@ -7,7 +7,8 @@ import errno
 import re
 from collections.abc import Sequence
 from enum import IntEnum
-from itertools import pairwise
+from itertools import chain, pairwise
+from pathlib import Path
 from shlex import join
 
 import click
@@ -15,6 +16,7 @@ import click
 from finetooth.cli.completion import TASK_FILES
 from finetooth.config.other_tools import key_hint
 from finetooth.config.task import keys, suggest
+from finetooth.config.values import is_data_file
 from finetooth.errors import FinetoothError, Interrupted, TrainError
 from finetooth.training.interrupts import Terminated, was_terminated
 
@@ -96,24 +98,61 @@ def shortened(message: str) -> str:
 
 
 def fill_in_task(message: str, arguments: Sequence[str]) -> str:
-    """The message, with `check TASK` replaced by the task file and task options of this command line.
+    """The message, with TASK replaced by the task of this command line and its task options.
 
-    What was interrupted goes on with the same command line, flags included.
+    What was interrupted goes on with the same command line, flags included. Where no task was given, it is
+    the configuration of the run. Where a data file is given, an option to set is a flag of the command that
+    reads it so.
     """
     again = f"finetooth {join(arguments)}"
     message = re.sub(r"finetooth run [^\n]*? \(with the same flags\)", lambda _: again, message)
     if message == INTERRUPTED:
         return f"{message} To go on: {again}"
-    words = [*arguments, ""]
-    task = next((word for word in words if word.endswith(TASK_FILES)), None)
-    if task is None:
+    words = _positional(arguments)
+    source = next((word for word in words if word.endswith(TASK_FILES) or is_data_file(Path(word))), None)
+    configs = (Path(word) / "config.yaml" for word in words)
+    source = source or next((str(config) for config in configs if config.is_file()), None)
+    if source is None:
         return message
-    command = [task]
-    for word, following in pairwise(words):
-        name, equals, _ = word.partition("=")
-        if name.startswith("--") and "." in name:
-            command += [word] if equals else [word, following]
-    return message.replace("finetooth check TASK", f"finetooth check {join(command)}")
+    verb = arguments[0] if arguments[0] in ("train", "run") else "run"
+    options = task_options_of(arguments)
+    if is_data_file(Path(source)):
+
+        def typed(option: re.Match[str]) -> str:
+            flag = f"--{option[1]}"
+            others = [other for other in options if other[0] != flag]
+            return f"`finetooth {join([arguments[0], source, *chain(*others), flag, option[2]])}`"
+
+        message = re.sub(r"`(data\.\w+): ([^`\n]*)`", typed, message)
+    kept = [option for option in options if option[0] not in ("--from", "--start", "--data.split_from")]
+    for old, new, flags in (
+        ("finetooth check TASK", "finetooth check", options),
+        ("finetooth run TASK", f"finetooth {verb}", kept),
+    ):
+        message = message.replace(old, f"{new} {join([source, *chain(*flags)])}")
+    return message
+
+
+def _positional(arguments: Sequence[str]) -> list[str]:
+    """The words of a command line that are no flags and no values of flags."""
+    valued = {name for name, _ in keys()} | {"from", "allow", "out", "label-queue"}
+    flags = [word[2:] in valued and word.startswith("--") for word in arguments]
+    return [
+        word
+        for word, is_value in zip(arguments[1:], flags, strict=False)
+        if not (is_value or word.startswith("-"))
+    ]
+
+
+def task_options_of(arguments: Sequence[str]) -> list[list[str]]:
+    """The task options of a command line, each as [flag, value], in their order."""
+    names = {"from", "allow", *(key for key, _ in keys())}
+    options = []
+    for word, following in pairwise([*arguments, ""]):
+        name, equals, value = word.partition("=")
+        if name.startswith("--") and name[2:] in names:
+            options.append([name, value if equals else following])
+    return options
 
 
 def _disk_is_full(error: BaseException) -> bool:

@@ -54,6 +54,11 @@ trust_option = click.option(
 )
 
 
+yes_option = click.option(
+    "--yes", is_flag=True, help="Take the task that is proposed for a data file, without asking."
+)
+
+
 def console(quiet: bool) -> Console:
     """The console for logs and progress bars: stderr, so that stdout holds only the result."""
     from finetooth.report.console import terminal

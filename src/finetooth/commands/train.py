@@ -69,7 +69,9 @@ def run(source: Task | Path, out: Path | None, console: Console, trust_code: boo
     """Train a task, or continue a run directory. See `train`; trust_code: see `inputs.require_trusted`."""
     if isinstance(source, Path):
         inputs.require_trusted(source, "train", trust_code)
-        return train(RunContext.of_run(source, console), needs_grader=False)
+        context = RunContext.of_run(source, console)
+        inputs.require_code_unchanged(context.task, source)
+        return train(context, needs_grader=False)
     task = parent.inherit_settings(source, console)
     path = workspace.run_path(task, out)
     with workspace.occupied(path):
@@ -97,6 +99,7 @@ def _train(context: RunContext, needs_grader: bool) -> TrainReport:
     trackers.require_installed(context.task.train.track)
     set_up(context, needs_grader)
     task, answers, policy = context.task, _answer_validator(context), rollouts(context)
+    context.probe.start()
     with stop_on_signals() as stop:
         preflight = ensure_preflight(context, stop)
         objective = _objective(context)
@@ -114,11 +117,13 @@ def _train(context: RunContext, needs_grader: bool) -> TrainReport:
             answers=answers,
             objective=objective,
             rollouts=policy,
+            probe=context.probe,
         ).run()
         saved = save_model(context.model, path, context.renderer.chat_template)
         load = context.load if saved.name == "model" else lambda saved: context.load(adapter=saved)
         tuned = verify_saved(context.model, saved, load, verified, untrained_M)
         context.keep_tuned(tuned)
+        context.probe.finish()
         selected_by = None  # what selected the checkpoint in fact: answers may have had no score
         if result.best_loss is not None:
             selected_by = "loss" if result.best_score is None else "score"

@@ -74,9 +74,9 @@ class DataConfig(Section):
     """Where the rows come from, how they are read, and how they are split."""
 
     train: Annotated[str | Rows, BeforeValidator(_source)] = Field(
-        description="Training examples: a file (.jsonl .json .csv .tsv .parquet .arrow .txt, also .gz), a "
-        "directory, a glob, a hub id, or a list of these and of {path, weight} (from Python also a list "
-        "of dicts)."
+        description="Training examples: a file (.jsonl .json .csv .tsv .parquet .arrow .xlsx .txt, also "
+        ".gz), a directory, a glob, a hub id, or a list of these and of {path, weight} (from Python also a "
+        "list of dicts)."
     )
     validation: Annotated[Share | str | Rows, BeforeValidator(_source)] = Field(
         0.1,
@@ -97,11 +97,16 @@ class DataConfig(Section):
     columns: dict[str, str] = Field(
         default_factory=dict,
         description="Column mapping {column: role}, with the roles id, system, context, answer, label "
-        "(several columns can be labels), text, messages, prompt, completion, conversations, chosen, "
-        "rejected, tools, group, weight.",
+        "(several columns can be labels), text (several columns are joined, also for context and prompt), "
+        "messages, prompt, completion, conversations, chosen, rejected, tools, group, weight.",
     )
     group: str | None = Field(
         None, description="Column that groups rows; rows of a group stay in the same split."
+    )
+    split_from: str | None = Field(
+        None,
+        description="Run whose split is kept: its rows, edited ones too, stay in training, validation or the "
+        "sealed test set; only new rows are assigned.",
     )
     clean: Annotated[list[str | dict[str, Any]], BeforeValidator(_cleaning)] = Field(
         default_factory=list,

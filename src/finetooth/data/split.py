@@ -19,9 +19,10 @@ Sides = dict[str, list[Example]]
 
 @dataclass(frozen=True, slots=True)
 class ParentRun:
-    """The run whose weights training continues from. format, labels: of its test rows.
+    """The run whose split is kept. format, labels: of its test rows.
 
     sides: its train, validation and test rows. before: the rows of its own ancestors by side, {} without any.
+    continued: training continues from its weights; otherwise only its split is kept (data.split_from).
     """
 
     name: str
@@ -29,6 +30,7 @@ class ParentRun:
     labels: tuple[str, ...]
     sides: Mapping[str, Sequence[Example]]
     before: Mapping[str, Sequence[Example]] = field(default_factory=dict)
+    continued: bool = True
 
     def rows(self, side: str) -> list[Example]:
         """All rows that this run or an ancestor had on a side."""
@@ -108,25 +110,46 @@ def split(
 
 
 def inherit_split(
-    examples: Sequence[Example], sides: Sides, parent_run: ParentRun, shares: Mapping[str, float]
+    examples: Sequence[Example],
+    sides: Sides,
+    parent_run: ParentRun,
+    shares: Mapping[str, float],
+    keys: Sequence[str] = (),
 ) -> InheritedSplit:
     """Keep every row that the parent run has too on its side there, so that no test row was trained on.
 
-    examples: all rows of the split, in order. Rows with the same normalised context count as the same. If
-    the parent has trained on all of them (preference pairs made from a run), its test set becomes the test
-    set, and validation is drawn from the rows. shares: requested shares of validation and test, 0 for a
-    side that is off or has files of its own.
+    examples: all rows of the split, in order. Rows with the same normalised context count as the same, and
+    where only the split is kept, those with the same id: they were edited. A row that shares a split key
+    with a row of the parent follows it. keys: of the examples, then of `rows_not_in(parent_run, examples)`;
+    () links none. If the parent has trained on all rows (preference pairs made from a run), its test set
+    becomes the test set, and validation is drawn from the rows. shares: requested shares of validation and
+    test, 0 for a side that is off or has files of its own.
     """
-    home = {normalised_context(row): side for side in reversed(SIDES) for row in parent_run.rows(side)}
+    by_side = [(side, parent_run.rows(side)) for side in reversed(SIDES)]  # a training row wins
+    home = {normalised_context(row): side for side, rows in by_side for row in rows}
+    by_id = {} if parent_run.continued else {row.id: side for side, rows in by_side for row in rows}
     drawn = {row.id: side for side, rows in sides.items() for row in rows}
     parent_side = {row.id: home.get(normalised_context(row)) for row in examples}
     known = sum(side is not None for side in parent_side.values())
-    if not known:
+    own = [parent_side[row.id] or by_id.get(row.id) for row in examples]
+    own += [home[normalised_context(row)] for row in rows_not_in(parent_run, examples)] if keys else []
+    followed: dict[str, str] = {}
+    for key, there in zip(keys, own, strict=bool(keys)):
+        if there is not None and SIDES.index(there) <= SIDES.index(followed.get(key, there)):
+            followed[key] = there
+    linked = 0
+    for row, there, key in zip(examples, own, keys or [""] * len(examples), strict=False):
+        if parent_side[row.id] is None and (there := there or followed.get(key)) is not None:
+            parent_side[row.id] = there
+            linked += 1
+    if not known + linked:
         return InheritedSplit(sides, [])
     result: Sides = {side: [] for side in SIDES}
     for row in examples:
         result[parent_side[row.id] or drawn[row.id]].append(row)
     notes = [f"{known} of {len(examples)} rows are also in {parent_run.name} and stay on their side there."]
+    if linked:
+        notes.append(f"{linked} edited or nearly copied rows stay on the side of the row they are like.")
     if not result["validation"] and shares["validation"]:
         result["validation"] = [row for row in result["train"] if drawn[row.id] == "validation"]
         result["train"] = [row for row in result["train"] if drawn[row.id] != "validation"]
@@ -134,11 +157,18 @@ def inherit_split(
             f"the {len(result['validation'])} validation rows have contexts that {parent_run.name} was "
             "trained on."
         )
-    sealed = not result["test"] and bool(shares["test"]) and bool(parent_run.sides["test"])
+    lent = parent_run.continued and not result["test"]
+    sealed = lent and bool(shares["test"]) and bool(parent_run.sides["test"])
     if sealed:
         result["test"] = list(parent_run.sides["test"])
         notes.append(f"the test set is that of {parent_run.name}: {len(result['test'])} rows.")
     return InheritedSplit(result, notes, sealed)
+
+
+def rows_not_in(parent_run: ParentRun, examples: Sequence[Example]) -> list[Example]:
+    """The rows of the parent run and its ancestors whose normalised context no example has."""
+    here = {normalised_context(row) for row in examples}
+    return [row for side in SIDES for row in parent_run.rows(side) if normalised_context(row) not in here]
 
 
 def exact_leaks(

@@ -32,8 +32,9 @@ NONE = 64 * "0"  # the digest of no lines
 def seal(run_path: Path, clock: Clock, start: Mapping[str, Any] | None = None) -> None:
     """Record the sealed file's sha256 and number of rows, once, right after the split was written.
 
-    clock: seconds since 1970. start: the parent run, {run, digest}; where it has sealed one of these rows,
-    its looks count here too. DataError when another file was sealed before.
+    clock: seconds since 1970. start: the run whose split is kept, {run, digest of its weights if they are
+    continued}; where it has sealed one of these rows, its looks count here too. DataError when another file
+    was sealed before.
     """
     content = _read(run_path)
     digest = hashlib.sha256(content).hexdigest()

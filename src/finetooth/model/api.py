@@ -232,13 +232,18 @@ class Model:
         decode = self.tokenizer.decode if self.tokenizer else lambda tokens: ""
         return generate.generate(decoder, pending, sampling, self.stop_ids, decode)
 
-    def choose(self, contexts: Sequence[Row], options: Sequence[Sequence[int]]) -> Iterator[Choice]:
-        """The most likely of the options after each context: exact, by best-first search."""
+    def choose(
+        self, contexts: Sequence[Row], options: Sequence[Sequence[int]], shares: bool = False
+    ) -> Iterator[Choice]:
+        """The most likely of the options after each context: exact, by best-first search.
+
+        shares: also its probability among the options, which takes longer.
+        """
         trie = choose.build_trie(options)
         for row in contexts:
             self._check(row.tokens, len(row) + max(map(len, options)) - 2)
         decoder = self._decoder([row.tokens for row in contexts], choose.inner_nodes(trie), branching=True)
-        return choose.choose(decoder, trie)
+        return choose.choose(decoder, trie, shares)
 
     def _decoder(self, contexts_R: Sequence[Ints], slots: int, branching: bool = False) -> Decoder:
         if self.attention == "rows":
@@ -248,11 +253,14 @@ class Model:
             with mixed_precision(self.device, self.dtype):
                 return Head.of(self.hf).without_gradient(hidden_KD)
 
-        weights = sum(weight.numel() * weight.element_size() for weight in self.hf.parameters())
-        memory = max(KEYS_BYTES, weights // 2)
         vocabulary = self.hf.get_output_embeddings().weight.shape[0]
         network = Network(self._trunk, logits, self._head_logprobs, vocabulary, self.device)
-        return TreeDecoder(network, contexts_R, max(1, slots), memory, branching)
+        return TreeDecoder(network, contexts_R, max(1, slots), self.cache_bytes(), branching)
+
+    def cache_bytes(self) -> int:
+        """The most bytes that the keys and values of one generation take."""
+        weights: int = sum(weight.numel() * weight.element_size() for weight in self.hf.parameters())
+        return max(KEYS_BYTES, weights // 2)
 
     # Weights -----------------------------------------------------------------------------------------------
 

@@ -27,19 +27,22 @@ from finetooth.data.split import (
     exact_leaks,
     inherit_split,
     label_notes,
+    rows_not_in,
     split,
     split_keys,
 )
 from finetooth.errors import ConfigError, DataError
 from finetooth.privacy.masking import redact
 from finetooth.quality.findings import Finding, Hit, blocking_findings
-from finetooth.quality.repair.clean import CleaningStep, clean, merge_steps
+from finetooth.quality.repair.clean import CleaningResult, CleaningStep, clean, merge_steps
 from finetooth.quality.similarity.clusters import SplitKeys, merge_near_duplicate_keys
 from finetooth.quality.similarity.near import SimilarPair
 from finetooth.rundir import read_json, read_jsonl, write_json, write_jsonl
 from finetooth.types import Example
 
 MAX_BROKEN = 0.01  # share of a file's rows
+MAX_EMPTY = 0.1  # the same, of rows with an empty cell
+EMPTY_CELL = " is empty"  # the end of the reason of such a row
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,10 +139,38 @@ def _write(data: AssembledData, folder: Path, allowed: Sequence[str]) -> None:
     write_json(folder / "split.json", about)
 
 
+@dataclass(frozen=True, slots=True)
+class ReadRows:
+    """The rows of the user's files before the split. tables, cleaned: by side with a source of its own."""
+
+    tables: dict[str, list[ParsedTable]]
+    cleaned: dict[str, CleaningResult]
+
+
+def read_rows(task: Task) -> ReadRows:
+    """Read, validate and clean the rows of a task's files, each with its id. Raises DataError."""
+    config = task.data
+    sources = {side: getattr(config, side) for side in SIDES if not isinstance(getattr(config, side), float)}
+    files = {side: read(source, config.encoding, side) for side, source in sources.items()}
+    plan = ColumnPlan.of([table for tables in files.values() for table in tables], config.columns)
+    parsed = {
+        side: [parse(table, config, config.format, plan) for table in tables]
+        for side, tables in files.items()
+    }
+    identified = with_ids([[row for table in tables for row in table.examples] for tables in parsed.values()])
+    operations = cleaning.operations(config.clean)
+    cleaned = {}  # `balance` comes after the split, so that the test set keeps its distribution
+    for side, rows in zip(parsed, identified, strict=True):
+        # A test set of the user's own also keeps its duplicates, so that results stay comparable.
+        later = {"balance"} if side == "train" else {"balance", "dedupe"}
+        cleaned[side] = clean(rows, [one for one in operations if one.name not in later], task.seed)
+    return ReadRows(parsed, cleaned)
+
+
 def assemble(task: Task, parent_run: ParentRun | None = None) -> AssembledData:  # long: stages in order
     """Read, validate, clean and split, in memory. Raises DataError if nothing usable is left.
 
-    parent_run: the run whose weights training continues from.
+    parent_run: the run whose split is kept; see `inherit_split`.
     """
     config = task.data
     requested = {side: getattr(config, side) for side in ("validation", "test")}
@@ -149,32 +180,23 @@ def assemble(task: Task, parent_run: ParentRun | None = None) -> AssembledData: 
             f"data.validation {shares['validation']} and data.test {shares['test']} leave no row to train "
             "on: their sum must be below 1."
         )
-    sources = {side: getattr(config, side) for side in SIDES if not isinstance(getattr(config, side), float)}
-    files = {side: read(source, config.encoding, side) for side, source in sources.items()}
-    plan = ColumnPlan.of([table for tables in files.values() for table in tables], config.columns)
-    parsed = {
-        side: [parse(table, config, config.format, plan) for table in tables]
-        for side, tables in files.items()
-    }
+    found = read_rows(task)
+    parsed, examples = found.tables, {side: result.examples for side, result in found.cleaned.items()}
     tables = [table for tables in parsed.values() for table in tables]
     format = _one_format(parsed)
-    identified = with_ids([[row for table in tables for row in table.examples] for tables in parsed.values()])
-    operations = cleaning.operations(config.clean)
-    before = {}  # the split; `balance` comes after it, so that the test set keeps its distribution
-    for side, rows in zip(parsed, identified, strict=True):
-        # A test set of the user's own also keeps its duplicates, so that results stay comparable.
-        later = {"balance"} if side == "train" else {"balance", "dedupe"}
-        before[side] = clean(rows, [one for one in operations if one.name not in later], task.seed)
-    examples = {side: result.examples for side, result in before.items()}
-    keys = SplitKeys(split_keys(examples["train"]), [])
+    # A row that is nearly one of the parent run's stays on its side, so those are clustered with the others.
+    rows = [*examples["train"], *(rows_not_in(parent_run, examples["train"]) if parent_run else ())]
+    keys = SplitKeys(split_keys(rows), [])
     if any(shares.values()):
-        keys = merge_near_duplicate_keys(examples["train"], keys.keys)
-    sides = split(examples["train"], keys.keys, task.seed, shares["test"], shares["validation"])
+        keys = merge_near_duplicate_keys(rows, keys.keys)
+    own_keys = keys.keys[: len(examples["train"])]
+    sides = split(examples["train"], own_keys, task.seed, shares["test"], shares["validation"])
     inherited = InheritedSplit(sides, [])
     if parent_run:
-        inherited = inherit_split(examples["train"], sides, parent_run, shares)
+        inherited = inherit_split(examples["train"], sides, parent_run, shares, keys.keys)
     sides = inherited.sides
-    after = clean(sides["train"], [one for one in operations if one.name == "balance"], task.seed)
+    balance = [one for one in cleaning.operations(config.clean) if one.name == "balance"]
+    after = clean(sides["train"], balance, task.seed)
     sides |= {"train": after.examples} | {side: rows for side, rows in examples.items() if side != "train"}
     findings = [one for side, found in parsed.items() for table in found for one in _broken(side, table)]
     findings += [one for tables in parsed.values() for table in tables for one in _unread_labels(table)]
@@ -189,7 +211,6 @@ def assemble(task: Task, parent_run: ParentRun | None = None) -> AssembledData: 
     pairs = None
     # Where a cluster was left apart (keys.notes), its rows may be on two sides: the rules look themselves.
     if keys.pairs is not None and not (keys.notes or parent_run or len(examples) > 1 or after.dropped):
-        rows = examples["train"]
         pairs = tuple((rows[pair.one].id, rows[pair.other].id, pair) for pair in keys.pairs)
     return AssembledData(
         format=format,
@@ -199,7 +220,7 @@ def assemble(task: Task, parent_run: ParentRun | None = None) -> AssembledData: 
         findings=findings,
         notes=notes,
         user_provided=frozenset(side for side in examples if side != "train"),
-        cleaned=(*merge_steps([result.steps for result in before.values()]), *after.steps),
+        cleaned=(*merge_steps([result.steps for result in found.cleaned.values()]), *after.steps),
         pairs=pairs,
         sealed_of=parent_run if inherited.sealed else None,
     )
@@ -220,8 +241,23 @@ def _one_format(parsed: dict[str, list[ParsedTable]]) -> str:
 
 
 def _broken(side: str, table: ParsedTable) -> Iterator[Finding]:
-    """A blocking finding if more than 1% of a file's rows are broken. Repeated headers are no rows."""
+    """A blocking finding if more than 1% of a file's rows are broken. Repeated headers are no rows.
+
+    People leave a few cells empty: rows with one are set aside, for review, up to 10%.
+    """
     broken = [row for row in table.rejected if row.reason != REPEATED]
+    empty = [row for row in broken if row.reason.endswith(EMPTY_CELL)]
+    if empty and len(empty) <= MAX_EMPTY * table.total:
+        broken = [row for row in broken if row not in empty]
+        yield Finding(
+            "empty-cells",
+            "review",
+            f"{empty[0].file}: {format_count_of(len(empty), table.total, 'row')} "
+            f"{plural(len(empty), 'has', 'have')} an empty cell where a text or an answer belongs, and "
+            f"{plural(len(empty), 'is', 'are')} set aside.",
+            tuple(Hit("", f"{row.file}, line {row.line}", side, redact(row.reason)) for row in empty),
+            "Fill them in, or leave it at that.",
+        )
     if len(broken) <= MAX_BROKEN * table.total:
         return
     bytes = any(row.reason.startswith("not UTF-8") for row in broken)

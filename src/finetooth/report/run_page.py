@@ -30,8 +30,11 @@ HEADLINES = {
 }
 
 
-def page_context(run_path: Path) -> dict[str, Any]:
-    """Everything the template needs; parts that the run does not have yet are None or empty."""
+def page_context(run_path: Path, notes: Sequence[str] = ()) -> dict[str, Any]:
+    """Everything the template needs; parts that the run does not have yet are None or empty.
+
+    notes: limitations that are not seen from the run directory.
+    """
     config, reasons = _config(run_path / "config.yaml")
     summaries = {}
     for split in ("test", "validation"):
@@ -44,6 +47,7 @@ def page_context(run_path: Path) -> dict[str, Any]:
         "model": config.get("model", ""),
         "verdict": _verdict(shown[0]) if shown else None,
         "tables": [score_table(summary) for summary in shown],
+        "prompts": _prompts(run_path / "environment.json", config),
         "loss": _training(run_path / "train"),
         "rows": _answers(run_path, summaries["validation"]),
         "data": _data(run_path),
@@ -54,7 +58,7 @@ def page_context(run_path: Path) -> dict[str, Any]:
         ],
         "environment": _environment(run_path / "environment.json"),
     }
-    return {**page, "limits": _limitations(page, shown, run_path)}
+    return {**page, "limits": [*notes, *_limitations(page, shown, run_path)]}
 
 
 def _verdict(summary: Mapping[str, Any]) -> dict[str, Any]:
@@ -278,6 +282,22 @@ def _dotted_keys(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[
             yield from _dotted_keys(value, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}", "" if value in ("", {}, None) else clip(str(value))
+
+
+def _prompts(path: Path, config: Mapping[str, Any]) -> str:
+    """How all candidates are prompted, in a sentence; "" for a run that keeps no record of it."""
+    facts = (read_json(path) if path.is_file() else {}).get("prompts")
+    if facts is None:
+        return ""
+    name = facts["template"]
+    names = {"chat": "the model's chat template", "file": "the template in template.jinja"}
+    given, added = clip(config.get("instruction") or ""), clip(facts["added_system"])
+    system = "without a system message, but for rows that bring their own"
+    if given:
+        system = f"with the system message “{given}”"
+    elif added:
+        system = f"with the system message that it adds where a row has none: “{added}”"
+    return f"Prompts follow {names.get(name, f'the {name} template')}, {system}."
 
 
 def _environment(path: Path) -> str:

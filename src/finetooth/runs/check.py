@@ -62,7 +62,8 @@ def check(
     findings = [redacted(one) for one in data.findings if one.rule != "leak"]  # the rule finds these and more
     findings += [*(_grader_findings(task, data) if needs_grader else ()), *inspect(view)]
     notes += _grader_forms(task, data) if needs_grader else []
-    findings += map(redacted, parent_run_leaks(view, parent_run)) if parent_run else ()
+    if parent_run and parent_run.continued:
+        findings += map(redacted, parent_run_leaks(view, parent_run))
     if tokens:
         notes += tokens.notes
         findings += token_findings(task.data, tokens)
@@ -129,8 +130,8 @@ def _grader_findings(task: Task, data: AssembledData) -> Iterator[Finding]:
     """
     if data.format in ("text", "unknown"):
         return  # trained on, but not graded
-    format = graders.grading_format(task.data.columns, data.format)
     evaluate, rows = task.evaluate, data.sides["train"]
+    format = graders.grading_format(task.data.columns, data.format, rows)
     errors, warnings = graders.validate_graders(
         evaluate.grader, format, rows, Path.cwd(), evaluate.grader_seconds
     )
@@ -146,7 +147,7 @@ def _grader_forms(task: Task, data: AssembledData) -> list[str]:
         return []
     rows = data.sides["train"]
     spec = graders.settled(graders.specs(task.evaluate.grader)[0], rows)
-    format = graders.grading_format(task.data.columns, data.format)
+    format = graders.grading_format(task.data.columns, data.format, rows)
     return graders.shown_forms(spec, format, rows, Path.cwd(), task.evaluate.grader_seconds)
 
 

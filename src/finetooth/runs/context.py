@@ -28,16 +28,19 @@ if TYPE_CHECKING:
 
     from finetooth.model.api import Model
     from finetooth.model.lora import Coverage
+    from finetooth.training.probe import Probe
 
 
 class RunContext:
     """What the stages of one run share.
 
     task: resolved once the run is set up. model: the model in training, with its adapter. train_rows,
-    validation_rows: the tokenized rows. These three exist from set-up to the end of training.
+    validation_rows: the tokenized rows. probe: the estimate of the training. These four exist from set-up to
+    the end of training.
     """
 
     model: Model
+    probe: Probe
     train_rows: list[Row]
     validation_rows: list[Row]
 
@@ -78,7 +81,7 @@ class RunContext:
     @property
     def grading_format(self) -> str:
         """What decides the grader of `auto`; see graders.grading_format."""
-        return graders.grading_format(self.task.data.columns, self.prepared.format)
+        return graders.grading_format(self.task.data.columns, self.prepared.format, self.prepared.train)
 
     # Models -------------------------------------------------------------------------------------------------
 

@@ -3,49 +3,135 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 from rich.console import Console
 
-from finetooth.config.task import Task
-from finetooth.config.values import is_files, is_hub_id
+from finetooth.config import cleaning
+from finetooth.config.method_keys import REWARD_MODEL
+from finetooth.config.task import EMBEDDED, Task
+from finetooth.config.values import format_count, is_files, is_hub_id
+from finetooth.data.examples import read_examples
 from finetooth.data.read.sources import find_files
-from finetooth.errors import ConfigError, DataError
+from finetooth.data.row_changes import compare_rows
+from finetooth.errors import ConfigError, DataError, FinetoothError
+from finetooth.evaluation import ledger
+from finetooth.quality.prepare import read_rows
 from finetooth.rundir import read_json, sha256_file
-from finetooth.runs import workspace
+from finetooth.runs import next_steps, parent, workspace
 
+MODEL_FILES = (".json", ".safetensors", ".bin", ".gguf", ".model", ".txt", ".jinja")
 _CODE = re.compile(r"(.+):[A-Za-z_]\w*", re.DOTALL)  # file.py:function or package.module:function
 
 
+@dataclass(frozen=True, slots=True)
+class InputChange:
+    """A file that is not what a run was made of. kind: data, template, grader, reward or model."""
+
+    kind: str
+    file: str
+    new: bool = False
+
+
 def provenance(task: Task, path: Path) -> dict[str, Any]:
-    """For environment.json: `inputs`, the sha256 of each file by its path, and the run's own `place`."""
-    inputs = {str(file): sha256_file(file) for file in _files(task) if file.is_file()}
-    return {"inputs": inputs, "place": _place(path)}
+    """For environment.json: digests of the task's files, and the run's own `place`.
+
+    `inputs`: the sha256 of each data, template and code file by its path. `model_files`: for each file of a
+    local model directory its sha256 and what says whether it was touched since, so that gigabytes are read
+    again only then.
+    """
+    files = {str(file): sha256_file(file) for _, file in _files(task) if file.is_file()}
+    models = {str(file): {"sha256": sha256_file(file), **_stamp(file)} for file in _model_files(task)}
+    return {"inputs": files, "model_files": models, "place": _place(path)}
+
+
+def changes(task: Task, path: Path) -> tuple[list[InputChange], list[str]]:
+    """The files that differ from those that the run in `path` was made of, and those that are gone.
+
+    ([], []) for a new run; of a run of an older version, what it recorded is compared.
+    """
+    record = path / "environment.json"
+    if not ((path / workspace.CONFIG).is_file() and record.is_file()):
+        return [], []
+    environment = read_json(record)
+    found: dict[str, InputChange] = {}
+    gone: list[str] = []
+    if (known := environment.get("inputs")) is not None:
+        here = {str(file): kind for kind, file in _files(task) if file.is_file()}
+        gone += [name for name in known if name not in here]
+        for file, kind in here.items():
+            if known.get(file) != sha256_file(Path(file)):
+                found[file] = InputChange(kind, file, new=file not in known)
+    if (known := environment.get("model_files")) is not None:
+        models = _model_files(task)
+        gone += [name for name in known if Path(name) not in models]
+        for model in models:
+            before = known.get(str(model), {})
+            if _stamp(model).items() <= before.items() or sha256_file(model) == before.get("sha256"):
+                continue
+            found[str(model)] = InputChange("model", str(model), new=not before)
+    return [*found.values()], gone
 
 
 def require_unchanged(task: Task, path: Path, console: Console) -> None:
-    """Raise ConfigError when a file that the run in `path` was made of has changed, is new or is left out.
+    """Raise ConfigError when a file that the run in `path` was made of has changed or is new.
 
-    A file that is gone is only reported, since a run has its own copy of the rows. Nothing is known of a new
-    run, or of one of an older version.
+    The message says what changed and what to type. A file that is gone is only reported, since a run has its
+    own copy of the rows. Nothing is known of a new run.
     """
-    if not (path / workspace.CONFIG).is_file():
-        return
-    known = read_json(path / "environment.json").get("inputs")
-    if known is None:
-        return
-    here = {str(file): sha256_file(file) for file in _files(task) if file.is_file()}
-    for file in [name for name in known if name not in here]:
+    changed, gone = changes(task, path)
+    for file in gone:
         console.print(f"warning: {file} no longer exists; {path} was made of it.", style="yellow")
-    for file, digest in here.items():
-        if known.get(file) != digest:
-            what = "has changed since" if file in known else "was not there when"
-            raise ConfigError(
-                f"{file} {what} {path} was made. For a run of what it holds now choose another --out; "
-                f"for the result as it was: finetooth report {path}"
-            )
+    if changed:
+        raise changed_error(task, path, changed)
+    if task.start is not None and (path / workspace.CONFIG).is_file():
+        parent.require_unchanged(task, path)
+
+
+def require_code_unchanged(task: Task, path: Path) -> None:
+    """Raise ConfigError when a grader, a reward or a model directory of a run has changed since it was made.
+
+    A run reads these again when it goes on training or is evaluated; its rows and its template it has itself.
+    """
+    changed = [one for one in changes(task, path)[0] if one.kind in ("grader", "reward", "model")]
+    if changed:
+        raise changed_error(task, path, changed)
+
+
+def changed_error(task: Task, path: Path, changed: Sequence[InputChange]) -> ConfigError:
+    """The error for changed files: which, what changed in the rows, and the commands that go on."""
+    first, more = changed[0], len(changed) - 1
+    others = f" (and {format_count(more, 'other file')})" if more else ""
+    what = "was not there when" if first.new else "has changed since"
+    rows = _row_changes(task, path) if any(one.kind == "data" for one in changed) else ""
+    only_data = all(one.kind == "data" for one in changed)
+    lines = [
+        f"{first.file}{others} {what} {path} was made. {rows}{' ' if rows else ''}"
+        "For a run of what it holds now choose another --out:",
+        *(f"  {command}    {purpose}" for command, purpose in next_steps.beside(path, only_data)),
+        f"For the result as it was: finetooth report {quote(str(path))}",
+    ]
+    return ConfigError("\n".join(lines))
+
+
+def _row_changes(task: Task, path: Path) -> str:
+    """What changed in the rows, in a sentence; "" where they cannot be compared, because files are broken or
+    the run keeps a part of them only.
+    """
+    if any(one.name == "balance" for one in cleaning.operations(task.data.clean)):
+        return ""
+    try:
+        kept = [row for side in ("train", "validation") for row in read_examples(path / f"data/{side}.jsonl")]
+        kept += ledger.read_sealed(path) if ledger.sealed_count(path) else []
+        now = [row for result in read_rows(task).cleaned.values() for row in result.examples]
+    except (FinetoothError, OSError):
+        return ""
+    return compare_rows(kept, now).words()
 
 
 def require_trusted(path: Path, verb: str, trusted: bool = False) -> None:
@@ -74,20 +160,55 @@ def _place(path: Path) -> dict[str, Any]:
     return {"path": str(path.resolve()), "inode": path.stat().st_ino}
 
 
-def _files(task: Task) -> Iterator[Path]:
-    """The local files that a task reads: data, template, graders and rewards."""
+def _files(task: Task) -> Iterator[tuple[str, Path]]:
+    """The local files that a task reads, each with its kind: data, template, grader or reward."""
     for side in ("train", "validation", "test"):
         source = getattr(task.data, side)
         if isinstance(source, str) and is_hub_id(source):
             continue
         if isinstance(source, str) or is_files(source):
             try:
-                yield from (file.path for file in find_files(source, side)[0])
+                yield from (("data", file.path) for file in find_files(source, side)[0])
             except DataError:  # gone
                 continue
     if task.template.endswith((".jinja", ".j2")):
-        yield Path(task.template)
-    yield from (Path(name.rpartition(":")[0]) for name in _code(task) if ".py:" in name)
+        yield "template", Path(task.template)
+    for kind, value in (("grader", task.evaluate.grader), ("reward", task.train.reward)):
+        yield from ((kind, file) for file in map(_code_file, _named_code(value)) if file is not None)
+
+
+def _model_files(task: Task) -> list[Path]:
+    """The files of the task's local model directories, that of a reward model too, which decide a result."""
+    rewards = task.train.reward if isinstance(task.train.reward, list) else [task.train.reward]
+    nested = [one.get("grader", one) for one in rewards if isinstance(one, Mapping)]
+    names = [
+        one.get("model") for one in nested if isinstance(one, Mapping) and one.get("name") == REWARD_MODEL
+    ]
+    names += [] if task.model in EMBEDDED else [task.model]
+    folders = [Path(name) for name in names if isinstance(name, str) and Path(name).is_dir()]
+    return [
+        file
+        for folder in folders
+        for file in sorted(folder.iterdir())
+        if file.suffix in MODEL_FILES and file.is_file()
+    ]
+
+
+def _stamp(file: Path) -> dict[str, int]:
+    """What any change of a file's content changes too; a copy of the file has another one."""
+    status = file.stat()
+    return {"size": status.st_size, "inode": status.st_ino, "changed_ns": status.st_ctime_ns}
+
+
+def _code_file(name: str) -> Path | None:
+    """The file of file.py:function or package.module:function, found without importing anything."""
+    source = name.rpartition(":")[0]
+    if source.endswith(".py"):
+        return Path(source)
+    parts = source.split(".")
+    places = (Path(folder or ".").joinpath(*parts) for folder in ("", *sys.path))
+    files = (file for place in places for file in (place.with_suffix(".py"), place / "__init__.py"))
+    return next((file.resolve() for file in files if file.is_file()), None)
 
 
 def _code(task: Task) -> list[str]:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
+from itertools import count
 from pathlib import Path
-from shlex import quote
+from shlex import join, quote
 from typing import Any
 
 import yaml
 
 from finetooth.config.load import set_dotted
 from finetooth.config.task import Task
+from finetooth.config.values import is_data_file
 from finetooth.errors import GradeError
 from finetooth.runs import workspace
 
@@ -20,18 +23,28 @@ def after_check(path: Path, is_task: bool, format: str, ok: bool, flags: Mapping
 
     Plain text has nothing to grade, so the next verb is `train` instead of `run`.
     """
-    given = "".join(f" --{key} {quote(_flow(value))}" for key, value in flags.items())
+    given = f" {join(flag_words(flags))}" if flags else ""
     if not ok:
         return f"fix the data, then: finetooth check {quote(str(path))}{given}"
     verb = "train" if format == "text" else "run"
-    if is_task:
+    if is_task or is_sheet(path):
         return f"finetooth {verb} {quote(str(path))}{given}"
     values: dict[str, Any] = {"data": {"train": str(path)}}
     for key, value in flags.items():
         set_dotted(values, key, value)
-    lines = [f"      {_flow({key: value})[1:-1]}" for key, value in values.items()]
+    lines = [f"      {flow({key: value})[1:-1]}" for key, value in values.items()]
     noun = "the line" if len(lines) == 1 else "the lines"
     return "\n".join([f"finetooth {verb} TASK, where TASK is a .yaml file with {noun}", *lines])
+
+
+def is_sheet(path: Path) -> bool:
+    """Whether `run` and `train` make a task of this data file; a .json file may be a task itself."""
+    return is_data_file(path) and path.suffix != ".json" and path.is_file()
+
+
+def flag_words(flags: Mapping[str, Any]) -> list[str]:
+    """Task options as words of a command line."""
+    return [word for key, value in flags.items() for word in (f"--{key}", flow(value))]
 
 
 def of_run(path: Path) -> str:
@@ -75,7 +88,23 @@ def longer_training(path: Path) -> list[tuple[str, str]]:
     ]
 
 
-def _flow(value: Any) -> str:
+def beside(path: Path, only_rows_changed: bool) -> list[tuple[str, str]]:
+    """Commands for a new run beside one whose inputs have changed, each with its purpose.
+
+    TASK stands for the task and its options; the command line fills it in.
+    """
+    stem, number = re.fullmatch(r"(.*?)(?:-(\d+))?", path.name, re.DOTALL).groups()  # type: ignore[union-attr]
+    names = (path.with_name(f"{stem}-{n}") for n in count(int(number or 1) + 1))
+    other = quote(str(next(name for name in names if not name.exists())))
+    run = quote(str(path))
+    purpose = "train anew; sealed rows stay sealed, and no row changes its side"
+    steps = [(f"finetooth run TASK --data.split_from {run} --out {other}", purpose)]
+    if only_rows_changed and workspace.trained_path(path) is not None:
+        steps.append((f"finetooth run TASK --from {run} --out {other}", "train on, from its weights"))
+    return steps
+
+
+def flow(value: Any) -> str:
     """A value as YAML on one line."""
     text = yaml.safe_dump(
         value, default_flow_style=True, sort_keys=False, allow_unicode=True, width=float("inf")

@@ -83,6 +83,12 @@ def parent_weights(task: Task) -> Path | None:
     return None if task.start is None else trained_weights(Path(task.start))
 
 
+def sealed_provenance(task: Task) -> dict[str, Any] | None:
+    """For the ledger: the run whose sealed rows may be among this task's; None for a split of its own."""
+    run = split_run(task)
+    return parent_provenance(task) or (None if run is None else {"run": str(run)})
+
+
 def parent_provenance(task: Task) -> dict[str, Any] | None:
     """{run, digest} of the parent run and its weights; None where a task starts from a base model."""
     if task.start is None:
@@ -110,19 +116,38 @@ def require_unchanged(task: Task, path: Path) -> None:
 
 
 def parent_run(task: Task) -> ParentRun | None:
-    """The rows of the parent run and of its own parents; None without a parent.
+    """The rows of the run whose split a task keeps, and of that run's own parents; None without one.
 
-    Its sealed rows are read through the ledger and stay sealed here, so this is no look at the test.
+    That is its parent run, or the run of data.split_from. Its sealed rows are read through the ledger and
+    stay sealed here, so this is no look at the test. Raises ConfigError for a run without a split.
     """
-    if task.start is None:
+    run = split_run(task)
+    if run is None:
         return None
-    run = Path(task.start)
     parent = workspace.load_config(run)
+    if not (run / "data" / "split.json").is_file():
+        raise ConfigError(f"{run} has no split yet. To make it: finetooth train {run}")
     split = read_json(run / "data" / "split.json")
     sides = {side: list(read_examples(run / "data" / f"{side}.jsonl")) for side in ("train", "validation")}
     sides["test"] = ledger.read_sealed(run) if split["sealed"] else []
     earlier = parent_run(parent)
-    before = {side: [*earlier.before[side], *earlier.sides[side]] for side in sides} if earlier else {}
+    before = {side: earlier.rows(side) for side in sides} if earlier else {}
     return ParentRun(
-        task.start, split.get("sealed_format", split["format"]), tuple(split["labels"]), sides, before
+        str(run),
+        split.get("sealed_format", split["format"]),
+        tuple(split["labels"]),
+        sides,
+        before,
+        continued=task.start is not None,
     )
+
+
+def split_run(task: Task) -> Path | None:
+    """The run whose split a task keeps. Raises ConfigError where `start` and data.split_from differ."""
+    if None not in (task.start, task.data.split_from) and task.start != task.data.split_from:
+        raise ConfigError(
+            f"data.split_from is {task.data.split_from}, and a run that continues {task.start} keeps that "
+            "run's split. Leave data.split_from out."
+        )
+    name = task.start or task.data.split_from
+    return None if name is None else Path(name)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 
 from finetooth.config.task import build_task
+from finetooth.data.read.encodings import readings
 from finetooth.data.read.files import read
 from finetooth.errors import ConfigError, DataError
 from finetooth.quality.prepare import assemble
@@ -20,9 +22,35 @@ def make(path: Path, content: bytes) -> Path:
 def test_bytes_of_another_encoding_say_how_to_name_it(tmp_path: Path) -> None:
     rows = "".join(f"café {k},{'ab'[k % 2]}\n" for k in range(90))
     path = make(tmp_path / "a.csv", f"text,label\n{rows}".encode("cp1252"))
-    (finding,) = assemble(build_task({"data": {"train": str(path)}})).findings
-    assert finding.rule == "broken-rows" and "data.encoding: cp1252" in finding.fix
+    with pytest.raises(DataError, match=r"“café”.*`data\.encoding: cp1252`.*--data\.encoding cp1252$"):
+        read(path)
     assert not assemble(build_task({"data": {"train": str(path), "encoding": "cp1252"}})).findings
+
+
+TEXTS = {
+    "cp1252": "Grüße – schön, L'été à la plage",
+    "cp1250": "Příliš žluťoučký kůň pieniędzy",
+    "cp1251": "Здравствуйте, где мой заказ",
+    "koi8-r": "Здравствуйте, где мой заказ",
+    "cp1253": "Καλημέρα, πού είναι η παραγγελία μου",
+    "cp850": "Grüße, Rückerstattung",
+}
+
+
+@pytest.mark.parametrize("encoding", TEXTS)
+def test_the_encoding_is_recognised_by_words_that_read_well(encoding: str) -> None:
+    found = readings("\n".join(["text,label", *3 * [TEXTS[encoding]]]).encode(encoding))
+    assert found[0].encoding == encoding
+    assert set(found[0].words) <= set(re.findall(r"\w+", TEXTS[encoding]))
+
+
+def test_readings_that_differ_are_shown_and_doubtful_text_has_none() -> None:
+    spanish = readings("El niño comió mañana, señor\n".encode("cp1252"))
+    assert [one.encoding for one in spanish] == ["cp1252", "cp1250"]
+    assert [one.words[0] for one in spanish] == ["mañana", "mańana"]
+    assert readings(b"\x81\x8d\x90 \xff\xfe\n") == []
+    assert readings(("Grüße\n" * 5).encode() + "Grüße\n".encode("cp1252")) == [], "two encodings in a file"
+    assert readings(b"text\n" * 200 + "Grüße\n".encode("cp1252")) == [], "one broken line of many"
 
 
 def test_a_wrong_encoding_has_one_message(tmp_path: Path) -> None:

@@ -168,3 +168,21 @@ def test_a_broken_template_names_itself(tmp_path: Path) -> None:
     tokenizer = Tokenizer.load(save_tokenizer(tmp_path / "tok", "chatml"))
     with pytest.raises(DataError, match=r"mine\.jinja: not a valid jinja template"):
         Renderer(tokenizer, str(path))
+
+
+def test_a_system_message_that_the_template_adds_is_named(
+    tmp_path: Path, renderers: dict[str, Renderer]
+) -> None:
+    """Qwen2.5's and SmolLM2's templates write one into every conversation that has none."""
+    tokenizer = Tokenizer.load(save_tokenizer(tmp_path, "chatml-default-system"))
+    renderer = Renderer(tokenizer)
+    assert renderer.added_system == "You are a helpful assistant."
+    (note,) = renderer.notes
+    assert 'the template adds a system message: "You are a helpful assistant."' in note
+    replaced = Renderer(tokenizer, instruction="Be brief.")
+    assert (replaced.added_system, replaced.notes) == ("", [])
+    assert "helpful" not in tokenizer.decode(replaced.context_row((QUESTION,)).tokens)
+    for name, other in renderers.items():
+        assert other.added_system == "", name
+        for template in ("instruction", "plain"):
+            assert Renderer(other.tokenizer, template).added_system == "", (name, template)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import json
 import re
 from collections import Counter
@@ -11,7 +12,7 @@ from typing import Any
 
 from finetooth.config.values import first_few
 from finetooth.data.formats.label_columns import LabelColumns
-from finetooth.data.formats.text_columns import PAIRS, parse_list
+from finetooth.data.formats.text_columns import PAIRS, InvalidRowError, parse_list, string
 from finetooth.data.read.names import clean_name, similar_names
 from finetooth.data.read.table import RawRow, Table
 from finetooth.errors import ConfigError, DataError
@@ -20,6 +21,7 @@ CANONICAL = (
     *("id", "system", "context", "answer", "label", "text", "messages", "prompt", "completion"),
     *("conversations", "chosen", "rejected", "tools", "group", "weight"),
 )
+JOINED = ("text", "context", "prompt")  # roles that several columns can have: their texts are joined
 OPTIONAL = ("id", "system", "weight", "group", "tools")  # may be missing in a file of several
 # Columns that a format reads: next to plain text, one of nearly that name is a question to the user.
 _READ = {*CANONICAL, "instruction", *(name for pair in PAIRS for name in pair)} - {"id"}
@@ -69,15 +71,21 @@ class ColumnPlan:
         """
         for column, canonical in self.mapping.items():
             self._check(table, column, canonical)
-        targets = list(self.mapping.values())
-        duplicate = next((name for name in targets if targets.count(name) > 1 and name != "label"), None)
+        parts: dict[str, list[str]] = {}  # role -> its columns
+        for column, canonical in self.mapping.items():
+            parts.setdefault(canonical, []).append(column)
+        several = {role: columns for role, columns in parts.items() if len(columns) > 1 and role != "label"}
+        duplicate = next((role for role in several if role not in JOINED), None)
         if duplicate:
             raise ConfigError(
-                f"data.columns: two columns are mapped to {duplicate}. Only label accepts several columns."
+                f"data.columns: two columns are mapped to {duplicate}. Only {', '.join(JOINED)} and label "
+                "accept several columns."
             )
         if not self.mapping:
             return table.rows, table.columns
         rows = [self.labels.joined(row) for row in table.rows] if self.labels else table.rows
+        for columns in several.values():
+            rows = [joined_text(row, columns) for row in rows]
         rows = [
             replace(row, values={self.mapping.get(name, name): value for name, value in row.values.items()})
             for row in rows
@@ -86,7 +94,9 @@ class ColumnPlan:
 
     def _check(self, table: Table, column: str, canonical: str) -> None:
         if canonical not in CANONICAL:
-            swapped = f" Write it the other way round: {canonical}: {column}." if column in CANONICAL else ""
+            swapped = ""
+            if column in CANONICAL:
+                swapped = f" Write it the other way round: {advice({canonical: column})}."
             raise ConfigError(
                 f"data.columns: {column}: {canonical}: the right-hand side must be one of "
                 f"{', '.join(CANONICAL)}.{swapped}"
@@ -96,12 +106,43 @@ class ColumnPlan:
                 return
             raise DataError(
                 f"data.columns: {table.name} has no column {column!r}. It has: {listed(table.columns)}."
+                f"{self._corrected(table.columns)}"
             )
         if canonical in table.columns and canonical not in self.mapping and canonical != column:
             raise DataError(
                 f"data.columns: {column}: {canonical}, but {table.name} already has a column {canonical!r}. "
                 "Map that one too, or rename it."
             )
+
+    def _corrected(self, columns: Sequence[str]) -> str:
+        """What to type instead: the nearest name for each missing column, else the next unused."""
+        unused = [name for name in columns if name not in self.mapping]
+        corrected: dict[str, str] = {}
+        for column, canonical in self.mapping.items():
+            if column not in columns:
+                if not unused:
+                    return ""
+                column = (difflib.get_close_matches(column, unused, 1) or unused)[0]
+                unused.remove(column)
+            corrected[column] = canonical
+        return f" Perhaps you mean {advice(corrected)}."
+
+
+def joined_text(row: RawRow, columns: Sequence[str]) -> RawRow:
+    """The row with one text in the first of the columns: a line `Column: its text` for each that has one.
+
+    A cell that is not text is left as the whole, and reading the row reports it.
+    """
+    others = {name: value for name, value in row.values.items() if name not in columns}
+    lines = []
+    for column in columns:
+        try:
+            text = string(row.values.get(column), column)
+        except InvalidRowError:
+            return replace(row, values=others | {columns[0]: row.values[column]})
+        if text.strip():
+            lines.append(f"{column}: {text.strip()}")
+    return replace(row, values=others | {columns[0]: "\n".join(lines)})
 
 
 def listed(columns: Sequence[str]) -> str:

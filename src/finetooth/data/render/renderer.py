@@ -53,7 +53,8 @@ class Renderer:
     file. instruction: a system prompt for every context; an example's own system message follows it.
     clock: read once, for the date in templates. Raises DataError if the template cannot be trained on.
 
-    kind: chat, instruction, plain or file. stop_id: the token that ends an answer. notes: for the user,
+    kind: chat, instruction, plain or file. stop_id: the token that ends an answer. added_system: the system
+    message that the template itself writes into contexts without one, "" if none. notes: for the user,
     complete once the rows are rendered.
 
     For answers with reasoning the template's thinking switch is on. For others it keeps the template's
@@ -80,6 +81,7 @@ class Renderer:
         self._frames: dict[str, list[list[int]]] = {}
         self._reasoning_count = self._answer_count = 0
         self._encoder.check_trainable(self._merged([Message("user", PROBE_QUESTION)]))
+        self.added_system = "" if instruction else self._encoder.default_system()
         self._note_peculiarities()
 
     @property
@@ -131,12 +133,12 @@ class Renderer:
 
     def can_answer(self, answer: str) -> bool:
         """Whether this text can be an answer: not empty and without text of a special token."""
-        return bool(answer.strip()) and not any(text in answer for text in self.tokenizer.special_texts)
+        return bool(answer.strip()) and not self.tokenizer.special_in(answer, self.stop_id)
 
     def special_text(self, example: Example) -> str:
         """The first text of a special token in the example's context, which is read as the token; else ""."""
         asked = "\0".join(f"{message.content}\0{message.more}" for message in example.context)
-        return next((text for text in self.tokenizer.special_texts if text in asked), "")
+        return self.tokenizer.special_in(asked)
 
     def rows(self, example: Example) -> list[Row]:
         """One row per assistant turn with a weight above 0, which scales its weights; plain text is one row.
@@ -235,8 +237,8 @@ class Renderer:
         how = "the template has no switch, so the model itself decides whether it thinks."
         if switch := self._encoder.template.switch:
             how = (
-                f"they are asked with {switch}=true, the others not. To get reasoning from a server, set it "
-                "there too."
+                f"in training they are asked with {switch}=true, the others not; evaluation, chat and "
+                "predict ask without it. To get reasoning from a server, set it there."
             )
         return f"{self._reasoning_count} of {self._answer_count} answers begin with reasoning: {how}"
 
@@ -293,6 +295,11 @@ class Renderer:
         if not self._encoder.takes_system:
             self.notes.append(
                 f"{self._where} takes no system message: its text goes in front of the first question."
+            )
+        if self.added_system:
+            self.notes.append(
+                f"the template adds a system message: {json.dumps(self.added_system, ensure_ascii=False)}, "
+                "where a row has none. It is part of every prompt; `instruction` replaces it."
             )
         if "strftime_now" in self.chat_template and self.kind in ("chat", "file"):
             self.notes.append(f"{self._where} may write today's date: contexts can differ from day to day.")

@@ -72,6 +72,23 @@ class TemplateEncoder:
             self._note("opens every answer with reasoning: rows without it cannot be used.")
         self.merges = 0
 
+    def default_system(self) -> str:
+        """The system message that the template writes where a conversation has none; "" if it writes none.
+
+        It is what stands where a given system message would stand.
+        """
+        if not self.takes_system:
+            return ""
+        question = Message("user", PROBE_QUESTION)
+        given = self.template.render([Message("system", PROBE_SYSTEM), question], True, (), self.plain_mode)
+        try:
+            text = self.template.render([question], True, (), self.plain_mode)
+        except TemplateRefusal:  # it insists on a system message
+            return ""
+        before, _, after = given.partition(PROBE_SYSTEM)
+        fits = text.startswith(before) and text.endswith(after)
+        return text[len(before) : len(text) - len(after)].strip() if fits else ""
+
     def mode(self, thinking: bool) -> bool | None:
         """Value of the template's thinking switch for an answer with or without reasoning; None: unset."""
         return True if thinking and self.template.switch else self.plain_mode
@@ -160,12 +177,12 @@ class TemplateEncoder:
         if not turn.content.strip() and not turns.tool_calls(turn):
             raise DataError("the answer is empty: there is nothing to score.")
         text = turns.all_text(turn)
-        found = next((special for special in self.tokenizer.special_texts if special in text), None)
-        if found is not None:
-            apart = f"{found[0]} {found[1:]}"
+        found = self.tokenizer.special_in(text, self.stop_id)
+        if found:
+            apart = f"Write it in another way in the file, for example {f'{found[0]} {found[1:]}'!r}"
             raise DataError(
                 f"the answer contains the text of a special token, {found!r}, which would end it or become a "
-                f"turn. Write it in another way in the file, for example {apart!r}, or remove the row."
+                f"turn. {apart if len(found) > 1 else 'Write the answer without it'}, or remove the row."
             )
 
     def _check_context(self, messages: Sequence[Message], tools: Tools, mode: bool | None, text: str) -> None:

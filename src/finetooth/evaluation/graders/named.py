@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from finetooth.config.method_keys import REWARD_MODEL
@@ -18,6 +19,7 @@ from finetooth.evaluation.preference import grade_preference
 from finetooth.rundir import sha256_file
 from finetooth.types import Example, Score
 
+LONG_ANSWER = 10  # words, of at least half of the expected answers
 GraderSpec = str | Mapping[str, Any]  # a name, {name: ..., option: ...}, or {type: string_check, ...}
 
 BUILT_IN: dict[str, Grader] = {
@@ -41,6 +43,7 @@ DEFAULTS = {
     "labels": "label",
     "several labels": "labels",
     "preference": "chrf",
+    "long answers": "chrf",
     **dict.fromkeys(("qa", "alpaca", "chat", "prompt", "sharegpt"), "exact"),
 }
 
@@ -55,9 +58,23 @@ def without_options(display_name: str) -> str:
     return display_name.partition(" (")[0]
 
 
-def grading_format(columns: Mapping[str, str], format: str) -> str:
-    """What `auto` resolves by: the data format, or `several labels` where several columns map to label."""
-    return "several labels" if list(columns.values()).count("label") > 1 else format
+def grading_format(columns: Mapping[str, str], format: str, rows: Sequence[Example] = ()) -> str:
+    """What `auto` resolves by: the data format; `several labels` where several columns map to label, and
+    `long answers` where free text is expected, which no answer repeats word for word.
+
+    rows: of training.
+    """
+    if list(columns.values()).count("label") > 1:
+        return "several labels"
+    free = DEFAULTS.get(format) == "exact" and bool(rows)
+    return "long answers" if free and median(map(_prose_words, rows)) >= LONG_ANSWER else format
+
+
+def _prose_words(example: Example) -> int:
+    """The number of words of the expected answer; 0 for one that is no prose: JSON, calls, reasoning."""
+    text = example.target.strip()
+    whole = text.startswith(("{", "[", "<", "```")) or any(answer.more for answer in example.answers)
+    return 0 if whole or "</think>" in text else len(text.split())
 
 
 def resolve(  # long: every kind of specification, in order
