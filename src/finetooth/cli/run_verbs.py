@@ -82,7 +82,9 @@ def predict(
 @click.argument("target", metavar="RUN|MODEL", type=PathArgument("run", "model"))
 @chat_options
 @output_options
-def chat(target: str, both: bool, conversation: bool, as_json: bool, quiet: bool, **flags: Any) -> int:
+def chat(
+    target: str, both: bool, conversation: bool, stream: int | None, as_json: bool, quiet: bool, **flags: Any
+) -> int:
     """Chat with a model.
 
     RUN is a run directory: its fine-tuned model is asked as its test was, with the run's template,
@@ -93,7 +95,7 @@ def chat(target: str, both: bool, conversation: bool, as_json: bool, quiet: bool
     """
     from finetooth.commands import chat as command
 
-    options = command.Options(both=both, conversation=conversation, **flags)
+    options = command.Options(both=both, conversation=conversation, seed=stream, **flags)
     report = command.run(target, options, as_json, console(quiet))
     code = finish(report, as_json, quiet)
     if report.problems:
