@@ -110,7 +110,7 @@ def fill_in_task(message: str, arguments: Sequence[str]) -> str:
         return f"{message} To go on: {again}"
     words = _positional(arguments)
     source = next((word for word in words if word.endswith(TASK_FILES) or is_data_file(Path(word))), None)
-    configs = (Path(word) / "config.yaml" for word in words)
+    configs = (Path(word) / "config.yaml" for word in words if arguments[0] in ("train", "evaluate"))
     source = source or next((str(config) for config in configs if config.is_file()), None)
     if source is None:
         return message
@@ -128,6 +128,7 @@ def fill_in_task(message: str, arguments: Sequence[str]) -> str:
     for old, new, flags in (
         ("finetooth check TASK", "finetooth check", options),
         ("finetooth run TASK", f"finetooth {verb}", kept),
+        ("finetooth train TASK", "finetooth train", kept),
     ):
         message = message.replace(old, f"{new} {join([source, *chain(*flags)])}")
     return message

@@ -5,8 +5,6 @@ A verb imports its command when it is called, so that `--help` and `check` never
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +20,9 @@ from finetooth.cli.output import (
     trust_option,
     yes_option,
 )
+from finetooth.cli.task_files import checked_task, task_of
 from finetooth.cli.task_flags import SectionedCommand, parse_overrides, task_options
-from finetooth.config.load import load_task
-from finetooth.config.task import Task
-from finetooth.config.values import safe_name
-from finetooth.errors import ConfigError, printable
+from finetooth.errors import ConfigError
 
 
 @click.command(cls=SectionedCommand, epilog="Example: finetooth check tickets.csv")
@@ -72,38 +68,10 @@ def check(
         raise ConfigError(
             f"{path}: expected data, found a run directory. For its result: finetooth report {path}"
         )
-    is_task = path.suffix in TASK_FILES
-    if next_steps.is_sheet(path):
-        from finetooth.runs import sheet_task
-
-        proposal = sheet_task.sheet_task(path, overrides)
-        if proposal.roles is not None:  # its columns do not say what they are
-            path, is_task = sheet_task.task_file(path, overrides, yes, _ask(), "check"), True
-    task = load_task(
-        path if is_task else {"name": safe_name(path.stem), "data": {"train": str(path)}}, overrides
-    )
+    task, path = checked_task(path, overrides, yes, quiet)
     report = command.run(task, out, console(quiet), fix, label_queue, embed)
-    then = next_steps.after_check(path, is_task, report.data.format, report.ok, overrides)
+    then = next_steps.after_check(path, path.suffix in TASK_FILES, report.data.format, report.ok, overrides)
     return finish(report, as_json, quiet, then)
-
-
-def _load(path: Path, overrides: Mapping[str, Any], yes: bool, quiet: bool, verb: str) -> tuple[Task, Path]:
-    """The task of a task file, or of a data file, for which a task file is found or made; and that file."""
-    from finetooth.runs import next_steps
-
-    if next_steps.is_sheet(path):
-        from finetooth.runs import sheet_task
-
-        path = sheet_task.task_file(path, overrides, yes, _ask(), verb)
-        console(quiet).print(f"task: {path}", soft_wrap=True)
-    return load_task(path, overrides), path
-
-
-def _ask() -> Callable[[str], bool] | None:
-    """Asks at the terminal; None where nobody can answer."""
-    if not sys.stdin.isatty():
-        return None
-    return lambda text: click.confirm(printable(text), default=True, err=True)
 
 
 @click.command(
@@ -136,7 +104,7 @@ def train(
             f"{path}: a run directory resumes with its own config.yaml, found the flag {flag}. "
             "To change an option, train the task file with a new --out."
         )
-    source = run_directory(path) if path.is_dir() else _load(path, overrides, yes, quiet, "train")[0]
+    source = run_directory(path) if path.is_dir() else task_of(path, overrides, yes, quiet, "train")[0]
     from finetooth.commands import train as command
 
     result = command.run(source, out, console(quiet), trust_code)
@@ -156,7 +124,7 @@ def run(path: Path, out: Path | None, yes: bool, as_json: bool, quiet: bool, **f
     comparison is made on the validation set and then, once, on the sealed test set. Run the same command
     again to resume; finished stages are not repeated.
     """
-    task, path = _load(path, parse_overrides(flags), yes, quiet, "run")
+    task, path = task_of(path, parse_overrides(flags), yes, quiet, "run")
     from finetooth.commands import run as command
 
     result = command.run_task(task, out, console(quiet), path)
