@@ -41,9 +41,8 @@ def text(draw: random.Random, least: int, most: int) -> list[int]:
     return [draw.randrange(49_152) for _ in range(draw.randint(least, most))]
 
 
-def row(context: list[int], answer: list[int], unit: object = None) -> Row:
-    weight = [0.0] * len(context) + [1.0] * len(answer)
-    return Row([*context, *answer], weight, unit=unit)  # type: ignore[arg-type]
+def row(context: list[int], answer: list[int], unit: int | None = None) -> Row:
+    return Row([*context, *answer], [0.0] * len(context) + [1.0] * len(answer), unit=unit)
 
 
 def label_list(draw: random.Random) -> Iterator[Row]:
