@@ -1,8 +1,9 @@
 """The estimate of a training's memory beside its measured peak: python benchmarks/estimate.py --help.
 
 Twelve configurations: the shapes of SmolLM2-135M and Gemma 3 270M with random weights (or your own models),
-LoRA and full fine-tuning, rows of three lengths. Each is a `finetooth train` in a process of its own, whose
-peak resident memory the system reports when it ends; the estimate is that of the run before its first step.
+LoRA and full fine-tuning, rows of three lengths. Each model and adapter is a process of its own. It makes its
+estimates before the first step, and then takes steps of one row each, of growing length; the peak is the most
+memory that the process has held after each length, as the system counts it.
 """
 
 from __future__ import annotations
@@ -10,19 +11,19 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import random
-import re
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 SOURCE = Path(__file__).resolve().parent.parent / "src"
 sys.path.insert(0, str(SOURCE))
 TOKENIZER = SOURCE / "finetooth" / "embedded" / "milktooth"
-LENGTHS = (64, 256, 1024)  # tokens of a row, half of them scored
+LENGTHS = (64, 192, 512)  # tokens of a row, of which half are scored
 SHAPES: dict[str, dict[str, Any]] = {
     "SmolLM2 135M": {
         "model_type": "llama",
@@ -62,43 +63,52 @@ def make_model(directory: Path, shape: Mapping[str, Any]) -> None:
     AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16).save_pretrained(directory)
 
 
-def write_rows(path: Path, model: Path, length: int, count: int) -> None:
-    """Questions and answers of about half of `length` tokens each."""
-    from finetooth.data.render.tokenizer import Tokenizer
+def measure(name: str, directory: Path, adapter: str, lengths: Sequence[int], out: Path) -> None:
+    """Append a line to `out` for each length of row: the estimate, its facts, and the peak."""
+    import numpy as np
 
-    tokenizer, draw = Tokenizer.load(model), random.Random(length)
-    texts = (SOURCE / "finetooth" / "examples" / "support-triage" / "train.jsonl").read_text(encoding="utf-8")
-    words = sorted(set(re.findall("[a-z]+", texts.lower())))
+    from finetooth import machine
+    from finetooth.config.task import TrainConfig
+    from finetooth.model.api import Model
+    from finetooth.runs.estimate import memory_facts
+    from finetooth.training import optimizer as optimizers
+    from finetooth.training.estimate import Workload, estimate_memory
+    from finetooth.training.objectives import supervised
+    from finetooth.training.step import train_step
+    from finetooth.tree import Row
 
-    def text() -> str:
-        ids = tokenizer.encode(" ".join(draw.choices(words, k=length)))
-        return tokenizer.decode(ids[: length // 2 - 8])
+    config = TrainConfig(adapter=adapter, learning_rate=1e-5, micro_tokens=max(lengths), preflight="off")
+    model = Model.load(directory)
+    model.digest()  # as a run does, which reads all weights from the file
+    if adapter == "lora":
+        model.add_lora(config.rank, 0)
+    facts = memory_facts(model, config, answers=0)
+    optimizer = optimizers.build(model, config)
+    model.train()
+    draw, steps = np.random.default_rng(0), 2  # the optimizer's state is there from the second step on
+    for length in sorted(lengths):
+        weight = np.zeros(length)
+        weight[length // 2 :] = 1.0
+        for _ in range(steps):
+            rows = [Row(draw.integers(0, 4096, length), weight)]
+            train_step(model, supervised, rows, optimizer, budget=length, max_norm=1.0)
+        steps = 1
+        work = Workload(2, length, length, int(weight.sum()), length, length)
+        result = {
+            "model": name,
+            "adapter": adapter,
+            "length": length,
+            "predicted": estimate_memory(facts, work).peak,
+            "peak": machine.memory_of_process("VmHWM"),
+            "facts": asdict(facts),
+            "workload": asdict(work),
+        }
+        with out.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(result) + "\n")
 
-    with path.open("w", encoding="utf-8") as file:
-        for _ in range(count):
-            file.write(json.dumps({"question": text(), "answer": text()}) + "\n")
 
-
-def train(directory: Path, model: Path, adapter: str, length: int, given: argparse.Namespace) -> None:
-    """A few steps of training, as `finetooth train` takes them."""
-    from rich.console import Console
-
-    from finetooth.commands import train
-    from finetooth.config.load import load_task
-
-    rows = directory / "rows.jsonl"
-    write_rows(rows, model, length, given.batch * given.steps)
-    keys = {"adapter": adapter, "batch_size": given.batch, "max_steps": given.steps, "epochs": 99}
-    keys |= {"preflight": given.preflight}
-    data = {"train": str(rows), "validation": 0, "test": 0}
-    task = load_task({"model": str(model), "data": data, "train": keys})
-    train.run(task, directory / "run", Console(stderr=True))
-
-
-def in_child(function: Callable[[], None]) -> int:
-    """Run the function in a fork of this process, which has imported all and computed nothing; its peak in
-    bytes.
-    """
+def in_child(function: Callable[[], None]) -> None:
+    """Run the function in a fork of this process, which has imported much and computed nothing."""
     child = os.fork()
     if child == 0:
         try:
@@ -107,47 +117,36 @@ def in_child(function: Callable[[], None]) -> int:
             print(f"{type(error).__name__}: {error}", file=sys.stderr)
             os._exit(1)
         os._exit(0)
-    _, status, used = os.wait4(child, 0)
-    if status:
+    if os.waitpid(child, 0)[1]:
         raise SystemExit("A configuration failed; see above.")
-    return used.ru_maxrss * 1024  # KiB on Linux
 
 
-def measure(directory: Path, name: str, model: Path, adapter: str, length: int, given: Any) -> dict[str, Any]:
-    """One configuration: what was predicted before its first step, and its peak."""
-    peak = in_child(lambda: train(directory, model, adapter, length, given))
-    kept = json.loads((directory / "run" / "train" / "estimate.json").read_text(encoding="utf-8"))
-    shutil.rmtree(directory)
-    lasting = {key: kept[key] for key in ("predicted", "phase", "parts", "corrected") if key in kept}
-    return {"model": name, "adapter": adapter, "length": length, "peak": peak, **lasting}
+def measured(models: Mapping[str, Path], lengths: Sequence[int]) -> list[dict[str, Any]]:
+    """All configurations of these models. A shape is made, with random weights, at its path."""
+    with tempfile.TemporaryDirectory() as folder:
+        out = Path(folder) / "results.jsonl"
+        for name, directory in models.items():
+            if name in SHAPES:
+                in_child(partial(make_model, directory, SHAPES[name]))
+            for adapter in ("lora", "none"):
+                in_child(partial(measure, name, directory, adapter, lengths, out))
+        return [json.loads(line) for line in out.read_text(encoding="utf-8").splitlines()]
 
 
 def main() -> None:
-    """Measure every configuration, print a line for each, and write them to --out."""
+    """Measure every configuration, print a line for each, and write all to --out."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--models", nargs="*", type=Path, help="model directories instead of the two shapes")
     parser.add_argument("--lengths", nargs="*", type=int, default=LENGTHS, help="tokens of a row")
-    parser.add_argument("--adapters", nargs="*", default=["lora", "none"], choices=["lora", "none"])
-    parser.add_argument("--steps", type=int, default=2, help="optimizer steps, default %(default)s")
-    parser.add_argument("--batch", type=int, default=4, help="rows of a step, default %(default)s")
-    parser.add_argument("--preflight", default="off", choices=["on", "off"], help="default %(default)s")
     parser.add_argument("--out", type=Path, help="JSON file of the results")
     given = parser.parse_args()
-    import finetooth.commands.train  # noqa: F401  once, before the forks
-
-    results = []
     with tempfile.TemporaryDirectory() as folder:
-        models = {path.name: path for path in given.models or ()}
-        for name, shape in SHAPES.items() if not models else ():
-            models[name] = Path(folder) / shape["model_type"]
-            in_child(lambda path=models[name], shape=shape: make_model(path, shape))
-        for name, model in models.items():
-            for adapter in given.adapters:
-                for length in given.lengths:
-                    place = Path(folder) / "configuration"
-                    place.mkdir()
-                    results.append(measure(place, name, model, adapter, length, given))
-                    print(json.dumps(results[-1]), flush=True)
+        shapes = {name: Path(folder) / shape["model_type"] for name, shape in SHAPES.items()}
+        models = {path.name: path for path in given.models} if given.models else shapes
+        results = measured(models, given.lengths)
+    for result in results:
+        sizes = ", ".join(f"{key} {result[key] / 2**30:.2f} GiB" for key in ("predicted", "peak"))
+        print(f"{result['model']}, adapter {result['adapter']}, {result['length']} tokens: {sizes}")
     if given.out:
         given.out.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
 

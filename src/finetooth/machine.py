@@ -93,10 +93,10 @@ def usable_memory(root: Path = ROOT) -> int:
     groups = _cgroup_limits(
         "memory", ["memory.max", "memory.current", "memory.stat"], [f"memory.{name}" for name in names], root
     )
-    for limit, used, *statistics in (text.split() for text in groups if text.count(" ") > 1):
+    for limit, used, *counts in (text.split() for text in groups if " " in text):
         if limit.isdigit() and used.isdigit():
-            counts = dict(zip(statistics[::2], statistics[1::2], strict=False))
-            cached = sum(int(counts.get(name, 0)) for name in ("inactive_file", "active_file"))
+            of_files = dict(zip(counts[::2], counts[1::2], strict=False))
+            cached = sum(int(of_files.get(name, 0)) for name in ("inactive_file", "active_file"))
             free.append(held + int(limit) - int(used) + cached)
     return max(0, min(free))
 

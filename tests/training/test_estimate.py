@@ -88,6 +88,8 @@ def test_a_training_that_does_not_fit_is_refused_with_what_would_help() -> None:
     text = str(error.value)
     for advice in ("train.micro_tokens: 30", "train.checkpointing: true", "train.adapter: lora", "big/model"):
         assert advice in text
+    # What was held before, and given back since, is no reason to refuse.
+    assert require_memory(replace(FACTS, peak=10 * need), WORK, 60, need, "m").peak == 10 * need
     # What is set already, or cannot change anything, is not advised.
     lora = replace(FACTS, adapter=True, checkpointing=True, token=0.0, layer_token=0.0)
     with pytest.raises(ConfigError) as error:

@@ -31,12 +31,12 @@ def _kept(model: Model, count: int) -> int:
     """Bytes that the forward pass of a row of `count` tokens keeps, weights not counted."""
     tree = PrefixTree.build([Row(np.zeros(count, np.int64), np.zeros(count))])
     weights = {weight.untyped_storage().data_ptr() for weight in model.hf.parameters()}
-    kept: dict[int, Tensor] = {}  # by storage; kept alive here, so that no address is used twice
+    kept: dict[int, Tensor] = {}  # by storage; alive until the end, so that no address is used twice
 
-    def keep(tensor: Tensor) -> Tensor:
-        kept[tensor.untyped_storage().data_ptr()] = tensor
-        return tensor
+    def keep(tensor: Tensor) -> None:
+        # Autograd gets nothing to keep: a tensor here would hold the graph that holds it.
+        kept[tensor.untyped_storage().data_ptr()] = tensor.detach()
 
-    with model.eval_mode(), torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+    with model.eval_mode(), torch.autograd.graph.saved_tensors_hooks(keep, lambda nothing: nothing):
         model.hidden(tree, np.arange(count))
     return sum(t.untyped_storage().nbytes() for address, t in kept.items() if address not in weights)

@@ -8,8 +8,10 @@ import numpy as np
 
 from finetooth import machine
 from finetooth.config.method_keys import RL_METHODS
+from finetooth.config.task import TrainConfig
 from finetooth.model import reward_head
 from finetooth.model.activations import activation_bytes
+from finetooth.model.api import Model
 from finetooth.model.device import held_memory
 from finetooth.model.generation.decode import LOGIT_NUMBERS
 from finetooth.model.head import KEEP_NUMBERS, Head
@@ -28,7 +30,8 @@ def probe_of(context: RunContext) -> Probe:
     """The probe of a run that is set up. Raises ConfigError where its training does not fit into memory."""
     task, device = context.task, context.model.device
     report = partial(context.console.print, highlight=False, soft_wrap=True)
-    facts, work = memory_facts(context), _workload(context)
+    facts = memory_facts(context.model, task.train, _answer_bytes(context))
+    work = _workload(context)
     return Probe(facts, work, task.train, task.model, device, context.path, report)
 
 
@@ -44,9 +47,8 @@ def _workload(context: RunContext) -> Workload:
     return workload(units, config.batch_size, config.micro_tokens, seed, total, min(done, total - 1))
 
 
-def memory_facts(context: RunContext) -> MemoryFacts:
-    """What the memory of the run's training depends on."""
-    model, config = context.model, context.task.train
+def memory_facts(model: Model, config: TrainConfig, answers: int) -> MemoryFacts:
+    """What the memory of training this model depends on. answers: bytes of generation at a validation."""
     token, layer_token, input_token = activation_bytes(model)
     machine.release_free_memory()
     held, peak = held_memory(model.device)
@@ -64,7 +66,10 @@ def memory_facts(context: RunContext) -> MemoryFacts:
         head, kept_logits = 4.0 * 4 * hidden, NO_LIMIT  # a frozen head keeps vectors, a trained one logits
         if weight.requires_grad:
             head, kept_logits = 4.0 * vocabulary, 4 * KEEP_NUMBERS.get(model.device.type, 0)
-            head_gradient = weight.numel() * weight.element_size()
+            tied = (
+                weight is model.hf.get_input_embeddings().weight
+            )  # the sum of both gradients is a new tensor
+            head_gradient = (2 if tied else 1) * weight.numel() * weight.element_size()
     return MemoryFacts(
         process=max(0, held - weights) if held else PROCESS,
         peak=peak,
@@ -81,7 +86,7 @@ def memory_facts(context: RunContext) -> MemoryFacts:
         head_gradient=head_gradient,
         adapter=model.peft is not None,
         preflight=config.preflight != "off",
-        answers=_answer_bytes(context),
+        answers=answers,
     )
 
 

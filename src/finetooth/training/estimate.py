@@ -24,6 +24,7 @@ from finetooth.tree import PrefixTree, Row, microtrees
 SAMPLED_STEPS = 16  # steps whose micro-trees are built for the estimate
 PROBED_STEPS = 2  # the first steps, which correct it
 LIVE_LAYERS = 1.5  # of activations, beside those that are kept: what the backward pass of one layer computes
+GAPS = 1.48  # the heap has gaps between activations: freed pieces that fit no later one
 MOST_CORRECTION = 4.0  # factor by which two steps may correct the activations
 
 
@@ -77,7 +78,7 @@ class MemoryFacts:
 
 @dataclass(frozen=True, slots=True)
 class MemoryEstimate:
-    """phases: phase -> part -> bytes."""
+    """phases: phase -> part -> bytes. All but `loading` are still to come."""
 
     phases: Mapping[str, Mapping[str, int]]
 
@@ -95,6 +96,11 @@ class MemoryEstimate:
     def peak(self) -> int:
         """The sum of these."""
         return sum(self.parts.values())
+
+    @property
+    def to_come(self) -> MemoryEstimate:
+        """The phases that are still to come: a process may have held more before, and given it back."""
+        return MemoryEstimate({name: parts for name, parts in self.phases.items() if name != "loading"})
 
 
 def workload(
@@ -141,7 +147,7 @@ def estimate_memory(facts: MemoryFacts, work: Workload) -> MemoryEstimate:
 def activations(facts: MemoryFacts, tokens: int) -> int:
     """Activations of a micro-tree in its backward pass."""
     kept = facts.input_token + facts.layer_token if facts.checkpointing else facts.token
-    return round(tokens * (kept + LIVE_LAYERS * facts.layer_token))
+    return round(GAPS * tokens * (kept + LIVE_LAYERS * facts.layer_token))
 
 
 def output_head(facts: MemoryFacts, scored: int) -> int:
@@ -183,9 +189,10 @@ def require_memory(
 
     budget: train.micro_tokens.
     """
-    found = estimate_memory(facts, work)
+    estimate = estimate_memory(facts, work)
+    found = estimate.to_come
     if found.peak <= usable:
-        return found
+        return estimate
     parts = ", ".join(f"{name} {gib(size)}" for name, size in found.parts.items() if size)
     smaller = max(work.longest, min(budget, work.largest) // 2)
     tree = replace(work, largest=smaller, scored=min(work.scored, smaller))
@@ -199,9 +206,9 @@ def require_memory(
         lora = replace(facts, adapter=True, trained=few, optimizer=state, head_gradient=0, kept_logits=0)
         options.append(("train.adapter: lora", lora, work))
     listed = [
-        f"{text} (about {gib(estimate_memory(facts, work).peak)})"
+        f"{text} (about {gib(estimate_memory(facts, work).to_come.peak)})"
         for text, facts, work in options
-        if estimate_memory(facts, work).peak < 0.95 * found.peak
+        if estimate_memory(facts, work).to_come.peak < 0.95 * found.peak
     ]
     helps = ", ".join([*listed, f"a smaller model than {model}", "closing other programs"])
     raise ConfigError(

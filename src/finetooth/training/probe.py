@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from finetooth.model.device import held_memory, usable_memory
 from finetooth.rundir import write_json
 from finetooth.training.estimate import (
     PROBED_STEPS,
+    MemoryEstimate,
     MemoryFacts,
     Workload,
     corrected,
@@ -53,6 +55,8 @@ class Probe:
             "phase": found.phase,
             "parts": dict(found.parts),
             "usable": self.usable,
+            "facts": asdict(facts),
+            "workload": asdict(work),
         }
 
     def start(self) -> None:
@@ -99,7 +103,7 @@ class Probe:
             self.report(f"memory: {gib(measured)} at most, {gib(self.kept['predicted'])} predicted")
         write_json(self.file, self.kept)
 
-    def _require(self, facts: MemoryFacts) -> Any:
+    def _require(self, facts: MemoryFacts) -> MemoryEstimate:
         budget = self.config.micro_tokens
         assert isinstance(budget, int), "the configuration is resolved"
         return require_memory(facts, self.work, budget, self.usable, self.model)
