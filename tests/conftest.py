@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # before any test imports transformers: a test never downloads
-# Where tests marked `models` look, "-" for the usual place; kept in the environment for pytest-xdist's workers.
+# Where tests marked `models` look, "-" for the usual place; kept in the environment for workers of xdist.
 USERS_CACHE = os.environ.setdefault("FINETOOTH_TESTS_CACHE", os.environ.get("FINETOOTH_CACHE", "-"))
 os.environ["FINETOOTH_CACHE"] = ""  # no proof of the user's is believed; `_proofs_are_kept` keeps our own
 os.environ["OMP_NUM_THREADS"] = (
