@@ -17,6 +17,8 @@ from pathlib import Path
 import pytest
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # before any test imports transformers: a test never downloads
+# Where tests marked `models` look, "-" for the usual place; kept in the environment for workers of xdist.
+USERS_CACHE = os.environ.setdefault("FINETOOTH_TESTS_CACHE", os.environ.get("FINETOOTH_CACHE", "-"))
 os.environ["FINETOOTH_CACHE"] = ""  # no proof of the user's is believed; `_proofs_are_kept` keeps our own
 os.environ["OMP_NUM_THREADS"] = (
     "1"  # tiny models: a second thread costs more than it helps; and see processes.py
@@ -62,7 +64,23 @@ def absent_model(names: tuple[str, ...]) -> str | None:
     from finetooth.config.named_models import named_models
     from finetooth.data import fetch
 
-    return next((name for name in names if fetch.local(named_models()[name]) is None), None)
+    with pytest.MonkeyPatch.context() as patch:
+        use_users_cache(patch)
+        return next((name for name in names if fetch.local(named_models()[name]) is None), None)
+
+
+def use_users_cache(patch: pytest.MonkeyPatch) -> None:
+    """Look for models where the user's own are."""
+    if USERS_CACHE == "-":
+        patch.delenv("FINETOOTH_CACHE", raising=False)
+    else:
+        patch.setenv("FINETOOTH_CACHE", USERS_CACHE)
+
+
+@pytest.fixture(autouse=True)
+def _real_models_are_the_users(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    if request.node.get_closest_marker("models"):
+        use_users_cache(monkeypatch)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
