@@ -53,10 +53,12 @@ def test_help_lists_the_verbs_in_the_order_of_use(capsys) -> None:
         "evaluate",
         "run",
         "report",
+        "predict",
         "chat",
         "compare",
         "pairs",
         "examples",
+        "models",
         "completion",
     ]
 
@@ -268,7 +270,7 @@ def test_check_ends_with_what_to_type_next(rows: Path, task: Path, capsys) -> No
     assert invoke(["check", str(task)]) == 0
     assert capsys.readouterr().out.splitlines()[-1] == f"Next: finetooth run {task}"
     assert invoke(["check", str(rows)]) == 0
-    assert f"data: {{train: {rows}}}" in capsys.readouterr().out.splitlines()[-1]
+    assert capsys.readouterr().out.splitlines()[-1] == f"Next: finetooth run {rows}"
     assert invoke(["check", str(task), "--quiet"]) == 0
     assert "Next:" not in capsys.readouterr().out
     broken = task.with_name("broken.csv")

@@ -12,7 +12,7 @@ import yaml
 from mails_for_tests import HEADER, mails, untidy_mails, write_sheet
 from models_for_tests import tiny_model_dir
 
-from finetooth.cli import app
+from finetooth.cli import task_files
 from finetooth.cli.app import invoke
 from finetooth.rundir import read_json, read_jsonl
 from finetooth.runs import sheet_task
@@ -93,10 +93,10 @@ def test_somebody_at_the_terminal_is_asked(place: Path, capsys, monkeypatch: pyt
     def answer(yes: bool):
         return lambda: lambda text: asked.append(text) or yes
 
-    monkeypatch.setattr(app, "_ask", answer(False))
+    monkeypatch.setattr(task_files, "asking", answer(False))
     assert invoke(["check", "mails.csv", *CP1252]) == 2
     assert "Nothing was written" in capsys.readouterr().err and not (place / "task.yaml").exists()
-    monkeypatch.setattr(app, "_ask", answer(True))
+    monkeypatch.setattr(task_files, "asking", answer(True))
     assert invoke(["check", "mails.csv", *CP1252, "--quiet"]) == 0
     assert len(asked) == 2 and asked[0].endswith("Is this right?") and (place / "task.yaml").exists()
 

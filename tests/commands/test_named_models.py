@@ -38,7 +38,8 @@ def test_the_list_says_what_is_here_and_what_fits(tmp_path: Path, monkeypatch: p
     assert [name for name, model in found.items() if model["path"]] == ["milktooth"]
     assert found["smollm2-135m"]["fits"] == {"lora": True, "full": True, "4-bit": True}
     assert found["qwen3-0.6b"]["fits"] == {"lora": True, "full": False, "4-bit": True}
-    assert found["llama2-7b"]["fits"] == {"lora": False, "full": False, "4-bit": False}
+    assert found["llama2-7b"]["fits"] == {"lora": False, "full": False, "4-bit": True}
+    assert found["qwen3-8b"]["fits"] == {"lora": False, "full": False, "4-bit": False}
     assert found["gemma3-270m"]["licence"] == "Gemma terms of use"
     done = finetooth(tmp_path, "models")
     assert done.returncode == 0 and "8 GiB of memory" in done.stdout and done.stdout.endswith("get NAME\n")

@@ -179,7 +179,7 @@ def test_the_columns_of_another_sheet_are_named(place: Path, tmp_path: Path) -> 
         (["tomorrow.csv", "--columns", "{Frage: question}"], "the role must be one of"),
         (["tomorrow.csv", "--columns", "{Text: text}"], "has no column 'Text'"),
         (["tomorrow.csv", "--encoding", "cp9999"], "the name of an encoding"),
-        (["tomorrow.csv", "--encoding", "utf-8"], "cannot be read"),
+        (["tomorrow.csv", "--encoding", "utf-8"], "not UTF-8"),
         (["-", "--json"], "--out FILE"),
         (["tomorrow.csv", "--unsure-below", "2"], "--unsure-below"),
     ],
@@ -190,6 +190,14 @@ def test_a_mistake_is_one_message(place: Path, words: list[str], expected: str) 
     assert done.returncode == 2, done.stdout
     assert expected in done.stderr and "Traceback" not in done.stderr
     assert sorted(path.name for path in place.iterdir()) == before
+
+
+def test_an_encoding_is_named_with_this_verbs_flag(place: Path, tmp_path: Path) -> None:
+    text = "Frage;Ort\r\n" + "".join(f"{n} of apple für Müller?;Köln\r\n" for n in range(20))
+    (tmp_path / "in.csv").write_bytes(text.encode("cp1252"))
+    done = predict(place, tmp_path / "in.csv", "--encoding", "utf-8")
+    assert done.returncode == 2 and "`--encoding cp1252`" in done.stderr, done.stderr
+    assert "data.encoding" not in done.stderr
 
 
 def test_what_is_no_run_and_no_model_is_named_as_such(place: Path, tmp_path: Path) -> None:

@@ -123,7 +123,8 @@ def inherited(task: Task) -> Any:
 def kept(task: Task) -> Any:
     """The sides of rows that a run had on another side."""
     first = Path(task.model).parent / "kept"
-    workspace.save_config(first, task.model_copy(update={"seed": 9}), {})
+    old = task.data.model_copy(update={"split_from": None})
+    workspace.save_config(first, task.model_copy(update={"data": old}), {})
     split = {"format": "labels", "sealed": 0, "labels": []}
     write_json(first / "data" / "split.json", split)
     rows = [row for side in assemble(task).sides.values() for row in side]

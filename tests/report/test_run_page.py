@@ -227,3 +227,17 @@ def test_the_weights_that_are_kept_are_named(tmp_path: Path) -> None:
     for chosen, words in (("score", "score"), ("loss", "loss")):
         write_json(tmp_path / "train" / "result.json", {"best_step": 132, "selected_by": chosen})
         assert f"Best checkpoint: step 132, chosen by validation {words}." in page_of(tmp_path).words
+
+
+def test_the_system_message_of_all_prompts_is_said(tmp_path: Path) -> None:
+    run = made_up_run(tmp_path)
+    assert "Prompts follow" not in page_of(run).words, "a run of an older version keeps no record of it"
+    environment = read_json(run / "environment.json")
+    prompts = {"template": "chat", "added_system": "You are <b>SmolLM</b>."}
+    write_json(run / "environment.json", {**environment, "prompts": prompts})
+    given = "Prompts follow the model's chat template, with the system message “You sort messages of a bank"
+    assert given in page_of(run).words
+    config = (run / "config.yaml").read_text().replace("You sort messages of a bank's customers.", '""')
+    (run / "config.yaml").write_text(config)
+    said = "with the system message that it adds where a row has none: “You are <b>SmolLM</b>.”"
+    assert said in page_of(run).words

@@ -45,6 +45,7 @@ def chat_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add the flags of `chat`."""
     command = click.option(
         "--seed",
+        "stream",  # not the task option of that name
         type=click.IntRange(0, SEEDS - 1),
         metavar="NUMBER",
         help="Random seed of the sampling.  [default: the run's, else 1]",

@@ -110,7 +110,7 @@ def fill_in_task(message: str, arguments: Sequence[str]) -> str:
         return f"{message} To go on: {again}"
     words = _positional(arguments)
     source = next((word for word in words if word.endswith(TASK_FILES) or is_data_file(Path(word))), None)
-    configs = (Path(word) / "config.yaml" for word in words)
+    configs = (Path(word) / "config.yaml" for word in words if arguments[0] in ("train", "evaluate"))
     source = source or next((str(config) for config in configs if config.is_file()), None)
     if source is None:
         return message
@@ -119,15 +119,15 @@ def fill_in_task(message: str, arguments: Sequence[str]) -> str:
     if is_data_file(Path(source)):
 
         def typed(option: re.Match[str]) -> str:
-            flag = f"--{option[1]}"
-            others = [other for other in options if other[0] != flag]
-            return f"`finetooth {join([arguments[0], source, *chain(*others), flag, option[2]])}`"
+            changed = {one[0]: one[1] for one in [*options, [f"--{option[1]}", option[2]]]}
+            return f"`finetooth {join([arguments[0], source, *chain(*changed.items())])}`"
 
         message = re.sub(r"`(data\.\w+): ([^`\n]*)`", typed, message)
     kept = [option for option in options if option[0] not in ("--from", "--start", "--data.split_from")]
     for old, new, flags in (
         ("finetooth check TASK", "finetooth check", options),
         ("finetooth run TASK", f"finetooth {verb}", kept),
+        ("finetooth train TASK", "finetooth train", kept),
     ):
         message = message.replace(old, f"{new} {join([source, *chain(*flags)])}")
     return message

@@ -125,6 +125,8 @@ def parse_value(key: str, text: str) -> Any:
     """The value of `--key text`: YAML if the key accepts that (3, 2e-4, [0, 4], null), otherwise the text."""
     field = FIELDS[key]
     annotation: Any = field.annotation
+    if text in literals(annotation):  # on and off are truth values in YAML
+        return text
     model = create_model("Value", value=(annotation, field))
     try:
         value = yaml.safe_load(text)

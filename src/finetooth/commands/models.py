@@ -21,12 +21,13 @@ GIB = 1 << 30
 def needed_bytes(parameters: float, method: str) -> int:
     """A rule of thumb for the memory of a training on the CPU. parameters: a number; method: one of METHODS.
 
-    Weights are float32: 4 bytes each; full fine-tuning adds the gradient and AdamW's two moments, 12 more;
-    4-bit weights with their scales take 0.6. Activations take three quarters of the float32 weights, at least
-    1 GiB (what `micro_tokens: auto` allows), and the process itself 0.7 GiB.
+    Weights are float32, 4 bytes each; 4-bit ones with their scales take 0.6. Full fine-tuning adds the
+    gradient and AdamW's two moments, 12 more. Activations take three quarters of the weights, at least 1 GiB
+    (what `micro_tokens: auto` allows), and the process itself 0.7 GiB.
     """
-    weights = {"lora": 4.0, "full": 16.0, "4-bit": 0.6}[method] * parameters
-    return round(weights + max(3.0 * parameters, GIB) + 0.7 * GIB)
+    weights = (0.6 if method == "4-bit" else 4.0) * parameters
+    optimizer = 12.0 * parameters if method == "full" else 0.0
+    return round(weights + optimizer + max(0.75 * weights, GIB) + 0.7 * GIB)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,9 +66,9 @@ class ModelsReport:
             ):
                 console.print(line, markup=False, highlight=False, soft_wrap=True)
             return
-        table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-        for heading in ("model", "parameters", "context", "", "here", *METHODS, "licence"):
-            right = heading in ("parameters", "context")
+        table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
+        for heading in ("model", "size", "context", "", "here", *METHODS, "licence"):
+            right = heading in ("size", "context")
             table.add_column(heading, justify="right" if right else "left", no_wrap=True)
         for model in named_models().values():
             size = f"{model.parameters / 1000:.1f} B" if model.parameters >= 1000 else f"{model.parameters} M"

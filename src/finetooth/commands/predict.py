@@ -5,6 +5,7 @@ Rows are asked as the run's test was: same template, system message, column mapp
 
 from __future__ import annotations
 
+import re
 import sys
 import time
 from collections import Counter
@@ -31,6 +32,8 @@ from finetooth.runs import asking as asks
 from finetooth.runs.asking import Asking
 from finetooth.runs.predictions import UNSURE, PredictionLog, RowAnswer, answer_rows, identity, log_path
 
+# What a reader says of an encoding, for a task.
+_ENCODING = re.compile(r"`data\.encoding: ([\w-]+)`(?:: finetooth \S+ \S+ \S+ [\w-]+)?")
 SHOWN_ERRORS = 3
 SHOWN_ANSWERS = 12
 
@@ -148,10 +151,7 @@ def run(
     started = time.perf_counter()
     asked = _asking(target, options, console)
     encoding = options.encoding or asked.encoding
-    if source == STDIN:
-        sheet = Sheet.of_stream(sys.stdin.buffer.read(), encoding)
-    else:
-        sheet = Sheet.read(Path(source), encoding)
+    sheet = _sheet(source, encoding)
     path = None if to_stdout else _output(Path(source), Path(out) if out else None, sheet, force)
     questions = questions_of(asked, sheet.table, options)
     for note in (*asked.candidate.model.notes, *asked.candidate.renderer.notes):
@@ -221,6 +221,16 @@ def _asking(target: str, options: Options, console: Console) -> Asking:
             "the column confidence."
         )
     return asked if options.system is None else replace(asked, system=options.system, systems=())
+
+
+def _sheet(source: str, encoding: str) -> Sheet:
+    """The sheet of a file, or of stdin. Raises DataError, in which the flag of an encoding is this verb's."""
+    try:
+        if source == STDIN:
+            return Sheet.of_stream(sys.stdin.buffer.read(), encoding)
+        return Sheet.read(Path(source), encoding)
+    except DataError as error:
+        raise DataError(_ENCODING.sub(r"`--encoding \1`", str(error))) from None
 
 
 def _output(source: Path, out: Path | None, sheet: Sheet, force: bool) -> Path:

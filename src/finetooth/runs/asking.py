@@ -14,6 +14,7 @@ from rich.console import Console
 from finetooth.config import cleaning
 from finetooth.config.named_models import is_named
 from finetooth.config.values import first_few, format_count
+from finetooth.data.formats.columns import JOINED
 from finetooth.data.gguf_file import is_gguf
 from finetooth.data.render import turns
 from finetooth.data.render.renderer import Renderer
@@ -114,6 +115,11 @@ class Asking:
             )
         else:
             parts.append("no system message")
+        roles = [*(self.columns or {}).values()]
+        if lines := [
+            name for name, role in (self.columns or {}).items() if role in JOINED and roles.count(role) > 1
+        ]:
+            parts.append(f"a question is of the lines {', '.join(f'`{name}: ...`' for name in lines)}")
         if self.labels:
             names = first_few([*self.labels], SHOWN_LABELS)
             parts.append(f"the answer is one of {format_count(len(self.labels), 'label')} ({names})")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from itertools import count
 from pathlib import Path
@@ -44,7 +43,8 @@ def is_sheet(path: Path) -> bool:
 
 def flag_words(flags: Mapping[str, Any]) -> list[str]:
     """Task options as words of a command line."""
-    return [word for key, value in flags.items() for word in (f"--{key}", flow(value))]
+    texts = {key: value if isinstance(value, str) else flow(value) for key, value in flags.items()}
+    return [word for key, text in texts.items() for word in (f"--{key}", text)]
 
 
 def of_run(path: Path) -> str:
@@ -93,8 +93,9 @@ def beside(path: Path, only_rows_changed: bool) -> list[tuple[str, str]]:
 
     TASK stands for the task and its options; the command line fills it in.
     """
-    stem, number = re.fullmatch(r"(.*?)(?:-(\d+))?", path.name, re.DOTALL).groups()  # type: ignore[union-attr]
-    names = (path.with_name(f"{stem}-{n}") for n in count(int(number or 1) + 1))
+    stem, _, number = path.name.rpartition("-")
+    stem, first = (stem, int(number) + 1) if stem and number.isdecimal() else (path.name, 2)
+    names = (path.with_name(f"{stem}-{n}") for n in count(first))
     other = quote(str(next(name for name in names if not name.exists())))
     run = quote(str(path))
     purpose = "train anew; sealed rows stay sealed, and no row changes its side"

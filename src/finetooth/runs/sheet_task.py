@@ -71,9 +71,9 @@ def sheet_task(file: Path, flags: Mapping[str, Any]) -> SheetTask:
     if not config.columns and config.format == "auto" and _unreadable(table, config):
         roles = propose_roles(table)
         if roles.choices:
+            choices = [{**flags, "data.columns": choice} for choice in roles.choices]
             commands = [
-                f"  finetooth check {join([str(file), '--data.columns', next_steps.flow(choice)])}"
-                for choice in roles.choices
+                f"  finetooth check {join([str(file), *next_steps.flag_words(choice)])}" for choice in choices
             ]
             raise DataError(
                 f"{file}: the columns {listed(table.columns)} can be read in more than one way. Choose one:\n"

@@ -29,6 +29,12 @@ def table(*rows: dict[str, Any]) -> Table:
         ("labels", {"body": "a", "team": "x", "who": "me"}, ["team"], {"body": "text", "team": "label"}),
         (
             "labels",
+            {"Subject": "s", "Body": "b", "label": "x"},
+            ["label"],
+            {"Subject": "text", "Body": "text"},
+        ),
+        (
+            "labels",
             {"text": "a", "toxic": 0, "rude": 1},
             ["toxic", "rude"],
             {"toxic": "label", "rude": "label"},
@@ -105,12 +111,19 @@ def test_rows_that_cannot_be_asked_are_kept_in_order_with_their_reason() -> None
             ["no column 'body'", '--columns "{Body: text}"', "'date'"],
         ),
         ("labels", {"subject": "a"}, {}, ["no column 'text'", '--columns "{subject: text}"']),
+        ("alpaca", {"task": "a"}, {}, ["no column 'instruction'", "Give the column that name"]),
         ("qa", {"mail": "a"}, {}, ['--columns "{mail: context}"']),
         (
             "qa",
             {"question": "a", "query": "b"},
             {},
             ["may each be the question", '--columns "{question: context}"'],
+        ),
+        (
+            "labels",
+            {"Body": "b", "Betreff": "s"},
+            {"Subject": "text", "Body": "text"},
+            ["no column 'Subject'", "'Subject', 'Body' together as text", "Give the column that name"],
         ),
         ("labels", {"body": "a", "text": "b"}, {"body": "text"}, ["also has a column 'text'"]),
         ("text", {"text": "a"}, {}, ["plain text", "finetooth chat"]),

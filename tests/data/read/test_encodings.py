@@ -45,12 +45,14 @@ def test_the_encoding_is_recognised_by_words_that_read_well(encoding: str) -> No
 
 
 def test_readings_that_differ_are_shown_and_doubtful_text_has_none() -> None:
-    spanish = readings("El niño comió mañana, señor\n".encode("cp1252"))
+    spanish = readings(3 * "El niño comió mañana, señor\n".encode("cp1252"))
     assert [one.encoding for one in spanish] == ["cp1252", "cp1250"]
     assert [one.words[0] for one in spanish] == ["mañana", "mańana"]
-    assert readings(b"\x81\x8d\x90 \xff\xfe\n") == []
-    assert readings(("Grüße\n" * 5).encode() + "Grüße\n".encode("cp1252")) == [], "two encodings in a file"
-    assert readings(b"text\n" * 200 + "Grüße\n".encode("cp1252")) == [], "one broken line of many"
+    assert readings(3 * b"\x81\x8d\x90 \xff\xfe\n") == []
+    four = 4 * "Grüße\n".encode("cp1252")
+    assert readings(four) and readings(5 * "Grüße\n".encode() + four) == [], "two encodings in a file"
+    assert readings(500 * b"text\n" + four) == [], "a few broken lines of many"
+    assert readings(four[:12]) == [], "two broken lines"
 
 
 def test_a_wrong_encoding_has_one_message(tmp_path: Path) -> None:

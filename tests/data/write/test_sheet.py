@@ -109,10 +109,17 @@ def test_the_encoding_stays(encoding: str, tmp_path: Path) -> None:
 
 def test_broken_lines_stay_in_the_table_with_their_reason(tmp_path: Path) -> None:
     content = b'text,id\nfine,1\nonly one\na "stray" quote","x\n\xff\xfe,4\nlast,5\n'
+    content = content.replace(b"fine", "schön".encode())  # other lines hold letters in UTF-8
     found = written(tmp_path, "a.csv", content)
     rows = list(csv.reader(io.StringIO(found.decode("utf-8", "surrogateescape"))))
     assert {len(row) for row in rows} == {5}
-    assert [row[0] for row in rows[1:]] == ["fine", "only one", 'a "stray" quote","x', "\udcff\udcfe", "last"]
+    assert [row[0] for row in rows[1:]] == [
+        "schön",
+        "only one",
+        'a "stray" quote","x',
+        "\udcff\udcfe",
+        "last",
+    ]
     assert [bool(row[-1]) for row in rows[1:]] == [False, True, True, True, False]
     assert b"\xff\xfe,4," in found
     lines = written(tmp_path, "a.jsonl", b'{"text": "a"}\n{"text": \n[1]\n{"text": "b"}\n').splitlines()

@@ -176,6 +176,24 @@ def test_lists_in_lists_are_no_labels_and_no_error(depth: int) -> None:
 def test_what_auto_goes_by() -> None:
     assert grading_format({"a": "label", "b": "label"}, "labels") == "several labels"
     assert grading_format({"a": "label", "b": "text"}, "labels") == "labels"
+
+
+@pytest.mark.parametrize(
+    ("format", "answer", "grader"),
+    [
+        ("qa", "Lima", "exact"),
+        ("qa", "Dear customer, we have sent the money back to your account today.", "chrf"),
+        ("chat", "Dear customer, we have sent the money back to your account today.", "chrf"),
+        ("labels", "one of the labels that happens to be as long as a sentence is", "label"),
+        ("qa", '{"a": 1, "b": 2, "c": 3, "d": 4, "e": 5, "f": 6, "g": 7, "h": 8}', "exact"),
+    ],
+)
+def test_long_free_answers_are_graded_by_chrf(format: str, answer: str, grader: str) -> None:
+    rows = [Example(str(k), (Message("user", "q"),), (Answer(answer),)) for k in range(3)]
+    assert resolve("auto", grading_format({}, format, rows))[0] == grader
+    short = Example("s", (Message("user", "q"),), (Answer("yes"),))
+    expected = "label" if format == "labels" else "exact"
+    assert resolve("auto", grading_format({}, format, [*rows, *4 * [short]]))[0] == expected
     assert is_custom("mine:grade") and not is_custom("regex (pattern a: b)") and not is_custom("exact")
 
 

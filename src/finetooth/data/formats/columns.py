@@ -71,11 +71,9 @@ class ColumnPlan:
         """
         for column, canonical in self.mapping.items():
             self._check(table, column, canonical)
-        parts: dict[str, list[str]] = {}  # role -> its columns
-        for column, canonical in self.mapping.items():
-            parts.setdefault(canonical, []).append(column)
-        several = {role: columns for role, columns in parts.items() if len(columns) > 1 and role != "label"}
-        duplicate = next((role for role in several if role not in JOINED), None)
+        targets = list(self.mapping.values())
+        single = (name for name in targets if name not in (*JOINED, "label"))
+        duplicate = next((name for name in single if targets.count(name) > 1), None)
         if duplicate:
             raise ConfigError(
                 f"data.columns: two columns are mapped to {duplicate}. Only {', '.join(JOINED)} and label "
@@ -84,11 +82,9 @@ class ColumnPlan:
         if not self.mapping:
             return table.rows, table.columns
         rows = [self.labels.joined(row) for row in table.rows] if self.labels else table.rows
-        for columns in several.values():
-            rows = [joined_text(row, columns) for row in rows]
         rows = [
             replace(row, values={self.mapping.get(name, name): value for name, value in row.values.items()})
-            for row in rows
+            for row in joined_texts(rows, self.mapping)
         ]
         return rows, list(dict.fromkeys(self.mapping.get(name, name) for name in table.columns))
 
@@ -128,20 +124,30 @@ class ColumnPlan:
         return f" Perhaps you mean {advice(corrected)}."
 
 
-def joined_text(row: RawRow, columns: Sequence[str]) -> RawRow:
-    """The row with one text in the first of the columns: a line `Column: its text` for each that has one.
+def joined_texts(rows: Sequence[RawRow], mapping: Mapping[str, str]) -> list[RawRow]:
+    """The rows with the texts of several columns of one role (JOINED) in the first of them.
 
-    A cell that is not text is left as the whole, and reading the row reports it.
+    mapping: data.columns. The text has a line `Column: its text` for each column that has one. A cell that is
+    not text is left as the whole, and reading the row reports it.
     """
+    result = list(rows)
+    for role in JOINED:
+        columns = [column for column, canonical in mapping.items() if canonical == role]
+        if len(columns) > 1:
+            result = [joined_text(row, columns) for row in result]
+    return result
+
+
+def joined_text(row: RawRow, columns: Sequence[str]) -> RawRow:
+    """The row with one text in the first of the columns; see `joined_texts`."""
     others = {name: value for name, value in row.values.items() if name not in columns}
     lines = []
     for column in columns:
         try:
-            text = string(row.values.get(column), column)
+            text = string(row.values.get(column), column).strip()
         except InvalidRowError:
             return replace(row, values=others | {columns[0]: row.values[column]})
-        if text.strip():
-            lines.append(f"{column}: {text.strip()}")
+        lines += [f"{column}: {text}"] if text else []
     return replace(row, values=others | {columns[0]: "\n".join(lines)})
 
 

@@ -10,7 +10,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from finetooth.data.formats.columns import advice, has_turns, listed
+from finetooth.data.formats.columns import CANONICAL, advice, has_turns, joined_text, listed
 from finetooth.data.formats.conversations import EARLIER, QUESTIONS
 from finetooth.data.formats.parse import FORMAT_READERS, WITH_TOOLS, with_earlier_turns
 from finetooth.data.formats.text_columns import PAIRS, InvalidRowError, parse_list
@@ -54,7 +54,7 @@ class Question:
 
 @dataclass(frozen=True, slots=True)
 class Questions:
-    """The rows of a file in order. has_system: whether the file has system messages of its own."""
+    """The rows of a file in order. has_system: whether any of them has a system message of its own."""
 
     rows: list[Question]
     has_system: bool
@@ -75,6 +75,7 @@ def read_questions(
             "The run was trained on plain text, whose rows have no question to answer. To talk to its "
             "model: finetooth chat RUN"
         )
+    joined = _joined_columns(table, mapping)
     # A sheet that has the role's own name instead of the mapped column is read by that.
     mapping = {name: role for name, role in mapping.items() if name in table.columns}
     names = list(dict.fromkeys(mapping.get(name, name) for name in table.columns))
@@ -88,13 +89,35 @@ def read_questions(
     format, column = _question_column(table, format, asked, columns or {})
     found = [Question(row.place, None, row.reason) for row in table.rejected]
     for row in table.rows:
+        for parts in joined:
+            row = joined_text(row, parts)
         values = {mapping.get(name, name): value for name, value in row.values.items()}
         try:
             found.append(Question(row.place, _example(row, values, table, format, column)))
         except InvalidRowError as problem:
             found.append(Question(row.place, None, str(problem)))
-    has_system = "system" in names or format in ("chat", "sharegpt", "alpaca")
+    messages = [message for question in found if question.example for message in question.example.context]
+    has_system = any(message.role == "system" for message in messages)
     return Questions(sorted(found, key=lambda question: question.place), has_system)
+
+
+def _joined_columns(table: Table, mapping: Mapping[str, str]) -> list[list[str]]:
+    """The columns whose texts are joined as one role's, for each such role that the file has.
+
+    Raises DataError where the file has only some of them: the text would lack a part that training saw.
+    """
+    found: list[list[str]] = []
+    for role in dict.fromkeys(mapping.values()):
+        parts = [name for name, one in mapping.items() if one == role]
+        missing = [name for name in parts if name not in table.columns]
+        if len(parts) > 1 and missing and len(missing) < len(parts):
+            raise DataError(
+                f"{table.name} has no column {missing[0]!r}. The run reads {listed(parts)} together as "
+                f"{role}. It has: {listed(table.columns)}. Give the column that name in the file."
+            )
+        if len(parts) > 1 and not missing:
+            found.append(parts)
+    return found
 
 
 def _question_column(
@@ -121,9 +144,10 @@ def _question_column(
     wanted = [name for name, one in columns.items() if one in (*_ASKED.get(format, ()), role)] or [role]
     near = similar_names(table.columns, [*wanted, *_ASKED.get(format, ())])
     example = next(iter(near), table.columns[0] if table.columns else "message")
+    typed = f"Say which one it is, for example --columns {_typed({example: role})}"
     raise DataError(
         f"{table.name} has no column {wanted[0]!r}, which holds the question of each row. It has: "
-        f"{listed(table.columns)}. Say which one it is, for example --columns {_typed({example: role})}"
+        f"{listed(table.columns)}. {typed if role in CANONICAL else 'Give the column that name in the file.'}"
     )
 
 

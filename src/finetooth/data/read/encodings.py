@@ -20,6 +20,7 @@ NAMES = {
 _LETTERS = set("äöüßàâçéèêëîïôûùœæñáíóúãõåøìòýąćęłńśźżčďěňřšťůžăâîşţőűđ")
 _SIGNS = set("–—„“”‘’‚…€§°«»·•¡¿´`£©®²³½ \xa0")
 _WORD = re.compile(rb"[A-Za-z\x80-\xff]+")
+FEWEST = 3  # lines
 LEAST = 0.9  # share of words that an encoding must read well
 CLOSE = 0.05  # a share within this of the best one is another possible reading
 WORDS = 2000  # at most, of a file
@@ -42,13 +43,13 @@ class Reading:
 def readings(content: bytes) -> list[Reading]:
     """The encodings with which text reads well whose bytes are not UTF-8, the best first.
 
-    Several only where they read different words. [] where at most 1% of the lines are not UTF-8, where others
-    hold letters in UTF-8, and where no encoding fits.
+    Several only where they read different words. [] where only a few lines are not UTF-8 (these are broken),
+    where others hold letters in UTF-8, and where no encoding fits.
     """
     lines = content.split(b"\n")
     others = [line for line in lines if not line.isascii()]
     broken = [line for line in others if not _is_utf8(line)]
-    if len(broken) <= 0.01 * len(lines) or len(broken) < 0.9 * len(others):
+    if len(broken) < max(FEWEST, 0.01 * len(lines), 0.9 * len(others)):
         return []
     found = dict.fromkeys(word for line in broken for word in _WORD.findall(line) if not word.isascii())
     decoded = list(_decoded(list(found)[:WORDS]))

@@ -60,7 +60,7 @@ class Sheet:
         kind = next((kind for kind, mark in marks.items() if content.startswith(mark)), "")
         kind = kind or {"{": ".jsonl", "[": ".json"}.get(start[:1], "")
         kind = kind or (".tsv" if "\t" in first and not any(mark in first for mark in ",;") else ".csv")
-        return cls._of(Path("stdin"), kind, content, encoding)
+        return cls._of(Path(f"stdin{kind}"), kind, content, encoding)
 
     @classmethod
     def _of(cls, path: Path, kind: str, content: bytes, encoding: str) -> Sheet:
