@@ -78,6 +78,14 @@ def changes(task: Task, path: Path) -> tuple[list[InputChange], list[str]]:
     return [*found.values()], gone
 
 
+def changed_since(path: Path) -> list[InputChange]:
+    """The files that differ from those that the run in `path` was made of; [] where it has no record."""
+    record = path / "environment.json"
+    if not record.is_file() or "inputs" not in read_json(record):
+        return []
+    return changes(workspace.load_config(path), path)[0]
+
+
 def require_unchanged(task: Task, path: Path, console: Console) -> None:
     """Raise ConfigError when a file that the run in `path` was made of has changed or is new.
 
