@@ -1,4 +1,4 @@
-# make demo   install, then support triage from nothing to the report, with the embedded model (runs/demo)
+# make demo   install, fetch SmolLM2-135M, then support triage from nothing to the report (runs/demo)
 # make test   install with the tools of the gate, then lint, types and the tests of the gate
 # make test-all   the same with every test: all architectures, documents, examples, recipe and benchmarks
 # VENV=DIR uses another virtual environment than .venv; PYTHON=... another interpreter to make it with.
@@ -6,12 +6,14 @@
 VENV ?= .venv
 PYTHON ?= python3
 BIN := $(VENV)/bin
-TASK := examples/support-triage/task.yaml
+EXAMPLE := examples/support-triage
 
 .PHONY: demo test test-all lint
 
 demo: $(VENV)/.finetooth-installed
-	$(BIN)/finetooth run $(TASK) --out runs/demo
+	@task=task.yaml; $(BIN)/finetooth models get smollm2-135m || { task=milktooth.yaml; \
+	  echo "SmolLM2-135M cannot be had here: the demo runs with milktooth, the small embedded model." >&2; }; \
+	$(BIN)/finetooth run $(EXAMPLE)/$$task --out runs/demo
 
 # Two workers of one thread: as many as the smallest machine of the gate has cores.
 PYTEST := HF_HUB_OFFLINE=1 $(BIN)/python -m pytest --numprocesses 2 --dist worksteal --durations=10

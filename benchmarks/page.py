@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -93,18 +93,31 @@ def of_case(name: str, result: Mapping[str, Any]) -> str:
     )
 
 
+def estimates(results: Sequence[Mapping[str, Any]]) -> str:
+    """The predicted peak of every configuration beside the measured one."""
+    lines = []
+    for result in results:
+        off = result["predicted"] / result["peak"] - 1
+        sizes = [f"{result[key] / 2**30:.2f} GiB" for key in ("predicted", "peak")]
+        adapter = {"lora": "LoRA", "none": "full"}[result["adapter"]]
+        lines.append([result["model"], adapter, f"{result['length']}", *sizes, f"{off:+.0%}"])
+    head = ["model", "training", "tokens of a row", "predicted", "measured", "difference"]
+    return report.table(head, lines)
+
+
 def parts(folder: Path) -> dict[str, str]:
     """Every generated part by its name."""
     loaded = {
         path.stem: json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.json"))
     }
-    scaling = loaded.pop("scaling")
+    scaling, estimated = loaded.pop("scaling"), loaded.pop("estimate")
     results = {name: loaded[name] for name in ORDER if name in loaded}
     made = {name: of_case(name, result) for name, result in results.items()}
     return made | {
         "wanted": wanted(results),
         "memory": memory(results),
         "scaling": report.scaling_table(scaling),
+        "estimate": estimates(estimated),
     }
 
 

@@ -25,9 +25,11 @@ from sidebyside.answers import run_choosing, run_generation  # noqa: E402
 from sidebyside.children import Quiet  # noqa: E402
 from sidebyside.learning import learning_cases, run_learning, systems_of  # noqa: E402
 from sidebyside.models import LITTLE, make_model  # noqa: E402
+from sidebyside.real import real_cases, real_contexts, shape_of, stop_and_padding  # noqa: E402
 from sidebyside.training import SYSTEMS, Setting, run_training, training_cases  # noqa: E402
 
-CASES = {"a": ["a-lora", "a-full"], "b": ["b-lora"]}
+REAL = ["real-instructions", "real-labels", "real-answers"]
+CASES = {"a": ["a-lora", "a-full"], "b": ["b-lora"], "real": REAL}
 CASES |= {"grpo": ["grpo-lora", "grpo-full"], "dpo": ["dpo-lora", "dpo-full"], "sampled": ["sampled-lora"]}
 ANSWERS = {"c": run_generation, "d": run_choosing}
 
@@ -39,9 +41,17 @@ def arguments() -> argparse.Namespace:
         "--cases",
         default="a,b,c,d,grpo,dpo,sampled",
         help="of a, a-lora, a-full, b, c, d, grpo, grpo-lora, grpo-full, dpo, dpo-lora, dpo-full, sampled;\n"
+        "real, real-instructions, real-labels, real-answers, which need --model and --data;\n"
         "default: %(default)s",
     )
-    parser.add_argument("--systems", help="of cases a and b, by name or the start of one; default: all of\n"
+    parser.add_argument("--model", type=Path, help="directory of the base model of the real cases")
+    parser.add_argument(
+        "--data",
+        type=Path,
+        default=os.environ.get("FINETOOTH_DATA"),
+        help="public data sets of the real cases; default: FINETOOTH_DATA",
+    )
+    parser.add_argument("--systems", help="of training cases, by name or the start of one; default: all of\n"
                         + ", ".join(system.name for system in SYSTEMS))  # fmt: skip
     parser.add_argument("--steps", type=int, default=5, help="timed rounds, default %(default)s")
     parser.add_argument("--warmup", type=int, default=2, help="rounds before them, default %(default)s")
@@ -69,11 +79,22 @@ def chosen(names: str | None) -> list[Any]:
     ]
 
 
+def real(name: str, given: argparse.Namespace, setting: Setting) -> dict[str, Any]:
+    """A case with the user's model and public rows."""
+    model, data = given.model.resolve(), Path(given.data)
+    setting = replace(setting, model=model, shape=shape_of(model))
+    if name == "real-answers":
+        return run_generation(setting, real_contexts(model, data, 200), **stop_and_padding(model))
+    return run_training(real_cases(model, data)[name], chosen(given.systems), setting)
+
+
 def main() -> None:
     """Run the cases one after the other; results are written after each."""
     given = arguments()
     given.out.mkdir(parents=True, exist_ok=True)
     names = [case for name in given.cases.split(",") for case in CASES.get(name, [name])]
+    if missing := [name for name in names if name in REAL and not (given.model and given.data)]:
+        raise SystemExit(f"{missing[0]} needs --model and --data")
     with tempfile.TemporaryDirectory() as folder:
         setting = Setting(
             model=make_model(given.envs / "model"),
@@ -90,6 +111,8 @@ def main() -> None:
             print(f"case {name}", file=sys.stderr, flush=True)
             if name in ANSWERS:
                 result = ANSWERS[name](setting)
+            elif name in REAL:
+                result = real(name, given, setting)
             elif name in learning_cases():
                 model = make_model(given.envs / "little", LITTLE)
                 result = run_learning(

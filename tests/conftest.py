@@ -28,6 +28,7 @@ DATA = Path(os.environ.get("FINETOOTH_DATA") or ROOT.parent / "shared" / "data")
 NEEDS = {
     "data": "needs the public data sets: set FINETOOTH_DATA to their folder",
     "gpu": "needs an NVIDIA GPU and pytest -m gpu",
+    "models": "needs real models in the cache: finetooth models get NAME",
 }
 
 
@@ -56,8 +57,22 @@ def missing(marker: str) -> bool:
     return not torch.cuda.is_available()
 
 
+def absent_model(names: tuple[str, ...]) -> str | None:
+    """The first of these named models that is not on this machine."""
+    from finetooth.config.named_models import named_models
+    from finetooth.data import fetch
+
+    return next((name for name in names if fetch.local(named_models()[name]) is None), None)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        named = item.get_closest_marker("models")
+        if named and (name := absent_model(named.args)):
+            item.add_marker(pytest.mark.skip(reason=f"{NEEDS['models']} ({name})"))
     for marker, reason in NEEDS.items():
+        if marker == "models":
+            continue
         # not item.keywords: that holds folder names too
         needing = [item for item in items if item.get_closest_marker(marker)]
         if needing and missing(marker):

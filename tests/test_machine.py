@@ -130,3 +130,44 @@ def test_memory_is_the_containers_where_it_is_less(
     write_cgroup(tmp_path, group, files)
     whole = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     assert machine.memory(tmp_path) == (limit or whole)
+
+
+@pytest.mark.parametrize(
+    ("group", "files", "usable"),
+    [
+        ("", {}, 1000),  # what is free on the machine, beside what is held
+        ("0::/a", {"a/memory.max": "max", "a/memory.current": "5"}, 1000),
+        ("0::/a", {"a/memory.max": "800000", "a/memory.current": "300000"}, 588),
+        # pages of files can be dropped
+        (
+            "0::/a",
+            {
+                "a/memory.max": "800000",
+                "a/memory.current": "300000",
+                "a/memory.stat": "anon 1\ninactive_file 100000\nactive_file 2400",
+            },
+            688,
+        ),
+        (
+            "3:memory:/a",
+            {"memory/a/memory.limit_in_bytes": "800000", "memory/a/memory.usage_in_bytes": "300000"},
+            588,
+        ),
+        ("0::/a", {"a/memory.max": "800000"}, 781),  # the limit itself
+    ],
+)
+def test_usable_memory_is_what_is_held_and_what_is_free(
+    tmp_path: Path, group: str, files: dict[str, str], usable: int
+) -> None:
+    write_cgroup(tmp_path, group, files)
+    (tmp_path / "proc" / "meminfo").write_text("MemTotal: 9999 kB\nMemAvailable:     900 kB\n")
+    (tmp_path / "proc" / "self" / "status").write_text(
+        "VmHWM:\t 170 kB\nVmRSS:\t 150 kB\nRssAnon:\t 100 kB\n"
+    )
+    assert machine.usable_memory(tmp_path) // 1024 == usable
+    assert machine.memory_of_process("VmHWM", tmp_path) == 170 * 1024
+
+
+def test_this_process_holds_memory_and_may_use_more() -> None:
+    held, most = machine.memory_of_process(), machine.memory_of_process("VmHWM")
+    assert 0 < held <= most and held < machine.usable_memory() <= machine.memory()

@@ -1,4 +1,4 @@
-"""Write the generated parts of docs/reference.md: the task options and the verbs.
+"""Write the generated parts of docs/reference.md, the task options and the verbs, and of docs/models.md.
 
     python tools/reference.py
 
@@ -15,9 +15,11 @@ import click
 
 from finetooth.cli.app import group
 from finetooth.cli.task_flags import FIELDS, default_of, heading_of
+from finetooth.config.named_models import named_models
 from finetooth.config.task import Task
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "reference.md"
+MODELS = PAGE.with_name("models.md")
 SCHEMA = Task.model_json_schema()
 
 
@@ -74,17 +76,43 @@ def verbs_table() -> str:
     return "\n".join(lines)
 
 
-def render(page: str) -> str:
+def models_table() -> str:
+    """One line for each named model."""
+    lines = ["| name | parameters | context | languages | kind | licence: duties | good for | where |"]
+    lines.append("|---|---|---|---|---|---|---|---|")
+    for model in named_models().values():
+        size = f"{model.parameters:,} M"
+        wheels = f"`{model.pypi.packages[0].partition('==')[0]}` on PyPI" if model.pypi else ""
+        where = ", ".join(filter(None, [f"`{model.hub}`" if model.hub else "embedded", wheels]))
+        terms = f"{model.licence}: {model.duties}"
+        cells = (
+            f"`{model.name}`",
+            size,
+            f"{model.context:,}",
+            model.languages,
+            model.kind,
+            terms,
+            model.good_for,
+        )
+        lines.append(f"| {' | '.join([*cells, where])} |")
+    return "\n".join(lines)
+
+
+PARTS = {PAGE: {"keys": keys_tables, "verbs": verbs_table}, MODELS: {"models": models_table}}
+
+
+def render(page: str, path: Path = PAGE) -> str:
     """The page with the text between the markers generated from the code."""
-    for name, text in (("keys", keys_tables()), ("verbs", verbs_table())):
+    for name, text in ((name, make()) for name, make in PARTS[path].items()):
         pattern = rf"(<!-- generated: {name} -->\n).*?(<!-- end -->)"
         page, count = re.subn(
             pattern, lambda match, text=text: f"{match[1]}{text}\n{match[2]}", page, flags=re.S
         )
         if count != 1:
-            raise SystemExit(f"{PAGE.name}: expected one marker for {name!r}, found {count}.")
+            raise SystemExit(f"{path.name}: expected one marker for {name!r}, found {count}.")
     return page
 
 
 if __name__ == "__main__":
-    PAGE.write_text(render(PAGE.read_text(encoding="utf-8")), encoding="utf-8")
+    for path in PARTS:
+        path.write_text(render(path.read_text(encoding="utf-8"), path), encoding="utf-8")

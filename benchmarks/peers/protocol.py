@@ -31,7 +31,7 @@ class Channel:
 
     def ready(self, *packages: str) -> None:
         """Say that everything is loaded, with the versions of these packages."""
-        self._say({"versions": {name: version(name) for name in packages}})
+        self.tell({"versions": {name: version(name) for name in packages}})
 
     def wait(self) -> Facts | None:
         """Block until it is this child's turn; None when the harness wants no more. The clock starts here."""
@@ -43,14 +43,15 @@ class Channel:
     def answer(self, facts: Facts) -> None:
         """What this turn found; the clocks stop here: that on the wall and that of the processors."""
         seconds = {"wall": time.perf_counter() - self._begun, "processor": time.process_time() - self._used}
-        self._say(seconds | facts)
+        self.tell(seconds | facts)
 
     def close(self) -> None:
         """Say how much memory the process had at its peak, in bytes (Linux counts ru_maxrss in KiB)."""
         unit = 1 if sys.platform == "darwin" else 1024
-        self._say({"peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit})
+        self.tell({"peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit})
 
-    def _say(self, facts: Facts) -> None:
+    def tell(self, facts: Facts) -> None:
+        """One line to the harness."""
         self._out.write(json.dumps(facts) + "\n")
         self._out.flush()
 

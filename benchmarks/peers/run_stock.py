@@ -14,36 +14,38 @@ import torch
 from protocol import Channel, Facts, in_parts, read_rows, read_spec, serve
 from transformers import AutoModelForCausalLM
 
-PADDING, STOP = 0, 2
+PADDING, STOP = 0, 2  # of the random model; a real one's are told
 
 
 def generating(spec: Facts, model: Any) -> Any:
     """A turn answers all contexts, `batch` of the message at a time."""
     rows = read_rows(spec)
+    pad, stop = spec.get("padding", PADDING), spec.get("stop", STOP)
 
     def turn(message: Facts) -> Facts:
         answers: list[list[int]] = []
         for part in in_parts(rows, message["batch"]):
             longest = max(len(row["tokens"]) for row in part)
             padding = [longest - len(row["tokens"]) for row in part]
-            ids = [[PADDING] * empty + row["tokens"] for empty, row in zip(padding, part, strict=True)]
+            ids = [[pad] * empty + row["tokens"] for empty, row in zip(padding, part, strict=True)]
             mask = [[0] * empty + [1] * (longest - empty) for empty in padding]
             out = model.generate(
                 input_ids=torch.tensor(ids),
                 attention_mask=torch.tensor(mask),
                 do_sample=False,
                 max_new_tokens=spec["max_tokens"],
-                pad_token_id=PADDING,
+                pad_token_id=pad,
+                eos_token_id=stop,
             )
-            answers += [until_stop(row) for row in out[:, longest:].tolist()]
+            answers += [until_stop(row, stop) for row in out[:, longest:].tolist()]
         return {"answers": answers}
 
     return turn
 
 
-def until_stop(tokens: list[int]) -> list[int]:
+def until_stop(tokens: list[int], stop: int) -> list[int]:
     """An answer without the padding behind its stop token."""
-    return tokens[: tokens.index(STOP) + 1] if STOP in tokens else tokens
+    return tokens[: tokens.index(stop) + 1] if stop in tokens else tokens
 
 
 def scoring(spec: Facts, model: Any) -> Any:

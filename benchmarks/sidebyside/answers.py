@@ -49,10 +49,19 @@ def best_batch(child: Child, sizes: Sequence[int], setting: Setting, **message: 
     return found
 
 
-def run_generation(setting: Setting) -> dict[str, Any]:
-    """Case (c): 16 greedy tokens for each of 200 prompts that share 400 tokens."""
-    contexts = prompted_contexts(PROMPTS, setting.shape["vocab_size"], seed=3)
-    spec = {"task": "generate", "rows": hand_out(setting, contexts), "max_tokens": NEW_TOKENS}
+def run_generation(
+    setting: Setting, contexts: Sequence[Sequence[int]] | None = None, **told: Any
+) -> dict[str, Any]:
+    """Case (c): 16 greedy tokens for each of 200 prompts that share 400 tokens, or for these contexts.
+
+    told: what the children are told beside that.
+    """
+    title = f"{NEW_TOKENS} greedy tokens for {PROMPTS} prompts that share 400 tokens"
+    if contexts is None:
+        contexts = prompted_contexts(PROMPTS, setting.shape["vocab_size"], seed=3)
+    else:
+        title = f"at most {NEW_TOKENS} greedy tokens for {len(contexts)} requests behind a list of 150 labels"
+    spec = {"task": "generate", "rows": hand_out(setting, contexts), "max_tokens": NEW_TOKENS, **told}
     ours, stock, probe = [*up(setting, [OURS, GENERATE], spec), setting.probe()]
     probe.ready()
     searched = best_batch(stock, BATCHES, setting)
@@ -71,11 +80,11 @@ def run_generation(setting: Setting) -> dict[str, Any]:
     setting.quiet.release()
     probe.stop()
     return {
-        "title": f"{NEW_TOKENS} greedy tokens for {PROMPTS} prompts that share 400 tokens",
+        "title": title,
         "batches": searched,
         "batch": batch,
         "same": sum(a == b for a, b in zip(mine["answers"], theirs["answers"], strict=True)),
-        "of": PROMPTS,
+        "of": len(contexts),
         "gaps": gaps,
         "agree": all(gap < TIE for gap in gaps),
         **summary(rates, [ours, stock], seconds),

@@ -13,6 +13,7 @@ from finetooth.config.task import Task
 from finetooth.types import Completion, Example, Message, Piece, Sampling, Score
 
 if TYPE_CHECKING:
+    from finetooth.commands.predict import predict
     from finetooth.commands.run import run
     from finetooth.model.api import Model
     from finetooth.tree import PrefixTree, Row
@@ -31,6 +32,7 @@ __all__ = [
     "Sampling",
     "Score",
     "Task",
+    "predict",
     "run",
 ]
 
@@ -38,6 +40,7 @@ _LAZY = {
     "Model": "finetooth.model.api",
     "PrefixTree": "finetooth.tree",
     "Row": "finetooth.tree",
+    "predict": "finetooth.commands.predict",
     "run": "finetooth.commands.run",
 }
 

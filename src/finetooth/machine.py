@@ -30,6 +30,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 import sys
 import threading
 import time
@@ -77,6 +78,48 @@ def memory(root: Path = ROOT) -> int:
     total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     limits = _cgroup_limits("memory", ["memory.max"], ["memory.limit_in_bytes"], root)
     return min([total, *(int(text) for text in limits if text.isdigit())])
+
+
+def usable_memory(root: Path = ROOT) -> int:
+    """Bytes of memory that this process may use now: what it holds, and what is free here and in its
+    container. Pages of files, which the kernel can drop, count as free. Where the kernel does not tell
+    (other systems than Linux), it is all memory.
+    """
+    held = memory_of_process("RssAnon", root)
+    free = [memory(root)]
+    if available := re.search(r"^MemAvailable:\s+(\d+) kB", _read(root / "proc/meminfo"), re.MULTILINE):
+        free.append(held + 1024 * int(available[1]))
+    names = ("limit_in_bytes", "usage_in_bytes", "stat")
+    groups = _cgroup_limits(
+        "memory", ["memory.max", "memory.current", "memory.stat"], [f"memory.{name}" for name in names], root
+    )
+    for limit, used, *counts in (text.split() for text in groups if " " in text):
+        if limit.isdigit() and used.isdigit():
+            of_files = dict(zip(counts[::2], counts[1::2], strict=False))
+            cached = sum(int(of_files.get(name, 0)) for name in ("inactive_file", "active_file"))
+            free.append(held + int(limit) - int(used) + cached)
+    return max(0, min(free))
+
+
+def memory_of_process(kind: str = "VmRSS", root: Path = ROOT) -> int:
+    """Bytes of memory that this process holds (VmRSS), has held at most (VmHWM), or holds other than as pages
+    of files (RssAnon); 0 where the kernel does not tell.
+    """
+    found = re.search(rf"^{kind}:\s+(\d+) kB", _read(root / "proc/self/status"), re.MULTILINE)
+    return 1024 * int(found[1]) if found else 0
+
+
+def release_free_memory() -> None:
+    """Give memory that was freed, but is kept by the C library for later, back to the system (glibc only).
+
+    Free pieces between small objects that live on are too short for the tensors of training, and would stay
+    beside them.
+    """
+    import ctypes  # see IdlePool
+
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
+    if trim is not None:
+        trim(0)
 
 
 def _cgroup_limits(controller: str, unified: list[str], legacy: list[str], root: Path) -> Iterator[str]:

@@ -20,6 +20,8 @@ from finetooth.errors import DataError
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
+TREE = 32  # what a micro-tree costs beside its tokens, in tokens
+RECOMPUTED = 1.1  # the most computed tokens for each distinct one, where memory allows it
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -206,12 +208,13 @@ class PrefixTree:
 
 
 def microtrees(rows: Sequence[Row], budget: int) -> list[PrefixTree]:
-    """Split rows into micro-trees of at most `budget` nodes, keeping rows with a common prefix together.
+    """Split rows into micro-trees of at most `budget` nodes, in the way that computes the fewest tokens.
 
-    The number of trees is that of filling one after the other (next fit); their sizes are then evened out,
-    because the largest determines peak memory. Rows of one unit stay in one tree; a row or unit larger than
-    the budget gets its own. Every row is in exactly one tree. The loss of a step does not depend on the
-    budget (law 2).
+    In depth-first order the rows with a common prefix stand side by side, and each tree is a run of them; no
+    other way to cut this order has fewer nodes in all trees, each of which counts TREE more. Of equal ways
+    the most even one is taken, because the largest tree determines peak memory. Rows of one unit stay in one
+    tree; a row or unit larger than the budget gets its own. Every row is in exactly one tree. The loss of a
+    step does not depend on the budget (law 2).
     """
     joint = PrefixTree.build(rows)
     groups: dict[Hashable, list[int]] = {}
@@ -219,29 +222,27 @@ def microtrees(rows: Sequence[Row], budget: int) -> list[PrefixTree]:
         groups.setdefault(rows[index].unit_key(index), []).append(index)
     members = list(groups.values())
     nodes = [np.unique(np.concatenate([joint.path_R[index] for index in group])) for group in members]
-    bins = _fill(nodes, len(joint), budget)
-    low, high = -(-len(joint) // len(bins)), budget
-    while low < high:  # smallest capacity that needs no additional tree
-        smaller = _fill(nodes, len(joint), middle := (low + high) // 2)
-        if len(smaller) > len(bins):
-            low = middle + 1
-        else:
-            bins, high = smaller, middle
-    chosen = (sorted(index for group in bin for index in members[group]) for bin in bins)
-    return [PrefixTree.build(rows[index] for index in bin) for bin in chosen]
+    runs = (sorted(index for group in members[run] for index in group) for run in _runs(nodes, joint, budget))
+    return [PrefixTree.build(rows[index] for index in run) for run in runs]
 
 
-def _fill(nodes: Sequence[Ints], total: int, capacity: int) -> list[list[int]]:
-    """Fill bins with groups in order, each of at most `capacity` distinct nodes (or a single group)."""
-    owner_N = np.full(total, -1)
-    bins: list[list[int]] = [[]]
-    used = 0
-    for group, node in enumerate(nodes):
-        fresh = int((owner_N[node] != len(bins)).sum())
-        if bins[-1] and used + fresh > capacity:
-            bins.append([])
-            used, fresh = 0, node.size
-        owner_N[node] = len(bins)
-        used += fresh
-        bins[-1].append(group)
-    return bins
+def _runs(nodes: Sequence[Ints], joint: PrefixTree, budget: int) -> list[slice]:
+    """The best cut of groups with these nodes into runs, by dynamic programming over where a run starts."""
+    last_N = np.full(len(joint), -1)  # the last group so far that has the node
+    size_S, first = np.zeros(0, np.int64), 0  # nodes of the runs that start at first, first + 1, ...
+    cost, starts = np.zeros(len(nodes) + 1), [0]  # of the best way to cut the groups so far
+    even = 0.5 / len(joint) / sum(map(len, nodes))  # all squares of sizes together stay below a token
+    for stop, node in enumerate(nodes, start=1):
+        before = np.sort(last_N[node])
+        last_N[node] = stop - 1
+        size_S = np.append(size_S, 0) + np.searchsorted(before, np.arange(first, stop))
+        over = min(int((size_S > budget).sum()), size_S.size - 1)  # the longest runs; one group always fits
+        size_S, first = size_S[over:], first + over
+        cost_S = cost[first:stop] + size_S + TREE + even * size_S**2
+        starts.append(stop - 1 - int(cost_S[::-1].argmin()))  # of equal ones the latest
+        cost[stop] = cost_S.min()
+    runs, stop = [], len(nodes)
+    while stop:
+        runs.append(slice(starts[stop], stop))
+        stop = starts[stop]
+    return runs[::-1]

@@ -53,10 +53,12 @@ def test_help_lists_the_verbs_in_the_order_of_use(capsys) -> None:
         "evaluate",
         "run",
         "report",
+        "predict",
         "chat",
         "compare",
         "pairs",
         "examples",
+        "models",
         "completion",
     ]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -75,3 +76,58 @@ def test_the_runs_in_a_directory_that_is_none_are_named(tmp_path: Path, monkeypa
     (tmp_path / "mine" / "desk" / "config.yaml").write_text("{}")
     assert invoke(["chat", "mine"]) == 2
     assert "Runs here: mine/desk." in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "typed"),
+    [
+        (["run", "data.validation", "20"], "--data.validation 20"),
+        (["run", "task.yaml", "data.validation", "20"], "--data.validation 20"),
+        (["run", "data.validation=20", "task.yaml"], "--data.validation 20"),
+        (["run", "train.epochs", "task.yaml"], "--train.epochs"),
+        (["train", "task.yaml", "-train.epochs", "2"], "--train.epochs 2"),
+        (["train", "task.yaml", "—train.epochs", "2"], "--train.epochs 2"),
+        (["check", "fruit.jsonl", "data.columns", "{a: text}"], "--data.columns '{a: text}'"),
+        (["check", "data.format"], "--data.format"),
+        (["train", "task.yaml", "seed", "3"], "--seed 3"),
+        (["train", "task.yaml", "out", "runs/a"], "--out runs/a"),
+        (["evaluate", "runs/a", "sealed"], "--sealed"),
+    ],
+)
+def test_a_flag_without_its_dashes_is_no_file(words: list[str], typed: str, task: Path, capsys) -> None:
+    assert invoke(words) == 2
+    message = capsys.readouterr().err
+    assert f"begins with two dashes. Type `{typed}`.\n" in message
+    assert message.count("\n") == 1
+
+
+def test_a_file_that_is_named_like_a_flag_is_a_file(task: Path, capsys) -> None:
+    task.with_name("seed").write_text("data: {}")
+    assert invoke(["run", "seed"]) == 2
+    assert "seed:\n  data.train is missing." in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("given", "mapping"),
+    [
+        ("{mails: context, team: answer}", "{mail: context, team: answer}"),
+        ("{x: text, y: label}", "{mail: text, team: label}"),
+        ("{team: label, Mail: text}", "{team: label, mail: text}"),
+        ("{text: mail}", "{mail: text}"),
+    ],
+)
+def test_wrong_columns_are_answered_with_a_command(
+    given: str, mapping: str, tmp_path: Path, monkeypatch, capsys
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    rows = "".join(f"mail number {n},{'ab'[n % 2]}\n" for n in range(40))
+    Path("mails.csv").write_text(f"mail,team\n{rows}")
+    assert invoke(["check", "mails.csv", "--seed", "3", "--data.columns", given, "--train.epochs=2"]) == 2
+    message = capsys.readouterr().err
+    assert given.startswith("{text") or "It has: 'mail', 'team'." in message
+    command = message.split("`")[1]
+    assert shlex.split(command) == [
+        *("finetooth", "check", "mails.csv", "--data.columns", mapping, "--train.epochs=2"),
+    ]
+    if "team" in mapping:
+        assert invoke(shlex.split(command)[1:]) in (0, 1)

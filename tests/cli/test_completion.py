@@ -57,10 +57,20 @@ def offered(*words: str) -> list[str]:
         (["train", "task.yaml", "--data.train", ""], ["<file>"]),
         (["run", "task.yaml", "--from", "runs/s"], ["runs/second"]),
         (["completion", ""], list(SHELLS)),
+        (["models", "g"], ["get", "gemma3-270m", "gemma3-1b", "gemma3-4b", "gpt-neo-1.3b"]),
+        (["models", "get", "smollm2-1"], ["smollm2-135m", "smollm2-1.7b"]),
     ],
 )
 def test_what_is_offered(here: Path, words: list[str], expected: list[str]) -> None:
     assert offered(*words) == expected
+
+
+def test_models_that_were_fetched_are_offered(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FINETOOTH_CACHE", str(here / "cache"))
+    (here / "cache" / "models" / "smollm2-135m").mkdir(parents=True)
+    assert offered("chat", "sm") == ["<file>"]
+    (here / "cache" / "models" / "smollm2-135m" / "source.json").write_text("{}")
+    assert offered("chat", "sm") == ["smollm2-135m"]
 
 
 def test_every_key_is_offered_as_a_flag(here: Path) -> None:

@@ -15,6 +15,7 @@ from models_for_tests import tiny_model_dir
 from rich.console import Console
 
 import finetooth as ft
+from finetooth import machine
 from finetooth.cli.app import invoke
 from finetooth.commands import train
 from finetooth.config.load import load_task
@@ -199,3 +200,25 @@ def test_the_embedded_model_is_tried_in_seconds(tmp_path: Path) -> None:
         == read_json(tmp_path / "run" / "environment.json")["model"]["digest"]
     )
     shutil.rmtree(tmp_path / "run")
+
+
+def test_memory_is_predicted_corrected_measured_and_kept(model: Path, tmp_path: Path) -> None:
+    _, said = trained(task(model, train__preflight="off"), tmp_path / "run")
+    kept = read_json(tmp_path / "run" / "train" / "estimate.json")
+    assert kept["predicted"] == sum(kept["parts"].values())
+    assert kept["corrected"] <= kept["measured"] * 1.5 and kept["seconds"] > 0
+    lines = [line for line in said.splitlines() if line.startswith("memory: ")]
+    assert len(lines) == 3
+    assert " of " in lines[0] and lines[1].endswith(" for 6 steps") and lines[2].endswith(" predicted")
+
+
+def test_a_training_that_does_not_fit_is_refused_before_anything_is_kept(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patched:
+        patched.setattr(machine, "usable_memory", lambda: 1 << 24)
+        with pytest.raises(ConfigError, match=r"needs about .* this process may use 16 MiB.*a smaller model"):
+            trained(task(model), tmp_path / "run")
+    assert not (tmp_path / "run" / "config.yaml").exists()
+    result, _ = trained(task(model, train__preflight="off", train__micro_tokens=256), tmp_path / "run")
+    assert result["steps"] == 6

@@ -18,11 +18,12 @@ from models_for_tests import CONFIGS, tiny_model_dir
 from terminal_for_tests import Terminal
 
 import finetooth as ft
+from finetooth.data.render.renderer import Renderer
 from finetooth.model.tiny_copy import random_model
 from finetooth.runs import conversation
 
 COLORS = {"apple": "red", "banana": "yellow", "plum": "blue"}
-ROWS = [{"question": f"{n} of {fruit}?", "answer": c} for n in range(30) for fruit, c in COLORS.items()]
+ROWS = [{"question": f"{n} of {fruit}?", "answer": c} for n in range(16) for fruit, c in COLORS.items()]
 INSTRUCTION = "Name the color."
 
 
@@ -81,13 +82,24 @@ def test_a_piped_question_is_answered_as_in_evaluation(place: Path, name: str) -
     tuned, renderer = of_run(run).tuned(), of_run(run).renderer
     tuned.add_stop(renderer.stop_id)
     questions = [ft.Message("user", "7 of apple?"), ft.Message("user", "9 of plum?")]
-    assert done.stdout == "".join(f"{asked(tuned, renderer, question)[0]}\n" for question in questions)
+    longest = of_run(run).task.evaluate.max_tokens
+    texts = [asked(tuned, renderer, question, max_tokens=longest)[0] for question in questions]
+    assert done.stdout == "".join(f"{text}\n" for text in texts)
     assert name == "lora" or done.stdout == "red\nblue\n"
 
 
 @pytest.mark.parametrize("name", ["lora", "full"])
 def test_both_models_answer_and_json_is_one_object(place: Path, name: str) -> None:
-    done = piped(place, "7 of apple?\n9 of plum?\n", f"runs/{name}", "--both", "--json", "--max-tokens", 20)
+    done = piped(
+        place,
+        "7 of apple?\n9 of plum?\n",
+        f"runs/{name}",
+        "--both",
+        "--json",
+        "--max-tokens",
+        20,
+        "--conversation",
+    )
     assert done.returncode == 0, done.stderr
     result = json.loads(done.stdout)
     run = place / "runs" / name
@@ -110,7 +122,7 @@ def test_both_models_answer_and_json_is_one_object(place: Path, name: str) -> No
 
 def test_reset_and_system_change_what_is_sent(place: Path) -> None:
     lines = "7 of apple?\n9 of plum?\n/reset\n9 of plum?\n/system Be brief.\n/reset\n9 of plum?\n/quit\nno\n"
-    done = piped(place, lines, "runs/lora", "--json")
+    done = piped(place, lines, "runs/lora", "--json", "--conversation")
     turns = json.loads(done.stdout)["turns"]
     run = place / "runs" / "lora"
     renderer = of_run(run).renderer
@@ -126,7 +138,7 @@ def test_reset_and_system_change_what_is_sent(place: Path) -> None:
 
 def test_sampling_flags_are_those_of_generate(place: Path) -> None:
     model = ft.Model.load(place / "model")
-    renderer = conversation.Renderer(model.tokenizer)
+    renderer = Renderer(model.tokenizer)
     model.add_stop(renderer.stop_id)
     for flags, values in (
         (["--temperature", 1.2, "--seed", 5], {"temperature": 1.2, "seed": 5}),
@@ -151,13 +163,13 @@ def test_what_is_too_long_is_said_and_nothing_is_dropped(place: Path) -> None:
     long = piped(place, "word " * 300, "runs/lora")
     assert long.returncode == 2 and long.stdout == ""
     assert "takes 256" in long.stderr and "Nothing was generated" in long.stderr
-    grown = piped(place, "7 of apple?\n" * 40, "runs/lora")
+    grown = piped(place, "7 of apple?\n" * 40, "runs/lora", "--conversation")
     assert grown.returncode == 2
     assert "/reset" in grown.stderr
     assert 2 < len(grown.stdout.splitlines()) < 40, "what fitted was answered"
     cut = piped(place, "hello", "model", "--max-tokens", 3)
     assert "--max-tokens allows more" in cut.stderr
-    renderer = conversation.Renderer(ft.Model.load(place / "model").tokenizer)
+    renderer = Renderer(ft.Model.load(place / "model").tokenizer)
     sizes = {n: len(renderer.context_row([ft.Message("user", "ok " * n)])) for n in range(20, 250)}
     near = max(n for n, size in sizes.items() if size < 255)
     full = piped(place, "ok " * near, "model", "--max-tokens", 1000)
@@ -205,7 +217,56 @@ def test_text_is_there_before_the_answer_ends(endless: Path, tmp_path: Path) -> 
         process.kill()
 
 
+def test_every_line_of_a_pipe_is_a_question_of_its_own(place: Path) -> None:
+    lines = ["7 of apple?", "9 of plum?", "7 of apple?"]
+    turns = json.loads(piped(place, "\n".join(lines), "runs/lora", "--json").stdout)["turns"]
+    alone = [json.loads(piped(place, line, "runs/lora", "--json").stdout)["turns"][0] for line in lines[:2]]
+    assert turns == [*alone, alone[0]]
+
+
+def test_a_line_that_cannot_be_asked_loses_no_other_answer(place: Path) -> None:
+    lines = b"7 of apple?\n/foo\n\xff\n" + b"word " * 300 + b"\n9 of plum?\n"
+    done = piped(place, lines, "runs/full", "--json")
+    assert done.returncode == 2
+    turns = json.loads(done.stdout)["turns"]
+    assert [[answer["text"] for answer in turn["answers"]] for turn in turns] == [
+        ["red"],
+        [],
+        [],
+        [],
+        ["blue"],
+    ]
+    assert ["error" in turn for turn in turns] == [False, True, True, True, False]
+    assert "Line 2: /foo is not a command" in done.stderr and "3 lines could not be asked" in done.stderr
+
+
+def test_chat_says_how_it_asks(place: Path) -> None:
+    done = piped(place, "7 of apple?", "runs/full", "--json", "--system", "Be brief.")
+    said = [line for line in done.stderr.splitlines() if line.startswith("Asked with")]
+    assert said == [
+        "Asked with instruction: 'Name the color.'; system message: 'Be brief.'; the answer is free text."
+    ]
+    expected = {"instruction": INSTRUCTION, "system": "Be brief.", "labels": None}
+    assert json.loads(done.stdout)["asked"] == expected
+
+
 # ---- a terminal
+
+
+def test_a_pasted_text_is_one_question(place: Path) -> None:
+    terminal = Terminal(["finetooth", "chat", "runs/full"], place, {"TERM": "xterm"})
+    terminal.wait_for("you: ")
+    terminal.type("\x1b[200~7 of\n\napple?\x1b[201~")
+    terminal.type("\n")
+    assert "tuned: red\n" in terminal.wait_for("you: ")
+    terminal.type("/reset\n")
+    terminal.wait_for("you: ")
+    terminal.type("/paste\n")
+    terminal.wait_for("/end ends it.")
+    terminal.type("9 of\n\nplum?\n/end\n")
+    assert "tuned: blue\n" in terminal.wait_for("you: ")
+    terminal.type("\x04")
+    assert terminal.end() == 0
 
 
 def test_a_conversation_at_a_terminal(place: Path) -> None:
@@ -271,9 +332,8 @@ def test_a_model_cannot_give_the_terminal_orders(place: Path) -> None:
 
 
 def test_an_interrupted_speaker_keeps_what_it_said(endless: Path) -> None:
-    model = ft.Model.load(endless)
-    speaker = conversation.Speaker("model", model, conversation.Renderer(model.tokenizer))
-    talk = conversation.Conversation([speaker], ft.Sampling(max_tokens=500))
+    (speaker,) = conversation.speakers(str(endless), max_tokens=500)
+    talk = conversation.Conversation([speaker])
     said = talk.ask("hello")
     for _ in range(5):
         reply, _ = next(said)

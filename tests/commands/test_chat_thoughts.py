@@ -40,4 +40,4 @@ def test_4_a_chat_asks_as_the_rows_were_asked(thinks: bool, tmp_path: Path) -> N
     assert expected != other
     for place in (tmp_path / "run", tmp_path / "run" / "train" / "adapter"):
         for speaker in conversation.speakers(str(place), both=True):
-            assert speaker.context("", QUESTION).tokens.tolist() == expected
+            assert speaker.context("", QUESTION)[1].tokens.tolist() == expected

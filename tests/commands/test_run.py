@@ -161,7 +161,7 @@ def test_the_stop_token_is_learned(model: Path) -> None:
         if not with_stop:
             rows = [Row(row.tokens, [*row.weight[:-1], 0.0], id=row.id) for row in rows]
         optimizer = torch.optim.AdamW(tuned.trainable(), lr=5e-3)
-        for _ in range(70):
+        for _ in range(45):
             train_step(tuned, supervised, rows, optimizer, budget=512, max_norm=1.0)
         contexts = [renderer.context_row(example.context) for example in examples]
         done = sorted(tuned.generate(contexts, ft.Sampling(max_tokens=24)), key=lambda c: c.row)

@@ -31,7 +31,7 @@ from finetooth.training import loop, reference
 from finetooth.tree import PrefixTree, Row
 
 QUIET = Console(quiet=True)
-ROWS = [{"input": f"{n} and {n % 7} of fruit", "output": "yes" if n % 3 else "no"} for n in range(150)]
+ROWS = [{"input": f"{n} and {n % 7} of fruit", "output": "yes" if n % 3 else "no"} for n in range(100)]
 OFF = {"train.preflight": "off", "evaluate.shots": [0]}
 
 

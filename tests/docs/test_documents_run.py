@@ -4,10 +4,10 @@ The gate runs the README, `make test-all` every document.
 
 A document runs in a directory of its own, which sees src/, examples/, benchmarks/ and the Makefile of the
 checkout, and a copy of tests/docs/files. To keep it short, `run` and `train` get the flags in SHORT after a
-task file, and `ft.run` gets the same as overrides; nothing else is changed. A line that only calls finetooth
-is run in this process, since importing torch takes longer than most commands; a program too. Any other line
-(a pipe) is given to bash. `make TARGET` runs the finetooth commands that `make --dry-run` prints: what it
-installs is tested by the gate itself.
+task file, and `ft.run` gets the same as overrides, the embedded model among them; nothing else is changed. A
+line that only calls finetooth is run in this process, since importing torch takes longer than most commands;
+a program too. Any other line (a pipe) is given to bash. `make TARGET` runs the `finetooth run` that
+`make --dry-run` prints: what it installs is tested by the gate itself, and nothing is fetched.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from finetooth.cli.app import invoke
 ROOT = Path(__file__).resolve().parents[2]
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
 GUIDE = ROOT / "docs" / "guide.md"
-SHORT = {"train.max_steps": 3, "evaluate.limit": 8}
+SHORT = {"model": "milktooth", "train.max_steps": 3, "evaluate.limit": 8}
 
 
 def shortened(command: str) -> str:
@@ -47,7 +47,7 @@ def shortened(command: str) -> str:
 
 
 def made_by(target: str) -> list[str]:
-    """The finetooth commands of a make target, taken from what make says it would do."""
+    """The `finetooth run` of a make target, taken from what make says it would do."""
     done = subprocess.run(
         ["make", "--dry-run", "VENV=venv", *shlex.split(target)],
         cwd=ROOT,
@@ -56,8 +56,8 @@ def made_by(target: str) -> list[str]:
         text=True,
         check=True,
     )
-    lines = [line.removeprefix("venv/bin/") for line in done.stdout.splitlines()]
-    return [line for line in lines if line.startswith("finetooth ")]
+    lines = re.findall(r"^venv/bin/(finetooth run .*)$", done.stdout, re.MULTILINE)
+    return [line.replace("$task", "task.yaml") for line in lines]
 
 
 def shell(command: str) -> None:
@@ -189,7 +189,9 @@ def test_an_exemption_needs_a_reason() -> None:
 
 
 def test_only_trainings_are_made_short() -> None:
-    assert shortened("finetooth run a/task.yaml --out x").endswith("--train.max_steps 3 --evaluate.limit 8")
+    assert shortened("finetooth run a/task.yaml --out x").endswith(
+        "--model milktooth --train.max_steps 3 --evaluate.limit 8"
+    )
     assert shortened("finetooth train runs/a") == "finetooth train runs/a"
     assert shortened("finetooth check rows.csv") == "finetooth check rows.csv"
 

@@ -7,6 +7,7 @@ import json
 import re
 from pathlib import Path
 
+import openpyxl
 import pyarrow
 import pyarrow.parquet
 import pytest
@@ -26,6 +27,12 @@ def write(path: Path, sample: str) -> None:
     text = sample.replace("⏎", "\n").replace("⇥", "\t")
     if path.suffix == ".parquet":
         pyarrow.parquet.write_table(pyarrow.Table.from_pylist([json.loads(text)]), path)
+    elif path.suffix == ".xlsx":
+        book, row = openpyxl.Workbook(), json.loads(text)
+        assert book.active is not None
+        book.active.append([*row])
+        book.active.append([*row.values()])
+        book.save(path)
     elif path.suffix == ".arrow":
         table = pyarrow.Table.from_pylist([json.loads(text)])
         with pyarrow.ipc.new_stream(path, table.schema) as writer:
@@ -53,6 +60,8 @@ def test_a_file_is_read_as_the_guide_says(sample: tuple[str, ...], tmp_path: Pat
 def test_every_format_and_every_kind_of_file_is_in_the_table() -> None:
     assert {sample[2] for sample in SAMPLES} == set(FORMATS) - {"auto"}
     kinds = {"." + sample[0].removesuffix(".gz").partition(".")[2] for sample in SAMPLES}
-    assert kinds == {*EXAMPLES, ".parquet", ".arrow"} and any(sample[0].endswith(".gz") for sample in SAMPLES)
+    assert kinds == {*EXAMPLES, ".parquet", ".arrow", ".xlsx"} and any(
+        sample[0].endswith(".gz") for sample in SAMPLES
+    )
     table = GUIDE.read_text(encoding="utf-8").partition("| your file |")[2].partition("\n\n")[0]
     assert len(SAMPLES) == len(table.splitlines()) - 2, "a row of the table is not understood"

@@ -109,6 +109,7 @@ def test_the_interval_of_a_mean_covers(n: int) -> None:
     assert (bounds <= 1).all()
 
 
+@pytest.mark.full
 def test_a_comparison_keeps_its_level_and_finds_its_smallest_gain() -> None:
     random = np.random.default_rng(9)
     wrong = found = 0

@@ -162,3 +162,21 @@ def test_a_single_label_needs_no_classifier() -> None:
     bag = BagOfWords(labelled(SPAM, "spam"))
     assert {answer.text for answer in bag.predict(labelled(HAM, "ham"))} == {"spam"}
     assert bag.notes == ["the train split has one label only, which is always the answer"]
+
+
+def test_answers_on_which_the_grader_failed_are_counted_and_choose_no_baseline() -> None:
+    """A candidate that could be graded on 3 of 100 answers is not the best prompt by those 3."""
+
+    def grade(example: Example, text: str) -> bool:
+        if text == "no" and int(example.id[2:]) >= 3:
+            raise ValueError("planted")
+        return text == example.target
+
+    candidates = [Fixed("zero-shot", range(3)), Fixed("few-shot-4", range(90)), Fixed("tuned", range(100))]
+    result = evaluate(rows(100), candidates, grade, "own", "validation").summary
+    assert [entry["errors"] for entry in result["candidates"]] == [97, 10, 0]
+    assert best_prompting(result) == result["comparison"]["baseline"] == "few-shot-4"
+    assert result["comparison"]["verdict"] == "not proven"
+    assert "107 answers" in result["words"]
+    assert "97 of 100 of zero-shot, 10 of 100 of few-shot-4 are left out" in result["words"]
+    assert "over the 90 rows that both have a score for" in result["words"]

@@ -120,7 +120,7 @@ def test_a_copy_runs_to_its_report(name: str, room: Path) -> None:
         "--evaluate.shots",
         "[0]",
     ]
-    few += ["--evaluate.max_tokens", "16"]
+    few += ["--evaluate.max_tokens", "16", "--model", "milktooth"]
     assert invoke(["examples", name, "--out", "copy"]) == 0
     assert invoke(["run", "copy/task.yaml", "--out", "done", "--quiet", *few]) == 0
     assert read_json(Path("done/evaluate/summary.json"))["split"] == "test"

@@ -65,7 +65,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_killed_between_sampling_and_update(models: Path, tmp_path: Path) -> None:
     straight, broken = tmp_path / "straight", tmp_path / "broken"
-    for run, kills in ((straight, [0]), (broken, [1, 4, 3, 6, 0])):
+    for run, kills in ((straight, [0]), (broken, [1, 3, 0])):
         for at in kills:
             process = FORK.Process(target=child, args=(models, run, at))
             process.start()

@@ -146,6 +146,23 @@ def test_choose_is_the_exact_argmax(family: str) -> None:
             assert float(total_R[choice.option]) > float(total_R.max()) - 1e-4
 
 
+def test_the_share_of_a_choice_is_its_probability_among_the_options() -> None:
+    model, rows = model_of("llama", "segment"), contexts(1)
+    draw = np.random.default_rng(1)
+    options = [[*draw.integers(0, 12, size), 7] for size in (1, 2, 3, 4) for _ in range(6)]
+    options = [list(option) for option in dict.fromkeys(map(tuple, options))]
+    with torch.no_grad():
+        alone = {choice.row: choice.option for choice in model.choose(rows, options)}
+        for choice in model.choose(rows, options, shares=True):
+            assert choice.option == alone[choice.row]
+            context = rows[choice.row].tokens
+            full = [Row([*context, *o], [0.0] * len(context) + [1.0] * len(o)) for o in options]
+            tree = PrefixTree.build(full)
+            total_R = torch.zeros(len(options), dtype=torch.float64)
+            total_R.index_add_(0, torch.tensor(tree.row_M), model.logprobs(tree).double())
+            assert choice.share == pytest.approx(float(total_R.softmax(0)[choice.option]), rel=3e-4)
+
+
 def allowed(probability_V: np.ndarray, top_k: int | None, top_p: float) -> np.ndarray:
     """What may be sampled, from the definitions: zero the rest and renormalise, top-k first."""
     order = np.argsort(-probability_V)

@@ -13,6 +13,7 @@ import torch
 from gate import gate
 from models_for_tests import family_param, forest, tiny_model_dir
 
+from finetooth.data import cache
 from finetooth.model import capability
 from finetooth.model.api import Model
 from finetooth.training.gradient_checkpointing import enable_gradient_checkpointing
@@ -31,7 +32,7 @@ FAMILIES = [
 @pytest.fixture
 def proofs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
     """How often a proof was made, and a random copy for one, with an empty cache to begin with."""
-    monkeypatch.setenv(capability.CACHE, str(tmp_path / "cache"))
+    monkeypatch.setenv(cache.CACHE, str(tmp_path / "cache"))
     calls = {"prove": 0, "small_copy": 0}
 
     def counted(name: str) -> Any:
@@ -162,7 +163,7 @@ def test_other_software_makes_a_new_proof(
 def test_an_empty_variable_keeps_nothing(
     proofs: dict[str, int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv(capability.CACHE, "")
+    monkeypatch.setenv(cache.CACHE, "")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     for _ in range(2):
         Model.load(tiny_model_dir(tmp_path / "a"))
@@ -172,7 +173,7 @@ def test_an_empty_variable_keeps_nothing(
 def test_without_the_variable_it_is_the_users_cache(
     proofs: dict[str, int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.delenv(capability.CACHE)
+    monkeypatch.delenv(cache.CACHE)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     Model.load(tiny_model_dir(tmp_path / "a"))
     (file,) = kept(tmp_path)
@@ -217,7 +218,7 @@ def proven(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def _kept_proofs(proven: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """These tests plant nothing that a proof would have to see, so one for each family is enough."""
-    monkeypatch.setenv(capability.CACHE, str(proven))
+    monkeypatch.setenv(cache.CACHE, str(proven))
 
 
 @contextmanager

@@ -15,6 +15,7 @@ import click
 from click.shell_completion import CompletionItem, get_completion_class
 from pydantic.fields import FieldInfo
 
+from finetooth.config.named_models import named_models
 from finetooth.config.task import EMBEDDED
 
 SHELLS = {
@@ -48,9 +49,13 @@ class PathArgument(click.Path):
         self, ctx: click.Context, param: click.Parameter, incomplete: str
     ) -> list[CompletionItem[Any]]:
         """Suggestions that begin with the incomplete word."""
+        from finetooth.data.cache import cache_directory
         from finetooth.runs.workspace import known_runs
 
-        names = set(EMBEDDED) if "model" in self.kinds else set()
+        names: set[str] = set()
+        if "model" in self.kinds:
+            fetched = cache_directory("models") or Path(os.devnull)
+            names = {*EMBEDDED, *(path.parent.name for path in fetched.glob("*/source.json"))}
         if "run" in self.kinds:
             names |= {*known_runs(), *known_runs(incomplete)}
         if "task" in self.kinds:
@@ -58,6 +63,13 @@ class PathArgument(click.Path):
             names |= {str(file) for file in folder.glob("*") if file.suffix in TASK_FILES}
         found = sorted(name for name in names if name.startswith(incomplete))
         return [CompletionItem(name) for name in found] or [CompletionItem(incomplete, type="file")]
+
+
+def complete_model_words(
+    ctx: click.Context, param: click.Parameter, incomplete: str
+) -> list[CompletionItem[Any]]:
+    """The words after `finetooth models`."""
+    return [CompletionItem(word) for word in ("get", *named_models()) if word.startswith(incomplete)]
 
 
 def complete_value(key: str, field: FieldInfo, incomplete: str) -> list[CompletionItem[Any]]:

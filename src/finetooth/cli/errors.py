@@ -101,7 +101,8 @@ def fill_in_task(message: str, arguments: Sequence[str]) -> str:
     """The message, with TASK replaced by the task of this command line and its task options.
 
     What was interrupted goes on with the same command line, flags included. Where no task was given, it is
-    the configuration of the run.
+    the configuration of the run. Where a data file is given, an option to set is a flag of the command that
+    reads it so.
     """
     again = f"finetooth {join(arguments)}"
     message = re.sub(r"finetooth run [^\n]*? \(with the same flags\)", lambda _: again, message)
@@ -115,6 +116,14 @@ def fill_in_task(message: str, arguments: Sequence[str]) -> str:
         return message
     verb = arguments[0] if arguments[0] in ("train", "run") else "run"
     options = task_options_of(arguments)
+    if is_data_file(Path(source)):
+
+        def typed(option: re.Match[str]) -> str:
+            flag = f"--{option[1]}"
+            others = [other for other in options if other[0] != flag]
+            return f"`finetooth {join([arguments[0], source, *chain(*others), flag, option[2]])}`"
+
+        message = re.sub(r"`(data\.\w+): ([^`\n]*)`", typed, message)
     kept = [option for option in options if option[0] not in ("--from", "--start", "--data.split_from")]
     for old, new, flags in (
         ("finetooth check TASK", "finetooth check", options),

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence, Set
+from pathlib import Path
+from shlex import quote
 from typing import Any
 
 import click
@@ -12,14 +14,20 @@ from click.shell_completion import CompletionItem
 from pydantic import create_model
 from pydantic.fields import FieldInfo
 
-from finetooth.cli.completion import complete_value, literals
+from finetooth.cli.completion import TASK_FILES, complete_value, literals
 from finetooth.config.method_keys import PreferenceKeys, RewardKeys
 from finetooth.config.task import fields
+from finetooth.errors import FinetoothError
 
 FIELDS: dict[str, FieldInfo] = dict(fields())
 ALLOW = "Override this blocking rule (repeatable); recorded in reports. Same as data.allow."
 _KEYS = {key.replace(".", "__"): key for key in FIELDS}  # name of the Python parameter -> key
+DASHES = "-–—−‐‑"  # those of editors and web pages, too
 _COLUMN = 24  # width up to which a flag shares a line with its description
+
+
+class FlagWithoutDashes(FinetoothError):
+    """A flag that was typed without `--`, or with other dashes, and would be taken for a file."""
 
 
 class SectionedCommand(click.Command):
@@ -27,11 +35,19 @@ class SectionedCommand(click.Command):
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Parse the arguments; usage errors name this verb, so that they point to its --help."""
+        words = list(args)
+        flags = {flag for param in self.get_params(ctx) for flag in param.opts if flag.startswith("--")}
         try:
-            return super().parse_args(ctx, args)
+            rest = super().parse_args(ctx, args)
         except click.UsageError as error:
+            if slip := _without_dashes(words, flags):
+                raise FlagWithoutDashes(f"{ctx.command_path}: {slip}") from None
             error.ctx = error.ctx or ctx
             raise
+        named = [str(value) for value in ctx.params.values() if isinstance(value, str | Path)]
+        if slip := _without_dashes([word for word in words if word in named and "." in word], flags):
+            raise FlagWithoutDashes(f"{ctx.command_path}: {slip}")
+        return rest
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the verb's own flags, then the task options section by section."""
@@ -44,6 +60,21 @@ class SectionedCommand(click.Command):
         for heading, rows in sections.items():
             with formatter.section(heading):
                 formatter.write_dl(rows, col_max=_COLUMN)
+
+
+def _without_dashes(words: Sequence[str], flags: Set[str]) -> str:
+    """What to say about the first word that is a flag of this verb but for its dashes; "" without one."""
+    for at, word in enumerate(words):
+        name, equals, value = word.partition("=")
+        flag = f"--{name.lstrip(DASHES)}"
+        if word.startswith("--") or flag not in flags or Path(word).exists():
+            continue
+        following = words[at + 1] if at + 1 < len(words) else ""
+        if not equals and not following.startswith(tuple(DASHES)) and not following.endswith(TASK_FILES):
+            value = following
+        typed = f"{flag} {quote(value)}" if value else flag
+        return f"{word} is a flag and begins with two dashes. Type `{typed}`."
+    return ""
 
 
 def heading_of(key: str) -> str:

@@ -1,6 +1,6 @@
-"""`finetooth chat RUN|MODEL`: chat with a model, rendered with the template it was trained with.
+"""`finetooth chat RUN|MODEL`: chat with a model, asked as its run's test was.
 
-Questions are typed at a terminal, or piped in, one per line.
+Questions are typed or pasted at a terminal, or piped in, one per line.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import closing, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from rich.console import Console
@@ -16,76 +16,139 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from finetooth.errors import ConfigError, DataError, FinetoothError, printable
-from finetooth.model.generation.sampling import check_sampling
+from finetooth.errors import ConfigError, FinetoothError, printable
 from finetooth.report.console import terminal
 from finetooth.report.row_text import VISIBLE
 from finetooth.runs.conversation import Conversation, Reply, speakers, to_json
-from finetooth.types import Sampling
 
 HELP = """\
 /reset         start a new conversation
-/system TEXT   set a system message, after the run's instruction; without TEXT, remove it
+/system TEXT   set the system message, after the run's instruction; without TEXT, remove it
+/paste         a question of several lines, which ends with a line /end
 /quit          end the chat, like Ctrl-D. Ctrl-C stops an answer.
 To ask a question that begins with /, type a space first."""
+PASTE, END = "/paste", "/end"
+SHOWN_PROBLEMS = 3
 NARROW = 60  # columns; in a narrower terminal two answers are printed one after the other
 
 
 @dataclass(frozen=True, slots=True)
+class Options:
+    """The flags of `chat`; None stands for the run's own value.
+
+    both: the base model answers, too. conversation: piped lines are turns of one conversation. free: without
+    the run's label set.
+    """
+
+    both: bool = False
+    conversation: bool = False
+    system: str | None = None
+    free: bool = False
+    temperature: float | None = None
+    max_tokens: int | None = None
+    top_p: float | None = None
+    seed: int | None = None
+
+    def sampling(self) -> dict[str, Any]:
+        """The sampling values that were given."""
+        given = {name: getattr(self, name) for name in ("temperature", "max_tokens", "top_p", "seed")}
+        return {name: value for name, value in given.items() if value is not None}
+
+
+@dataclass(frozen=True, slots=True)
 class ChatReport:
-    """The questions and answers. They have been shown already, unless they are printed as JSON."""
+    """The questions and answers. They have been shown already, unless they are printed as JSON.
+
+    asked: instruction, system message and label set. problems: what to say of lines that could not be asked.
+    """
 
     target: str
+    asked: dict[str, Any]
     turns: list[dict[str, Any]] = field(default_factory=list)
+    problems: str = ""
     ok: bool = True
 
     def to_json(self) -> dict[str, Any]:
-        """The model, and the question and answers of each turn."""
-        return {"model": self.target, "turns": self.turns}
+        """The model, how it was asked, and the question and answers of each turn."""
+        return {"model": self.target, "asked": self.asked, "turns": self.turns}
 
     def print(self, console: Console) -> None:
         """Nothing: every answer was shown as it was generated."""
 
 
-def run(target: str, both: bool, sampling: Sampling, as_json: bool, console: Console) -> ChatReport:
+def run(target: str, options: Options, as_json: bool, console: Console) -> ChatReport:
     """Chat until the input ends. console: for everything that is not an answer.
 
-    Raises FinetoothError for an unusable model, sampling value or (from a pipe) line.
+    Raises FinetoothError for an unusable model or sampling value, and for an empty pipe. A piped line that
+    cannot be asked is in the report's problems.
     """
-    check_sampling(sampling)
-    conversation = Conversation(speakers(target, both), sampling)
-    for speaker in conversation.speakers[-1:]:
-        for note in (*speaker.model.notes, *speaker.renderer.notes):
-            console.print(f"model: {note}", style="dim")
-    report = ChatReport(target)
+    asked = speakers(target, options.both, options.free, **options.sampling())
+    asking = asked[-1].asking
+    if options.system is not None:
+        asking = replace(asking, system=options.system, systems=())
+    conversation = Conversation(asked, asking.system)
+    for note in (*asked[-1].model.notes, *asking.candidate.renderer.notes):
+        console.print(f"model: {note}", style="dim")
     typed = sys.stdin.isatty()
     screen = Screen(conversation, console, typed, silent=as_json)
     if typed:
         screen.greet(target)
-    for line in screen.typed() if typed else _piped():
+    console.print(asking.describe(), style="dim", soft_wrap=True)
+    if typed:
+        turns, problems = _typed(screen), ""
+    else:
+        turns, problems = _piped(screen, options.conversation)
+        if not turns and not problems:
+            raise ConfigError(f'No question was piped in. Try: echo "..." | finetooth chat {target}')
+    return ChatReport(target, asking.to_json(), turns, problems)
+
+
+def _typed(screen: Screen) -> list[dict[str, Any]]:
+    """The turns of a conversation at a terminal."""
+    turns = []
+    for line in screen.typed():
         try:
             replies = screen.take(line)
         except EOFError:
             break
         except FinetoothError as error:
-            if not typed:
-                raise
             _print_error(str(error))
             continue
         if replies is not None:
-            report.turns.append(to_json(line.strip(), replies))
-    if not typed and not report.turns:
-        raise ConfigError(f'No question was piped in. Try: echo "..." | finetooth chat {target}')
-    return report
+            turns.append(to_json(line.strip(), replies))
+    return turns
 
 
-def _piped() -> Iterator[str]:
-    """The lines of stdin. DataError for bytes that are not UTF-8."""
+def _piped(screen: Screen, conversation: bool) -> tuple[list[dict[str, Any]], str]:
+    """The turns of piped lines, and what to say of those that could not be asked.
+
+    Each line is a question of its own, so others are still answered; a conversation ends with such a line.
+    """
+    turns: list[dict[str, Any]] = []
+    problems: list[str] = []
     for number, line in enumerate(sys.stdin.buffer, 1):
+        text, replies, problem = line.decode("utf-8", "replace"), None, ""
         try:
-            yield line.decode("utf-8-sig" if number == 1 else "utf-8")
+            text = line.decode("utf-8-sig" if number == 1 else "utf-8")
+            replies = screen.take(text)
+        except EOFError:
+            break
         except UnicodeDecodeError as error:
-            raise DataError(f"Line {number} of the questions is not UTF-8: {error.reason}.") from None
+            problem = f"Line {number} of the questions is not UTF-8: {error.reason}."
+        except FinetoothError as error:
+            problem = f"Line {number}: {error}"
+        if problem:
+            problems.append(problem)
+            turns.append(to_json(text.strip(), [], problem))
+            if conversation:
+                break
+        if replies is not None:
+            turns.append(to_json(text.strip(), replies))
+            if not conversation:
+                screen.forget()
+    if len(problems) > 1:
+        problems = [*problems[:SHOWN_PROBLEMS], f"{len(problems)} lines could not be asked; others were."]
+    return turns, "\n".join(problems)
 
 
 def _print_error(text: str) -> None:
@@ -105,32 +168,47 @@ class Screen:
 
     def greet(self, target: str) -> None:
         """Name the models, and say how to leave."""
-        instruction = self._conversation.speakers[0].renderer.instruction
         self._log.print(f"{' and '.join(self._names)}: {target}. /help lists commands, Ctrl-D ends the chat.")
-        if instruction:
-            self._log.print(f"Instruction: {instruction}", style="dim")
 
     def typed(self) -> Iterator[str]:
-        """The lines typed until Ctrl-D."""
+        """The questions and commands until Ctrl-D. A text that is pasted, or stands after /paste, is one."""
         with suppress(ImportError):
-            import readline  # noqa: F401  # line editing and history for input()
+            import readline  # line editing and history for input()
+
+            if not self._out.is_dumb_terminal:
+                readline.parse_and_bind("set enable-bracketed-paste on")
         while True:
             try:
-                yield self._line()
+                line = self._line()
+                yield self._pasted() if line.strip() == PASTE else line
             except KeyboardInterrupt:
                 self._log.print("\nCtrl-D or /quit ends the chat.", style="dim")
             except EOFError:
                 self._log.print()
                 return
 
-    def _line(self) -> str:
+    def _pasted(self) -> str:
+        """The lines up to /end, or Ctrl-D."""
+        self._log.print(f"Paste the text; a line {END} ends it.", style="dim")
+        lines: list[str] = []
+        with suppress(EOFError):
+            while (line := self._line("")).strip() != END:
+                lines.append(line.removesuffix("\n"))
+        return f" {text}" if (text := "\n".join(lines).strip()).startswith("/") else text
+
+    def _line(self, prompt: str = "you: ") -> str:
         if sys.stdout.isatty() and not self._silent:
-            self._out.print()
-            return input("you: ")
-        self._log.print("\nyou: ", end="")
+            if prompt:
+                self._out.print()
+            return input(prompt)
+        self._log.print(f"\n{prompt}" if prompt else "", end="")
         if not (line := sys.stdin.readline()):
             raise EOFError
         return line
+
+    def forget(self) -> None:
+        """Start a new conversation."""
+        self._conversation.reset()
 
     def take(self, line: str) -> list[Reply] | None:
         """Process a line: the replies to a question, None for a command or an empty line."""

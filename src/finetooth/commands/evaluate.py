@@ -25,7 +25,7 @@ from finetooth.errors import ConfigError, DataError
 from finetooth.evaluation import graders, ledger
 from finetooth.evaluation.answer_text import answer_normaliser, identity
 from finetooth.evaluation.baselines import BagOfWords, Majority
-from finetooth.evaluation.candidates import Candidate, ModelCandidate
+from finetooth.evaluation.candidates import Candidate
 from finetooth.evaluation.graders.label_sets import label_names
 from finetooth.evaluation.prompts import Prompt, build_prompt
 from finetooth.evaluation.runner import Evaluation, evaluate
@@ -34,8 +34,9 @@ from finetooth.model.api import Model
 from finetooth.report.terminal import terminal_table
 from finetooth.rundir import read_json, write_json
 from finetooth.runs import inputs, next_steps, parent, parent_records, preference_candidates, workspace
+from finetooth.runs.asking import candidate
 from finetooth.runs.context import RunContext, base_digest
-from finetooth.types import Example, Sampling
+from finetooth.types import Example
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,21 +190,6 @@ def prompting_candidates(context: RunContext, grader: str) -> Iterator[Candidate
         for shots in task.evaluate.shots:
             prompt = replace(build_prompt(shots, prepared.train, labels, task.seed), multi_label=multi_label)
             yield candidate(context, grader, base, prompt)
-
-
-def candidate(context: RunContext, grader: str, model: Model, prompt: Prompt) -> ModelCandidate:
-    """A model under a prompt, rendered with the run's template."""
-    task, renderer = context.task, context.renderer
-    max_tokens = task.evaluate.max_tokens
-    assert max_tokens != "auto", "the stored configuration is resolved"
-    sampling = Sampling(task.evaluate.temperature, max_tokens, seed=task.seed)
-    model.add_stop(renderer.stop_id)
-    labels = [
-        label
-        for label in context.prepared.labels
-        if graders.without_options(grader) == "label" and renderer.can_answer(label)
-    ]
-    return ModelCandidate(prompt.name, model, renderer, prompt, sampling, labels or None, task.data.overlong)
 
 
 def _usable(context: RunContext, examples: Sequence[Example]) -> list[Example]:

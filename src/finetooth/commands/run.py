@@ -13,7 +13,7 @@ from typing import Any
 
 from rich.console import Console
 
-from finetooth.commands import evaluate, report, train
+from finetooth.commands import evaluate, predict, report, train
 from finetooth.config.load import load_task
 from finetooth.config.task import Task
 from finetooth.errors import Interrupted
@@ -36,6 +36,14 @@ class Run:
     def to_json(self) -> dict[str, Any]:
         """The run's path, its report and the summary of the contract."""
         return {"run": str(self.path), "report": str(self.path / "report.html"), **self.summary}
+
+    def predict(self, rows: Any, unsure_below: float | None = None) -> Any:
+        """The rows with answers, asked as the test was: `commands.predict.predict` for this run.
+
+        rows: a list of dicts, or a DataFrame; the same comes back with the columns answer, confidence (for
+        labels: the probability among them) and error. Raises FinetoothError.
+        """
+        return predict.predict(self.path, rows, unsure_below=unsure_below)
 
     def print(self, console: Console) -> None:
         """The score table, the verdict and the path of the report."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,11 +15,11 @@ from finetooth.config.task import Task
 from finetooth.errors import ConfigError, GradeError, Interrupted
 from finetooth.evaluation import graders
 from finetooth.evaluation.answer_text import answer_normaliser
-from finetooth.evaluation.candidates import ModelCandidate
 from finetooth.evaluation.prompts import Prompt
 from finetooth.evaluation.summary import TUNED
 from finetooth.rundir import read_json, write_json
 from finetooth.runs import inputs, next_steps, parent, workspace
+from finetooth.runs.asking import candidate
 from finetooth.runs.context import RunContext
 from finetooth.runs.preflight import ensure_preflight
 from finetooth.runs.rewards import rollouts
@@ -32,7 +32,6 @@ from finetooth.training.reference import require_pairs, with_reference
 from finetooth.training.schedule import group_by_unit
 from finetooth.training.selection import AnswerValidator
 from finetooth.training.verification import outputs, save_model, verify_saved
-from finetooth.types import Sampling
 
 VERIFIED_ROWS = 8  # rows on which the saved model is compared with the trained one
 
@@ -99,6 +98,7 @@ def _train(context: RunContext, needs_grader: bool) -> TrainReport:
     trackers.require_installed(context.task.train.track)
     set_up(context, needs_grader)
     task, answers, policy = context.task, _answer_validator(context), rollouts(context)
+    context.probe.start()
     with stop_on_signals() as stop:
         preflight = ensure_preflight(context, stop)
         objective = _objective(context)
@@ -116,11 +116,13 @@ def _train(context: RunContext, needs_grader: bool) -> TrainReport:
             answers=answers,
             objective=objective,
             rollouts=policy,
+            probe=context.probe,
         ).run()
         saved = save_model(context.model, path, context.renderer.chat_template)
         load = context.load if saved.name == "model" else lambda saved: context.load(adapter=saved)
         tuned = verify_saved(context.model, saved, load, verified, untrained_M)
         context.keep_tuned(tuned)
+        context.probe.finish()
         selected_by = None  # what selected the checkpoint in fact: answers may have had no score
         if result.best_loss is not None:
             selected_by = "loss" if result.best_score is None else "score"
@@ -199,8 +201,5 @@ def _answer_validator(context: RunContext) -> AnswerValidator | None:
     if len(usable) > selection.MOST:
         drawn = random.Random(f"select {task.seed}").sample(range(len(usable)), selection.MOST)
         usable = [usable[index] for index in sorted(drawn)]
-    by_label = graders.without_options(name) == "label"
-    labels = [label for label in prepared.labels if by_label and context.renderer.can_answer(label)]
-    sampling = Sampling(task.evaluate.temperature, length, seed=task.seed)
-    candidate = ModelCandidate(TUNED, model, context.renderer, Prompt(TUNED), sampling, labels or None, "cut")
-    return AnswerValidator(candidate, usable, grade, required, answer_normaliser(context.renderer))
+    asked = replace(candidate(context, name, model, Prompt(TUNED)), overlong="cut")
+    return AnswerValidator(asked, usable, grade, required, answer_normaliser(context.renderer))

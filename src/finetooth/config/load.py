@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import tomllib
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,10 @@ from typing import Any
 import yaml
 
 from finetooth.config.method_keys import REWARD_MODEL
-from finetooth.config.task import EMBEDDED, Task, build_task, suggest
+from finetooth.config.named_models import is_named
+from finetooth.config.task import Task, build_task, suggest
 from finetooth.config.values import expand_path, is_data_file, is_files, is_hub_id, safe_name
+from finetooth.config.yaml_errors import in_words
 from finetooth.errors import ConfigError
 
 MOST_VALUES = 1_000_000  # of a task file
@@ -69,6 +72,7 @@ def _read_file(path: Path) -> dict[str, Any]:
         raise ConfigError(f"{path}: not a file. Expected a task file (.yaml or .toml).")
     if is_data_file(path) and path.suffix != ".json":
         raise _data_file_error(path)
+    text = ""
     try:
         text = path.read_text(encoding="utf-8")
         values = tomllib.loads(text) if path.suffix == ".toml" else yaml.load(text, _UniqueKeys)
@@ -76,7 +80,7 @@ def _read_file(path: Path) -> dict[str, Any]:
     except RecursionError:
         raise ConfigError(f"{path}: cannot be read as a task file: it is nested too deeply.") from None
     except (OSError, ValueError, TypeError, AttributeError, yaml.YAMLError) as error:
-        raise ConfigError(f"{path}: cannot be read as a task file: {_plainly(error)}") from None
+        raise ConfigError(f"{path}: cannot be read as a task file: {_plainly(error, text)}") from None
     if isinstance(values, dict):
         return values
     if is_data_file(path):
@@ -108,9 +112,11 @@ def require_small(value: Any) -> None:
             raise ValueError(f"it has more than {MOST_VALUES:,} values, aliases written out.")
 
 
-def _plainly(error: Exception) -> str:
-    text = str(error)
-    return "a number has thousands of digits. Shorten it." if "integer string conversion" in text else text
+def _plainly(error: Exception, text: str) -> str:
+    if isinstance(error, yaml.YAMLError):
+        return in_words(error, text)
+    said = str(error)
+    return "a number has thousands of digits. Shorten it." if "integer string conversion" in said else said
 
 
 def _data_file_error(path: Path) -> ConfigError:
@@ -134,8 +140,8 @@ class _UniqueKeys(yaml.SafeLoader):
         super().flatten_mapping(node)
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        names = [key.value for key, _ in node.value]
-        repeated = sorted({name for name in names if names.count(name) > 1})
+        counts = Counter(key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode))
+        repeated = sorted(name for name, count in counts.items() if count > 1)
         if repeated:
             raise yaml.constructor.ConstructorError(
                 None, None, f"the key {repeated[0]!r} is given twice", node.start_mark
@@ -152,7 +158,7 @@ def _resolve_paths(task: Task, folder: Path, from_flags: set[str]) -> Task:
         return Path() if key in from_flags else folder
 
     def absolute(key: str, value: Any) -> Any:
-        if not isinstance(value, str) or (key == "model" and value in EMBEDDED):
+        if not isinstance(value, str) or (key == "model" and is_named(value)):
             return value
         candidate = (base(key) / expand_path(value)).resolve()
         if key.startswith("data.") and is_hub_id(value, base(key)):

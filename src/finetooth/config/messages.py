@@ -66,7 +66,7 @@ def explain_problems(error: ValidationError, where: str, suggest: Callable[[str]
         ]
         key = ".".join(steps)
         if problem["type"] == "extra_forbidden":
-            lines.append(f"  unknown key {key}.{suggest(key)}")
+            lines.append(f"  unknown key {key}.{_without_space(steps[-1]) or suggest(key)}")
             if Path(where).name == "config.yaml" and (hint := run_directory_hint(steps[-1])):
                 lines.append(f"  To keep using the run directory {Path(where).parent}: {hint}.")
         elif problem["type"] == "missing":
@@ -76,6 +76,8 @@ def explain_problems(error: ValidationError, where: str, suggest: Callable[[str]
     for key, problems in wrong.items():
         expected = [_expected(key, problem) for problem in problems]
         hint = _read_as(key, problems[0]["input"])
+        if problems[0]["input"] is None and (missing := _without_space(key)):
+            hint += f".{missing.removesuffix('.')}"
         own = [
             problem["msg"].removeprefix("Value error, ")
             for problem, words in zip(problems, expected, strict=True)
@@ -87,6 +89,15 @@ def explain_problems(error: ValidationError, where: str, suggest: Callable[[str]
             f"  {key}: {own[0] if own else f'expected {wanted}'}, found {shown(problems[0]['input'])}{hint}."
         )
     return f"{where}:\n" + "\n".join(dict.fromkeys(lines))
+
+
+def _without_space(name: str) -> str:
+    """What to say of a key that YAML read where a colon, or the space behind it, is missing; else ""."""
+    if ":" in name:
+        before, _, after = name.partition(":")
+        return f" Put a space behind the colon: `{before.rpartition('.')[2]}: {after.strip()}`."
+    word, _, rest = name.partition(" ")
+    return f" Put a colon behind the key: `{word}: {rest}`." if rest and word.isidentifier() else ""
 
 
 def shown(value: Any) -> str:

@@ -74,9 +74,9 @@ class DataConfig(Section):
     """Where the rows come from, how they are read, and how they are split."""
 
     train: Annotated[str | Rows, BeforeValidator(_source)] = Field(
-        description="Training examples: a file (.jsonl .json .csv .tsv .parquet .arrow .txt, also .gz), a "
-        "directory, a glob, a hub id, or a list of these and of {path, weight} (from Python also a list "
-        "of dicts)."
+        description="Training examples: a file (.jsonl .json .csv .tsv .parquet .arrow .xlsx .txt, also "
+        ".gz), a directory, a glob, a hub id, or a list of these and of {path, weight} (from Python also a "
+        "list of dicts)."
     )
     validation: Annotated[Share | str | Rows, BeforeValidator(_source)] = Field(
         0.1,
@@ -243,9 +243,9 @@ class Task(Section):
     )
     model: str = Field(
         "milktooth",
-        description="Base model: milktooth (embedded), a local directory, or a hub id (org/name, "
-        "org/name@revision). A directory with config and tokenizer but no weights is initialised from the "
-        "seed.",
+        description="Base model: a name that `finetooth models` lists (milktooth is embedded), a local "
+        "directory, a .gguf file, or a hub id (org/name, org/name@revision). A directory with config and "
+        "tokenizer but no weights is initialised from the seed.",
     )
     start: str | None = Field(
         None,

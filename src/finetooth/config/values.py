@@ -11,7 +11,16 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-DATA_FILES = (".jsonl", ".json", ".csv", ".tsv", ".parquet", ".arrow", ".txt")  # each also with .gz appended
+DATA_FILES = (
+    ".jsonl",
+    ".json",
+    ".csv",
+    ".tsv",
+    ".parquet",
+    ".arrow",
+    ".xlsx",
+    ".txt",
+)  # each also with .gz appended
 # A dataset of the hub, optionally with a branch, tag or commit, and a configuration or folder.
 SEEDS = 1 << 64  # seeds are below it
 HUB_ID = re.compile(

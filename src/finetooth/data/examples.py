@@ -7,6 +7,7 @@ import json
 import string
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +63,7 @@ def read_examples(path: Path) -> Iterator[Example]:
     return map(from_json, read_jsonl(path))
 
 
+@lru_cache(64)  # every rule asks for the same few texts where rows are copies, or very long
 def normalise(text: str) -> str:
     """The text without differences that still make a copy: NFKC, casefold, single spaces.
 

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Callable, Sequence
-from functools import partial
 from importlib.resources import files
 from pathlib import Path
 from typing import Literal
 
+from finetooth.config.named_models import is_named, named_models, nearest_names
 from finetooth.config.task import EMBEDDED
 from finetooth.config.values import DATA_FILES
+from finetooth.data import fetch, gguf_cache, hub_cache
+from finetooth.data.gguf_file import is_gguf
 from finetooth.data.model_files import read_config
 from finetooth.errors import DataError, ModelError
 
@@ -21,10 +22,12 @@ LENGTH_KEYS = ("max_position_embeddings", "n_positions", "max_seq_len", "max_seq
 
 
 def model_directory(name: str, weights: bool = True) -> Path:
-    """The directory of a model: embedded ("milktooth"), local, or a hub id such as "org/model".
+    """The directory of a model: named ("milktooth"), local, of a GGUF file, or of a hub id ("org/model").
 
-    A hub id may name a branch, tag or commit, "org/model@v1.0". It is taken from Hugging Face's cache, else
-    downloaded; weights=False downloads no safetensors.
+    A named model is never downloaded here. A GGUF file, or a directory with one and no config.json, gives its
+    directory in the cache, whose weights model/dequantise.py adds. A hub id may name a branch, tag or commit,
+    "org/model@v1.0"; it is taken from Hugging Face's cache, else downloaded; weights=False downloads no
+    safetensors.
     Raises ModelError when there is no such model or it has no config.json.
     """
     if name in EMBEDDED:  # a local folder of the same name is ./NAME
@@ -32,31 +35,31 @@ def model_directory(name: str, weights: bool = True) -> Path:
         if not (embedded / "config.json").is_file():
             raise ModelError(f"The embedded model {name} is missing from this installation ({embedded}).")
         return embedded
-    path = Path(name).expanduser()
+    if is_named(name):
+        path = fetch.require_local(named_models()[name])
+    else:
+        path = Path(name).expanduser()
     if path.is_dir():
+        if not (path / "config.json").is_file() and (file := gguf_cache.find_in(path)):
+            return gguf_cache.model_directory(file)
         if not (path / "config.json").is_file():
             found = ", ".join(sorted(item.name for item in path.iterdir())[:8]) or "nothing"
             raise ModelError(f"{path}: not a model directory. Expected a config.json, found {found}.")
         return path
     if path.is_file():
+        if is_gguf(path):
+            return gguf_cache.model_directory(path)
         raise ModelError(f"{path}: a file. Expected the directory that holds the model's config.json.")
     if not re.fullmatch(r"[\w.-]+/[\w.-]+(@[\w./-]+)?", name) or name.startswith((".", "/", "~")):
-        meant = difflib.get_close_matches(name, EMBEDDED, n=1)
+        kind = "file" if name.endswith(".gguf") else "directory"
         raise ModelError(
-            f"{name}: no such directory. Expected a local model directory, a hub id such as org/model, "
-            f"or the embedded model {EMBEDDED[0]}." + (f" Did you mean {meant[0]}?" if meant else "")
+            f"{name}: no such {kind}. Expected a local model directory, a hub id such as org/model, a GGUF "
+            f"file, or a name that `finetooth models` lists.{nearest_names(name)}"
         )
     repository, _, revision = name.partition("@")
     patterns = [*SMALL_FILES, *(("*.safetensors",) if weights else ())]
-    directory = _snapshot(
-        "model",
-        repository,
-        revision or None,
-        patterns,
-        lambda cached: (
-            (cached / "config.json").is_file() and (not weights or any(cached.glob("*.safetensors")))
-        ),
-    )
+    complete = hub_cache.has_weights if weights else lambda cached: (cached / "config.json").is_file()
+    directory = _snapshot("model", repository, revision or None, patterns, complete)
     if not (directory / "config.json").is_file():
         raise ModelError(f"{name}: the hub repository has no config.json, so it is not a transformers model.")
     if weights and not any(directory.glob("*.safetensors")):
@@ -86,17 +89,9 @@ def _snapshot(
     complete: Callable[[Path], bool],
 ) -> Path:
     """A hub repository's local copy: from the cache if it is `complete` there, else downloaded."""
-    from huggingface_hub import snapshot_download
-
-    fetch = partial(snapshot_download, repository, repo_type=kind, revision=revision, allow_patterns=patterns)
     try:
-        try:
-            cached = Path(fetch(local_files_only=True))
-            if complete(cached):
-                return cached
-        except OSError:
-            pass  # not in the cache, or only in part
-        return Path(fetch())
+        cached = hub_cache.cached(repository, revision, complete, patterns, kind)
+        return cached or hub_cache.download(repository, revision, patterns, kind=kind)
     except Exception as error:  # including network errors of whichever HTTP library is used
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         name = f"{repository}@{revision}" if revision else repository

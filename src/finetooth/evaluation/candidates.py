@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -26,13 +26,17 @@ Context = tuple[tuple[Message, ...], Row]  # the messages of a prompt, and their
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """An answer to examples[index]. stop: `stop`, or `length` when the answer was truncated."""
+    """An answer to examples[index]. stop: `stop`, or `length` when the answer was truncated.
+
+    confidence: probability of the chosen label among the labels, if it was asked for.
+    """
 
     index: int
     text: str
     prompt_tokens: int = 0
     completion_tokens: int = 0
     stop: str = "stop"
+    confidence: float | None = None
 
 
 class Candidate(Protocol):
@@ -62,7 +66,8 @@ class ModelCandidate:
     labels: the model chooses the most likely of them, exactly; None: it generates its answer. overlong: what
     happens to a context that does not fit into the model even without demonstrations: `cut` truncates it on
     the left, never the system message, and counts it; anything else raises GradeError before the first
-    answer.
+    answer. thinking: whether prompts ask for reasoning; None: the template's default; row: those of rows
+    whose expected answer has some.
     """
 
     name: str
@@ -73,14 +78,19 @@ class ModelCandidate:
     labels: Sequence[str] | None = None
     overlong: str = "raise"
     notes: list[str] = field(default_factory=list)
+    thinking: bool | Literal["row"] | None = "row"
+    _label_tokens: int | None = field(default=None, init=False, repr=False)
 
     def predict(self, examples: Sequence[Example]) -> Iterator[Prediction]:
         """One answer to each example, with the model in evaluation mode. Raises GradeError."""
+        yield from self.answers(self._contexts(examples))
+
+    def answers(self, contexts: Sequence[Context], confidence: bool = False) -> Iterator[Prediction]:
+        """One answer to each context, in any order. confidence: with that of a chosen label."""
         with self.model.eval_mode():
-            contexts = self._contexts(examples)
             rows = [row for _, row in contexts]
             if self.labels is not None:
-                yield from self._choose(contexts, self.labels)
+                yield from self._choose(contexts, self.labels, confidence)
                 return
             for completion in self.model.generate(rows, self.sampling):
                 index, generated = completion.row, len(completion.tokens)
@@ -109,45 +119,41 @@ class ModelCandidate:
         for entry in found:
             yield entry if isinstance(entry, str) else next(scored)
 
-    def _choose(self, contexts: Sequence[Context], labels: Sequence[str]) -> Iterator[Prediction]:
+    def _choose(
+        self, contexts: Sequence[Context], labels: Sequence[str], confidence: bool
+    ) -> Iterator[Prediction]:
         groups: dict[tuple[int, ...], list[int]] = {}
         for index, (_, row) in enumerate(contexts):
             groups.setdefault(tuple(row.tokens[-BOUNDARY:].tolist()), []).append(index)
         for members in groups.values():
             options = [self.renderer.answer_ids(contexts[members[0]][0], label) for label in labels]
-            for choice in self.model.choose([contexts[index][1] for index in members], options):
-                index = members[choice.row]
-                length = len(contexts[index][1])
-                yield Prediction(index, labels[choice.option], length, len(options[choice.option]))
+            rows = [contexts[index][1] for index in members]
+            for choice in self.model.choose(rows, options, confidence):
+                index, label, tokens = members[choice.row], labels[choice.option], options[choice.option]
+                yield Prediction(index, label, len(contexts[index][1]), len(tokens), confidence=choice.share)
 
-    def _contexts(self, examples: Sequence[Example], noted: bool = True) -> list[Context]:  # long: one pass
+    def context(self, example: Example) -> Context:
+        """The messages and the context row of one example, made to fit. GradeError says why it cannot be."""
+        return self._fitted(example)[0]
+
+    def _contexts(self, examples: Sequence[Example], noted: bool = True) -> list[Context]:
         """The messages and the context row of each example, all made to fit before the first answer.
 
         noted: put what was shortened into `notes`.
         """
-        if self.labels is None or not examples:  # tokens to reserve for the answer
-            reserved = min(self.sampling.max_tokens, self.model.max_tokens // 2)
-        else:
-            context = examples[0].context
-            reserved = max(len(self.renderer.answer_ids(context, label)) for label in self.labels)
-        limit = self.model.max_tokens - reserved
-        hard_limit = limit if self.labels is not None else self.model.max_tokens - 1
         contexts: list[Context] = []
         fewer: list[int] = []
         unlisted = cut = 0
         for example in examples:
-            prompt = self.prompt
-            row = self._row(example, prompt.messages(example))
-            if len(row) > limit and (prompt.labels or prompt.demos):
-                prompt = fit_prompt(prompt, example, partial(self._length, example), limit)
-                row = self._row(example, prompt.messages(example))
-                unlisted += bool(self.prompt.labels and not prompt.labels)
-                if len(prompt.demos) < len(self.prompt.demos):
-                    fewer.append(len(prompt.demos))
-            if len(row) > hard_limit:
-                row = self._cut(example, prompt, row, hard_limit)
-                cut += 1
-            contexts.append((prompt.messages(example), row))
+            try:
+                context, prompt, truncated = self._fitted(example)
+            except GradeError as error:
+                raise GradeError(f"{self.name}: row {example.id} {error}") from error
+            contexts.append(context)
+            cut += truncated
+            unlisted += bool(self.prompt.labels and not prompt.labels)
+            if len(prompt.demos) < len(self.prompt.demos):
+                fewer.append(len(prompt.demos))
         n, takes = len(examples), f"the model takes {self.model.max_tokens} tokens"
         if noted and fewer:
             self.notes.append(
@@ -160,14 +166,42 @@ class ModelCandidate:
             self.notes.append(f"{cut} of {n} contexts were truncated on the left: {takes}")
         return contexts
 
+    def _fitted(self, example: Example) -> tuple[Context, Prompt, bool]:
+        """The context of one example, the prompt that fits, and whether the row was truncated."""
+        if self.labels is None:  # tokens to reserve for the answer
+            limit = self.model.max_tokens - min(self.sampling.max_tokens, self.model.max_tokens // 2)
+            hard_limit = self.model.max_tokens - 1
+        else:
+            limit = hard_limit = self.model.max_tokens - self._longest_label(example)
+        prompt = self.prompt
+        row = self._row(example, prompt.messages(example))
+        if len(row) > limit and (prompt.labels or prompt.demos):
+            prompt = fit_prompt(prompt, example, partial(self._length, example), limit)
+            row = self._row(example, prompt.messages(example))
+        truncated = len(row) > hard_limit
+        if truncated:
+            row = self._cut(example, prompt, row, hard_limit)
+        return (prompt.messages(example), row), prompt, truncated
+
+    def _longest_label(self, example: Example) -> int:
+        """The most tokens of a label, behind the context of the first example that was asked."""
+        if self._label_tokens is None:
+            sizes = [len(self.renderer.answer_ids(example.context, label)) for label in self.labels or ()]
+            self._label_tokens = max(sizes)
+        return self._label_tokens
+
+    def thinks(self, example: Example) -> bool | None:
+        """Whether the example's prompt asks for reasoning; None: as the template does by default."""
+        return self.renderer.thinks(example) if self.thinking == "row" else self.thinking
+
     def _length(self, example: Example, messages: tuple[Message, ...]) -> int:
         return len(self._row(example, messages))
 
     def _row(self, example: Example, messages: tuple[Message, ...]) -> Row:
         try:
-            return self.renderer.context_row(messages, example.tools, self.renderer.thinks(example))
+            return self.renderer.context_row(messages, example.tools, self.thinks(example))
         except DataError as error:
-            raise GradeError(f"{self.name}: row {example.id} cannot be rendered: {error}") from error
+            raise GradeError(f"cannot be rendered: {error}") from error
 
     def _cut(self, example: Example, prompt: Prompt, row: Row, limit: int) -> Row:
         """The row cut to `limit` tokens on the left, behind the tokens that must stay at its beginning."""
@@ -176,8 +210,8 @@ class ModelCandidate:
         head, tail = self.renderer.rows(whole)[-1].kept
         if self.overlong != "cut" or head + tail >= limit:
             raise GradeError(
-                f"{self.name}: row {example.id} has a context of {len(row)} tokens; at most {limit} leave "
-                "room for the answer. Set data.overlong: cut, or choose a model with a longer context."
+                f"has a context of {len(row)} tokens; at most {limit} leave room for the answer. Set "
+                "data.overlong: cut, or choose a model with a longer context."
             )
         kept = np.concatenate([row.tokens[:head], row.tokens[len(row) - (limit - head) :]])
         return Row(kept, np.zeros(kept.size))

@@ -55,9 +55,17 @@ def is_prompting(name: str) -> bool:
 
 
 def best_prompting(summary: Mapping[str, Any]) -> str | None:
-    """The prompting candidate with the highest score in a summary (the first of equals), None without one."""
+    """The prompting candidate with the highest score in a summary (the first of equals), None without one.
+
+    An answer on which the grader failed counts as not right: none is best by the few that were graded.
+    """
     prompting = [entry for entry in summary["candidates"] if is_prompting(entry["name"])]
-    return max(prompting, key=lambda entry: entry["score"])["name"] if prompting else None
+    return max(prompting, key=lambda entry: _proven(entry, summary["n"]))["name"] if prompting else None
+
+
+def _proven(entry: Mapping[str, Any], n: int) -> float:
+    """The score of a candidate over all n rows, where an answer on which the grader failed counts as 0."""
+    return float((entry["score"] or 0.0) * (n - entry.get("errors", 0)) / n)
 
 
 def summarise(  # long: the summary is built in the order of its keys
@@ -92,11 +100,13 @@ def summarise(  # long: the summary is built in the order of its keys
     if baseline_name is not None and baseline_name not in by_name:
         raise GradeError(f"The baseline {baseline_name!r} was not evaluated; there are {', '.join(names)}.")
     if baseline is None or TUNED not in by_name:
-        best = max(summary["candidates"], key=lambda entry: entry["score"])
+        best = max(summary["candidates"], key=lambda entry: _proven(entry, summary["n"]))
+        failed = _failed(summary)
         no_verdict = (
             "No verdict: it needs the tuned model and a prompting baseline. Of the candidates evaluated, "
             f"{best['name']} scores highest, {percent(best['score'])} (95% confidence interval "
             f"{percent(best['low'])} to {percent(best['high'])})."
+            + (f" The grader failed on some answers, which are left out: {failed}." if failed else "")
         )
         return {**summary, "comparison": None, "words": no_verdict}
     errors = sum(entry["errors"] for entry in summary["candidates"])
@@ -194,8 +204,9 @@ def _verdict(summary: Mapping[str, Any], errors: int) -> str:
     )
     if errors:
         words = (
-            f"Not proven: the grader failed on {errors} answers, so the scores do not cover all rows. "
-            f"On the graded ones, {both}. Fix the grader, then evaluate again."
+            f"Not proven: the grader failed on {errors} answers, so the scores do not cover all rows: "
+            f"{_failed(summary)} are left out. On the graded ones, {both}, over the {result['n']} rows that "
+            "both have a score for. Fix the grader, then evaluate again."
         )
     elif result["verdict"] != "not proven":
         words = f"{result['verdict'].capitalize()} than {other}: {both}."
@@ -225,6 +236,13 @@ def _verdict(summary: Mapping[str, Any], errors: int) -> str:
     if look > 1:
         words += f" This was look {look} at the sealed test: each further look weakens its evidence."
     return words
+
+
+def _failed(summary: Mapping[str, Any]) -> str:
+    """How many of each candidate's answers the grader failed on; "" if it never did."""
+    n = summary["n"]
+    counts = [(entry["errors"], entry["name"]) for entry in summary["candidates"] if entry["errors"]]
+    return ", ".join(f"{errors} of {n} of {name}" for errors, name in counts)
 
 
 def _difference(result: Mapping[str, Any]) -> str:

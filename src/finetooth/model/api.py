@@ -16,11 +16,11 @@ from peft import PeftModel
 from torch import Tensor
 
 from finetooth import machine
-from finetooth.config.task import EMBEDDED
+from finetooth.config.named_models import is_named
 from finetooth.data.hub import model_directory
 from finetooth.data.render.tokenizer import Tokenizer
 from finetooth.errors import ModelError
-from finetooth.model import capability, fused, head, load, lora, reward_head, rows, saving
+from finetooth.model import capability, dequantise, fused, head, load, lora, reward_head, rows, saving
 from finetooth.model.attention.interface import AttentionPlan, TreeAttention
 from finetooth.model.device import (
     at_least_float32,
@@ -75,7 +75,7 @@ class Model:
         master_weights: bool = False,
         tokenizer: Tokenizer | None = None,
     ) -> Model:
-        """Load a model by its embedded name, a local directory or a hub id. Raises ModelError.
+        """Load a model by its name, a local directory, a GGUF file or a hub id. Raises ModelError.
 
         name: may also be a directory with a PEFT adapter, whose base is then loaded first. A directory with
         config and tokenizer but no weights is initialised at random from `seed`. device: auto, cpu or
@@ -88,9 +88,10 @@ class Model:
         machine.start_contention_monitor()
         if attention not in (known := ("auto", *capability.BACKENDS)):
             raise ModelError(f"attention {attention!r} is unknown; choose one of {', '.join(known)}.")
-        if adapter is None and name not in EMBEDDED and (Path(name) / "adapter_config.json").is_file():
+        if adapter is None and not is_named(name) and (Path(name) / "adapter_config.json").is_file():
             name, adapter = lora.base_of(Path(name)), name
         directory = model_directory(str(name))
+        notes = dequantise.add_weights(directory)
         target = resolve_device(device)
         computed = resolve_dtype(dtype, target)
         config = load.load_config(directory)
@@ -107,6 +108,7 @@ class Model:
         model = cls(hf.to(target), tokenizer, "rows", frozenset(stop for stop in stops if stop is not None))
         model.name, model.fresh = str(name), fresh
         model.dtype, model.master_weights = computed, stored != computed
+        model.notes += notes
         model.notes.append(
             f"{hf.num_parameters():,} parameters, {describe_dtypes(stored, computed)} on {target.type}"
         )
@@ -230,13 +232,18 @@ class Model:
         decode = self.tokenizer.decode if self.tokenizer else lambda tokens: ""
         return generate.generate(decoder, pending, sampling, self.stop_ids, decode)
 
-    def choose(self, contexts: Sequence[Row], options: Sequence[Sequence[int]]) -> Iterator[Choice]:
-        """The most likely of the options after each context: exact, by best-first search."""
+    def choose(
+        self, contexts: Sequence[Row], options: Sequence[Sequence[int]], shares: bool = False
+    ) -> Iterator[Choice]:
+        """The most likely of the options after each context: exact, by best-first search.
+
+        shares: also its probability among the options, which takes longer.
+        """
         trie = choose.build_trie(options)
         for row in contexts:
             self._check(row.tokens, len(row) + max(map(len, options)) - 2)
         decoder = self._decoder([row.tokens for row in contexts], choose.inner_nodes(trie), branching=True)
-        return choose.choose(decoder, trie)
+        return choose.choose(decoder, trie, shares)
 
     def _decoder(self, contexts_R: Sequence[Ints], slots: int, branching: bool = False) -> Decoder:
         if self.attention == "rows":
@@ -246,11 +253,14 @@ class Model:
             with mixed_precision(self.device, self.dtype):
                 return Head.of(self.hf).without_gradient(hidden_KD)
 
-        weights = sum(weight.numel() * weight.element_size() for weight in self.hf.parameters())
-        memory = max(KEYS_BYTES, weights // 2)
         vocabulary = self.hf.get_output_embeddings().weight.shape[0]
         network = Network(self._trunk, logits, self._head_logprobs, vocabulary, self.device)
-        return TreeDecoder(network, contexts_R, max(1, slots), memory, branching)
+        return TreeDecoder(network, contexts_R, max(1, slots), self.cache_bytes(), branching)
+
+    def cache_bytes(self) -> int:
+        """The most bytes that the keys and values of one generation take."""
+        weights: int = sum(weight.numel() * weight.element_size() for weight in self.hf.parameters())
+        return max(KEYS_BYTES, weights // 2)
 
     # Weights -----------------------------------------------------------------------------------------------
 

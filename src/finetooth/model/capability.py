@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -27,6 +26,7 @@ from torch import Tensor
 from transformers import AttentionInterface
 
 from finetooth import tree as tree_module
+from finetooth.data.cache import cache_directory
 from finetooth.errors import ModelError
 from finetooth.model import fused
 from finetooth.model.attention import interface
@@ -44,7 +44,6 @@ VARIANTS = {
     "stock": "; with stock norms and MLPs, since fused ones were not proven",
 }
 TOLERANCE = 1e-4  # nats; float32 rounding over two layers stays below 1e-5
-CACHE = "FINETOOTH_CACHE"  # environment variable: where proofs are kept; empty: nowhere
 
 
 class LanguageModel(Protocol):
@@ -104,7 +103,7 @@ def proven_backend(hf: Any, requested: str, dtype: torch.dtype, wrap: Wrap) -> B
     dtype: of matrix products. A kept proof is not made again. Raises ModelError when the requested back-end
     does not work for the architecture or the device.
     """
-    folder = _cache_directory()
+    folder = cache_directory("capability")
     file = folder / f"{_digest(hf, requested, dtype)}.json" if folder else None
     if file is not None:
         # A missing, damaged or unreadable file is no proof.
@@ -217,18 +216,6 @@ def proof_failure(
 
 
 # Where proofs are kept --------------------------------------------------------------------------------------
-
-
-def _cache_directory() -> Path | None:
-    """FINETOOTH_CACHE, else the user's cache directory; None when FINETOOTH_CACHE is empty."""
-    chosen = os.environ.get(CACHE)
-    if chosen is not None:
-        return Path(chosen) / "capability" if chosen else None
-    usual = os.environ.get("XDG_CACHE_HOME")
-    try:
-        return (Path(usual) if usual else Path.home() / ".cache") / "finetooth" / "capability"
-    except RuntimeError:  # a user without a home directory
-        return None
 
 
 def _digest(hf: Any, requested: str, dtype: torch.dtype) -> str:

@@ -80,6 +80,20 @@ def device_memory(device: torch.device) -> int:
     return machine.memory()
 
 
+def usable_memory(device: torch.device) -> int:
+    """Bytes of memory of the device that this process may use now, including what it holds."""
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0] + torch.cuda.memory_reserved(device))
+    return machine.usable_memory()
+
+
+def held_memory(device: torch.device) -> tuple[int, int]:
+    """Bytes of the device's memory that this process holds now, and the most so far; 0 if that is unknown."""
+    if device.type == "cuda":
+        return torch.cuda.memory_allocated(device), torch.cuda.max_memory_allocated(device)
+    return machine.memory_of_process("VmRSS"), machine.memory_of_process("VmHWM")
+
+
 def at_least_float32(logits: Tensor) -> Tensor:
     """Logits in float32, or in float64 if they are: half precision is widened before any softmax."""
     return logits if logits.dtype == torch.float64 else logits.float()

@@ -35,8 +35,8 @@ def require_fitting(directory: Path, config: Any, dtype: torch.dtype) -> None:
                         "The two files are not of one model: copy both again."
                     )
     needed = sum(weight.numel() * weight.element_size() for weight in shell.parameters())
-    if needed > machine.memory():
+    if needed > (usable := machine.usable_memory()):
         raise ModelError(
-            f"{directory}: the weights that config.json asks for take {needed / 1e9:,.0f} GB, and there are "
-            f"{machine.memory() / 1e9:,.0f} GB of memory here. Check its sizes, or use a smaller model."
+            f"{directory}: the weights that config.json asks for take {needed / 1e9:,.0f} GB, and this "
+            f"process may use {usable / 1e9:,.0f} GB of memory. Check its sizes, or use a smaller model."
         )

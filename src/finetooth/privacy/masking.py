@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
 from finetooth.privacy.patterns import KINDS, find
@@ -27,6 +28,7 @@ def mask(text: str) -> str:
     return text
 
 
+@lru_cache(64)  # copies of a row are shown with the same words
 def redact(text: str) -> str:
     """The text with most of each such value hidden, as in `j***@***.com`, fit to be shown to a person."""
     return mask(_replaced(text, redacted_spans(text)))

@@ -210,7 +210,8 @@ def _audit(
     if len(names) < 2 or len(kept) < MIN_ROWS:
         return "too many labels have too few rows in the sample"
     table, iterations = table[kept], int(WORK * step / work)
-    given_R = np.array([names.index(labels[at]) for at in kept])
+    column = {name: at for at, name in enumerate(names)}
+    given_R = np.array([column[labels[at]] for at in kept])
     fold_R = _folds([labels[at] for at in kept], [keys[at] for at in kept], seed)
     proba_RL = np.zeros((len(kept), len(names)), np.float32)
     evidence: dict[int, tuple[str, ...]] = {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -21,14 +22,22 @@ from finetooth.quality.findings import Hit
 from finetooth.tree import Row
 from finetooth.types import Example, Message
 
+EDGE = 1_000  # tokens at each end of a context, and of an answer, that are decoded one by one
+COPIES = 1_000  # different examples whose copies are not rendered again
+LONGEST_CHARACTER = 8  # tokens that a character can have
+
 
 @dataclass(frozen=True, slots=True)
 class TokenText:
-    """The text that one token adds to a row; "" for a token that ends within a character."""
+    """The text that one token adds to a row; "" for a token that ends within a character.
+
+    tokens: more than 1 for the middle of a long row, which is one text.
+    """
 
     text: str
     scored: bool
     special: bool
+    tokens: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,14 +58,18 @@ class Sample:
         """A copy with personal data and secrets redacted, the tokens of each value as one piece."""
         values = redacted_spans("".join(piece.text for piece in self.pieces))
         pieces: list[TokenText] = []
-        at = 0
+        at = number = 0
         for piece in self.pieces:
             end = at + len(piece.text)
-            text, done = "", at
-            for first, last, stub in values:
-                if first < end and last > at:  # the stub goes where the value starts
-                    text += piece.text[done - at : max(first, at) - at] + (stub if first >= at else "")
-                    done = min(last, end)
+            parts, done = list[str](), at
+            while number < len(values) and values[number][0] < end:
+                first, last, stub = values[number]  # the stub goes where the value starts
+                parts += [piece.text[done - at : max(first, at) - at], stub if first >= at else ""]
+                done = min(last, end)
+                if last > end:
+                    break
+                number += 1
+            text = "".join(parts)
             if kept := text + piece.text[done - at :]:
                 pieces.append(replace(piece, text=kept))
             at = end
@@ -135,11 +148,21 @@ def survey(  # long: one pass over the rows and its result
     lost = 0
     refused: Counter[str] = Counter()
     sampled = _sample_ids(sides["train"])
+    known: dict[bytes, tuple[list[Row], int]] = {}  # what was rendered before, and its merged boundaries
+    merges = 0
     for side, example in ((side, example) for side, examples in sides.items() for example in examples):
         try:
-            own = renderer.rows(example)
-            if pairs:
-                renderer.pair(example)
+            key = _content(example)
+            if key not in known:
+                before = renderer.boundary_merges
+                own = renderer.rows(example)
+                if pairs:
+                    renderer.pair(example)
+                if len(known) < COPIES:
+                    known[key] = own, renderer.boundary_merges - before
+            else:
+                own = known[key][0]
+                merges += known[key][1]
         except TemplateLimit:
             raise
         except DataError as error:
@@ -179,7 +202,7 @@ def survey(  # long: one pass over the rows and its result
         scored=Lengths.of(scored),
         scored_tokens=sum(scored),
         row_tokens=sum(map(len, rows)),
-        boundary_merges=renderer.boundary_merges,
+        boundary_merges=renderer.boundary_merges + merges,
         limit=limit,
         overlong=overlong,
         uncuttable=uncuttable,
@@ -194,6 +217,12 @@ def survey(  # long: one pass over the rows and its result
         samples=samples,
         notes=list(renderer.notes),
     )
+
+
+def _content(example: Example) -> bytes:
+    """A digest of all that an example is rendered from."""
+    parts = repr((example.context, example.answers, example.tools))
+    return hashlib.sha256(parts.encode("utf-8", "surrogatepass")).digest()
 
 
 def plain_samples(examples: Sequence[Example]) -> list[Sample]:
@@ -233,14 +262,17 @@ def sample(renderer: Renderer, example: Example, rows: Sequence[Row]) -> Sample:
         about += f"; the last of {len(rows)} answers, each a row of its own"
     ids = row.tokens.tolist()
     pieces: list[TokenText] = []
-    start = done = 0
-    for end in range(1, len(ids) + 1):
-        # Decoded together with the tokens of the last complete text, because spaces depend on them.
+    start = done = last = 0
+    for end in _ends(len(row) - count, len(ids)):
+        # Decoded together with the last tokens of the text before, because spaces depend on them.
         before, after = tokenizer.decode(ids[start:done]), tokenizer.decode(ids[start:end])
-        text = "" if after.endswith("\ufffd") and end < len(ids) else after[len(before) :]
+        incomplete = after.endswith("\ufffd") and end < len(ids) and end - done < LONGEST_CHARACTER
+        text = "" if incomplete else after[len(before) :]
         if text:
-            start, done = done, end
-        pieces.append(TokenText(text, bool(scored[end - 1]), ids[end - 1] in tokenizer.special_ids))
+            start, done = max(done, end - LONGEST_CHARACTER), end
+        special = ids[end - 1] in tokenizer.special_ids
+        pieces.append(TokenText(text, bool(scored[end - 1]), special, end - last))
+        last = end
     return Sample(
         example.id,
         source_location(example),
@@ -249,3 +281,13 @@ def sample(renderer: Renderer, example: Example, rows: Sequence[Row]) -> Sample:
         tuple(pieces),
         about,
     )
+
+
+def _ends(context: int, total: int) -> list[int]:
+    """Where the pieces of a row end: after each token, but for the middle of context and answer."""
+    ends: set[int] = set()
+    for first, last in ((0, context), (context, total)):
+        ends.update(
+            range(first + 1, min(last, first + EDGE) + 1), range(max(first, last - EDGE) + 1, last + 1)
+        )
+    return sorted(ends)

@@ -58,6 +58,17 @@ class CheckReport:
         ]
 
     @property
+    def to_review(self) -> str:
+        """The rules with findings for a person to look at, with their numbers of rows; "" without any."""
+        rows: dict[str, int] = {}
+        for finding in self.findings:
+            if finding.severity == "review":
+                rows[finding.rule] = rows.get(finding.rule, 0) + len(finding.hits)
+        return ", ".join(
+            f"{rule} ({format_count(count, 'row')})" if count else rule for rule, count in rows.items()
+        )
+
+    @property
     def ok(self) -> bool:
         """Whether nothing blocks training on the data."""
         return not blocking_findings(self.findings, self.allowed)

@@ -67,7 +67,8 @@ def _folded(pieces: Sequence[TokenText], unit: str) -> list[Run]:
         return len(runs)
 
     first, last = half(runs), half(runs[::-1])
-    gap = (f"[… {len(runs) - first - last:,} {unit} …]", "italic yellow")
+    hidden = sum(piece.tokens for piece in pieces[first : len(pieces) - last])
+    gap = (f"[… {hidden:,} {unit} …]", "italic yellow")
     return [*runs[:first], gap, *runs[len(runs) - last :]]
 
 

@@ -108,6 +108,13 @@ def run_gate(context: RunContext, needs_grader: bool) -> AssembledData | None:
     with rule_bar(context.console) as progress:
         report = check(context, context.path, progress=progress, needs_grader=needs_grader)
     if report.ok:
+        if listed := report.to_review:
+            context.console.print(
+                f"warning: the data gate has findings to review: {listed}. Their rows: {report.page}",
+                style="yellow",
+                markup=False,
+                soft_wrap=True,
+            )
         return report.data
     more = f"All findings with their rows: {report.page}\nFor the full report: finetooth check TASK"
     raise DataError("\n".join([*report.problems, more]))

@@ -11,7 +11,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from finetooth.config.task import EMBEDDED, Task
+from finetooth.config.named_models import is_named
+from finetooth.config.task import Task
 from finetooth.data.hub import model_directory
 from finetooth.data.render.renderer import Renderer
 from finetooth.data.render.tokenizer import Tokenizer
@@ -27,16 +28,19 @@ if TYPE_CHECKING:
 
     from finetooth.model.api import Model
     from finetooth.model.lora import Coverage
+    from finetooth.training.probe import Probe
 
 
 class RunContext:
     """What the stages of one run share.
 
     task: resolved once the run is set up. model: the model in training, with its adapter. train_rows,
-    validation_rows: the tokenized rows. These three exist from set-up to the end of training.
+    validation_rows: the tokenized rows. probe: the estimate of the training. These four exist from set-up to
+    the end of training.
     """
 
     model: Model
+    probe: Probe
     train_rows: list[Row]
     validation_rows: list[Row]
 
@@ -55,7 +59,7 @@ class RunContext:
     def tokenizer_directory(self) -> Path:
         """The directory of the base's tokenizer; an adapter's directory has its own. Raises ModelError."""
         path = Path(self.task.model)
-        adapter = self.task.model not in EMBEDDED and (path / "adapter_config.json").is_file()
+        adapter = not is_named(self.task.model) and (path / "adapter_config.json").is_file()
         return path if adapter else model_directory(self.task.model, weights=False)
 
     @cached_property

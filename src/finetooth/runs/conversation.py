@@ -4,57 +4,68 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from contextlib import closing, nullcontext
-from dataclasses import asdict, dataclass, field
-from pathlib import Path
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from rich.console import Console
 
-from finetooth.config.task import EMBEDDED
-from finetooth.data.render.renderer import Renderer
-from finetooth.data.render.tokenizer import Tokenizer
 from finetooth.errors import ConfigError, ModelError
-from finetooth.evaluation.summary import TUNED
+from finetooth.evaluation.candidates import Context
 from finetooth.model.api import Model
-from finetooth.runs import workspace
-from finetooth.runs.context import RunContext, require_same_base, tokenizer_of
-from finetooth.tree import Row
-from finetooth.types import Message, Piece, Sampling
+from finetooth.model.generation.sampling import check_sampling
+from finetooth.runs import asking as asks
+from finetooth.runs.asking import Asking
+from finetooth.runs.context import require_same_base
+from finetooth.types import Completion, Example, Message, Piece
 
 BASE = "base"
 
 
 @dataclass
 class Speaker:
-    """A model and its history. without_adapter: its adapter is disabled while it generates."""
+    """A model, how it is asked, and its history. without_adapter: its adapter is off while it answers."""
 
     name: str
-    model: Model
-    renderer: Renderer
+    asking: Asking
     without_adapter: bool = False
     messages: list[Message] = field(default_factory=list)
 
-    def context(self, system: str, question: str) -> Row:
-        """The prompt: the conversation so far and the question, rendered with the run's template.
+    @property
+    def model(self) -> Model:
+        """The model that answers."""
+        return self.asking.candidate.model
+
+    def context(self, system: str, question: str) -> Context:
+        """The prompt: the conversation so far and the question, as a row of the run's test would be asked.
 
         Raises ModelError when it leaves no room for an answer; it is never truncated to fit.
         """
-        own = [Message("system", system)] if system else []
-        messages = [*own, *self.messages, Message("user", question)]
-        row = self.renderer.context_row(messages, thinking=None)
-        if len(row) >= self.model.max_tokens:
+        candidate = self.asking.candidate
+        own = (Message("system", system),) if system else ()
+        asked = self.asking.cleaned(Example("", (Message("user", question),), ()))
+        messages = (*own, *self.messages, *asked.context)
+        row = candidate.renderer.context_row(messages, thinking=candidate.thinks(asked))
+        answers = (candidate.renderer.answer_ids(messages, label) for label in self.asking.labels)
+        reserved = max(map(len, answers), default=1)
+        if len(row) + reserved > self.model.max_tokens:
             subject = "The conversation with this question" if self.messages else "The question"
             raise ModelError(
                 f"{subject} has {len(row):,} tokens; {self.name} takes {self.model.max_tokens:,}, the answer "
                 "included. Nothing was generated: "
                 + ("/reset starts a new conversation." if self.messages else "ask something shorter.")
             )
-        return row
+        return messages, row
 
-    def answer(self, row: Row, sampling: Sampling) -> Generator[Piece]:
-        """The pieces of the answer as they are generated."""
+    def answer(self, context: Context) -> Generator[Piece]:
+        """The pieces of the answer as they are generated; a label is one piece."""
+        candidate = self.asking.candidate
         with self.model.without_adapter() if self.without_adapter else nullcontext():
-            yield from self.model.stream([row], sampling)
+            if not candidate.labels:
+                yield from self.model.stream([context[1]], candidate.sampling)
+                return
+            for chosen in candidate.answers([context]):
+                tokens = candidate.renderer.answer_ids(context[0], chosen.text)
+                yield Piece(0, chosen.text, 0, Completion(0, tokens, (), chosen.text, "stop"))
 
 
 @dataclass
@@ -72,11 +83,10 @@ class Reply:
 class Conversation:
     """The same questions to one or two speakers, each of which sees its own earlier answers.
 
-    system: a system message for this conversation, after the run's instruction.
+    system: the system message of this conversation, after the run's instruction.
     """
 
     speakers: list[Speaker]
-    sampling: Sampling
     system: str = ""
 
     def ask(self, question: str) -> Generator[tuple[Reply, str]]:
@@ -85,11 +95,11 @@ class Conversation:
         When closed early (Ctrl-C), partial answers stay in the history; a speaker without an answer forgets
         the question. Raises DataError or ModelError, before any answer, for a question that cannot be asked.
         """
-        rows = [speaker.context(self.system, question) for speaker in self.speakers]
-        for speaker, row in zip(self.speakers, rows, strict=True):
-            reply = Reply(speaker.name, prompt_tokens=len(row))
+        contexts = [speaker.context(self.system, question) for speaker in self.speakers]
+        for speaker, context in zip(self.speakers, contexts, strict=True):
+            reply = Reply(speaker.name, prompt_tokens=len(context[1]))
             try:
-                with closing(speaker.answer(row, self.sampling)) as pieces:
+                with closing(speaker.answer(context)) as pieces:
                     for piece in pieces:
                         reply.text += piece.text
                         if piece.completion is not None:
@@ -98,7 +108,7 @@ class Conversation:
                         yield reply, piece.text
             finally:
                 if reply.text or reply.stop != "interrupted":
-                    speaker.messages += [Message("user", question), Message("assistant", reply.text)]
+                    speaker.messages += [context[0][-1], Message("assistant", reply.text)]
 
     def reset(self) -> None:
         """Clear the history; the system message stays."""
@@ -106,53 +116,32 @@ class Conversation:
             speaker.messages.clear()
 
 
-def speakers(target: str, both: bool) -> list[Speaker]:
+def speakers(target: str, both: bool = False, free: bool = False, **sampling: Any) -> list[Speaker]:
     """The speakers: the tuned model of a run, or a model by name; with `both`, its base before it.
 
-    Raises ConfigError or ModelError when there is no such model, or no base for `both`.
+    free: without a label set. sampling: fields of Sampling in place of the run's. Raises ConfigError or
+    ModelError when there is no such model, or no base for `both`.
     """
-    path = Path(target)
-    if target not in EMBEDDED and (path / workspace.CONFIG).is_file():
-        return _of_run(path, both)
-    if target not in EMBEDDED and path.is_file():
-        raise ConfigError(
-            f"{target} is a file. Expected a run directory or a model."
-            + (f" First: finetooth run {target}" if path.suffix in (".yaml", ".yml", ".toml") else "")
-        )
-    try:
-        model = Model.load(target)
-    except ModelError as error:
-        runs = ", ".join(workspace.known_runs(f"{path}/" if path.exists() else "runs/")[:8])
-        raise ModelError(f"{error} Runs here: {runs}.") if runs else error from None
-    renderer = Renderer(tokenizer_of(model, path))
-    model.add_stop(renderer.stop_id)
-    if both and model.peft is None:
+    asking, context = asks.of_target(target, Console(quiet=True))
+    candidate = asking.candidate
+    if both and context is None and candidate.model.peft is None:
         raise ConfigError(f"--both needs a run or an adapter; {target} is a model without an adapter.")
-    base = [Speaker(BASE, model, renderer, without_adapter=True)] if both else []
-    return [*base, Speaker(TUNED if model.peft is not None else path.resolve().name, model, renderer)]
-
-
-def _of_run(path: Path, both: bool) -> list[Speaker]:
-    task = workspace.load_config(path)
-    if task.train.method == "reward_model":
-        raise ConfigError(f"{path} is a reward model: it scores answers and cannot generate text.")
-    context = RunContext(task, path, Console(quiet=True))
-    tuned = context.tuned()
-    renderer, saved = context.renderer, workspace.trained_path(path)
-    if saved is not None and (saved / "tokenizer.json").is_file():
-        tokenizer = Tokenizer.load(saved)
-        if tokenizer.chat_template:  # the template saved beside the weights renders what training rendered
-            renderer = Renderer(tokenizer, "chat", task.instruction)
-    base = tuned
-    if both and tuned.peft is None:  # two models in memory, since they answer in turn
+    changed = replace(candidate.sampling, **sampling)
+    check_sampling(changed)
+    labels = None if free else candidate.labels
+    asking = replace(asking, candidate=replace(candidate, sampling=changed, labels=labels))
+    if not both:
+        return [Speaker(candidate.name, asking)]
+    base = candidate.model
+    if context is not None and base.peft is None:  # two models in memory, since they answer in turn
         base = context.load()
-        require_same_base(path, base)
-    for model in (base, tuned):
-        model.add_stop(renderer.stop_id)
-    speakers = [Speaker(BASE, base, renderer, without_adapter=True)] if both else []
-    return [*speakers, Speaker(TUNED, tuned, renderer)]
+        require_same_base(context.path, base)
+        base.add_stop(candidate.renderer.stop_id)
+    beside = replace(asking, candidate=replace(asking.candidate, model=base))
+    return [Speaker(BASE, beside, without_adapter=True), Speaker(candidate.name, asking)]
 
 
-def to_json(question: str, replies: list[Reply]) -> dict[str, Any]:
-    """One turn as plain JSON values."""
-    return {"question": question, "answers": [asdict(reply) for reply in replies]}
+def to_json(question: str, replies: list[Reply], error: str = "") -> dict[str, Any]:
+    """One turn as plain JSON values; `error` only where the question could not be asked."""
+    turn = {"question": question, "answers": [asdict(reply) for reply in replies]}
+    return turn | ({"error": error} if error else {})

@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from rich.console import Console
@@ -24,6 +25,7 @@ from finetooth.quality.prepare import prepare
 from finetooth.rundir import append_jsonl, write_bytes
 from finetooth.runs import check, inputs, next_steps, parent, workspace
 from finetooth.runs.context import RunContext, base_digest
+from finetooth.runs.estimate import probe_of
 from finetooth.runs.rewards import require_valid_reward
 from finetooth.training import defaults, preferences, schedule
 from finetooth.training.gradient_checkpointing import enable_gradient_checkpointing
@@ -90,6 +92,8 @@ def _set_up(context: RunContext, stored: Task | None, needs_grader: bool) -> Non
         rows += fitted
         if stored is None:
             append_jsonl(path / workspace.REJECTED, rejected)
+    facts: dict[str, Any] = {}
+    reasons: dict[str, str] = {}
     if not context.train_rows:
         raise DataError("No training row is left. To see why: finetooth check TASK")
     if stored is None:
@@ -101,8 +105,7 @@ def _set_up(context: RunContext, stored: Task | None, needs_grader: bool) -> Non
                     f"{len(long)} of {len(lengths)} test rows are longer than {limit} tokens (the longest: "
                     f"{max(lengths.values())}): {first_few(long, 5)}. Set data.overlong: cut or drop."
                 )
-        _resolve(context, limit)
-        context.task = workspace.load_config(path)
+        facts, reasons = _resolve(context, limit)
     else:
         context.require_same_start(model)
     if requested.train.method == "reward_model":
@@ -113,6 +116,11 @@ def _set_up(context: RunContext, stored: Task | None, needs_grader: bool) -> Non
         layers = enable_gradient_checkpointing(model)
         console.print(f"model: gradient checkpointing in {layers} layers")
     model.add_stop(renderer.stop_id)
+    context.probe = probe_of(context)
+    if stored is None:
+        workspace.save_environment(path, facts)
+        workspace.save_config(path, context.task, reasons)
+        context.task = workspace.load_config(path)
 
 
 def _require_gradable(context: RunContext) -> None:
@@ -171,8 +179,13 @@ def render_and_fit(
     return fitted.rows, lines
 
 
-def _resolve(context: RunContext, limit: int) -> None:  # long: the automatic values, one after the other
-    """Replace every `auto`, print each with its reason, and save configuration and environment."""
+def _resolve(  # long: the automatic values, one after the other
+    context: RunContext, limit: int
+) -> tuple[dict[str, Any], dict[str, str]]:
+    """Replace every `auto` of the context's task, and print each with its reason.
+
+    Returns the facts for environment.json, and the reasons.
+    """
     task, model, console, prepared = context.task, context.model, context.console, context.prepared
     resolved = defaults.resolve(task.train, _defaults_context(context))
     reasons = {
@@ -221,14 +234,14 @@ def _resolve(context: RunContext, limit: int) -> None:  # long: the automatic va
         "dtype": str(model.dtype).removeprefix("torch."),
         "masters": model.master_weights,
         "device": str(model.device),
-        "notes": model.notes,
+        "notes": list(model.notes),
     }
     start = {"start": parent.parent_provenance(task)} if task.start else {}
     facts = {"model": about, "threads": torch.get_num_threads(), "data": prepared.notes, **start}
     facts["prompts"] = {"template": context.renderer.kind, "added_system": context.renderer.added_system}
     facts |= inputs.provenance(task, context.path)
-    workspace.save_environment(context.path, facts)
-    workspace.save_config(context.path, Task.model_validate(values), reasons)
+    context.task = Task.model_validate(values)
+    return facts, reasons
 
 
 def _defaults_context(context: RunContext) -> defaults.DefaultsContext:

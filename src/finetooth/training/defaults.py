@@ -7,16 +7,17 @@ the rows and the total memory of the machine, never on free memory, so that runs
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from finetooth.config.method_keys import BETA, DEFAULT_BETA, PREFERENCE_METHODS, RL_METHODS
 from finetooth.config.task import TrainConfig
+from finetooth.training.schedule import group_by_unit
 from finetooth.training.selection import MOST
-from finetooth.tree import PrefixTree, Row, microtrees
+from finetooth.tree import RECOMPUTED, PrefixTree, Row, microtrees
 
 LORA_OVER_FULL = 10.0  # learning rate ratio; "LoRA without regret" (Thinking Machines 2025)
 SFT_OVER_PREFERENCE = 5.0
@@ -86,11 +87,9 @@ def resolve(config: TrainConfig, facts: DefaultsContext) -> Resolved:  # long: o
         values["beta"] = BETA.get(config.method, DEFAULT_BETA)
         reasons["beta"] = f"default for {config.method}"
     fill("batch_size", *batch_size(facts, float(values["epochs"])))
-    trained, batch = facts, values["batch_size"]
-    if config.method in RL_METHODS:
-        sampled = tuple(row for known in facts.sample for row in as_group(known, config.group_size))
-        trained, batch = replace(facts, sample=sampled), batch * config.group_size
-    fill("micro_tokens", *micro_tokens(trained, config.adapter, batch, config.checkpointing))
+    batch, group = values["batch_size"], config.group_size if config.method in RL_METHODS else 1
+    budget, budget_reason = micro_tokens(facts, config.adapter, batch, config.checkpointing, group)
+    fill("micro_tokens", budget, budget_reason)
     per_epoch = math.ceil(facts.rows / values["batch_size"])
     steps = max(1, round(values["epochs"] * per_epoch))
     if config.max_steps is not None:
@@ -111,6 +110,15 @@ def resolve(config: TrainConfig, facts: DefaultsContext) -> Resolved:  # long: o
             f"train.learning_rate {config.learning_rate:g} is {times:.0f} times {direction} than the default "
             f"{rate:g} ({rate_reason}). LoRA takes about ten times the rate of full fine-tuning."
         )
+    if config.micro_tokens != "auto":
+        sampled = _sample_steps(facts.sample, batch, group)
+        times, auto_times = (recomputation(sampled, size) for size in (config.micro_tokens, budget))
+        if times > max(RECOMPUTED, 1.05 * auto_times):
+            warnings.append(
+                f"train.micro_tokens {config.micro_tokens} is too small for what rows share: each micro-tree "
+                f"computes it again, so a step computes up to {times:.1f} times its distinct tokens. With "
+                f"auto ({budget}) it is {auto_times:.1f} times."
+            )
     if facts.fresh and config.adapter != "none":
         warnings.append(
             f"The model has random weights, and train.adapter {config.adapter} trains only a small part of "
@@ -160,41 +168,66 @@ def batch_size(facts: DefaultsContext, passes: float) -> tuple[int, str]:
 
 
 def micro_tokens(
-    facts: DefaultsContext, adapter: str = "lora", batch: int = 16, checkpointing: bool = False
+    facts: DefaultsContext,
+    adapter: str = "lora",
+    batch: int = 16,
+    checkpointing: bool = False,
+    group: int = 1,
 ) -> tuple[int, str]:
     """Distinct tokens of a micro-tree: what fits into a share of the memory, 256 to 16,384; on the CPU no
     more than shared prefixes benefit from.
 
-    The share is a quarter of what the weights leave; on the CPU also at most three quarters of the size of
-    the weights in float32, or 1 GiB. For its backward pass a layer keeps at most about 10 vectors of the
-    hidden size and 3 of the MLP's width per token, in float32: 2.1 MiB per token for the shape of
-    Qwen2.5-0.5B, where 2.2 were measured before the gated product was recomputed (benchmarks/memory.py). In
-    bfloat16 half of them stay float32 (norms) or are kept twice (adapter inputs), so the estimate is the
-    same. With train.checkpointing a layer keeps only its input, and one layer at a time the rest.
+    The share is a quarter of what the weights leave. On the CPU it is also at most three quarters of the size
+    of the weights in float32, or 1 GiB, unless prefixes that rows share would then be computed more than a
+    tenth again. For its backward pass a layer keeps at most about 10 vectors of the hidden size and 3 of the
+    MLP's width per token, in float32: 2.1 MiB per token for the shape of Qwen2.5-0.5B, where 2.2 were
+    measured before the gated product was recomputed (benchmarks/memory.py). In bfloat16 half of them stay
+    float32 (norms) or are kept twice (adapter inputs), so the estimate is the same. With train.checkpointing
+    a layer keeps only its input, and one layer at a time the rest. group: answers sampled for each row.
     """
     vectors = 10 * facts.hidden + 3 * (facts.inner or 4 * facts.hidden)
     per_token = 4 * (facts.layers * facts.hidden + vectors if checkpointing else facts.layers * vectors)
+
+    def fitting(memory: float) -> int:
+        return 128 * int(max(TOKENS_LOW, min(TOKENS_HIGH, (memory - LOGITS) / per_token)) / 128)
+
     if facts.model_state_bytes is None:  # bytes per weight: the weight; gradient and two moments if trained
         room = max(0, facts.memory - (16 if adapter == "none" else 4) * facts.weights) / 4
-        room = min(room, max(2**30, 3 * facts.weights))
+        usual, most = fitting(min(room, max(2**30, 3 * facts.weights))), fitting(room)
     else:
-        room = max(0, facts.memory - facts.model_state_bytes) / 4
-    tokens = most = 128 * int(max(TOKENS_LOW, min(TOKENS_HIGH, (room - LOGITS) / per_token)) / 128)
-    if facts.model_state_bytes is None and facts.sample:
+        usual = most = fitting(max(0, facts.memory - facts.model_state_bytes) / 4)
+    tokens, steps = usual, _sample_steps(facts.sample, batch, group)
+    if facts.model_state_bytes is None and steps:
         # A CPU is only a few percent faster with larger trees, and memory grows with them (log.md). Take the
-        # smallest doubling at which recomputing shared prefixes in each tree costs at most a tenth. Full
+        # smallest size at which recomputing shared prefixes in each tree costs at most a tenth. Full
         # fine-tuning needs memory for gradients and moments, so its trees start smaller.
-        rows, least = facts.sample[:batch], 512 if adapter == "none" else 768
-        limit = 1.1 * len(PrefixTree.build(rows))
-        for size in (least, 2 * least, 4 * least, 8 * least):
-            if size < most and sum(len(tree) for tree in microtrees(rows, size)) <= limit:
-                tokens = size
-                break
+        doublings = [(512 if adapter == "none" else 768) * 2**power for power in range(6)]
+        sizes = sorted({usual, most, *(size for size in doublings if size < most)})
+        least = max(RECOMPUTED, 1.05 * recomputation(steps, most))
+        tokens = next(size for size in sizes if recomputation(steps, size) <= least)
     gib = facts.memory / 2**30
     reason = f"about {tokens * per_token / 2**20:.0f} MiB of activations in {gib:.0f} GiB of memory"
-    if tokens < most:
+    if tokens < usual:
         reason += "; a larger budget would not be faster for these rows"
+    elif tokens > usual:
+        reason += "; with less, prefixes that rows share would be computed several times"
+    if (times := recomputation(steps, tokens)) > RECOMPUTED:
+        reason += f"; memory allows no more, so steps compute up to {times:.1f} times their distinct tokens"
     return tokens, reason
+
+
+def _sample_steps(sample: Sequence[Row], batch: int, group: int) -> list[list[Row]]:
+    """The rows of a few steps: disjoint batches of units from all over the sample."""
+    units = group_by_unit(sample)
+    number = max(1, len(units) // batch)
+    steps = [[row for unit in units[at::number][:batch] for row in unit] for at in range(number) if units]
+    return [[one for row in step for one in as_group(row, group)] if group > 1 else step for step in steps]
+
+
+def recomputation(steps: Sequence[Sequence[Row]], budget: int) -> float:
+    """Computed tokens over distinct tokens of a step, in the worst of these steps; 1 if there are none."""
+    computed = [sum(map(len, microtrees(rows, budget))) / len(PrefixTree.build(rows)) for rows in steps]
+    return max(computed, default=1.0)
 
 
 def as_group(row: Row, size: int) -> Iterator[Row]:

@@ -24,6 +24,7 @@ from finetooth.training import optimizer as optimizers
 from finetooth.training.journal import Journal, ProgressBar
 from finetooth.training.monitor import TrainingMonitor
 from finetooth.training.objectives import Objective, supervised
+from finetooth.training.probe import Probe
 from finetooth.training.provenance import require_same, run_fingerprint
 from finetooth.training.rl.rollout import RolloutTrainer
 from finetooth.training.schedule import (
@@ -84,20 +85,21 @@ class Trainer:
         answers: AnswerValidator | None = None,
         objective: Objective = supervised,
         rollouts: RolloutTrainer | None = None,
+        probe: Probe | None = None,
     ) -> None:
         """config: without any auto. console: for messages and the progress bar. stop: polled after every
         step.
 
         answers: generates and grades answers at each validation, None for no answers. Rows of one unit stay
         in one step and count as one row. rollouts: takes the steps of reinforcement learning; train_rows are
-        then its prompts.
+        then its prompts. probe: corrects its estimate by the first steps.
         """
         if not train_rows:
             raise TrainError("There are no training rows.")
         self.model, self.units, self.validation_rows = model, group_by_unit(train_rows), validation_rows
         self.objective = objective
         self.config, self.seed, self.console, self.stop, self.clock = config, seed, console, stop, clock
-        self.answers, self.rollouts = answers, rollouts
+        self.answers, self.rollouts, self.probe = answers, rollouts, probe
         self.run_path, self.directory = run_path, run_path / "train"
         self.checkpoints = self.directory / "checkpoints"
         self.batch_size, self.budget = _resolved(config.batch_size), _resolved(config.micro_tokens)
@@ -124,7 +126,10 @@ class Trainer:
                 ProgressBar(self.console, self.total, state.step) as bar,
             ):
                 if state.step == 0:
+                    started = time.perf_counter()
                     state.first_loss, state.first_score = self._validate()
+                    if self.probe:
+                        self.probe.validated(time.perf_counter() - started)
                 while state.step < self.total and not state.finished:
                     self._step(bar)
             if not state.finished:
@@ -157,6 +162,8 @@ class Trainer:
     def _step(self, bar: ProgressBar) -> None:  # long: one step and what is due after it, in order
         """One optimizer step, its log line, and the validation and checkpoint due after it."""
         config, state = self.config, self.state
+        if self.probe:
+            self.probe.before_step()
         started = self.clock()
         multiplier = learning_rate_multiplier(state.step, self.total, config.warmup, config.schedule)
         rate = float(config.learning_rate) * multiplier
@@ -191,6 +198,8 @@ class Trainer:
         }
         self.journal.step(line, {} if self.rollouts else result.row_loss)
         bar.advance(result.loss, result.row_tokens / max(seconds, 1e-9))
+        if self.probe:
+            self.probe.after_step(result.computed_tokens, seconds)
         last, improved = state.step == self.total, False
         if self.validation_rows and (state.step % _resolved(config.validate_every) == 0 or last):
             loss, score = self._validate()
@@ -237,7 +246,7 @@ class Trainer:
             "made_of": self.fingerprint,
         }
         tensors = optimizers.state(self.model, self.optimizer)
-        saved = checkpoints.Checkpoint(state.step, self.model.state(), tensors, facts)
+        saved = checkpoints.Checkpoint(state.step, self.model.named_trainable(), tensors, facts)
         checkpoints.save(self.checkpoints, saved)
         checkpoints.prune(self.checkpoints, {state.best_step})
 

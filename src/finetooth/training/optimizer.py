@@ -83,9 +83,11 @@ def mean_gradient(optimizer: torch.optim.Optimizer, weight: Tensor) -> Tensor:
 
 
 def state(model: Model, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """The optimizer's tensors, on the CPU: NAME/exp_avg, exp_avg_sq and step, or NAME/momentum_buffer."""
+    """The optimizer's own tensors: NAME/exp_avg, exp_avg_sq and step, or NAME/momentum_buffer. They are not
+    copied, which would take as much memory as two models: write them before the next step.
+    """
     return {
-        f"{name}/{key}": tensor.detach().cpu().clone()
+        f"{name}/{key}": tensor
         for name, weight in model.named_trainable().items()
         for key, tensor in optimizer.state.get(weight, {}).items()
     }

@@ -21,6 +21,7 @@ from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 from finetooth.config.values import first_few
 from finetooth.errors import TrainError
 from finetooth.model.api import Model
+from finetooth.model.inference import inference_trees
 from finetooth.training.objectives import Loss, Objective, Signals, supervised
 from finetooth.training.schedule import group_by_unit
 from finetooth.tree import PrefixTree, Row, microtrees
@@ -131,7 +132,7 @@ def evaluate_rows(
     """
     with model.eval_mode(), torch.no_grad():
         rows = objective.prepare(model, rows, budget)
-        trees = microtrees(rows, budget)
+        trees = inference_trees(model, rows, budget)
         units = sum(tree.count(objective.unit) for tree in trees)
         if units <= 0:
             raise TrainError("No token of the validation rows is scored, so there is no validation loss.")

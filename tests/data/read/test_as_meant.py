@@ -67,6 +67,40 @@ def test_a_header_in_the_middle_is_set_aside_and_named(tmp_path: Path) -> None:
         table(tmp_path / "b.csv", f"text,label\n{rows}label,text\nx,row\n")
 
 
+@pytest.mark.parametrize("middle", ["text\n", "\ufefftext\n", ' "text" \n', "text \n"])
+@pytest.mark.parametrize("name", ["a.csv", "a.tsv"])
+def test_a_repeated_header_of_one_column_is_set_aside(name: str, middle: str, tmp_path: Path) -> None:
+    middle = middle.replace(' "text" ', '"text"')
+    found = table(tmp_path / name, f"text\nfirst row\nsecond\n{middle}third\n")
+    assert [row.values["text"] for row in found.rows] == ["first row", "second", "third"]
+    assert [(row.line, row.reason) for row in found.rejected] == [(4, "repeats the header")]
+
+
+def test_a_word_that_is_the_name_of_its_only_column_is_a_row_where_there_is_no_header(tmp_path: Path) -> None:
+    lines = "".join(json.dumps({"text": text}) + "\n" for text in ("a", "text"))
+    assert len(table(tmp_path / "a.jsonl", lines).rows) == 2
+
+
+@pytest.mark.parametrize("hint", ["sep=;", '"sep=;"', "SEP=; ", "\ufeffsep=;"])
+def test_the_separator_that_excel_writes_in_the_first_line(hint: str, tmp_path: Path) -> None:
+    found = table(tmp_path / "a.csv", f"{hint}\ntext, old;label\na, b;x\nc;y\n")
+    assert found.columns == ["text, old", "label"]
+    assert [(row.line, row.values["label"]) for row in found.rows] == [(3, "x"), (4, "y")]
+
+
+@pytest.mark.parametrize("mark", ["|", ",", "\t", ":"])
+def test_any_separator_of_the_first_line_is_read(mark: str, tmp_path: Path) -> None:
+    for name in ("a.csv", "a.tsv"):
+        found = table(tmp_path / name, f"sep={mark}\ntext{mark}label\na{mark}x\n")
+        assert [row.values for row in found.rows] == [{"text": "a", "label": "x"}]
+
+
+def test_a_separator_and_nothing_below_it(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="no header and no rows below 'sep=;'"):
+        table(tmp_path / "a.csv", "sep=;\n\n")
+    assert table(tmp_path / "b.csv", "sep=x,label\na,b\n").columns == ["sep=x", "label"]
+
+
 def test_a_byte_order_mark_in_a_later_line_is_named(tmp_path: Path) -> None:
     line = json.dumps({"text": "a", "label": "b"})
     found = table(tmp_path / "a.jsonl", f"\ufeff{line}\n{line}\n\ufeff{line}\n")

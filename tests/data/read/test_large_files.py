@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import gzip
+import resource
 import time
 import zlib
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pyarrow
 import pyarrow.parquet
 import pytest
@@ -108,3 +111,63 @@ def test_rows_that_each_have_a_key_of_their_own() -> None:
     with pytest.raises(DataError) as caught:
         parse(table, DataConfig(train=rows), "qa")
     assert len(str(caught.value)) < 2000
+
+
+def _bomb(kind: str, path: Path) -> None:
+    """A file of less than 200 kB that stands for 50 MB or more."""
+    text = "a" * 50_000_000
+    tables = {
+        "a list of numbers": {"x": pyarrow.ListArray.from_arrays([0, 2_000_000], np.zeros(2_000_000, int))},
+        "one long text": {"text": [text]},
+        "a dictionary": {"text": pyarrow.array(["a" * 9_000] * 6_000).dictionary_encode()},
+        "runs": {"text": pyarrow.RunEndEncodedArray.from_arrays([50_000], ["a" * 1_000])},
+        "nothing": {"text": pyarrow.nulls(2_000_000_000)},
+    }
+    if kind == "many groups":  # each is small
+        table = pyarrow.table({"text": ["a" * 10_000] * 100})
+        with pyarrow.parquet.ParquetWriter(path, table.schema, compression="zstd") as writer:
+            for _ in range(300):
+                writer.write_table(table)
+        return
+    table = pyarrow.table(tables[kind])
+    if path.suffix == ".parquet":
+        pyarrow.parquet.write_table(table, path, compression="zstd", use_dictionary=kind != "one long text")
+        return
+    options = pyarrow.ipc.IpcWriteOptions(compression="zstd")
+    with pyarrow.ipc.new_stream(str(path), table.schema, options=options) as stream:
+        stream.write_table(table)
+
+
+@pytest.mark.parametrize(
+    ("kind", "suffix"),
+    [
+        *((kind, ".parquet") for kind in ("a list of numbers", "one long text", "many groups")),
+        *((kind, ".arrow") for kind in ("one long text", "a dictionary", "runs", "nothing")),
+    ],
+)
+def test_a_small_columnar_file_that_stands_for_a_large_one_is_refused(
+    kind: str, suffix: str, tmp_path: Path, small_room: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if (kind, suffix) == ("one long text", ".arrow"):  # the only one whose size is not written in the file
+        monkeypatch.setattr(memory_limit, "ARENAS", 0)
+    path = tmp_path / f"a{suffix}"
+    _bomb(kind, path)
+    assert path.stat().st_size < 200_000
+    limits = resource.getrlimit(resource.RLIMIT_AS)
+    with pytest.raises(DataError, match=r"a quarter of the memory here"):
+        read(path)
+    assert resource.getrlimit(resource.RLIMIT_AS) == limits
+
+
+@pytest.mark.parametrize("depth", [60, 500])
+@pytest.mark.parametrize("wrap", [pyarrow.list_, lambda type: pyarrow.struct([("a", type)])])
+def test_deeply_nested_columns_are_read_or_refused(depth: int, wrap: Any, tmp_path: Path) -> None:
+    type = pyarrow.string()
+    for _ in range(depth):
+        type = wrap(type)
+    table = pyarrow.table({"text": ["x"], "deep": pyarrow.nulls(1, type)})
+    pyarrow.parquet.write_table(table, tmp_path / "a.parquet")
+    try:
+        assert len(read(tmp_path / "a.parquet")[0].rows) == 1
+    except DataError as error:
+        assert "cannot be read as Parquet" in str(error)

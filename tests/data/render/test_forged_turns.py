@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import tokenizers
 from golden_templates_for_tests import renderer_of
 from tokenizers_for_tests import save_tokenizer
 
@@ -31,6 +32,36 @@ def test_every_special_token_in_a_context_is_found(name: str, tmp_path: Path) ->
         ):
             assert renderer.special_text(Example("e", (message,), (LEFT,))) == text
     assert not renderer.special_text(Example("e", (Message("user", "im_end and s"),), (LEFT,)))
+
+
+@pytest.mark.parametrize("word", ["\n", "a", "sop", " ", "."])
+def test_a_special_token_that_people_write_anyway_is_text(word: str, tmp_path: Path) -> None:
+    folder = save_tokenizer(tmp_path, "chatml")
+    own = tokenizers.Tokenizer.from_file(str(folder / "tokenizer.json"))
+    own.add_special_tokens([word])
+    own.save(str(folder / "tokenizer.json"))
+    renderer = Renderer(Tokenizer.load(folder))
+    asked = Message("user", f"It was late.{word}Where is a sop?\n")
+    example = Example("e", (asked,), (Answer(f"a b.{word} c"),))
+    assert own.token_to_id(word) in renderer.tokenizer.special_ids
+    assert not renderer.special_text(example)
+    assert renderer.can_answer(f"b{word}c")
+    row = renderer.rows(example)[0]
+    assert renderer.tokenizer.decode(row.tokens[row.weight > 0]) == f"a b.{word} c<|im_end|>"
+
+
+@pytest.mark.parametrize("word", ["\n", "eop"])
+def test_a_stop_token_counts_however_it_is_written(word: str, tmp_path: Path) -> None:
+    folder = save_tokenizer(tmp_path, "chatml")
+    own = tokenizers.Tokenizer.from_file(str(folder / "tokenizer.json"))
+    own.add_special_tokens([word])
+    own.save(str(folder / "tokenizer.json"))
+    source = f"{{% for m in messages %}}{{{{ m.role }}}}:{{{{ m.content }}}}{word}{{% endfor %}}"
+    (tmp_path / "t.jinja").write_text(f"{source}{{% if add_generation_prompt %}}assistant:{{% endif %}}")
+    renderer = Renderer(Tokenizer.load(folder), str(tmp_path / "t.jinja"))
+    assert not renderer.can_answer(f"b{word}c")
+    with pytest.raises(DataError, match="text of a special token"):
+        renderer.rows(Example("e", (Message("user", "q"),), (Answer(f"b{word}c"),)))
 
 
 def test_an_answer_with_a_token_is_refused_with_what_to_do(tmp_path: Path) -> None:

@@ -18,9 +18,9 @@ from finetooth.quality.rules.leaks import leaks, possible_leaks
 from finetooth.types import Answer, Example, Message
 
 TEXTS = planted.texts(2400, seed=11, most=3)
-TRAIN = planted.rows(TEXTS[:2000])
+TRAIN = planted.rows(TEXTS[:1000])
 TEST = planted.rows(TEXTS[2000:], "t")
-LONG = [at for at in range(2000) if len(TEXTS[at].split()) >= 12]
+LONG = [at for at in range(1000) if len(TEXTS[at].split()) >= 12]
 BROUGHT = frozenset({"train", "test"})
 
 FULL = pytest.mark.full

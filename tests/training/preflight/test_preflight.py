@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from gate import gate
@@ -12,6 +15,7 @@ from preflights_for_tests import question, trial
 from training_for_tests import load, rows
 
 from finetooth.errors import Interrupted, TrainError
+from finetooth.model.api import Model
 from finetooth.training.preflight import run
 from finetooth.training.preflight.checks import PreflightError
 from finetooth.training.preflight.rows import format_row, lowest_loss, select_rows
@@ -74,11 +78,46 @@ def test_a_slow_machine_is_no_alarm(tmp_path: Path) -> None:
 def test_a_large_model_gets_fewer_rows_and_no_second_copy(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(run.OPERATIONS, "cpu", 3e9)
+    monkeypatch.setitem(run.OPERATIONS, "cpu", 3e8)
     found = run_preflight(replace(trial(tmp_path), memory=1))
     assert 2 <= len(found.ids) < 8
     assert any(f"{len(found.ids)} rows instead of 8" in note for note in found.notes)
     assert any("do not fit into memory" in note for note in found.notes)
+
+
+def test_a_model_of_135_million_weights_gets_all_rows(tmp_path: Path) -> None:
+    """The shape of SmolLM2-135M and rows like those of examples/support-triage: 8 of 27 tokens share 12."""
+    rows = [
+        Row([*range(12), *range(100 * n, 100 * n + 15)], [0.0] * 25 + [1.0] * 2, id=f"q{n}")
+        for n in range(10)
+    ]
+    embeddings = SimpleNamespace(weight=torch.empty(49_152, 576, device="meta"))
+    network = SimpleNamespace(num_parameters=lambda: 134_515_008, get_input_embeddings=lambda: embeddings)
+    model: Any = SimpleNamespace(hf=network, device=torch.device("cpu"))
+    known = replace(trial(tmp_path), model=model, rows=rows)
+    selected, wanted = run._affordable_rows(known)
+    assert len(selected) == wanted == 8
+    assert len(run._affordable_rows(replace(known, rows=[longer(row, 10) for row in rows]))[0]) < 8
+
+
+def longer(row: Row, times: int) -> Row:
+    own = np.tile(row.tokens[12:], times)
+    return Row([*row.tokens[:12], *own], [0.0] * (10 + own.size) + [1.0] * 2, id=row.id)
+
+
+def test_beside_its_steps_it_takes_four_passes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two show that the model is deterministic and what its loss should be; the others are compared."""
+    passes: list[Model] = []
+    real = Model.logprobs
+
+    def logprobs(self: Model, *given: Any) -> torch.Tensor:
+        passes.append(self)
+        return real(self, *given)
+
+    monkeypatch.setattr(Model, "logprobs", logprobs)
+    found = run_preflight(trial(tmp_path))
+    assert found.rate == pytest.approx(2e-3 * (2000 / 32) ** 0.5, rel=0.05), "learned at the first rate"
+    assert len(passes) == found.steps + 4
 
 
 def test_a_signal_stops_it(tmp_path: Path) -> None:

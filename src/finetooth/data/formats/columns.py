@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import json
 import re
 from collections import Counter
@@ -89,7 +90,9 @@ class ColumnPlan:
 
     def _check(self, table: Table, column: str, canonical: str) -> None:
         if canonical not in CANONICAL:
-            swapped = f" Write it the other way round: {canonical}: {column}." if column in CANONICAL else ""
+            swapped = ""
+            if column in CANONICAL:
+                swapped = f" Write it the other way round: {advice({canonical: column})}."
             raise ConfigError(
                 f"data.columns: {column}: {canonical}: the right-hand side must be one of "
                 f"{', '.join(CANONICAL)}.{swapped}"
@@ -99,12 +102,26 @@ class ColumnPlan:
                 return
             raise DataError(
                 f"data.columns: {table.name} has no column {column!r}. It has: {listed(table.columns)}."
+                f"{self._corrected(table.columns)}"
             )
         if canonical in table.columns and canonical not in self.mapping and canonical != column:
             raise DataError(
                 f"data.columns: {column}: {canonical}, but {table.name} already has a column {canonical!r}. "
                 "Map that one too, or rename it."
             )
+
+    def _corrected(self, columns: Sequence[str]) -> str:
+        """What to type instead: the nearest name for each missing column, else the next unused."""
+        unused = [name for name in columns if name not in self.mapping]
+        corrected: dict[str, str] = {}
+        for column, canonical in self.mapping.items():
+            if column not in columns:
+                if not unused:
+                    return ""
+                column = (difflib.get_close_matches(column, unused, 1) or unused)[0]
+                unused.remove(column)
+            corrected[column] = canonical
+        return f" Perhaps you mean {advice(corrected)}."
 
 
 def joined_texts(rows: Sequence[RawRow], mapping: Mapping[str, str]) -> list[RawRow]:
@@ -117,11 +134,12 @@ def joined_texts(rows: Sequence[RawRow], mapping: Mapping[str, str]) -> list[Raw
     for role in JOINED:
         columns = [column for column, canonical in mapping.items() if canonical == role]
         if len(columns) > 1:
-            result = [_joined(row, columns) for row in result]
+            result = [joined_text(row, columns) for row in result]
     return result
 
 
-def _joined(row: RawRow, columns: Sequence[str]) -> RawRow:
+def joined_text(row: RawRow, columns: Sequence[str]) -> RawRow:
+    """The row with one text in the first of the columns; see `joined_texts`."""
     others = {name: value for name, value in row.values.items() if name not in columns}
     lines = []
     for column in columns:

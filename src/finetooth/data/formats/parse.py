@@ -11,8 +11,8 @@
     preference  prompt, chosen, rejected                   the prompt -> a chosen and a rejected answer
 
 A column `system` is the system message (not for plain text), `tools` may accompany conversations, and
-`weight` is the loss weight of the row. A new format needs a function that parses a row, a line in `_READERS`
-and one in `_matches`.
+`weight` is the loss weight of the row. A new format needs a function that parses a row, a line in
+`FORMAT_READERS` and one in `_matches`.
 """
 
 from __future__ import annotations
@@ -121,7 +121,7 @@ def parse(
     rejected = list(table.rejected)
     for row in rows:
         try:
-            examples.append(_with_earlier(_example(row, table, name, used, group), earlier, name))
+            examples.append(with_earlier_turns(_example(row, table, name, used, group), earlier, name))
         except InvalidRowError as problem:
             rejected.append(RejectedRow(row.file or table.name, row.line, str(problem), dict(row.values)))
     notes = list(table.notes)
@@ -138,7 +138,7 @@ def parse(
     return ParsedTable(name, examples, rejected, notes, len(table), table.name, maybe)
 
 
-def _with_earlier(example: Example, columns: Sequence[str], name: str) -> Example:
+def with_earlier_turns(example: Example, columns: Sequence[str], name: str) -> Example:
     """The example with the turns in these tags in front of its question. Raises InvalidRowError."""
     tags = dict(example.tags)
     turns = [turn for column in columns for turn in earlier_turns(tags.pop(column, None), column)]
@@ -165,7 +165,7 @@ def _example(row: RawRow, table: Table, name: str, used: set[str], group: str | 
     tags["group"] = string(row.values.get(group), group) if group else ""
     if name == "prompt" and str(tags.get("label_")).strip().casefold() == "false":
         raise InvalidRowError("label is false: the completion is marked as undesirable")
-    parsed = _READERS[name](values)
+    parsed = FORMAT_READERS[name](values)
     label = parsed.answers[0].text if name == "labels" else ""
     tags |= {"file": row.file or table.name, "line": row.line, "label": label}
     return Example(
@@ -239,7 +239,7 @@ def _choose_format(
     return choices[0][0], set(choices[0][1])
 
 
-_READERS: dict[str, Callable[[Mapping[str, Any]], ParsedRow]] = {
+FORMAT_READERS: dict[str, Callable[[Mapping[str, Any]], ParsedRow]] = {
     "text": read_text,
     "qa": read_qa,
     "prompt": read_prompt,

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from finetooth.data.read.memory_limit import BOMB, require_memory
+from finetooth.data.read.memory_limit import BOMB, limited_memory, require_memory, require_plausible
 from finetooth.data.read.table import (
     SHOWN,
     RawRow,
@@ -25,6 +25,16 @@ FORMAT_NAMES = {".parquet": "Parquet", ".arrow": "Arrow"}
 
 
 def read_columnar(path: Path, name: str, kind: str, content: bytes) -> Table:
+    """The rows of a file, see `_rows`, which gets no more memory than the reader of any other file."""
+    import pyarrow.compute
+    import pyarrow.parquet  # noqa: F401  # here, as a library needs memory of its own
+
+    with limited_memory(path):
+        table = _rows(path, name, kind, content)
+    return table
+
+
+def _rows(path: Path, name: str, kind: str, content: bytes) -> Table:
     """Rows in order; `line` is the row number from 1, as the file has no lines.
 
     kind: .parquet or .arrow (in stream format, as written by `datasets`, or file format). Raises DataError if
@@ -38,7 +48,11 @@ def read_columnar(path: Path, name: str, kind: str, content: bytes) -> Table:
             import pyarrow.parquet
 
             file = pyarrow.parquet.ParquetFile(buffer)
-            require_memory(path, file.metadata.num_rows * file.metadata.num_columns * CELL, "needs")
+            groups = map(file.metadata.row_group, range(file.metadata.num_row_groups))
+            chunks = [group.column(at) for group in groups for at in range(group.num_columns)]
+            # Values, as one row may have any number of them in a list.
+            require_memory(path, sum(chunk.num_values for chunk in chunks) * CELL, "needs")
+            require_plausible(path, sum(chunk.total_uncompressed_size for chunk in chunks), len(content))
             _require_small_texts(path, content)
             table = file.read()
         else:
@@ -46,9 +60,12 @@ def read_columnar(path: Path, name: str, kind: str, content: bytes) -> Table:
             table = opened(buffer).read_all()
             table.validate(full=True)  # offsets in a damaged file may point anywhere
             require_memory(path, table.num_rows * table.num_columns * CELL, "needs")
+            _require_small_dictionaries(path, table)
         duplicate = first_duplicate(table.column_names)
         items = table.to_pylist()  # KeyError: an unknown time zone
         changed = {field.name: field.type for field in table.schema if _changes(field.type)}
+    except MemoryError:
+        raise
     except (pyarrow.ArrowException, OSError, ValueError, OverflowError, KeyError) as error:
         reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
         raise DataError(f"{path}: cannot be read as {FORMAT_NAMES[kind]}: {reason}") from None
@@ -119,15 +136,15 @@ def _require_small_texts(path: Path, content: bytes) -> None:
         column.path for column in columns if column.physical_type == "BYTE_ARRAY" and "." not in column.path
     ]
     shared = pyarrow.parquet.ParquetFile(pyarrow.BufferReader(content), read_dictionary=texts)
-    size = 0
+    size = bound = 0
     for group in range(file.metadata.num_row_groups):
         facts = file.metadata.row_group(group)
         for at, column in enumerate(columns):
             chunk = facts.column(at)
-            if (
-                column.physical_type != "BYTE_ARRAY"
-                or chunk.num_values * chunk.total_uncompressed_size < BOMB
-            ):
+            if column.physical_type != "BYTE_ARRAY":
+                continue
+            bound += chunk.num_values * chunk.total_uncompressed_size
+            if bound < BOMB:  # of all groups until here: many small ones are as large as a big one
                 continue
             if "." in column.path:  # within lists or structs: so many rows that even the largest texts fit
                 rows = max(1, BOMB // max(chunk.total_uncompressed_size, 1))
@@ -139,6 +156,32 @@ def _require_small_texts(path: Path, content: bytes) -> None:
                 lengths = pyarrow.compute.binary_length(part.dictionary)
                 size += pyarrow.compute.sum(lengths.take(part.indices.drop_null())).as_py() or 0
                 require_memory(path, size, "needs")
+
+
+def _require_small_dictionaries(path: Path, table: Any) -> None:
+    """Raise DataError where texts of an Arrow table need too much memory: it may store equal ones once."""
+    import pyarrow.compute
+    from pyarrow import types
+
+    size = 0
+    for column in table.columns:
+        for part in column.chunks:
+            if types.is_dictionary(part.type) and _is_text(part.type.value_type):
+                lengths = pyarrow.compute.binary_length(part.dictionary)
+                size += pyarrow.compute.sum(lengths.take(part.indices.drop_null())).as_py() or 0
+            elif types.is_run_end_encoded(part.type) and _is_text(part.type.value_type):
+                longest = pyarrow.compute.max(pyarrow.compute.binary_length(part.values)).as_py() or 0
+                size += len(part) * longest
+            require_memory(path, size, "needs")
+
+
+def _is_text(type: Any) -> bool:
+    from pyarrow import types
+
+    return any(
+        test(type)
+        for test in (types.is_string, types.is_large_string, types.is_binary, types.is_large_binary)
+    )
 
 
 def _class_names(metadata: Mapping[bytes, bytes]) -> dict[str, list[str]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import re
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
@@ -30,6 +31,8 @@ USUAL = {
 }
 SEPARATORS = {".csv": ",", ".tsv": "\t"}
 SEPARATOR_NAMES = {",": "commas", ";": "semicolons", "\t": "tabs"}
+# The first line of a file that Excel is to split at this character.
+HINT = re.compile(r"[\"']?sep=(\t|\\t|[^\w\s\"'])[\"']? *", re.IGNORECASE)
 # What a spreadsheet may leave in a cell: a formula that was not computed, or an error code.
 FORMULA = re.compile(r"=[A-Za-z@+(-].*|#(?:REF!|NAME\?|VALUE!|DIV/0!|N/A|NULL!|NUM!)", re.DOTALL)
 
@@ -53,27 +56,57 @@ def read_delimited(path: Path, name: str, kind: str, content: bytes) -> Table:
     """
     limit = csv.field_size_limit(MAX_FIELD)
     try:
-        return _table(path, name, SEPARATORS[kind], content)
+        return _table(path, name, kind, content)
     finally:
         csv.field_size_limit(limit)
 
 
-def _table(path: Path, name: str, separator: str, content: bytes) -> Table:  # long: header, rows, notes
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """How a file is written. header: its names as they are. last: the header's last line, from 1; its first
+    is `first`. spaced: a space follows every separator, and quotes begin after it. error: why the header
+    cannot be read.
+    """
+
+    separator: str
+    spaced: bool
+    first: int
+    last: int
+    header: list[str]
+    error: str
+
+    @classmethod
+    def of(cls, path: Path, lines: Sequence[str], kind: str) -> Layout:
+        """The layout of a .csv or .tsv file. Raises DataError if its separator cannot be told."""
+        hint = HINT.fullmatch(lines[0])
+        above = 1 if hint else 0  # lines before the header
+        separator = hint[1].replace("\\t", "\t") if hint else _separator(path, lines, SEPARATORS[kind])
+        if not any(map(str.strip, lines[above:])):
+            raise DataError(f"{path}: no header and no rows below {lines[0]!r}.")
+        (first, last), header, error = next(records(lines, separator, above))
+        # Where a space follows every separator of the header, quotes begin after it: `"text", "label"`.
+        spaced = len(header) > 1 and all(column.startswith(" ") for column in header[1:])
+        if spaced:
+            (first, last), header, error = next(records(lines, separator, above, spaced=True))
+        return cls(separator, spaced, first, last, header, error)
+
+    def records(self, lines: Sequence[str]) -> Iterator[Record]:
+        """The records behind the header; see `records`."""
+        return records(lines, self.separator, self.last, len(self.header), self.spaced)
+
+
+def _table(path: Path, name: str, kind: str, content: bytes) -> Table:  # long: header, rows, notes
     decoded = [decode(line) for line in content.split(b"\n")]
     marked = sum(text.startswith(BOM) for text, _ in decoded)
     lines = [text.removeprefix(BOM) for text, _ in decoded]
     if lines[0].lstrip().startswith(('{"', "[{")):
         raise DataError(f"{path}: looks like JSON. Give it a name that ends with .jsonl or .json.")
-    separator = _separator(path, lines, separator)
-    (first, last), header, error = next(_records(lines, separator))
-    # Where a space follows every separator of the header, quotes begin after it: `"text", "label"`.
-    spaced = len(header) > 1 and all(column.startswith(" ") for column in header[1:])
-    if spaced:
-        (first, last), header, error = next(_records(lines, separator, spaced=True))
-    error = next((bad for _, bad in decoded[first - 1 : last] if bad), "") or error
+    layout = Layout.of(path, lines, kind)
+    first, last, header = layout.first, layout.last, layout.header
+    error = next((bad for _, bad in decoded[first - 1 : last] if bad), "") or layout.error
     if error:
         raise DataError(f"{path}, line {first}: the header cannot be read: {error}.")
-    _check_header(path, header, separator)
+    _check_header(path, header, layout.separator)
     # A sheet that used to be wider leaves columns without a name.
     header = [clean_name(column) or f"column {k}" for k, column in enumerate(header, 1)]
     duplicate = first_duplicate(header)
@@ -82,7 +115,7 @@ def _table(path: Path, name: str, separator: str, content: bytes) -> Table:  # l
     rows: list[RawRow] = []
     rejected: list[RejectedRow] = []
     spans: list[tuple[int, int]] = []
-    for (start, end), fields, error in _records(lines, separator, last, len(header), spaced):
+    for (start, end), fields, error in layout.records(lines):
         reason = next((bad for _, bad in decoded[start - 1 : end] if bad), "") or error
         if fields and clean_name(fields[0]) in header and _is_another_header(fields, header):
             raise DataError(
@@ -122,13 +155,13 @@ def _separator(path: Path, lines: Sequence[str], separator: str) -> str:
         return separator
     headers: dict[str, list[str]] = {}
     for mark in ",;":
-        _, header, error = next(_records(lines, mark))
+        _, header, error = next(records(lines, mark))
         headers[mark] = header if not error else []
     if min(map(len, headers.values())) <= 1:
         return ";" if len(headers[";"]) > 1 else ","
     fits: dict[str, float] = {}
     for mark, header in headers.items():
-        found = list(islice(_records(lines, mark), 1, 1 + SAMPLED_RECORDS))
+        found = list(islice(records(lines, mark), 1, 1 + SAMPLED_RECORDS))
         fits[mark] = sum(not error and len(fields) == len(header) for _, fields, error in found)
         fits[mark] /= max(len(found), 1)
     known = {mark: sum(clean_name(name) in USUAL for name in header) for mark, header in headers.items()}
@@ -157,7 +190,7 @@ def _check_header(path: Path, header: list[str], separator: str) -> None:
         rename = f", or name it {path.with_suffix('.tsv').name}" if (separator, other) == (",", "\t") else ""
         raise DataError(
             f"{path}: the header {header[0][:SHOWN]!r} is separated by {other!r}. Save the file separated by "
-            f"{SEPARATOR_NAMES[separator]}{rename}."
+            f"{SEPARATOR_NAMES.get(separator, repr(separator))}{rename}."
         )
 
 
@@ -180,7 +213,7 @@ class _LineFeed:
         return f"{self.lines[self.at - 1]}\n"
 
 
-def _records(
+def records(
     lines: Sequence[str], separator: str, first: int = 0, width: int | None = None, spaced: bool = False
 ) -> Iterator[Record]:
     """((first line, last line), fields, error) of each record after the first `first` lines.

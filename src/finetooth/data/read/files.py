@@ -26,6 +26,7 @@ from finetooth.data.read.json_files import LIST, json_lines, json_list
 from finetooth.data.read.memory_limit import require_memory, require_plausible
 from finetooth.data.read.names import clean_columns
 from finetooth.data.read.sources import EXPECTED, find_files, kind_of
+from finetooth.data.read.spreadsheet import read_spreadsheet
 from finetooth.data.read.table import (
     SHOWN,
     TOO_DEEP,
@@ -45,14 +46,15 @@ EXAMPLES = {
     ".tsv": "a header line, such as text and label with a tab between, and one row per line",
     ".txt": "documents separated by blank lines",
 }
-SHEETS = (".xlsx", ".xls", ".ods")
-SHEET = "a spreadsheet; save it as CSV (UTF-8)"
+SHEETS = (".xls", ".ods")
+WORKBOOK = ".xlsx"
+SHEET = "a spreadsheet; save it as CSV (UTF-8) or .xlsx"
 PAGE = "a web page, not data; download the file itself"
 # File formats that are recognised by their first bytes although the name says something else.
 SIGNATURES = (
     (
         b"PK\x03\x04",
-        "a zip archive (unpack it) or a spreadsheet, .xlsx or .ods (save it as CSV, UTF-8)",
+        "a zip archive (unpack it) or a spreadsheet (name it .xlsx, or save it as CSV, UTF-8)",
     ),
     (b"\x1f\x8b", "compressed with gzip; give it a name that ends with .gz"),
     (b"PAR1\x15", "a Parquet file; give it a name that ends with .parquet"),
@@ -87,7 +89,7 @@ def read(source: Any, encoding: str = "utf-8", side: str = "train") -> list[Tabl
     no rows. Broken rows are in `rejected`; the caller decides whether there are too many.
     """
     if not isinstance(source, str | Path) and not is_files(source):
-        tables = [_from_memory(source)]
+        tables = [from_memory(source)]
     else:
         files, notes = find_files(source, side)
         tables = [
@@ -123,9 +125,17 @@ def read_file(path: Path, name: str, encoding: str = "utf-8", document: bool = F
     if not kind:
         sheet = f" It may be {SHEET}." if path.suffix.lower() in SHEETS else ""
         raise DataError(f"{path}: the extension {path.suffix or '(none)'} is not known. {EXPECTED}{sheet}")
-    content = _read_bytes(path)
+    return read_content(path, name, kind, read_bytes(path), encoding, document)
+
+
+def read_content(
+    path: Path, name: str, kind: str, content: bytes, encoding: str = "utf-8", document: bool = False
+) -> Table:
+    """The rows in the decompressed bytes of a file; see `read_file`. kind: its extension."""
     if kind in COLUMNAR:
         return read_columnar(path, name, kind, content)
+    if kind == WORKBOOK:
+        return read_spreadsheet(path, name, content)
     known = next((what for start, what in SIGNATURES if content.startswith(start)), "")
     if known and not (kind == ".txt" and known == PAGE):
         raise DataError(f"{path}: the file is {known}.")
@@ -139,7 +149,7 @@ def read_file(path: Path, name: str, encoding: str = "utf-8", document: bool = F
     return json_lines(path, name, content) if kind == ".jsonl" else read_delimited(path, name, kind, content)
 
 
-def _read_bytes(path: Path) -> bytes:
+def read_bytes(path: Path) -> bytes:
     """The bytes of a regular file, decompressed. A pipe is refused, as opening it would wait for a writer."""
     try:
         status = path.stat()
@@ -198,7 +208,7 @@ def _to_utf8(path: Path, content: bytes, encoding: str) -> bytes:
         except UnicodeError as error:
             origin = "its byte-order mark" if mark else "data.encoding"
             raise DataError(f"{path}: not {found}, though {origin} says so: {error}.") from None
-    content = content.replace(b"\r\n", b"\n")
+    content = content.replace(b"\r\n", b"\n")  # data/write/text.py splits lines alike
     return content if b"\n" in content else content.replace(b"\r", b"\n")
 
 
@@ -223,7 +233,7 @@ def _documents(name: str, content: bytes, whole: bool) -> Table:
     return Table(name, rows, ["text"], rejected, [] if whole else [f"{name}: {len(rows)} documents, {how}."])
 
 
-def _from_memory(source: Any) -> Table:
+def from_memory(source: Any) -> Table:
     """A list of dicts, or any object with pandas' to_dict; missing values (NaN) become None."""
     if hasattr(source, "to_dict") and not isinstance(source, Mapping):
         source = records(source)

@@ -21,6 +21,7 @@ from finetooth.data.read.table import (
 from finetooth.errors import DataError
 
 LIST = 'a list of objects, such as [{"text": "...", "label": "..."}]'
+_SPACE = " \t\n\r"
 CONVERSATION_KEYS = ("messages", "conversations")  # an object with one of these is one row, not a list
 
 
@@ -67,47 +68,40 @@ def json_list(path: Path, name: str, content: bytes) -> Table:
     if error:
         raise DataError(f"{path}: {error}.")
     cursor = _Cursor(path, text)
-    if cursor.peek() == "{":
-        line = cursor.line()
-        values, starts = cursor.members()
-        if cursor.peek() == "{":
-            return json_lines(path, name, content)
-        if cursor.peek():
-            raise cursor.expected("nothing after the object")
-        if not set(values) & set(CONVERSATION_KEYS):
-            lists = [
-                key
-                for key, value in values.items()
-                if isinstance(value, list) and all(isinstance(item, dict) for item in value)
-            ]
-            if "data" not in lists and len(lists) != 1:
-                keys = ", ".join(map(repr, list(values)[:8])) or "(none)"
-                raise DataError(
-                    f"{path}: an object with the keys {keys}; expected {LIST}, alone or under the key "
-                    '"data". pandas writes that with orient="records".'
-                )
-            cursor.rewind(starts["data" if "data" in lists else lists[0]])
-            return _items(cursor, name)
-        reason = _row_error(values, cursor.duplicates, "")
-        rejected = [RejectedRow(name, line, reason, text[:SHOWN])] if reason else []
-        return Table(name, [] if reason else [RawRow(line, values)], list(values), rejected)
-    if cursor.peek() != "[":
-        raise DataError(f"{path}: expected {LIST}, found {text.strip()[:40]!r}.")
-    table = _items(cursor, name)
+    if cursor.find_rows():
+        table = _items(cursor, name)
+        if text.lstrip()[:1] == "[" and cursor.peek():
+            raise cursor.expected("nothing after the list")
+        return table
     if cursor.peek():
-        raise cursor.expected("nothing after the list")
-    return table
+        return json_lines(path, name, content)
+    values, line = cursor.single
+    reason = _row_error(values, cursor.duplicates, "")
+    rejected = [RejectedRow(name, line, reason, text[:SHOWN], 1)] if reason else []
+    return Table(name, [] if reason else [RawRow(line, values, number=1)], list(values), rejected)
+
+
+def item_spans(path: Path, text: str) -> list[tuple[int, int]] | None:
+    """Where the rows that `json_list` reads begin and end in the text; None for JSON Lines."""
+    cursor = _Cursor(path, text)
+    if cursor.find_rows():
+        return [(at, cursor.at) for _, at, _ in cursor.items()]
+    if cursor.peek():
+        return None
+    end = len(text.rstrip(_SPACE))
+    return [(len(text) - len(text.lstrip(_SPACE)), end)]
 
 
 def _items(cursor: _Cursor, name: str) -> Table:
     rows: list[RawRow] = []
     rejected: list[RejectedRow] = []
-    for line, at, value in cursor.items():
+    for number, (line, at, value) in enumerate(cursor.items(), 1):
         reason = _row_error(value, cursor.duplicates, "an object for each row")
         if reason:
-            rejected.append(RejectedRow(name, line, reason, cursor.text[at : min(cursor.at, at + SHOWN)]))
+            text = cursor.text[at : min(cursor.at, at + SHOWN)]
+            rejected.append(RejectedRow(name, line, reason, text, number))
         else:
-            rows.append(RawRow(line, value))
+            rows.append(RawRow(line, value, number=number))
     return Table(name, rows, columns_of(rows), rejected)
 
 
@@ -142,6 +136,39 @@ class _Cursor:
         self.path, self.text, self.at = path, text, 0
         self.decoder, self.duplicates = _decoder()
         self._counted, self._line = 0, 1
+        self.single: tuple[dict[str, Any], int] = ({}, 1)
+
+    def find_rows(self) -> bool:
+        """Go to the list of rows. False for a single row, then in `single`, and for JSON Lines.
+
+        The cursor is then at the end, or before the second object. Raises DataError for anything else.
+        """
+        if self.peek() == "[":
+            return True
+        if self.peek() != "{":
+            raise DataError(f"{self.path}: expected {LIST}, found {self.text.strip()[:40]!r}.")
+        line = self.line()
+        values, starts = self.members()
+        self.single = values, line
+        if self.peek() == "{":
+            return False
+        if self.peek():
+            raise self.expected("nothing after the object")
+        if set(values) & set(CONVERSATION_KEYS):
+            return False
+        lists = [
+            key
+            for key, value in values.items()
+            if isinstance(value, list) and all(isinstance(item, dict) for item in value)
+        ]
+        if "data" not in lists and len(lists) != 1:
+            keys = ", ".join(map(repr, list(values)[:8])) or "(none)"
+            raise DataError(
+                f"{self.path}: an object with the keys {keys}; expected {LIST}, alone or under the key "
+                '"data". pandas writes that with orient="records".'
+            )
+        self.rewind(starts["data" if "data" in lists else lists[0]])
+        return True
 
     def rewind(self, at: int) -> None:
         self.at = self._counted = at
@@ -155,7 +182,7 @@ class _Cursor:
 
     def peek(self) -> str:
         """The next character that is not whitespace, '' at the end."""
-        while self.text[self.at : self.at + 1] in (" ", "\t", "\n", "\r"):
+        while self.at < len(self.text) and self.text[self.at] in _SPACE:
             self.at += 1
         return self.text[self.at : self.at + 1]
 

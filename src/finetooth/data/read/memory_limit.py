@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from finetooth import machine
@@ -11,6 +14,7 @@ BOMB, RATIO = (
     1 << 28,
     300,
 )  # bytes, and times its size, beyond which a file is not unpacked: text gives 3 to 30
+ARENAS = 2 << 30  # bytes of address space that a library may reserve without using them
 SHARE = 4  # rows take several times the memory of the text that they are read from
 
 
@@ -40,3 +44,28 @@ def require_plausible(path: Path, unpacked: int, packed: int) -> None:
             f"{path}: unpacks to more than {RATIO} times its size, which no data does. Unpack it "
             "yourself if you trust it."
         )
+
+
+@contextmanager
+def limited_memory(path: Path) -> Iterator[None]:
+    """Within it, a library that needs too much memory to read the file fails, and that is a DataError.
+
+    For what a file does not say beforehand, such as the sizes of compressed buffers; on Linux only, where the
+    address space of the process can be limited.
+    """
+    if not sys.platform.startswith("linux"):
+        yield
+        return
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_AS)
+    pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
+    limit = pages * resource.getpagesize() + max_file_bytes() + ARENAS
+    limits = [one for one in (limit, soft, hard) if one != resource.RLIM_INFINITY]
+    resource.setrlimit(resource.RLIMIT_AS, (min(limits), hard))
+    try:
+        yield
+    except MemoryError:
+        require_memory(path, limit, "needs")
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, (soft, hard))

@@ -5,8 +5,10 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
+from finetooth.data.read.sources import kind_of
 from finetooth.data.read.table import RawRow, RejectedRow, Table, columns_of
 from finetooth.data.unicode_forms import normal_form
 
@@ -51,6 +53,7 @@ def similar_names(columns: Iterable[str], known: Iterable[str]) -> dict[str, str
 def clean_columns(table: Table) -> Table:
     """The table with clean names, and without rows that repeat the header, as in files put together."""
     names = {name: clean_name(name) or name for name in table.columns}
+    single = kind_of(Path(table.name)) in (".csv", ".tsv")
     renamed = any(name != clean for name, clean in names.items())
     rows: list[RawRow] = []
     rejected = list(table.rejected)
@@ -62,10 +65,12 @@ def clean_columns(table: Table) -> Table:
         reason = ""
         if len(values) < len(row.values):
             reason = "two columns have the same name but for white space or characters that cannot be seen"
-        elif _is_header(values):
+        elif _is_header(values, single):
             reason, repeated = REPEATED, repeated + 1
         if reason:
-            rejected.append(RejectedRow(row.file or table.name, row.line, reason, dict(row.values)))
+            rejected.append(
+                RejectedRow(row.file or table.name, row.line, reason, dict(row.values), row.number)
+            )
         else:
             rows.append(replace(row, values=values) if renamed else row)
     if len(rejected) == len(table.rejected) and not renamed:
@@ -83,8 +88,11 @@ def clean_columns(table: Table) -> Table:
     return replace(table, rows=rows, columns=columns, rejected=rejected, notes=notes)
 
 
-def _is_header(values: Mapping[str, Any]) -> bool:
-    """Whether every cell is the name of its column. A single column may hold its name as a word."""
-    return len(values) > 1 and all(
+def _is_header(values: Mapping[str, Any], single: bool) -> bool:
+    """Whether every cell is the name of its column.
+
+    single: also of one column. Only a file with a header can repeat it; elsewhere the name may be a word.
+    """
+    return len(values) > (0 if single else 1) and all(
         isinstance(value, str) and clean_name(value) == name for name, value in values.items()
     )

@@ -20,22 +20,35 @@ TOO_DEEP = "nested too deeply"
 class RawRow:
     """Named values of one row. line: where it starts in its file, from 1 (in a list: index + 1).
 
-    file: set only if it differs from the table's name, in a table of several documents.
+    file: set only if it differs from the table's name, in a table of several documents. number: among the
+    rows of its file, from 1, only where several may stand on one line.
     """
 
     line: int
     values: Mapping[str, Any]
     file: str = ""
+    number: int = 0
+
+    @property
+    def place(self) -> int:
+        """What tells the rows of a file apart, and orders them."""
+        return self.number or self.line
 
 
 @dataclass(frozen=True, slots=True)
 class RejectedRow:
-    """A row that was set aside: a line of rejected.jsonl."""
+    """A row that was set aside: a line of rejected.jsonl. number: as in RawRow."""
 
     file: str
     line: int
     reason: str
     row: Any
+    number: int = 0
+
+    @property
+    def place(self) -> int:
+        """As in RawRow."""
+        return self.number or self.line
 
     def redacted(self) -> RejectedRow:
         """A copy with personal data and secrets redacted."""

@@ -133,12 +133,12 @@ class Renderer:
 
     def can_answer(self, answer: str) -> bool:
         """Whether this text can be an answer: not empty and without text of a special token."""
-        return bool(answer.strip()) and not any(text in answer for text in self.tokenizer.special_texts)
+        return bool(answer.strip()) and not self.tokenizer.special_in(answer, self.stop_id)
 
     def special_text(self, example: Example) -> str:
         """The first text of a special token in the example's context, which is read as the token; else ""."""
         asked = "\0".join(f"{message.content}\0{message.more}" for message in example.context)
-        return next((text for text in self.tokenizer.special_texts if text in asked), "")
+        return self.tokenizer.special_in(asked)
 
     def rows(self, example: Example) -> list[Row]:
         """One row per assistant turn with a weight above 0, which scales its weights; plain text is one row.
@@ -237,8 +237,8 @@ class Renderer:
         how = "the template has no switch, so the model itself decides whether it thinks."
         if switch := self._encoder.template.switch:
             how = (
-                f"they are asked with {switch}=true, the others not. To get reasoning from a server, set it "
-                "there too."
+                f"in training they are asked with {switch}=true, the others not; evaluation, chat and "
+                "predict ask without it. To get reasoning from a server, set it there."
             )
         return f"{self._reasoning_count} of {self._answer_count} answers begin with reasoning: {how}"
 

@@ -177,12 +177,12 @@ class TemplateEncoder:
         if not turn.content.strip() and not turns.tool_calls(turn):
             raise DataError("the answer is empty: there is nothing to score.")
         text = turns.all_text(turn)
-        found = next((special for special in self.tokenizer.special_texts if special in text), None)
-        if found is not None:
-            apart = f"{found[0]} {found[1:]}"
+        found = self.tokenizer.special_in(text, self.stop_id)
+        if found:
+            apart = f"Write it in another way in the file, for example {f'{found[0]} {found[1:]}'!r}"
             raise DataError(
                 f"the answer contains the text of a special token, {found!r}, which would end it or become a "
-                f"turn. Write it in another way in the file, for example {apart!r}, or remove the row."
+                f"turn. {apart if len(found) > 1 else 'Write the answer without it'}, or remove the row."
             )
 
     def _check_context(self, messages: Sequence[Message], tools: Tools, mode: bool | None, text: str) -> None:

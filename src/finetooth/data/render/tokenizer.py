@@ -6,6 +6,7 @@ Neither torch nor transformers is imported, except in `convert`, for old models 
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ from finetooth.rundir import write_text
 NAMED = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
 FILES = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "special_tokens_map.json")
 SLOW_FILES = ("vocab.json", "merges.txt", "tokenizer.model", "spiece.model", "vocab.txt", "added_tokens.json")
+ORDINARY = re.compile(r"\w+|\s+|.", re.DOTALL)  # a word, white space or one character: no markup
 NO_LIMIT = 10**9  # from here on; Hugging Face writes 1e30 for an unknown limit
 
 
@@ -31,7 +33,8 @@ class Tokenizer:
     """A model's tokenizer and chat template.
 
     special_tokens: bos_token, eos_token ... -> text, those that the model has. special_ids: all tokens that
-    are markup and not text. prefix_ids: ids that the post-processor puts in front of a text (BOS).
+    are markup and not text. special_texts: how they are written, without those that people write anyway, such
+    as a line break or a word. prefix_ids: ids that the post-processor puts in front of a text (BOS).
     model_max_length: in tokens, None if the files do not say.
     """
 
@@ -71,7 +74,9 @@ class Tokenizer:
             directory=directory,
             special_tokens=named,
             special_ids=frozenset(special),
-            special_texts=tuple(sorted(set(special.values()), key=len, reverse=True)),
+            special_texts=tuple(
+                sorted({text for text in special.values() if not _is_ordinary(text)}, key=len, reverse=True)
+            ),
             prefix_ids=_prefix(backend),
             chat_template=_chat_template(directory, config),
             model_max_length=int(limit) if isinstance(limit, int | float) and 0 < limit < NO_LIMIT else None,
@@ -98,6 +103,14 @@ class Tokenizer:
     def text_of(self, index: int) -> str:
         """A token as spelled in the vocabulary (special tokens: their text)."""
         return str(self.backend.id_to_token(int(index)) or "")
+
+    def special_in(self, text: str, stop: int | None = None) -> str:
+        """The first of `special_texts` in a text, "" if there is none.
+
+        stop: for an answer, the token that ends it, which counts however it is written, as EOS does.
+        """
+        ends = [] if stop is None else [self.text_of(stop), self.special_tokens.get("eos_token", "")]
+        return next((special for special in (*self.special_texts, *ends) if special and special in text), "")
 
     def _named_id(self, name: str) -> int | None:
         return self.id_of(self.special_tokens[name]) if name in self.special_tokens else None
@@ -200,6 +213,10 @@ def _text(token: Any) -> str | None:
     if isinstance(token, Mapping):
         token = token.get("content")
     return token if isinstance(token, str) and token else None
+
+
+def _is_ordinary(text: str) -> bool:
+    return not text or ORDINARY.fullmatch(text) is not None
 
 
 def _named_tokens(config: Mapping[str, Any], special_map: Mapping[str, Any]) -> dict[str, str]:

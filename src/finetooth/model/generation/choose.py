@@ -1,11 +1,15 @@
 """Label search: the most likely option after each context, exactly, by best-first search over their trie.
 
+A partial option is at least as likely as all of its continuations together, so what is not expanded yet also
+bounds the probability that the other options can still have.
+
 Axes: K partial options that are expanded in one call, D hidden size, M tokens that may follow them.
 """
 
 from __future__ import annotations
 
 import heapq
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -19,14 +23,19 @@ from finetooth.model.generation.decode import Decoder
 
 WIDEST = 64  # partial options of one context that are expanded in one round, at most
 EXPANDED = 1024  # tokens of one such call; bounds its memory
+OPEN = 1e-4  # share of the options' probability that may be left unexpanded when `share` is computed
 
 
 class Choice(NamedTuple):
-    """The best option after one context: the indices of both, and its log-probability in nats."""
+    """The best option after one context: the indices of both, and its log-probability in nats.
+
+    share: its probability among the options alone, at most OPEN too low; None unless it was asked for.
+    """
 
     row: int
     option: int
     logprob: float
+    share: float | None = None
 
 
 @dataclass(slots=True)
@@ -76,49 +85,91 @@ def inner_nodes(root: Node) -> int:
     return sum(1 + inner_nodes(node) for node in root.children.values() if node.children)
 
 
-def choose(decoder: Decoder, trie: Node) -> Iterator[Choice]:
+@dataclass(slots=True)
+class _Search:
+    """The search of one row. complete: options that were popped off the heap, the best one first.
+
+    width: partial options that are expanded in the next round.
+    """
+
+    heap: list[_Entry] = field(default_factory=list)
+    complete: list[_Entry] = field(default_factory=list)
+    width: int = 1
+
+    def next_round(self, shares: bool) -> list[_Entry]:
+        """The partial options to expand now; none once the best option, and its share, is known.
+
+        Each round expands twice as many as the last: a confident model needs one or two, and one that knows
+        nothing still needs few rounds.
+        """
+        chosen: list[_Entry] = []
+        if self.complete and self._open() <= OPEN:
+            return chosen
+        while self.heap and len(chosen) < self.width:
+            if self.heap[0].partial:
+                chosen.append(heapq.heappop(self.heap))
+            elif chosen and not self.complete:
+                break  # what is expanded now may still beat it
+            else:
+                self.complete.append(heapq.heappop(self.heap))
+                if not (chosen or shares):
+                    return chosen
+        self.width = min(2 * self.width, WIDEST)
+        return chosen
+
+    def _open(self) -> float:
+        """The share of the options' probability that partial options still hold, at most."""
+        total = self._sum(self.heap) + self._sum(self.complete)
+        return self._sum([entry for entry in self.heap if entry.partial]) / total
+
+    def _sum(self, entries: Sequence[_Entry]) -> float:
+        """The probability of these entries together, relative to the best option's."""
+        return math.fsum(math.exp(min(self.complete[0].cost - entry.cost, 700)) for entry in entries)
+
+    def choice(self, row: int, shares: bool) -> Choice:
+        """The best option."""
+        best = self.complete[0]
+        share = 1 / (self._sum(self.heap) + self._sum(self.complete)) if shares else None
+        return Choice(row, best.order, -best.cost, share)
+
+
+def choose(decoder: Decoder, trie: Node, shares: bool = False) -> Iterator[Choice]:
     """The most likely option of each of the decoder's rows, by the sum of its tokens' log-probs.
 
     A partial option's sum is an upper bound of all its continuations, so the first complete option that is
     popped off the heap is the best. Ties go to the option that was given first, except that a prefix of
-    another option precedes it. Each round of a row expands twice as many partial options as the last: a
-    confident model needs one or two, and one that knows nothing still needs few rounds.
+    another option precedes it. shares: also compute the probability of the best one among the options, which
+    goes on until all others are known or hardly likely.
     """
-    heaps: dict[int, list[_Entry]] = {}
-    width: dict[int, int] = {}
+    searches: dict[int, _Search] = {}
     while True:
         admitted, hidden_KD = decoder.admit()
         if hidden_KD is not None:
-            heaps |= {row: [] for row in admitted}
-            width |= dict.fromkeys(admitted, 1)
+            searches |= {row: _Search() for row in admitted}
             root = _Entry(0.0, 1, 0, trie, -1, -1)
-            _push(decoder, heaps, [(row, root) for row in admitted], [-1] * len(admitted), hidden_KD)
-        if not heaps:
+            _push(decoder, searches, [(row, root) for row in admitted], [-1] * len(admitted), hidden_KD)
+        if not searches:
             return
         todo: list[tuple[int, _Entry]] = []
-        for row, heap in list(heaps.items()):
-            expanded = 0
-            while heap and heap[0].partial and expanded < width[row]:  # none that a complete option beats
-                todo.append((row, heapq.heappop(heap)))
-                expanded += 1
-            width[row] = min(2 * width[row], WIDEST)
+        for row, search in list(searches.items()):
+            expanded = search.next_round(shares)
+            todo += [(row, entry) for entry in expanded]
             if not expanded:
-                best = heap[0]
-                del heaps[row], width[row]
+                del searches[row]
                 decoder.release(row)
-                yield Choice(row, best.order, -best.cost)
+                yield search.choice(row, shares)
         for start in range(0, len(todo), EXPANDED):
             part = todo[start : start + EXPANDED]
             rows, entries = zip(*part, strict=True)
             parents, tokens = [entry.parent for entry in entries], [entry.token for entry in entries]
             hidden_KD, numbers = decoder.extend(rows, parents, tokens)
-            _push(decoder, heaps, part, numbers, hidden_KD)
+            _push(decoder, searches, part, numbers, hidden_KD)
 
 
 @torch.inference_mode()
 def _push(
     decoder: Decoder,
-    heaps: dict[int, list[_Entry]],
+    searches: dict[int, _Search],
     expanded: Sequence[tuple[int, _Entry]],
     numbers: Sequence[int],
     hidden_KD: Tensor,
@@ -133,6 +184,6 @@ def _push(
         row, parent = expanded[k]
         node, cost = parent.node.children[token], parent.cost - logp
         if node.option is not None:
-            heapq.heappush(heaps[row], _Entry(cost, 0, node.option, node, numbers[k], token))
+            heapq.heappush(searches[row].heap, _Entry(cost, 0, node.option, node, numbers[k], token))
         if node.children:
-            heapq.heappush(heaps[row], _Entry(cost, 1, node.order, node, numbers[k], token))
+            heapq.heappush(searches[row].heap, _Entry(cost, 1, node.order, node, numbers[k], token))

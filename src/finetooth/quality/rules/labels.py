@@ -6,6 +6,8 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
+from rapidfuzz.distance import OSA
+
 from finetooth.config.values import format_count, format_count_of, plural
 from finetooth.data.examples import normalise
 from finetooth.data.read.names import visible
@@ -211,8 +213,8 @@ def _misspelt(counts: Counter[str]) -> Iterator[tuple[str, str]]:
     order = sorted(counts, key=lambda label: (-counts[label], label))[:MOST_LABELS]
     bare: dict[str, str] = {}
     nearby: dict[tuple[str, str], list[str]] = defaultdict(list)
-    for label in order:  # the most frequent first, so the later of two is the suspect
-        key = _bare(label)
+    bared = {label: _bare(label) for label in order}
+    for label, key in bared.items():  # the most frequent first, so the later of two is the suspect
         if bare.setdefault(key, label) != label:
             yield label, bare[key]
             continue
@@ -221,7 +223,7 @@ def _misspelt(counts: Counter[str]) -> Iterator[tuple[str, str]]:
             if (
                 counts[label] <= max(1, TYPO * counts[other])
                 and counts[other] >= RARE
-                and _near(label, other)
+                and _near(label, key, other, bared[other])
             ):
                 yield label, other
                 break
@@ -241,35 +243,19 @@ def _bare(label: str) -> str:
     return kept or folded
 
 
-def _near(one: str, other: str) -> bool:
+def _near(one: str, bare_one: str, other: str, bare_other: str) -> bool:
     """Whether two labels differ by a plural or by few enough edits to be a misspelling."""
-    a, b = _bare(one), _bare(other)
-    short, long = sorted((a, b), key=len)
+    short, long = sorted((bare_one, bare_other), key=len)
     if len(short) >= 4 and long in (short + "s", short + "es", short[:-1] + "ies"):
         return True
     edits = next((edits for length, edits in TYPO_LENGTHS if len(short) >= length), 0)
     if not edits or len(long) - len(short) > edits or len(long) > LONGEST:
         return False
-    words = [re.findall(r"[^\W_]+", normal_form("NFKC", text).casefold()) for text in (one, other)]
-    if len(words[0]) == len(words[1]) and any(x[0] != y[0] for x, y in zip(*words, strict=True)):
+    # Insert, delete, replace, or transpose neighbours: this comes first, as it sorts out nearly all pairs.
+    if OSA.distance(short, long, score_cutoff=edits) > edits:
         return False
-    return _distance(a, b, edits) <= edits
-
-
-def _distance(a: str, b: str, most: int) -> int:
-    """Edit distance (insert, delete, replace, transpose neighbours), capped at most + 1."""
-    before: list[int] = []
-    last = list(range(len(b) + 1))
-    for i, x in enumerate(a, 1):
-        row = [i]
-        for j, y in enumerate(b, 1):
-            row.append(min(last[j] + 1, row[j - 1] + 1, last[j - 1] + (x != y)))
-            if i > 1 and j > 1 and x == b[j - 2] and a[i - 2] == y:
-                row[j] = min(row[j], before[j - 2] + 1)
-        if min(row) > most:
-            return most + 1
-        before, last = last, row
-    return last[-1]
+    words = [re.findall(r"[^\W_]+", normal_form("NFKC", text).casefold()) for text in (one, other)]
+    return len(words[0]) != len(words[1]) or all(x[0] == y[0] for x, y in zip(*words, strict=True))
 
 
 def answer_not_in_set(view: View) -> Iterator[Finding]:

@@ -46,7 +46,11 @@ _TRANSLATE = re.compile("translat|übersetz|traduc|tradu[iz]|tradurre|vertaal|pr
 
 def language(text: str) -> str:
     """English name of a text's language ("Devanagari" for languages in that script); "" if unknown."""
-    read = text[:TEXT]
+    return _language(text[:TEXT])
+
+
+@functools.lru_cache(1024)
+def _language(read: str) -> str:
     if len("".join(filter(str.isalpha, read)).encode()) < LETTERS:
         return ""
     shares: Counter[str] = Counter()

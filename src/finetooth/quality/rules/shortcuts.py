@@ -21,7 +21,8 @@ FIRST_WORD = 0.8  # minimum share of a label's rows that start with one word,
 FIRST_WORD_ALONE = 0.95  # and of the rows starting with it that have this label
 FEWEST_OF_LABEL = 10
 NAMED_IN_TEXT = 0.6
-MOST_NAMES, LONGEST_NAME = 500, 100  # limits of the search: labels, and characters of each
+# Limits of the search: labels, characters of each, and characters of a text, whose beginning is read.
+MOST_NAMES, LONGEST_NAME, LONGEST_TEXT = 500, 100, 10_000
 SAMPLE = 1_000  # rows searched first, to decide whether to search all
 COPIED_WORDS = 4  # minimum words of an answer for a copy not to be a coincidence
 MOST_COPIED = 0.5
@@ -143,7 +144,10 @@ def label_in_text(view: View) -> Iterator[Finding]:
     anywhere = re.compile(rf"(?<!\w)(?:{'|'.join(longest)})(?!\w)")
 
     def naming(rows: Sequence[Example]) -> list[Example]:
-        found = ({names[name] for name in anywhere.findall(normalise(question(row)))} for row in rows)
+        found = (
+            {names[name] for name in anywhere.findall(normalise(question(row)[:LONGEST_TEXT]))}
+            for row in rows
+        )
         return [row for row, labels in zip(rows, found, strict=True) if labels == {row.target}]
 
     some = train[:: 1 + len(train) // SAMPLE]

@@ -39,7 +39,7 @@ INSIDE, WHOLE, BEYOND = 0.45, 0.3, 2.5  # minimum overlaps of a near-duplicate; 
 CONTAINED, BEYOND_CONTAINED = 0.8, 2.0
 CLOSE, BEYOND_CLOSE = 0.6, 3.0  # minimum overlaps of texts kept together
 COSINE = 0.6
-SHORT = 40  # maximum words of a text compared by letters
+SHORT, SHORT_CHARACTERS = 40, 2_000  # maximum size of a text compared by letters
 BLOCK = 20_000  # pairs compared at a time
 _PROSE = re.compile(r"[.,;:!?\"“”„«»()…—–‐-](?!\d)|[\"“”„«»]")
 _APOSTROPHES = re.compile("['’ʼ`´]")
@@ -128,15 +128,18 @@ def _firsts(group: Sequence[int], side: Sequence[int]) -> dict[int, int]:
 
 def _copies(group: Sequence[int], texts: Sequence[str], side: Sequence[int]) -> Iterator[SimilarPair]:
     """Pairs within a group of equal prose: each text with the first one on every side that is not higher."""
-    firsts = _firsts(group, side) if len(group) > 1 else {}
+    if len(group) < 2:
+        return
+    firsts = [
+        (where, first, normalise(texts[first]), len(split_words(texts[first])))
+        for where, first in sorted(_firsts(group, side).items())
+    ]
     for index in group:
-        for where, first in sorted(firsts.items()):
+        text = normalise(texts[index])
+        for where, first, other, words in firsts:
             if where <= side[index] and first != index:
-                same = normalise(texts[first]) == normalise(texts[index])
                 low, high = sorted((first, index))
-                yield SimilarPair(
-                    low, high, "copy" if same else "words", words=len(split_words(texts[first]))
-                )
+                yield SimilarPair(low, high, "copy" if text == other else "words", words=words)
 
 
 def _spread(
@@ -201,7 +204,8 @@ def _scored(words: Words, texts: Sequence[str], pairs: Ints) -> list[SimilarPair
     inside = shared / np.maximum(np.minimum(total[one], total[other]), 1e-6)
     whole = shared / np.maximum(np.maximum(total[one], total[other]), 1e-6)
     beyond = shared / (2 * np.log2(max(words.texts, 2)))
-    short = np.maximum(lengths[one], lengths[other]) <= SHORT
+    small = (lengths <= SHORT) & (np.array(list(map(len, texts))) <= SHORT_CHARACTERS)
+    short = small[one] & small[other]
     cosine = np.zeros(len(pairs))
     cosine[short] = _cosines(texts, pairs[short])
     least = np.minimum(lengths[one], lengths[other])

@@ -109,10 +109,15 @@ def require_rendering(
             )
 
 
+def eval_logprobs(model: Model, tree: PrefixTree) -> torch.Tensor:
+    """The log-probabilities in evaluation mode, without gradient: [M], on the CPU."""
+    with model.eval_mode(), torch.no_grad():
+        return model.logprobs(tree).cpu()
+
+
 def require_deterministic(model: Model, tree: PrefixTree) -> torch.Tensor:
     """The log-probabilities in evaluation mode, if two passes agree. Raises PreflightError otherwise."""
-    with model.eval_mode(), torch.no_grad():
-        first_M, second_M = model.logprobs(tree).cpu(), model.logprobs(tree).cpu()
+    first_M, second_M = eval_logprobs(model, tree), eval_logprobs(model, tree)
     gap = float((first_M - second_M).abs().max())
     if not gap <= TOLERANCE:
         raise PreflightError(
@@ -166,13 +171,16 @@ def require_template(selected: Sequence[PreflightRow], saved: Path, instruction:
     require_rendering(selected, renderer, "the saved chat template")
 
 
-def expected_loss(model: Model, rows: Sequence[Row]) -> tuple[float, float]:
-    """The loss of these rows, and the loss if the last token of each row did not count; nats per token."""
-    tree = PrefixTree.build(rows)
-    with model.eval_mode(), torch.no_grad():
-        loss_M = -model.logprobs(tree).cpu().double().numpy() * tree.weight_M
-    not_last_M = np.append(tree.row_M[1:] == tree.row_M[:-1], False)
-    return float(loss_M.sum() / tree.weight_M.sum()), float(loss_M[not_last_M].sum() / tree.weight_M.sum())
+def expected_loss(rows: Sequence[Row], logp_M: torch.Tensor) -> tuple[float, float]:
+    """The loss of these rows, and the loss if the last token of each row did not count; nats per token.
+
+    logp_M: of all their tokens but the first ones.
+    """
+    weight_M = np.concatenate([row.weight[1:] for row in rows])
+    loss_M = -logp_M.double().numpy() * weight_M
+    last_R = np.cumsum([len(row) - 1 for row in rows]) - 1
+    total = float(loss_M.sum())
+    return total / float(weight_M.sum()), (total - float(loss_M[last_R].sum())) / float(weight_M.sum())
 
 
 def require_loss(model: Model, expected: tuple[float, float], loss: float) -> None:
@@ -200,8 +208,7 @@ def require_saved(
     hint = "Do not train: the evaluated model would not be the trained one. Please report this."
     try:
         loaded = load(saved)
-        with loaded.eval_mode(), torch.no_grad():
-            loaded_M = loaded.logprobs(tree).cpu()
+        loaded_M = eval_logprobs(loaded, tree)
     except FinetoothError as error:
         raise PreflightError("saved-differs", f"the saved model cannot be loaded ({error})", hint) from error
     if float((loaded_M - base_M).abs().max()) <= TOLERANCE:

@@ -10,6 +10,7 @@ Axes: M scored tokens.
 
 from __future__ import annotations
 
+import math
 import shutil
 import sys
 from collections.abc import Callable, Sequence
@@ -27,9 +28,10 @@ from finetooth.evaluation.candidates import ModelCandidate
 from finetooth.evaluation.prompts import Prompt
 from finetooth.model.api import Model
 from finetooth.training import optimizer as optimizers
-from finetooth.training.objectives import supervised
+from finetooth.training.objectives import Objective, supervised
 from finetooth.training.preflight.checks import (
     PreflightError,
+    eval_logprobs,
     expected_loss,
     require_deterministic,
     require_gradients,
@@ -50,11 +52,13 @@ from finetooth.types import Example, Sampling
 
 STEPS = 150
 RATES = (1.0, 0.2, 4.0)  # learning rates tried in turn, as multiples of a usual one
-LEARNED = 0.5  # nats over all scored tokens of weight 1: each is then likelier than all alternatives
+LEARNED = 0.5  # nats over all scored tokens of weight 1: the rows are memorised, whatever is generated
+LIKELIER = math.log(2)  # nats of each scored token: it is then likelier than all alternatives together
 TEXT_LOSS = 0.1  # nats per token, for plain text, which evaluation does not ask for
 TRY_EVERY = 25  # steps; with a small adapter on a random model answers get right before the loss is low
 STEPS_AT_LOW_LOSS = 10  # steps with a loss that low: the rows are memorised, whatever the answers are
-OPERATIONS = {"cpu": 1e12, "cuda": 1e14}  # operations that take about 20 seconds
+OPERATIONS = {"cpu": 1e12, "cuda": 1e14}  # operations of the steps: about 10 seconds
+USUAL_STEPS = 15  # that memorise the rows of a pretrained model
 SECONDS = 40.0  # time limit, after which no further step is taken
 MIN_CONCLUSIVE_STEPS = 20  # steps after which a loss that has not fallen is conclusive
 
@@ -121,11 +125,11 @@ def run_preflight(  # long: the stages of the check, in order
     started = inputs.clock()
     model = inputs.model
     require_weights(model, inputs.config)
-    most = int(OPERATIONS[model.device.type] / (6 * model.hf.num_parameters() * 60))
-    selected = select_rows(inputs.rows, inputs.examples, most, inputs.truncation_limit)
+    selected, wanted = _affordable_rows(inputs)
     result = PreflightResult([one.row.id for one in selected])
-    if len(selected) < len(select_rows(inputs.rows, inputs.examples, sys.maxsize, inputs.truncation_limit)):
-        result.notes.append(f"{len(selected)} rows instead of 8: more would take too long with this model")
+    if len(selected) < wanted:
+        reason = "more would take too long with this model"
+        result.notes.append(f"{len(selected)} rows instead of {wanted}: {reason}")
     show(selected)
     require_rendering(selected, inputs.evaluation_renderer)
     require_masks(inputs.rows, model.stop_ids)
@@ -137,11 +141,12 @@ def run_preflight(  # long: the stages of the check, in order
     try:
         with torch.random.fork_rng(devices=[]):
             base_M = require_deterministic(model, tree)
-            learned = _learn(inputs, selected, start, result, started)
+            expected = expected_loss([one.row for one in selected], base_M)
+            learned = _learn(inputs, selected, start, result, started, expected)
             if inputs.base_digest is not None and model.digest(adapter=False) != inputs.base_digest:
                 message = "training changed weights that are frozen"
                 raise PreflightError("base-changed", message, "Please report this.")
-            trained_M = require_deterministic(model, tree)
+            trained_M = eval_logprobs(model, tree)  # one pass: the saved model has to give the same
             if float((trained_M - base_M).abs().max()) <= TOLERANCE:
                 raise PreflightError(
                     "adapter-inert",
@@ -173,12 +178,29 @@ def run_preflight(  # long: the stages of the check, in order
     return result
 
 
+def _affordable_rows(inputs: PreflightInputs) -> tuple[list[PreflightRow], int]:
+    """The rows that can be memorised in time, and how many there should be.
+
+    A step multiplies each distinct token with every weight of the layers, forwards and, for its gradient,
+    once or twice backwards; embeddings are looked up, and few tokens need the head.
+    """
+    network = inputs.model.hf
+    weights = max(1, network.num_parameters() - network.get_input_embeddings().weight.numel())
+    step = (4 if inputs.config.adapter == "lora" else 6) * weights  # operations for a distinct token
+    distinct = OPERATIONS[inputs.model.device.type] / (step * USUAL_STEPS)
+    wanted = select_rows(inputs.rows, inputs.examples, sys.maxsize, inputs.truncation_limit)
+    shared = sum(len(one.row) for one in wanted) / len(PrefixTree.build([one.row for one in wanted]))
+    most = int(distinct * shared)  # tokens of the rows, some of which they share
+    return select_rows(inputs.rows, inputs.examples, most, inputs.truncation_limit), len(wanted)
+
+
 def _learn(
     inputs: PreflightInputs,
     selected: Sequence[PreflightRow],
     start: dict[str, Any],
     result: PreflightResult,
     started: float,
+    expected: tuple[float, float],
 ) -> bool:
     """Overfit the rows; returns whether they are memorised. PreflightError if the loss does not fall."""
     usual = 2e-3 * (2000 / inputs.model.hf.get_input_embeddings().weight.shape[1]) ** 0.5
@@ -190,7 +212,7 @@ def _learn(
     for factor in RATES:
         inputs.model.load_state(start)
         result.rate = float(f"{usual * factor:.1e}")
-        learned, in_time = _overfit(inputs, selected, result, started)
+        learned, in_time = _overfit(inputs, selected, result, started, expected)
         reached.append(result.loss[1])
         if learned or not in_time:
             break
@@ -214,7 +236,11 @@ def _learn(
 
 
 def _overfit(  # long: the training loop of the check
-    inputs: PreflightInputs, selected: Sequence[PreflightRow], result: PreflightResult, started: float
+    inputs: PreflightInputs,
+    selected: Sequence[PreflightRow],
+    result: PreflightResult,
+    started: float,
+    expected: tuple[float, float],
 ) -> tuple[bool, bool]:
     """One attempt at result.rate: whether the rows are memorised, and whether time is left for another."""
     model, rows = inputs.model, [one.row for one in selected]
@@ -222,14 +248,14 @@ def _overfit(  # long: the training loop of the check
     optimizer = optimizers.build(model, inputs.config)
     for group in optimizer.param_groups:
         group["lr"], group["weight_decay"] = result.rate, 0.0
-    expected = expected_loss(model, rows)
     least, budget = lowest_loss(rows), inputs.config.micro_tokens
     lightest = min(float(row.weight[row.weight > 0].min()) for row in rows)
     assert isinstance(budget, int), "the configuration is resolved"
-    learned, low = False, 0
+    loss, learned, low = supervised.loss, False, 0
+    objective = Objective("token", lambda signals: (loss(signals)[0], {"nats_max": -signals.logp_M}))
     for number in range(1, STEPS + 1):
         try:
-            step = train_step(model, supervised, rows, optimizer, budget=budget, max_norm=1.0)
+            step = train_step(model, objective, rows, optimizer, budget=budget, max_norm=1.0)
         except TrainError:
             if number == 1:
                 raise
@@ -244,7 +270,7 @@ def _overfit(  # long: the training loop of the check
         low += excess * step.units < LEARNED * lightest if answerable else excess < TEXT_LOSS
         if low >= (STEPS_AT_LOW_LOSS if answerable else 1):
             learned = True
-        elif answerable and (low or number % TRY_EVERY == 0):
+        elif answerable and (low or step.metrics["nats_max"] < LIKELIER or number % TRY_EVERY == 0):
             learned = result.repeated = _repeats(model, selected)
         if (number > 1 and learned) or (number >= MIN_CONCLUSIVE_STEPS and step.loss > 1.5 * result.loss[0]):
             break

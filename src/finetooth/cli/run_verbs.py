@@ -1,0 +1,149 @@
+"""The verbs that take a run: evaluate, report, predict, chat, compare and pairs.
+
+A verb imports its command when it is called, so that `--help` never loads torch.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from shlex import quote
+from typing import Any
+
+import click
+
+from finetooth.cli.asking_flags import chat_options, parse_mapping, predict_options
+from finetooth.cli.completion import PathArgument
+from finetooth.cli.output import console, finish, output_options, run_directory, trust_option
+from finetooth.cli.task_flags import SectionedCommand
+from finetooth.errors import ConfigError
+
+
+@click.command(cls=SectionedCommand, epilog="Example: finetooth evaluate runs/first")
+@click.argument("path", metavar="RUN", type=PathArgument("run"))
+@click.option("--sealed", is_flag=True, help="Evaluate on the sealed test set; recorded in the ledger.")
+@trust_option
+@output_options
+def evaluate(path: Path, sealed: bool, trust_code: bool, as_json: bool, quiet: bool) -> int:
+    """Compare the fine-tuned model with prompting the base model.
+
+    All candidates answer the same rows: the validation set, as often as you like. Keep the sealed test set
+    for the end (--sealed).
+    """
+    directory = run_directory(path)
+    from finetooth.commands import evaluate as command
+
+    then = (f"finetooth report {quote(str(path))}", f"finetooth chat {quote(str(path))}")
+    return finish(command.run(directory, sealed, console(quiet), trust_code), as_json, quiet, *then)
+
+
+@click.command(cls=SectionedCommand, epilog="Example: finetooth report runs/first")
+@click.argument("path", metavar="RUN", type=PathArgument("run"))
+@output_options
+def report(path: Path, as_json: bool, quiet: bool) -> int:
+    """Show the result of a run, and write report.html."""
+    directory = run_directory(path)
+    from finetooth.commands import report as command
+
+    return finish(command.run(directory), as_json, quiet)
+
+
+@click.command(cls=SectionedCommand, epilog="Example: finetooth predict runs/first tomorrow.csv")
+@click.argument("target", metavar="RUN|MODEL", type=PathArgument("run", "model"))
+@click.argument("source", metavar="FILE", type=click.Path(path_type=str, allow_dash=True))
+@predict_options
+@output_options
+def predict(
+    target: str,
+    source: str,
+    out: str | None,
+    columns: str | None,
+    force: bool,
+    as_json: bool,
+    quiet: bool,
+    **flags: Any,
+) -> int:
+    """Answer the rows of a file.
+
+    FILE is in any format that `check` reads, or - for stdin; it needs no answers. The same rows are written
+    in the same order and format, with the columns answer, confidence (for labels: its probability among
+    them) and error. Each row is asked as the run's test was: with its template, system message, columns and
+    label set. After a kill, the same command goes on where it stopped.
+    """
+    from finetooth.commands import predict as command
+
+    options = command.Options(columns=parse_mapping(columns), **flags)
+    report = command.run(target, source, out, options, force, as_json, console(quiet))
+    return finish(report, as_json, quiet)
+
+
+@click.command(
+    cls=SectionedCommand, epilog='Example: echo "I was charged twice" | finetooth chat runs/first --both'
+)
+@click.argument("target", metavar="RUN|MODEL", type=PathArgument("run", "model"))
+@chat_options
+@output_options
+def chat(
+    target: str, both: bool, conversation: bool, stream: int | None, as_json: bool, quiet: bool, **flags: Any
+) -> int:
+    """Chat with a model.
+
+    RUN is a run directory: its fine-tuned model is asked as its test was, with the run's template,
+    instruction, system message and label set. MODEL is a named model (see `finetooth models`), the directory
+    of a model or an adapter, a GGUF file, or a hub id. At a terminal a pasted text of several lines is one
+    question, /help lists the commands, Ctrl-C stops an answer and Ctrl-D ends the chat. From a pipe, every
+    line is a question of its own.
+    """
+    from finetooth.commands import chat as command
+
+    options = command.Options(both=both, conversation=conversation, seed=stream, **flags)
+    report = command.run(target, options, as_json, console(quiet))
+    code = finish(report, as_json, quiet)
+    if report.problems:
+        raise ConfigError(report.problems)
+    return code
+
+
+@click.command(cls=SectionedCommand, epilog="Example: finetooth compare runs/first runs/second")
+@click.argument("paths", metavar="RUN RUN...", nargs=-1, required=True, type=PathArgument("run"))
+@click.option("--sealed", is_flag=True, help="Compare on the sealed test set, if every run has opened it.")
+@output_options
+def compare(paths: tuple[Path, ...], sealed: bool, as_json: bool, quiet: bool) -> int:
+    """Compare runs row by row, and list their differences.
+
+    Every other run is compared with the first, on the validation rows that both answered. Nothing is
+    generated, and no test set is opened.
+    """
+    from finetooth.commands import compare as command
+
+    return finish(command.run([run_directory(path) for path in paths], sealed), as_json, quiet)
+
+
+@click.command(cls=SectionedCommand, epilog="Example: finetooth pairs runs/first --out pairs.jsonl")
+@click.argument("path", metavar="RUN", type=PathArgument("run"))
+@click.option("--out", type=PathArgument(), metavar="FILE", help="Output file.  [default: RUN/pairs.jsonl]")
+@click.option(
+    "--margin",
+    type=click.FloatRange(0, 1, min_open=True),
+    default=0.5,
+    metavar="NUMBER",
+    help="Minimum score difference of a pair.",
+)
+@click.option(
+    "--reference",
+    is_flag=True,
+    help="Use the expected answer as chosen where all of a row's answers score below 0.5.",
+)
+@output_options
+def pairs(path: Path, out: Path | None, margin: float, reference: bool, as_json: bool, quiet: bool) -> int:
+    """Build preference pairs from a run's own answers.
+
+    Each pair is the best and the worst answer to a row that has good and bad ones. Answers are the rollouts
+    of reinforcement learning and those of the evaluation on validation rows; the sealed test set is never
+    read.
+    """
+    directory = run_directory(path)
+    from finetooth.commands import pairs as command
+
+    report = command.run(directory, out, margin, reference)
+    then = f"--from {quote(str(path))} --data.train {quote(str(report.path))} --train.method dpo"
+    return finish(report, as_json, quiet, f"finetooth run TASK {then}")

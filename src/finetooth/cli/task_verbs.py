@@ -1,0 +1,131 @@
+"""The verbs that take data or a task: check, train and run.
+
+A verb imports its command when it is called, so that `--help` and `check` never load torch.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from finetooth.cli.completion import TASK_FILES, PathArgument
+from finetooth.cli.output import (
+    console,
+    finish,
+    out_option,
+    output_options,
+    run_directory,
+    trust_option,
+    yes_option,
+)
+from finetooth.cli.task_files import checked_task, task_of
+from finetooth.cli.task_flags import SectionedCommand, parse_overrides, task_options
+from finetooth.errors import ConfigError
+
+
+@click.command(cls=SectionedCommand, epilog="Example: finetooth check tickets.csv")
+@click.argument("path", metavar="DATA|TASK", type=PathArgument())
+@click.option(
+    "--out", type=PathArgument(), metavar="DIR", help="Directory of the report.  [default: runs/NAME]"
+)
+@click.option("--fix", is_flag=True, help="Write a corrected copy of the data and a patch; safe fixes only.")
+@click.option(
+    "--label-queue",
+    type=click.IntRange(1),
+    metavar="N",
+    help="Write the N rows most in need of label review.",
+)
+@click.option(
+    "--embed", is_flag=True, help="Look for paraphrase leakage with model embeddings (loads the model)."
+)
+@yes_option
+@output_options
+@task_options
+def check(
+    path: Path,
+    out: Path | None,
+    fix: bool,
+    label_queue: int | None,
+    embed: bool,
+    yes: bool,
+    as_json: bool,
+    quiet: bool,
+    **flags: Any,
+) -> int:
+    """Inspect the data and list its problems.
+
+    DATA is a data file, TASK a .yaml or .toml file. Prints row counts, lengths in tokens, three rows with the
+    scored tokens marked, and findings. All findings with all of their rows are in data/report.html and
+    data/findings.jsonl. Your files are never changed. The exit code is 1 if a finding blocks training.
+    """
+    from finetooth.commands import check as command
+    from finetooth.runs import next_steps
+
+    overrides = parse_overrides(flags)
+    if (path / "config.yaml").is_file():
+        raise ConfigError(
+            f"{path}: expected data, found a run directory. For its result: finetooth report {path}"
+        )
+    task, path = checked_task(path, overrides, yes, quiet)
+    report = command.run(task, out, console(quiet), fix, label_queue, embed)
+    then = next_steps.after_check(path, path.suffix in TASK_FILES, report.data.format, report.ok, overrides)
+    return finish(report, as_json, quiet, then)
+
+
+@click.command(
+    cls=SectionedCommand, epilog="Example: finetooth train task.yaml --train.epochs 3 --out runs/first"
+)
+@click.argument("path", metavar="TASK|RUN", type=PathArgument("task", "run"))
+@out_option
+@trust_option
+@yes_option
+@output_options
+@task_options
+def train(
+    path: Path,
+    out: Path | None,
+    trust_code: bool,
+    yes: bool,
+    as_json: bool,
+    quiet: bool,
+    **flags: str | None,
+) -> int:
+    """Fine-tune the model on the examples.
+
+    TASK is a .yaml or .toml file, or a data file, for which a task file is proposed and written. RUN is a run
+    directory, whose training resumes from its last checkpoint.
+    """
+    overrides = parse_overrides(flags)
+    if path.is_dir() and (out or overrides):
+        flag = "--out" if out else f"--{next(iter(overrides))}"
+        raise ConfigError(
+            f"{path}: a run directory resumes with its own config.yaml, found the flag {flag}. "
+            "To change an option, train the task file with a new --out."
+        )
+    source = run_directory(path) if path.is_dir() else task_of(path, overrides, yes, quiet, "train")[0]
+    from finetooth.commands import train as command
+
+    result = command.run(source, out, console(quiet), trust_code)
+    return finish(result, as_json, quiet, *result.next_steps())
+
+
+@click.command(cls=SectionedCommand, epilog="Example: finetooth run task.yaml --out runs/first")
+@click.argument("path", metavar="TASK", type=PathArgument("task"))
+@out_option
+@yes_option
+@output_options
+@task_options
+def run(path: Path, out: Path | None, yes: bool, as_json: bool, quiet: bool, **flags: str | None) -> int:
+    """Check, train, compare with prompting, and report.
+
+    TASK is a .yaml or .toml file, or a data file, for which a task file is proposed and written. The
+    comparison is made on the validation set and then, once, on the sealed test set. Run the same command
+    again to resume; finished stages are not repeated.
+    """
+    task, path = task_of(path, parse_overrides(flags), yes, quiet, "run")
+    from finetooth.commands import run as command
+
+    result = command.run_task(task, out, console(quiet), path)
+    return finish(result, as_json, quiet, *result.next_steps())
