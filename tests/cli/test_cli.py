@@ -270,7 +270,7 @@ def test_check_ends_with_what_to_type_next(rows: Path, task: Path, capsys) -> No
     assert invoke(["check", str(task)]) == 0
     assert capsys.readouterr().out.splitlines()[-1] == f"Next: finetooth run {task}"
     assert invoke(["check", str(rows)]) == 0
-    assert f"data: {{train: {rows}}}" in capsys.readouterr().out.splitlines()[-1]
+    assert capsys.readouterr().out.splitlines()[-1] == f"Next: finetooth run {rows}"
     assert invoke(["check", str(task), "--quiet"]) == 0
     assert "Next:" not in capsys.readouterr().out
     broken = task.with_name("broken.csv")

@@ -42,7 +42,8 @@ def text(draw: random.Random, least: int, most: int) -> list[int]:
 
 
 def row(context: list[int], answer: list[int], unit: object = None) -> Row:
-    return Row([*context, *answer], [0.0] * len(context) + [1.0] * len(answer), unit=unit)  # type: ignore[arg-type]
+    weight = [0.0] * len(context) + [1.0] * len(answer)
+    return Row([*context, *answer], weight, unit=unit)  # type: ignore[arg-type]
 
 
 def label_list(draw: random.Random) -> Iterator[Row]:

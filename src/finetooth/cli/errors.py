@@ -119,9 +119,8 @@ def fill_in_task(message: str, arguments: Sequence[str]) -> str:
     if is_data_file(Path(source)):
 
         def typed(option: re.Match[str]) -> str:
-            flag = f"--{option[1]}"
-            others = [other for other in options if other[0] != flag]
-            return f"`finetooth {join([arguments[0], source, *chain(*others), flag, option[2]])}`"
+            changed = {one[0]: one[1] for one in [*options, [f"--{option[1]}", option[2]]]}
+            return f"`finetooth {join([arguments[0], source, *chain(*changed.items())])}`"
 
         message = re.sub(r"`(data\.\w+): ([^`\n]*)`", typed, message)
     kept = [option for option in options if option[0] not in ("--from", "--start", "--data.split_from")]
