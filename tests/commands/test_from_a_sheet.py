@@ -39,7 +39,7 @@ def test_from_a_sheet_to_two_runs_side_by_side(place: Path, capsys) -> None:
     told = capsys.readouterr().err
     assert told.count("\n") == 1, "one sentence"
     assert "cp1252 (Windows-1252): “Rückerstattung”" in told
-    assert told.endswith("finetooth check mails.csv --data.encoding cp1252\n")
+    assert told.endswith("If that is right: `finetooth check mails.csv --data.encoding cp1252`\n")
 
     assert invoke(["check", "mails.csv", *CP1252]) == 2  # nobody to ask
     told = capsys.readouterr().err
