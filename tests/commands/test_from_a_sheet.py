@@ -39,7 +39,7 @@ def test_from_a_sheet_to_two_runs_side_by_side(place: Path, capsys) -> None:
     told = capsys.readouterr().err
     assert told.count("\n") == 1, "one sentence"
     assert "cp1252 (Windows-1252): “Rückerstattung”" in told
-    assert told.endswith("finetooth check mails.csv --data.encoding cp1252\n")
+    assert told.endswith("If that is right: `finetooth check mails.csv --data.encoding cp1252`\n")
 
     assert invoke(["check", "mails.csv", *CP1252]) == 2  # nobody to ask
     told = capsys.readouterr().err
@@ -160,3 +160,17 @@ def test_a_broken_row_is_set_aside_with_its_line(place: Path, capsys) -> None:
     (place / "mails.csv").write_bytes(b"\r\n".join(lines))
     assert invoke(["check", "mails.csv", *CP1252, "--yes"]) == 0
     assert "mails.csv, line 41: 2 fields where the header has 4" in one_line(capsys.readouterr().out)
+
+
+def test_a_workbook_is_proposed_like_a_sheet(place: Path, capsys) -> None:
+    import openpyxl
+
+    book = openpyxl.Workbook()
+    for row in [HEADER, *mails(60)]:
+        book.active.append(row)
+    book.save(place / "mails.xlsx")
+    found = sheet_task.sheet_task(Path("mails.xlsx"), {})
+    assert found.roles is not None
+    assert found.roles.columns == {"Nr": "id", "Betreff": "text", "Text": "text", "Team": "label"}
+    assert invoke(["check", "mails.xlsx", "--yes", "--quiet"]) == 0
+    assert yaml.safe_load((place / "task.yaml").read_text())["data"]["train"] == "mails.xlsx"

@@ -13,7 +13,7 @@ from finetooth.report import html
 from finetooth.report.run_page import page_context
 from finetooth.report.terminal import terminal_table
 from finetooth.rundir import read_json, write_text
-from finetooth.runs import inputs, next_steps, workspace
+from finetooth.runs import inputs, next_steps
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +48,7 @@ def run(run_path: Path) -> Report:
     """Write report.html from the run directory's present contents; sealed test rows are never read."""
     unknown = ledger.require_unchanged(run_path)
     page = run_path / "report.html"
-    stored = workspace.load_config(run_path)
-    changed = [] if workspace.FROM_PYTHON in str(stored.data.train) else inputs.changes(stored, run_path)[0]
+    changed = inputs.changed_since(run_path)
     notes = [f"{one.file} has changed since this run: the result is of what it was then." for one in changed]
     write_text(page, html.render("report.html.jinja", page_context(run_path, notes)))
     summary = run_path / "evaluate" / "summary.json"

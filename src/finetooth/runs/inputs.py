@@ -78,6 +78,14 @@ def changes(task: Task, path: Path) -> tuple[list[InputChange], list[str]]:
     return [*found.values()], gone
 
 
+def changed_since(path: Path) -> list[InputChange]:
+    """The files that differ from those that the run in `path` was made of; [] where it has no record."""
+    record = path / "environment.json"
+    if not record.is_file() or "inputs" not in read_json(record):
+        return []
+    return changes(workspace.load_config(path), path)[0]
+
+
 def require_unchanged(task: Task, path: Path, console: Console) -> None:
     """Raise ConfigError when a file that the run in `path` was made of has changed or is new.
 
@@ -178,20 +186,16 @@ def _files(task: Task) -> Iterator[tuple[str, Path]]:
 
 
 def _model_files(task: Task) -> list[Path]:
-    """The files of the task's local model directories, that of a reward model too, which decide a result."""
+    """The files of the task's local models, a reward model too: those of a directory, or one .gguf file."""
     rewards = task.train.reward if isinstance(task.train.reward, list) else [task.train.reward]
     nested = [one.get("grader", one) for one in rewards if isinstance(one, Mapping)]
     names = [
         one.get("model") for one in nested if isinstance(one, Mapping) and one.get("name") == REWARD_MODEL
     ]
     names += [] if task.model in EMBEDDED else [task.model]
-    folders = [Path(name) for name in names if isinstance(name, str) and Path(name).is_dir()]
-    return [
-        file
-        for folder in folders
-        for file in sorted(folder.iterdir())
-        if file.suffix in MODEL_FILES and file.is_file()
-    ]
+    paths = [Path(name) for name in names if isinstance(name, str)]
+    files = [file for path in paths for file in (sorted(path.iterdir()) if path.is_dir() else [path])]
+    return [file for file in files if file.suffix in MODEL_FILES and file.is_file()]
 
 
 def _stamp(file: Path) -> dict[str, int]:

@@ -196,12 +196,11 @@ def _to_utf8(path: Path, content: bytes, encoding: str) -> bytes:
                 "or save it as UTF-8."
             )
         if found_readings := readings(content):
-            first, *others = found_readings
-            raise DataError(
-                f"{path}: not UTF-8. It reads well as {first.text()}. If that is right, set `data.encoding: "
-                f"{first.encoding}`: finetooth check TASK --data.encoding {first.encoding}"
-                + "".join(f"\nOr as {other.text()}." for other in others)
-            )
+            ways = [
+                f"{one.text()}. If that is right: `data.encoding: {one.encoding}`" for one in found_readings
+            ]
+            named = "\nOr as ".join(ways)
+            raise DataError(f"{path}: not UTF-8. It reads well as {named}")
     else:
         try:
             content = content.decode(found).removeprefix("\ufeff").encode("utf-8", "surrogatepass")
