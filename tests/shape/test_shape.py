@@ -40,7 +40,6 @@ HEAVY = {"torch", "transformers", "peft"}  # first imported in model/
 MAX_LINES, MAX_COLUMNS, MAX_FUNCTION, MAX_STEP = 350, 110, 70, 250
 # A longer file says here why it is one idea all the same.
 LONG_FILES = {
-    "src/finetooth/cli/app.py": "the verbs, each with its arguments and its help, in the order of use",
     "src/finetooth/model/api.py": "one class, through which everything uses a model",
 }
 LOADERS = (".from_pretrained", ".from_config")  # of transformers and PEFT
