@@ -149,7 +149,7 @@ def test_a_changed_model_directory_is_no_old_result(place: Path, verb: str, caps
     assert anew[2:] == [task, "--data.split_from", "runs/mails", "--out", anew[-1]]
 
 
-def test_a_changed_grader_is_named_by_run_and_evaluate(place: Path, capsys) -> None:
+def test_a_changed_grader_is_named_by_run_and_grades_again(place: Path, capsys) -> None:
     grader = place / "mine.py"
     grader.write_text("def grade(example, text):\n    return float(text == example.target)\n")
     flags = ["--evaluate.grader", "mine.py:grade", "--out", "runs/graded", "--data.test", "0"]
@@ -157,8 +157,12 @@ def test_a_changed_grader_is_named_by_run_and_evaluate(place: Path, capsys) -> N
     summary = read_json(Path("runs/graded/evaluate/validation/summary.json"))
     grader.write_text("def grade(example, text):\n    return 1.0\n")
     capsys.readouterr()
-    for words in (["run", "task.yaml", *flags], ["evaluate", "runs/graded"]):
-        assert invoke(words) == 2
-        told = capsys.readouterr().err
-        assert "mine.py has changed since" in told and "--out runs/graded-2" in told
+    assert invoke(["run", "task.yaml", *flags]) == 2
+    told = capsys.readouterr().err
+    assert "mine.py has changed since" in told and "--out runs/graded-2" in told
+    assert "finetooth evaluate runs/graded " in told
     assert read_json(Path("runs/graded/evaluate/validation/summary.json")) == summary
+    assert invoke(["evaluate", "runs/graded", "--quiet"]) == 0
+    again = read_json(Path("runs/graded/evaluate/validation/summary.json"))
+    assert {entry["score"] for entry in again["candidates"]} == {1.0}
+    assert invoke(["run", "task.yaml", *flags, "--quiet"]) == 0

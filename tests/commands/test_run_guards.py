@@ -65,9 +65,13 @@ def test_a_checked_directory_can_be_run_in(model: Path, tmp_path: Path) -> None:
 
 def test_another_base_model_is_refused(model: Path, tmp_path: Path) -> None:
     done = run(model, tmp_path / "run")
+    about = read_json(done.path / "environment.json")
     weights = load_file(model / "model.safetensors")
     name = sorted(weights)[0]
     save_file({**weights, name: weights[name] + 0.1}, model / "model.safetensors", {"format": "pt"})
+    with pytest.raises(ConfigError, match=r"model\.safetensors has changed since"):
+        evaluate.run(done.path, False, QUIET)
+    (done.path / "environment.json").write_text(json.dumps({**about, "model_files": None}))  # an older run
     with pytest.raises(ModelError, match="not the one that this run began with"):
         evaluate.run(done.path, False, QUIET)
 

@@ -74,7 +74,7 @@ def test_a_preference_is_learned_and_measured_on_rows_it_never_saw(
     assert "by-length" in (out / "report.html").read_text()
     if method == "reward_model":
         with pytest.raises(ConfigError, match="it scores answers and cannot generate"):
-            conversation._of_run(out, False)
+            conversation.speakers(str(out))
 
 
 @pytest.mark.full

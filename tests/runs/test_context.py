@@ -13,6 +13,7 @@ from models_for_tests import tiny_model_dir
 from finetooth.commands import run, train
 from finetooth.config.load import load_task
 from finetooth.config.task import Task
+from finetooth.data.cache import CACHE
 from finetooth.data.render.renderer import Renderer
 from finetooth.data.render.tokenizer import Tokenizer
 from finetooth.errors import ModelError
@@ -42,7 +43,7 @@ def counts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Counter[str]:
 
         monkeypatch.setattr(owner, name, call)
 
-    monkeypatch.setenv(capability.CACHE, str(tmp_path / "cache"))
+    monkeypatch.setenv(CACHE, str(tmp_path / "cache"))
     counted(loading, "load_weights", lambda directory, *rest: f"weights {directory}")
     counted(capability, "prove", lambda *given: "proof")
     counted(Tokenizer, "load", lambda directory: f"tokenizer {directory}")

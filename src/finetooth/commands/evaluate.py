@@ -59,12 +59,15 @@ class EvaluateReport:
 def run(path: Path, sealed: bool, console: Console, trust_code: bool = False) -> EvaluateReport:
     """Evaluate a trained run on its validation rows, or on the sealed test. See `evaluate_run`.
 
-    trust_code: also import the grader of a run that was not made here.
+    A grader that has changed since grades again. trust_code: also import the grader of a run that was not
+    made here.
     """
     inputs.require_trusted(path, "evaluate", trust_code)
     context = RunContext.of_run(path, console)
-    inputs.require_code_unchanged(context.task, path)
-    return evaluate_run(context, sealed)
+    inputs.require_kinds_unchanged(context.task, path, "model")
+    report = evaluate_run(context, sealed)
+    inputs.record_graders(context.task, path)
+    return report
 
 
 def evaluate_run(context: RunContext, sealed: bool) -> EvaluateReport:

@@ -69,7 +69,7 @@ def run(source: Task | Path, out: Path | None, console: Console, trust_code: boo
     if isinstance(source, Path):
         inputs.require_trusted(source, "train", trust_code)
         context = RunContext.of_run(source, console)
-        inputs.require_code_unchanged(context.task, source)
+        inputs.require_kinds_unchanged(context.task, source, "grader", "reward", "model")
         return train(context, needs_grader=False)
     task = parent.inherit_settings(source, console)
     path = workspace.run_path(task, out)

@@ -22,7 +22,7 @@ from finetooth.data.row_changes import compare_rows
 from finetooth.errors import ConfigError, DataError, FinetoothError
 from finetooth.evaluation import ledger
 from finetooth.quality.prepare import read_rows
-from finetooth.rundir import read_json, sha256_file
+from finetooth.rundir import read_json, sha256_file, write_json
 from finetooth.runs import next_steps, parent, workspace
 
 MODEL_FILES = (".json", ".safetensors", ".bin", ".gguf", ".model", ".txt", ".jinja")
@@ -41,12 +41,12 @@ class InputChange:
 def provenance(task: Task, path: Path) -> dict[str, Any]:
     """For environment.json: digests of the task's files, and the run's own `place`.
 
-    `inputs`: the sha256 of each data, template and code file by its path. `model_files`: for each file of a
-    local model directory its sha256 and what says whether it was touched since, so that gigabytes are read
-    again only then.
+    `inputs`: of each data, template and code file by its path. `model_files`: of each file of a local model
+    directory. Each with its sha256 and what says whether it was touched since, so that it is read again only
+    then: it may have gigabytes, or be the test.
     """
-    files = {str(file): sha256_file(file) for _, file in _files(task) if file.is_file()}
-    models = {str(file): {"sha256": sha256_file(file), **_stamp(file)} for file in _model_files(task)}
+    files = {str(file): _digest(file) for _, file in _files(task) if file.is_file()}
+    models = {str(file): _digest(file) for file in _model_files(task)}
     return {"inputs": files, "model_files": models, "place": _place(path)}
 
 
@@ -65,16 +65,14 @@ def changes(task: Task, path: Path) -> tuple[list[InputChange], list[str]]:
         here = {str(file): kind for kind, file in _files(task) if file.is_file()}
         gone += [name for name in known if name not in here]
         for file, kind in here.items():
-            if known.get(file) != sha256_file(Path(file)):
+            if not _is_same(Path(file), known.get(file)):
                 found[file] = InputChange(kind, file, new=file not in known)
     if (known := environment.get("model_files")) is not None:
         models = _model_files(task)
         gone += [name for name in known if Path(name) not in models]
         for model in models:
-            before = known.get(str(model), {})
-            if _stamp(model).items() <= before.items() or sha256_file(model) == before.get("sha256"):
-                continue
-            found[str(model)] = InputChange("model", str(model), new=not before)
+            if not _is_same(model, known.get(str(model))):
+                found[str(model)] = InputChange("model", str(model), new=str(model) not in known)
     return [*found.values()], gone
 
 
@@ -101,14 +99,25 @@ def require_unchanged(task: Task, path: Path, console: Console) -> None:
         parent.require_unchanged(task, path)
 
 
-def require_code_unchanged(task: Task, path: Path) -> None:
-    """Raise ConfigError when a grader, a reward or a model directory of a run has changed since it was made.
+def require_kinds_unchanged(task: Task, path: Path, *kinds: str) -> None:
+    """Raise ConfigError when an input of these kinds has changed since the run in `path` was made.
 
-    A run reads these again when it goes on training or is evaluated; its rows and its template it has itself.
+    A run reads graders, rewards and models again when it goes on; its rows and its template it has itself.
     """
-    changed = [one for one in changes(task, path)[0] if one.kind in ("grader", "reward", "model")]
+    changed = [one for one in changes(task, path)[0] if one.kind in kinds]
     if changed:
         raise changed_error(task, path, changed)
+
+
+def record_graders(task: Task, path: Path) -> None:
+    """Note in the run's environment.json that its results are by the graders as they are now."""
+    record = path / "environment.json"
+    environment = read_json(record)
+    if (known := environment.get("inputs")) is None:
+        return
+    now = {str(file): _digest(file) for kind, file in _files(task) if kind == "grader" and file.is_file()}
+    if any(not _is_same(Path(name), known.get(name)) for name in now):
+        write_json(record, environment | {"inputs": known | now})
 
 
 def changed_error(task: Task, path: Path, changed: Sequence[InputChange]) -> ConfigError:
@@ -118,10 +127,13 @@ def changed_error(task: Task, path: Path, changed: Sequence[InputChange]) -> Con
     what = "was not there when" if first.new else "has changed since"
     rows = _row_changes(task, path) if any(one.kind == "data" for one in changed) else ""
     only_data = all(one.kind == "data" for one in changed)
+    steps = next_steps.beside(path, only_data)
+    if all(one.kind == "grader" for one in changed):
+        steps.append((f"finetooth evaluate {quote(str(path))}", "grade again, with the grader as it is now"))
     lines = [
         f"{first.file}{others} {what} {path} was made. {rows}{' ' if rows else ''}"
         "For a run of what it holds now choose another --out:",
-        *(f"  {command}    {purpose}" for command, purpose in next_steps.beside(path, only_data)),
+        *(f"  {command}    {purpose}" for command, purpose in steps),
         f"For the result as it was: finetooth report {quote(str(path))}",
     ]
     return ConfigError("\n".join(lines))
@@ -196,6 +208,18 @@ def _model_files(task: Task) -> list[Path]:
     paths = [Path(name) for name in names if isinstance(name, str)]
     files = [file for path in paths for file in (sorted(path.iterdir()) if path.is_dir() else [path])]
     return [file for file in files if file.suffix in MODEL_FILES and file.is_file()]
+
+
+def _digest(file: Path) -> dict[str, Any]:
+    return {"sha256": sha256_file(file), **_stamp(file)}
+
+
+def _is_same(file: Path, before: Any) -> bool:
+    """Whether a file is what was recorded of it: a digest with a stamp, or in older runs a digest alone."""
+    if isinstance(before, dict) and _stamp(file).items() <= before.items():
+        return True
+    known = before.get("sha256") if isinstance(before, dict) else before
+    return known is not None and sha256_file(file) == known
 
 
 def _stamp(file: Path) -> dict[str, int]:
