@@ -106,6 +106,7 @@ def test_an_alarm_stops_the_command_with_its_name(
     assert read_json(tmp_path / "run" / "train" / "preflight.json")["passed"]
 
 
+@pytest.mark.full
 def test_a_run_that_goes_on_is_not_tried_again(
     model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -171,6 +172,7 @@ def test_a_score_that_cannot_be_had_is_an_error(model: Path, tmp_path: Path) -> 
         trained(task(model, data__train=rows, train__select="score", data__test=0), tmp_path / "run")
 
 
+@pytest.mark.full
 def test_checkpointing_gives_the_same_weights(model: Path, tmp_path: Path) -> None:
     said = {}
     for on in (False, True):

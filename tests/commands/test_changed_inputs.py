@@ -112,6 +112,7 @@ def test_changed_rows_are_counted_and_the_run_beside_keeps_every_side(place: Pat
     )
 
 
+@pytest.mark.full
 def test_from_keeps_edited_and_similar_rows_on_their_side_too(place: Path, capsys) -> None:
     before = sides(Path("runs/mails"))
     rows = mails(120)

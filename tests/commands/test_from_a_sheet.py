@@ -67,6 +67,13 @@ def test_from_a_sheet_to_two_runs_side_by_side(place: Path, capsys) -> None:
     assert row["id"].startswith("M-")
     assert re.fullmatch(r"Betreff: .+\nText: Guten Tag,\n.+", row["context"][-1]["content"])
 
+    tomorrow = [row[:3] for row in mails(30, seed=7, first=900)]  # nobody has routed these
+    write_sheet(place / "tomorrow.csv", tomorrow, HEADER[:3])
+    assert invoke(["predict", "runs/mails", "tomorrow.csv", "--quiet"]) == 0
+    routed = (place / "tomorrow.predicted.csv").read_text("cp1252")
+    assert routed.startswith("Nr;Betreff;Text;answer;confidence;error")
+    assert routed.count(";0.") + routed.count(";1.") == 30
+
     write_sheet(place / "mails.csv", [*untidy_mails(), *mails(50, seed=5, first=400)])
     capsys.readouterr()
     assert invoke(["run", "mails.csv"]) == 2

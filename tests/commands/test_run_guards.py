@@ -57,6 +57,7 @@ def test_the_users_own_files_are_never_deleted(model: Path, tmp_path: Path) -> N
     assert mine.is_file()
 
 
+@pytest.mark.full
 def test_a_checked_directory_can_be_run_in(model: Path, tmp_path: Path) -> None:
     checked(load_task({"model": str(model), "data": {"train": ROWS}}), tmp_path / "run")
     assert run(model, tmp_path / "run").summary["split"] == "test"
@@ -153,6 +154,7 @@ def test_what_could_not_be_evaluated_is_refused_before_training(
     assert not files(tmp_path / "run") - CHECKED
 
 
+@pytest.mark.full
 def test_an_adapter_is_not_a_base_model(model: Path, tmp_path: Path) -> None:
     done = run(model, tmp_path / "run")
     with pytest.raises(ConfigError, match="is an adapter"):

@@ -118,6 +118,7 @@ def test_rows_without_pairs_and_misplaced_keys_are_refused(model: Path, tmp_path
         run.run(mixed, tmp_path / "d", quiet=True)
 
 
+@pytest.mark.full
 def test_the_log_says_what_is_held_out(model: Path, tmp_path: Path) -> None:
     said = io.StringIO()
     train.run(task(model, "simpo"), tmp_path / "run", Console(file=said, width=300))

@@ -137,6 +137,7 @@ def test_one_that_can_be_fooled_stops_the_run(
     assert not (out / "config.yaml").exists()
 
 
+@pytest.mark.full
 def test_a_run_and_the_directory_of_its_weights_are_one_reward_model(place: Path, tmp_path: Path) -> None:
     whole = trained(place / "base", tmp_path / "whole", sound, **{"train.adapter": "none", "train.epochs": 1})
     for run, weights in ((place / "judge", "train/adapter"), (whole, "train/model")):

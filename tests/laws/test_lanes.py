@@ -116,6 +116,7 @@ def test_what_is_shared_is_computed_once(monkeypatch: pytest.MonkeyPatch) -> Non
     assert max(model.held) < 180 + 5 * (16 + 5) + 16, "the shared stretches and five lanes of each kind"
 
 
+@pytest.mark.full
 def test_long_answers_stay_in_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(api, "KEYS_BYTES", 400 * 512)  # a slot takes 512 bytes
     rows, sampling = prompts(40, 12, own=(1, 40)), Sampling(1.0, 30, seed=3)

@@ -181,6 +181,7 @@ def test_without_the_variable_it_is_the_users_cache(
     assert json.loads(file.read_text())["attention"] == "segment"
 
 
+@pytest.mark.full
 def test_a_requested_back_end_that_fails_is_not_kept(proofs: dict[str, int], tmp_path: Path) -> None:
     tiny_model_dir(tmp_path / "a", "bloom")
     for _ in range(2):

@@ -45,6 +45,7 @@ def said_next(text: str) -> str:
     return text.split("Next: ")[1]
 
 
+@pytest.mark.full
 def test_the_command_that_check_suggests_has_the_flags_it_was_given(place: Path, capsys) -> None:
     columns = ["--data.columns", "{q: text, kind: label}", "--data.validation", "0.25"]
     flags = [*columns, "--model", "./model", "--instruction", "yes: or, no"]

@@ -132,6 +132,7 @@ def test_a_real_training_with_a_row_of_garbage(tmp_path: Path) -> None:
     assert spikes and all(line["rows"] == ["garbage"] for line in spikes)
 
 
+@pytest.mark.full
 def test_a_real_training_that_overfits(tmp_path: Path) -> None:
     config = settings(epochs=30, validate_every=10, learning_rate=0.02)
     fit(load(tmp_path / "model"), tmp_path / "run", config)  # validation rows are random: nothing to learn

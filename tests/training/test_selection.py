@@ -105,6 +105,7 @@ def test_the_score_decides_against_the_loss(tmp_path: Path) -> None:
     assert run.answers.evaluate().score == 1.0
 
 
+@pytest.mark.full
 def test_patience_counts_scores(tmp_path: Path) -> None:
     run = Run(tmp_path, tmp_path / "run", contrary)
     result = run.fit(config=CONFIG.model_copy(update={"patience": 2, "epochs": 60.0}))
@@ -140,6 +141,7 @@ def test_an_answer_on_which_the_grader_crashes_is_not_right(tmp_path: Path) -> N
     assert {line["valid_errors"] for line in valid} == {1}
 
 
+@pytest.mark.full
 def test_few_graded_answers_do_not_win(tmp_path: Path) -> None:
     """A grader that fails on what is wrong: weights with one right answer have no full marks."""
 

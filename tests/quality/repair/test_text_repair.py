@@ -190,7 +190,7 @@ PIECES = st.sampled_from(
 
 
 @pytest.mark.parametrize("name", TEXT)
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(text=st.one_of(st.lists(PIECES, max_size=14).map("".join), st.text(max_size=40)))
 def test_twice_is_once(name: str, text: str) -> None:
     once = TEXT[name](text)

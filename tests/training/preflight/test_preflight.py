@@ -105,6 +105,7 @@ def longer(row: Row, times: int) -> Row:
     return Row([*row.tokens[:12], *own], [0.0] * (10 + own.size) + [1.0] * 2, id=row.id)
 
 
+@pytest.mark.full
 def test_beside_its_steps_it_takes_four_passes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two show that the model is deterministic and what its loss should be; the others are compared."""
     passes: list[Model] = []
