@@ -34,16 +34,17 @@ from finetooth.cli.app import invoke
 ROOT = Path(__file__).resolve().parents[2]
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
 GUIDE = ROOT / "docs" / "guide.md"
+TASKS = (".yaml", ".yml", ".toml")
 SHORT = {"model": "milktooth", "train.max_steps": 3, "evaluate.limit": 8}
 
 
 def shortened(command: str) -> str:
-    """The command with few steps, when it is one that starts a training."""
+    """The command with few steps and the embedded model, when it is one of a task."""
     words = shlex.split(command)
-    starts = words[:2] in (["finetooth", "run"], ["finetooth", "train"])
-    if not starts or not words[2].endswith((".yaml", ".yml", ".toml")):
+    if words[0] != "finetooth" or not any(word.endswith(TASKS) for word in words[2:3]):
         return command
-    return " ".join([command, *(f"--{key} {value}" for key, value in SHORT.items())])
+    flags = {"run": SHORT, "train": SHORT, "check": {"model": SHORT["model"]}}.get(words[1], {})
+    return " ".join([command, *(f"--{key} {value}" for key, value in flags.items())])
 
 
 def made_by(target: str) -> list[str]:
