@@ -292,9 +292,7 @@ def unchanged(models: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[st
     return found
 
 
-@pytest.mark.parametrize(
-    "key", gate(CHANGES, ["group_size", "temperature", "kl"])
-)
+@pytest.mark.parametrize("key", gate(CHANGES, ["group_size", "temperature", "kl"]))
 def test_changing_a_key_changes_the_weights(
     models: Path, tmp_path: Path, unchanged: dict[str, str], key: str
 ) -> None:
