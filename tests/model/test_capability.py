@@ -20,10 +20,8 @@ from finetooth.training.gradient_checkpointing import enable_gradient_checkpoint
 from finetooth.tree import PrefixTree
 
 TREE = PrefixTree.build(forest(1))
-FAMILIES = [
-    family_param(name)
-    for name in ("llama", "qwen2", "gpt2", "gemma2", "opt", "mixtral", "gpt-oss", "gpt-neo")
-]
+NAMES = ("llama", "qwen2", "gpt2", "gemma2", "opt", "mixtral", "gpt-oss", "gpt-neo")
+FAMILIES = [family_param(name) for name in NAMES]
 
 
 # Kept proofs ------------------------------------------------------------------------------------------------
