@@ -190,6 +190,7 @@ while not any(thread.name == "finetooth-idle-pool" for thread in threading.enume
 """
 
 
+@pytest.mark.full
 @COUNTED
 def test_a_process_that_competes_for_its_cpu_starts_a_pool() -> None:
     """Three real competitors on one CPU with this one. They end when it does, however it ends."""

@@ -75,18 +75,17 @@ def test_killed_between_sampling_and_update(models: Path, tmp_path: Path) -> Non
     assert [line["step"] for line in outcome(broken)[1] if "loss" in line] == [1, 2, 3, 4, 5, 6]
 
 
-def test_a_stop_after_any_step_changes_nothing(models: Path, tmp_path: Path) -> None:
+def test_a_stop_after_a_step_changes_nothing(models: Path, tmp_path: Path) -> None:
     config = reward_settings(**METHOD, epochs=2)
     straight = ready(models)
     fit_rewards(straight, tmp_path / "straight", config, some)
-    for step in (1, 3):
-        broken, run = ready(models), tmp_path / str(step)
-        calls = iter(range(1, 100))
-        with pytest.raises(Interrupted):
-            fit_rewards(broken, run, config, some, stop=lambda calls=calls, step=step: next(calls) == step)
-        again = ready(models)
-        fit_rewards(again, run, config, some)
-        assert again.digest() == straight.digest()
+    broken, run = ready(models), tmp_path / "broken"
+    calls = iter(range(1, 100))
+    with pytest.raises(Interrupted):
+        fit_rewards(broken, run, config, some, stop=lambda: next(calls) == 3)
+    again = ready(models)
+    fit_rewards(again, run, config, some)
+    assert again.digest() == straight.digest()
 
 
 def test_the_law_catches_samples_that_are_not_keyed_by_the_step(
