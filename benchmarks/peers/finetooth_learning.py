@@ -29,7 +29,7 @@ def unshared() -> None:
     """From here on every row of a tree is a root of its own, so that nothing is shared and all else stays."""
 
     def beside(root: Any, token_T: tree.Ints) -> Any:
-        run = tree._Run(token_T, root, 0)
+        run = tree._Segment(token_T, root, 0)
         root.children[len(root.children)] = run
         return run
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 from finetooth_learning import learning
-from protocol import Channel, DefaultsContext, read_rows, read_spec, serve
+from protocol import Channel, Facts, read_rows, read_spec, serve
 
 import finetooth as ft
 from finetooth.config.task import TrainConfig
@@ -35,7 +35,7 @@ def budget(model: ft.Model, rows: list[ft.Row]) -> int:
     return defaults.micro_tokens(facts, "lora" if model.peft else "none")[0]
 
 
-def training(spec: DefaultsContext) -> Any:
+def training(spec: Facts) -> Any:
     """A turn is one optimizer step over all rows, or those in the `range` of the message."""
     rows = [ft.Row(row["tokens"], row["scored"], id=str(at)) for at, row in enumerate(read_rows(spec))]
     model = ft.Model.load(spec["model"])
@@ -48,7 +48,7 @@ def training(spec: DefaultsContext) -> Any:
     micro = spec.get("micro_tokens") or budget(model, rows)
     model.train()
 
-    def turn(message: DefaultsContext) -> DefaultsContext:
+    def turn(message: Facts) -> Facts:
         part = rows[slice(*message.get("range", (None,)))]
         done = train_step(model, supervised, part, adamw, budget=micro, max_norm=config.max_grad_norm)
         return {
@@ -62,13 +62,13 @@ def training(spec: DefaultsContext) -> Any:
     return turn
 
 
-def generating(spec: DefaultsContext) -> Any:
+def generating(spec: Facts) -> Any:
     """A turn answers all contexts greedily."""
     model = ft.Model.load(spec["model"])
     rows = [ft.Row(row["tokens"], [0.0] * len(row["tokens"])) for row in read_rows(spec)]
     sampling = ft.types.Sampling(temperature=0.0, max_tokens=spec["max_tokens"])
 
-    def turn(message: DefaultsContext) -> DefaultsContext:
+    def turn(message: Facts) -> Facts:
         if "compare" in message:
             return {"gaps": gaps(model, rows, message["compare"])}
         answers = sorted(model.generate(rows, sampling), key=lambda answer: answer.row)
@@ -92,12 +92,12 @@ def gaps(model: ft.Model, contexts: list[ft.Row], parted: list[Any]) -> list[flo
     return found
 
 
-def choosing(spec: DefaultsContext) -> Any:
+def choosing(spec: Facts) -> Any:
     """A turn takes the best of all labels for the contexts in the `range` of the message."""
     model = ft.Model.load(spec["model"])
     rows = [ft.Row(row["tokens"], [0.0] * len(row["tokens"])) for row in read_rows(spec)]
 
-    def turn(message: DefaultsContext) -> DefaultsContext:
+    def turn(message: Facts) -> Facts:
         best = sorted(
             model.choose(rows[slice(*message["range"])], spec["options"]), key=lambda choice: choice.row
         )

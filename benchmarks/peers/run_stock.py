@@ -43,7 +43,7 @@ def generating(spec: Facts, model: Any) -> Any:
     return turn
 
 
-def until_stop(tokens: list[int], stop: int) -> list[int]:
+def until_stop(tokens: list[int], stop: int = STOP) -> list[int]:
     """An answer without the padding behind its stop token."""
     return tokens[: tokens.index(stop) + 1] if stop in tokens else tokens
 

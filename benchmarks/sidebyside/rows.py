@@ -29,7 +29,7 @@ class Tokens:
 
 
 @dataclass(frozen=True, slots=True)
-class Prediction(Tokens):
+class AnsweredRow(Tokens):
     """A prompt with one of the answers to it. group: the prompt's number. worth: the answer's reward; in a
     pair 1 for the chosen answer and 0 for the rejected one."""
 
@@ -108,7 +108,7 @@ def rows_with_share(count: int, length: int, share: float, scored: int, vocabula
 
 def answered_rows(
     prompts: int, answers: int, vocabulary: int, seed: int = 0, shared: int = SYSTEM_PROMPT
-) -> list[Prediction]:
+) -> list[AnsweredRow]:
     """Prompts of `shared` tokens, each with `answers` answers of 32 scored tokens, the last of them stop.
 
     worth: the k-th answer to a prompt is worth 1 where k is even, else 0, so groups differ and are pairs of
@@ -121,5 +121,5 @@ def answered_rows(
         for number in range(answers):
             answer = [*draw_tokens(draw, ANSWER - 1, vocabulary), STOP]
             scored = [0] * len(prompt) + [1] * len(answer)
-            made.append(Prediction(prompt + answer, scored, group, float(number % 2 == 0)))
+            made.append(AnsweredRow(prompt + answer, scored, group, float(number % 2 == 0)))
     return made

@@ -66,9 +66,8 @@ def memory_facts(model: Model, config: TrainConfig, answers: int) -> MemoryFacts
         head, kept_logits = 4.0 * 4 * hidden, NO_LIMIT  # a frozen head keeps vectors, a trained one logits
         if weight.requires_grad:
             head, kept_logits = 4.0 * vocabulary, 4 * KEEP_NUMBERS.get(model.device.type, 0)
-            tied = (
-                weight is model.hf.get_input_embeddings().weight
-            )  # the sum of both gradients is a new tensor
+            tied = weight is model.hf.get_input_embeddings().weight
+            # Of tied embeddings the sum of both gradients is a new tensor.
             head_gradient = (2 if tied else 1) * weight.numel() * weight.element_size()
     return MemoryFacts(
         process=max(0, held - weights) if held else PROCESS,
