@@ -129,6 +129,7 @@ def test_a_run_that_goes_on_is_not_tried_again(
     assert (tmp_path / "run" / "train" / "preflight.json").read_bytes() == before
 
 
+@pytest.mark.full
 def test_labels_choose_the_weights_by_their_score(model: Path, tmp_path: Path) -> None:
     result, said = trained(task(model), tmp_path / "run")
     valid = [line for line in numbers(tmp_path / "run") if "valid_loss" in line]

@@ -168,6 +168,7 @@ def test_the_reference_is_not_the_bare_base(place: Path, monkeypatch: pytest.Mon
         train.run(chosen, place / "planted", QUIET)
 
 
+@pytest.mark.full
 def test_a_continued_run_has_the_same_start(place: Path, tmp_path: Path) -> None:
     """Stopped after two of four steps and taken up again by its directory: the weights are the same."""
     first, whole, broken = place / "first", tmp_path / "whole", tmp_path / "broken"

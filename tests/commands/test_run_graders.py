@@ -41,6 +41,7 @@ def run(model: Path, out: Path, grader: Any, rows: list[dict[str, Any]], **data:
     return ft.run(task, out, QUICK, quiet=True)
 
 
+@pytest.mark.full
 def test_json_with_further_graders_and_perplexity(model: Path, tmp_path: Path) -> None:
     schema = {"type": "object", "required": ["n"]}
     (tmp_path / "schema.json").write_text(json.dumps(schema), encoding="utf-8")

@@ -155,6 +155,7 @@ def test_a_run_and_the_directory_of_its_weights_are_one_reward_model(place: Path
     assert found == pytest.approx(want.tolist(), abs=1e-4)
 
 
+@pytest.mark.full
 def test_what_is_no_reward_model_is_one_message(
     place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -94,6 +94,7 @@ def test_what_was_never_learned_is_worth_nothing_or_unknown(place: Path) -> None
     assert broken.value is None and "its weights are damaged" in (broken.error or "")
 
 
+@pytest.mark.full
 def test_half_is_as_good_as_expected_and_the_size_of_scores_has_no_part(place: Path) -> None:
     one = scorer(place)
     texts = [(row, text) for row in ROWS[:6] for text in (row.target, "no", "fig yes 3")]
