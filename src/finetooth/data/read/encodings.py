@@ -49,7 +49,8 @@ def readings(content: bytes) -> list[Reading]:
     lines = content.split(b"\n")
     others = [line for line in lines if not line.isascii()]
     broken = [line for line in others if not _is_utf8(line)]
-    fewest = 1 if lines[0] in broken else max(FEWEST, 0.01 * len(lines))
+    header = lines[0] in broken and any(mark in lines[0] for mark in b",;\t")
+    fewest = 1 if header else max(FEWEST, 0.01 * len(lines))
     if len(broken) < max(fewest, 0.9 * len(others)):
         return []
     found = dict.fromkeys(word for line in broken for word in _WORD.findall(line) if not word.isascii())
