@@ -233,12 +233,12 @@ def _choose_format(
     if len(choices) > 1:
         options = "; ".join(f"{name} ({' + '.join(sorted(used))})" for name, used in choices)
         (name, one), (other, two), *_ = choices
-        advice = "Set data.format, or map the columns with data.columns."
+        hint = "Set data.format, or map the columns with data.columns."
         if name == other and len(one - two) <= 1:
             part = min(one - two)
-            advice = f"Map one column: `data.columns: {{{part}: system}}` puts it in front of the question."
+            hint = f"Map one column: `data.columns: {{{part}: system}}` puts it in front of the question."
         raise DataError(
-            f"{where}: the columns {listed(columns)} can be read in more than one way: {options}. {advice}"
+            f"{where}: the columns {listed(columns)} can be read in more than one way: {options}. {hint}"
         )
     return choices[0][0], set(choices[0][1])
 
