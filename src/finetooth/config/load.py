@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import tomllib
 from collections import Counter
 from collections.abc import Mapping
@@ -36,7 +37,7 @@ def set_dotted(values: dict[str, Any], key: str, value: Any) -> None:
 
 def task_file_in(folder: Path) -> Path | None:
     """The task file of a folder: task.yaml, .yml or .toml; None without one, and for a run directory."""
-    if not folder.is_dir() or (folder / "config.yaml").is_file():
+    if not os.path.isdir(folder) or (folder / "config.yaml").is_file():  # noqa: PTH112: never raises
         return None
     return next((file for name in TASK_NAMES if (file := folder / name).is_file()), None)
 
