@@ -37,7 +37,8 @@ def set_dotted(values: dict[str, Any], key: str, value: Any) -> None:
 
 def task_file_in(folder: Path) -> Path | None:
     """The task file of a folder: task.yaml, .yml or .toml; None without one, and for a run directory."""
-    if not os.path.isdir(folder) or (folder / "config.yaml").is_file():  # noqa: PTH112: never raises
+    # Path.is_dir raises for a name that is too long, and words of a command line come here.
+    if not os.path.isdir(folder) or (folder / "config.yaml").is_file():  # noqa: PTH112
         return None
     return next((file for name in TASK_NAMES if (file := folder / name).is_file()), None)
 
