@@ -35,7 +35,7 @@ def check(
     source: a data file, rows (a list of dicts or a DataFrame), a task file or its folder, or a task as a
     mapping or a Task. out: directory of the report, default runs/NAME. overrides: dotted keys with values,
     such as {"data.format": "qa"}. quiet: no progress bar on stderr. The report's `ok` is False where a
-    finding blocks training; `findings` has them all, `sides` the row counts, `tokens` the lengths in tokens.
+    finding blocks training; `findings` has them all, `tokens` the lengths in tokens, `to_json()` the rest.
     No file of yours is changed. Raises DataError for data that cannot be read, ConfigError for a wrong key.
     """
     from finetooth.commands import check as command
