@@ -276,7 +276,7 @@ def test_check_ends_with_what_to_type_next(rows: Path, task: Path, capsys) -> No
     broken = task.with_name("broken.csv")
     broken.write_text("text,label\n" + "fine,yes\n" * 20 + ",no\n" * 9)
     assert invoke(["check", str(broken)]) == 1
-    assert f"then: finetooth check {broken}" in capsys.readouterr().out
+    assert f"then: finetooth run {broken}" in capsys.readouterr().out
 
 
 def test_a_run_is_not_changed_by_flags(tmp_path: Path, capsys) -> None:

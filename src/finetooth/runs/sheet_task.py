@@ -69,8 +69,8 @@ def sheet_task(file: Path, flags: Mapping[str, Any]) -> SheetTask:
     config = load_task({"data": {"train": str(file)}}, flags).data
     (table,) = read(str(file.resolve()), config.encoding)
     roles = None
-    named = bool(config.columns) or config.format != "auto" or not table.columns
-    if not named and _unreadable(table, config):
+    stated = bool(config.columns) or config.format != "auto" or not table.columns
+    if not stated and _unreadable(table, config):
         roles = propose_roles(table)
         if roles.choices:
             choices = [{**flags, "data.columns": choice} for choice in roles.choices]
