@@ -13,21 +13,9 @@ from finetooth import machine
 from finetooth.config.named_models import NamedModel, named_models, nearest_names
 from finetooth.data import fetch, gguf_cache
 from finetooth.errors import ConfigError
+from finetooth.training.model_memory import METHODS, fits, needed_bytes
 
-METHODS = ("lora", "full", "4-bit")
 GIB = 1 << 30
-
-
-def needed_bytes(parameters: float, method: str) -> int:
-    """A rule of thumb for the memory of a training on the CPU. parameters: a number; method: one of METHODS.
-
-    Weights are float32, 4 bytes each; 4-bit ones with their scales take 0.6. Full fine-tuning adds the
-    gradient and AdamW's two moments, 12 more. Activations take three quarters of the weights, at least 1 GiB
-    (what `micro_tokens: auto` allows), and the process itself 0.7 GiB.
-    """
-    weights = (0.6 if method == "4-bit" else 4.0) * parameters
-    optimizer = 12.0 * parameters if method == "full" else 0.0
-    return round(weights + optimizer + max(0.75 * weights, GIB) + 0.7 * GIB)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,12 +37,16 @@ class ModelsReport:
 
     def _entry(self, model: NamedModel) -> dict[str, Any]:
         values = model._asdict() | {"parameters": round(model.parameters * 1e6)}
+        values["shape"] = model.shape._asdict()
         values["pypi"] = None if model.pypi is None else list(model.pypi.packages)
         path = self.here.get(model.name)
         return values | {"path": None if path is None else str(path), "fits": self._fits(model)}
 
     def _fits(self, model: NamedModel) -> dict[str, bool]:
-        return {method: needed_bytes(model.parameters * 1e6, method) <= self.memory for method in METHODS}
+        return {
+            method: fits(needed_bytes(model.shape, model.parameters * 1e6, method, self.memory), self.memory)
+            for method in METHODS
+        }
 
     def print(self, console: Console) -> None:
         """The table, or what was fetched."""
@@ -78,8 +70,8 @@ class ModelsReport:
             table.add_row(*row, style="bold" if model.name in self.here else None)
         console.print(table)
         text = (
-            f"lora, full, 4-bit: whether training fits into the {self.memory / GIB:,.0f} GiB of memory here, "
-            "by a rule of thumb for the CPU; finetooth itself does not train in 4 bits. Languages, duties of "
+            f"lora, full, 4-bit: whether training fits into the {self.memory / GIB:,.0f} GiB of memory here, as a "
+            "run estimates it for the CPU; finetooth itself does not train in 4 bits. Languages, duties of "
             "the licences and uses: --json, and docs/models.md."
         )
         console.print(f"\n{text}", markup=False, highlight=False)

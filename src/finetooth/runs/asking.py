@@ -14,6 +14,7 @@ from rich.console import Console
 from finetooth.config import cleaning
 from finetooth.config.named_models import is_named
 from finetooth.config.values import first_few, format_count
+from finetooth.data.cache import Say, silent
 from finetooth.data.formats.columns import JOINED
 from finetooth.data.gguf_file import is_gguf
 from finetooth.data.render import turns
@@ -27,7 +28,7 @@ from finetooth.evaluation.summary import TUNED
 from finetooth.model.api import Model
 from finetooth.quality.repair.clean import TEXT, changed_row
 from finetooth.runs import workspace
-from finetooth.runs.context import RunContext, tokenizer_of
+from finetooth.runs.context import RunContext, model_lines, tokenizer_of
 from finetooth.types import Example, Message, Sampling
 
 SHOWN_LABELS = 6
@@ -193,7 +194,7 @@ def _primary_grader(context: RunContext) -> str:
     return DEFAULTS.get(context.grading_format, "") if spec == "auto" else spec
 
 
-def of_model(target: str) -> Asking:
+def of_model(target: str, say: Say = silent) -> Asking:
     """How a model or an adapter without a run is asked: with its own template, freely, without a prompt.
 
     Raises ConfigError or ModelError when there is no such model.
@@ -212,7 +213,7 @@ def of_model(target: str) -> Asking:
             f"adapter_config.json).{there}"
         )
     try:
-        model = Model.load(target)
+        model = Model.load(target, say=say)
     except ModelError as error:
         raise ModelError(f"{error}{there}") from None
     renderer = Renderer(tokenizer_of(model, path))
@@ -233,4 +234,4 @@ def of_target(target: str, console: Console) -> tuple[Asking, RunContext | None]
     if not is_named(target) and (path / workspace.CONFIG).is_file():
         context = RunContext.of_run(path, console)
         return of_run(context, context.tuned()), context
-    return of_model(target), None
+    return of_model(target, model_lines(console)), None
