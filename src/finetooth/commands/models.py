@@ -1,19 +1,28 @@
-"""`finetooth models`: the named models, whether each is here and fits here; `models get NAME` fetches one."""
+"""`finetooth models`: the named models, whether each is here and fits here.
+
+`models get NAME` fetches one, `models DATA` ranks those that are here on a sample of the data.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.table import Table
 
 from finetooth import machine
 from finetooth.config.named_models import NamedModel, named_models, nearest_names
+from finetooth.config.task import Task
 from finetooth.data import fetch, gguf_cache
 from finetooth.errors import ConfigError
+from finetooth.runs import workspace
 from finetooth.training.model_memory import METHODS, fits, needed_bytes
+
+if TYPE_CHECKING:
+    from finetooth.report.base_ranking import BaseRanking
 
 GIB = 1 << 30
 
@@ -70,9 +79,9 @@ class ModelsReport:
             table.add_row(*row, style="bold" if model.name in self.here else None)
         console.print(table)
         text = (
-            f"lora, full, 4-bit: whether training fits into the {self.memory / GIB:,.0f} GiB of memory here, as a "
-            "run estimates it for the CPU; finetooth itself does not train in 4 bits. Languages, duties of "
-            "the licences and uses: --json, and docs/models.md."
+            f"lora, full, 4-bit: whether training fits into the {self.memory / GIB:,.0f} GiB of memory here, "
+            "as a run estimates it for the CPU; finetooth itself does not train in 4 bits. Languages, duties "
+            "of the licences and uses: --json, and docs/models.md."
         )
         console.print(f"\n{text}", markup=False, highlight=False)
 
@@ -100,3 +109,19 @@ def get(name: str, from_hub: bool, console: Console) -> ModelsReport:
     if file := gguf_cache.find_in(path):
         path = file
     return ModelsReport({name: path}, machine.memory(), model)
+
+
+def rank(task: Task, named: Sequence[str], rows: int, out: Path | None, console: Console) -> BaseRanking:
+    """Rank the models that are here, and `named`, on at most so many rows of the task's data.
+
+    Written to models/ in `out` (default runs/NAME). Raises as runs.base_ranking.rank, and ConfigError for an
+    `out` that is not finetooth's.
+    """
+    from finetooth.report.console import answer_bars
+    from finetooth.runs import base_ranking  # here, as the list needs no torch
+
+    folder = workspace.run_path(task, out)
+    workspace.require_ours(folder)
+    with answer_bars(console, "models") as progress:
+        ranking = base_ranking.rank(task, named, rows, folder, console, progress)
+    return base_ranking.write(ranking, folder)

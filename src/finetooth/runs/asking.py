@@ -22,8 +22,9 @@ from finetooth.data.render.renderer import Renderer
 from finetooth.errors import ConfigError, ModelError
 from finetooth.evaluation import graders
 from finetooth.evaluation.candidates import ModelCandidate
+from finetooth.evaluation.graders.label_sets import label_names
 from finetooth.evaluation.graders.named import DEFAULTS
-from finetooth.evaluation.prompts import Prompt
+from finetooth.evaluation.prompts import Prompt, build_prompt
 from finetooth.evaluation.summary import TUNED
 from finetooth.model.api import Model
 from finetooth.quality.repair.clean import TEXT, changed_row
@@ -57,6 +58,14 @@ def candidate(context: RunContext, grader: str, model: Model, prompt: Prompt) ->
         task.data.overlong,
         thinking=_thinks(context.prepared.train),
     )
+
+
+def prompt(context: RunContext, grader: str, shots: int) -> Prompt:
+    """The prompt with so many demonstrations, as the run's prompting baselines have it."""
+    prepared, multi_label = context.prepared, graders.without_options(grader) == "labels"
+    labels = label_names(prepared.labels) if multi_label else prepared.labels
+    made = build_prompt(shots, prepared.train, labels, context.task.seed)
+    return replace(made, multi_label=multi_label)
 
 
 def _thinks(train: Sequence[Example]) -> bool:

@@ -237,6 +237,11 @@ def as_group(row: Row, size: int) -> Iterator[Row]:
         yield Row(np.concatenate([row.tokens[:start], answer_T + number * offset]), row.weight)
 
 
+def answer_tokens(longest: int, limit: int) -> int:
+    """evaluate.max_tokens, by the longest expected answer and the longest row."""
+    return min(limit, longest + max(8, math.ceil(longest / 4)))
+
+
 def inner_width(config: Any) -> int:
     """MLP width in a transformers config, summed over the experts a token is routed to; 0 if not found."""
     names = ("moe_intermediate_size", "intermediate_size", "ffn_dim", "ffn_hidden_size", "n_inner")

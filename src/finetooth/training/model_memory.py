@@ -1,4 +1,4 @@
-"""The memory of training a model of which only the sizes are known: for the list of models, and to choose one.
+"""The memory of training a model of which only the sizes are known, for the list of models.
 
 It is the estimate that a run makes before its first step (estimate.py), at automatic settings and for rows
 that share nothing; but what a layer keeps for its backward pass follows from its widths.
