@@ -69,10 +69,10 @@ def test_rows_of_one_cluster_are_one_observation() -> None:
     assert blind.high - blind.low < 0.7 * (alone.high - alone.low)
 
 
-@pytest.mark.parametrize(("rows", "draws", "least"), [(20, 300, 0.9), (40, 40, 0.85)])
+@pytest.mark.parametrize(("rows", "draws", "least"), [(20, 300, 0.9), (40, 60, 0.85)])
 def test_the_interval_holds_the_true_ratio(rows: int, draws: int, least: float) -> None:
     """Long answers take fewer bits per byte here, so a mean of ratios would be another number."""
-    draw, held = np.random.default_rng(1), 0
+    draw, held = np.random.default_rng(7), 0
     true = (2.0 + 0.5 * 10.5) / 10.5
     for _ in range(draws):
         bytes_R = draw.integers(1, 21, rows).astype(float)
