@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -51,6 +52,13 @@ def test_what_does_not_fit_is_not_advised() -> None:
     chosen, words = advice(result("large", 1.0, fits=False))
     assert chosen is None and "none of these fits" in words
     assert advice() == (None, "No candidate could be measured.")
+
+
+def test_a_far_larger_model_behind_the_advised_one_is_named() -> None:
+    small, large = result("small", 1.0), replace(result("large", 2.0), parameters=1000)
+    chosen, words = advice(small, large)
+    assert chosen == "small" and "But large, far larger, may learn more in training" in words
+    assert "may learn more" not in advice(replace(small, parameters=1000), large)[1]
 
 
 @pytest.mark.parametrize(

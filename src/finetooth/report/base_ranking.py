@@ -218,6 +218,12 @@ def advise(
         words = f"Start from {best.name}: no other could be compared with it and fits into the memory here."
     if results[0] is not best:
         words += f" {results[0].name} needs fewer, but its training does not fit into the memory here."
+    larger = [one.name for one in fitting if one.parameters > 2 * chosen.parameters]
+    if larger:  # SmolLM2-135M needs more bits than milktooth on support triage, and learns it far better
+        words += (
+            f" But {' and '.join(larger)}, far larger, may learn more in training, which this does not "
+            "measure: train both before you decide."
+        )
     if best.rows < MIN_ROWS:
         words += f" With {best.rows} rows this is a weak comparison."
     return chosen.name, words
