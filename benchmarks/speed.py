@@ -84,7 +84,7 @@ def real(name: str, given: argparse.Namespace, setting: Setting) -> dict[str, An
     model, data = given.model.resolve(), Path(given.data)
     setting = replace(setting, model=model, shape=shape_of(model))
     if name == "real-answers":
-        return run_generation(setting, real_contexts(model, data, 200), **stop_and_padding(model))
+        return run_generation(setting, real_contexts(model, data, 100), **stop_and_padding(model))
     return run_training(real_cases(model, data)[name], chosen(given.systems), setting)
 
 

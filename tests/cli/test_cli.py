@@ -336,3 +336,14 @@ def test_usage_errors_of_click_are_handled() -> None:
     code, message = explain(click.UsageError("Got unexpected extra argument (x)"))
     assert code == 2
     assert "unexpected extra argument" in message
+
+
+@pytest.mark.parametrize("verb", ["check", "train", "run"])
+def test_help_begins_with_what_everybody_needs(verb: str, capsys) -> None:
+    assert invoke([verb, "--help"]) == 0
+    text = capsys.readouterr().out
+    headings = re.findall(r"^(\w.*):$", text, re.MULTILINE)
+    assert headings[:2] == ["Options", "Task options that most tasks need"]
+    assert len(set(headings)) == len(headings)
+    first = text.split("Task options that most tasks need:")[1].split("\n\n")[0]
+    assert set(re.findall(r"^  --([\w.]+)", first, re.MULTILINE)) == set(task_flags.COMMON)

@@ -10,9 +10,13 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 from gate import gate
 
 from finetooth.cli.app import invoke
+from finetooth.config.load import load_task
+from finetooth.config.task import Task
+from finetooth.errors import ConfigError
 
 
 @pytest.fixture
@@ -114,6 +118,7 @@ def test_a_file_that_is_named_like_a_flag_is_a_file(task: Path, capsys) -> None:
         ("{x: text, y: label}", "{mail: text, team: label}"),
         ("{team: label, Mail: text}", "{team: label, mail: text}"),
         ("{text: mail}", "{mail: text}"),
+        ("{mail: txt, team: label}", "{mail: text, team: label}"),
     ],
 )
 def test_wrong_columns_are_answered_with_a_command(
@@ -124,10 +129,76 @@ def test_wrong_columns_are_answered_with_a_command(
     Path("mails.csv").write_text(f"mail,team\n{rows}")
     assert invoke(["check", "mails.csv", "--seed", "3", "--data.columns", given, "--train.epochs=2"]) == 2
     message = capsys.readouterr().err
-    assert given.startswith("{text") or "It has: 'mail', 'team'." in message
+    assert given.startswith("{text") or "txt" in given or "It has: 'mail', 'team'." in message
     command = message.split("`")[1]
     assert shlex.split(command) == [
         *("finetooth", "check", "mails.csv", "--seed", "3", "--data.columns", mapping, "--train.epochs", "2"),
     ]
     if "team" in mapping:
         assert invoke(shlex.split(command)[1:]) in (0, 1)
+
+
+@pytest.mark.parametrize("columns", ["{Body: text, Queue: label}", "{x: text, y: label}", ""])
+def test_unknown_columns_of_a_task_are_answered_with_one_command(
+    columns: str, tmp_path: Path, monkeypatch, capsys
+) -> None:
+    """It names the user's columns by what they hold, and works as it stands."""
+    monkeypatch.chdir(tmp_path)
+    rows = "".join(f"{'ab'[n % 2]},mail {n},The parcel number {n} has not arrived yet\n" for n in range(40))
+    Path("my mails.csv").write_text(f"Team,Betreff,Nachricht\n{rows}")
+    Path("my task.yaml").write_text(
+        f"data: {{train: my mails.csv{', columns: ' + columns if columns else ''}}}\n"
+    )
+    assert invoke(["check", "my task.yaml", "--seed", "3"]) == 2
+    *_, last = capsys.readouterr().err.splitlines()
+    words = shlex.split(last.removeprefix("As a flag: "))
+    assert words[:5] == ["finetooth", "check", "my task.yaml", "--seed", "3"]
+    assert yaml.safe_load(words[-1]) == (
+        {"Nachricht": "text", "Team": "label"}
+        if columns
+        else {"Betreff": "text", "Nachricht": "text", "Team": "label"}
+    )
+    assert invoke(words[1:]) == 0
+
+
+def test_a_column_to_group_by_that_is_not_there_is_answered_with_a_command(
+    tmp_path: Path, monkeypatch, capsys
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    rows = "".join(f"mail number {n},{'ab'[n % 2]},k{n // 2}\n" for n in range(40))
+    Path("mails.csv").write_text(f"text,label,Customer\n{rows}")
+    for key in ("data.group", "data.rates"):
+        assert invoke(["check", "mails.csv", f"--{key}", "customer"]) == 2
+        command = shlex.split(capsys.readouterr().err.split("`")[1])
+        assert command == ["finetooth", "check", "mails.csv", f"--{key}", "Customer"]
+        assert invoke(command[1:]) == 0
+        capsys.readouterr()
+
+
+@pytest.mark.parametrize("name", ["task.yaml", "task.toml"])
+def test_a_folder_with_a_task_is_the_task(name: str, tmp_path: Path, monkeypatch, capsys) -> None:
+    monkeypatch.chdir(tmp_path)
+    desk = tmp_path / "desk"
+    desk.mkdir()
+    rows = "".join(f"mail number {n},{'ab'[n % 2]}\n" for n in range(40))
+    (desk / "mails.csv").write_text(f"body,team\n{rows}")
+    text = '[data]\ntrain = "mails.csv"\ncolumns = {body = "text", team = "label"}\n'
+    yaml_text = "data: {train: mails.csv, columns: {body: text, team: label}}\n"
+    (desk / name).write_text(text if name.endswith("toml") else yaml_text)
+    assert invoke(["check", "desk"]) == 0
+    assert capsys.readouterr().out.rstrip().endswith(f"Next: finetooth run {Path('desk') / name}")
+    assert Path("runs/desk/data/report.html").is_file()
+    assert load_task(desk) == load_task(desk / name)
+    taken: list[str] = []
+
+    def refuse(task: Task, *_: object) -> None:
+        taken.append(task.data.train)
+        raise ConfigError("taken")
+
+    monkeypatch.setattr("finetooth.commands.run.run_task", refuse)
+    monkeypatch.setattr("finetooth.commands.train.run", refuse)
+    assert [invoke([verb, "desk"]) for verb in ("run", "train")] == [2, 2]
+    assert taken == [str(desk / "mails.csv")] * 2
+    (desk / name).unlink()
+    assert invoke(["run", "desk"]) == 2
+    assert "desk: a folder without a task.yaml" in capsys.readouterr().err

@@ -54,7 +54,7 @@ def page_of(run: str) -> Page:
 def test_a_block_is_1_until_its_rule_is_allowed(capsys: pytest.CaptureFixture[str]) -> None:
     assert invoke(["check", "leak.yaml", "--out", "no"]) == 1
     shown = capsys.readouterr().out
-    assert "NO " in shown and "Next: fix the data, then: finetooth check leak.yaml" in shown
+    assert "NO " in shown and "Next: fix the data, then: finetooth run leak.yaml" in shown
     page = page_of("no")
     assert "blocked" in page.words and "Overridden" not in page.words
     (leak,) = [line for line in read_jsonl(Path("no/data/findings.jsonl")) if line["rule"] == "leak"]

@@ -68,6 +68,8 @@ def test_from_a_sheet_to_two_runs_side_by_side(place: Path, capsys) -> None:
     assert re.fullmatch(r"Betreff: .+\nText: Guten Tag,\n.+", row["context"][-1]["content"])
 
     tomorrow = [row[:3] for row in mails(30, seed=7, first=900)]  # nobody has routed these
+    shown = [line["want"] for line in read_jsonl(Path("runs/mails/train/samples.jsonl"))][:3]
+    assert len(set(shown)) == 3
     write_sheet(place / "tomorrow.csv", tomorrow, HEADER[:3])
     assert invoke(["predict", "runs/mails", "tomorrow.csv", "--quiet"]) == 0
     routed = (place / "tomorrow.predicted.csv").read_text("cp1252")

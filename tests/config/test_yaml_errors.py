@@ -50,6 +50,11 @@ def test_the_line_is_named_and_what_is_wrong_with_it(text: str, tmp_path: Path) 
         ("data: {train:a.csv}\n", "Put a space behind the colon: `train: a.csv`."),
         ("data: {train: a.csv}\ntrain: {epochs 2}\n", "Put a colon behind the key: `epochs: 2`."),
         ("data: {train: a.csv, columns: {text:context}}\n", "Put a space behind the colon: `text: context`."),
+        (
+            "data: {train: a.csv, columns: {Body:text, Team: label}}\n",
+            "a space behind the colon: `Body: text`.",
+        ),
+        ("data: {train: a.csv, clean: [{balance: {max_ratio:3}}]}\n", "max_ratio"),
         ("data: {train: a.csv}\nepoch: 2\n", "Did you mean train.epochs?"),
     ],
 )

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from finetooth.data import hub
-from finetooth.errors import ModelError
+from finetooth.config.named_models import named_models
+from finetooth.data import fetch, hub
+from finetooth.errors import DataError, ModelError
 
 
 def test_a_local_directory(tmp_path: Path) -> None:
@@ -91,3 +92,22 @@ def test_the_context_length_of_a_model_with_several_parts(tmp_path: Path) -> Non
 def test_a_misspelt_model_is_asked_about() -> None:
     with pytest.raises(ModelError, match=r"Did you mean milktooth\?$"):
         hub.model_directory("miltooth")
+
+
+def test_the_message_of_the_hub_is_not_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What to do stands at its end, behind an address of any length."""
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setenv("FINETOOTH_CACHE", str(tmp_path / "cache"))
+    said = f"Cannot reach the hub at {'x' * 400}\n\nTo use cached files only, set HF_HUB_OFFLINE=1"
+
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(said)
+
+    monkeypatch.setattr("finetooth.data.hub_cache.download", refuse)
+    for find, name in ((hub.model_directory, "org/model"), (hub.dataset_directory, "org/rows")):
+        with pytest.raises((ModelError, DataError)) as refused:
+            find(name)
+        assert f"({' '.join(said.split())}). Check the name" in str(refused.value)
+    with pytest.raises(ModelError) as refused:
+        fetch.fetch(named_models()["smollm2-360m"], lambda _: None, from_hub=True)
+    assert f"could not be fetched ({' '.join(said.split())}). On a machine" in str(refused.value)

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import transformers
 from models_for_tests import TREE_FAMILIES, families, tiny, tiny_model_dir
 from safetensors.torch import load_file, save_file
 from transformers import BloomConfig, Gemma3Config
@@ -173,3 +174,24 @@ def test_rows_that_do_not_fit(tmp_path: Path) -> None:
     assert model.logprobs(PrefixTree.build([Row([1, 2], [0.0, 0.0])])).shape == (0,)
     texts = [answer.text for answer in model.generate([Row([5, 6], [0, 0])], Sampling(max_tokens=4))]
     assert len(texts) == 1 and isinstance(texts[0], str)
+
+
+@pytest.mark.parametrize("kind", ["Bert", "DistilBert"])
+def test_an_encoder_is_named_as_such(kind: str, tmp_path: Path) -> None:
+    sizes = {
+        "Bert": {"hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1}
+    }
+    sizes["DistilBert"] = {"dim": 8, "hidden_dim": 8, "n_layers": 1, "n_heads": 1}
+    config = getattr(transformers, f"{kind}Config")(vocab_size=300, **sizes[kind])
+    getattr(transformers, f"{kind}ForMaskedLM")(config).save_pretrained(tmp_path)
+    with pytest.raises(ModelError) as refused:
+        Model.load(str(tmp_path))
+    (line,) = str(refused.value).splitlines()
+    assert line.startswith(f"{tmp_path}: {kind.lower()} is an encoder") and "causal model" in line
+
+
+def test_a_bert_that_is_a_decoder_is_no_encoder(tmp_path: Path) -> None:
+    sizes = {"hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1}
+    config = transformers.BertConfig(vocab_size=300, is_decoder=True, **sizes)
+    transformers.BertLMHeadModel(config).save_pretrained(tmp_path)
+    assert load.load_config(tmp_path).model_type == "bert"

@@ -18,6 +18,7 @@ from models_for_tests import tiny_model_dir
 from finetooth.cli.app import invoke
 from finetooth.commands.run import Run
 from finetooth.config.task import Task, build_task
+from finetooth.rundir import write_json
 from finetooth.runs import next_steps
 
 QUICK = [
@@ -151,6 +152,25 @@ def test_a_stopped_run_goes_on_as_a_run(place: Path) -> None:
         err.split()
     )
     assert "finetooth train" not in err
+
+
+@pytest.mark.parametrize(
+    ("result", "proposed"),
+    [
+        ({"steps": 40, "best_step": 40, "stopped_early": False}, True),
+        ({"steps": 40, "best_step": 20, "stopped_early": False}, False),
+        ({"steps": 20, "best_step": 20, "stopped_early": True}, False),
+    ],
+)
+def test_longer_training_is_not_proposed_where_validation_had_peaked(
+    result: dict[str, object], proposed: bool, tmp_path: Path
+) -> None:
+    run = made_up_run(tmp_path / "run")
+    write_json(run / "train" / "result.json", result)
+    assert bool(next_steps.longer_training(run)) == proposed
+    summary = {"grader": "label", "candidates": [{"name": "tuned", "score": 0.9}]}
+    said = Run(run, summary).next_steps()
+    assert ("twice as long" in " ".join(said)) == proposed and "finetooth chat" in said[0]
 
 
 def test_a_perfect_model_is_not_sent_to_train_longer(tmp_path: Path) -> None:

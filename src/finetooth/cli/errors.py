@@ -14,6 +14,7 @@ from shlex import join
 import click
 
 from finetooth.cli.completion import TASK_FILES
+from finetooth.config.load import task_file_in
 from finetooth.config.other_tools import key_hint
 from finetooth.config.task import keys, suggest
 from finetooth.config.values import is_data_file
@@ -22,6 +23,9 @@ from finetooth.training.interrupts import Terminated, was_terminated
 
 INTERRUPTED = "Interrupted."
 LONGEST_LINE = 2000  # characters of a message
+
+
+_ADVICE = re.compile(r"`(data\.\w+): ([^`\n]*)`")  # a task option to set
 
 
 class ExitCode(IntEnum):
@@ -102,27 +106,30 @@ def fill_in_task(message: str, arguments: Sequence[str]) -> str:
 
     What was interrupted goes on with the same command line, flags included. Where no task was given, it is
     the configuration of the run. Where a data file is given, an option to set is a flag of the command that
-    reads it so.
+    reads it so; for a task file such a command stands below.
     """
     again = f"finetooth {join(arguments)}"
     message = re.sub(r"finetooth run [^\n]*? \(with the same flags\)", lambda _: again, message)
     if message == INTERRUPTED:
         return f"{message} To go on: {again}"
     words = _positional(arguments)
-    source = next((word for word in words if word.endswith(TASK_FILES) or is_data_file(Path(word))), None)
+    words = [str(task_file_in(Path(word)) or word) for word in words]
+    given = next((word for word in words if word.endswith(TASK_FILES) or is_data_file(Path(word))), None)
     configs = (Path(word) / "config.yaml" for word in words if arguments[0] in ("train", "evaluate"))
-    source = source or next((str(config) for config in configs if config.is_file()), None)
+    source = given or next((str(config) for config in configs if config.is_file()), None)
     if source is None:
         return message
     verb = arguments[0] if arguments[0] in ("train", "run") else "run"
     options = task_options_of(arguments)
+
+    def typed(option: re.Match[str]) -> str:
+        changed = {one[0]: one[1] for one in [*options, [f"--{option[1]}", option[2]]]}
+        return f"finetooth {join([arguments[0], source, *chain(*changed.items())])}"
+
     if is_data_file(Path(source)):
-
-        def typed(option: re.Match[str]) -> str:
-            changed = {one[0]: one[1] for one in [*options, [f"--{option[1]}", option[2]]]}
-            return f"`finetooth {join([arguments[0], source, *chain(*changed.items())])}`"
-
-        message = re.sub(r"`(data\.\w+): ([^`\n]*)`", typed, message)
+        message = re.sub(_ADVICE, lambda option: f"`{typed(option)}`", message)
+    elif given and (option := re.search(_ADVICE, message)):
+        message = f"{message}\nAs a flag: {typed(option)}"
     kept = [option for option in options if option[0] not in ("--from", "--start", "--data.split_from")]
     for old, new, flags in (
         ("finetooth check TASK", "finetooth check", options),

@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import click
 
-from finetooth.cli.completion import TASK_FILES
 from finetooth.cli.errors import ExitCode
-from finetooth.errors import ConfigError, printable
+from finetooth.errors import printable
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -81,16 +80,7 @@ def finish(report: Report, as_json: bool, quiet: bool, *next_steps: str) -> int:
 
 
 def run_directory(path: Path) -> Path:
-    """The path, if it is a run directory; otherwise a ConfigError that says what it is instead."""
-    if (path / "config.yaml").is_file():
-        return path
-    from finetooth.runs.workspace import known_runs
+    """`workspace.run_directory`, imported when it is called."""
+    from finetooth.runs import workspace
 
-    if path.is_file() and path.suffix in TASK_FILES:
-        raise ConfigError(f"{path}: expected a run directory, found a task. First: finetooth run {path}")
-    found = "no such directory" if not path.exists() else "no config.yaml in it"
-    runs = ", ".join(known_runs()[:8])
-    there = f" Runs here: {runs}." if runs else ""
-    raise ConfigError(
-        f"{path}: not a run directory ({found}).{there} To create it: finetooth run TASK --out {path}"
-    )
+    return workspace.run_directory(path)

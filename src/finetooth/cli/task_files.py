@@ -11,16 +11,20 @@ import click
 
 from finetooth.cli.completion import TASK_FILES
 from finetooth.cli.output import console
-from finetooth.config.load import load_task
+from finetooth.config.load import load_task, task_file_in
 from finetooth.config.task import Task
 from finetooth.config.values import safe_name
 from finetooth.errors import printable
 
 
 def task_of(path: Path, overrides: Mapping[str, Any], yes: bool, quiet: bool, verb: str) -> tuple[Task, Path]:
-    """The task, and its file. yes: take the proposal for a data file without asking. verb: for messages."""
+    """The task, and its file, which may be named by its folder.
+
+    yes: take the proposal for a data file without asking. verb: for messages.
+    """
     from finetooth.runs import next_steps, sheet_task
 
+    path = task_file_in(path) or path
     if next_steps.is_sheet(path):
         path = sheet_task.task_file(path, overrides, yes, asking(), verb)
         console(quiet).print(f"task: {path}", soft_wrap=True)
@@ -36,6 +40,7 @@ def checked_task(
     """
     from finetooth.runs import next_steps, sheet_task
 
+    path = task_file_in(path) or path
     proposed = next_steps.is_sheet(path) and sheet_task.sheet_task(path, overrides).roles is not None
     if proposed or path.suffix in TASK_FILES:
         return task_of(path, overrides, yes, quiet, verb)

@@ -22,7 +22,9 @@ from finetooth.errors import FinetoothError
 FIELDS: dict[str, FieldInfo] = dict(fields())
 ALLOW = "Override this blocking rule (repeatable); recorded in reports. Same as data.allow."
 _KEYS = {key.replace(".", "__"): key for key in FIELDS}  # name of the Python parameter -> key
+COMMON = ("model", "data.columns", "data.encoding", "train.epochs", "train.learning_rate", "evaluate.grader")
 DASHES = "-–—−‐‑"  # those of editors and web pages, too
+MOST_USED = "Task options that most tasks need"
 _COLUMN = 24  # width up to which a flag shares a line with its description
 
 
@@ -50,14 +52,17 @@ class SectionedCommand(click.Command):
         return rest
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write the verb's own flags, then the task options section by section."""
+        """Write the verb's own flags, the task options that most tasks need, and the others by section."""
         sections: dict[str, list[tuple[str, str]]] = {}
         for param in self.get_params(ctx):
             record = param.get_help_record(ctx)
             if isinstance(param, click.Option) and record is not None:
-                heading = heading_of(_KEYS[param.name]) if param.name in _KEYS else "Options"
+                key = _KEYS.get(param.name or "")
+                heading = "Options" if key is None else MOST_USED if key in COMMON else heading_of(key)
                 sections.setdefault(heading, []).append(record)
-        for heading, rows in sections.items():
+        first = [heading for heading in ("Options", MOST_USED) if heading in sections]
+        for heading in [*first, *(heading for heading in sections if heading not in first)]:
+            rows = sections[heading]
             with formatter.section(heading):
                 formatter.write_dl(rows, col_max=_COLUMN)
 

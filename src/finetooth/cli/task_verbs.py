@@ -22,6 +22,7 @@ from finetooth.cli.output import (
 )
 from finetooth.cli.task_files import checked_task, task_of
 from finetooth.cli.task_flags import SectionedCommand, parse_overrides, task_options
+from finetooth.config.load import task_file_in
 from finetooth.errors import ConfigError
 
 
@@ -56,9 +57,10 @@ def check(
 ) -> int:
     """Inspect the data and list its problems.
 
-    DATA is a data file, TASK a .yaml or .toml file. Prints row counts, lengths in tokens, three rows with the
-    scored tokens marked, and findings. All findings with all of their rows are in data/report.html and
-    data/findings.jsonl. Your files are never changed. The exit code is 1 if a finding blocks training.
+    DATA is a data file or a folder of them, TASK a .yaml or .toml file, or a folder with a task.yaml. Prints
+    row counts, lengths in tokens, three rows with the scored tokens marked, and findings. All findings with
+    all of their rows are in data/report.html and data/findings.jsonl. Your files are never changed. The exit
+    code is 1 if a finding blocks training.
     """
     from finetooth.commands import check as command
     from finetooth.runs import next_steps
@@ -94,10 +96,11 @@ def train(
 ) -> int:
     """Fine-tune the model on the examples.
 
-    TASK is a .yaml or .toml file, or a data file, for which a task file is proposed and written. RUN is a run
-    directory, whose training resumes from its last checkpoint.
+    TASK is a .yaml or .toml file, a folder with a task.yaml, or a data file, for which a task file is
+    proposed and written. RUN is a run directory, whose training resumes from its last checkpoint.
     """
     overrides = parse_overrides(flags)
+    path = task_file_in(path) or path
     if path.is_dir() and (out or overrides):
         flag = "--out" if out else f"--{next(iter(overrides))}"
         raise ConfigError(
@@ -120,9 +123,9 @@ def train(
 def run(path: Path, out: Path | None, yes: bool, as_json: bool, quiet: bool, **flags: str | None) -> int:
     """Check, train, compare with prompting, and report.
 
-    TASK is a .yaml or .toml file, or a data file, for which a task file is proposed and written. The
-    comparison is made on the validation set and then, once, on the sealed test set. Run the same command
-    again to resume; finished stages are not repeated.
+    TASK is a .yaml or .toml file, a folder with a task.yaml, or a data file, for which a task file is
+    proposed and written. The comparison is made on the validation set and then, once, on the sealed test set.
+    Run the same command again to resume; finished stages are not repeated.
     """
     task, path = task_of(path, parse_overrides(flags), yes, quiet, "run")
     from finetooth.commands import run as command

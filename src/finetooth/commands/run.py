@@ -6,7 +6,8 @@ A stage whose result is already in the run directory is skipped.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from shlex import quote
 from typing import Any
@@ -16,16 +17,20 @@ from rich.console import Console
 from finetooth.commands import evaluate, predict, report, train
 from finetooth.config.load import load_task
 from finetooth.config.task import Task
-from finetooth.errors import Interrupted
+from finetooth.data.formats.questions import Question
+from finetooth.errors import ConfigError, DataError, Interrupted
 from finetooth.report.console import terminal
 from finetooth.report.terminal import terminal_table
 from finetooth.rundir import read_json
-from finetooth.runs import inputs, next_steps, parent, workspace
+from finetooth.runs import asking, inputs, next_steps, parent, workspace
+from finetooth.runs.asking import Asking
 from finetooth.runs.context import RunContext
+from finetooth.runs.predictions import answer_rows
 from finetooth.training.interrupts import Terminated
+from finetooth.types import Example, Message
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Run:
     """A finished run. path: its directory. summary: evaluate/summary.json as the contract has it."""
 
@@ -36,6 +41,36 @@ class Run:
     def to_json(self) -> dict[str, Any]:
         """The run's path, its report and the summary of the contract."""
         return {"run": str(self.path), "report": str(self.path / "report.html"), **self.summary}
+
+    @classmethod
+    def open(cls, path: str | Path) -> Run:
+        """The finished run in a directory. Raises ConfigError where there is none, or it is not evaluated."""
+        path = workspace.run_directory(Path(path))
+        summary = path / "evaluate" / "summary.json"
+        if not summary.is_file():
+            raise ConfigError(f"{path} is not evaluated yet. First: {next_steps.of_run(path)}")
+        return cls(path, read_json(summary))
+
+    @cached_property
+    def _asking(self) -> Asking:
+        """The tuned model and how it is asked, loaded once."""
+        return asking.of_target(str(self.path), Console(quiet=True))[0]
+
+    def ask(self, text: str, system: str | None = None) -> str:
+        """The tuned model's answer to one text, asked as the test was: a label, where labels are chosen.
+
+        text: what stands in the text column; where several columns were joined, the lines `Column: its text`.
+        system: the system message; None is that of the training rows. The model is loaded once for all calls.
+        Raises DataError for a text that cannot be asked, such as an empty or too long one.
+        """
+        if not text.strip():
+            raise DataError("ask: the text is empty.")
+        asked = self._asking if system is None else replace(self._asking, system=system, systems=())
+        question = Question(1, Example("", (Message("user", text),), ()))
+        ((_, found),) = answer_rows(asked, [question])
+        if found.answer is None:
+            raise DataError(f"ask: {found.error}.")
+        return found.answer
 
     def predict(self, rows: Any, unsure_below: float | None = None) -> Any:
         """The rows with answers, asked as the test was: `commands.predict.predict` for this run.

@@ -12,6 +12,8 @@ from rich.console import Console
 
 from finetooth.config.method_keys import PREFERENCE_METHODS
 from finetooth.config.task import Task
+from finetooth.data.examples import different_first
+from finetooth.data.render.turns import answer_key
 from finetooth.errors import ConfigError, GradeError, Interrupted
 from finetooth.evaluation import graders
 from finetooth.evaluation.answer_text import answer_normaliser
@@ -160,7 +162,8 @@ def _objective(context: RunContext) -> Objective:
 def _answer_validator(context: RunContext) -> AnswerValidator | None:
     """What generates answers at each validation, as evaluation does; None where they cannot be graded.
 
-    At most 64 validation rows, drawn by the seed, that leave room for the longest answer. Raises ConfigError
+    At most 64 validation rows, drawn by the seed, that leave room for the longest answer; the first ones,
+    which are printed, have different answers. Raises ConfigError
     or GradeError where train.select is score and the rows cannot be graded.
     """
     task, prepared, model = context.task, context.prepared, context.model
@@ -201,5 +204,6 @@ def _answer_validator(context: RunContext) -> AnswerValidator | None:
     if len(usable) > selection.MOST:
         drawn = random.Random(f"select {task.seed}").sample(range(len(usable)), selection.MOST)
         usable = [usable[index] for index in sorted(drawn)]
+    usable = different_first(usable, answer_key, len(usable))
     asked = replace(candidate(context, name, model, Prompt(TUNED)), overlong="cut")
     return AnswerValidator(asked, usable, grade, required, answer_normaliser(context.renderer))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import tomllib
 from collections import Counter
 from collections.abc import Mapping
@@ -19,6 +20,7 @@ from finetooth.config.yaml_errors import in_words
 from finetooth.errors import ConfigError
 
 MOST_VALUES = 1_000_000  # of a task file
+TASK_NAMES = ("task.yaml", "task.yml", "task.toml")
 SOURCES = ("train", "validation", "test")  # keys of the data section that hold files or rows
 
 
@@ -33,10 +35,19 @@ def set_dotted(values: dict[str, Any], key: str, value: Any) -> None:
     values[leaf] = value
 
 
+def task_file_in(folder: Path) -> Path | None:
+    """The task file of a folder: task.yaml, .yml or .toml; None without one, and for a run directory."""
+    # Path.is_dir raises for a name that is too long, and words of a command line come here.
+    if not os.path.isdir(folder) or (folder / "config.yaml").is_file():  # noqa: PTH112
+        return None
+    return next((file for name in TASK_NAMES if (file := folder / name).is_file()), None)
+
+
 def load_task(
     source: str | Path | Mapping[str, Any] | Task, overrides: Mapping[str, Any] | None = None
 ) -> Task:
-    """Read a task from a .yaml, .yml or .toml file, a mapping or a Task, and apply dotted overrides.
+    """Read a task from a .yaml, .yml or .toml file, a folder with a task.yaml, a mapping or a Task, and apply
+    dotted overrides.
 
     Relative paths of data files, templates and local model directories start at the task file; those of
     overrides start at the working directory. Raises ConfigError when the file cannot be read or a key is
@@ -52,7 +63,7 @@ def load_task(
         values = {key: dict(value) if isinstance(value, Mapping) else value for key, value in source.items()}
         where, folder = "the task", Path()
     else:
-        path = Path(source)
+        path = task_file_in(Path(source)) or Path(source)
         values, where, folder = _read_file(path), str(path), path.parent
         values.setdefault("name", safe_name(path.resolve().parent.name if path.stem == "task" else path.stem))
     for key, value in (overrides or {}).items():
@@ -69,7 +80,9 @@ def _read_file(path: Path) -> dict[str, Any]:
             f"finetooth train {path}. To see its result: finetooth report {path}"
         )
     if not path.is_file():
-        raise ConfigError(f"{path}: not a file. Expected a task file (.yaml or .toml).")
+        raise ConfigError(
+            f"{path}: a folder without a task.yaml. Expected a task file (.yaml or .toml), or its folder."
+        )
     if is_data_file(path) and path.suffix != ".json":
         raise _data_file_error(path)
     text = ""

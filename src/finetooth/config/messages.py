@@ -64,6 +64,8 @@ def explain_problems(error: ValidationError, where: str, suggest: Callable[[str]
             for step in problem["loc"]
             if not (isinstance(step, str) and step.split("[")[0].split("-")[0] in TYPE_STEPS)
         ]
+        while len(steps) > 1 and steps[-1].isdecimal():  # the value that was found shows which one it is
+            steps.pop()
         key = ".".join(steps)
         if problem["type"] == "extra_forbidden":
             lines.append(f"  unknown key {key}.{_without_space(steps[-1]) or suggest(key)}")

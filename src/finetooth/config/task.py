@@ -19,7 +19,7 @@ from finetooth.config.cleaning import validate_operations as _cleaning
 from finetooth.config.messages import explain_problems
 from finetooth.config.method_keys import Number, Positive, PreferenceKeys, RewardKeys
 from finetooth.config.other_tools import key_hint
-from finetooth.config.values import SEEDS, folder_name, yaml_number, yaml_switch
+from finetooth.config.values import SEEDS, folder_name, one_or_more, yaml_number, yaml_switch
 from finetooth.config.values import encoding as _encoding
 from finetooth.config.values import source as _source
 from finetooth.errors import ConfigError
@@ -114,9 +114,10 @@ class DataConfig(Section):
         "strip_html, normalise_space, mask_pii, drop_empty, dedupe; on the training split only, "
         "{balance: {by: label, max_ratio: 3}}.",
     )
-    allow: list[str] = Field(
+    allow: Annotated[list[str], BeforeValidator(one_or_more)] = Field(
         default_factory=list,
-        description="Blocking data rules to override; recorded in reports. As a flag: --allow RULE.",
+        description="Blocking data rules to override (leak, one-label, labels-are-unique, broken-rows); "
+        "recorded in reports. As a flag: --allow RULE.",
     )
     rates: str | None = Field(None, description="Column to group by when check compares answer rates.")
     max_tokens: Auto | Count = Field(
@@ -195,8 +196,11 @@ class _Training(Section):
         description="Gradient checkpointing: recompute activations in the backward pass; less memory, "
         "identical gradients.",
     )
-    track: list[Literal["tensorboard", "mlflow", "wandb", "trackio"]] = Field(
-        default_factory=list, description="Experiment trackers to log to; each must be installed."
+    track: Annotated[
+        list[Literal["tensorboard", "mlflow", "wandb", "trackio"]], BeforeValidator(one_or_more)
+    ] = Field(
+        default_factory=list,
+        description="Experiment tracker to log to, or a list of them; each must be installed.",
     )
 
 
@@ -209,12 +213,16 @@ class EvaluateConfig(Section):
 
     grader: Grader | list[Grader] = Field(
         "auto",
-        description="Grader of the answers: exact, label, labels, number, contains, json, f1, rouge, rouge1, "
-        "rouge2, bleu, chrf, perplexity, file.py:function or package.module:function; with options: {name: "
-        "number, tolerance: 0.01}, {name: json, schema: FILE}, {name: exact, strict: true} or {name: regex, "
-        "pattern: ...}. Several form a list, the first of which is primary.",
+        description="Grader of the answers: auto, exact, label, labels, number, contains, json, f1, rouge, "
+        "rouge1, rouge2, bleu, chrf, preference, perplexity, file.py:function or package.module:function; "
+        "with options: {name: number, tolerance: 0.01}, {name: json, schema: FILE}, {name: exact, strict: "
+        "true} or {name: regex, pattern: ...}. Several form a list, the first of which is primary.",
     )
-    shots: Annotated[list[Annotated[int, Field(ge=0, le=10_000)]], AfterValidator(_no_duplicates)] = Field(
+    shots: Annotated[
+        list[Annotated[int, Field(ge=0, le=10_000)]],
+        BeforeValidator(one_or_more),
+        AfterValidator(_no_duplicates),
+    ] = Field(
         default_factory=lambda: [0, 4],
         description="Few-shot prompting baselines of the base model: numbers of examples in the prompt, 0 "
         "for zero-shot.",

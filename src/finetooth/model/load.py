@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig
+from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES
 from transformers.utils import logging as transformers_logging
 
 from finetooth.config.values import first_few
@@ -67,7 +68,20 @@ def load_config(directory: Path) -> Any:
         raise ModelError(f"{directory}/config.json cannot be used: {first_line(error)}") from None
     if config.is_encoder_decoder:
         raise ModelError(f"{directory}: {config.model_type} is an encoder-decoder; causal models only.")
+    if _is_encoder(config):
+        raise ModelError(
+            f"{directory}: {config.model_type} is an encoder, as BERT is: it reads text in both directions "
+            "and cannot generate any. Use a causal model, such as those that `finetooth models` lists."
+        )
     return config
+
+
+def _is_encoder(config: Any) -> bool:
+    """Whether the architecture fills masks, as BERT does, and is not set up as a decoder."""
+    named = getattr(config, "architectures", None) or []
+    causal = any(str(name).endswith(("ForCausalLM", "LMHeadModel")) for name in named)
+    masked = config.model_type in MODEL_FOR_MASKED_LM_MAPPING_NAMES
+    return masked and not causal and not getattr(config, "is_decoder", False)
 
 
 def load_weights(directory: Path, config: Any, dtype: torch.dtype, seed: int) -> tuple[Any, bool]:

@@ -6,20 +6,23 @@ import re
 from collections.abc import Iterator
 from itertools import pairwise
 
-_MAY_BE_PHONE = re.compile(r"\d(?:[ ()./-]{0,3}\d){6}")
+_MAY_BE_PHONE = re.compile(r"\d(?:[ ()./-]{0,4}\d){6}")
 _START = r"(?<![\w.,$€£%#=/+-])(?<!\d{3}[ -])"  # not within a longer group of digits
 _END = r"(?![\w@%]|[-.,/:]\d| ?[€$£])"
 # Forms that are phone numbers in any context.
 _FORMS = (
     r"(?:"
-    r"\+[1-9]\d{0,14}(?:[ .-]?\(\d{1,5}\)\d{0,11})?(?:[ ./-]\d{1,11}){0,6}"  # +49 30 1234567
+    r"(?:\+|00)[1-9]\d{0,2}[ .-]?(?:\(0\) ?)?\d{2,5} ?/ ?\d{2,8}(?:[ -]\d{2,6}){0,4}"  # +49 (0)171 / 55 5521
+    r"|\+[1-9]\d{0,14}(?:[ .-]?\(\d{1,5}\)\d{0,11})?(?:[ ./-]\d{1,11}){0,6}"  # +49 30 1234567
     r"|00[1-9]\d{0,2}(?:[ ./-]\d{2,8}){2,5}"  # 0049 30 1234567
     r"|(?:1[ .-])?(?:\([2-9]\d{2}\) ?|[2-9]\d{2}([-.]))\d{3}(?(1)\1|[-. ])\d{4}"  # (212) 555-0123
     r"|1?[2-9]\d{2}-\d{7}"
     r"|0[1-9](?:([ .-])\d{2})(?:\2\d{2}){3}"  # 06 12 34 56 78
     r"|0[1-9] \d{4} \d{4}"  # 02 1234 5678
-    r"|\(0[1-9]\d{0,4}\) ?\d{3,8}(?:[ -]\d{2,6}){0,3}"  # (030) 1234567
+    r"|\(0[1-9]\d{0,4}\) ?(?:/ ?)?\d{2,8}(?:[ -]\d{2,6}){0,4}"  # (030) 1234567, (0171) / 55 55 21
     r"|0[1-9]\d{1,4}[ /-]\d{3,8}(?:[ -]\d{2,6}){0,3}"  # 020 7946 0958
+    r"|0[1-9]\d{1,4} ?/ ?\d{2,8}(?:[ -]\d{2,6}){0,4}"  # 0171 / 55 5521
+    r"|0[1-9]\d{2,3}(?: \d{2}){3,4}"  # 0171 55 55 21
     r"|0[1-9]\d{8,9}"  # 07700900123
     r")" + _END
 )
@@ -35,7 +38,9 @@ _PHONE_WORD = re.compile(
 _OTHER_WORD = re.compile(
     r"\b(?:order|invoice|ref|reference|isbn(?:-1[03])?|issn|id|code|ticket|account|acct|serial|tracking|"
     r"version|model|part|sku|case|item|batch|pmid|doi|zip|ean|upc|imei|vat|policy|booking|parcel|barcode|"
-    r"population|patent|isrc|oclc|lccn|asin)\W{0,3}(?:(?:number|no|nr|code|id|is|was)\W{0,3}){0,3}$",
+    r"population|patent|isrc|oclc|lccn|asin|"
+    r"(?:rechnung|bestell|auftrag|artikel|sendung|vorgang|vertrag|aktenzeichen|kundenn|konton)\w*)"
+    r"\W{0,3}(?:(?:number|nummer|no|nr|code|id|is|was|ist|lautet)\W{0,3}){0,3}$",
     re.IGNORECASE,
 )
 _DATE = re.compile(

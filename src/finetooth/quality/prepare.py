@@ -14,7 +14,7 @@ from finetooth.config import cleaning
 from finetooth.config.task import DataConfig, Task
 from finetooth.config.values import format_count, format_count_of, plural
 from finetooth.data.examples import from_json, source_location, to_json, with_ids
-from finetooth.data.formats.columns import ColumnPlan, advice
+from finetooth.data.formats.columns import ColumnPlan, advice, nearest_column
 from finetooth.data.formats.parse import ParsedTable, parse
 from finetooth.data.read.files import read
 from finetooth.data.read.names import REPEATED
@@ -310,12 +310,14 @@ def _leaks(config: DataConfig, sides: Sides) -> Iterator[Finding]:
 
 def _require_rates_column(config: DataConfig, sides: Sides) -> None:
     """Raise DataError if data.rates names a column that no training row has."""
-    known = {tag for row in sides["train"] for tag in row.tags} - {"file", "line", "label", "group"}
+    own = {"file", "line", "sheet_row", "label", "group"}
+    known = {tag for row in sides["train"] for tag in row.tags} - own
     known |= {config.group} if config.group else set()
-    if sides["train"] and config.rates not in (None, *known):
+    if sides["train"] and config.rates is not None and config.rates not in known:
         listed = ", ".join(sorted(known)[:20])
         others = f"Columns to group by: {listed}." if listed else "The rows have no columns to group by."
-        raise DataError(f"data.rates: no training row has {config.rates!r}. {others}")
+        near = nearest_column("data.rates", config.rates, known)
+        raise DataError(f"data.rates: no training row has {config.rates!r}. {others}{near}")
 
 
 def _empty_sides(config: DataConfig, sides: Sides) -> Iterator[Finding]:

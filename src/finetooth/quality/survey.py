@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from finetooth.config.values import format_count
-from finetooth.data.examples import source_location
+from finetooth.data.examples import different_first, source_location
 from finetooth.data.render.limits import TemplateLimit
 from finetooth.data.render.overlong import cuttable
 from finetooth.data.render.renderer import MAX_UNUSABLE, Renderer
@@ -241,9 +241,11 @@ def plain_samples(examples: Sequence[Example]) -> list[Sample]:
 
 
 def _sample_ids(examples: Sequence[Example]) -> set[str]:
-    """Ids of the first, the middle and the last example."""
+    """Ids of the first, the middle and the last example; where these have the same answer, of others."""
     last = len(examples) - 1
-    return {examples[index].id for index in (0, last // 2, last)} if examples else set()
+    order = [examples[index] for index in dict.fromkeys((0, last // 2, last))] if examples else []
+    picked = different_first([*order, *examples[1:last]], lambda one: one.target, 3)
+    return {example.id for example in picked}
 
 
 def _plain(message: Message) -> str:

@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 from finetooth.config.values import format_count
-from finetooth.evaluation.summary import BAG_OF_WORDS, percent
+from finetooth.evaluation.summary import BAG_OF_WORDS
 from finetooth.report import html
 from finetooth.report.base_ranking import BaseRanking
 from finetooth.report.charts import CostPoint, cost_chart
@@ -60,6 +60,6 @@ def _charts(ranking: BaseRanking) -> list[tuple[str, Any]]:
     charts = [("Bits per byte of the expected answers: lower is better.", cost_chart(bits, "bits per byte"))]
     if scores:
         level = None if words is None else ("bag of words", words)
-        chart = cost_chart(scores, f"zero-shot {ranking.grader}", level, percent)
+        chart = cost_chart(scores, f"zero-shot {ranking.grader}", level, "{:.0%}".format)
         charts.append(("Score of the answers when prompted, without training: higher is better.", chart))
     return charts

@@ -5,6 +5,7 @@ Evaluation, `chat` and `predict` take their candidates from here, so that what i
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -33,21 +34,24 @@ from finetooth.runs.context import RunContext, model_lines, tokenizer_of
 from finetooth.types import Example, Message, Sampling
 
 SHOWN_LABELS = 6
+UNSEEN_SETS = 0.01  # of the rows: sets of labels are chosen where fewer have one that no training row has
 MAX_TOKENS, SEED = 256, 1  # of the answers of a model without a run
 
 
 def candidate(context: RunContext, grader: str, model: Model, prompt: Prompt) -> ModelCandidate:
     """A model under a prompt, as this run asks it. grader: display name of the primary grader.
 
-    Where it is `label`, the model chooses among the labels of the training rows; else it generates.
+    Where it is `label`, the model chooses among the labels of the training rows, and where it is `labels`
+    among their sets of labels, if hardly a row can have another one; else it generates.
     """
     task, renderer = context.task, context.renderer
     max_tokens = task.evaluate.max_tokens
     assert max_tokens != "auto", "the stored configuration is resolved"
     sampling = Sampling(task.evaluate.temperature, max_tokens, seed=task.seed)
     model.add_stop(renderer.stop_id)
-    by_label = graders.without_options(grader) == "label"
-    labels = [label for label in context.prepared.labels if by_label and renderer.can_answer(label)]
+    graded_by, train = graders.without_options(grader), context.prepared.train
+    chooses = graded_by == "label" or (graded_by == "labels" and _sets_are_known(train))
+    labels = [label for label in context.prepared.labels if chooses and renderer.can_answer(label)]
     return ModelCandidate(
         prompt.name,
         model,
@@ -56,7 +60,7 @@ def candidate(context: RunContext, grader: str, model: Model, prompt: Prompt) ->
         sampling,
         labels or None,
         task.data.overlong,
-        thinking=_thinks(context.prepared.train),
+        thinking=_thinks(train),
     )
 
 
@@ -66,6 +70,15 @@ def prompt(context: RunContext, grader: str, shots: int) -> Prompt:
     labels = label_names(prepared.labels) if multi_label else prepared.labels
     made = build_prompt(shots, prepared.train, labels, context.task.seed)
     return replace(made, multi_label=multi_label)
+
+
+def _sets_are_known(train: Sequence[Example]) -> bool:
+    """Whether hardly a row has a set of labels that no training row has.
+
+    The estimate of Good and Turing (1953): the share of rows whose set occurs once.
+    """
+    sets = Counter(example.tags.get("label") for example in train)
+    return sum(count == 1 for count in sets.values()) <= UNSEEN_SETS * len(train)
 
 
 def _thinks(train: Sequence[Example]) -> bool:

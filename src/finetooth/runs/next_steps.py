@@ -14,26 +14,27 @@ from finetooth.config.load import set_dotted
 from finetooth.config.task import Task
 from finetooth.config.values import is_data_file
 from finetooth.errors import GradeError
+from finetooth.rundir import read_json
 from finetooth.runs import workspace
 
 
 def after_check(path: Path, is_task: bool, format: str, ok: bool, flags: Mapping[str, Any]) -> str:
     """The next command after `check` of a task or data file. flags: the dotted keys given with it.
 
-    Plain text has nothing to grade, so the next verb is `train` instead of `run`.
+    Plain text has nothing to grade, so the next verb is `train` instead of `run`. Both check the data first,
+    so the command that has failed is not the next one.
     """
     given = f" {join(flag_words(flags))}" if flags else ""
-    if not ok:
-        return f"fix the data, then: finetooth check {quote(str(path))}{given}"
     verb = "train" if format == "text" else "run"
+    first = "" if ok else "fix the data, then: "
     if is_task or is_sheet(path):
-        return f"finetooth {verb} {quote(str(path))}{given}"
+        return f"{first}finetooth {verb} {quote(str(path))}{given}"
     values: dict[str, Any] = {"data": {"train": str(path)}}
     for key, value in flags.items():
         set_dotted(values, key, value)
     lines = [f"      {flow({key: value})[1:-1]}" for key, value in values.items()]
     noun = "the line" if len(lines) == 1 else "the lines"
-    return "\n".join([f"finetooth {verb} TASK, where TASK is a .yaml file with {noun}", *lines])
+    return "\n".join([f"{first}finetooth {verb} TASK, where TASK is a .yaml file with {noun}", *lines])
 
 
 def is_sheet(path: Path) -> bool:
@@ -71,8 +72,13 @@ def not_gradable_error(then: str) -> GradeError:
 def longer_training(path: Path) -> list[tuple[str, str]]:
     """Commands that train a finished run's task twice as long and compare the two, each with its purpose.
 
-    The run's own config.yaml is the task. It has no copy of rows from Python, so the task is then left open.
+    None where validation was best before the last step: more of the same would not help. The run's own
+    config.yaml is the task. It has no copy of rows from Python, so the task is then left open.
     """
+    record = path / "train" / "result.json"
+    result = read_json(record) if record.is_file() else {}
+    if result.get("stopped_early") or result.get("best_step", 0) < result.get("steps", 0):
+        return []
     stored = workspace.load_config(path)
     sources = (stored.data.train, stored.data.validation, stored.data.test)
     in_python = any(isinstance(source, str) and workspace.FROM_PYTHON in source for source in sources)

@@ -6,6 +6,8 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 
+from finetooth.data.examples import different_first
+from finetooth.data.render.turns import answer_key
 from finetooth.model.device import device_memory
 from finetooth.rundir import read_json, temporary_path, write_json
 from finetooth.runs.context import RunContext, base_digest
@@ -37,7 +39,7 @@ def ensure_preflight(context: RunContext, stop: Callable[[], bool]) -> str:
         return "not tried"
 
     def show(picked: Sequence[PreflightRow]) -> None:
-        for one in picked[:SHOWN]:
+        for one in different_first(picked, _answer, SHOWN):
             context.console.print(format_row(one, context.renderer.tokenizer), soft_wrap=True)
 
     try:
@@ -48,6 +50,10 @@ def ensure_preflight(context: RunContext, stop: Callable[[], bool]) -> str:
     write_json(record, {"passed": True, **asdict(result)})
     context.console.print(f"preflight: {result}", soft_wrap=True)
     return "passed"
+
+
+def _answer(one: PreflightRow) -> str:
+    return answer_key(one.example) if one.example else one.row.id
 
 
 def preflight_inputs(context: RunContext, stop: Callable[[], bool]) -> PreflightInputs:

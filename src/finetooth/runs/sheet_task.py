@@ -15,7 +15,8 @@ import yaml
 from finetooth.config.load import load_task, set_dotted
 from finetooth.config.task import DataConfig
 from finetooth.config.values import safe_name
-from finetooth.data.formats.column_roles import ColumnRoles, propose_roles
+from finetooth.data.examples import different_first
+from finetooth.data.formats.column_roles import ColumnRoles, propose_roles, suggested_roles
 from finetooth.data.formats.columns import listed
 from finetooth.data.formats.parse import parse
 from finetooth.data.read.files import read
@@ -68,7 +69,8 @@ def sheet_task(file: Path, flags: Mapping[str, Any]) -> SheetTask:
     config = load_task({"data": {"train": str(file)}}, flags).data
     (table,) = read(str(file.resolve()), config.encoding)
     roles = None
-    if not config.columns and config.format == "auto" and _unreadable(table, config):
+    named = bool(config.columns) or config.format != "auto" or not table.columns
+    if not named and _unreadable(table, config):
         roles = propose_roles(table)
         if roles.choices:
             choices = [{**flags, "data.columns": choice} for choice in roles.choices]
@@ -80,10 +82,11 @@ def sheet_task(file: Path, flags: Mapping[str, Any]) -> SheetTask:
                 + "\n".join(commands)
             )
         if not roles.columns:
+            named = {**flags, "data.columns": suggested_roles(table.columns, table.rows)}
             raise DataError(
                 f"{file}: no column of {listed(table.columns)} was recognised as the answer. Name the text "
-                "and the answer: --data.columns '{COLUMN: text, COLUMN: label}' for one of a few labels, "
-                "'{COLUMN: context, COLUMN: answer}' for free text."
+                "and the answer (label: one of a few labels; context and answer: free text):\n"
+                f"  finetooth check {join([str(file), *next_steps.flag_words(named)])}"
             )
         config = config.model_copy(update={"columns": roles.columns})
     values: dict[str, Any] = {"name": safe_name(file.stem), "data": {"train": str(file)}}
@@ -91,7 +94,8 @@ def sheet_task(file: Path, flags: Mapping[str, Any]) -> SheetTask:
         set_dotted(values, key, value)
     if roles is not None:
         values["data"]["columns"] = dict(roles.columns)
-    rows = parse(table, config, config.format).examples[:SHOWN_ROWS]
+    examples = parse(table, config, config.format).examples
+    rows = different_first(examples, lambda one: one.target, SHOWN_ROWS)
     return SheetTask(file, values, roles, tuple(rows))
 
 

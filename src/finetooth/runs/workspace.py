@@ -71,6 +71,20 @@ def run_path(task: Task, out: Path | None) -> Path:
     return out if out is not None else Path("runs") / task.name
 
 
+def run_directory(path: Path) -> Path:
+    """The path, if it is a run directory; otherwise a ConfigError that says what it is instead."""
+    if (path / CONFIG).is_file():
+        return path
+    if path.is_file() and path.suffix in (".yaml", ".yml", ".toml"):
+        raise ConfigError(f"{path}: expected a run directory, found a task. First: finetooth run {path}")
+    found = "no such directory" if not path.exists() else "no config.yaml in it"
+    runs = ", ".join(known_runs()[:8])
+    there = f" Runs here: {runs}." if runs else ""
+    raise ConfigError(
+        f"{path}: not a run directory ({found}).{there} To create it: finetooth run TASK --out {path}"
+    )
+
+
 def require_ours(path: Path) -> None:
     """Raise ConfigError unless `path` is missing, empty, or a directory that finetooth has made."""
     if path.is_symlink() and not path.exists():

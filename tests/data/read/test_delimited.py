@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from finetooth.config.task import build_task
+from finetooth.config.task import DataConfig, build_task
+from finetooth.data.examples import source_location
+from finetooth.data.formats.parse import parse
 from finetooth.data.read.files import read
 from finetooth.data.read.table import Table
 from finetooth.errors import DataError
@@ -57,3 +59,17 @@ def test_semicolons_are_read_where_the_comma_stands_in_numbers(tmp_path: Path) -
         {"text": "a; b", "label": "other"},
     ]
     assert table(tmp_path / "b.csv", "text,a;b\nx;y,z\n").columns == ["text", "a;b"]
+
+
+@pytest.mark.parametrize("hint", ["", "sep=,\n"])
+def test_rows_below_a_line_break_have_the_place_that_a_spreadsheet_shows(hint: str, tmp_path: Path) -> None:
+    file = tmp_path / "mails.csv"
+    file.write_text(f'{hint}text,label\n"one",a\n"two\nlines",b\n\n"three",a\n"a\nb\nc",b\n"four",a\n')
+    shift = bool(hint)
+    (found,) = read(file)
+    assert [row.line - shift for row in found.rows] == [2, 3, 6, 7, 10]
+    assert [row.sheet_row or row.line for row in found.rows] == [2, 3, 5, 6, 7]
+    rows = parse(found, DataConfig(train=str(file))).examples
+    assert source_location(rows[2]).endswith(f"(mails.csv, line {6 + shift}, row 5 of the sheet)")
+    if not hint:
+        assert source_location(rows[0]).endswith("(mails.csv, line 2)")

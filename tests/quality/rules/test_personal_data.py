@@ -181,5 +181,42 @@ def test_signs_beside_a_phone_number_do_not_hide_it(text: str, value: str) -> No
     assert value in [text[one.start : one.end] for one in find(text)]
 
 
+@pytest.mark.parametrize(
+    "number",
+    [
+        *("0171 / 55 5521", "0171/55 55 21", "0171 / 5555521", "030 / 1234567", "030/12 34 56 78"),
+        *("(0171) / 55 55 21", "(0171) 55 55 21", "0171 55 55 21", "0171-555521", "0800 12 34 56 7"),
+        *("+49 171 / 55 5521", "+49 (0) 171 / 55 5521", "+49 (0)171/555521", "0049 171 / 555521"),
+    ],
+)
+def test_numbers_are_found_as_germans_write_them(number: str) -> None:
+    for text in (f"Rückruf bitte unter {number}.", f"Tel.: {number}", f"{number}, nach 18 Uhr"):
+        (one,) = (one for one in find(text) if one.kind == "phone")
+        assert text[one.start : one.end] in (number, number[: number.rfind(" ")])
+
+
+def test_two_numbers_with_a_slash_between_them_are_two() -> None:
+    text = "+49 30 1234567 / 30 7654321"
+    assert next(text[one.start : one.end] for one in find(text)) == "+49 30 1234567"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *(
+            "Seite 0171 / 55",
+            "04 / 2024 und 05 / 2025",
+            "0123 / 45 = 3",
+            "Art. 0123 45 67",
+            "0.171 / 55 5521",
+        ),
+        *("Maße 0100 / 200 / 300", "04/05/2024", "Lager 0456 / 789 Stück", "Rechnung 0171 / 55 5521"),
+        *("Bestellung 0123 45 67 89", "12.05.2024 / 08:30", "2023 / 2024 / 2025", "1000 / 200 300"),
+    ],
+)
+def test_numbers_with_a_slash_between_them_are_no_phone_numbers(text: str) -> None:
+    assert not [one for one in find(text) if one.kind == "phone"]
+
+
 def test_values_in_quotation_marks_are_found() -> None:
     assert mask("the label 'maria.lopez@corp.com'") == "the label '[EMAIL]'"

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from statistics import median
 
-from finetooth.data.formats.columns import few_valued
-from finetooth.data.read.names import folded_name
-from finetooth.data.read.table import Table
+from finetooth.data.formats.columns import CANONICAL, few_valued
+from finetooth.data.read.names import folded_name, similar_names
+from finetooth.data.read.table import RawRow, Table
 
 # Names, as `folded_name` gives them, that say what a column is; without one its contents decide.
 ANSWERS = (
@@ -102,6 +102,18 @@ def propose_roles(table: Table) -> ColumnRoles:
         else:
             reasons[column] = "a part of the text" if len(questions) > 1 else "the text"
     return ColumnRoles(columns, reasons)
+
+
+def suggested_roles(columns: Sequence[str], rows: Sequence[RawRow]) -> dict[str, str]:
+    """The mapping to suggest for columns of no known format: of nearly known names, else by what they hold,
+    else of the first and the last.
+    """
+    if found := similar_names(columns, (name for name in CANONICAL if name != "id")):
+        return dict(found)
+    roles = propose_roles(Table("", list(rows), list(columns)))
+    first, *_, last = (*columns, *columns) if columns else ("COLUMN", "COLUMN")
+    ends = {first: "text"} if first == last else {first: "text", last: "label"}
+    return dict(roles.columns or next(iter(roles.choices), ends))
 
 
 def _named(columns: Sequence[str], names: Sequence[str]) -> list[str]:

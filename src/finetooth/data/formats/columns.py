@@ -93,6 +93,8 @@ class ColumnPlan:
             swapped = ""
             if column in CANONICAL:
                 swapped = f" Write it the other way round: {advice({canonical: column})}."
+            elif near := difflib.get_close_matches(canonical, CANONICAL, 1):
+                swapped = f" Perhaps you mean {advice({**self.mapping, column: near[0]})}."
             raise ConfigError(
                 f"data.columns: {column}: {canonical}: the right-hand side must be one of "
                 f"{', '.join(CANONICAL)}.{swapped}"
@@ -102,7 +104,7 @@ class ColumnPlan:
                 return
             raise DataError(
                 f"data.columns: {table.name} has no column {column!r}. It has: {listed(table.columns)}."
-                f"{self._corrected(table.columns)}"
+                f"{self._corrected(table)}"
             )
         if canonical in table.columns and canonical not in self.mapping and canonical != column:
             raise DataError(
@@ -110,18 +112,30 @@ class ColumnPlan:
                 "Map that one too, or rename it."
             )
 
-    def _corrected(self, columns: Sequence[str]) -> str:
-        """What to type instead: the nearest name for each missing column, else the next unused."""
-        unused = [name for name in columns if name not in self.mapping]
-        corrected: dict[str, str] = {}
-        for column, canonical in self.mapping.items():
-            if column not in columns:
-                if not unused:
+    def _corrected(self, table: Table) -> str:
+        """What to type instead: for each missing column the unused one of the nearest name, else one whose
+        cells fit the role: few values for a label, the longest texts for anything else.
+        """
+        corrected = {column: column for column in self.mapping if column in table.columns}
+        missing = [column for column in self.mapping if column not in corrected]
+        labels = few_valued(table.columns, table.rows)
+        length = {name: sum(len(str(row.values.get(name))) for row in table.rows) for name in table.columns}
+
+        def unused() -> list[str]:
+            return [name for name in table.columns if name not in corrected.values()]
+
+        for column in missing:
+            if near := difflib.get_close_matches(column, unused(), 1):
+                corrected[column] = near[0]
+        for column in missing:
+            if column not in corrected:
+                is_label = self.mapping[column] == "label"
+                fitting = [name for name in unused() if (name in labels) == is_label] or unused()
+                if not fitting:
                     return ""
-                column = (difflib.get_close_matches(column, unused, 1) or unused)[0]
-                unused.remove(column)
-            corrected[column] = canonical
-        return f" Perhaps you mean {advice(corrected)}."
+                corrected[column] = fitting[0] if is_label else max(fitting, key=length.__getitem__)
+        roles = {corrected[column]: canonical for column, canonical in self.mapping.items()}
+        return f" Perhaps you mean {advice(roles)}."
 
 
 def joined_texts(rows: Sequence[RawRow], mapping: Mapping[str, str]) -> list[RawRow]:
@@ -166,10 +180,10 @@ def advice(mapping: Mapping[str, str]) -> str:
     return f"`data.columns: {{{pairs}}}`"
 
 
-def suggested(columns: Sequence[str]) -> str:
-    """The mapping to type for columns of no known format: of nearly known names, else an example."""
-    found = similar_names(columns, (name for name in CANONICAL if name != "id"))
-    return advice(found or {"utterance": "text", "intent": "label"})
+def nearest_column(key: str, name: str, columns: Iterable[str]) -> str:
+    """What to add to a message about a column that is not there: the option with the nearest name, or ""."""
+    near = difflib.get_close_matches(name, [*columns], 1)
+    return f" Perhaps you mean `{key}: {near[0]}`." if near else ""
 
 
 def require_clear(

@@ -24,14 +24,16 @@ from typing import Any
 
 from finetooth.config.task import DataConfig
 from finetooth.config.values import first_few
+from finetooth.data.formats.column_roles import suggested_roles
 from finetooth.data.formats.columns import (
     SHOWN_COLUMNS,
     ColumnPlan,
+    advice,
     few_valued,
     has_turns,
     listed,
+    nearest_column,
     require_clear,
-    suggested,
 )
 from finetooth.data.formats.conversations import (
     EARLIER,
@@ -71,7 +73,7 @@ NEEDS = {
 }
 WITH_TOOLS = ("chat", "sharegpt", "prompt", "preference")
 # Names of finetooth's own tags: other columns with such a name get an underscore.
-RESERVED = {name: f"{name}_" for name in ("file", "line", "label", "group")}
+RESERVED = {name: f"{name}_" for name in ("file", "line", "sheet_row", "label", "group")}
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +111,7 @@ def parse(
         if group not in columns and clean_name(config.group) not in plan.present:
             raise DataError(
                 f"data.group: {table.name} has no column {config.group!r}. It has: {listed(columns)}."
+                f"{nearest_column('data.group', config.group, columns)}"
             )
     used = read | {"id", "weight", group or "id"} | ({"system"} if name != "text" else set())
     used |= {"tools"} if name in WITH_TOOLS else set()
@@ -168,6 +171,7 @@ def _example(row: RawRow, table: Table, name: str, used: set[str], group: str | 
     parsed = FORMAT_READERS[name](values)
     label = parsed.answers[0].text if name == "labels" else ""
     tags |= {"file": row.file or table.name, "line": row.line, "label": label}
+    tags |= {"sheet_row": row.sheet_row or ""}
     return Example(
         id,
         tuple(
@@ -213,7 +217,7 @@ def _choose_format(
         if not found:
             raise DataError(
                 f"{where}: format {format} needs the columns {NEEDS[format]}; found {listed(columns)}. "
-                f"Map them with data.columns, for example {suggested(columns)}."
+                f"Map them with data.columns, for example {advice(suggested_roles(columns, rows))}."
             )
     elif len(found) > 1:
         found.pop(
@@ -223,18 +227,18 @@ def _choose_format(
         needs = "\n".join(f"  {name}: {columns}" for name, columns in NEEDS.items())
         raise DataError(
             f"{where}: the columns {listed(columns)} are of no known format. The formats need:\n{needs}\n"
-            f"Map them with data.columns, for example {suggested(columns)}."
+            f"Map them with data.columns, for example {advice(suggested_roles(columns, rows))}."
         )
     choices = [(name, used) for name, sets in found.items() for used in sets]
     if len(choices) > 1:
         options = "; ".join(f"{name} ({' + '.join(sorted(used))})" for name, used in choices)
         (name, one), (other, two), *_ = choices
-        advice = "Set data.format, or map the columns with data.columns."
+        hint = "Set data.format, or map the columns with data.columns."
         if name == other and len(one - two) <= 1:
             part = min(one - two)
-            advice = f"Map one column: `data.columns: {{{part}: system}}` puts it in front of the question."
+            hint = f"Map one column: `data.columns: {{{part}: system}}` puts it in front of the question."
         raise DataError(
-            f"{where}: the columns {listed(columns)} can be read in more than one way: {options}. {advice}"
+            f"{where}: the columns {listed(columns)} can be read in more than one way: {options}. {hint}"
         )
     return choices[0][0], set(choices[0][1])
 

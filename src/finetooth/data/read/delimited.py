@@ -115,7 +115,9 @@ def _table(path: Path, name: str, kind: str, content: bytes) -> Table:  # long: 
     rows: list[RawRow] = []
     rejected: list[RejectedRow] = []
     spans: list[tuple[int, int]] = []
+    hidden = last - first + bool(HINT.fullmatch(lines[0]))  # lines so far that are no row of a spreadsheet
     for (start, end), fields, error in layout.records(lines):
+        above, hidden = hidden, hidden + end - start
         reason = next((bad for _, bad in decoded[start - 1 : end] if bad), "") or error
         if fields and clean_name(fields[0]) in header and _is_another_header(fields, header):
             raise DataError(
@@ -125,7 +127,8 @@ def _table(path: Path, name: str, kind: str, content: bytes) -> Table:  # long: 
         if reason:
             rejected.append(RejectedRow(name, start, reason, lines[start - 1][:SHOWN]))
             continue
-        rows.append(RawRow(start, dict(zip(header, fields, strict=True))))
+        values = dict(zip(header, fields, strict=True))
+        rows.append(RawRow(start, values, sheet_row=start - above if above else 0))
         if end > start:
             spans.append((start, end))
     notes = []

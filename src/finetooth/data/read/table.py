@@ -21,13 +21,15 @@ class RawRow:
     """Named values of one row. line: where it starts in its file, from 1 (in a list: index + 1).
 
     file: set only if it differs from the table's name, in a table of several documents. number: among the
-    rows of its file, from 1, only where several may stand on one line.
+    rows of its file, from 1, only where several may stand on one line. sheet_row: the row that a spreadsheet
+    program shows it in, only where that is not the line, because of line breaks in cells above it.
     """
 
     line: int
     values: Mapping[str, Any]
     file: str = ""
     number: int = 0
+    sheet_row: int = 0
 
     @property
     def place(self) -> int:

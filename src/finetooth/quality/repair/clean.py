@@ -278,7 +278,7 @@ def _surplus(rows: Sequence[Example], operation: Operation, seed: int) -> tuple[
     if not classes:
         if not rows:
             return {}, ""
-        known = sorted({key for row in rows for key in row.tags} - {"file", "line"})
+        known = sorted({key for row in rows for key in row.tags} - {"file", "line", "sheet_row"})
         raise DataError(
             f"data.clean: balance: no row has {operation.by!r}. "
             + (
