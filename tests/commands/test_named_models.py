@@ -9,7 +9,6 @@ import pytest
 from command_line import finetooth
 from gguf_for_tests import tiny_llama, write_gguf
 
-from finetooth.commands.models import needed_bytes
 from finetooth.config.named_models import named_models
 from finetooth.data.cache import CACHE
 
@@ -55,13 +54,6 @@ def test_the_list_says_what_is_here_and_what_fits(tmp_path: Path, monkeypatch: p
     ]
 
 
-def test_the_rule_of_thumb_grows_with_what_is_trained() -> None:
-    for parameters in (4e6, 135e6, 7e9):
-        assert needed_bytes(parameters, "4-bit") < needed_bytes(parameters, "lora")
-        assert needed_bytes(parameters, "lora") < needed_bytes(parameters, "full")
-    assert needed_bytes(1e9, "full") - needed_bytes(1e9, "lora") == 12_000_000_000
-
-
 def test_names_that_are_none(tmp_path: Path) -> None:
     done = finetooth(tmp_path, "models", "get", "smolm2-135m")
     assert done.returncode == 2
@@ -99,6 +91,12 @@ def test_a_gguf_file_is_checked_trained_and_chatted_with(tmp_path: Path) -> None
     done = finetooth(tmp_path, "run", task, "--out", "run", *flags)
     assert done.returncode == 0, done.stderr
     assert "model: dequantised from Q8_0, not the original weights (tiny.gguf)" in done.stderr
+    lines = done.stderr.splitlines()
+    converting, dequantising = (
+        [at for at, line in enumerate(lines) if line.startswith(f"model: tiny.gguf: {verb}")]
+        for verb in ("converting its tokenizer", "dequantising weights from Q8_0")
+    )
+    assert len(converting) == len(dequantising) == 1 and converting < dequantising
     environment = json.loads((tmp_path / "run" / "environment.json").read_text())
     assert "dequantised from Q8_0, not the original weights (tiny.gguf)" in environment["model"]["notes"]
     done = finetooth(tmp_path, "chat", "run", "--max-tokens", "2", given="Hello\n")

@@ -175,3 +175,24 @@ def test_the_narrowest_type_holds_every_value() -> None:
     large = (values * 1e30).bfloat16().float()
     assert dequantise.narrowest(large).dtype == torch.bfloat16
     assert torch.equal(dequantise.narrowest(large).float(), large)
+
+
+def test_dequantising_is_told_when_it_begins_and_only_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_gguf(tmp_path / "m.gguf", tiny_llama(), "Q8_0")
+    told: list[str] = []
+    read = dequantise._read
+
+    def watched(*given: object) -> object:
+        told.append("reading")
+        return read(*given)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(dequantise, "_read", watched)
+    Model.load(tmp_path / "m.gguf", say=told.append)
+    first, second, third = told
+    assert first == "m.gguf: converting its tokenizer; this happens once"
+    assert second.startswith("m.gguf: dequantising weights from Q8_0 into the cache, ") and "once" in second
+    assert third == "reading"
+    Model.load(tmp_path / "m.gguf", say=told.append)
+    assert len(told) == 3

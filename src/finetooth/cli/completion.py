@@ -69,7 +69,9 @@ def complete_model_words(
     ctx: click.Context, param: click.Parameter, incomplete: str
 ) -> list[CompletionItem[Any]]:
     """The words after `finetooth models`."""
-    return [CompletionItem(word) for word in ("get", *named_models()) if word.startswith(incomplete)]
+    known = ("get", *named_models())
+    words = [CompletionItem(word) for word in known if word.startswith(incomplete)]
+    return words or [CompletionItem(incomplete, type="file")]
 
 
 def complete_value(key: str, field: FieldInfo, incomplete: str) -> list[CompletionItem[Any]]:

@@ -31,14 +31,19 @@ def task_of(path: Path, overrides: Mapping[str, Any], yes: bool, quiet: bool, ve
     return load_task(path, overrides), path
 
 
-def checked_task(path: Path, overrides: Mapping[str, Any], yes: bool, quiet: bool) -> tuple[Task, Path]:
-    """The task to check, and its file. A data file whose columns say what they are needs no task file."""
+def checked_task(
+    path: Path, overrides: Mapping[str, Any], yes: bool, quiet: bool, verb: str = "check"
+) -> tuple[Task, Path]:
+    """The task to check, and its file. A data file whose columns say what they are needs no task file.
+
+    verb: for messages.
+    """
     from finetooth.runs import next_steps, sheet_task
 
     path = task_file_in(path) or path
     proposed = next_steps.is_sheet(path) and sheet_task.sheet_task(path, overrides).roles is not None
     if proposed or path.suffix in TASK_FILES:
-        return task_of(path, overrides, yes, quiet, "check")
+        return task_of(path, overrides, yes, quiet, verb)
     return load_task({"name": safe_name(path.stem), "data": {"train": str(path)}}, overrides), path
 
 

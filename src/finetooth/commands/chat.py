@@ -82,7 +82,7 @@ def run(target: str, options: Options, as_json: bool, console: Console) -> ChatR
     Raises FinetoothError for an unusable model or sampling value, and for an empty pipe. A piped line that
     cannot be asked is in the report's problems.
     """
-    asked = speakers(target, options.both, options.free, **options.sampling())
+    asked = speakers(target, options.both, options.free, console, **options.sampling())
     asking = asked[-1].asking
     if options.system is not None:
         asking = replace(asking, system=options.system, systems=())

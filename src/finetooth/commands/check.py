@@ -17,7 +17,7 @@ from finetooth.report.check_report import CheckReport
 from finetooth.rundir import write_jsonl
 from finetooth.runs import parent, workspace
 from finetooth.runs.check import check, rule_bar, write
-from finetooth.runs.context import RunContext
+from finetooth.runs.context import RunContext, model_lines
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -48,7 +48,7 @@ def run(
     if embed:
         from finetooth.runs.embeddings import embedder
 
-        embedding = embedder(task.model)
+        embedding = embedder(task.model, model_lines(console))
     with workspace.occupied(folder):
         with rule_bar(console) as progress:
             context = RunContext(task, folder, console)

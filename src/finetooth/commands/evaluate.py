@@ -12,12 +12,11 @@ import random
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from finetooth.config.task import Task
 from finetooth.data.examples import source_location
@@ -26,15 +25,15 @@ from finetooth.evaluation import graders, ledger
 from finetooth.evaluation.answer_text import answer_normaliser, identity
 from finetooth.evaluation.baselines import BagOfWords, Majority
 from finetooth.evaluation.candidates import Candidate
-from finetooth.evaluation.graders.label_sets import label_names
-from finetooth.evaluation.prompts import Prompt, build_prompt
+from finetooth.evaluation.prompts import Prompt
 from finetooth.evaluation.runner import Evaluation, evaluate
 from finetooth.evaluation.summary import START, TUNED, best_prompting
 from finetooth.model.api import Model
+from finetooth.report.console import answer_bars
 from finetooth.report.terminal import terminal_table
 from finetooth.rundir import read_json, write_json
 from finetooth.runs import inputs, next_steps, parent, parent_records, preference_candidates, workspace
-from finetooth.runs.asking import candidate
+from finetooth.runs.asking import candidate, prompt
 from finetooth.runs.context import RunContext, base_digest
 from finetooth.types import Example
 
@@ -143,15 +142,7 @@ def _evaluate(
     resolved = graders.resolve_all(given, context.grading_format, Path.cwd(), seconds)
     (name, primary), *others = resolved
     by_preference = preference_candidates.is_preference_evaluation(resolved)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True, disable=console.quiet) as bar:
-        bars: dict[str, Any] = {}
-
-        def progress(candidate: str, done: int, total: int) -> None:
-            if candidate not in bars:
-                bars[candidate] = bar.add_task(f"{split}: {candidate}", total=total)
-            bar.update(bars[candidate], completed=done)
-
+    with answer_bars(console, split) as progress:
         result = evaluate(
             examples,
             preference_candidates.candidates(context) if by_preference else _candidates(context, name, split),
@@ -184,15 +175,11 @@ def _candidates(context: RunContext, grader: str, split: str) -> Iterator[Candid
 
 def prompting_candidates(context: RunContext, grader: str) -> Iterator[Candidate]:
     """The base model under each prompt of evaluate.shots. ModelError when it is not the run's base."""
-    task, prepared = context.task, context.prepared
-    if not task.evaluate.shots:
+    if not context.task.evaluate.shots:
         return
-    multi_label = graders.without_options(grader) == "labels"
-    labels = label_names(prepared.labels) if multi_label else prepared.labels
     with context.base() as base:
-        for shots in task.evaluate.shots:
-            prompt = replace(build_prompt(shots, prepared.train, labels, task.seed), multi_label=multi_label)
-            yield candidate(context, grader, base, prompt)
+        for shots in context.task.evaluate.shots:
+            yield candidate(context, grader, base, prompt(context, grader, shots))
 
 
 def _usable(context: RunContext, examples: Sequence[Example]) -> list[Example]:

@@ -1,33 +1,30 @@
-"""`finetooth models`: the named models, whether each is here and fits here; `models get NAME` fetches one."""
+"""`finetooth models`: the named models, whether each is here and fits here.
+
+`models get NAME` fetches one, `models DATA` ranks those that are here on a sample of the data.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.table import Table
 
 from finetooth import machine
 from finetooth.config.named_models import NamedModel, named_models, nearest_names
+from finetooth.config.task import Task
 from finetooth.data import fetch, gguf_cache
 from finetooth.errors import ConfigError
+from finetooth.runs import workspace
+from finetooth.training.model_memory import METHODS, fits, needed_bytes
 
-METHODS = ("lora", "full", "4-bit")
+if TYPE_CHECKING:
+    from finetooth.report.base_ranking import BaseRanking
+
 GIB = 1 << 30
-
-
-def needed_bytes(parameters: float, method: str) -> int:
-    """A rule of thumb for the memory of a training on the CPU. parameters: a number; method: one of METHODS.
-
-    Weights are float32, 4 bytes each; 4-bit ones with their scales take 0.6. Full fine-tuning adds the
-    gradient and AdamW's two moments, 12 more. Activations take three quarters of the weights, at least 1 GiB
-    (what `micro_tokens: auto` allows), and the process itself 0.7 GiB.
-    """
-    weights = (0.6 if method == "4-bit" else 4.0) * parameters
-    optimizer = 12.0 * parameters if method == "full" else 0.0
-    return round(weights + optimizer + max(0.75 * weights, GIB) + 0.7 * GIB)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,12 +46,16 @@ class ModelsReport:
 
     def _entry(self, model: NamedModel) -> dict[str, Any]:
         values = model._asdict() | {"parameters": round(model.parameters * 1e6)}
+        values["shape"] = model.shape._asdict()
         values["pypi"] = None if model.pypi is None else list(model.pypi.packages)
         path = self.here.get(model.name)
         return values | {"path": None if path is None else str(path), "fits": self._fits(model)}
 
     def _fits(self, model: NamedModel) -> dict[str, bool]:
-        return {method: needed_bytes(model.parameters * 1e6, method) <= self.memory for method in METHODS}
+        return {
+            method: fits(needed_bytes(model.shape, model.parameters * 1e6, method, self.memory), self.memory)
+            for method in METHODS
+        }
 
     def print(self, console: Console) -> None:
         """The table, or what was fetched."""
@@ -79,8 +80,8 @@ class ModelsReport:
         console.print(table)
         text = (
             f"lora, full, 4-bit: whether training fits into the {self.memory / GIB:,.0f} GiB of memory here, "
-            "by a rule of thumb for the CPU; finetooth itself does not train in 4 bits. Languages, duties of "
-            "the licences and uses: --json, and docs/models.md."
+            "as a run estimates it for the CPU; finetooth itself does not train in 4 bits. Languages, duties "
+            "of the licences and uses: --json, and docs/models.md."
         )
         console.print(f"\n{text}", markup=False, highlight=False)
 
@@ -108,3 +109,19 @@ def get(name: str, from_hub: bool, console: Console) -> ModelsReport:
     if file := gguf_cache.find_in(path):
         path = file
     return ModelsReport({name: path}, machine.memory(), model)
+
+
+def rank(task: Task, named: Sequence[str], rows: int, out: Path | None, console: Console) -> BaseRanking:
+    """Rank the models that are here, and `named`, on at most so many rows of the task's data.
+
+    Written to models/ in `out` (default runs/NAME). Raises as runs.base_ranking.rank, and ConfigError for an
+    `out` that is not finetooth's.
+    """
+    from finetooth.report.console import answer_bars
+    from finetooth.runs import base_ranking  # here, as the list needs no torch
+
+    folder = workspace.run_path(task, out)
+    workspace.require_ours(folder)
+    with answer_bars(console, "models") as progress:
+        ranking = base_ranking.rank(task, named, rows, folder, console, progress)
+    return base_ranking.write(ranking, folder)

@@ -27,14 +27,30 @@ class Wheels(NamedTuple):
     bytes: int
 
 
+class Shape(NamedTuple):
+    """The sizes on which a training's memory depends.
+
+    hidden, inner: widths of the hidden states and of the MLP. vocabulary: rows of the embeddings. tied:
+    whether these are the output head, too.
+    """
+
+    layers: int
+    hidden: int
+    inner: int
+    vocabulary: int
+    tied: bool
+
+
 class NamedModel(NamedTuple):
     """One line of the table. hub: repository id, "" if there is none. parameters: in millions.
 
-    context: tokens. kind: chat or base. duties: what the licence asks for. embedded: comes with finetooth.
+    shape: of the text model. context: tokens. kind: chat or base. duties: what the licence asks for.
+    embedded: comes with finetooth.
     """
 
     name: str
     parameters: int
+    shape: Shape
     context: int
     languages: str
     kind: str
@@ -58,7 +74,7 @@ def _entry(name: str, values: dict[str, Any]) -> NamedModel:
     if wheels := values.get("pypi"):
         parts: dict[str, Any] = {key: tuple(wheels[key]) for key in ("packages", "parts")}
         values["pypi"] = Wheels(**wheels | parts)
-    return NamedModel(name=name, **values)
+    return NamedModel(name=name, **values | {"shape": Shape(**values["shape"])})
 
 
 def is_named(value: object) -> bool:

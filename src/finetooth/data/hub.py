@@ -12,6 +12,7 @@ from finetooth.config.named_models import is_named, named_models, nearest_names
 from finetooth.config.task import EMBEDDED
 from finetooth.config.values import DATA_FILES
 from finetooth.data import fetch, gguf_cache, hub_cache
+from finetooth.data.cache import Say, silent
 from finetooth.data.gguf_file import is_gguf
 from finetooth.data.model_files import read_config
 from finetooth.errors import DataError, ModelError
@@ -21,13 +22,13 @@ SMALL_FILES = ("*.json", "*.jinja", "*.model", "merges.txt", "vocab.txt")
 LENGTH_KEYS = ("max_position_embeddings", "n_positions", "max_seq_len", "max_sequence_length", "n_ctx")
 
 
-def model_directory(name: str, weights: bool = True) -> Path:
+def model_directory(name: str, weights: bool = True, say: Say = silent) -> Path:
     """The directory of a model: named ("milktooth"), local, of a GGUF file, or of a hub id ("org/model").
 
     A named model is never downloaded here. A GGUF file, or a directory with one and no config.json, gives its
     directory in the cache, whose weights model/dequantise.py adds. A hub id may name a branch, tag or commit,
     "org/model@v1.0"; it is taken from Hugging Face's cache, else downloaded; weights=False downloads no
-    safetensors.
+    safetensors. say: told before a GGUF file is converted, which takes a while.
     Raises ModelError when there is no such model or it has no config.json.
     """
     if name in EMBEDDED:  # a local folder of the same name is ./NAME
@@ -41,14 +42,14 @@ def model_directory(name: str, weights: bool = True) -> Path:
         path = Path(name).expanduser()
     if path.is_dir():
         if not (path / "config.json").is_file() and (file := gguf_cache.find_in(path)):
-            return gguf_cache.model_directory(file)
+            return gguf_cache.model_directory(file, say)
         if not (path / "config.json").is_file():
             found = ", ".join(sorted(item.name for item in path.iterdir())[:8]) or "nothing"
             raise ModelError(f"{path}: not a model directory. Expected a config.json, found {found}.")
         return path
     if path.is_file():
         if is_gguf(path):
-            return gguf_cache.model_directory(path)
+            return gguf_cache.model_directory(path, say)
         raise ModelError(f"{path}: a file. Expected the directory that holds the model's config.json.")
     if not re.fullmatch(r"[\w.-]+/[\w.-]+(@[\w./-]+)?", name) or name.startswith((".", "/", "~")):
         kind = "file" if name.endswith(".gguf") else "directory"

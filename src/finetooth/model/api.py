@@ -17,6 +17,7 @@ from torch import Tensor
 
 from finetooth import machine
 from finetooth.config.named_models import is_named
+from finetooth.data.cache import Say, silent
 from finetooth.data.hub import model_directory
 from finetooth.data.render.tokenizer import Tokenizer
 from finetooth.errors import ModelError
@@ -74,6 +75,7 @@ class Model:
         seed: int = 0,
         master_weights: bool = False,
         tokenizer: Tokenizer | None = None,
+        say: Say = silent,
     ) -> Model:
         """Load a model by its name, a local directory, a GGUF file or a hub id. Raises ModelError.
 
@@ -83,15 +85,16 @@ class Model:
         on the CPU. The base weights have the same dtype, unless master_weights keeps them in float32, as full
         fine-tuning needs. Adapters are always float32. attention: auto, dense, segment (CPU), flex (CUDA) or
         rows; auto is the fastest that passes the capability proof. tokenizer: the directory's own, if it has
-        been loaded already.
+        been loaded already. say: told before a GGUF file is
+        dequantised, which is done once and takes a while.
         """
         machine.start_contention_monitor()
         if attention not in (known := ("auto", *capability.BACKENDS)):
             raise ModelError(f"attention {attention!r} is unknown; choose one of {', '.join(known)}.")
         if adapter is None and not is_named(name) and (Path(name) / "adapter_config.json").is_file():
             name, adapter = lora.base_of(Path(name)), name
-        directory = model_directory(str(name))
-        notes = dequantise.add_weights(directory)
+        directory = model_directory(str(name), say=say)
+        notes = dequantise.add_weights(directory, say)
         target = resolve_device(device)
         computed = resolve_dtype(dtype, target)
         config = load.load_config(directory)

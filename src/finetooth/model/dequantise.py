@@ -21,7 +21,7 @@ from transformers import AutoModelForCausalLM
 
 from finetooth import machine
 from finetooth.config.values import first_few
-from finetooth.data.cache import disk_full, exclusive
+from finetooth.data.cache import Say, disk_full, exclusive, silent
 from finetooth.data.gguf_cache import source_of
 from finetooth.data.gguf_file import FLOATS, read_header
 from finetooth.data.model_files import refusing
@@ -33,17 +33,17 @@ WEIGHTS = "model.safetensors"
 PEAK = 2.0  # of the float32 weights: measured: 1.5 for SmolLM2-135M
 
 
-def add_weights(directory: Path) -> list[str]:
+def add_weights(directory: Path, say: Say = silent) -> list[str]:
     """Dequantise the weights of a GGUF file's directory, if that has not been done; notes for the log.
 
-    Nothing is done to any other directory. Raises ModelError.
+    say: told before it is done. Nothing is done to any other directory. Raises ModelError.
     """
     source = source_of(directory)
     if not source:
         return []
     with exclusive(directory):
         if not (directory / WEIGHTS).is_file():
-            _dequantise(Path(source["file"]), directory)
+            _dequantise(Path(source["file"]), directory, say)
     kind, name = source["quantisation"], Path(source["file"]).name
     if kind in FLOATS:
         return [f"read from {name} ({kind})"]
@@ -58,7 +58,7 @@ def narrowest(weight: Tensor) -> Tensor:
     return weight
 
 
-def _dequantise(file: Path, directory: Path) -> None:
+def _dequantise(file: Path, directory: Path, say: Say) -> None:
     if not file.is_file():
         raise ModelError(f"{file}: this GGUF file is gone, and its weights are not in the cache yet.")
     header = read_header(file)
@@ -72,6 +72,12 @@ def _dequantise(file: Path, directory: Path) -> None:
         raise disk_full(directory, needed)
     config = load_config(directory)
     _require_fitting(file, config, header.parameters)
+    kind = header.quantisation
+    verb = f"reading weights ({kind})" if kind in FLOATS else f"dequantising weights from {kind}"
+    say(
+        f"{file.name}: {verb} into the cache, {header.parameters / 1e6:,.0f} million numbers; this happens "
+        "once and takes a minute or more for large models"
+    )
     hf = _read(file, config)
     with atomic_directory(directory / "weights") as made:
         try:

@@ -66,6 +66,14 @@ class AssembledData:
     pairs: tuple[tuple[str, str, SimilarPair], ...] | None = None
     sealed_of: ParentRun | None = None
 
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The labels of the training rows, or of the run whose test set this is; () without labels."""
+        if self.sealed_of is not None:
+            return tuple(self.sealed_of.labels)
+        rows = self.sides["train"] if self.format == "labels" else ()
+        return tuple(sorted({example.tags["label"] for example in rows}))
+
 
 @dataclass(frozen=True, slots=True)
 class PreparedData:
@@ -124,18 +132,17 @@ def _write(data: AssembledData, folder: Path, allowed: Sequence[str]) -> None:
         raise DataError("\n".join(finding.message() for finding in blocking) + where)
     for side, name in zip(SIDES, ("train", "validation", "sealed"), strict=True):
         write_jsonl(folder / f"{name}.jsonl", map(to_json, data.sides[side]))
-    labels = {example.tags["label"] for example in data.sides["train"]} if data.format == "labels" else set()
     about = {
         "format": data.format,
         "train": len(data.sides["train"]),
         "validation": len(data.sides["validation"]),
         "sealed": len(data.sides["test"]),
         "rejected": len(data.rejected),
-        "labels": sorted(labels),
+        "labels": list(data.labels),
         "notes": data.notes,
     }
     if data.sealed_of is not None:
-        about |= {"sealed_format": data.sealed_of.format, "labels": list(data.sealed_of.labels)}
+        about["sealed_format"] = data.sealed_of.format
     write_json(folder / "split.json", about)
 
 

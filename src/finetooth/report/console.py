@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import IO, Any
 
 from rich.console import Console, ConsoleOptions, RenderableType
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.segment import Segment
 
 from finetooth.errors import printable
@@ -34,3 +36,18 @@ def terminal(
 ) -> Terminal:
     """A Terminal on stdout, or on stderr; `[...]` in a text is text."""
     return Terminal(stderr=stderr, quiet=quiet, file=file, markup=False, highlight=False, **options)
+
+
+@contextmanager
+def answer_bars(console: Console, title: str) -> Iterator[Callable[[str, int, int], None]]:
+    """Progress bars of candidates that answer rows; yields what is called with (name, rows done, rows)."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True, disable=console.quiet) as bar:
+        bars: dict[str, Any] = {}
+
+        def progress(name: str, done: int, total: int) -> None:
+            if name not in bars:
+                bars[name] = bar.add_task(f"{title}: {name}", total=total)
+            bar.update(bars[name], completed=done)
+
+        yield progress

@@ -15,6 +15,7 @@ from rich.console import Console
 from finetooth.config import cleaning
 from finetooth.config.named_models import is_named
 from finetooth.config.values import first_few, format_count
+from finetooth.data.cache import Say, silent
 from finetooth.data.formats.columns import JOINED
 from finetooth.data.gguf_file import is_gguf
 from finetooth.data.render import turns
@@ -22,13 +23,14 @@ from finetooth.data.render.renderer import Renderer
 from finetooth.errors import ConfigError, ModelError
 from finetooth.evaluation import graders
 from finetooth.evaluation.candidates import ModelCandidate
+from finetooth.evaluation.graders.label_sets import label_names
 from finetooth.evaluation.graders.named import DEFAULTS
-from finetooth.evaluation.prompts import Prompt
+from finetooth.evaluation.prompts import Prompt, build_prompt
 from finetooth.evaluation.summary import TUNED
 from finetooth.model.api import Model
 from finetooth.quality.repair.clean import TEXT, changed_row
 from finetooth.runs import workspace
-from finetooth.runs.context import RunContext, tokenizer_of
+from finetooth.runs.context import RunContext, model_lines, tokenizer_of
 from finetooth.types import Example, Message, Sampling
 
 SHOWN_LABELS = 6
@@ -60,6 +62,14 @@ def candidate(context: RunContext, grader: str, model: Model, prompt: Prompt) ->
         task.data.overlong,
         thinking=_thinks(train),
     )
+
+
+def prompt(context: RunContext, grader: str, shots: int) -> Prompt:
+    """The prompt with so many demonstrations, as the run's prompting baselines have it."""
+    prepared, multi_label = context.prepared, graders.without_options(grader) == "labels"
+    labels = label_names(prepared.labels) if multi_label else prepared.labels
+    made = build_prompt(shots, prepared.train, labels, context.task.seed)
+    return replace(made, multi_label=multi_label)
 
 
 def _sets_are_known(train: Sequence[Example]) -> bool:
@@ -206,7 +216,7 @@ def _primary_grader(context: RunContext) -> str:
     return DEFAULTS.get(context.grading_format, "") if spec == "auto" else spec
 
 
-def of_model(target: str) -> Asking:
+def of_model(target: str, say: Say = silent) -> Asking:
     """How a model or an adapter without a run is asked: with its own template, freely, without a prompt.
 
     Raises ConfigError or ModelError when there is no such model.
@@ -225,7 +235,7 @@ def of_model(target: str) -> Asking:
             f"adapter_config.json).{there}"
         )
     try:
-        model = Model.load(target)
+        model = Model.load(target, say=say)
     except ModelError as error:
         raise ModelError(f"{error}{there}") from None
     renderer = Renderer(tokenizer_of(model, path))
@@ -246,4 +256,4 @@ def of_target(target: str, console: Console) -> tuple[Asking, RunContext | None]
     if not is_named(target) and (path / workspace.CONFIG).is_file():
         context = RunContext.of_run(path, console)
         return of_run(context, context.tuned()), context
-    return of_model(target), None
+    return of_model(target, model_lines(console)), None

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from finetooth.config.named_models import is_named
 from finetooth.config.task import Task
+from finetooth.data.cache import Say
 from finetooth.data.hub import model_directory
 from finetooth.data.render.renderer import Renderer
 from finetooth.data.render.tokenizer import Tokenizer
@@ -60,7 +61,7 @@ class RunContext:
         """The directory of the base's tokenizer; an adapter's directory has its own. Raises ModelError."""
         path = Path(self.task.model)
         adapter = not is_named(self.task.model) and (path / "adapter_config.json").is_file()
-        return path if adapter else model_directory(self.task.model, weights=False)
+        return path if adapter else model_directory(self.task.model, False, model_lines(self.console))
 
     @cached_property
     def tokenizer(self) -> Tokenizer:
@@ -104,6 +105,7 @@ class RunContext:
             dtype=dtype,
             master_weights=self.task.train.adapter == "none",
             tokenizer=self.tokenizer if str(name) == self.task.model else None,
+            say=model_lines(self.console),
             **options,
         )
 
@@ -199,6 +201,11 @@ class RunContext:
             self._in_memory = None
             self._in_memory = role, load()
         return self._in_memory[1]
+
+
+def model_lines(console: Console) -> Say:
+    """Shows lines about the loading of a model on the console."""
+    return lambda line: console.print(f"model: {line}", markup=False, highlight=False, soft_wrap=True)
 
 
 def base_digest(path: Path) -> str:

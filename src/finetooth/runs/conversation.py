@@ -116,13 +116,20 @@ class Conversation:
             speaker.messages.clear()
 
 
-def speakers(target: str, both: bool = False, free: bool = False, **sampling: Any) -> list[Speaker]:
+def speakers(
+    target: str,
+    both: bool = False,
+    free: bool = False,
+    console: Console | None = None,
+    **sampling: Any,
+) -> list[Speaker]:
     """The speakers: the tuned model of a run, or a model by name; with `both`, its base before it.
 
-    free: without a label set. sampling: fields of Sampling in place of the run's. Raises ConfigError or
-    ModelError when there is no such model, or no base for `both`.
+    free: without a label set. console: for lines about the loading of the model. sampling: fields of Sampling
+    in place of the run's. Raises ConfigError or ModelError when there is no such model, or no base for
+    `both`.
     """
-    asking, context = asks.of_target(target, Console(quiet=True))
+    asking, context = asks.of_target(target, console or Console(quiet=True))
     candidate = asking.candidate
     if both and context is None and candidate.model.peft is None:
         raise ConfigError(f"--both needs a run or an adapter; {target} is a model without an adapter.")

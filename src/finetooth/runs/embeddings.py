@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from finetooth.data.cache import Say, silent
 from finetooth.model.api import Model
 from finetooth.quality.findings import Embed
 from finetooth.tree import PrefixTree, Row
@@ -15,12 +16,13 @@ from finetooth.tree import PrefixTree, Row
 TEXTS, TOKENS = 32, 256  # texts per batch, and tokens used of each
 
 
-def embedder(name: str) -> Embed:
+def embedder(name: str, say: Say = silent) -> Embed:
     """Load a model; texts -> (texts, D) float32: the mean of the last hidden states over a text's tokens.
 
-    Only the first 256 tokens of a text are used. Raises ModelError when the model cannot be loaded.
+    Only the first 256 tokens of a text are used. say: as in Model.load. Raises ModelError when the
+    model cannot be loaded.
     """
-    model = Model.load(name)
+    model = Model.load(name, say=say)
     assert model.tokenizer is not None
     encode = model.tokenizer.encode
 

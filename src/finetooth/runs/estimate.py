@@ -19,10 +19,10 @@ from finetooth.runs.context import RunContext
 from finetooth.training import checkpoint, schedule, selection
 from finetooth.training.defaults import as_group
 from finetooth.training.estimate import MemoryFacts, Workload, workload
+from finetooth.training.model_memory import PROCESS
 from finetooth.training.probe import Probe
 from finetooth.tree import PrefixTree, Row
 
-PROCESS = 450 << 20  # bytes of interpreter, libraries and rows, where the system does not tell
 NO_LIMIT = 1 << 62
 
 
@@ -70,7 +70,7 @@ def memory_facts(model: Model, config: TrainConfig, answers: int) -> MemoryFacts
             # Of tied embeddings the sum of both gradients is a new tensor.
             head_gradient = (2 if tied else 1) * weight.numel() * weight.element_size()
     return MemoryFacts(
-        process=max(0, held - weights) if held else PROCESS,
+        process=max(0, held - weights) if held else PROCESS,  # where the system does not tell
         peak=peak,
         weights=weights,
         trained=trained,

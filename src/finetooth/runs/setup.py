@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -203,7 +202,7 @@ def _resolve(  # long: the automatic values, one after the other
                 reasons[f"evaluate.{key}"] = f"{evaluate[key]}: as in {task.start}, whose test this is"
     if evaluate["max_tokens"] == "auto":
         longest = max(int((row.weight > 0).sum()) for row in context.train_rows)
-        evaluate["max_tokens"] = min(limit, longest + max(8, math.ceil(longest / 4)))
+        evaluate["max_tokens"] = defaults.answer_tokens(longest, limit)
         reasons["evaluate.max_tokens"] = (
             f"{evaluate['max_tokens']}: the longest training answer has {longest} tokens"
         )

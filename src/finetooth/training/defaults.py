@@ -15,6 +15,7 @@ import numpy as np
 
 from finetooth.config.method_keys import BETA, DEFAULT_BETA, PREFERENCE_METHODS, RL_METHODS
 from finetooth.config.task import TrainConfig
+from finetooth.training.estimate import layer_activations
 from finetooth.training.schedule import group_by_unit
 from finetooth.training.selection import MOST
 from finetooth.tree import RECOMPUTED, PrefixTree, Row, microtrees
@@ -179,14 +180,12 @@ def micro_tokens(
 
     The share is a quarter of what the weights leave. On the CPU it is also at most three quarters of the size
     of the weights in float32, or 1 GiB, unless prefixes that rows share would then be computed more than a
-    tenth again. For its backward pass a layer keeps at most about 10 vectors of the hidden size and 3 of the
-    MLP's width per token, in float32: 2.1 MiB per token for the shape of Qwen2.5-0.5B, where 2.2 were
-    measured before the gated product was recomputed (benchmarks/memory.py). In bfloat16 half of them stay
-    float32 (norms) or are kept twice (adapter inputs), so the estimate is the same. With train.checkpointing
-    a layer keeps only its input, and one layer at a time the rest. group: answers sampled for each row.
+    tenth again. What a layer keeps is layer_activations: in bfloat16 half of it stays float32 (norms) or is
+    kept twice (adapter inputs), so the estimate is the same. With train.checkpointing a layer keeps only its
+    input, and one layer at a time the rest. group: answers sampled for each row.
     """
-    vectors = 10 * facts.hidden + 3 * (facts.inner or 4 * facts.hidden)
-    per_token = 4 * (facts.layers * facts.hidden + vectors if checkpointing else facts.layers * vectors)
+    layer = layer_activations(facts.hidden, facts.inner or 4 * facts.hidden)
+    per_token = 4 * facts.layers * facts.hidden + layer if checkpointing else facts.layers * layer
 
     def fitting(memory: float) -> int:
         return 128 * int(max(TOKENS_LOW, min(TOKENS_HIGH, (memory - LOGITS) / per_token)) / 128)
@@ -236,6 +235,11 @@ def as_group(row: Row, size: int) -> Iterator[Row]:
     answer_T, offset = row.tokens[start:], 1 + int(row.tokens.max())
     for number in range(size):
         yield Row(np.concatenate([row.tokens[:start], answer_T + number * offset]), row.weight)
+
+
+def answer_tokens(longest: int, limit: int) -> int:
+    """evaluate.max_tokens, by the longest expected answer and the longest row."""
+    return min(limit, longest + max(8, math.ceil(longest / 4)))
 
 
 def inner_width(config: Any) -> int:
