@@ -15,25 +15,60 @@ from finetooth.cli.asking_flags import chat_options, parse_mapping, predict_opti
 from finetooth.cli.completion import PathArgument
 from finetooth.cli.output import console, finish, output_options, run_directory, trust_option
 from finetooth.cli.task_flags import SectionedCommand
+from finetooth.config.named_models import is_named
 from finetooth.errors import ConfigError
 
 
 @click.command(cls=SectionedCommand, epilog="Example: finetooth evaluate runs/first")
-@click.argument("path", metavar="RUN", type=PathArgument("run"))
+@click.argument("target", metavar="RUN|MODEL", type=PathArgument("run", "model"))
+@click.argument("task", metavar="[TASK]", required=False, type=PathArgument("task"))
 @click.option("--sealed", is_flag=True, help="Evaluate on the sealed test set; recorded in the ledger.")
+@click.option(
+    "--out",
+    type=PathArgument(),
+    metavar="DIR",
+    help="Of a MODEL: its run directory.  [default: runs/TASK-MODEL]",
+)
 @trust_option
 @output_options
-def evaluate(path: Path, sealed: bool, trust_code: bool, as_json: bool, quiet: bool) -> int:
+def evaluate(
+    target: str,
+    task: Path | None,
+    sealed: bool,
+    out: Path | None,
+    trust_code: bool,
+    as_json: bool,
+    quiet: bool,
+) -> int:
     """Compare the fine-tuned model with prompting the base model.
 
-    All candidates answer the same rows: the validation set, as often as you like. Keep the sealed test set
-    for the end (--sealed).
+    RUN is a run directory. MODEL is the directory of a model or a PEFT adapter that was trained elsewhere:
+    it is evaluated on TASK as its fine-tuned model, in a run directory of its own. All candidates answer the
+    same rows: the validation set, as often as you like. Keep the sealed test set for the end (--sealed).
     """
-    directory = run_directory(path)
     from finetooth.commands import evaluate as command
+    from finetooth.config.load import load_task
 
-    then = (f"finetooth report {quote(str(path))}", f"finetooth chat {quote(str(path))}")
-    return finish(command.run(directory, sealed, console(quiet), trust_code), as_json, quiet, *then)
+    if task is not None:
+        report = command.run_model(target, load_task(task), out, sealed, console(quiet))
+    else:
+        directory = run_or_model(target)
+        if out is not None:
+            raise ConfigError(f"--out is for a model; {target} is a run, whose results are in it.")
+        report = command.run(directory, sealed, console(quiet), trust_code)
+    path = quote(str(report.path))
+    return finish(report, as_json, quiet, f"finetooth report {path}", f"finetooth chat {path}")
+
+
+def run_or_model(target: str) -> Path:
+    """The path of a run. ConfigError for anything else, which names the verb for a model."""
+    path = Path(target)
+    model = any((path / name).is_file() for name in ("config.json", "adapter_config.json"))
+    if is_named(target) or (model and not (path / "config.yaml").is_file()):
+        raise ConfigError(
+            f"{target} is a model. Name the task to evaluate it on: finetooth evaluate {target} TASK"
+        )
+    return run_directory(path)
 
 
 @click.command(cls=SectionedCommand, epilog="Example: finetooth report runs/first")

@@ -19,6 +19,8 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from finetooth.commands import report
+from finetooth.config.load import load_task
 from finetooth.config.task import Task
 from finetooth.data.examples import source_location
 from finetooth.errors import ConfigError, DataError
@@ -29,13 +31,22 @@ from finetooth.evaluation.candidates import Candidate
 from finetooth.evaluation.graders.label_sets import label_names
 from finetooth.evaluation.prompts import Prompt, build_prompt
 from finetooth.evaluation.runner import Evaluation, evaluate
-from finetooth.evaluation.summary import START, TUNED, best_prompting
+from finetooth.evaluation.summary import FREE, START, TUNED, best_prompting
 from finetooth.model.api import Model
 from finetooth.report.terminal import terminal_table
 from finetooth.rundir import read_json, write_json
-from finetooth.runs import inputs, next_steps, parent, parent_records, preference_candidates, workspace
+from finetooth.runs import (
+    elsewhere,
+    inputs,
+    next_steps,
+    parent,
+    parent_records,
+    preference_candidates,
+    workspace,
+)
 from finetooth.runs.asking import candidate
 from finetooth.runs.context import RunContext, base_digest
+from finetooth.runs.setup import ensure_set_up
 from finetooth.types import Example
 
 
@@ -68,6 +79,24 @@ def run(path: Path, sealed: bool, console: Console, trust_code: bool = False) ->
     report = evaluate_run(context, sealed)
     inputs.record_graders(context.task, path)
     return report
+
+
+def run_model(model: str, task: Task, out: Path | None, sealed: bool, console: Console) -> EvaluateReport:
+    """Evaluate a model or a PEFT adapter that was trained elsewhere on a task, as its tuned model.
+
+    It gets a run directory, in which it is compared with the prompts on the validation rows and, if `sealed`,
+    on the test; the page of the report is written too. out: default runs/NAME, of the task and the model. The
+    same command again goes on. Raises FinetoothError with one message that says what to do.
+    """
+    task = elsewhere.with_tuned(load_task(task, {"tuned": model}))
+    context = RunContext(task, workspace.run_path(task, out), console)
+    with workspace.occupied(context.path):
+        workspace.open_run(task, context.path)
+        inputs.require_unchanged(task, context.path, console)
+        ensure_set_up(context)
+        result = evaluate_run(context, sealed)
+        report.run(context.path)
+    return result
 
 
 def evaluate_run(context: RunContext, sealed: bool) -> EvaluateReport:
@@ -179,7 +208,13 @@ def _candidates(context: RunContext, grader: str, split: str) -> Iterator[Candid
     if context.task.start is not None:
         known = parent_records.recorded(context, result_digest) if split == "test" else None
         yield known or candidate(context, grader, context.parent_model(), Prompt(START))
-    yield candidate(context, grader, context.tuned(), Prompt(TUNED))
+    tuned = candidate(context, grader, context.tuned(), Prompt(TUNED))
+    if context.task.tuned is not None:
+        tuned.notes.append("trained elsewhere: whether it was trained on some of these rows is not known")
+    yield tuned
+    if context.task.evaluate.free and tuned.labels is not None:
+        note = f"generates its answers; the other models choose among the {len(tuned.labels)} labels"
+        yield replace(tuned, name=FREE, prompt=Prompt(FREE), labels=None, notes=[note])
 
 
 def prompting_candidates(context: RunContext, grader: str) -> Iterator[Candidate]:
@@ -192,7 +227,7 @@ def prompting_candidates(context: RunContext, grader: str) -> Iterator[Candidate
     with context.base() as base:
         for shots in task.evaluate.shots:
             prompt = replace(build_prompt(shots, prepared.train, labels, task.seed), multi_label=multi_label)
-            yield candidate(context, grader, base, prompt)
+            yield candidate(context, grader, base, prompt, context.base_renderer)
 
 
 def _usable(context: RunContext, examples: Sequence[Example]) -> list[Example]:
@@ -227,14 +262,17 @@ def _usable(context: RunContext, examples: Sequence[Example]) -> list[Example]:
 def result_digest(context: RunContext, tuned: Model) -> str:
     """A digest of everything that decides the test's result: weights, prompts, sampling and graders."""
     task = context.task
+    excluded = {"grader_seconds", *(() if task.evaluate.free else ("free",))}  # as in older results
     parts = {
         "tuned": tuned.digest(),
         "base": tuned.digest(adapter=False) if tuned.peft is not None else base_digest(context.path),
-        "evaluate": task.evaluate.model_dump(mode="json", exclude={"grader_seconds"}),
+        "evaluate": task.evaluate.model_dump(mode="json", exclude=excluded),
         "instruction": task.instruction,
         "template": context.renderer.chat_template,
         "graders": [graders.grader_digest(spec, Path.cwd()) for spec in graders.specs(task.evaluate.grader)],
     }
+    if task.tuned is not None:
+        parts["base_template"] = context.base_renderer.chat_template
     if task.start is not None:
         parts["start"] = parent.digest(parent.trained_weights(Path(task.start)))
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()

@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig
+from transformers import MODEL_FOR_MASKED_LM_MAPPING, AutoConfig, AutoModelForCausalLM, GenerationConfig
 from transformers.utils import logging as transformers_logging
 
 from finetooth.config.values import first_few
@@ -65,6 +65,12 @@ def load_config(directory: Path) -> Any:
                 "architecture is part of transformers."
             ) from None
         raise ModelError(f"{directory}/config.json cannot be used: {first_line(error)}") from None
+    causal = getattr(config, "is_decoder", False) or getattr(config, "causal", False)
+    if type(config) in MODEL_FOR_MASKED_LM_MAPPING and not (causal or config.is_encoder_decoder):
+        raise ModelError(
+            f"{directory}: {config.model_type} is an encoder: it reads both ways and cannot write text. "
+            "Expected a causal language model."
+        )
     if config.is_encoder_decoder:
         raise ModelError(f"{directory}: {config.model_type} is an encoder-decoder; causal models only.")
     return config

@@ -9,7 +9,7 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from finetooth.evaluation.summary import TUNED, percent, points
+from finetooth.evaluation.summary import percent, points
 from finetooth.report.html import format_corpus_score
 from finetooth.report.run_page import score_table
 
@@ -60,5 +60,5 @@ def _table(title: str, page: Mapping[str, Any], columns: Sequence[str]) -> Table
         for column in columns:
             value = row.get(column, 0)
             cells.append(f"{value:,.1f}" if column.endswith("_tokens") else str(value))
-        table.add_row(*map(Text, cells), style="bold" if row["name"] == TUNED else None)
+        table.add_row(*map(Text, cells), style="bold" if row["kind"] == "tuned" else None)
     return table

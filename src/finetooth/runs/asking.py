@@ -34,12 +34,15 @@ SHOWN_LABELS = 6
 MAX_TOKENS, SEED = 256, 1  # of the answers of a model without a run
 
 
-def candidate(context: RunContext, grader: str, model: Model, prompt: Prompt) -> ModelCandidate:
+def candidate(
+    context: RunContext, grader: str, model: Model, prompt: Prompt, renderer: Renderer | None = None
+) -> ModelCandidate:
     """A model under a prompt, as this run asks it. grader: display name of the primary grader.
 
     Where it is `label`, the model chooses among the labels of the training rows; else it generates.
+    renderer: in place of the run's.
     """
-    task, renderer = context.task, context.renderer
+    task, renderer = context.task, renderer or context.renderer
     max_tokens = task.evaluate.max_tokens
     assert max_tokens != "auto", "the stored configuration is resolved"
     sampling = Sampling(task.evaluate.temperature, max_tokens, seed=task.seed)

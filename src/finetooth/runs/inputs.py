@@ -204,7 +204,7 @@ def _model_files(task: Task) -> list[Path]:
     names = [
         one.get("model") for one in nested if isinstance(one, Mapping) and one.get("name") == REWARD_MODEL
     ]
-    names += [] if task.model in EMBEDDED else [task.model]
+    names += [name for name in (task.model, task.tuned) if name not in (*EMBEDDED, None)]
     paths = [Path(name) for name in names if isinstance(name, str)]
     files = [file for path in paths for file in (sorted(path.iterdir()) if path.is_dir() else [path])]
     return [file for file in files if file.suffix in MODEL_FILES and file.is_file()]

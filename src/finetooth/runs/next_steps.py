@@ -52,7 +52,7 @@ def of_run(path: Path) -> str:
 
     `chat` where the run has nothing to grade. ConfigError when this is not a run.
     """
-    if not (path / "train" / "result.json").is_file():
+    if workspace.trained_path(path) is None:
         return f"finetooth train {quote(str(path))}"
     verb = "evaluate" if gradable(workspace.load_config(path)) else "chat"
     return f"finetooth {verb} {quote(str(path))}"
@@ -72,8 +72,11 @@ def longer_training(path: Path) -> list[tuple[str, str]]:
     """Commands that train a finished run's task twice as long and compare the two, each with its purpose.
 
     The run's own config.yaml is the task. It has no copy of rows from Python, so the task is then left open.
+    [] where the model was trained elsewhere.
     """
     stored = workspace.load_config(path)
+    if stored.tuned is not None:
+        return []
     sources = (stored.data.train, stored.data.validation, stored.data.test)
     in_python = any(isinstance(source, str) and workspace.FROM_PYTHON in source for source in sources)
     task = "TASK" if in_python else quote(str(path / workspace.CONFIG))
