@@ -10,7 +10,7 @@ import hashlib
 import json
 import random
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,6 +23,7 @@ from finetooth.commands import report
 from finetooth.config.load import load_task
 from finetooth.config.task import Task
 from finetooth.data.examples import source_location
+from finetooth.data.render.renderer import Renderer
 from finetooth.errors import ConfigError, DataError
 from finetooth.evaluation import graders, ledger
 from finetooth.evaluation.answer_text import answer_normaliser, identity
@@ -48,6 +49,8 @@ from finetooth.runs.asking import candidate
 from finetooth.runs.context import RunContext, base_digest
 from finetooth.runs.setup import ensure_set_up
 from finetooth.types import Example
+
+PromptWithRenderer = tuple[Prompt, Renderer]
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,12 +112,17 @@ def evaluate_run(context: RunContext, sealed: bool) -> EvaluateReport:
         return _evaluate_run(context, sealed)
 
 
+def require_evaluable(context: RunContext) -> None:
+    """Raise ConfigError or GradeError for a run without a tuned model or without expected answers."""
+    if workspace.trained_path(context.path) is None:
+        raise workspace.not_trained(context.path)
+    if not next_steps.gradable(context.task):
+        raise next_steps.not_gradable_error(f"To chat with the tuned model: finetooth chat {context.path}")
+
+
 def _evaluate_run(context: RunContext, sealed: bool) -> EvaluateReport:
     path, prepared = context.path, context.prepared
-    if workspace.trained_path(path) is None:
-        raise workspace.not_trained(path)
-    if not next_steps.gradable(context.task):
-        raise next_steps.not_gradable_error(f"To chat with the tuned model: finetooth chat {path}")
+    require_evaluable(context)
     if not (sealed or prepared.validation):
         raise ConfigError(
             f"{path} has no validation rows. To open the test: finetooth evaluate {path} --sealed"
@@ -122,7 +130,9 @@ def _evaluate_run(context: RunContext, sealed: bool) -> EvaluateReport:
     ledger.require_unchanged(path, *(["validation"] if sealed else ["test"]))
     validation = path / "evaluate" / "validation"
     if not sealed or (prepared.validation and not (validation / "summary.json").is_file()):
-        result = _evaluate(context, sample_rows(prepared.validation, context.task), "validation", None, None)
+        result = evaluate_rows(
+            context, sample_rows(prepared.validation, context.task), "validation", None, None
+        )
         # Also before the test: the baseline is chosen here.
         ledger.store_files(path, "validation", result.files(), time.time)
         summary = result.summary
@@ -147,7 +157,7 @@ def _test(context: RunContext) -> dict[str, Any]:
     baseline = best_prompting(read_json(chosen)) if chosen.is_file() else None
     examples = sample_rows(ledger.open_sealed(path, digest, time.time), context.task)
     look = ledger.look_number(path, digest)
-    result = _evaluate(context, examples, "test", baseline, look)
+    result = evaluate_rows(context, examples, "test", baseline, look)
     ledger.store_files(path, "test", result.files(), time.time)
     ledger.store_result(path, digest, result.summary, time.time)
     return result.summary
@@ -162,12 +172,23 @@ def sample_rows(examples: Sequence[Example], task: Task) -> list[Example]:
     return [examples[index] for index in chosen]
 
 
-def _evaluate(
-    context: RunContext, examples: Sequence[Example], split: str, baseline: str | None, look: int | None
+def evaluate_rows(
+    context: RunContext,
+    examples: Sequence[Example],
+    split: str,
+    baseline: str | None,
+    look: int | None,
+    grader: Any = None,
+    given_candidates: Iterable[Candidate] | None = None,
 ) -> Evaluation:
+    """Grade candidates on rows, with a bar for each. baseline, look: see runner.evaluate.
+
+    grader: in place of the run's. given_candidates: in place of the run's.
+    """
     task, console = context.task, context.console
     examples = _usable(context, examples)
-    given = [graders.settled(spec, context.prepared.train) for spec in graders.specs(task.evaluate.grader)]
+    specs = graders.specs(task.evaluate.grader if grader is None else grader)
+    given = [graders.settled(spec, context.prepared.train) for spec in specs]
     seconds = task.evaluate.grader_seconds
     resolved = graders.resolve_all(given, context.grading_format, Path.cwd(), seconds)
     (name, primary), *others = resolved
@@ -181,9 +202,14 @@ def _evaluate(
                 bars[candidate] = bar.add_task(f"{split}: {candidate}", total=total)
             bar.update(bars[candidate], completed=done)
 
+        candidates = given_candidates
+        if by_preference:
+            candidates = preference_candidates.candidates(context)
+        elif candidates is None:
+            candidates = run_candidates(context, name, split)
         result = evaluate(
             examples,
-            preference_candidates.candidates(context) if by_preference else _candidates(context, name, split),
+            candidates,
             primary,
             name,
             split,
@@ -198,13 +224,15 @@ def _evaluate(
     return result
 
 
-def _candidates(context: RunContext, grader: str, split: str) -> Iterator[Candidate]:
-    """The candidates, built one at a time so that only one model is in memory."""
+def run_candidates(
+    context: RunContext, grader: str, split: str, extra: PromptWithRenderer | None = None
+) -> Iterator[Candidate]:
+    """The candidates, built one at a time so that only one model is in memory. extra: one more prompt."""
     train = context.prepared.train
     if context.prepared.labels and grader != graders.PERPLEXITY:  # these two have no likelihoods
         yield Majority(train)
         yield BagOfWords(train)
-    yield from prompting_candidates(context, grader)
+    yield from prompting_candidates(context, grader, extra)
     if context.task.start is not None:
         known = parent_records.recorded(context, result_digest) if split == "test" else None
         yield known or candidate(context, grader, context.parent_model(), Prompt(START))
@@ -217,17 +245,33 @@ def _candidates(context: RunContext, grader: str, split: str) -> Iterator[Candid
         yield replace(tuned, name=FREE, prompt=Prompt(FREE), labels=None, notes=[note])
 
 
-def prompting_candidates(context: RunContext, grader: str) -> Iterator[Candidate]:
-    """The base model under each prompt of evaluate.shots. ModelError when it is not the run's base."""
+def prompting_candidates(
+    context: RunContext,
+    grader: str,
+    extra: PromptWithRenderer | None = None,
+    shots: Sequence[int] | None = None,
+) -> Iterator[Candidate]:
+    """The base model under prompts with these numbers of demonstrations, then under the extra prompt.
+
+    shots: default evaluate.shots. Raises ModelError when the model is not the run's base.
+    """
     task, prepared = context.task, context.prepared
-    if not task.evaluate.shots:
+    shots = task.evaluate.shots if shots is None else shots
+    if not shots and extra is None:
         return
-    multi_label = graders.without_options(grader) == "labels"
-    labels = label_names(prepared.labels) if multi_label else prepared.labels
+    labels, multi_label = listed_labels(context, grader)
     with context.base() as base:
-        for shots in task.evaluate.shots:
-            prompt = replace(build_prompt(shots, prepared.train, labels, task.seed), multi_label=multi_label)
+        for count in shots:
+            prompt = replace(build_prompt(count, prepared.train, labels, task.seed), multi_label=multi_label)
             yield candidate(context, grader, base, prompt, context.base_renderer)
+        if extra is not None:
+            yield candidate(context, grader, base, *extra)
+
+
+def listed_labels(context: RunContext, grader: str) -> tuple[Sequence[str], bool]:
+    """The labels that prompts list, and whether several of them may be right. grader: the primary one."""
+    several = graders.without_options(grader) == "labels"
+    return label_names(context.prepared.labels) if several else context.prepared.labels, several
 
 
 def _usable(context: RunContext, examples: Sequence[Example]) -> list[Example]:

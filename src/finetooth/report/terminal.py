@@ -25,7 +25,8 @@ COLOURS = {"better": "bold green", "not proven": "bold yellow", "worse": "bold r
 def terminal_table(summary: Mapping[str, Any]) -> Group:
     """The candidates with their intervals by every grader, and the verdict in words, for rich."""
     page = score_table(summary)
-    split = "the sealed test" if summary["split"] == "test" else f"the {summary['split']} split"
+    names = {"test": "the sealed test", "validation": "the validation split"}
+    split = names.get(summary["split"], summary["split"])
     clusters = f" in {summary['groups']:,} clusters" if "groups" in summary else ""
     title = f"{summary['n']:,} rows of {split}{clusters}, graded by {summary['grader']}"
     columns = [name for name in ("truncated", "errors") if page[name]]

@@ -166,7 +166,7 @@ def of_run(context: RunContext, model: Model, name: str = TUNED) -> Asking:
     systems = _systems(context.prepared.train)
     shared = systems[0] if len(systems) == 1 else ""
     return Asking(
-        candidate(context, _primary_grader(context), model, Prompt(name)),
+        candidate(context, primary_grader(context), model, Prompt(name)),
         shared,
         () if shared else tuple(text for text in systems if text),
         bool(systems) and "" not in systems,
@@ -187,7 +187,7 @@ def _systems(examples: Iterable[Example]) -> list[str]:
     return sorted(counts, key=lambda text: -counts[text])
 
 
-def _primary_grader(context: RunContext) -> str:
+def primary_grader(context: RunContext) -> str:
     """The name of the run's primary grader. Unlike `graders.resolve`, this imports no code of the user's."""
     specs = graders.specs(context.task.evaluate.grader)
     spec = specs[0] if specs else ""

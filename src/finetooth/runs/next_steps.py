@@ -91,16 +91,19 @@ def longer_training(path: Path) -> list[tuple[str, str]]:
     ]
 
 
-def beside(path: Path, only_rows_changed: bool) -> list[tuple[str, str]]:
+def beside(path: Path, only_rows_changed: bool, tuned: str | None = None) -> list[tuple[str, str]]:
     """Commands for a new run beside one whose inputs have changed, each with its purpose.
 
-    TASK stands for the task and its options; the command line fills it in.
+    TASK stands for the task and its options; the command line fills it in. tuned: the run's key of that name.
     """
     stem, _, number = path.name.rpartition("-")
     stem, first = (stem, int(number) + 1) if stem and number.isdecimal() else (path.name, 2)
     names = (path.with_name(f"{stem}-{n}") for n in count(first))
     other = quote(str(next(name for name in names if not name.exists())))
     run = quote(str(path))
+    if tuned is not None:
+        again = f"finetooth evaluate {quote(tuned)} {quote(str(path / workspace.CONFIG))} --out {other}"
+        return [(again, "evaluate it as it is now")]
     purpose = "train anew; sealed rows stay sealed, and no row changes its side"
     steps = [(f"finetooth run TASK --data.split_from {run} --out {other}", purpose)]
     if only_rows_changed and workspace.trained_path(path) is not None:
