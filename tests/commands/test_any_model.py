@@ -9,13 +9,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from command_line import finetooth
 from models_for_tests import tiny_model_dir
+from peft import LoraConfig, get_peft_model
 from tokenizers_for_tests import save_tokenizer
 from trained_elsewhere import greedy, merged, train_adapter
-from transformers import BertConfig, BertForMaskedLM
+from transformers import AutoModelForCausalLM, BertConfig, BertForMaskedLM
 
 import finetooth as ft
+from finetooth.errors import ModelError
 from finetooth.evaluation import ledger
 from finetooth.rundir import read_json, read_jsonl, write_json, write_jsonl
 
@@ -236,3 +239,54 @@ def test_run_takes_the_key_tuned(place: Path, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert records(tmp_path / "run", split="test") == records(place / "runs/free-adapter", split="test")
     assert ledger.look_count(tmp_path / "run") == 1
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"use_dora": True},
+        {"use_rslora": True},
+        {"bias": "all"},
+        {"modules_to_save": ["lm_head"]},
+        {"modules_to_save": ["embed_tokens", "lm_head"]},
+        {"target_modules": ["q_proj", "lm_head", "embed_tokens"]},
+        {"target_modules": r".*layers\.1\.mlp\..*", "rank_pattern": {"up_proj": 2}},
+    ],
+    ids=str,
+)
+def test_every_kind_of_lora_computes_what_peft_computes(
+    place: Path, tmp_path: Path, options: dict[str, Any]
+) -> None:
+    """Or it is refused: never another model than the one that was trained."""
+    torch.manual_seed(1)
+    base = AutoModelForCausalLM.from_pretrained(place / "base", dtype=torch.float32)
+    config = LoraConfig(
+        **{
+            "r": 4,
+            "target_modules": "all-linear",
+            "init_lora_weights": False,
+            "task_type": "CAUSAL_LM",
+            **options,
+        }
+    )
+    stock: Any = get_peft_model(base, config).eval()
+    with torch.no_grad():
+        for name, weight in stock.named_parameters():
+            if "modules_to_save" in name or name.endswith("bias"):
+                weight.add_(0.1 * torch.randn(weight.shape))
+    stock.save_pretrained(tmp_path / "kind")
+    ids = [5, 9, 17, 33, 65, 12]
+    with torch.no_grad():
+        want = stock(input_ids=torch.tensor([ids])).logits[0].log_softmax(-1)[range(5), ids[1:]]
+    try:
+        model = ft.Model.load(tmp_path / "kind")
+    except ModelError:
+        assert "lm_head" in str(options)  # refused with a message
+        return
+    got = model.logprobs(ft.PrefixTree.build([ft.Row(ids, [0.0, *[1.0] * 5])]))
+    assert torch.allclose(got, want, atol=1e-5)
+    with model.without_adapter() as plain:
+        got = plain.logprobs(ft.PrefixTree.build([ft.Row(ids, [0.0, *[1.0] * 5])]))
+    with torch.no_grad(), stock.disable_adapter():
+        want = stock(input_ids=torch.tensor([ids])).logits[0].log_softmax(-1)[range(5), ids[1:]]
+    assert torch.allclose(got, want, atol=1e-5)

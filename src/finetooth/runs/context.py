@@ -196,7 +196,7 @@ class RunContext:
             if not workspace.is_adapter(trained):
                 return self.load(trained)
             model = self.load(adapter=trained)
-            if (self.path / workspace.CONFIG).is_file():
+            if (self.path / "environment.json").is_file():
                 require_same_base(self.path, model)
             return model
 
@@ -219,7 +219,7 @@ class RunContext:
 
         def load() -> Model:
             model = self.load()
-            if (self.path / workspace.CONFIG).is_file():
+            if (self.path / "environment.json").is_file():
                 require_same_base(self.path, model)
             return model
 
