@@ -34,7 +34,9 @@ from finetooth.errors import ConfigError
 @click.option(
     "--prompt", type=PathArgument(), metavar="FILE", help="Of a RUN: one more prompt for the base model."
 )
-@click.option("--name", metavar="NAME", help="Folder in evaluate/ for these three.  [default: of them]")
+@click.option(
+    "--name", "folder", metavar="NAME", help="Folder in evaluate/ for these three.  [default: of them]"
+)
 @trust_option
 @output_options
 def evaluate(
@@ -48,7 +50,7 @@ def evaluate(
     grader: str | None,
     test: Path | None,
     prompt: Path | None,
-    name: str | None,
+    folder: str | None,
 ) -> int:
     """Compare the fine-tuned model with prompting the base model.
 
@@ -62,7 +64,7 @@ def evaluate(
     from finetooth.commands import evaluate as command
     from finetooth.config.load import load_task
 
-    given = {"--grader": grader, "--test": test, "--prompt": prompt, "--name": name}
+    given = {"--grader": grader, "--test": test, "--prompt": prompt, "--name": folder}
     if task is not None:
         if used := [flag for flag, value in given.items() if value is not None]:
             raise ConfigError(
@@ -75,13 +77,13 @@ def evaluate(
         from finetooth.commands import evaluate_beside as beside
 
         spec = grader and parse_value("evaluate.grader", grader)
-        request = beside.Request(spec, test, prompt, sealed, name)
+        request = beside.Request(spec, test, prompt, sealed, folder)
         report = beside.run(run_or_model(target), request, console(quiet), trust_code)
         shown = f"finetooth report {quote(target)} --evaluation {quote(report.summary['evaluation'])}"
         return finish(report, as_json, quiet, shown)
     else:
         directory = run_or_model(target)
-        if name is not None:
+        if folder is not None:
             raise ConfigError("--name goes with --grader, --test or --prompt.")
         report = command.run(directory, sealed, console(quiet), trust_code)
     path = quote(str(report.path))
