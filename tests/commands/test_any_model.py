@@ -187,7 +187,7 @@ def refused(place: Path, *words: Any) -> str:
 
 def test_wrong_directories_are_named(place: Path, tmp_path: Path) -> None:
     lost = shutil.copytree(place / "adapter", tmp_path / "lost")
-    config = read_json(lost / "adapter_config.json")
+    config: Any = read_json(lost / "adapter_config.json")
     write_json(lost / "adapter_config.json", config | {"base_model_name_or_path": "/nowhere/base"})
     assert "/nowhere/base" in refused(place, "evaluate", lost, "free.yaml")
     bare = shutil.copytree(place / "merged", tmp_path / "bare")
@@ -203,6 +203,8 @@ def test_wrong_directories_are_named(place: Path, tmp_path: Path) -> None:
     BertForMaskedLM(BertConfig(**sizes, num_hidden_layers=2, num_attention_heads=4)).save_pretrained(encoder)
     save_tokenizer(encoder, "chatml")
     assert "bert is an encoder" in refused(place, "evaluate", encoder, "free.yaml")
+    write_json(lost / "adapter_config.json", config | {"bias": "all"})
+    assert "bias" in refused(place, "evaluate", lost, "free.yaml")
     prompts = shutil.copytree(place / "adapter", tmp_path / "prompts")
     kind = {"peft_type": "PROMPT_TUNING", "task_type": "CAUSAL_LM", "num_virtual_tokens": 2}
     base = read_json(prompts / "adapter_config.json")["base_model_name_or_path"]
@@ -250,7 +252,7 @@ def test_run_takes_the_key_tuned(place: Path, tmp_path: Path) -> None:
         {"modules_to_save": ["lm_head"]},
         {"modules_to_save": ["embed_tokens", "lm_head"]},
         {"target_modules": ["q_proj", "lm_head", "embed_tokens"]},
-        {"target_modules": r".*layers\.1\.mlp\..*", "rank_pattern": {"up_proj": 2}},
+        {"target_modules": r".*layers\.1\.mlp\..*_proj", "rank_pattern": {"up_proj": 2}},
     ],
     ids=str,
 )

@@ -60,7 +60,12 @@ def with_tuned(task: Task) -> Task:
 
 def _base_of(adapter: Path) -> str:
     """The base model that an adapter names: an absolute path, a name or a hub id. Raises ModelError."""
-    base = read_object(adapter / "adapter_config.json").get("base_model_name_or_path")
+    config = read_object(adapter / "adapter_config.json")
+    if config.get("bias", "none") != "none":  # PEFT cannot switch these off, so there is no base to prompt
+        raise ModelError(
+            f"{adapter}: its bias is {config['bias']}: it replaces biases of the base. Merge it into a whole model."
+        )
+    base = config.get("base_model_name_or_path")
     where = f"{adapter}: its base model, base_model_name_or_path in adapter_config.json,"
     if not isinstance(base, str) or not base:
         raise ModelError(f"{where} is not given. Write there the directory or the hub id of the base.")
