@@ -63,7 +63,7 @@ def _base_of(adapter: Path) -> str:
     config = read_object(adapter / "adapter_config.json")
     if config.get("bias", "none") != "none":  # PEFT cannot switch these off, so there is no base to prompt
         raise ModelError(
-            f"{adapter}: its bias is {config['bias']}: it replaces biases of the base. Merge it into a whole model."
+            f"{adapter}: its bias is {config['bias']}: it replaces the base's. Merge it into a whole model."
         )
     base = config.get("base_model_name_or_path")
     where = f"{adapter}: its base model, base_model_name_or_path in adapter_config.json,"
