@@ -27,7 +27,7 @@ from finetooth.evaluation.candidates import ModelCandidate
 from finetooth.model.api import Model
 from finetooth.quality.prepare import PreparedData, assemble
 from finetooth.rundir import write_json, write_jsonl
-from finetooth.runs import parent, setup, workspace
+from finetooth.runs import elsewhere, parent, setup, workspace
 from finetooth.runs.context import RunContext
 from finetooth.types import Answer, Example, Message
 
@@ -102,6 +102,16 @@ def prompting(task: Task) -> Any:
     return found
 
 
+def candidates(task: Task) -> Any:
+    """The names of all candidates of an evaluation without prompts."""
+    values = task.evaluate.model_copy(update={"max_tokens": 9, "shots": []})
+    context = RunContext(task.model_copy(update={"evaluate": values}), Path(task.model), Console(quiet=True))
+    context.prepared = PreparedData(assemble(task).sides["train"], [], 0, "labels", ("a", "b"), [])
+    tuned = Model.load(task.model)
+    context.tuned = lambda: tuned  # type: ignore[method-assign]
+    return [one.name for one in evaluate.run_candidates(context, "label", "validation")]
+
+
 def graded(task: Task) -> Any:
     return [name for name, _ in graders.resolve_all(task.evaluate.grader, "labels")]
 
@@ -151,6 +161,7 @@ CASES: dict[str, tuple[Callable[[Task], Any], dict[str, Any]]] = {
     "name": (lambda task: workspace.run_path(task, None), {"name": "other"}),
     "model": (lambda task: model_directory(task.model), {"model": "{other}"}),
     "start": (inherited, {"start": "first"}),
+    "tuned": (lambda task: elsewhere.with_tuned(task).name, {"tuned": "{other}"}),
     "instruction": (rendered, {"instruction": "Answer in one word."}),
     "template": (rendered, {"template": "plain"}),
     "seed": (sides, {"seed": 2}),
@@ -169,6 +180,7 @@ CASES: dict[str, tuple[Callable[[Task], Any], dict[str, Any]]] = {
     "data.encoding": (decoded, {"data.encoding": "cp1252"}),
     "evaluate.grader": (graded, {"evaluate.grader": "exact"}),
     "evaluate.shots": (prompting, {"evaluate.shots": [2]}),
+    "evaluate.free": (candidates, {"evaluate.free": True}),
     "evaluate.max_tokens": (prompting, {"evaluate.max_tokens": 3}),
     "evaluate.temperature": (prompting, {"evaluate.temperature": 0.5}),
     "evaluate.limit": (

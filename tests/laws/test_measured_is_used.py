@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from command_line import finetooth
 from models_for_tests import tiny_model_dir
+from trained_elsewhere import merged, train_adapter
 
 import finetooth as ft
 from finetooth.data.render.renderer import Renderer
@@ -50,6 +51,17 @@ KINDS: dict[str, dict[str, Any]] = {
         "train": {"method": "grpo", "reward": "chrf", "group_size": 4, "truncated": "keep"},
         "evaluate": {"grader": "label"},
     },
+    "adapter": {
+        "rows": [{"id": i, "prompt": q, "completion": a} for i, q, a in ROWS],
+        "instruction": "Answer.",
+        "evaluate": {"grader": "chrf"},
+        "elsewhere": True,
+    },
+    "merged": {
+        "rows": [{"id": i, "text": q, "label": a, "system": SYSTEM} for i, q, a in ROWS],
+        "evaluate": {"grader": "label"},
+        "elsewhere": True,
+    },
 }  # fmt: skip
 ANSWERS = ("label", "output", "completion", "chosen", "rejected")
 
@@ -85,7 +97,13 @@ def run_of(place: Path) -> Callable[[str], Path]:
                 "evaluate": {"shots": [], "max_tokens": 8, **about["evaluate"]},
             }
             write_json(place / f"{kind}.yaml", task)
-            for words in (("train", f"{kind}.yaml", "--out", path), ("evaluate", path)):
+            steps: list[tuple[Any, ...]] = [("train", f"{kind}.yaml", "--out", path), ("evaluate", path)]
+            if about.get("elsewhere"):  # trained by transformers and PEFT alone
+                adapter = train_adapter(place / "model", [(q, a) for _, q, a in ROWS[:6]], place / "lora", 6)
+                merged(place / "model", adapter, place / "whole")
+                name = "lora" if kind == "adapter" else "whole"
+                steps = [("evaluate", name, f"{kind}.yaml", "--out", path)]
+            for words in steps:
                 done = finetooth(place, *words, "--quiet")
                 assert done.returncode == 0, done.stderr
         return path
@@ -146,7 +164,8 @@ def not_cleaned(asking: Asking) -> Asking:
 @pytest.mark.parametrize(
     ("kind", "plant"),
     [("free", system_dropped), ("labels", constraint_missing), ("reward", constraint_missing),
-     ("free", template_changed), ("free", not_cleaned)],
+     ("free", template_changed), ("free", not_cleaned), ("adapter", template_changed),
+     ("merged", constraint_missing)],
 )  # fmt: skip
 def test_planted_differences_are_found(
     kind: str,

@@ -24,7 +24,14 @@ SHELLS = {
     "fish": "finetooth completion fish > ~/.config/fish/completions/finetooth.fish",
 }
 TASK_FILES = (".yaml", ".yml", ".toml")
-FILES = ("model", "template", "data.train", "data.validation", "data.test")  # keys that may name a path
+FILES = (
+    "model",
+    "tuned",
+    "template",
+    "data.train",
+    "data.validation",
+    "data.test",
+)  # keys that may name a path
 
 
 def script(group: click.Group, shell: str) -> str:

@@ -142,7 +142,15 @@ def fill_in_task(message: str, arguments: Sequence[str]) -> str:
 
 def _positional(arguments: Sequence[str]) -> list[str]:
     """The words of a command line that are no flags and no values of flags."""
-    valued = {name for name, _ in keys()} | {"from", "allow", "out", "label-queue"}
+    valued = {name for name, _ in keys()} | {
+        "from",
+        "allow",
+        "out",
+        "label-queue",
+        "grader",
+        "test",
+        "prompt",
+    }
     flags = [word[2:] in valued and word.startswith("--") for word in arguments]
     return [
         word

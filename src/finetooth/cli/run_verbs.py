@@ -14,47 +14,131 @@ import click
 from finetooth.cli.asking_flags import chat_options, parse_mapping, predict_options
 from finetooth.cli.completion import PathArgument
 from finetooth.cli.output import console, finish, output_options, run_directory, trust_option
-from finetooth.cli.task_flags import SectionedCommand
+from finetooth.cli.task_flags import SectionedCommand, parse_value
+from finetooth.config.named_models import is_named
 from finetooth.errors import ConfigError
 
 
 @click.command(cls=SectionedCommand, epilog="Example: finetooth evaluate runs/first")
-@click.argument("path", metavar="RUN", type=PathArgument("run"))
+@click.argument("target", metavar="RUN|MODEL", type=PathArgument("run", "model"))
+@click.argument("task", metavar="[TASK]", required=False, type=PathArgument("task"))
 @click.option("--sealed", is_flag=True, help="Evaluate on the sealed test set; recorded in the ledger.")
+@click.option(
+    "--out",
+    type=PathArgument(),
+    metavar="DIR",
+    help="Of a MODEL: its run directory.  [default: runs/TASK-MODEL]",
+)
+@click.option("--grader", metavar="GRADER", help="Of a RUN: grade the answers on record again, by this.")
+@click.option("--test", type=PathArgument(), metavar="FILE", help="Of a RUN: new rows with answers.")
+@click.option(
+    "--prompt", type=PathArgument(), metavar="FILE", help="Of a RUN: one more prompt for the base model."
+)
+@click.option(
+    "--name", "folder", metavar="NAME", help="Folder in evaluate/ for these three.  [default: of them]"
+)
 @trust_option
 @output_options
-def evaluate(path: Path, sealed: bool, trust_code: bool, as_json: bool, quiet: bool) -> int:
+def evaluate(
+    target: str,
+    task: Path | None,
+    sealed: bool,
+    out: Path | None,
+    trust_code: bool,
+    as_json: bool,
+    quiet: bool,
+    grader: str | None,
+    test: Path | None,
+    prompt: Path | None,
+    folder: str | None,
+) -> int:
     """Compare the fine-tuned model with prompting the base model.
 
-    All candidates answer the same rows: the validation set, as often as you like. Keep the sealed test set
-    for the end (--sealed).
-    """
-    directory = run_directory(path)
-    from finetooth.commands import evaluate as command
+    RUN is a run directory. MODEL is the directory of a model or a PEFT adapter that was trained elsewhere:
+    it is evaluated on TASK as its fine-tuned model, in a run directory of its own. All candidates answer the
+    same rows: the validation set, as often as you like. Keep the sealed test set for the end (--sealed).
 
-    then = (f"finetooth report {quote(str(path))}", f"finetooth chat {quote(str(path))}")
-    return finish(command.run(directory, sealed, console(quiet), trust_code), as_json, quiet, *then)
+    With --grader, --test or --prompt a run is evaluated once more, beside its own results: answers on record
+    are graded again where they suffice, otherwise the models are asked again.
+    """
+    from finetooth.commands import evaluate as command
+    from finetooth.config.load import load_task
+
+    given = {"--grader": grader, "--test": test, "--prompt": prompt, "--name": folder}
+    if task is not None:
+        if used := [flag for flag, value in given.items() if value is not None]:
+            raise ConfigError(
+                f"{used[0]} is for a run. For a model, first: finetooth evaluate {target} {task}"
+            )
+        report = command.run_model(target, load_task(task), out, sealed, console(quiet))
+    elif out is not None:
+        raise ConfigError(f"--out is for a model; {target} has its results where it is. See --name.")
+    elif any(value is not None for value in (grader, test, prompt)):
+        from finetooth.commands import evaluate_beside as beside
+
+        spec = grader and parse_value("evaluate.grader", grader)
+        request = beside.Request(spec, test, prompt, sealed, folder)
+        report = beside.run(run_or_model(target), request, console(quiet), trust_code)
+        shown = f"finetooth report {quote(target)} --evaluation {quote(report.summary['evaluation'])}"
+        return finish(report, as_json, quiet, shown)
+    else:
+        directory = run_or_model(target)
+        if folder is not None:
+            raise ConfigError("--name goes with --grader, --test or --prompt.")
+        report = command.run(directory, sealed, console(quiet), trust_code)
+    path = quote(str(report.path))
+    return finish(report, as_json, quiet, f"finetooth report {path}", f"finetooth chat {path}")
+
+
+def flag_words(flags: dict[str, Any]) -> list[str]:
+    """These flags as words of a command line, those that were given."""
+    given = {name: value for name, value in flags.items() if value not in (None, False)}
+    words = [
+        (f"--{name.replace('_', '-')}", *([] if value is True else [str(value)]))
+        for name, value in given.items()
+    ]
+    return [word for pair in words for word in pair]
+
+
+def run_or_model(target: str) -> Path:
+    """The path of a run. ConfigError for anything else, which names the verb for a model."""
+    path = Path(target)
+    model = any((path / name).is_file() for name in ("config.json", "adapter_config.json"))
+    if is_named(target) or (model and not (path / "config.yaml").is_file()):
+        raise ConfigError(
+            f"{target} is a model. Name the task to evaluate it on: finetooth evaluate {target} TASK"
+        )
+    return run_directory(path)
 
 
 @click.command(cls=SectionedCommand, epilog="Example: finetooth report runs/first")
 @click.argument("path", metavar="RUN", type=PathArgument("run"))
+@click.option("--evaluation", metavar="NAME", help="Show evaluate/NAME, and write no page.")
 @output_options
-def report(path: Path, as_json: bool, quiet: bool) -> int:
+def report(path: Path, evaluation: str | None, as_json: bool, quiet: bool) -> int:
     """Show the result of a run, and write report.html."""
     directory = run_directory(path)
     from finetooth.commands import report as command
 
+    if evaluation is not None:
+        return finish(command.of_evaluation(directory, evaluation), as_json, quiet)
     return finish(command.run(directory), as_json, quiet)
 
 
 @click.command(cls=SectionedCommand, epilog="Example: finetooth predict runs/first tomorrow.csv")
 @click.argument("target", metavar="RUN|MODEL", type=PathArgument("run", "model"))
-@click.argument("source", metavar="FILE", type=click.Path(path_type=str, allow_dash=True))
+@click.argument(
+    "sources", metavar="FILE...", nargs=-1, required=True, type=click.Path(path_type=str, allow_dash=True)
+)
+@click.option(
+    "--workers", type=click.IntRange(1), default=1, metavar="N", help="Files that are answered at a time."
+)
 @predict_options
 @output_options
 def predict(
     target: str,
-    source: str,
+    sources: tuple[str, ...],
+    workers: int,
     out: str | None,
     columns: str | None,
     force: bool,
@@ -62,15 +146,28 @@ def predict(
     quiet: bool,
     **flags: Any,
 ) -> int:
-    """Answer the rows of a file.
+    """Answer the rows of a file, or of several.
 
     FILE is in any format that `check` reads, or - for stdin; it needs no answers. The same rows are written
     in the same order and format, with the columns answer, confidence (for labels: its probability among
     them) and error. Each row is asked as the run's test was: with its template, system message, columns and
-    label set. After a kill, the same command goes on where it stopped.
+    label set. After a kill, the same command goes on where it stopped. Several files are answered in
+    processes of their own, which share the CPUs.
     """
+    if len(sources) > 1:
+        from finetooth.commands import predict_files
+
+        if out is not None:
+            raise ConfigError("--out names one file. Leave it out: each output is beside its input.")
+        words = flag_words({**flags, "columns": columns, "force": force})
+        result = predict_files.run(target, sources, words, workers, console(quiet))
+        code = finish(result, as_json, quiet)
+        if result.problems:
+            raise ConfigError(result.problems)
+        return code
     from finetooth.commands import predict as command
 
+    source = sources[0]
     options = command.Options(columns=parse_mapping(columns), **flags)
     report = command.run(target, source, out, options, force, as_json, console(quiet))
     return finish(report, as_json, quiet)

@@ -15,7 +15,7 @@ from finetooth.quality.repair import fix as fixing
 from finetooth.quality.review_queue import label_queue
 from finetooth.report.check_report import CheckReport
 from finetooth.rundir import write_jsonl
-from finetooth.runs import parent, workspace
+from finetooth.runs import elsewhere, parent, workspace
 from finetooth.runs.check import check, rule_bar, write
 from finetooth.runs.context import RunContext, model_lines
 
@@ -38,7 +38,8 @@ def run(
     paraphrase leakage with its embeddings. The report of an existing run is kept: the new one goes to
     runs/NAME-check, and an `out` that is a run raises ConfigError.
     """
-    task, folder = parent.inherit_settings(task, console), workspace.run_path(task, out)
+    task = elsewhere.with_tuned(parent.inherit_settings(task, console))
+    folder = workspace.run_path(task, out)
     if out is None and (folder / workspace.CONFIG).is_file():
         folder = folder.with_name(f"{folder.name}-check")
     if (folder / workspace.CONFIG).is_file():

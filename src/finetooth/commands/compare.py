@@ -92,7 +92,7 @@ def run(paths: Sequence[Path], sealed: bool) -> CompareReport:
         flag = " --sealed" if sealed else ""
         todo = []
         for path in missing:
-            trained = (path / "train" / "result.json").is_file()
+            trained = workspace.trained_path(path) is not None
             todo += [] if trained else [f"  {next_steps.of_run(path)}"]
             todo.append(f"  finetooth evaluate {path}{flag}")
         problem = "The sealed test was not opened" if sealed else "Not evaluated yet"
@@ -212,7 +212,9 @@ def _flat(path: Path) -> dict[str, Any]:
             flat |= walk(value, f"{prefix}{key}.") if nested else {f"{prefix}{key}": value}
         return flat
 
-    settings = walk(workspace.load_config(path).model_dump(mode="json"), "")
+    task = workspace.load_config(path)
+    unused = {"train"} if task.tuned is not None else None
+    settings = walk(task.model_dump(mode="json", exclude=unused), "")
     settings["training rows"] = read_json(path / "data" / "split.json")["train"]
     environment = path / "environment.json"
     digest = (read_json(environment).get("model") or {}).get("digest") if environment.is_file() else None

@@ -10,16 +10,19 @@ import hashlib
 import json
 import random
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
+from finetooth.commands import report
+from finetooth.config.load import load_task
 from finetooth.config.task import Task
 from finetooth.data.examples import source_location
+from finetooth.data.render.renderer import Renderer
 from finetooth.errors import ConfigError, DataError
 from finetooth.evaluation import graders, ledger
 from finetooth.evaluation.answer_text import answer_normaliser, identity
@@ -27,15 +30,26 @@ from finetooth.evaluation.baselines import BagOfWords, Majority
 from finetooth.evaluation.candidates import Candidate
 from finetooth.evaluation.prompts import Prompt
 from finetooth.evaluation.runner import Evaluation, evaluate
-from finetooth.evaluation.summary import START, TUNED, best_prompting
+from finetooth.evaluation.summary import FREE, START, TUNED, best_prompting
 from finetooth.model.api import Model
 from finetooth.report.console import answer_bars
 from finetooth.report.terminal import terminal_table
 from finetooth.rundir import read_json, write_json
-from finetooth.runs import inputs, next_steps, parent, parent_records, preference_candidates, workspace
+from finetooth.runs import (
+    elsewhere,
+    inputs,
+    next_steps,
+    parent,
+    parent_records,
+    preference_candidates,
+    workspace,
+)
 from finetooth.runs.asking import candidate, prompt
 from finetooth.runs.context import RunContext, base_digest
+from finetooth.runs.setup import ensure_set_up
 from finetooth.types import Example
+
+PromptWithRenderer = tuple[Prompt, Renderer]
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +83,24 @@ def run(path: Path, sealed: bool, console: Console, trust_code: bool = False) ->
     return report
 
 
+def run_model(model: str, task: Task, out: Path | None, sealed: bool, console: Console) -> EvaluateReport:
+    """Evaluate a model or a PEFT adapter that was trained elsewhere on a task, as its tuned model.
+
+    It gets a run directory, in which it is compared with the prompts on the validation rows and, if `sealed`,
+    on the test; the page of the report is written too. out: default runs/NAME, of the task and the model. The
+    same command again goes on. Raises FinetoothError with one message that says what to do.
+    """
+    task = elsewhere.with_tuned(load_task(task, {"tuned": model}))
+    context = RunContext(task, workspace.run_path(task, out), console)
+    with workspace.occupied(context.path):
+        workspace.open_run(task, context.path)
+        inputs.require_unchanged(task, context.path, console)
+        ensure_set_up(context)
+        result = evaluate_run(context, sealed)
+        report.run(context.path)
+    return result
+
+
 def evaluate_run(context: RunContext, sealed: bool) -> EvaluateReport:
     """Compare the tuned model with prompting on the validation rows, or on the sealed test.
 
@@ -79,12 +111,17 @@ def evaluate_run(context: RunContext, sealed: bool) -> EvaluateReport:
         return _evaluate_run(context, sealed)
 
 
+def require_evaluable(context: RunContext) -> None:
+    """Raise ConfigError or GradeError for a run without a tuned model or without expected answers."""
+    if workspace.trained_path(context.path) is None:
+        raise workspace.not_trained(context.path)
+    if not next_steps.gradable(context.task):
+        raise next_steps.not_gradable_error(f"To chat with the tuned model: finetooth chat {context.path}")
+
+
 def _evaluate_run(context: RunContext, sealed: bool) -> EvaluateReport:
     path, prepared = context.path, context.prepared
-    if workspace.trained_path(path) is None:
-        raise workspace.not_trained(path)
-    if not next_steps.gradable(context.task):
-        raise next_steps.not_gradable_error(f"To chat with the tuned model: finetooth chat {path}")
+    require_evaluable(context)
     if not (sealed or prepared.validation):
         raise ConfigError(
             f"{path} has no validation rows. To open the test: finetooth evaluate {path} --sealed"
@@ -92,7 +129,9 @@ def _evaluate_run(context: RunContext, sealed: bool) -> EvaluateReport:
     ledger.require_unchanged(path, *(["validation"] if sealed else ["test"]))
     validation = path / "evaluate" / "validation"
     if not sealed or (prepared.validation and not (validation / "summary.json").is_file()):
-        result = _evaluate(context, sample_rows(prepared.validation, context.task), "validation", None, None)
+        result = evaluate_rows(
+            context, sample_rows(prepared.validation, context.task), "validation", None, None
+        )
         # Also before the test: the baseline is chosen here.
         ledger.store_files(path, "validation", result.files(), time.time)
         summary = result.summary
@@ -117,7 +156,7 @@ def _test(context: RunContext) -> dict[str, Any]:
     baseline = best_prompting(read_json(chosen)) if chosen.is_file() else None
     examples = sample_rows(ledger.open_sealed(path, digest, time.time), context.task)
     look = ledger.look_number(path, digest)
-    result = _evaluate(context, examples, "test", baseline, look)
+    result = evaluate_rows(context, examples, "test", baseline, look)
     ledger.store_files(path, "test", result.files(), time.time)
     ledger.store_result(path, digest, result.summary, time.time)
     return result.summary
@@ -132,20 +171,36 @@ def sample_rows(examples: Sequence[Example], task: Task) -> list[Example]:
     return [examples[index] for index in chosen]
 
 
-def _evaluate(
-    context: RunContext, examples: Sequence[Example], split: str, baseline: str | None, look: int | None
+def evaluate_rows(
+    context: RunContext,
+    examples: Sequence[Example],
+    split: str,
+    baseline: str | None,
+    look: int | None,
+    grader: Any = None,
+    given_candidates: Iterable[Candidate] | None = None,
 ) -> Evaluation:
+    """Grade candidates on rows, with a bar for each. baseline, look: see runner.evaluate.
+
+    grader: in place of the run's. given_candidates: in place of the run's.
+    """
     task, console = context.task, context.console
     examples = _usable(context, examples)
-    given = [graders.settled(spec, context.prepared.train) for spec in graders.specs(task.evaluate.grader)]
+    specs = graders.specs(task.evaluate.grader if grader is None else grader)
+    given = [graders.settled(spec, context.prepared.train) for spec in specs]
     seconds = task.evaluate.grader_seconds
     resolved = graders.resolve_all(given, context.grading_format, Path.cwd(), seconds)
     (name, primary), *others = resolved
     by_preference = preference_candidates.is_preference_evaluation(resolved)
+    candidates = given_candidates
+    if by_preference:
+        candidates = preference_candidates.candidates(context)
+    elif candidates is None:
+        candidates = run_candidates(context, name, split)
     with answer_bars(console, split) as progress:
         result = evaluate(
             examples,
-            preference_candidates.candidates(context) if by_preference else _candidates(context, name, split),
+            candidates,
             primary,
             name,
             split,
@@ -160,26 +215,45 @@ def _evaluate(
     return result
 
 
-def _candidates(context: RunContext, grader: str, split: str) -> Iterator[Candidate]:
-    """The candidates, built one at a time so that only one model is in memory."""
+def run_candidates(
+    context: RunContext, grader: str, split: str, extra: PromptWithRenderer | None = None
+) -> Iterator[Candidate]:
+    """The candidates, built one at a time so that only one model is in memory. extra: one more prompt."""
     train = context.prepared.train
     if context.prepared.labels and grader != graders.PERPLEXITY:  # these two have no likelihoods
         yield Majority(train)
         yield BagOfWords(train)
-    yield from prompting_candidates(context, grader)
+    yield from prompting_candidates(context, grader, extra)
     if context.task.start is not None:
         known = parent_records.recorded(context, result_digest) if split == "test" else None
         yield known or candidate(context, grader, context.parent_model(), Prompt(START))
-    yield candidate(context, grader, context.tuned(), Prompt(TUNED))
+    tuned = candidate(context, grader, context.tuned(), Prompt(TUNED))
+    if context.task.tuned is not None:
+        tuned.notes.append("trained elsewhere: whether it was trained on some of these rows is not known")
+    yield tuned
+    if context.task.evaluate.free and tuned.labels is not None:
+        note = f"generates its answers; the other models choose among the {len(tuned.labels)} labels"
+        yield replace(tuned, name=FREE, prompt=Prompt(FREE), labels=None, notes=[note])
 
 
-def prompting_candidates(context: RunContext, grader: str) -> Iterator[Candidate]:
-    """The base model under each prompt of evaluate.shots. ModelError when it is not the run's base."""
-    if not context.task.evaluate.shots:
+def prompting_candidates(
+    context: RunContext,
+    grader: str,
+    extra: PromptWithRenderer | None = None,
+    shots: Sequence[int] | None = None,
+) -> Iterator[Candidate]:
+    """The base model under prompts with these numbers of demonstrations, then under the extra prompt.
+
+    shots: default evaluate.shots. Raises ModelError when the model is not the run's base.
+    """
+    shots = context.task.evaluate.shots if shots is None else shots
+    if not shots and extra is None:
         return
     with context.base() as base:
-        for shots in context.task.evaluate.shots:
-            yield candidate(context, grader, base, prompt(context, grader, shots))
+        for count in shots:
+            yield candidate(context, grader, base, prompt(context, grader, count), context.base_renderer)
+        if extra is not None:
+            yield candidate(context, grader, base, *extra)
 
 
 def _usable(context: RunContext, examples: Sequence[Example]) -> list[Example]:
@@ -214,14 +288,17 @@ def _usable(context: RunContext, examples: Sequence[Example]) -> list[Example]:
 def result_digest(context: RunContext, tuned: Model) -> str:
     """A digest of everything that decides the test's result: weights, prompts, sampling and graders."""
     task = context.task
+    excluded = {"grader_seconds", *(() if task.evaluate.free else ("free",))}  # as in older results
     parts = {
         "tuned": tuned.digest(),
         "base": tuned.digest(adapter=False) if tuned.peft is not None else base_digest(context.path),
-        "evaluate": task.evaluate.model_dump(mode="json", exclude={"grader_seconds"}),
+        "evaluate": task.evaluate.model_dump(mode="json", exclude=excluded),
         "instruction": task.instruction,
         "template": context.renderer.chat_template,
         "graders": [graders.grader_digest(spec, Path.cwd()) for spec in graders.specs(task.evaluate.grader)],
     }
+    if task.tuned is not None:
+        parts["base_template"] = context.base_renderer.chat_template
     if task.start is not None:
         parts["start"] = parent.digest(parent.trained_weights(Path(task.start)))
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()

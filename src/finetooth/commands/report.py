@@ -8,6 +8,7 @@ from typing import Any
 
 from rich.console import Console
 
+from finetooth.errors import ConfigError
 from finetooth.evaluation import ledger
 from finetooth.report import html
 from finetooth.report.run_page import page_context
@@ -42,6 +43,16 @@ class Report:
             told = f"Not evaluated yet. Next: {next_steps.of_run(self.path.parent)}"
             console.print(told, highlight=False, markup=False, soft_wrap=True)
         console.print(f"\nReport: {self.path}", highlight=False, markup=False, soft_wrap=True)
+
+
+def of_evaluation(run_path: Path, name: str) -> Report:
+    """The result of an evaluation beside the run's own, evaluate/NAME. ConfigError where there is none."""
+    summary = run_path / "evaluate" / name / "summary.json"
+    if not summary.is_file():
+        found = sorted(file.parent.name for file in run_path.glob("evaluate/*/summary.json"))
+        raise ConfigError(f"{run_path} has no evaluation {name!r}. It has: {', '.join(found) or 'none'}.")
+    ledger.require_unchanged(run_path, name)
+    return Report(summary, read_json(summary))
 
 
 def run(run_path: Path) -> Report:

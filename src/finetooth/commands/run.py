@@ -22,10 +22,11 @@ from finetooth.errors import ConfigError, DataError, Interrupted
 from finetooth.report.console import terminal
 from finetooth.report.terminal import terminal_table
 from finetooth.rundir import read_json
-from finetooth.runs import asking, inputs, next_steps, parent, workspace
+from finetooth.runs import asking, elsewhere, inputs, next_steps, parent, workspace
 from finetooth.runs.asking import Asking
 from finetooth.runs.context import RunContext
 from finetooth.runs.predictions import answer_rows
+from finetooth.runs.setup import ensure_set_up
 from finetooth.training.interrupts import Terminated
 from finetooth.types import Example, Message
 
@@ -111,7 +112,8 @@ def run(
 
 def run_task(task: Task, out: Path | None, console: Console, file: Path | None = None) -> Run:
     """Run the loop for a loaded task; see `run`. file: the task file, for the command that resumes."""
-    context = RunContext(parent.inherit_settings(task, console), workspace.run_path(task, out), console)
+    task = elsewhere.with_tuned(parent.inherit_settings(task, console))
+    context = RunContext(task, workspace.run_path(task, out), console)
     with workspace.occupied(context.path):
         workspace.open_run(context.task, context.path)
         inputs.require_unchanged(context.task, context.path, console)
@@ -125,7 +127,10 @@ def _stages(context: RunContext, file: Path | None) -> Run:
         f"finetooth run {name} --out {quote(str(path))} (with the same flags); finished stages are skipped"
     )
     try:
-        train.train(context, needs_grader=True)
+        if context.task.tuned is None:
+            train.train(context, needs_grader=True)
+        else:
+            ensure_set_up(context)
         validation = path / "evaluate" / "validation" / "summary.json"
         if context.prepared.validation and not validation.is_file():
             evaluate.evaluate_run(context, sealed=False)
@@ -137,7 +142,7 @@ def _stages(context: RunContext, file: Path | None) -> Run:
     except Interrupted as error:
         raise Interrupted(error.message, again if error.next_command else "") from None
     except (KeyboardInterrupt, Terminated):
-        if not (path / "train" / "result.json").is_file():
+        if workspace.trained_path(path) is None:
             raise
         raise Interrupted("Stopped while evaluating; the trained model is saved.", again) from None
     report.run(path)

@@ -68,6 +68,10 @@ class TrainReport:
 
 def run(source: Task | Path, out: Path | None, console: Console, trust_code: bool = False) -> TrainReport:
     """Train a task, or continue a run directory. See `train`; trust_code: see `inputs.require_trusted`."""
+    if (task := workspace.load_config(source) if isinstance(source, Path) else source).tuned is not None:
+        raise ConfigError(
+            f"tuned: {task.tuned} is trained already. To evaluate it: finetooth evaluate {task.tuned} TASK"
+        )
     if isinstance(source, Path):
         inputs.require_trusted(source, "train", trust_code)
         context = RunContext.of_run(source, console)

@@ -171,7 +171,7 @@ def _resolve_paths(task: Task, folder: Path, from_flags: set[str]) -> Task:
         return Path() if key in from_flags else folder
 
     def absolute(key: str, value: Any) -> Any:
-        if not isinstance(value, str) or (key == "model" and is_named(value)):
+        if not isinstance(value, str) or (key in ("model", "tuned") and is_named(value)):
             return value
         candidate = (base(key) / expand_path(value)).resolve()
         if key.startswith("data.") and is_hub_id(value, base(key)):
@@ -197,6 +197,8 @@ def _resolve_paths(task: Task, folder: Path, from_flags: set[str]) -> Task:
     model = absolute("model", task.model)
     if model != task.model:  # a copied key counts as set, and a default is not
         changed["model"] = model
+    if task.tuned is not None:
+        changed["tuned"] = absolute("tuned", task.tuned)
     if task.template.endswith((".jinja", ".j2")):
         changed["template"] = str((base("template") / task.template).resolve())
     if task.start is not None:

@@ -227,6 +227,11 @@ class EvaluateConfig(Section):
         description="Few-shot prompting baselines of the base model: numbers of examples in the prompt, 0 "
         "for zero-shot.",
     )
+    free: bool = Field(
+        False,
+        description="Label tasks: also grade answers that the tuned model generates freely, as from a server "
+        "that does not hold it to the labels. The verdict stays on the constrained ones.",
+    )
     max_tokens: Auto | Count = Field(
         "auto", description="Maximum answer length in tokens; auto fits the training answers."
     )
@@ -258,6 +263,11 @@ class Task(Section):
     start: str | None = Field(
         None,
         description="Finished run to continue from; reuses its weights, adapter included, and its split.",
+    )
+    tuned: str | None = Field(
+        None,
+        description="Model or PEFT adapter that was trained elsewhere, evaluated as the tuned model in place "
+        "of training. Prompts are asked of the adapter's base, for a whole model of `model`.",
     )
     instruction: str = Field("", description="System prompt, part of every context.")
     template: str = Field(

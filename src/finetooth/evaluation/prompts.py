@@ -10,12 +10,18 @@ import json
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
+import yaml
+
+from finetooth.config.load import require_small
 from finetooth.data.render.turns import answer_turn, has_answer
-from finetooth.errors import GradeError
-from finetooth.types import Example, Message
+from finetooth.errors import ConfigError, GradeError
+from finetooth.types import Answer, Example, Message
 
 ZERO_SHOT = "zero-shot"
+FROM_FILE = "prompt"
+PROMPT_KEYS = {"instruction": str, "labels": bool, "shots": int, "examples": list}
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +79,44 @@ def few_shot(k: int, train: Sequence[Example], labels: Sequence[str], seed: int)
 def build_prompt(shots: int, train: Sequence[Example], labels: Sequence[str], seed: int) -> Prompt:
     """The prompting candidate with this many demonstrations: zero-shot for 0, else few-shot-K."""
     return few_shot(shots, train, labels, seed) if shots else zero_shot(labels)
+
+
+def read_prompt(
+    path: Path, train: Sequence[Example], labels: Sequence[str], seed: int
+) -> tuple[Prompt, str | None]:
+    """The prompt in a file, and the instruction that it has in place of the task's; None keeps that.
+
+    A .yaml, .yml or .json file has some of the keys instruction (text), labels (whether to list them, where
+    the task has labels: true by default), shots (number of demonstrations from the train split) and examples
+    (demonstrations of its own: a list of {question, answer}). Any other file is the instruction, and all that
+    is said. Raises ConfigError, and GradeError as few_shot does.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+        values = yaml.safe_load(text) if path.suffix in (".yaml", ".yml", ".json") else {"instruction": text}
+        require_small(values)
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
+        raise ConfigError(f"--prompt {path}: cannot be read: {error}") from None
+    if not isinstance(values, dict) or not values:
+        raise ConfigError(f"--prompt {path}: expected some of the keys {', '.join(PROMPT_KEYS)}.")
+    for key, value in values.items():
+        kind = PROMPT_KEYS.get(key)
+        if kind is None or type(value) is not kind:
+            known = ", ".join(f"{name} ({one.__name__})" for name, one in PROMPT_KEYS.items())
+            raise ConfigError(f"--prompt {path}: {key}: {str(value)[:40]!r} is not one of {known}.")
+    shots, given = values.get("shots", 0), values.get("examples", [])
+    if shots < 0 or (shots and given):
+        raise ConfigError(f"--prompt {path}: shots is a count of training rows, in place of examples.")
+    demos = []
+    for number, one in enumerate(given, 1):
+        if not isinstance(one, dict) or {"question", "answer"} != one.keys():
+            raise ConfigError(f"--prompt {path}: example {number}: expected {{question: ..., answer: ...}}.")
+        asked = (Message("user", str(one["question"])),)
+        demos.append(Example(f"example {number}", asked, (Answer(str(one["answer"])),)))
+    listed = tuple(labels) if path.suffix in (".yaml", ".yml", ".json") and values.get("labels", True) else ()
+    drawn = build_prompt(shots, train, labels, seed).demos
+    instruction = values.get("instruction")
+    return Prompt(FROM_FILE, listed, drawn or tuple(demos)), instruction and instruction.strip()
 
 
 def fit_prompt(

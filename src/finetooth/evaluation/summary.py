@@ -15,6 +15,7 @@ from finetooth.evaluation.statistics import MIN_ROWS, compare, mean_interval
 from finetooth.types import Score
 
 TUNED = "tuned"
+FREE = "tuned-free"  # the tuned model without the label set that it was measured under as TUNED
 START = "start"  # the model that training continued from, where that is another run's
 MAJORITY = "majority"
 BAG_OF_WORDS = "bag-of-words"

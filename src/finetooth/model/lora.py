@@ -228,7 +228,9 @@ def _adapter_config(directory: Path, model: Any = None) -> PeftConfig:
         loaded: PeftConfig = PeftConfig.from_pretrained(
             str(directory), local_files_only=True, trust_remote_code=False
         )
-        return loaded
+    if loaded.peft_type != "LORA":
+        raise ModelError(f"{path}: a PEFT adapter of the type {loaded.peft_type}; finetooth loads LoRA only.")
+    return loaded
 
 
 def _values(pattern: Any) -> list[Any]:

@@ -14,7 +14,7 @@ from finetooth.data.examples import read_examples
 from finetooth.errors import ConfigError
 from finetooth.evaluation import ledger
 from finetooth.evaluation.graders import PERPLEXITY, without_options
-from finetooth.evaluation.summary import CORPUS_METRICS, START, TUNED, best_prompting, is_prompting
+from finetooth.evaluation.summary import CORPUS_METRICS, FREE, START, TUNED, best_prompting, is_prompting
 from finetooth.report.charts import difference_bar, score_bar, smooth, training_curve
 from finetooth.rundir import read_json, read_jsonl
 from finetooth.types import Example
@@ -45,6 +45,7 @@ def page_context(run_path: Path, notes: Sequence[str] = ()) -> dict[str, Any]:
     page: dict[str, Any] = {
         "name": config.get("name", run_path.name),
         "model": config.get("model", ""),
+        "tuned": config.get("tuned"),
         "verdict": _verdict(shown[0]) if shown else None,
         "tables": [score_table(summary) for summary in shown],
         "prompts": _prompts(run_path / "environment.json", config),
@@ -84,12 +85,16 @@ def score_table(summary: Mapping[str, Any]) -> dict[str, Any]:
     """The candidates by the primary grader, and under `also` a table for each further grader."""
     comparison = summary.get("comparison") or {}
 
+    free = any(entry["name"] == FREE for entry in summary["candidates"])
+    shown = {TUNED: "tuned, constrained", FREE: "tuned, free"} if free else {}
+
     def row(name: str, entry: Mapping[str, Any]) -> dict[str, Any]:
         kind = "tuned" if name == TUNED else "prompting" if is_prompting(name) else "baseline"
         scored = entry["score"] is not None
         bar = score_bar(entry["score"], entry["low"], entry["high"], kind) if scored else ""
         corpus_score = entry.get("corpus", {}).get("value")
-        return {**entry, "name": name, "kind": kind, "bar": bar, "corpus_score": corpus_score}
+        names = {"candidate": name, "name": shown.get(name, name)}
+        return {**entry, **names, "kind": kind, "bar": bar, "corpus_score": corpus_score}
 
     def corpus(grader: str, entries: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         """What the corpus score is called, "" where there is none, and how it was counted."""
@@ -102,7 +107,9 @@ def score_table(summary: Mapping[str, Any]) -> dict[str, Any]:
     rows = [row(entry["name"], entry) for entry in summary["candidates"]]
     also = []
     for grader in dict.fromkeys(name for entry in rows for name in entry.get("also", {})):
-        entries = [row(one["name"], one["also"][grader]) for one in rows if grader in one.get("also", {})]
+        entries = [
+            row(one["candidate"], one["also"][grader]) for one in rows if grader in one.get("also", {})
+        ]
         difference = comparison.get("also", {}).get(grader)
         also.append({"grader": grader, "rows": entries, "difference": difference, **corpus(grader, entries)})
     return {
@@ -247,7 +254,9 @@ def _limitations(page: Mapping[str, Any], shown: Sequence[Mapping[str, Any]], ru
             f"Measured on {shown[0]['n']:,} rows; rows from another source or period may be harder."
         )
     seed = next((value for key, value, _ in page["config"] if key == "seed"), "?")
-    limits.append(f"One training seed ({seed}): another seed gives a somewhat better or worse model.")
+    seeds = f"One training seed ({seed}): another seed gives a somewhat better or worse model."
+    elsewhere = "The model was trained elsewhere: whether it was trained on some of these rows is not known."
+    limits.append(elsewhere if page["tuned"] else seeds)
     if shown and shown[0]["split"] == "validation":
         limits.append(
             "These are validation rows, on which the baseline and the checkpoint were chosen, so the scores "
@@ -297,7 +306,11 @@ def _prompts(path: Path, config: Mapping[str, Any]) -> str:
         system = f"with the system message “{given}”"
     elif added:
         system = f"with the system message that it adds where a row has none: “{added}”"
-    return f"Prompts follow {names.get(name, f'the {name} template')}, {system}."
+    asked = f"Prompts follow {names.get(name, f'the {name} template')}, {system}."
+    if tuned := config.get("tuned"):
+        base = clip(str(config.get("model", "")))
+        asked += f" The tuned model, {clip(str(tuned))}, was trained elsewhere; prompts are asked of {base}."
+    return asked
 
 
 def _environment(path: Path) -> str:

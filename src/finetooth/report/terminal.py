@@ -9,7 +9,7 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from finetooth.evaluation.summary import TUNED, percent, points
+from finetooth.evaluation.summary import percent, points
 from finetooth.report.html import format_corpus_score
 from finetooth.report.run_page import score_table
 
@@ -25,7 +25,8 @@ COLOURS = {"better": "bold green", "not proven": "bold yellow", "worse": "bold r
 def terminal_table(summary: Mapping[str, Any]) -> Group:
     """The candidates with their intervals by every grader, and the verdict in words, for rich."""
     page = score_table(summary)
-    split = "the sealed test" if summary["split"] == "test" else f"the {summary['split']} split"
+    names = {"test": "the sealed test", "validation": "the validation split"}
+    split = names.get(summary["split"], summary["split"])
     clusters = f" in {summary['groups']:,} clusters" if "groups" in summary else ""
     title = f"{summary['n']:,} rows of {split}{clusters}, graded by {summary['grader']}"
     columns = [name for name in ("truncated", "errors") if page[name]]
@@ -60,5 +61,5 @@ def _table(title: str, page: Mapping[str, Any], columns: Sequence[str]) -> Table
         for column in columns:
             value = row.get(column, 0)
             cells.append(f"{value:,.1f}" if column.endswith("_tokens") else str(value))
-        table.add_row(*map(Text, cells), style="bold" if row["name"] == TUNED else None)
+        table.add_row(*map(Text, cells), style="bold" if row["kind"] == "tuned" else None)
     return table

@@ -38,13 +38,16 @@ UNSEEN_SETS = 0.01  # of the rows: sets of labels are chosen where fewer have on
 MAX_TOKENS, SEED = 256, 1  # of the answers of a model without a run
 
 
-def candidate(context: RunContext, grader: str, model: Model, prompt: Prompt) -> ModelCandidate:
+def candidate(
+    context: RunContext, grader: str, model: Model, prompt: Prompt, renderer: Renderer | None = None
+) -> ModelCandidate:
     """A model under a prompt, as this run asks it. grader: display name of the primary grader.
 
     Where it is `label`, the model chooses among the labels of the training rows, and where it is `labels`
-    among their sets of labels, if hardly a row can have another one; else it generates.
+    among their sets of labels, if hardly a row can have another one; else it generates. renderer: in place of
+    the run's.
     """
-    task, renderer = context.task, context.renderer
+    task, renderer = context.task, renderer or context.renderer
     max_tokens = task.evaluate.max_tokens
     assert max_tokens != "auto", "the stored configuration is resolved"
     sampling = Sampling(task.evaluate.temperature, max_tokens, seed=task.seed)
@@ -66,10 +69,15 @@ def candidate(context: RunContext, grader: str, model: Model, prompt: Prompt) ->
 
 def prompt(context: RunContext, grader: str, shots: int) -> Prompt:
     """The prompt with so many demonstrations, as the run's prompting baselines have it."""
-    prepared, multi_label = context.prepared, graders.without_options(grader) == "labels"
-    labels = label_names(prepared.labels) if multi_label else prepared.labels
-    made = build_prompt(shots, prepared.train, labels, context.task.seed)
-    return replace(made, multi_label=multi_label)
+    labels, several = listed_labels(context, grader)
+    made = build_prompt(shots, context.prepared.train, labels, context.task.seed)
+    return replace(made, multi_label=several)
+
+
+def listed_labels(context: RunContext, grader: str) -> tuple[Sequence[str], bool]:
+    """The labels that prompts list, and whether several of them may be right. grader: the primary one."""
+    several = graders.without_options(grader) == "labels"
+    return label_names(context.prepared.labels) if several else context.prepared.labels, several
 
 
 def _sets_are_known(train: Sequence[Example]) -> bool:
@@ -186,7 +194,7 @@ def of_run(context: RunContext, model: Model, name: str = TUNED) -> Asking:
     systems = _systems(context.prepared.train)
     shared = systems[0] if len(systems) == 1 else ""
     return Asking(
-        candidate(context, _primary_grader(context), model, Prompt(name)),
+        candidate(context, primary_grader(context), model, Prompt(name)),
         shared,
         () if shared else tuple(text for text in systems if text),
         bool(systems) and "" not in systems,
@@ -207,7 +215,7 @@ def _systems(examples: Iterable[Example]) -> list[str]:
     return sorted(counts, key=lambda text: -counts[text])
 
 
-def _primary_grader(context: RunContext) -> str:
+def primary_grader(context: RunContext) -> str:
     """The name of the run's primary grader. Unlike `graders.resolve`, this imports no code of the user's."""
     specs = graders.specs(context.task.evaluate.grader)
     spec = specs[0] if specs else ""

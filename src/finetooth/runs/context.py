@@ -21,7 +21,7 @@ from finetooth.errors import ConfigError, ModelError
 from finetooth.evaluation import graders
 from finetooth.quality.prepare import PreparedData, prepare
 from finetooth.rundir import read_json
-from finetooth.runs import parent, workspace
+from finetooth.runs import inputs, parent, workspace
 from finetooth.tree import Row
 
 if TYPE_CHECKING:
@@ -58,21 +58,47 @@ class RunContext:
 
     @cached_property
     def tokenizer_directory(self) -> Path:
-        """The directory of the base's tokenizer; an adapter's directory has its own. Raises ModelError."""
-        path = Path(self.task.model)
-        adapter = not is_named(self.task.model) and (path / "adapter_config.json").is_file()
-        return path if adapter else model_directory(self.task.model, False, model_lines(self.console))
+        """The directory of the base's tokenizer; an adapter's directory has its own. Raises ModelError.
+
+        Of a whole model that was trained elsewhere: its directory.
+        """
+        tuned, say = self._elsewhere, model_lines(self.console)
+        if tuned is not None and not workspace.is_adapter(tuned):
+            return model_directory(str(tuned), False, say)
+        adapter = not is_named(self.task.model) and workspace.is_adapter(Path(self.task.model))
+        return Path(self.task.model) if adapter else model_directory(self.task.model, False, say)
 
     @cached_property
     def tokenizer(self) -> Tokenizer:
+        """The base's tokenizer; that of a model that was trained elsewhere, if it has its own. ModelError."""
+        tuned = self._elsewhere
+        own = tuned is not None and workspace.is_adapter(tuned) and (tuned / "tokenizer.json").is_file()
+        return Tokenizer.load(tuned if own and tuned is not None else self.tokenizer_directory)
+
+    @cached_property
+    def base_tokenizer(self) -> Tokenizer:
         """The base's tokenizer. Raises ModelError."""
-        return Tokenizer.load(self.tokenizer_directory)
+        if self._elsewhere is None:
+            return self.tokenizer
+        return Tokenizer.load(model_directory(self.task.model, weights=False))
 
     @cached_property
     def renderer(self) -> Renderer:
-        """The renderer of training, evaluation and chat: the base's tokenizer and the run's template."""
-        template = workspace.template(self.task, self.path)
-        return Renderer(self.tokenizer, template, self.task.instruction)
+        """The renderer of training, evaluation and chat: the tokenizer and the run's template."""
+        return self._renderer(self.tokenizer)
+
+    @cached_property
+    def base_renderer(self) -> Renderer:
+        """The renderer of the base: another one where the tuned model was trained elsewhere."""
+        return self.renderer if self._elsewhere is None else self._renderer(self.base_tokenizer)
+
+    def _renderer(self, tokenizer: Tokenizer) -> Renderer:
+        return Renderer(tokenizer, workspace.template(self.task, self.path), self.task.instruction)
+
+    @property
+    def _elsewhere(self) -> Path | None:
+        """The tuned model of a run that did not train it."""
+        return None if self.task.tuned is None else Path(self.task.tuned)
 
     @cached_property
     def prepared(self) -> PreparedData:
@@ -104,7 +130,9 @@ class RunContext:
             seed=self.task.seed,
             dtype=dtype,
             master_weights=self.task.train.adapter == "none",
-            tokenizer=self.tokenizer if str(name) == self.task.model else None,
+            tokenizer=(self.tokenizer if "adapter" in options else self.base_tokenizer)
+            if str(name) == self.task.model
+            else None,
             say=model_lines(self.console),
             **options,
         )
@@ -115,7 +143,7 @@ class RunContext:
         Raises ConfigError for an adapter, ModelError for a base other than the parent run's.
         """
         trained = parent.parent_weights(self.task)
-        if trained is not None and trained.name == "model":
+        if trained is not None and not workspace.is_adapter(trained):
             return self.load(trained)
         model = self.load()
         if model.peft is not None:
@@ -126,6 +154,15 @@ class RunContext:
         if self.task.start is not None:
             require_same_base(Path(self.task.start), model)
         return model
+
+    def trained_elsewhere(self) -> Model:
+        """The model of the key `tuned`; where that is a whole model the base, after both were loaded once."""
+        tuned = self.tuned()
+        if tuned.peft is not None:
+            return tuned
+        del tuned
+        with self.base() as base:
+            return base
 
     def add_adapter(self, model: Model) -> Coverage:
         """Add the task's LoRA adapter to the model: fresh, or with the weights of the parent run's."""
@@ -139,7 +176,7 @@ class RunContext:
     def require_same_start(self, model: Model) -> None:
         """The base and the parent run are unchanged since this run began. ConfigError or ModelError."""
         parent.require_unchanged(self.task, self.path)
-        if self.task.start is None or parent.trained_weights(Path(self.task.start)).name == "adapter":
+        if self.task.start is None or workspace.is_adapter(parent.trained_weights(Path(self.task.start))):
             require_same_base(self.path, model)
 
     def keep_tuned(self, model: Model) -> None:
@@ -147,16 +184,22 @@ class RunContext:
         self._in_memory = "tuned", model
 
     def tuned(self) -> Model:
-        """The tuned model: the base with its adapter, or the saved model. ConfigError before training."""
-        trained = workspace.trained_path(self.path)
+        """The tuned model: the base with its adapter, or the saved model.
+
+        Raises ConfigError before training, and for one that was trained elsewhere and has changed since.
+        """
+        trained = self._elsewhere or workspace.trained_path(self.path)
         if trained is None:
             raise workspace.not_trained(self.path)
 
         def load() -> Model:
-            if trained.name == "model":
+            if self._elsewhere is not None:
+                inputs.require_kinds_unchanged(self.task, self.path, "model")
+            if not workspace.is_adapter(trained):
                 return self.load(trained)
             model = self.load(adapter=trained)
-            require_same_base(self.path, model)
+            if (self.path / "environment.json").is_file():
+                require_same_base(self.path, model)
             return model
 
         return self._load_once("tuned", load)
@@ -169,12 +212,17 @@ class RunContext:
         """
         if self._shares_base():
             with self.tuned().without_adapter() as model:
-                yield model
+                stops = model.stop_ids  # those of the base's template are not the tuned model's
+                try:
+                    yield model
+                finally:
+                    model.stop_ids = stops
             return
 
         def load() -> Model:
             model = self.load()
-            require_same_base(self.path, model)
+            if (self.path / "environment.json").is_file():
+                require_same_base(self.path, model)
             return model
 
         yield self._load_once("base", load)
@@ -184,7 +232,7 @@ class RunContext:
         assert self.task.start is not None, "this run has no parent"
         parent.require_unchanged(self.task, self.path)
         trained = parent.trained_weights(Path(self.task.start))
-        if trained.name == "model":
+        if not workspace.is_adapter(trained):
             return self._load_once("parent", lambda: self.load(trained))
         if self._shares_base():
             return self.tuned().with_adapter(trained)
@@ -192,8 +240,9 @@ class RunContext:
 
     def _shares_base(self) -> bool:
         """Whether the tuned model contains the base. That of a reward model has another head."""
-        trained = workspace.trained_path(self.path)
-        return trained is not None and trained.name == "adapter" and self.task.train.method != "reward_model"
+        trained = self._elsewhere or workspace.trained_path(self.path)
+        adapter = trained is not None and workspace.is_adapter(trained)
+        return adapter and self.task.train.method != "reward_model"
 
     def _load_once(self, role: str, load: Callable[[], Model]) -> Model:
         """The model of this role. Another one in memory is released before it is loaded."""

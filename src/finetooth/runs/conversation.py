@@ -143,8 +143,9 @@ def speakers(
     if context is not None and base.peft is None:  # two models in memory, since they answer in turn
         base = context.load()
         require_same_base(context.path, base)
-        base.add_stop(candidate.renderer.stop_id)
-    beside = replace(asking, candidate=replace(asking.candidate, model=base))
+        base.add_stop(context.base_renderer.stop_id)
+    renderer = candidate.renderer if context is None else context.base_renderer
+    beside = replace(asking, candidate=replace(asking.candidate, model=base, renderer=renderer))
     return [Speaker(BASE, beside, without_adapter=True), Speaker(candidate.name, asking)]
 
 

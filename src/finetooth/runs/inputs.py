@@ -127,7 +127,7 @@ def changed_error(task: Task, path: Path, changed: Sequence[InputChange]) -> Con
     what = "was not there when" if first.new else "has changed since"
     rows = _row_changes(task, path) if any(one.kind == "data" for one in changed) else ""
     only_data = all(one.kind == "data" for one in changed)
-    steps = next_steps.beside(path, only_data)
+    steps = next_steps.beside(path, only_data, task.tuned)
     if all(one.kind == "grader" for one in changed):
         steps.append((f"finetooth evaluate {quote(str(path))}", "grade again, with the grader as it is now"))
     lines = [
@@ -204,7 +204,7 @@ def _model_files(task: Task) -> list[Path]:
     names = [
         one.get("model") for one in nested if isinstance(one, Mapping) and one.get("name") == REWARD_MODEL
     ]
-    names += [] if task.model in EMBEDDED else [task.model]
+    names += [name for name in (task.model, task.tuned) if name not in (*EMBEDDED, None)]
     paths = [Path(name) for name in names if isinstance(name, str)]
     files = [file for path in paths for file in (sorted(path.iterdir()) if path.is_dir() else [path])]
     return [file for file in files if file.suffix in MODEL_FILES and file.is_file()]

@@ -53,7 +53,7 @@ def of_run(path: Path) -> str:
 
     `chat` where the run has nothing to grade. ConfigError when this is not a run.
     """
-    if not (path / "train" / "result.json").is_file():
+    if workspace.trained_path(path) is None:
         return f"finetooth train {quote(str(path))}"
     verb = "evaluate" if gradable(workspace.load_config(path)) else "chat"
     return f"finetooth {verb} {quote(str(path))}"
@@ -72,14 +72,17 @@ def not_gradable_error(then: str) -> GradeError:
 def longer_training(path: Path) -> list[tuple[str, str]]:
     """Commands that train a finished run's task twice as long and compare the two, each with its purpose.
 
-    None where validation was best before the last step: more of the same would not help. The run's own
-    config.yaml is the task. It has no copy of rows from Python, so the task is then left open.
+    None where validation was best before the last step: more of the same would not help; nor where the model
+    was trained elsewhere. The run's own config.yaml is the task. It has no copy of rows from Python, so the
+    task is then left open.
     """
     record = path / "train" / "result.json"
     result = read_json(record) if record.is_file() else {}
     if result.get("stopped_early") or result.get("best_step", 0) < result.get("steps", 0):
         return []
     stored = workspace.load_config(path)
+    if stored.tuned is not None:
+        return []
     sources = (stored.data.train, stored.data.validation, stored.data.test)
     in_python = any(isinstance(source, str) and workspace.FROM_PYTHON in source for source in sources)
     task = "TASK" if in_python else quote(str(path / workspace.CONFIG))
@@ -94,16 +97,19 @@ def longer_training(path: Path) -> list[tuple[str, str]]:
     ]
 
 
-def beside(path: Path, only_rows_changed: bool) -> list[tuple[str, str]]:
+def beside(path: Path, only_rows_changed: bool, tuned: str | None = None) -> list[tuple[str, str]]:
     """Commands for a new run beside one whose inputs have changed, each with its purpose.
 
-    TASK stands for the task and its options; the command line fills it in.
+    TASK stands for the task and its options; the command line fills it in. tuned: the run's key of that name.
     """
     stem, _, number = path.name.rpartition("-")
     stem, first = (stem, int(number) + 1) if stem and number.isdecimal() else (path.name, 2)
     names = (path.with_name(f"{stem}-{n}") for n in count(first))
     other = quote(str(next(name for name in names if not name.exists())))
     run = quote(str(path))
+    if tuned is not None:
+        again = f"finetooth evaluate {quote(tuned)} {quote(str(path / workspace.CONFIG))} --out {other}"
+        return [(again, "evaluate it as it is now")]
     purpose = "train anew; sealed rows stay sealed, and no row changes its side"
     steps = [(f"finetooth run TASK --data.split_from {run} --out {other}", purpose)]
     if only_rows_changed and workspace.trained_path(path) is not None:

@@ -32,6 +32,11 @@ def inherit_settings(task: Task, console: Console) -> Task:
     run = Path(task.start)
     parent = workspace.load_config(run)
     trained = trained_weights(run)
+    if parent.tuned is not None:
+        raise ConfigError(
+            f"start: {run} has evaluated {parent.tuned}, which was trained elsewhere. To train that on: "
+            "--model for a whole model; an adapter must be merged first."
+        )
     if parent.train.method == "reward_model":
         raise ConfigError(f"start: {run} trained a reward model, which cannot generate text.")
     template = workspace.template(parent, run)
@@ -43,7 +48,9 @@ def inherit_settings(task: Task, console: Console) -> Task:
         given = key in task.train.model_fields_set and not (key == "rank" and parent.train.adapter == "none")
         if given and here != there:
             hint = (
-                f" To train an adapter on its weights: --model {trained}" if trained.name == "model" else ""
+                f" To train an adapter on its weights: --model {trained}"
+                if not workspace.is_adapter(trained)
+                else ""
             )
             conflicts.append((f"train.{key}", here, there, hint))
     for key, here, there, hint in conflicts:

@@ -64,6 +64,12 @@ def candidates(context: RunContext) -> Iterator[Candidate]:
         function = partial(reward, model)
         return PreferenceCandidate(name, context.renderer, function, model.max_tokens, task.data.overlong)
 
+    own, base_tokenizer = context.tokenizer, context.base_tokenizer
+    if own is not base_tokenizer and own.backend.get_vocab() != base_tokenizer.backend.get_vocab():
+        raise GradeError(
+            "evaluate.grader: preference compares the probabilities of two models for the same tokens, and "
+            f"{task.tuned} has another tokenizer than {task.model}. Grade its answers: --evaluate.grader chrf"
+        )
     yield LengthBaseline(context.prepared.train)
     with context.base() as base:
         yield scored(ZERO_SHOT, base, by_likelihood)

@@ -14,6 +14,7 @@ from finetooth.config.method_keys import PREFERENCE_METHODS
 from finetooth.config.task import Task
 from finetooth.config.values import first_few
 from finetooth.data.examples import to_json
+from finetooth.data.hub import context_length
 from finetooth.data.render.overlong import FittedRows, fit_rows, row_limit
 from finetooth.data.render.renderer import Renderer
 from finetooth.errors import ConfigError, DataError, GradeError
@@ -49,6 +50,16 @@ def set_up(context: RunContext, needs_grader: bool) -> None:
             raise
 
 
+def ensure_set_up(context: RunContext) -> None:
+    """`set_up` for a model that was trained elsewhere, unless the run is; then its task is as stored."""
+    with workspace.occupied(context.path):
+        stored = workspace.open_run(context.task, context.path)
+        if stored is None:
+            set_up(context, needs_grader=True)
+        else:
+            context.task = stored
+
+
 def _set_up(context: RunContext, stored: Task | None, needs_grader: bool) -> None:  # long: the steps in order
     requested, path, console = context.task, context.path, context.console
     context.task = task = stored or requested
@@ -69,7 +80,8 @@ def _set_up(context: RunContext, stored: Task | None, needs_grader: bool) -> Non
         require_valid_reward(context)
     for note in prepared.notes:
         console.print(f"data: {note}")
-    context.model = model = context.initial_model()
+    elsewhere = task.tuned is not None
+    context.model = model = context.trained_elsewhere() if elsewhere else context.initial_model()
     if (
         stored is None
         and requested.template.endswith((".jinja", ".j2"))
@@ -80,7 +92,8 @@ def _set_up(context: RunContext, stored: Task | None, needs_grader: bool) -> Non
     for source, notes in (("model", model.notes), ("template", renderer.notes)):
         for note in notes:
             console.print(f"{source}: {note}")
-    limit = row_limit(task.data.max_tokens, model.max_tokens, context.tokenizer) or model.max_tokens
+    longest = min(model.max_tokens, context_length(context.tokenizer_directory) or model.max_tokens)
+    limit = row_limit(task.data.max_tokens, longest, context.tokenizer) or longest
     context.train_rows, context.validation_rows = [], []
     total = len(prepared.train) + len(prepared.validation)
     for side, examples, rows in (
@@ -107,19 +120,26 @@ def _set_up(context: RunContext, stored: Task | None, needs_grader: bool) -> Non
         facts, reasons = _resolve(context, limit)
     else:
         context.require_same_start(model)
-    if requested.train.method == "reward_model":
-        reward_head.attach(model.hf)
-    if context.task.train.adapter == "lora":
-        console.print(f"model: {context.add_adapter(model)}")
-    if context.task.train.checkpointing:
-        layers = enable_gradient_checkpointing(model)
-        console.print(f"model: gradient checkpointing in {layers} layers")
-    model.add_stop(renderer.stop_id)
-    context.probe = probe_of(context)
+    if not elsewhere:
+        _prepare_training(context)
     if stored is None:
         workspace.save_environment(path, facts)
         workspace.save_config(path, context.task, reasons)
         context.task = workspace.load_config(path)
+
+
+def _prepare_training(context: RunContext) -> None:
+    """The model as it is trained, with its adapter or score layer, and the probe of the estimate."""
+    model, train, console = context.model, context.task.train, context.console
+    if train.method == "reward_model":
+        reward_head.attach(model.hf)
+    if train.adapter == "lora":
+        console.print(f"model: {context.add_adapter(model)}")
+    if train.checkpointing:
+        layers = enable_gradient_checkpointing(model)
+        console.print(f"model: gradient checkpointing in {layers} layers")
+    model.add_stop(context.renderer.stop_id)
+    context.probe = probe_of(context)
 
 
 def _require_gradable(context: RunContext) -> None:
@@ -186,11 +206,13 @@ def _resolve(  # long: the automatic values, one after the other
     Returns the facts for environment.json, and the reasons.
     """
     task, model, console, prepared = context.task, context.model, context.console, context.prepared
-    resolved = defaults.resolve(task.train, _defaults_context(context))
-    reasons = {
-        f"train.{key}": f"{getattr(resolved.config, key)}: {why}" for key, why in resolved.reasons.items()
-    }
-    values = task.model_dump() | {"train": resolved.config.model_dump()}
+    values, reasons = task.model_dump(), {}
+    if task.tuned is None:
+        resolved = defaults.resolve(task.train, _defaults_context(context))
+        values["train"] = resolved.config.model_dump()
+        reasons = {f"train.{key}": f"{values['train'][key]}: {why}" for key, why in resolved.reasons.items()}
+        for warning in resolved.warnings:
+            console.print(f"warning: {warning}", style="yellow")
     evaluate = values["evaluate"]
     if task.start is not None and prepared.sealed_format is not None:
         inherited = workspace.load_config(Path(task.start)).evaluate
@@ -215,7 +237,7 @@ def _resolve(  # long: the automatic values, one after the other
     if task.data.max_tokens == "auto":
         values["data"]["max_tokens"] = limit
         reasons["data.max_tokens"] = f"{limit}: the longest row that the model allows"
-    if task.template == "auto":
+    if task.template == "auto" and task.tuned is None:  # else each of the two models has its own
         kind = values["template"] = context.renderer.kind
         why = "the tokenizer's chat template" if kind == "chat" else "the tokenizer has no chat template"
         reasons["template"] = f"{kind}: {why}"
@@ -224,11 +246,9 @@ def _resolve(  # long: the automatic values, one after the other
     values["data"]["format"] = prepared.format
     for key, reason in reasons.items():
         console.print(f"auto: {key} = {reason}")
-    for warning in resolved.warnings:
-        console.print(f"warning: {warning}", style="yellow")
     about = {
         "name": task.model,
-        "digest": base_digest(Path(task.start)) if task.start else model.digest(),
+        "digest": base_digest(Path(task.start)) if task.start else model.digest(task.tuned is None),
         "attention": model.attention,
         "dtype": str(model.dtype).removeprefix("torch."),
         "masters": model.master_weights,

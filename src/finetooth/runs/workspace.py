@@ -169,10 +169,20 @@ def open_run(task: Task, path: Path) -> Task | None:
 
 
 def trained_path(path: Path) -> Path | None:
-    """The directory of the run's tuned adapter or model; None until training has ended and was verified."""
+    """The directory of the run's tuned adapter or model; None until training has ended and was verified.
+
+    Of a model that was trained elsewhere, its own place.
+    """
+    if (path / CONFIG).is_file() and (tuned := load_config(path).tuned) is not None:
+        return Path(tuned)
     if not (path / "train" / "result.json").is_file():
         return None
     return next((p for p in (path / "train" / "adapter", path / "train" / "model") if p.is_dir()), None)
+
+
+def is_adapter(trained: Path) -> bool:
+    """Whether a directory is that of a PEFT adapter, not of a whole model."""
+    return (trained / "adapter_config.json").is_file()
 
 
 def not_trained(path: Path, key: str = "") -> ConfigError:
@@ -240,7 +250,10 @@ def _differences(
 
 def save_config(path: Path, task: Task, reasons: Mapping[str, str]) -> None:
     """Write config.yaml: all resolved values, then as comments the reasons of the automatic ones."""
-    text = yaml.safe_dump(_plain(task), sort_keys=False, allow_unicode=True, width=100)
+    values = _plain(task)
+    if task.tuned is not None:  # nothing was trained here
+        values["train"] = {"method": task.train.method}
+    text = yaml.safe_dump(values, sort_keys=False, allow_unicode=True, width=100)
     if reasons:
         text += "\n# Chosen automatically:\n"
         text += "".join(f"#   {key}: {reason}\n" for key, reason in reasons.items())

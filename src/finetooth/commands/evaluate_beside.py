@@ -1,0 +1,225 @@
+"""`finetooth evaluate RUN --grader|--test|--prompt`: an evaluation beside the run's own, in evaluate/NAME.
+
+Answers on record are graded again where they suffice; otherwise the run's candidates are asked again, as the
+run asks them. Earlier results stay as they are.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from finetooth.commands.evaluate import (
+    EvaluateReport,
+    PromptWithRenderer,
+    evaluate_rows,
+    prompting_candidates,
+    require_evaluable,
+    result_digest,
+    run_candidates,
+    sample_rows,
+)
+from finetooth.config import cleaning
+from finetooth.config.load import load_task
+from finetooth.config.values import format_count, safe_name
+from finetooth.data.examples import normalised_context
+from finetooth.data.render.renderer import Renderer
+from finetooth.errors import ConfigError, DataError
+from finetooth.evaluation import graders, ledger
+from finetooth.evaluation.candidates import Candidate, SupportsLikelihood
+from finetooth.evaluation.prompts import read_prompt
+from finetooth.evaluation.summary import START, TUNED
+from finetooth.quality.prepare import read_rows
+from finetooth.rundir import read_json, read_jsonl, sha256_file
+from finetooth.runs import inputs, parent, workspace
+from finetooth.runs.asking import listed_labels, primary_grader
+from finetooth.runs.context import RunContext
+from finetooth.runs.parent_records import RecordedCandidate
+from finetooth.types import Example
+
+NOT_RECORDED = (graders.PERPLEXITY, graders.PREFERENCE)  # graders of likelihoods, which no record has
+ON_RECORD = "answers on record, graded again"
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What differs from the run's own evaluation; None: nothing.
+
+    grader: as evaluate.grader. test: a file with new rows. prompt: a file, see prompts.read_prompt. sealed:
+    the sealed test in place of the validation rows. name: of the folder in evaluate/.
+    """
+
+    grader: Any = None
+    test: Path | None = None
+    prompt: Path | None = None
+    sealed: bool = False
+    name: str | None = None
+
+    def folder(self) -> str:
+        """The name that was given, else one of its parts: test-rouge, new-rows-shorter-prompt."""
+        given = self.name
+        if given is None:
+            names = [str(one if isinstance(one, str) else one.get("name", one.get("type", "grader")))
+                     for one in (graders.specs(self.grader) if self.grader is not None else ())]  # fmt: skip
+            files = [file.stem for file in (self.test, self.prompt) if file is not None]
+            short = [name.rpartition(":")[2] for name in names]
+            given = safe_name("-".join([*(["test"] if self.sealed else []), *short, *files]))
+        if given in ("validation", "test") or given != safe_name(given):
+            raise ConfigError(f"--name {given}: not a name for a folder in evaluate/. Try: --name again")
+        return given
+
+
+def run(path: Path, request: Request, console: Console, trust_code: bool = False) -> EvaluateReport:
+    """Evaluate a run once more, and write evaluate/NAME. Raises FinetoothError.
+
+    A look at the sealed test is spent where `sealed` opens it for answers, prompts or graders that were not
+    on record before.
+    """
+    if request.test is not None and request.sealed:
+        raise ConfigError("--test brings rows of its own, and --sealed opens the run's. Leave one out.")
+    if request.grader is None:
+        inputs.require_trusted(path, "evaluate", trust_code)
+    context = RunContext.of_run(path, console)
+    require_evaluable(context)
+    folder = request.folder()
+    if (path / "evaluate" / folder / "summary.json").is_file():
+        raise ConfigError(
+            f"{path / 'evaluate' / folder} has an evaluation, which is never replaced. To see it: finetooth "
+            f"report {path} --evaluation {folder}. For another one beside it: --name NAME"
+        )
+    with workspace.occupied(path):
+        return _run(context, request, folder)
+
+
+def _run(context: RunContext, request: Request, folder: str) -> EvaluateReport:
+    path, task, console = context.path, context.task, context.console
+    grader = task.evaluate.grader
+    if request.grader is not None:
+        grader = load_task(task, {"evaluate.grader": request.grader}).evaluate.grader
+    split = "test" if request.sealed else "validation"
+    names = [one if isinstance(one, str) else one.get("name") for one in graders.specs(grader)]
+    own = primary_grader(context)
+    on_record = path / "evaluate" / split / "records.jsonl"
+    suffice = request.test is None and not {own, *names} & set(NOT_RECORDED) and on_record.is_file()
+    if suffice:
+        ledger.require_unchanged(path, split)
+    extra = _prompt(context, request.prompt, own)
+    look = None
+    if request.test is not None:
+        rows = new_rows(context, request.test)
+    elif request.sealed:
+        rows, look = _sealed_rows(context, request, grader, on_record if suffice else None)
+    else:
+        rows = context.prepared.validation
+    rows = sample_rows(rows, task)
+    if suffice:
+        candidates = _recorded(context, on_record, own, extra)
+    else:
+        candidates = run_candidates(context, own, split if request.test is None else "new", extra)
+    if names[0] == graders.PERPLEXITY:
+        candidates = (one for one in candidates if isinstance(one, SupportsLikelihood))
+    shown = request.test.name if request.test is not None else split
+    result = evaluate_rows(context, rows, shown, None, look, grader, candidates)
+    ledger.store_files(path, folder, result.files(), time.time)
+    if look is None:
+        console.print("The sealed test stays closed: no look at it is spent.")
+    return EvaluateReport(path, {**result.summary, "evaluation": folder})
+
+
+def _prompt(context: RunContext, file: Path | None, grader: str) -> PromptWithRenderer | None:
+    """The prompt of a file, and the renderer with its instruction. grader: the run's own."""
+    if file is None:
+        return None
+    task, prepared = context.task, context.prepared
+    labels, multi_label = listed_labels(context, grader)
+    prompt, instruction = read_prompt(file, prepared.train, labels, task.seed)
+    prompt = replace(prompt, multi_label=multi_label)
+    if instruction is None:
+        return prompt, context.base_renderer
+    template = workspace.template(task, context.path)
+    return prompt, Renderer(context.base_tokenizer, template, instruction)
+
+
+def _recorded(
+    context: RunContext, records: Path, grader: str, extra: PromptWithRenderer | None
+) -> Iterator[Candidate]:
+    """The candidates of an evaluation with the answers that they gave; the extra prompt is asked."""
+    summary = read_json(records.with_name("summary.json"))
+    lines: dict[str, dict[str, Any]] = {}
+    for line in read_jsonl(records):
+        lines.setdefault(line["candidate"], {})[line["id"]] = line
+    for entry in summary["candidates"]:
+        if extra is not None and entry["name"] in (START, TUNED):
+            yield from prompting_candidates(context, grader, extra, shots=())
+            extra = None
+        yield RecordedCandidate(lines[entry["name"]], [*entry.get("notes", ()), ON_RECORD], entry["name"])
+
+
+def _sealed_rows(
+    context: RunContext, request: Request, grader: Any, records: Path | None
+) -> tuple[list[Example], int | None]:
+    """The rows of the sealed test and the number of this look, which is put on record first.
+
+    The same request on the same answers is the same look.
+    """
+    path = context.path
+    answers = result_digest(context, context.tuned()) if records is None else sha256_file(records)
+    prompt = None if request.prompt is None else sha256_file(request.prompt)
+    code = [graders.grader_digest(spec, Path.cwd()) for spec in graders.specs(grader)]
+    parts = json.dumps([answers, grader, code, prompt], sort_keys=True)
+    digest = hashlib.sha256(parts.encode()).hexdigest()
+    known = ledger.look_number(path, digest)
+    rows = ledger.open_sealed(path, digest, time.time)
+    look = ledger.look_number(path, digest)
+    asked = [*(["asked again"] if records is None else []), *(["asked with a new prompt"] if prompt else [])]
+    spent = "This is a look at it already on record" if known else f"This spends look {look} at it"
+    how = " and ".join([*asked, "graded anew"])
+    context.console.print(f"The sealed test is opened: its rows are {how}. {spent} (ledger.jsonl).")
+    return rows, look
+
+
+def new_rows(context: RunContext, file: Path) -> list[Example]:
+    """The rows of a file that are new to the run, read as its data is.
+
+    Rows whose prompt the run has on any side are left out and counted: trained on, they prove nothing, and
+    sealed ones are opened by --sealed alone. DataError where none is left.
+    """
+    task, path, console = context.task, context.path, context.console
+    kept = [one for one in task.data.clean if cleaning.operations([one])[0].name not in ("dedupe", "balance")]
+    own = {"train": str(file), "validation": 0.0, "test": 0.0, "split_from": None, "clean": kept}
+    data = task.data.model_copy(update={**own, "format": context.prepared.format})
+    found = read_rows(task.model_copy(update={"data": data}))
+    rows = found.cleaned["train"].examples
+    if rejected := [row for table in found.tables["train"] for row in table.rejected]:
+        first = f"line {rejected[0].line}: {rejected[0].reason}"
+        console.print(
+            f"{file}: {format_count(len(rejected), 'row')} cannot be read and are left out; {first}"
+        )
+    sides: dict[str, Sequence[Example]] = {
+        "sealed test": ledger.read_sealed(path) if ledger.sealed_count(path) else [],
+        "validation": context.prepared.validation,
+        "training": context.prepared.train,
+    }
+    if earlier := parent.parent_run(task):
+        sides["training"] = [*sides["training"], *earlier.rows("train"), *earlier.rows("validation")]
+    home = {normalised_context(row): side for side, examples in sides.items() for row in examples}
+    known = Counter(home[key] for row in rows if (key := normalised_context(row)) in home)
+    new = [row for row in rows if normalised_context(row) not in home]
+    counts = ", ".join(f"{count} of the {side} rows" for side, count in known.items())
+    if not new:
+        raise DataError(f"{file}: no row is new to {path}: it has {counts or 'no rows'}.")
+    if known:
+        console.print(
+            f"{file}: {known.total()} of {format_count(len(rows), 'row')} are left out, since the run has "
+            f"them: {counts}.",
+            style="yellow",
+        )
+    return new
