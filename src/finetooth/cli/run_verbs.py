@@ -36,15 +36,16 @@ def evaluate(path: Path, sealed: bool, trust_code: bool, as_json: bool, quiet: b
     return finish(command.run(directory, sealed, console(quiet), trust_code), as_json, quiet, *then)
 
 
-@click.command(cls=SectionedCommand, epilog="Example: finetooth report runs/first")
-@click.argument("path", metavar="RUN", type=PathArgument("run"))
+@click.command(cls=SectionedCommand, epilog="Examples: finetooth report runs/first; finetooth report runs/")
+@click.argument("path", metavar="RUN|FOLDER", type=PathArgument("run"))
 @output_options
 def report(path: Path, as_json: bool, quiet: bool) -> int:
-    """Show the result of a run, and write report.html."""
-    directory = run_directory(path)
+    """Show the result of a run, or an overview of all runs in a folder, and write report.html."""
+    folder = not (path / "config.yaml").is_file() and any(path.glob("*/config.yaml"))
+    directory = path if folder else run_directory(path)
     from finetooth.commands import report as command
 
-    return finish(command.run(directory), as_json, quiet)
+    return finish(command.run_overview(path) if folder else command.run(directory), as_json, quiet)
 
 
 @click.command(cls=SectionedCommand, epilog="Example: finetooth predict runs/first tomorrow.csv")

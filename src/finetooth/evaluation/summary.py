@@ -23,6 +23,15 @@ SIMPLE_BASELINES = {
     BAG_OF_WORDS: "a bag of words with logistic regression",
     BY_LENGTH: "the length of answers alone",
 }
+EXPLAINED = {
+    MAJORITY: "best single label: always the same answer",
+    BAG_OF_WORDS: "word counts + logistic regression, no language model",
+    BY_LENGTH: "always the answer of the likelier length",
+    ZERO_SHOT: "prompt without examples",
+    "prompt": "the best prompt found by search",
+    START: "the model that training continued from",
+    TUNED: "the model that this run trained",
+}
 CORPUS_METRICS = {"bleu": "BLEU", "chrf": "chrF", "perplexity": "perplexity"}  # by grader
 OFTEN_TRUNCATED = 0.05  # the verdict mentions truncation from this share of answers on
 
@@ -47,6 +56,14 @@ class CandidateResult:
     grades: Grades
     other_grades: Mapping[str, Grades] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+
+
+def explained(name: str) -> str:
+    """What a candidate is, in half a line; "" for an unknown one."""
+    shots = name.removeprefix("few-shot-")
+    if shots != name:
+        return f"prompt with {shots} solved examples"
+    return EXPLAINED.get(name, "")
 
 
 def is_prompting(name: str) -> bool:
@@ -122,7 +139,10 @@ def summarise(  # long: the summary is built in the order of its keys
         )
     for name, baseline_words in SIMPLE_BASELINES.items():
         paired = _paired(by_name[name].grades, tuned.grades, groups) if name in by_name else None
-        if paired is None or paired["verdict"] == "better":
+        if paired is None:
+            continue
+        summary.setdefault("simple_baselines", {})[name] = paired  # tuned minus baseline
+        if paired["verdict"] == "better":
             continue
         score = _score(by_name[name])
         if paired["verdict"] == "worse":
