@@ -29,7 +29,7 @@ from finetooth.evaluation.candidates import Candidate
 from finetooth.evaluation.graders.label_sets import label_names
 from finetooth.evaluation.prompts import Prompt, build_prompt
 from finetooth.evaluation.runner import Evaluation, evaluate
-from finetooth.evaluation.summary import START, TUNED, best_prompting
+from finetooth.evaluation.summary import BAG_FILE, START, TUNED, best_prompting
 from finetooth.model.api import Model
 from finetooth.report.terminal import terminal_table
 from finetooth.rundir import read_json, write_json
@@ -174,7 +174,7 @@ def _candidates(context: RunContext, grader: str, split: str) -> Iterator[Candid
     train = context.prepared.train
     if context.prepared.labels and grader != graders.PERPLEXITY:  # these two have no likelihoods
         yield Majority(train)
-        yield BagOfWords(train)
+        yield BagOfWords(train, file=context.path / BAG_FILE)
     yield from prompting_candidates(context, grader)
     if context.task.start is not None:
         known = parent_records.recorded(context, result_digest) if split == "test" else None

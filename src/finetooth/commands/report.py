@@ -1,4 +1,4 @@
-"""`finetooth report RUN|FOLDER`: the result of a run, or of all runs in a folder, as a page and on the terminal."""
+"""`finetooth report RUN|FOLDER`: the result of a run, or of all runs in a folder, as a page and a table."""
 
 from __future__ import annotations
 

@@ -18,6 +18,7 @@ TUNED = "tuned"
 START = "start"  # the model that training continued from, where that is another run's
 MAJORITY = "majority"
 BAG_OF_WORDS = "bag-of-words"
+BAG_FILE = "evaluate/bag-of-words.npz"  # of a run: the bag of words as it was measured
 # Baselines without a language model that a tuned model should beat, in words.
 SIMPLE_BASELINES = {
     BAG_OF_WORDS: "a bag of words with logistic regression",
@@ -31,6 +32,7 @@ EXPLAINED = {
     "prompt": "the best prompt found by search",
     START: "the model that training continued from",
     TUNED: "the model that this run trained",
+    f"{TUNED}-free": "the same model, answering without the list of labels",
 }
 CORPUS_METRICS = {"bleu": "BLEU", "chrf": "chrF", "perplexity": "perplexity"}  # by grader
 OFTEN_TRUNCATED = 0.05  # the verdict mentions truncation from this share of answers on

@@ -42,7 +42,8 @@ def next_steps(
     if simple is not None and saved_bag and simple["difference"] <= 0 and verdict != "worse":
         steps.append(
             (
-                "Word counts do at least as well here and need no language model. Let them answer the rows of a file:",
+                "Word counts do at least as well here and need no language model. Let them answer the rows "
+                "of a file:",
                 f"finetooth predict {run} FILE --candidate {BAG_OF_WORDS}",
             )
         )
@@ -75,8 +76,8 @@ def _improve(
     if verdict == "not proven" and units < MIN_ROWS:
         steps.append(
             (
-                f"Add examples{into} and run again: the test has {units:,} {rows}, a verdict needs {MIN_ROWS}, and "
-                f"with {GOOD_TEST} it can tell smaller differences apart.",
+                f"Add examples{into} and run again: the test has {units:,} {rows}, a verdict needs "
+                f"{MIN_ROWS}, and with {GOOD_TEST} it can tell smaller differences apart.",
                 "",
             )
         )
@@ -91,8 +92,8 @@ def _improve(
     if wrong:
         steps.append(
             (
-                f"Read the {wrong:,} wrong {'answer' if wrong == 1 else 'answers'} below. Where the expected answer "
-                "is the mistake, correct the row; where a kind of row is missing, add some.",
+                f"Read the {wrong:,} wrong {'answer' if wrong == 1 else 'answers'} below. Where the expected "
+                "answer is the mistake, correct the row; where a kind of row is missing, add some.",
                 "",
             )
         )

@@ -1,7 +1,7 @@
 """Charts of the report pages as inline SVG. Colours come from the page's style sheet, for light and dark.
 
-Places are in percent of the plot, which has no size of its own: a chart fills its column on a wide screen as on
-a narrow one, and its text keeps its size.
+Places are in percent of the plot, which has no size of its own: a chart fills its column on a wide screen as
+on a narrow one, and its text keeps its size.
 """
 
 from __future__ import annotations
@@ -64,10 +64,10 @@ def difference_bar(
         if name:
             shown = f"← {name}" if anchor == "start" else f"{name} →"
             ticks.append(f'<text class="side" x="{at}" y="94" text-anchor="{anchor}">{escape(shown)}</text>')
-    kind = verdict.replace(" ", "-")
+    kind, high_svg = verdict.replace(" ", "-"), 100 if any(names) else 78
     title = f"{points(difference)} points, 95% confidence interval {points(low)} to {points(high)}"
     return Markup(
-        f'<svg class="difference {escape(kind)}" width="100%" height="{100 if any(names) else 78}" role="img" '
+        f'<svg class="difference {escape(kind)}" width="100%" height="{high_svg}" role="img" '
         f'aria-label="{title}">{"".join(ticks)}<line class="interval" x1="{x(low):.2f}%" y1="30" '
         f'x2="{x(high):.2f}%" y2="30"/><circle class="point" cx="{x(difference):.2f}%" cy="30" r="7"/></svg>'
     )
@@ -84,7 +84,7 @@ def smooth(loss_S: Points) -> tuple[Points, int]:
 
 
 def flattened(train_S: Points, valid_S: Points) -> bool:
-    """Whether on a linear axis the start would leave no height to the rest: all > 0, most far below the top."""
+    """Whether on a linear axis the start would leave no height to the rest: all > 0, most far below."""
     values = [value for _, value in [*train_S, *valid_S]]
     return min(values) > 0 and max(values) >= FLATTENED * median(values)
 
@@ -131,7 +131,8 @@ def training_curve(
         f"{''.join(lines)}</svg>"
     )
     parts += [
-        f'<circle class="valid" cx="{100 * step / last_step:.2f}%" cy="{100 - 100 * height(value):.2f}%" r="3"/>'
+        f'<circle class="valid" cx="{100 * step / last_step:.2f}%" '
+        f'cy="{100 - 100 * height(value):.2f}%" r="3"/>'
         for step, value in valid_S
     ]
     return Markup(

@@ -1,7 +1,7 @@
-"""An overview of all runs in a folder: one row per run, in one table per set of rows that runs were measured on.
+"""An overview of all runs in a folder: one row per run, in one table per set of rows that were answered.
 
-Scores on different rows are not comparable, so no table holds two sets of rows. Sealed rows are never read: runs
-are told apart by the digest of the sealed file and by the ids in their records.
+Scores on different rows are not comparable, so no table holds two sets of rows. Sealed rows are never read:
+runs are told apart by the digest of the sealed file and by the ids in their records.
 """
 
 from __future__ import annotations
@@ -121,7 +121,7 @@ def _result(path: Path, split: str, summary: Mapping[str, Any]) -> dict[str, Any
 
 
 def _rows_digest(path: Path, split: str, grader: str) -> str:
-    """A digest of the rows that were answered: of their file, and of the ids in the records of one candidate."""
+    """A digest of the rows that were answered: of their file, and of the ids in one candidate's records."""
     if split == "test":
         content = ledger.sealed_digest(path) or ""
     else:

@@ -12,6 +12,7 @@ from finetooth.evaluation import ledger
 from finetooth.evaluation.graders import PERPLEXITY, without_options
 from finetooth.evaluation.preference import BY_LENGTH
 from finetooth.evaluation.summary import (
+    BAG_FILE,
     BAG_OF_WORDS,
     CORPUS_METRICS,
     START,
@@ -26,7 +27,6 @@ from finetooth.report.settings import environment_in_words, prompts_in_words, re
 from finetooth.rundir import read_json, read_jsonl
 
 REJECTED_SHOWN = 8
-BAG_FILE = "evaluate/bag-of-words.npz"
 HEADLINES = {
     "better": "Better than the best prompt",
     "worse": "Worse than the best prompt",
