@@ -107,8 +107,11 @@ def chat(
 @click.command(cls=SectionedCommand, epilog="Example: finetooth compare runs/first runs/second")
 @click.argument("paths", metavar="RUN RUN...", nargs=-1, required=True, type=PathArgument("run"))
 @click.option("--sealed", is_flag=True, help="Compare on the sealed test set, if every run has opened it.")
+@click.option(
+    "--page", type=PathArgument(), metavar="FILE", help="Also write the comparison as a page: FILE.html."
+)
 @output_options
-def compare(paths: tuple[Path, ...], sealed: bool, as_json: bool, quiet: bool) -> int:
+def compare(paths: tuple[Path, ...], sealed: bool, page: Path | None, as_json: bool, quiet: bool) -> int:
     """Compare runs row by row, and list their differences.
 
     Every other run is compared with the first, on the validation rows that both answered. Nothing is
@@ -116,7 +119,7 @@ def compare(paths: tuple[Path, ...], sealed: bool, as_json: bool, quiet: bool) -
     """
     from finetooth.commands import compare as command
 
-    return finish(command.run([run_directory(path) for path in paths], sealed), as_json, quiet)
+    return finish(command.run([run_directory(path) for path in paths], sealed, page), as_json, quiet)
 
 
 @click.command(cls=SectionedCommand, epilog="Example: finetooth pairs runs/first --out pairs.jsonl")
