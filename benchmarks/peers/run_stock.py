@@ -18,13 +18,13 @@ PADDING, STOP = 0, 2  # of the random model; a real one's are told
 
 
 def generating(spec: Facts, model: Any) -> Any:
-    """A turn answers all contexts, `batch` of the message at a time."""
+    """A turn answers all contexts, or those in the `range` of the message, `batch` of it at a time."""
     rows = read_rows(spec)
     pad, stop = spec.get("padding", PADDING), spec.get("stop", STOP)
 
     def turn(message: Facts) -> Facts:
         answers: list[list[int]] = []
-        for part in in_parts(rows, message["batch"]):
+        for part in in_parts(rows[slice(*message.get("range", (None,)))], message["batch"]):
             longest = max(len(row["tokens"]) for row in part)
             padding = [longest - len(row["tokens"]) for row in part]
             ids = [[pad] * empty + row["tokens"] for empty, row in zip(padding, part, strict=True)]

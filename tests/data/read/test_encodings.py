@@ -74,3 +74,11 @@ def test_an_encoding_has_one_name() -> None:
         build_task({"data": {"train": "a", "encoding": name}}).data.encoding for name in ("UTF8", "utf_8")
     ]
     assert names == ["utf-8", "utf-8"]
+
+
+def test_a_header_that_is_not_utf_8_is_reason_enough_to_name_the_encoding() -> None:
+    """The file cannot be read without it, however few of its lines are not UTF-8."""
+    rows = "".join(f"{n};plain text;lost\n" for n in range(400))
+    assert [one.encoding for one in readings(f"N°;Message;Team\n{rows}".encode("cp1252"))] == ["cp1252"]
+    assert not readings(f"No;Message;Team\n{rows}7;café;lost\n".encode("cp1252"))
+    assert not readings("N°;Größe\n".encode("cp1252") + "1;Größe\n2;Höhe\n".encode())

@@ -43,13 +43,15 @@ class Reading:
 def readings(content: bytes) -> list[Reading]:
     """The encodings with which text reads well whose bytes are not UTF-8, the best first.
 
-    Several only where they read different words. [] where only a few lines are not UTF-8 (these are broken),
-    where others hold letters in UTF-8, and where no encoding fits.
+    Several only where they read different words. [] where only a few lines are not UTF-8 (these are broken,
+    unless the header is one of them), where others hold letters in UTF-8, and where no encoding fits.
     """
     lines = content.split(b"\n")
     others = [line for line in lines if not line.isascii()]
     broken = [line for line in others if not _is_utf8(line)]
-    if len(broken) < max(FEWEST, 0.01 * len(lines), 0.9 * len(others)):
+    header = lines[0] in broken and any(mark in lines[0] for mark in b",;\t")
+    fewest = 1 if header else max(FEWEST, 0.01 * len(lines))
+    if len(broken) < max(fewest, 0.9 * len(others)):
         return []
     found = dict.fromkeys(word for line in broken for word in _WORD.findall(line) if not word.isascii())
     decoded = list(_decoded(list(found)[:WORDS]))
