@@ -115,7 +115,7 @@ class BagOfWordsModel:
         except FileNotFoundError:
             raise DataError(f"{path}: no such file") from None
         except (ValueError, KeyError, TypeError, EOFError, OSError, zipfile.BadZipFile) as error:
-            raise DataError(f"{path} is damaged ({error}). Delete it, and evaluate again.") from None
+            raise DataError(f"{path} is damaged. Delete it, and evaluate again.") from error
 
 
 def rows_digest(texts: Sequence[str], targets: Sequence[str]) -> str:

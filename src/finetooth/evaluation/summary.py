@@ -60,8 +60,10 @@ class CandidateResult:
     notes: list[str] = field(default_factory=list)
 
 
-def explained(name: str) -> str:
+def explained(name: str, grader: str = "") -> str:
     """What a candidate is, in half a line; "" for an unknown one."""
+    if name == ZERO_SHOT and grader == "preference":
+        return "the untuned model: the answer that it finds likelier"
     shots = name.removeprefix("few-shot-")
     if shots != name:
         return f"prompt with {shots} solved examples"

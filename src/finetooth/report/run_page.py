@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from finetooth.evaluation import ledger
-from finetooth.evaluation.graders import PERPLEXITY, without_options
+from finetooth.evaluation.graders import PERPLEXITY, PREFERENCE, without_options
 from finetooth.evaluation.preference import BY_LENGTH
 from finetooth.evaluation.summary import (
     BAG_FILE,
@@ -28,9 +28,9 @@ from finetooth.rundir import read_json, read_jsonl
 
 REJECTED_SHOWN = 8
 HEADLINES = {
-    "better": "Better than the best prompt",
-    "worse": "Worse than the best prompt",
-    "not proven": "Not proven better than the best prompt",
+    "better": "Better than",
+    "worse": "Worse than",
+    "not proven": "Not proven better than",
 }
 SIMPLE_NAMES = {BAG_OF_WORDS: "word counts", BY_LENGTH: "answer lengths"}
 RIGHT_OR_WRONG = ("label", "exact", "number")  # graders that score 1 or 0, so that a score is a rate of rows
@@ -125,11 +125,11 @@ def _verdict(summary: Mapping[str, Any]) -> dict[str, Any]:
         return {"kind": "none", "headline": "No verdict", "where": where, "words": words, "badges": []}
     badges = simple_badges(summary)
     but = ", but " if result["verdict"] == "better" else "; "
-    base = "prompt" if is_prompting(result["baseline"]) else result["baseline"]
+    base = "best prompt" if summary["grader"] != PREFERENCE else "untuned model"
     return {
         **result,
         "kind": result["verdict"].replace(" ", "-"),
-        "headline": HEADLINES[result["verdict"]] + "".join(f"{but}{badge}" for badge in badges),
+        "headline": f"{HEADLINES[result['verdict']]} the {base}" + "".join(but + badge for badge in badges),
         "badges": badges,
         "where": where,
         "n": summary["n"],
@@ -171,7 +171,7 @@ def score_table(summary: Mapping[str, Any]) -> dict[str, Any]:
         return {
             **entry,
             "name": name,
-            "about": explained(name),
+            "about": explained(name, summary["grader"]),
             "kind": kind,
             "bar": bar,
             "corpus_score": corpus_score,
