@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from contexts_for_tests import checked as checked_task
 from html_for_tests import NASTY, Page, harmless
 from tokenizers_for_tests import save_tokenizer
 
@@ -13,7 +14,6 @@ from finetooth.config.task import build_task
 from finetooth.report import data_page
 from finetooth.report.check_report import CheckReport
 from finetooth.report.copies import word_difference
-from finetooth.runs.check import check
 
 LONG = (
     "Hello, I was charged twice for the blue lamp that I ordered last week and nobody answers my calls about "
@@ -23,7 +23,7 @@ ROWS = [{"text": f"message number {k} says {k * k}", "label": ("ham", "spam")[k 
 
 
 def checked(rows: list[dict[str, Any]], tokenizer: Path | None = None, **data: Any) -> CheckReport:
-    return check(build_task({"data": {"train": rows, **data}}), tokenizer_dir=tokenizer)
+    return checked_task(build_task({"data": {"train": rows, **data}}), tokenizer_dir=tokenizer)
 
 
 def page_of(report: CheckReport) -> Page:
@@ -95,7 +95,7 @@ def test_a_difference_gives_both_texts_back() -> None:
     assert "".join(words for kind, words in parts if kind != "only there").split() == other.split()
     assert "".join(words for kind, words in parts if kind != "only here").split() == one.split()
     long = " ".join(map(str, range(200)))
-    assert "[…]" in dict(word_difference(long, f"{long} end"))["same"]
+    assert "[…]" in word_difference(long, f"{long} end")[0][1]
 
 
 def test_personal_data_in_copies_is_hidden() -> None:

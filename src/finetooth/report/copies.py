@@ -75,10 +75,11 @@ def word_difference(one: str, other: str) -> list[Part]:
                 words = [*words[:CONTEXT], " […]", *words[-CONTEXT:]]
             parts.append(("same", "".join(words)))
             continue
-        if b > a:
-            parts.append(("only there", "".join(left[a:b])))
-        if d > c:
-            parts.append(("only here", "".join(right[c:d])))
+        for name, words in (("only there", left[a:b]), ("only here", right[c:d])):
+            text = "".join(words)
+            if bare := text.lstrip():
+                parts += [("same", text[: -len(bare)])] if bare != text else []
+                parts.append((name, bare))
     return parts
 
 

@@ -27,7 +27,7 @@ CONFIG = "config.yaml"
 
 
 def overview(folder: Path) -> dict[str, Any]:
-    """`tables`: {split, n, grader, rows, runs, compare}, the newest first; `others`: runs without a result.
+    """`tables`: {split, n, grader, rows, runs, compare}, tests and the newest first; `others`: without a result.
 
     Each run: name, path, link, model, method, date, and score, low, high, baseline and verdict or `problem`.
     """
@@ -38,6 +38,7 @@ def overview(folder: Path) -> dict[str, Any]:
             measured.setdefault(run["rows"], []).append(run)
     tables = [_table(rows, found) for rows, found in measured.items()]
     tables.sort(key=lambda table: max(run["time"] for run in table["runs"]), reverse=True)
+    tables.sort(key=lambda table: table["split"])  # the sealed test first
     return {
         "folder": folder.name or str(folder),
         "count": len(runs),
