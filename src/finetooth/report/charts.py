@@ -60,10 +60,10 @@ def difference_bar(
             f'<line class="{"zero" if zero else "grid"}" x1="{at:.2f}%" y1="8" x2="{at:.2f}%" y2="52"/>'
             f'<text class="tick" x="{at:.2f}%" y="70" text-anchor="middle">{label}</text>'
         )
-    for name, at, anchor in zip(names, ("0", "100%"), ("start", "end"), strict=True):
+    for name, end, anchor in zip(names, ("0", "100%"), ("start", "end"), strict=True):
         if name:
             shown = f"← {name}" if anchor == "start" else f"{name} →"
-            ticks.append(f'<text class="side" x="{at}" y="94" text-anchor="{anchor}">{escape(shown)}</text>')
+            ticks.append(f'<text class="side" x="{end}" y="94" text-anchor="{anchor}">{escape(shown)}</text>')
     kind, high_svg = verdict.replace(" ", "-"), 100 if any(names) else 78
     title = f"{points(difference)} points, 95% confidence interval {points(low)} to {points(high)}"
     return Markup(

@@ -25,7 +25,7 @@ def copies(findings: Iterable[Finding], view: View) -> dict[str, Any] | None:
     hits = [hit for finding in findings if finding.rule == "duplicate" for hit in finding.hits]
     clusters = _clusters(hits)
     rows = _examples(view)
-    shown = []
+    shown: list[dict[str, Any]] = []
     for first, members in sorted(clusters.items(), key=lambda one: -len(one[1])):
         if first in rows and len(shown) < CLUSTERS:
             example = rows[first]
@@ -47,7 +47,7 @@ def near_copies(findings: Iterable[Finding], view: View) -> dict[str, Any] | Non
     hits = [hit for finding in findings if finding.rule == "near-duplicate" for hit in finding.hits]
     clusters = _clusters([hit for hit in hits if hit.other])
     rows = _examples(view)
-    shown = []
+    shown: list[dict[str, Any]] = []
     for first, members in sorted(clusters.items(), key=lambda one: -len(one[1])):
         beside = [hit for hit in members if hit.id in rows]
         if first in rows and beside and len(shown) < CLUSTERS:

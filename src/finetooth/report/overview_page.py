@@ -27,7 +27,7 @@ CONFIG = "config.yaml"
 
 
 def overview(folder: Path) -> dict[str, Any]:
-    """`tables`: {split, n, grader, rows, runs, compare}, tests and the newest first; `others`: without a result.
+    """`tables`: {split, n, grader, rows, runs, compare}, tests and the newest first; `others`: no result.
 
     Each run: name, path, link, model, method, date, and score, low, high, baseline and verdict or `problem`.
     """
