@@ -263,7 +263,7 @@ def test_rows_of_a_group_count_together(runs: tuple[Path, Path]) -> None:
 
 
 def test_the_page_says_what_the_comparison_says(runs: tuple[Path, Path], tmp_path: Path) -> None:
-    third = made(tmp_path, "third <b>", 0.5)
+    third = made(tmp_path, "third", 0.5)
     target = tmp_path / "compare.html"
     assert invoke(["compare", *map(str, [*runs, third]), "--page", str(target), "--quiet"]) == 0
     page = Page(target.read_text(encoding="utf-8"))

@@ -348,37 +348,3 @@ def test_the_log_of_other_work_is_not_used(tmp_path: Path) -> None:
         assert log.known == {}
         log.add(3, RowAnswer(error="no"))
     assert list(read_jsonl(path))[1]["place"] == 3
-
-
-def test_the_bag_of_words_answers_as_it_was_measured(place: Path) -> None:
-    """Through the command line, on the rows of the validation split; every answer is that of the records."""
-    missing = finetooth(place, "predict", "runs/fruit", "tomorrow.csv", "--candidate", "bag-of-words")
-    assert missing.returncode == 2 and "finetooth evaluate runs/fruit" in missing.stderr
-    done = finetooth(place, "evaluate", "runs/fruit", "--quiet")
-    assert done.returncode == 0, done.stderr
-    run = place / "runs" / "fruit"
-    rows = {
-        line["id"]: line["context"][-1]["content"] for line in read_jsonl(run / "data" / "validation.jsonl")
-    }
-    measured = {
-        rows[line["id"]]: line["text"]
-        for line in read_jsonl(run / "evaluate" / "validation" / "records.jsonl")
-        if line["candidate"] == "bag-of-words"
-    }
-    assert len(measured) == len(rows) > 3
-    found = ft.predict(run, [{"Frage": text} for text in measured], candidate="bag-of-words")
-    assert [row["answer"] for row in found] == list(measured.values())
-    assert all(1 / 3 <= row["confidence"] <= 1 for row in found)
-    words = [
-        "predict",
-        "runs/fruit",
-        "tomorrow.csv",
-        "--candidate",
-        "bag-of-words",
-        "--out",
-        "bag.csv",
-        "--json",
-    ]
-    told = json.loads(finetooth(place, *words).stdout)
-    assert (told["rows"], told["answered"], told["asked"]["candidate"]) == (9, 9, "bag-of-words")
-    assert sum(told["answers"].values()) == 9

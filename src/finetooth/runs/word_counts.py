@@ -45,13 +45,16 @@ class WordCounts:
 
     @property
     def labels(self) -> Sequence[str]:
+        """The labels of the training rows."""
         return self.kept.labels
 
     @property
     def model(self) -> _KeptModel:
+        """What names the weights."""
         return _KeptModel(self.kept)
 
     def context(self, example: Example) -> Context:
+        """The messages of an example, and its text as bytes."""
         data = bag_text(example).encode("utf-8", "surrogatepass")
         return example.context, Row([*data], [0.0] * len(data))
 
