@@ -7,12 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from html_for_tests import Page, harmless
 from made_up_run import made_up_run
 
 from finetooth.cli.app import invoke
 from finetooth.commands.compare import CompareReport, _adjust, run
 from finetooth.errors import ConfigError, DataError, GradeError
 from finetooth.evaluation.statistics import compare
+from finetooth.evaluation.summary import points
 from finetooth.rundir import read_json, read_jsonl, write_json, write_jsonl
 
 
@@ -258,3 +260,24 @@ def test_rows_of_a_group_count_together(runs: tuple[Path, Path]) -> None:
     (found,) = run(runs, False).comparisons
     assert (found["n"], found["units"], found["verdict"]) == (240, 12, "not proven")
     assert "too few clusters of rows" in found["words"]
+
+
+def test_the_page_says_what_the_comparison_says(runs: tuple[Path, Path], tmp_path: Path) -> None:
+    third = made(tmp_path, "third", 0.5)
+    target = tmp_path / "compare.html"
+    assert invoke(["compare", *map(str, [*runs, third]), "--page", str(target), "--quiet"]) == 0
+    page = Page(target.read_text(encoding="utf-8"))
+    assert page.open == []
+    harmless(page)
+    report = run([*runs, third], False)
+    for found in report.comparisons:
+        assert f"{points(found['difference'])} points" in page.words.replace("points points", "points")
+        assert f"{found['n']:,} shared rows" in page.words
+    assert f"Better than {runs[0]}: {runs[1]}" in page.words
+    for each in report.runs:
+        tuned = next(entry for entry in each["candidates"] if entry["name"] == "tuned")
+        assert f"{100 * tuned['score']:.1f}%" in page.words
+    target.write_text("mine")
+    with pytest.raises(ConfigError, match="was not written by finetooth"):
+        run(runs, False, target)
+    assert target.read_text() == "mine"

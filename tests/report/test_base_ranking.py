@@ -11,7 +11,7 @@ import pytest
 
 from finetooth.evaluation.bits_per_byte import per_byte
 from finetooth.report.base_ranking import BaseRanking, BaseResult, advise
-from finetooth.report.charts import LINE, CostPoint, cost_chart
+from finetooth.report.cost_chart import LINE, CostPoint, cost_chart
 
 ROWS = 40
 BYTES = np.full(ROWS, 10.0)

@@ -16,7 +16,7 @@ from finetooth.errors import ConfigError
 from finetooth.evaluation.candidates import Prediction
 from finetooth.evaluation.graders import BUILT_IN
 from finetooth.evaluation.runner import evaluate
-from finetooth.report.charts import difference_bar, score_bar, smooth, training_curve
+from finetooth.report.charts import difference_bar, flattened, score_bar, smooth, training_curve
 from finetooth.report.terminal import terminal_table
 from finetooth.rundir import append_jsonl, read_json, write_json, write_jsonl, write_text
 from finetooth.types import Answer, Example, Message
@@ -36,9 +36,9 @@ def test_a_whole_run(tmp_path: Path) -> None:
     assert "tickets.csv 118 the label is empty" in page.words
     assert "2,100 train 240 validation 520 sealed test 10 labels 2 rejected" in page.words
     assert "leakage through paraphrases was not checked" in page.words
-    kinds = [attributes.get("class") or "" for tag, attributes in page.seen if tag == "svg"]
+    kinds = [attributes["class"] for tag, attributes in page.seen if tag == "svg" and "class" in attributes]
     assert sum("bar" in kind for kind in kinds) == 10
-    assert [kind for kind in kinds if "bar" not in kind] == ["difference better", "loss"]
+    assert [kind for kind in kinds if "bar" not in kind] == ["difference better", "curve"]
 
 
 def test_twenty_right_and_wrong_rows_of_the_validation_split_alone(tmp_path: Path) -> None:
@@ -46,8 +46,83 @@ def test_twenty_right_and_wrong_rows_of_the_validation_split_alone(tmp_path: Pat
     marks = [attributes["class"] for _, attributes in page.seen if "mark" in (attributes.get("class") or "")]
     assert marks[1::2] == ["mark wrong"] * 20 + ["mark right"] * 20  # base, tuned, base, tuned ...
     assert marks[0] == "mark right"  # rows on which the two differ come first
-    assert len(re.findall(r"validation-\d{4}", page.words)) == 40
+    matrix, by_row, rows = page.words.partition("Row by row")
+    assert by_row and len(re.findall(r"validation-\d{4}", rows)) == 40
+    assert 0 < len(re.findall(r"validation-\d{4}", matrix)) <= 40 * 5 + 10 * 2  # examples behind the cells
     assert not re.findall(r"test-\d{4}", page.words)
+
+
+def test_what_to_do_next_follows_from_the_result(tmp_path: Path) -> None:
+    """The commands work as they stand: with the run's own path, and only where the run can do it."""
+    better = made_up_run(tmp_path / "a run", tuned=0.95)
+    words = page_of(better).words
+    assert f"finetooth predict '{better}' FILE" in words and f"finetooth chat '{better}'" in words
+    assert "--candidate" not in words and "word counts do" not in words
+    equal = made_up_run(tmp_path / "equal", tuned=0.7)
+    words = page_of(equal).words
+    assert "Better than the best prompt, but word counts do better" in words
+    assert "--candidate" not in words, "this run keeps no bag of words"
+    write_text(equal / "evaluate" / "bag-of-words.npz", "")
+    assert f"finetooth predict {equal} FILE --candidate bag-of-words" in page_of(equal).words
+    worse = made_up_run(tmp_path / "worse", tuned=0.1)
+    words = page_of(worse).words
+    assert "Do not use this model" in words and "finetooth predict" not in words
+    validated = made_up_run(tmp_path / "validated", test=False)
+    assert f"finetooth evaluate {validated} --sealed" in page_of(validated).words
+    untrained = made_up_run(tmp_path / "untrained", evaluated=False)
+    assert f"finetooth train {untrained}" in page_of(untrained).words
+
+
+def test_the_second_badge_is_the_paired_comparison_with_word_counts(tmp_path: Path) -> None:
+    run = made_up_run(tmp_path, tuned=0.8)
+    summary = read_json(run / "evaluate" / "test" / "summary.json")
+    paired = summary["simple_baselines"]["bag-of-words"]
+    by_name = {entry["name"]: entry for entry in summary["candidates"]}
+    difference = by_name["tuned"]["score"] - by_name["bag-of-words"]["score"]
+    assert paired["verdict"] == "not proven" and abs(paired["difference"] - difference) < 1e-9
+    badge = "word counts do as well" if difference <= 0 else "not proven better than word counts"
+    badges = [
+        attributes for _, attributes in page_of(run).seen if attributes.get("class") == "badge not-proven"
+    ]
+    assert len(badges) == 1 and badge in page_of(run).words
+
+
+def test_only_settings_that_apply_are_listed(tmp_path: Path) -> None:
+    run = made_up_run(tmp_path)
+    config = (run / "config.yaml").read_text()
+    (run / "config.yaml").write_text(
+        config.replace("  rank: 16", "  rank: 16\n  clip: 0.2\n  group_size: 8\n  beta: null")
+    )
+    words = page_of(run).words
+    assert "train.rank 16" in words and "train.clip" not in words and "train.group_size" not in words
+    (run / "config.yaml").write_text((run / "config.yaml").read_text().replace("method: sft", "method: grpo"))
+    assert "train.clip 0.2" in page_of(run).words
+    (run / "config.yaml").write_text(config.replace("adapter: lora", "adapter: none"))
+    assert "train.rank" not in page_of(run).words
+
+
+def test_long_texts_are_folded_and_whole(tmp_path: Path) -> None:
+    run = made_up_run(tmp_path)
+    text = " ".join(f"word{n}" for n in range(200))
+    path = run / "data" / "validation.jsonl"
+    path.write_text(path.read_text().replace("When will the new card that I ordered", text))
+    page = page_of(run)
+    folds = [
+        attributes for tag, attributes in page.seen if tag == "details" and attributes.get("class") == "fold"
+    ]
+    assert folds and "word0" in page.words and "word199" in page.words
+
+
+def test_a_start_that_flattens_the_loss_gets_a_logarithmic_axis_and_the_kept_step_is_marked() -> None:
+    flat = [(0, 5.0), *((step, 0.01 + 0.01 / step) for step in range(1, 50))]
+    svg = str(training_curve([], flat, kept=20))
+    heights = coordinates(svg, "circle", "cy")
+    assert flattened([], flat) and max(heights) == 100 and min(heights) == 0
+    assert heights[1] > 50 and heights[1] - heights[-1] < -5, "what follows the start has height"
+    assert f'x1="{100 * 20 / 49:.2f}%"' in svg and "kept: step 20" in svg
+    assert not flattened([], [(0, 2.0), (1, 1.0)]) and not flattened([(1, -2.0)], [])
+    score = str(training_curve([], [(0, 0.25), (10, 1.0)], "score"))
+    assert coordinates(score, "circle", "cy") == [75, 0]
 
 
 def test_a_run_that_is_not_finished(tmp_path: Path) -> None:
@@ -145,7 +220,7 @@ def test_the_terminal_table_does_not_read_markup() -> None:
 
 
 def coordinates(svg: str, tag: str, name: str) -> list[float]:
-    return [float(value) for value in re.findall(rf'<{tag}[^>]*\b{name}="([\d.]+)"', svg)]
+    return [float(value) for value in re.findall(rf'<{tag}[^>]*\b{name}="([\d.]+)%?"', svg)]
 
 
 def test_bars_stand_where_their_numbers_are() -> None:
@@ -153,9 +228,9 @@ def test_bars_stand_where_their_numbers_are() -> None:
     assert coordinates(svg, "circle", "cx") == [140.0]
     assert re.search(r'x1="72.5" y1="13" x2="275.0"', svg)
     wide = str(difference_bar(0.1, -0.02, 0.22, "not proven"))
-    zero = float(re.search(r'class="zero" x1="([\d.]+)"', wide)[1])
+    zero = float(re.search(r'class="zero" x1="([\d.]+)%"', wide)[1])
     low, high = (
-        float(value) for value in re.search(r'interval" x1="([\d.]+)".*?x2="([\d.]+)"', wide).groups()
+        float(value) for value in re.search(r'interval" x1="([\d.]+)%".*?x2="([\d.]+)%"', wide).groups()
     )
     assert low < zero < coordinates(wide, "circle", "cx")[0] < high
     assert (high - zero) / (zero - low) == pytest.approx(11, rel=0.02)
@@ -177,7 +252,7 @@ def test_the_chart_of_a_course_takes_whatever_was_logged() -> None:
     ]:
         svg = str(training_curve(train, valid))
         heights = coordinates(svg, "circle", "cy")
-        assert all(0 <= y <= 280 for y in heights)
+        assert len(heights) == len(valid) and all(0 <= y <= 100 for y in heights)
         assert "nan" not in svg
         Page(svg)
 

@@ -22,6 +22,12 @@ def predict_options(command: Callable[..., Any]) -> Callable[..., Any]:
         "--system", metavar="TEXT", help="System message for rows that have none of their own."
     )(command)
     command = click.option(
+        "--candidate",
+        type=click.Choice(["tuned", "bag-of-words"]),
+        default="tuned",
+        help="What answers: the tuned model, or the word counts of the run.  [default: tuned]",
+    )(command)
+    command = click.option(
         "--unsure-below",
         type=click.FloatRange(0, 1),
         metavar="NUMBER",

@@ -111,18 +111,21 @@ def run_or_model(target: str) -> Path:
     return run_directory(path)
 
 
-@click.command(cls=SectionedCommand, epilog="Example: finetooth report runs/first")
-@click.argument("path", metavar="RUN", type=PathArgument("run"))
+@click.command(cls=SectionedCommand, epilog="Examples: finetooth report runs/first; finetooth report runs/")
+@click.argument("path", metavar="RUN|FOLDER", type=PathArgument("run"))
 @click.option("--evaluation", metavar="NAME", help="Show evaluate/NAME, and write no page.")
 @output_options
 def report(path: Path, evaluation: str | None, as_json: bool, quiet: bool) -> int:
-    """Show the result of a run, and write report.html."""
-    directory = run_directory(path)
+    """Show the result of a run, or an overview of all runs in a folder, and write report.html."""
+    folder = not (path / "config.yaml").is_file() and any(path.glob("*/config.yaml"))
+    directory = path if folder else run_directory(path)
     from finetooth.commands import report as command
 
     if evaluation is not None:
+        if folder:
+            raise ConfigError(f"--evaluation is of one run, and {path} is a folder of runs.")
         return finish(command.of_evaluation(directory, evaluation), as_json, quiet)
-    return finish(command.run(directory), as_json, quiet)
+    return finish(command.run_overview(path) if folder else command.run(directory), as_json, quiet)
 
 
 @click.command(cls=SectionedCommand, epilog="Example: finetooth predict runs/first tomorrow.csv")
@@ -203,8 +206,11 @@ def chat(
 @click.command(cls=SectionedCommand, epilog="Example: finetooth compare runs/first runs/second")
 @click.argument("paths", metavar="RUN RUN...", nargs=-1, required=True, type=PathArgument("run"))
 @click.option("--sealed", is_flag=True, help="Compare on the sealed test set, if every run has opened it.")
+@click.option(
+    "--page", type=PathArgument(), metavar="FILE", help="Also write the comparison as a page: FILE.html."
+)
 @output_options
-def compare(paths: tuple[Path, ...], sealed: bool, as_json: bool, quiet: bool) -> int:
+def compare(paths: tuple[Path, ...], sealed: bool, page: Path | None, as_json: bool, quiet: bool) -> int:
     """Compare runs row by row, and list their differences.
 
     Every other run is compared with the first, on the validation rows that both answered. Nothing is
@@ -212,7 +218,7 @@ def compare(paths: tuple[Path, ...], sealed: bool, as_json: bool, quiet: bool) -
     """
     from finetooth.commands import compare as command
 
-    return finish(command.run([run_directory(path) for path in paths], sealed), as_json, quiet)
+    return finish(command.run([run_directory(path) for path in paths], sealed, page), as_json, quiet)
 
 
 @click.command(cls=SectionedCommand, epilog="Example: finetooth pairs runs/first --out pairs.jsonl")

@@ -22,6 +22,7 @@ from finetooth.evaluation.prompts import ZERO_SHOT
 from finetooth.evaluation.runner import row_groups
 from finetooth.evaluation.statistics import ALPHA, MIN_ROWS, compare
 from finetooth.evaluation.summary import BAG_OF_WORDS, MAJORITY, TUNED, percent, points
+from finetooth.report import compare_page, html
 from finetooth.report.terminal import COLOURS
 from finetooth.rundir import read_json, read_jsonl
 from finetooth.runs import next_steps, workspace
@@ -49,6 +50,7 @@ class CompareReport:
     runs: list[dict[str, Any]]
     comparisons: list[dict[str, Any]]
     differences: dict[str, list[Any]]
+    page: Path | None = None
     ok: bool = True
 
     def to_json(self) -> dict[str, Any]:
@@ -58,6 +60,7 @@ class CompareReport:
             "runs": self.runs,
             "comparisons": self.comparisons,
             "differences": self.differences,
+            "report": None if self.page is None else str(self.page),
         }
 
     def print(self, console: Console) -> None:
@@ -76,10 +79,20 @@ class CompareReport:
             console.print("A sealed test that was used to choose among runs is spent: use a new one next.")
         console.print()
         console.print(_settings(self))
+        if self.page is not None:
+            console.print(f"\nReport: {self.page}", highlight=False, markup=False, soft_wrap=True)
+
+    def candidate_names(self) -> list[str]:
+        """All candidates of all runs: baselines first, the tuned model last."""
+        found = [entry["name"] for each in self.runs for entry in each["candidates"]]
+        known = [name for name in ORDER if name in found]
+        return [*dict.fromkeys([*known, *(name for name in found if name != TUNED), TUNED])]
 
 
-def run(paths: Sequence[Path], sealed: bool) -> CompareReport:
+def run(paths: Sequence[Path], sealed: bool, page: Path | None = None) -> CompareReport:
     """Compare the tuned models of evaluated runs, every later one with the first.
+
+    page: a file for the result as a page, which is replaced only if it is such a page.
 
     Raises ConfigError for a run that was not evaluated, or has not opened its sealed test; GradeError where
     two runs share no row.
@@ -101,7 +114,10 @@ def run(paths: Sequence[Path], sealed: bool) -> CompareReport:
     pairs = [_paired(runs[0], other) for other in runs[1:]]
     _adjust(pairs)
     listed = [{"run": str(each.path), **each.summary} for each in runs]
-    return CompareReport(split, listed, pairs, _differences(runs))
+    report = CompareReport(split, listed, pairs, _differences(runs), page)
+    if page is not None:
+        html.write_page(page, compare_page.render(report.to_json(), report.candidate_names()))
+    return report
 
 
 def _read(path: Path, split: str) -> RunScores:
@@ -230,14 +246,13 @@ def _differences(runs: Sequence[RunScores]) -> dict[str, list[Any]]:
 def _scores(report: CompareReport) -> Table:
     """Candidates by runs: each score with its confidence interval."""
     by_run = [{entry["name"]: entry for entry in each["candidates"]} for each in report.runs]
-    names = dict.fromkeys([*ORDER, *(name for entries in by_run for name in entries if name != TUNED), TUNED])
     where = "the sealed test" if report.split == "test" else "the validation rows"
     table = _table(f"Scores on {where}, with 95% confidence intervals")
     table.add_column("candidate")
     for each in report.runs:
         heading = f"{each['run']}\n{each['n']:,} rows, graded by {each['grader']}"
         table.add_column(Text(heading), justify="right", overflow="fold")
-    for name in names:
+    for name in report.candidate_names():
         entries = [entries.get(name) for entries in by_run]
         if any(entries):
             table.add_row(Text(name), *map(_cell, entries), style="bold" if name == TUNED else None)

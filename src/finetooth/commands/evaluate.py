@@ -30,7 +30,7 @@ from finetooth.evaluation.baselines import BagOfWords, Majority
 from finetooth.evaluation.candidates import Candidate
 from finetooth.evaluation.prompts import Prompt
 from finetooth.evaluation.runner import Evaluation, evaluate
-from finetooth.evaluation.summary import FREE, START, TUNED, best_prompting
+from finetooth.evaluation.summary import BAG_FILE, FREE, START, TUNED, best_prompting
 from finetooth.model.api import Model
 from finetooth.report.console import answer_bars
 from finetooth.report.terminal import terminal_table
@@ -222,7 +222,7 @@ def run_candidates(
     train = context.prepared.train
     if context.prepared.labels and grader != graders.PERPLEXITY:  # these two have no likelihoods
         yield Majority(train)
-        yield BagOfWords(train)
+        yield BagOfWords(train, file=context.path / BAG_FILE)
     yield from prompting_candidates(context, grader, extra)
     if context.task.start is not None:
         known = parent_records.recorded(context, result_digest) if split == "test" else None

@@ -26,9 +26,11 @@ from finetooth.data.read.names import clean_columns
 from finetooth.data.read.table import Table
 from finetooth.data.write.sheet import STDIN, Sheet, free_names
 from finetooth.errors import ConfigError, DataError
+from finetooth.evaluation.summary import BAG_OF_WORDS, TUNED
 from finetooth.report.console import terminal
 from finetooth.rundir import write_bytes
 from finetooth.runs import asking as asks
+from finetooth.runs import word_counts
 from finetooth.runs.asking import Asking
 from finetooth.runs.predictions import UNSURE, PredictionLog, RowAnswer, answer_rows, identity, log_path
 
@@ -44,13 +46,14 @@ class Options:
 
     columns: {column: role} in place of the run's mapping of that role. system: the system message of rows
     without one. encoding: of a text file, else the run's. unsure_below: answers with less confidence than
-    this are `unsure`.
+    this are `unsure`. candidate: what answers, `tuned` or `bag-of-words`.
     """
 
     columns: Mapping[str, str] | None = None
     system: str | None = None
     encoding: str | None = None
     unsure_below: float | None = None
+    candidate: str = TUNED
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,17 +188,18 @@ def predict(
     columns: Mapping[str, str] | None = None,
     system: str | None = None,
     unsure_below: float | None = None,
+    candidate: str = TUNED,
     quiet: bool = True,
 ) -> Any:
     """The rows with the columns answer, confidence (for labels) and error added, asked as the run's test was.
 
     target: a run directory or a model. rows: a list of dicts, or a pandas DataFrame; the same comes back, in
     the same order, as a copy. Rows need no answers. confidence: the probability of the answer among the
-    labels, in [0, 1]. columns, system, unsure_below: as the flags of `finetooth predict`. Raises
+    labels, in [0, 1]. columns, system, unsure_below, candidate: as the flags of `finetooth predict`. Raises
     FinetoothError.
     """
     console = terminal(stderr=True, quiet=quiet)
-    given = Options(columns, system, None, unsure_below)
+    given = Options(columns, system, None, unsure_below, candidate)
     asked = _asking(str(target), given, console)
     table = clean_columns(from_memory(rows))
     names = _added_columns(asked, table)
@@ -210,7 +214,10 @@ def predict(
 
 def _asking(target: str, options: Options, console: Console) -> Asking:
     """How the target is asked. Raises ConfigError for a threshold that it cannot have."""
-    asked, _ = asks.of_target(target, console)
+    if options.candidate == BAG_OF_WORDS:
+        asked = word_counts.of_run(Path(target), console)
+    else:
+        asked, _ = asks.of_target(target, console)
     if options.unsure_below is not None and not asked.labels:
         raise ConfigError(
             "--unsure-below needs a run whose answers are labels: free text has no confidence. Leave it out."

@@ -1,4 +1,4 @@
-"""`finetooth report RUN`: a run's result as a self-contained HTML page and as a table in the terminal."""
+"""`finetooth report RUN|FOLDER`: the result of a run, or of all runs in a folder, as a page and a table."""
 
 from __future__ import annotations
 
@@ -7,12 +7,16 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.table import Table
+from rich.text import Text
 
 from finetooth.errors import ConfigError
 from finetooth.evaluation import ledger
+from finetooth.evaluation.summary import percent
 from finetooth.report import html
+from finetooth.report.overview_page import overview
 from finetooth.report.run_page import page_context
-from finetooth.report.terminal import terminal_table
+from finetooth.report.terminal import COLOURS, terminal_table
 from finetooth.rundir import read_json, write_text
 from finetooth.runs import inputs, next_steps
 
@@ -70,3 +74,54 @@ def run(run_path: Path) -> Report:
         )
     shown = "\n".join(f"note: {note}" for note in notes)
     return Report(page, read_json(summary) if summary.is_file() else None, shown)
+
+
+@dataclass(frozen=True, slots=True)
+class OverviewReport:
+    """The runs of a folder. path: of the page. contents: as of `overview`."""
+
+    path: Path
+    contents: dict[str, Any]
+    ok: bool = True
+
+    def to_json(self) -> dict[str, Any]:
+        """The page's path, and the runs by the rows that they were measured on."""
+        tables = [
+            {**table, "runs": [{key: run[key] for key in run if key != "bar"} for run in table["runs"]]}
+            for table in self.contents["tables"]
+        ]
+        return {"report": str(self.path), "tables": tables, "others": self.contents["others"]}
+
+    def print(self, console: Console) -> None:
+        """A table for each set of rows, then the runs without a result."""
+        for page in self.contents["tables"]:
+            where = "the sealed test" if page["split"] == "test" else "the validation rows"
+            title = f"{page['n']:,} rows of {where} (digest {page['rows']}), graded by {page['grader']}"
+            table = Table(title=Text(title, "bold"), title_justify="left", box=None, padding=(0, 2, 0, 0))
+            for name in ("run", "model", "method", "score", "95% CI", "verdict", "date"):
+                table.add_column(name, justify="right" if name in ("score", "95% CI") else "left")
+            for run in page["runs"]:
+                score, bounds = "–", "–"
+                if run["score"] is not None:
+                    score, bounds = percent(run["score"]), f"{percent(run['low'])} – {percent(run['high'])}"
+                verdict = Text(run["verdict"], COLOURS.get(run["verdict"], ""))
+                named = map(Text, (run["name"], run["model"], run["method"], score, bounds))
+                table.add_row(*named, verdict, Text(run["date"]))
+            console.print(table)
+            console.print()
+        for run in self.contents["others"]:
+            told = run["problem"] or f"no result yet. Next: {run['next']}"
+            console.print(f"{run['path']}: {told}", highlight=False, markup=False, soft_wrap=True)
+        if len(self.contents["tables"]) > 1:
+            console.print(
+                "Scores of different tables are of different rows, and cannot be compared.", style="dim"
+            )
+        console.print(f"\nReport: {self.path}", highlight=False, markup=False, soft_wrap=True)
+
+
+def run_overview(folder: Path) -> OverviewReport:
+    """Write FOLDER/report.html, an overview of the runs in it. ConfigError for a file of the user's there."""
+    page = folder / "report.html"
+    contents = overview(folder)
+    html.write_page(page, html.render("overview.html.jinja", contents))
+    return OverviewReport(page, contents)

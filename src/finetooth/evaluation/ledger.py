@@ -176,6 +176,13 @@ def look_number(run_path: Path, digest: str) -> int | None:
     return next((event["look"] for event in opened if event["digest"] == digest), None)
 
 
+def result_time(run_path: Path, split: str) -> str | None:
+    """When the result on this split was written, in ISO 8601 and UTC; None where the ledger does not say."""
+    named = "result" if split == "test" else "evaluated"
+    times = [one["time"] for one in _events(run_path) if one["event"] == named and "time" in one]
+    return str(times[-1]) if times else None
+
+
 def _sealed(run_path: Path) -> dict[str, Any] | None:
     return next((event for event in _events(run_path) if event["event"] == "sealed"), None)
 

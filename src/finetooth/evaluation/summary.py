@@ -19,10 +19,21 @@ FREE = "tuned-free"  # the tuned model without the label set that it was measure
 START = "start"  # the model that training continued from, where that is another run's
 MAJORITY = "majority"
 BAG_OF_WORDS = "bag-of-words"
+BAG_FILE = "evaluate/bag-of-words.npz"  # of a run: the bag of words as it was measured
 # Baselines without a language model that a tuned model should beat, in words.
 SIMPLE_BASELINES = {
     BAG_OF_WORDS: "a bag of words with logistic regression",
     BY_LENGTH: "the length of answers alone",
+}
+EXPLAINED = {
+    MAJORITY: "best single label: always the same answer",
+    BAG_OF_WORDS: "word counts + logistic regression, no language model",
+    BY_LENGTH: "always the answer of the likelier length",
+    ZERO_SHOT: "prompt without examples",
+    "prompt": "the best prompt found by search",
+    START: "the model that training continued from",
+    TUNED: "the model that this run trained",
+    f"{TUNED}-free": "the same model, answering without the list of labels",
 }
 CORPUS_METRICS = {"bleu": "BLEU", "chrf": "chrF", "perplexity": "perplexity"}  # by grader
 OFTEN_TRUNCATED = 0.05  # the verdict mentions truncation from this share of answers on
@@ -48,6 +59,16 @@ class CandidateResult:
     grades: Grades
     other_grades: Mapping[str, Grades] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+
+
+def explained(name: str, grader: str = "") -> str:
+    """What a candidate is, in half a line; "" for an unknown one."""
+    if name == ZERO_SHOT and grader == "preference":
+        return "the untuned model: the answer that it finds likelier"
+    shots = name.removeprefix("few-shot-")
+    if shots != name:
+        return f"prompt with {shots} solved examples"
+    return EXPLAINED.get(name, "")
 
 
 def is_prompting(name: str) -> bool:
@@ -123,7 +144,10 @@ def summarise(  # long: the summary is built in the order of its keys
         )
     for name, baseline_words in SIMPLE_BASELINES.items():
         paired = _paired(by_name[name].grades, tuned.grades, groups) if name in by_name else None
-        if paired is None or paired["verdict"] == "better":
+        if paired is None:
+            continue
+        summary.setdefault("simple_baselines", {})[name] = paired  # tuned minus baseline
+        if paired["verdict"] == "better":
             continue
         score = _score(by_name[name])
         if paired["verdict"] == "worse":

@@ -9,7 +9,7 @@ from finetooth.config.values import format_count
 from finetooth.evaluation.summary import BAG_OF_WORDS
 from finetooth.report import html
 from finetooth.report.base_ranking import BaseRanking
-from finetooth.report.charts import CostPoint, cost_chart
+from finetooth.report.cost_chart import CostPoint, cost_chart
 
 
 def render(ranking: BaseRanking) -> str:

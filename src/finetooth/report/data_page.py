@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
 from finetooth.config.values import format_count, plural
-from finetooth.quality.findings import Finding, blocking_findings
+from finetooth.privacy.masking import redact
+from finetooth.quality.findings import Finding, blocking_findings, question
+from finetooth.quality.survey import Lengths
 from finetooth.report import html
-from finetooth.report.charts import bars, histogram
+from finetooth.report.charts import histogram
 from finetooth.report.check_report import CheckReport
+from finetooth.report.copies import copies, near_copies
 
 ROWS_SHOWN = 100  # of a finding, on the page; findings.jsonl has all of them
 LABELS_SHOWN = 30
 REJECTED_SHOWN = 50
-DUPLICATE_RULES = ("duplicate", "near-duplicate")
 NEVER_CHECKED = [
     "Whether the answers are factually correct.",
     "Whether the base model saw these rows in pretraining (contamination).",
@@ -57,9 +59,10 @@ def page_context(report: CheckReport) -> dict[str, Any]:
             ("rejected", len(report.data.rejected)),
         ],
         "findings": [_finding(finding, report.allowed) for finding in report.findings],
-        "tokens": _tokens(report),
-        "labels": _labels(report.labels),
-        "copies": _duplicates(report.findings),
+        "lengths": _lengths(report),
+        "labels": _labels(report),
+        "copies": copies(report.findings, report.view),
+        "near": near_copies(report.findings, report.view),
         "cleaned": [
             {**step.to_json(), "examples": [(change.before, change.after) for change in step.examples]}
             for step in report.data.cleaned
@@ -88,32 +91,61 @@ def _finding(finding: Finding, allowed: Sequence[str]) -> dict[str, Any]:
     }
 
 
-def _tokens(report: CheckReport) -> dict[str, Any] | None:
-    tokens = report.tokens
-    if tokens is None:
+def _lengths(report: CheckReport) -> dict[str, Any] | None:
+    """A panel for the questions and one for the answers: in tokens if they were counted, and in words."""
+    rows = [row for _, row in report.view.rows()]
+    if not rows:
         return None
+    words = [[len(question(row).split()) for row in rows], [len(row.target.split()) for row in rows]]
+    if not any(row.context for row in rows):  # plain text: a row is its own answer
+        words[0] = [0] * len(rows)
+    tokens = report.tokens
+    panels = []
+    for at, (name, kind) in enumerate((("Questions", "mark"), ("Answers", "second"))):
+        counts = tokens.lengths[at] if tokens else words[at]
+        if not any(counts):
+            continue
+        panels.append(
+            {
+                "name": name,
+                "chart": histogram(
+                    counts, kind, "tokens" if tokens else "words", tokens.limit if tokens else None
+                ),
+                "tokens": Lengths.of(counts) if tokens else None,
+                "words": Lengths.of(words[at]),
+            }
+        )
     return {
-        "context": tokens.context,
-        "scored": tokens.scored,
-        "scored_tokens": tokens.scored_tokens,
-        "row_tokens": tokens.row_tokens,
-        "limit": tokens.limit,
-        "chart": histogram(tokens.lengths, tokens.limit),
+        "panels": panels,
+        "scored_tokens": tokens.scored_tokens if tokens else None,
+        "row_tokens": tokens.row_tokens if tokens else None,
+        "limit": tokens.limit if tokens else None,
     }
 
 
-def _labels(labels: Mapping[str, Mapping[str, int]]) -> dict[str, Any] | None:
-    if not labels:
+def _labels(report: CheckReport) -> dict[str, Any] | None:
+    """The rows of each label by side. `like`: the label that this one may be a misspelling of."""
+    if not report.labels:
         return None
-    shown = {label: sum(counts.values()) for label, counts in list(labels.items())[:LABELS_SHOWN]}
-    return {"count": len(labels), "shown": len(shown), "chart": bars(shown, "Rows by label")}
-
-
-def _duplicates(findings: Sequence[Finding]) -> Any:
-    """A chart of the rows in clusters of duplicates and near-duplicates, by cluster size."""
-    sizes: Counter[int] = Counter()
-    for finding in findings:
-        if finding.rule in DUPLICATE_RULES:
-            sizes.update({int(size): count for size, count in finding.facts.get("sizes", {}).items()})
-    shown = {f"{size:,} rows": size * count for size, count in sorted(sizes.items())[:LABELS_SHOWN]}
-    return bars(shown, "Rows in clusters of duplicates, by cluster size") if shown else None
+    spellings: dict[str, str] = {}
+    for finding in report.findings:
+        if finding.rule == "label-spelling":
+            spellings |= {redact(one): redact(right) for one, right in finding.facts["spellings"].items()}
+    suspects = [label for label in list(report.labels)[LABELS_SHOWN:] if label in spellings]
+    shown = [*list(report.labels)[:LABELS_SHOWN], *suspects[:LABELS_SHOWN]]
+    most = max(sum(counts.values()) for counts in report.labels.values()) or 1
+    rows = [
+        {
+            "label": label,
+            "total": sum(report.labels[label].values()),
+            "sides": [
+                (side, count, round(100 * count / most, 2))
+                for side, count in report.labels[label].items()
+                if count
+            ],
+            "like": spellings.get(label, ""),
+        }
+        for label in shown
+    ]
+    sides = [side for side in next(iter(report.labels.values())) if report.data.sides.get(side)]
+    return {"count": len(report.labels), "rows": rows, "sides": sides, "spellings": len(spellings)}

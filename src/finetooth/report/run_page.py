@@ -2,32 +2,39 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from finetooth.data.examples import read_examples
-from finetooth.errors import ConfigError
 from finetooth.evaluation import ledger
-from finetooth.evaluation.graders import PERPLEXITY, without_options
-from finetooth.evaluation.summary import CORPUS_METRICS, FREE, START, TUNED, best_prompting, is_prompting
-from finetooth.report.charts import difference_bar, score_bar, smooth, training_curve
+from finetooth.evaluation.graders import PERPLEXITY, PREFERENCE, without_options
+from finetooth.evaluation.preference import BY_LENGTH
+from finetooth.evaluation.summary import (
+    BAG_FILE,
+    BAG_OF_WORDS,
+    CORPUS_METRICS,
+    FREE,
+    START,
+    TUNED,
+    explained,
+    is_prompting,
+)
+from finetooth.report.advice import next_steps
+from finetooth.report.answers import answers, clip, examples_of
+from finetooth.report.charts import difference_bar, flattened, score_bar, smooth, training_curve
+from finetooth.report.settings import environment_in_words, prompts_in_words, read_config, settings
 from finetooth.rundir import read_json, read_jsonl
-from finetooth.types import Example
 
-ROWS_SHOWN = 20
-PAIRS_SHOWN = 12
 REJECTED_SHOWN = 8
-LONGEST_TEXT = 600
 HEADLINES = {
-    "better": "Better than the best prompt",
-    "worse": "Worse than the best prompt",
-    "not proven": "Not proven better than the best prompt",
+    "better": "Better than",
+    "worse": "Worse than",
+    "not proven": "Not proven better than",
 }
+SIMPLE_NAMES = {BAG_OF_WORDS: "word counts", BY_LENGTH: "answer lengths"}
+RIGHT_OR_WRONG = ("label", "exact", "number")  # graders that score 1 or 0, so that a score is a rate of rows
 
 
 def page_context(run_path: Path, notes: Sequence[str] = ()) -> dict[str, Any]:
@@ -35,31 +42,80 @@ def page_context(run_path: Path, notes: Sequence[str] = ()) -> dict[str, Any]:
 
     notes: limitations that are not seen from the run directory.
     """
-    config, reasons = _config(run_path / "config.yaml")
+    config, reasons = read_config(run_path / "config.yaml")
     summaries = {}
     for split in ("test", "validation"):
         file = run_path / "evaluate" / split / "summary.json"
         summaries[split] = read_json(file) if file.is_file() else None
     shown = [summary for summary in summaries.values() if summary]
+    first = shown[0] if shown else None
     check = run_path / "data" / "check.json"  # written by the data gate when the run began
+    rows = answers(run_path, summaries["validation"])
+    saved_bag = (run_path / BAG_FILE).is_file()
+    method, source = (text_of(config, *keys) for keys in (("train", "method"), ("data", "train")))
     page: dict[str, Any] = {
         "name": config.get("name", run_path.name),
         "model": config.get("model", ""),
         "tuned": config.get("tuned"),
-        "verdict": _verdict(shown[0]) if shown else None,
+        "method": method or "sft",
+        "date": day(ledger.result_time(run_path, first["split"])) if first else "",
+        "verdict": _verdict(first) if first else None,
+        "next": next_steps(
+            run_path, first, method, rows["wrong"] if rows else 0, source, saved_bag, gradable(config)
+        ),
         "tables": [score_table(summary) for summary in shown],
-        "prompts": _prompts(run_path / "environment.json", config),
+        "prompts": prompts_in_words(run_path / "environment.json", config),
         "loss": _training(run_path / "train"),
-        "rows": _answers(run_path, summaries["validation"]),
+        "rows": rows,
         "data": _data(run_path),
+        "data_page": "data/report.html" if (run_path / "data" / "report.html").is_file() else "",
         "allowed": list(read_json(check).get("allowed", [])) if check.is_file() else [],
-        "config": [
-            (key, value, reasons.get(key, "").removeprefix(f"{value}: "))
-            for key, value in _dotted_keys(config)
-        ],
-        "environment": _environment(run_path / "environment.json"),
+        "config": settings(config, reasons),
+        "environment": environment_in_words(run_path / "environment.json"),
     }
     return {**page, "limits": [*notes, *_limitations(page, shown, run_path)]}
+
+
+def text_of(config: Mapping[str, Any], section: str, key: str) -> str:
+    """A value of the configuration if it is a text, else ""."""
+    values = config.get(section)
+    value = values.get(key) if isinstance(values, Mapping) else None
+    return value if isinstance(value, str) else ""
+
+
+def gradable(config: Mapping[str, Any]) -> bool:
+    """Whether the task has a grader; for plain text, auto was resolved to none."""
+    evaluation = config.get("evaluate")
+    return not isinstance(evaluation, Mapping) or evaluation.get("grader") != []
+
+
+def day(time: str | None) -> str:
+    """`2026-11-30T06:12:00+00:00` as `30 November 2026`; "" for None."""
+    if not time:
+        return ""
+    then = datetime.fromisoformat(time)
+    return f"{then.day} {then:%B %Y}"
+
+
+def duration(seconds: float) -> str:
+    """`8 s`, `3 min 12 s` or `2 h 05 min`."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, left = divmod(minutes, 60)
+    return f"{hours} h {left:02} min" if hours else f"{minutes} min {rest:02} s" if minutes else f"{rest} s"
+
+
+def simple_badges(summary: Mapping[str, Any]) -> list[str]:
+    """What a baseline without a language model is to the tuned model, where that does not beat it."""
+    found = []
+    for name, paired in (summary.get("simple_baselines") or {}).items():
+        shown = SIMPLE_NAMES[name]
+        if paired["verdict"] == "worse":
+            found.append(f"{shown} do better")
+        elif paired["verdict"] != "better":
+            found.append(
+                f"{shown} do as well" if paired["difference"] <= 0 else f"not proven better than {shown}"
+            )
+    return found
 
 
 def _verdict(summary: Mapping[str, Any]) -> dict[str, Any]:
@@ -68,17 +124,41 @@ def _verdict(summary: Mapping[str, Any]) -> dict[str, Any]:
     words = summary.get("words", "").partition(": ")[2]  # the headline has what stands before the colon
     words = words[:1].upper() + words[1:]
     if not result:
-        return {"kind": "none", "headline": "No verdict", "where": where, "words": words}
+        return {"kind": "none", "headline": "No verdict", "where": where, "words": words, "badges": []}
+    badges = simple_badges(summary)
+    but = ", but " if result["verdict"] == "better" else "; "
+    base = "best prompt" if summary["grader"] != PREFERENCE else "untuned model"
     return {
         **result,
         "kind": result["verdict"].replace(" ", "-"),
-        "headline": HEADLINES[result["verdict"]],
+        "headline": f"{HEADLINES[result['verdict']]} the {base}" + "".join(but + badge for badge in badges),
+        "badges": badges,
         "where": where,
         "n": summary["n"],
         "groups": summary.get("groups"),
         "words": words,
-        "chart": difference_bar(result["difference"], result["low"], result["high"], result["verdict"]),
+        "plainly": _plainly(summary, result),
+        "chart": difference_bar(
+            result["difference"],
+            result["low"],
+            result["high"],
+            result["verdict"],
+            (f"{base} better", "tuned model better"),
+        ),
     }
+
+
+def _plainly(summary: Mapping[str, Any], result: Mapping[str, Any]) -> str:
+    """The scores as numbers of rows, for graders that call a row right or wrong; else ""."""
+    by_name = {entry["name"]: entry for entry in summary["candidates"]}
+    base, tuned = by_name[result["baseline"]], by_name[result["candidate"]]
+    if without_options(summary["grader"]) not in RIGHT_OR_WRONG or None in (base["score"], tuned["score"]):
+        return ""
+    low, high = (round(100 * tuned[key]) for key in ("low", "high"))
+    return (
+        f"Of 100 rows like these, the tuned model answers about {100 * tuned['score']:.0f} correctly (95% "
+        f"confidence: {low} to {high}), the best prompt about {100 * base['score']:.0f}."
+    )
 
 
 def score_table(summary: Mapping[str, Any]) -> dict[str, Any]:
@@ -93,8 +173,15 @@ def score_table(summary: Mapping[str, Any]) -> dict[str, Any]:
         scored = entry["score"] is not None
         bar = score_bar(entry["score"], entry["low"], entry["high"], kind) if scored else ""
         corpus_score = entry.get("corpus", {}).get("value")
-        names = {"candidate": name, "name": shown.get(name, name)}
-        return {**entry, **names, "kind": kind, "bar": bar, "corpus_score": corpus_score}
+        return {
+            **entry,
+            "candidate": name,
+            "name": shown.get(name, name),
+            "about": explained(name, summary["grader"]),
+            "kind": kind,
+            "bar": bar,
+            "corpus_score": corpus_score,
+        }
 
     def corpus(grader: str, entries: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         """What the corpus score is called, "" where there is none, and how it was counted."""
@@ -146,74 +233,20 @@ def _training(folder: Path) -> dict[str, Any] | None:
         pairs, method = any("accuracy" in line for line in lines), result.get("method")
         unit = "in nats per scored token" if not pairs else "per answer" if method == "kto" else "per pair"
         caption = f"Loss {unit}"
+    best_step = result.get("best_step") if result.get("selected_by") else None
+    scores = [] if rewarded else [(one["step"], one["valid_score"]) for one in lines if "valid_score" in one]
     return {
-        "chart": training_curve(train_S, valid_S, "reward" if rewarded else "loss"),
+        "chart": training_curve(train_S, valid_S, "reward" if rewarded else "loss", best_step),
+        "scores": training_curve([], scores, "score", best_step) if len(scores) > 1 else None,
+        "log": not rewarded and flattened(train_S, valid_S),
+        "names": [name for name, points_S in (("training", train_S), ("validation", valid_S)) if points_S],
         "caption": caption,
         "steps": max(step for step, _ in [*train_S, *valid_S]),
         "smoothing": smooth(train_S)[1],
         "best": min(valid_S, key=lambda point: point[1]) if valid_S and not rewarded else None,
-        "kept": result.get("best_step") if result.get("selected_by") else None,
+        "kept": best_step,
         "by_score": result.get("selected_by") == "score",
-        "seconds": sum(line.get("seconds") or 0.0 for line in lines),
-    }
-
-
-def _answers(run_path: Path, summary: Mapping[str, Any] | None) -> dict[str, Any] | None:
-    """Validation rows that the tuned model gets right and wrong, and the labels that it confuses.
-
-    Rows on which it differs from the best prompt come first. None without the tuned model's records.
-    """
-    records = run_path / "evaluate" / "validation" / "records.jsonl"
-    if summary is None or not records.is_file():
-        return None
-    comparison = summary.get("comparison") or {}
-    base_name = comparison.get("baseline") or best_prompting(summary)
-    by_name: dict[str, dict[str, Any]] = {}
-    for record in read_jsonl(records):
-        by_name.setdefault(record["candidate"], {})[record["id"]] = record
-    tuned, base = by_name.get(TUNED, {}), by_name.get(base_name or "", {})
-    if not tuned:
-        return None
-    questions = {example.id: last_question(example) for example in _examples(run_path, "validation")}
-    wrong: list[dict[str, Any]] = []
-    right: list[dict[str, Any]] = []
-    for id, record in tuned.items():
-        if record["score"] is None:
-            continue
-        other = base.get(id)
-        changed = other is not None and other["score"] is not None and other["score"] != record["score"]
-        row = {
-            "id": id,
-            "question": clip(questions.get(id, "")),
-            "want": clip(record["want"]),
-            "base": _answer(other) if other else None,
-            "tuned": _answer(record),
-            "changed": changed,
-        }
-        (right if record["score"] == 1 else wrong).append(row)
-    groups = []
-    for name, rows in (("wrong", wrong), ("right", right)):
-        first = sorted(rows, key=lambda row: (not row["changed"], row["tuned"]["score"]))
-        groups.append((name, len(rows), first[:ROWS_SHOWN]))
-    confused = Counter((line["want"], line["got"]) for line in tuned.values() if line["score"] == 0)
-    pairs = [(clip(want), clip(got), count) for (want, got), count in confused.most_common(PAIRS_SHOWN)]
-    return {
-        "baseline": base_name if base else None,
-        "groups": groups,
-        "confusions": pairs if without_options(summary["grader"]) == "label" else [],
-        "partly": any(row["tuned"]["mark"] == "partly" for row in wrong),
-    }
-
-
-def _answer(record: Mapping[str, Any]) -> dict[str, Any]:
-    score = record["score"]
-    mark = "error" if score is None else "right" if score == 1 else "wrong" if score == 0 else "partly"
-    return {
-        "text": clip(record["text"]),
-        "mark": mark,
-        "truncated": record["stop"] == "length",
-        "score": score,
-        "reason": clip(record["reason"]) if score != 1 else "",
+        "time": duration(sum(line.get("seconds") or 0.0 for line in lines)) if train_S else "",
     }
 
 
@@ -226,7 +259,7 @@ def _data(run_path: Path) -> dict[str, Any]:
     ]
     sealed = ledger.sealed_count(run_path)
     rejected = list(read_jsonl(folder / "rejected.jsonl")) if (folder / "rejected.jsonl").is_file() else []
-    labels = Counter(example.tags.get("label") for example in _examples(run_path, "train"))
+    labels = Counter(example.tags.get("label") for example in examples_of(run_path, "train"))
     labels.pop(None, None)
     return {
         "counts": counts + ([("sealed test", sealed)] if sealed is not None else []),
@@ -270,75 +303,3 @@ def _limitations(page: Mapping[str, Any], shown: Sequence[Mapping[str, Any]], ru
         apart = "Some prompts are on both sides of the split, since the rule leak was overridden"
     limits.append(f"{apart}; leakage through paraphrases was not checked.")
     return limits
-
-
-def _config(path: Path) -> tuple[dict[str, Any], dict[str, str]]:
-    """The configuration, and the reasons for automatic values from the comment lines at its end."""
-    if not path.is_file():
-        return {}, {}
-    text = path.read_text(encoding="utf-8")
-    reasons = dict(re.findall(r"^#\s+([a-z_.]+): (.+)$", text, re.MULTILINE))
-    try:
-        values = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{path} cannot be read: {error}") from None
-    return (values if isinstance(values, dict) else {}), reasons
-
-
-def _dotted_keys(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
-    for key, value in values.items():
-        if isinstance(value, dict) and value:
-            yield from _dotted_keys(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", "" if value in ("", {}, None) else clip(str(value))
-
-
-def _prompts(path: Path, config: Mapping[str, Any]) -> str:
-    """How all candidates are prompted, in a sentence; "" for a run that keeps no record of it."""
-    facts = (read_json(path) if path.is_file() else {}).get("prompts")
-    if facts is None:
-        return ""
-    name = facts["template"]
-    names = {"chat": "the model's chat template", "file": "the template in template.jinja"}
-    given, added = clip(config.get("instruction") or ""), clip(facts["added_system"])
-    system = "without a system message, but for rows that bring their own"
-    if given:
-        system = f"with the system message “{given}”"
-    elif added:
-        system = f"with the system message that it adds where a row has none: “{added}”"
-    asked = f"Prompts follow {names.get(name, f'the {name} template')}, {system}."
-    if tuned := config.get("tuned"):
-        base = clip(str(config.get("model", "")))
-        asked += f" The tuned model, {clip(str(tuned))}, was trained elsewhere; prompts are asked of {base}."
-    return asked
-
-
-def _environment(path: Path) -> str:
-    """Versions and machine in one line, empty without environment.json."""
-    facts = read_json(path) if path.is_file() else {}
-    parts = [f"{name} {version}" for name, version in facts.get("versions", {}).items()]
-    machine, model, start = (facts.get(key) or {} for key in ("machine", "model", "start"))
-    parts += [str(machine["system"])] if "system" in machine else []
-    parts += [f"base model {model['digest'][:12]}"] if "digest" in model else []
-    parts += [f"continues {start['run']} ({start['digest'][:12]})"] if start else []
-    return " · ".join(parts)
-
-
-def _examples(run_path: Path, split: str) -> Iterator[Example]:
-    path = run_path / "data" / f"{split}.jsonl"
-    return read_examples(path) if path.is_file() else iter(())
-
-
-def last_question(example: Example) -> str:
-    """The last message of a context; earlier turns are only counted."""
-    turns = [message for message in example.context if message.role != "system"]
-    if not turns:
-        return ""
-    earlier = f"[{len(turns) - 1} earlier turns] " if len(turns) > 1 else ""
-    return earlier + turns[-1].content
-
-
-def clip(text: str) -> str:
-    """At most 600 characters, all of which can be written as UTF-8."""
-    clean = str(text).encode("utf-8", "replace").decode("utf-8")
-    return clean if len(clean) <= LONGEST_TEXT else clean[: LONGEST_TEXT - 1] + "…"

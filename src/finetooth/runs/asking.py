@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
@@ -182,9 +183,15 @@ def of_run(context: RunContext, model: Model, name: str = TUNED) -> Asking:
 
     Raises ConfigError for a run without its rows, and for a reward model.
     """
+    if context.task.train.method == "reward_model":
+        raise ConfigError(f"{context.path} is a reward model: it scores answers and cannot generate text.")
+    facts = training_rows(context)
+    return Asking(candidate(context, primary_grader(context), model, Prompt(name)), **facts)
+
+
+def training_rows(context: RunContext) -> dict[str, Any]:
+    """What an Asking knows of the rows that the run was trained on. ConfigError without these rows."""
     task, path = context.task, context.path
-    if task.train.method == "reward_model":
-        raise ConfigError(f"{path} is a reward model: it scores answers and cannot generate text.")
     if not (path / "data" / "split.json").is_file():
         raise ConfigError(
             f"{path}: data/split.json is missing, so the labels and system messages of the training rows are "
@@ -193,17 +200,16 @@ def of_run(context: RunContext, model: Model, name: str = TUNED) -> Asking:
         )
     systems = _systems(context.prepared.train)
     shared = systems[0] if len(systems) == 1 else ""
-    return Asking(
-        candidate(context, primary_grader(context), model, Prompt(name)),
-        shared,
-        () if shared else tuple(text for text in systems if text),
-        bool(systems) and "" not in systems,
-        tuple(one.name for one in cleaning.operations(task.data.clean) if one.name in TEXT),
-        context.prepared.format,
-        task.data.columns,
-        task.data.encoding,
-        frozenset(tag for example in context.prepared.train for tag in example.tags),
-    )
+    return {
+        "system": shared,
+        "systems": () if shared else tuple(text for text in systems if text),
+        "always": bool(systems) and "" not in systems,
+        "clean": tuple(one.name for one in cleaning.operations(task.data.clean) if one.name in TEXT),
+        "format": context.prepared.format,
+        "columns": task.data.columns,
+        "encoding": task.data.encoding,
+        "unread": frozenset(tag for example in context.prepared.train for tag in example.tags),
+    }
 
 
 def _systems(examples: Iterable[Example]) -> list[str]:

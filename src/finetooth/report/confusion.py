@@ -1,0 +1,139 @@
+"""What the tuned model takes for what: the confusion matrix, and recall and precision of each label."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from finetooth.quality.intervals import wilson
+
+SHOWN_LABELS = 12  # rows and columns of the matrix; of more labels, those with most errors, and the rest
+EXAMPLES, CORRECT_EXAMPLES = 5, 2  # shown of a cell
+SHOWN_CELLS = 40  # cells with wrong answers that have examples
+OTHER_ANSWER = "(not a label)"
+
+
+@dataclass(frozen=True, slots=True)
+class Confusion:
+    """The rows of each expected label by the label that was answered.
+
+    labels: all that were expected or answered, the most frequent first. ids: (expected, answered) -> ids of
+    rows; answered is OTHER_ANSWER for a text that is no label. failed: rows without a score, in no cell.
+    """
+
+    labels: tuple[str, ...]
+    ids: Mapping[tuple[str, str], Sequence[str]]
+    failed: int
+
+    def count(self, expected: Iterable[str], answered: Iterable[str]) -> int:
+        """The number of rows with one of these expected labels that were answered with one of those."""
+        found = set(answered)
+        return sum(len(self.ids.get((one, other), ())) for one in expected for other in found)
+
+    @property
+    def wrong(self) -> list[tuple[tuple[str, str], Sequence[str]]]:
+        """The cells with wrong answers, the largest first."""
+        cells = [(cell, ids) for cell, ids in self.ids.items() if cell[0] != cell[1]]
+        return sorted(cells, key=lambda cell: (-len(cell[1]), cell[0]))
+
+
+def confusion(records: Iterable[Mapping[str, Any]], labels: Iterable[str] = ()) -> Confusion:
+    """The matrix of one candidate's records of a task whose answers are labels.
+
+    labels: of the training rows, some of which may be answered and never expected.
+    """
+    records = list(records)
+    expected: Counter[str] = Counter(line["want"] for line in records)
+    names = {label.casefold(): label for label in (*labels, *expected)}
+    ids: dict[tuple[str, str], list[str]] = defaultdict(list)
+    failed = 0
+    for line in records:
+        if line["score"] is None:
+            failed += 1
+            continue
+        got = line["want"] if line["score"] == 1 else names.get(line["got"].casefold(), OTHER_ANSWER)
+        if line["score"] != 1 and got == line["want"]:  # graded otherwise: then it is none of the labels
+            got = OTHER_ANSWER
+        ids[line["want"], got].append(line["id"])
+    order = sorted(expected, key=lambda name: (-expected[name], name))
+    only_answered = sorted({got for _, got in ids} - {*order, OTHER_ANSWER})
+    return Confusion((*order, *only_answered), dict(ids), failed)
+
+
+def label_table(matrix: Confusion) -> list[dict[str, Any]]:
+    """Of each label: its rows, recall and precision with their counts and 95% intervals (None of no row)."""
+
+    def share(right: int, of: int) -> dict[str, Any] | None:
+        if not of:
+            return None
+        low, high = wilson(right, of)
+        return {"right": right, "of": of, "share": right / of, "low": low, "high": high}
+
+    answers = (*matrix.labels, OTHER_ANSWER)
+    table = []
+    for label in matrix.labels:
+        right = matrix.count([label], [label])
+        rows, called = matrix.count([label], answers), matrix.count(matrix.labels, [label])
+        mistaken = [(other, len(ids)) for (want, other), ids in matrix.wrong if want == label]
+        table.append(
+            {
+                "label": label,
+                "rows": rows,
+                "recall": share(right, rows),
+                "precision": share(right, called),
+                "mistaken": mistaken[0] if mistaken else None,
+            }
+        )
+    return table
+
+
+def grid(matrix: Confusion) -> dict[str, Any]:
+    """The matrix as rows of cells, of at most SHOWN_LABELS labels; all others are one more row and column.
+
+    The cells and `failed` sum to the number of records. shade: the cell's share of its row. key: names the
+    cell's examples, "" where none are shown.
+    """
+    shown = list(matrix.labels)
+    if len(shown) > SHOWN_LABELS:
+        errors: Counter[str] = Counter()
+        for cell, ids in matrix.wrong:
+            errors.update({label: len(ids) for label in cell})
+        most = sorted(matrix.labels, key=lambda label: -errors[label])[: SHOWN_LABELS - 1]
+        shown = [label for label in matrix.labels if label in most]
+    rest = [label for label in matrix.labels if label not in shown]
+    groups = [([label], label) for label in shown]
+    groups += [(rest, f"{len(rest):,} other labels")] if rest else []
+    columns = [*groups]
+    if matrix.count(matrix.labels, [OTHER_ANSWER]):
+        columns.append(([OTHER_ANSWER], OTHER_ANSWER))
+    keys = cell_keys(matrix)
+    rows = []
+    for expected, name in groups:
+        total = matrix.count(expected, [*matrix.labels, OTHER_ANSWER])
+        cells = []
+        for answered, other in columns:
+            count = matrix.count(expected, answered)
+            same = sum(matrix.count([label], [label]) for label in expected) if name == other else 0
+            single = len(expected) == len(answered) == 1
+            cells.append(
+                {
+                    "count": count,
+                    "right": same,
+                    "diagonal": name == other,
+                    "mixed": name == other and len(expected) > 1,
+                    "shade": round(count / total, 3) if total else 0,
+                    "key": keys.get((expected[0], answered[0]), "") if single else "",
+                    "title": f"expected {name}, answered {other}: {count:,}",
+                }
+            )
+        rows.append({"name": name, "cells": cells, "total": total})
+    return {"rows": rows, "columns": [name for _, name in columns], "rest": len(rest)}
+
+
+def cell_keys(matrix: Confusion) -> dict[tuple[str, str], str]:
+    """A name for each cell whose examples are shown: the largest cells with wrong answers, and the right."""
+    wrong = [cell for cell, _ in matrix.wrong[:SHOWN_CELLS]]
+    right = [(label, label) for label in matrix.labels[:SHOWN_CELLS] if (label, label) in matrix.ids]
+    return {cell: f"cell-{number}" for number, cell in enumerate([*wrong, *right], 1)}
