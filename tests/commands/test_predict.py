@@ -9,8 +9,6 @@ import os
 import random
 import signal
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,15 +21,10 @@ from models_for_tests import tiny_model_dir
 from processes import Launched
 
 import finetooth as ft
-from finetooth.commands import predict_files
-from finetooth.commands.predict import Options, questions_of
 from finetooth.commands.run import Run
-from finetooth.data.read.files import from_memory
-from finetooth.data.read.names import clean_columns
 from finetooth.evaluation.candidates import ModelCandidate
 from finetooth.rundir import read_jsonl, write_json
 from finetooth.runs import predictions
-from finetooth.runs.asking import Asking
 from finetooth.runs.predictions import PredictionLog, RowAnswer
 
 COLORS = {"apple": "red", "banana": "yellow", "plum": "deep blue"}
@@ -258,17 +251,6 @@ def test_rows_with_the_same_prompt_are_asked_once(place: Path, monkeypatch: pyte
     assert len({row["answer"] for row in found if row["Frage"] == "1 of apple?"}) == 1
 
 
-def test_rows_whose_system_messages_differed_need_one() -> None:
-    given = clean_columns(from_memory([{"text": "a"}]))
-    asked = Asking(None, always=True, format="labels")  # type: ignore[arg-type]
-    with pytest.raises(ft.errors.DataError, match="--system TEXT"):
-        questions_of(asked, given, Options())
-    assert len(questions_of(replace(asked, system="be"), given, Options())) == 1
-    own = clean_columns(from_memory([{"text": "a", "system": "be"}]))
-    (question,) = questions_of(asked, own, Options())
-    assert question.example is not None and question.example.context[0].content == "be"
-
-
 # ---- killed
 
 
@@ -335,70 +317,23 @@ def test_killed_before_its_log_is_removed(
     assert predict(place, tomorrow).returncode == 2 and out.read_bytes() == b"mine"
 
 
-def test_the_log_of_other_work_is_not_used(tmp_path: Path) -> None:
-    path = tmp_path / ".out.csv.progress"
-    with PredictionLog(path, "one") as log:
-        log.add(2, RowAnswer("red", 0.5))
-        with pytest.raises(ft.errors.ConfigError, match="another finetooth process"):
-            PredictionLog(path, "one")
-    with PredictionLog(path, "one") as log:
-        assert log.known == {2: RowAnswer("red", 0.5)}
-    with PredictionLog(path, "other") as log:
-        assert log.known == {}
-    path.write_bytes(b'{"work": "other"}\n{"pl\n')
-    with PredictionLog(path, "other") as log:
-        assert log.known == {}
-        log.add(3, RowAnswer(error="no"))
-    assert list(read_jsonl(path))[1]["place"] == 3
+def test_several_files_are_different_ones_and_no_pipe(place: Path) -> None:
+    one, other = place / "tomorrow.csv", place / "sheet.csv"
+    for words in ([one, other, "--out", "x.csv"], [one, "-"], [one, one]):
+        assert predict(place, *words).returncode == 2
 
 
-def test_several_files_are_answered_in_processes_of_their_own(
-    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Each by the command for one file, so that its output is whole and goes on after a kill."""
+@pytest.mark.full
+def test_several_files_are_answered_in_processes_of_their_own(place: Path, tmp_path: Path) -> None:
+    """Each as by the command for one file; one that is not there does not stop the others."""
     files = [tmp_path / f"{name}.csv" for name in "abc"]
     for file in files[:2]:
         file.write_bytes((place / "tomorrow.csv").read_bytes())
-    calls: list[tuple[list[str], str]] = []
-
-    class Process:
-        def __init__(self, words: list[str], env: dict[str, str], **pipes: Any) -> None:
-            calls.append((words, env["OMP_NUM_THREADS"]))
-            self.done = finetooth(place, *words[3:])
-            self.returncode = self.done.returncode
-
-        def communicate(self) -> tuple[str, str]:
-            return self.done.stdout, self.done.stderr
-
-        def __enter__(self) -> Process:
-            return self
-
-        def __exit__(self, *error: object) -> None:
-            pass
-
-    monkeypatch.setattr(predict_files.subprocess, "Popen", Process)
-    monkeypatch.setattr(predict_files.os, "sched_getaffinity", lambda pid: range(8))
-    monkeypatch.setattr(predict_files, "ThreadPoolExecutor", lambda workers: ThreadPoolExecutor(1))
-    done = predict(place, *files, "--workers", 4, "--unsure-below", 0.5, "--force")
+    done = predict(place, *files, "--workers", 2, "--unsure-below", 0.5, "--json")
     assert done.returncode == 2 and "c.csv" in done.stderr
-    assert sorted(words[5] for words, _ in calls) == [str(file) for file in files]
-    assert {threads for _, threads in calls} == {"2"}  # of 8 CPUs, for as many files as there are
-    assert all(words[6:] == ["--unsure-below", "0.5", "--force", "--json", "--quiet"] for words, _ in calls)
+    assert [one.get("answered") for one in json.loads(done.stdout)["files"]] == [9, 9, None]
     one = predict(place, place / "tomorrow.csv", "--out", tmp_path / "one.csv", "--unsure-below", 0.5)
     assert one.returncode == 0
     for file in files[:2]:
         written = file.with_name(f"{file.stem}.predicted.csv").read_bytes()
         assert written == (tmp_path / "one.csv").read_bytes()
-    for words in ([*files[:2], "--out", "x.csv"], [files[0], "-"], [files[0], files[0]]):
-        assert predict(place, *words).returncode == 2
-
-
-@pytest.mark.full
-def test_several_files_with_real_processes(place: Path, tmp_path: Path) -> None:
-    files = [tmp_path / "a.csv", tmp_path / "b.csv"]
-    for file in files:
-        file.write_bytes((place / "tomorrow.csv").read_bytes())
-    done = predict(place, *files, "--workers", 2, "--json")
-    assert done.returncode == 0, done.stderr
-    assert [one["answered"] for one in json.loads(done.stdout)["files"]] == [9, 9]
-    assert (tmp_path / "a.predicted.csv").read_bytes() == (tmp_path / "b.predicted.csv").read_bytes()

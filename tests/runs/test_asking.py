@@ -1,8 +1,9 @@
-"""What a model is asked to choose among, where rows have several labels."""
+"""What a model is asked: the sets of labels that it chooses among, and the system message of a row."""
 
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,14 @@ from contexts_for_tests import of_run
 from models_for_tests import tiny_model_dir
 
 import finetooth as ft
+from finetooth.commands.predict import Options, questions_of
+from finetooth.data.read.files import from_memory
+from finetooth.data.read.names import clean_columns
+from finetooth.errors import DataError
 from finetooth.evaluation.prompts import Prompt
 from finetooth.evaluation.summary import TUNED
 from finetooth.rundir import read_jsonl
-from finetooth.runs.asking import candidate
+from finetooth.runs.asking import Asking, candidate
 
 QUICK = {"train.preflight": "off", "train.max_steps": 1, "train.select": "loss", "evaluate.shots": []}
 
@@ -51,3 +56,14 @@ def test_where_rows_may_have_other_sets_answers_are_written(model: Path, tmp_pat
     ]
     context = of_run(run(model, tmp_path / "run", rows).path)
     assert candidate(context, "labels", context.tuned(), Prompt(TUNED)).labels is None
+
+
+def test_rows_whose_system_messages_differed_need_one() -> None:
+    given = clean_columns(from_memory([{"text": "a"}]))
+    asked = Asking(None, always=True, format="labels")  # type: ignore[arg-type]
+    with pytest.raises(DataError, match="--system TEXT"):
+        questions_of(asked, given, Options())
+    assert len(questions_of(replace(asked, system="be"), given, Options())) == 1
+    own = clean_columns(from_memory([{"text": "a", "system": "be"}]))
+    (question,) = questions_of(asked, own, Options())
+    assert question.example is not None and question.example.context[0].content == "be"

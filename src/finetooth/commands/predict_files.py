@@ -62,7 +62,8 @@ def run(
     def answer(source: str) -> dict[str, Any]:
         words = [sys.executable, "-m", "finetooth", "predict", target, source, *flags, "--json", "--quiet"]
         pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-        with subprocess.Popen(words, **pipes, text=True, env=environment) as process:  # type: ignore[call-overload]
+        options: Any = {**pipes, "text": True, "env": environment}
+        with subprocess.Popen(words, **options) as process:
             running.add(process)
             out, said = process.communicate()
             running.discard(process)
