@@ -57,7 +57,8 @@ def test_what_does_not_fit_is_not_advised() -> None:
 def test_a_far_larger_model_behind_the_advised_one_is_named() -> None:
     small, large = result("small", 1.0), replace(result("large", 2.0), parameters=1000)
     chosen, words = advice(small, large)
-    assert chosen == "small" and "But large, far larger, may learn more in training" in words
+    assert chosen == "small" and words.startswith("Before training, the best is small: ")
+    assert "But large, far larger, may learn more in training" in words
     assert "may learn more" not in advice(replace(small, parameters=1000), large)[1]
 
 

@@ -203,23 +203,25 @@ def advise(
     others = [one for one in fitting[1:] if not np.isnan(one.bits_R - best.bits_R).all()]
     more = {one.name: per_byte(one.bits_R - best.bits_R, bytes_R, groups) for one in others}
     chosen = min((best, *(one for one in others if more[one.name].low <= 0)), key=lambda one: one.seconds)
+    larger = [one.name for one in fitting if one.parameters > 2 * chosen.parameters]
+    # SmolLM2-135M needs more bits than milktooth on support triage before training, and learns it far better
+    start = "Before training, the best is" if larger else "Start from"
     if chosen is not best:
         words = (
-            f"Start from {chosen.name}: {best.name} is not proven to need fewer bits per byte "
+            f"{start} {chosen.name}: {best.name} is not proven to need fewer bits per byte "
             f"({_more(more[chosen.name])}), and takes {best.seconds / chosen.seconds:.1f} times as long for "
             "an answer."
         )
     elif others:
         words = (
-            f"Start from {best.name}: it needs the fewest bits per byte of your answers. The next, "
+            f"{start} {best.name}: it needs the fewest bits per byte of your answers. The next, "
             f"{others[0].name}, needs {_more(more[others[0].name])} more."
         )
     else:
-        words = f"Start from {best.name}: no other could be compared with it and fits into the memory here."
+        words = f"{start} {best.name}: no other could be compared with it and fits into the memory here."
     if results[0] is not best:
         words += f" {results[0].name} needs fewer, but its training does not fit into the memory here."
-    larger = [one.name for one in fitting if one.parameters > 2 * chosen.parameters]
-    if larger:  # SmolLM2-135M needs more bits than milktooth on support triage, and learns it far better
+    if larger:
         words += (
             f" But {' and '.join(larger)}, far larger, may learn more in training, which this does not "
             "measure: train both before you decide."
