@@ -44,7 +44,7 @@ def offered(*words: str) -> list[str]:
         (["chat", ""], ["milktooth", "mine", "runs/first", "runs/second"]),
         (["chat", "m"], ["milktooth", "mine"]),
         (["chat", "runs/f"], ["runs/first"]),
-        (["evaluate", "mi"], ["mine"]),
+        (["evaluate", "mi"], ["milktooth", "mine"]),
         (["evaluate", "row"], ["<file>"]),
         (["compare", "runs/first", "runs/s"], ["runs/second"]),
         (["train", ""], ["mine", "runs/first", "runs/second", "task.yaml"]),

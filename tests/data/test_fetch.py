@@ -15,7 +15,7 @@ import processes
 import pytest
 
 from finetooth.config import named_models as table
-from finetooth.config.named_models import NamedModel, Wheels, named_models
+from finetooth.config.named_models import NamedModel, Shape, Wheels, named_models
 from finetooth.data import fetch, hub
 from finetooth.data.cache import CACHE
 from finetooth.errors import ModelError
@@ -23,7 +23,8 @@ from finetooth.errors import ModelError
 PARTS = (b"GGUF first half, ", b"second half")
 WHOLE = b"".join(PARTS)
 TOY = NamedModel(
-    name="toy-1m", parameters=1, context=8, languages="English", kind="base", licence="MIT", duties="keep it",
+    name="toy-1m", parameters=1, shape=Shape(1, 8, 32, 100, True), context=8,
+    languages="English", kind="base", licence="MIT", duties="keep it",
     good_for="tests", hub="org/toy",
     pypi=Wheels(
         packages=("toy-part1==1.0", "toy-part2==1.0"), parts=("toy_part1/toy.part0", "toy_part2/toy.part1"),

@@ -111,12 +111,12 @@ def run_or_model(target: str) -> Path:
     return run_directory(path)
 
 
-@click.command(cls=SectionedCommand, epilog="Examples: finetooth report runs/first; finetooth report runs/")
+@click.command(cls=SectionedCommand, epilog="Example: finetooth report runs/first")
 @click.argument("path", metavar="RUN|FOLDER", type=PathArgument("run"))
 @click.option("--evaluation", metavar="NAME", help="Show evaluate/NAME, and write no page.")
 @output_options
 def report(path: Path, evaluation: str | None, as_json: bool, quiet: bool) -> int:
-    """Show the result of a run, or an overview of all runs in a folder, and write report.html."""
+    """Show a run, or all runs in a folder, and write report.html."""
     folder = not (path / "config.yaml").is_file() and any(path.glob("*/config.yaml"))
     directory = path if folder else run_directory(path)
     from finetooth.commands import report as command

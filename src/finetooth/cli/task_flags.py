@@ -47,7 +47,9 @@ class SectionedCommand(click.Command):
             error.ctx = error.ctx or ctx
             raise
         named = [str(value) for value in ctx.params.values() if isinstance(value, str | Path)]
-        if slip := _without_dashes([word for word in words if word in named and "." in word], flags):
+        # The first word may well be a file that is not there and has a flag's name.
+        doubtful = [word for at, word in enumerate(words) if word in named and (at or "." in word)]
+        if slip := _without_dashes(doubtful, flags):
             raise FlagWithoutDashes(f"{ctx.command_path}: {slip}")
         return rest
 

@@ -1,4 +1,4 @@
-"""`finetooth evaluate RUN --grader|--test|--prompt`: an evaluation beside the run's own, in evaluate/NAME.
+"""An evaluation beside a run's own, in evaluate/NAME: `evaluate RUN` with --grader, --test or --prompt.
 
 Answers on record are graded again where they suffice; otherwise the run's candidates are asked again, as the
 run asks them. Earlier results stay as they are.

@@ -124,7 +124,14 @@ def _verdict(summary: Mapping[str, Any]) -> dict[str, Any]:
     words = summary.get("words", "").partition(": ")[2]  # the headline has what stands before the colon
     words = words[:1].upper() + words[1:]
     if not result:
-        return {"kind": "none", "headline": "No verdict", "where": where, "words": words, "badges": []}
+        return {
+            "kind": "none",
+            "headline": "No verdict",
+            "where": where,
+            "words": words,
+            "plainly": "",
+            "badges": [],
+        }
     badges = simple_badges(summary)
     but = ", but " if result["verdict"] == "better" else "; "
     base = "best prompt" if summary["grader"] != PREFERENCE else "untuned model"
