@@ -46,7 +46,9 @@ class SectionedCommand(click.Command):
                 raise FlagWithoutDashes(f"{ctx.command_path}: {slip}") from None
             error.ctx = error.ctx or ctx
             raise
-        named = [str(value) for value in ctx.params.values() if isinstance(value, str | Path)]
+        arguments = [param.name for param in self.params if isinstance(param, click.Argument)]
+        given = [value for name, value in ctx.params.items() if name in arguments]
+        named = [str(value) for value in given if isinstance(value, str | Path)]
         # The first word may well be a file that is not there and has a flag's name.
         doubtful = [word for at, word in enumerate(words) if word in named and (at or "." in word)]
         if slip := _without_dashes(doubtful, flags):

@@ -47,6 +47,7 @@ IDS = ("id", "nr", "no", "number", "nummer", "key", "ticket", "ticketid", "casei
 TEXT_WORDS = 2  # median words of a cell from which a column is text
 ANSWER_WORDS = 4  # the same, of an answer that no name marks
 ID_LENGTH = 40
+MOST_COLUMNS = 200  # of a sheet whose contents are looked at: more are no columns that somebody named
 NUMBER = re.compile(r"[\d.,:/\s€$%+-]+")  # also a date or an amount
 
 
@@ -110,7 +111,7 @@ def suggested_roles(columns: Sequence[str], rows: Sequence[RawRow]) -> dict[str,
     """
     if found := similar_names(columns, (name for name in CANONICAL if name != "id")):
         return dict(found)
-    roles = propose_roles(Table("", list(rows), list(columns)))
+    roles = ColumnRoles() if len(columns) > MOST_COLUMNS else propose_roles(Table("", [*rows], [*columns]))
     first, *_, last = (*columns, *columns) if columns else ("COLUMN", "COLUMN")
     ends = {first: "text"} if first == last else {first: "text", last: "label"}
     return dict(roles.columns or next(iter(roles.choices), ends))
