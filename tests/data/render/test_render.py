@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from templates_for_tests import CHATML
 from tokenizers_for_tests import save_tokenizer
 
+from finetooth.data import render as render_package
 from finetooth.data.render.chat_template import ChatTemplate
 from finetooth.data.render.renderer import Renderer
 from finetooth.data.render.tokenizer import Tokenizer
@@ -186,3 +187,9 @@ def test_a_system_message_that_the_template_adds_is_named(
         assert other.added_system == "", name
         for template in ("instruction", "plain"):
             assert Renderer(other.tokenizer, template).added_system == "", (name, template)
+
+
+def test_programs_import_the_renderer_from_the_package() -> None:
+    assert render_package.Renderer is Renderer
+    with pytest.raises(AttributeError, match="no attribute 'Rendrer'"):
+        render_package.Rendrer  # noqa: B018
