@@ -54,13 +54,21 @@ def limit_threads_to_quota() -> None:
 
     Never imports torch. Child processes inherit the number, in OMP_NUM_THREADS.
     """
-    available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    allowed = math.ceil(min(cpu_quota(), available))
-    if allowed < available and not any(name in os.environ for name in COUNT_VARIABLES):
+    allowed = usable_cpus()
+    if allowed < _schedulable_cpus() and not any(name in os.environ for name in COUNT_VARIABLES):
         os.environ["OMP_NUM_THREADS"] = str(allowed)
         torch = sys.modules.get("torch")
         if torch is not None and torch.get_num_threads() > allowed:
             torch.set_num_threads(allowed)
+
+
+def usable_cpus() -> int:
+    """The CPUs that this process may run on, or the cgroup's quota, rounded up, where that is less."""
+    return math.ceil(min(cpu_quota(), _schedulable_cpus()))
+
+
+def _schedulable_cpus() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def cpu_quota(root: Path = ROOT) -> float:

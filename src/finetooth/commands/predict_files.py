@@ -16,6 +16,7 @@ from typing import Any
 
 from rich.console import Console
 
+from finetooth import machine
 from finetooth.config.values import format_count
 from finetooth.data.write.sheet import STDIN
 from finetooth.errors import ConfigError
@@ -54,7 +55,7 @@ def run(
     """
     if STDIN in sources or len(set(sources)) < len(sources):
         raise ConfigError("Several files must be different ones, and none of them stdin (-).")
-    cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cpus = machine.usable_cpus()
     workers = min(workers, len(sources), cpus)
     environment = os.environ | {"OMP_NUM_THREADS": str(max(1, cpus // workers))}
     running: set[subprocess.Popen[str]] = set()

@@ -167,8 +167,8 @@ def _answer_validator(context: RunContext) -> AnswerValidator | None:
     """What generates answers at each validation, as evaluation does; None where they cannot be graded.
 
     At most 64 validation rows, drawn by the seed, that leave room for the longest answer; the first ones,
-    which are printed, have different answers. Raises ConfigError
-    or GradeError where train.select is score and the rows cannot be graded.
+    which are printed, have different answers. Raises ConfigError or GradeError where train.select is score
+    and the rows cannot be graded.
     """
     task, prepared, model = context.task, context.prepared, context.model
     required = task.train.select == "score"
