@@ -22,7 +22,7 @@ from finetooth.errors import ConfigError, DataError, Interrupted
 from finetooth.report.console import terminal
 from finetooth.report.terminal import terminal_table
 from finetooth.rundir import read_json
-from finetooth.runs import asking, elsewhere, inputs, next_steps, parent, workspace
+from finetooth.runs import asking, elsewhere, inputs, next_steps, parent, retention, workspace
 from finetooth.runs.asking import Asking
 from finetooth.runs.context import RunContext
 from finetooth.runs.predictions import answer_rows
@@ -134,10 +134,12 @@ def _stages(context: RunContext, file: Path | None) -> Run:
         validation = path / "evaluate" / "validation" / "summary.json"
         if context.prepared.validation and not validation.is_file():
             evaluate.evaluate_run(context, sealed=False)
+            retention.ensure_measured(context)
         summary = path / "evaluate" / "summary.json"  # written last, so it is complete
         if context.prepared.sealed_count and not (
             summary.is_file() and read_json(summary)["split"] == "test"
         ):
+            retention.ensure_measured(context)
             evaluate.evaluate_run(context, sealed=True)
     except Interrupted as error:
         raise Interrupted(error.message, again if error.next_command else "") from None

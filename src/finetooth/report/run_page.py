@@ -11,6 +11,7 @@ from typing import Any
 from finetooth.evaluation import ledger
 from finetooth.evaluation.graders import PERPLEXITY, PREFERENCE, without_options
 from finetooth.evaluation.preference import BY_LENGTH
+from finetooth.evaluation.retention import FILE as RETENTION_FILE
 from finetooth.evaluation.summary import (
     BAG_FILE,
     BAG_OF_WORDS,
@@ -64,6 +65,7 @@ def page_context(run_path: Path, notes: Sequence[str] = ()) -> dict[str, Any]:
             run_path, first, method, rows["wrong"] if rows else 0, source, saved_bag, gradable(config)
         ),
         "tables": [score_table(summary) for summary in shown],
+        "retention": _retention(run_path),
         "prompts": prompts_in_words(run_path / "environment.json", config),
         "loss": _training(run_path / "train"),
         "rows": rows,
@@ -257,6 +259,23 @@ def _training(folder: Path) -> dict[str, Any] | None:
     }
 
 
+def _retention(run_path: Path) -> dict[str, Any] | None:
+    """What the tuned model kept of its base's general ability, None where it was not measured."""
+    file = run_path / RETENTION_FILE
+    if not file.is_file():
+        return None
+    found = read_json(file)
+    headline, _, words = found["words"].partition(": ")
+    bar = difference_bar(
+        found["difference"],
+        found["low"],
+        found["high"],
+        {"kept": "better", "forgotten": "worse"}.get(found["verdict"], "not proven"),
+        ("base knows more", "tuned model knows more"),
+    )
+    return {**found, "headline": headline, "words": words[:1].upper() + words[1:], "chart": bar}
+
+
 def _data(run_path: Path) -> dict[str, Any]:
     folder = run_path / "data"
     counts = [
@@ -297,6 +316,8 @@ def _limitations(page: Mapping[str, Any], shown: Sequence[Mapping[str, Any]], ru
     seeds = f"One training seed ({seed}): another seed gives a somewhat better or worse model."
     elsewhere = "The model was trained elsewhere: whether it was trained on some of these rows is not known."
     limits.append(elsewhere if page["tuned"] else seeds)
+    if shown and not page["retention"]:
+        limits.append("Whether the model kept its general ability was not measured.")
     if shown and shown[0]["split"] == "validation":
         limits.append(
             "These are validation rows, on which the baseline and the checkpoint were chosen, so the scores "
