@@ -15,6 +15,7 @@ from finetooth.errors import GradeError
 from finetooth.evaluation.answer_text import AnswerNormaliser, identity
 from finetooth.evaluation.candidates import Candidate, Prediction, SupportsLikelihood
 from finetooth.evaluation.graders import PERPLEXITY, Grader, corpus_score, grade_all
+from finetooth.evaluation.statistics import ALPHA
 from finetooth.evaluation.summary import CandidateResult, Grades, summarise
 from finetooth.rundir import json_bytes, jsonl_bytes, write_bytes
 from finetooth.types import Example, Record, Score
@@ -52,6 +53,7 @@ def evaluate(  # long: one pass over the candidates
     look: int | None = None,
     progress: Progress | None = None,
     normalise: AnswerNormaliser = identity,
+    alpha: float = ALPHA,
 ) -> Evaluation:
     """Grade every candidate's answers to the same examples, and compare `tuned` with the prompting baseline.
 
@@ -59,7 +61,8 @@ def evaluate(  # long: one pass over the candidates
     secondary_graders are reported beside it. baseline_name: the candidate to compare with (chosen on
     validation); None takes the best prompting candidate on these rows. look: how often the sealed test has
     been opened, this time included. progress: called with (candidate, rows done, rows). normalise: turns a
-    row and its answer into what graders compare. Perplexity is computed for candidates that have likelihoods.
+    row and its answer into what graders compare. alpha: two-sided level of the comparisons; their intervals
+    have the level 1 - alpha. Perplexity is computed for candidates that have likelihoods.
     GradeError for zero rows, or where nothing could be graded.
     """
     if not examples:
@@ -107,7 +110,7 @@ def evaluate(  # long: one pass over the candidates
             )
         del candidate  # and its model, before the next one is loaded
     groups = row_groups(examples)
-    return Evaluation(records, summarise(results, grader_name, split, baseline_name, look, groups))
+    return Evaluation(records, summarise(results, grader_name, split, baseline_name, look, groups, alpha))
 
 
 def row_groups(examples: Sequence[Example]) -> list[str] | None:

@@ -33,9 +33,9 @@ MIN_ROWS = resampling.MIN_CLUSTERS
 class Comparison:
     """Candidate minus baseline over n rows that both answered, in `units` independent observations.
 
-    difference, low, high: of the mean scores, with the bounds of its 95% confidence interval. p: two-sided.
-    gained, lost: rows on which the candidate scores higher, or lower. mde: the minimum detectable effect, the
-    smallest true difference that this test finds with 80% power.
+    difference, low, high: of the mean scores, with the bounds of its confidence interval of this level. p:
+    two-sided. gained, lost: rows on which the candidate scores higher, or lower. mde: the minimum detectable
+    effect, the smallest true difference that this test finds with 80% power.
     """
 
     n: int
@@ -48,6 +48,7 @@ class Comparison:
     mde: float
     gained: int
     lost: int
+    level: float = 1 - ALPHA
 
 
 def midp_mcnemar(b: int, c: int) -> float:
@@ -97,14 +98,14 @@ def _root(function: Callable[[float], float], end: float, observed: float) -> fl
     return float(optimize.brentq(function, end, near, xtol=1e-12))
 
 
-def minimum_detectable_effect(n: int, discordant: float) -> float:
-    """The smallest true difference that a paired test of n rows detects with 80% power at p < .05.
+def minimum_detectable_effect(n: int, discordant: float, alpha: float = ALPHA) -> float:
+    """The smallest true difference that a paired test of n rows detects with 80% power at p < alpha.
 
     discordant: share of rows on which the two candidates disagree, at least the difference itself. It solves
     difference = (z_test + z_power) * sqrt((discordant - difference^2) / n); in simulations, mid-p McNemar has
     80% power there for n = 100 to 500.
     """
-    z2 = (_quantile(1 - ALPHA) + float(stats.norm.ppf(POWER))) ** 2
+    z2 = (_quantile(1 - alpha) + float(stats.norm.ppf(POWER))) ** 2
     return max(math.sqrt(z2 * discordant / (n + z2)), z2 / (n + z2))
 
 
@@ -125,13 +126,17 @@ def mean_interval(
 
 
 def compare(
-    baseline: Sequence[float], candidate: Sequence[float], clusters: Sequence[str] | None = None
+    baseline: Sequence[float],
+    candidate: Sequence[float],
+    clusters: Sequence[str] | None = None,
+    alpha: float = ALPHA,
 ) -> Comparison:
     """The paired comparison of two candidates' scores in [0, 1], given in the same row order.
 
     Binary scores: mid-p McNemar and the Tango interval. Graded scores, and rows in clusters: a sign-flip
-    permutation test and resampling.interval. `better` or `worse` needs p < .05, an interval that excludes 0,
-    and at least 30 rows, or clusters. GradeError for no rows, unequal lengths or scores that are not finite.
+    permutation test and resampling.interval. `better` or `worse` needs p < alpha, an interval that excludes
+    0, and at least 30 rows, or clusters. alpha: two-sided; the interval has the level 1 - alpha. GradeError
+    for no rows, unequal lengths or scores that are not finite.
     """
     base_R = np.asarray(baseline, dtype=np.float64)
     candidate_R = np.asarray(candidate, dtype=np.float64)
@@ -147,20 +152,20 @@ def compare(
     sum_U, size_U = resampling.cluster_totals(candidate_R - base_R, clusters)
     if _binary(base_R) and _binary(candidate_R) and clusters is None:
         p = midp_mcnemar(gained, lost)
-        low, high = tango(gained, lost, n)
-        mde = minimum_detectable_effect(n, (gained + lost) / n)
+        low, high = tango(gained, lost, n, 1 - alpha)
+        mde = minimum_detectable_effect(n, (gained + lost) / n, alpha)
     else:
         p = resampling.sign_flip(sum_U)
-        low, high = resampling.interval(sum_U, size_U, 1 - ALPHA)
+        low, high = resampling.interval(sum_U, size_U, 1 - alpha)
         error = resampling.standard_error(sum_U, size_U)
-        reach = (_quantile(1 - ALPHA) + float(stats.norm.ppf(POWER))) * error
-        mde = min(1.0, reach if error > 1e-12 else minimum_detectable_effect(sum_U.size, 0.0))
+        reach = (_quantile(1 - alpha) + float(stats.norm.ppf(POWER))) * error
+        mde = min(1.0, reach if error > 1e-12 else minimum_detectable_effect(sum_U.size, 0.0, alpha))
     low, high = max(-1.0, low), min(1.0, high)
     verdict: Verdict = "not proven"
-    if sum_U.size >= MIN_ROWS and p < ALPHA:
+    if sum_U.size >= MIN_ROWS and p < alpha:
         verdict = "better" if low > 0 else "worse" if high < 0 else "not proven"
     difference = float((candidate_R - base_R).mean())
-    return Comparison(n, sum_U.size, difference, low, high, p, verdict, mde, gained, lost)
+    return Comparison(n, sum_U.size, difference, low, high, p, verdict, mde, gained, lost, 1 - alpha)
 
 
 def _binary(value_R: np.ndarray) -> bool:

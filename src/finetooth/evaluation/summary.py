@@ -11,7 +11,7 @@ from finetooth.errors import GradeError
 from finetooth.evaluation.candidates import Prediction
 from finetooth.evaluation.preference import BY_LENGTH
 from finetooth.evaluation.prompts import ZERO_SHOT
-from finetooth.evaluation.statistics import MIN_ROWS, compare, mean_interval
+from finetooth.evaluation.statistics import ALPHA, MIN_ROWS, compare, mean_interval
 from finetooth.types import Score
 
 TUNED = "tuned"
@@ -97,12 +97,13 @@ def summarise(  # long: the summary is built in the order of its keys
     baseline_name: str | None = None,
     look: int | None = None,
     groups: Sequence[str] | None = None,
+    alpha: float = ALPHA,
 ) -> dict[str, Any]:
     """The summary of the contract, and the verdict in words under `words`.
 
     groups: the cluster of each row, where rows share one; every interval and test then treats a cluster as
-    one unit. Raises GradeError for candidates of one name, for a baseline that was not evaluated, and where
-    no row has a score of both candidates of the comparison.
+    one unit. alpha: two-sided level of the comparisons. Raises GradeError for candidates of one name, for a
+    baseline that was not evaluated, and where no row has a score of both candidates of the comparison.
     """
     names = [result.name for result in graded]
     if len(set(names)) < len(names) or not names:
@@ -133,17 +134,17 @@ def summarise(  # long: the summary is built in the order of its keys
         return {**summary, "comparison": None, "words": no_verdict}
     errors = sum(entry["errors"] for entry in summary["candidates"])
     tuned = by_name[TUNED]
-    summary["comparison"] = _comparison(by_name[baseline], tuned, errors, groups)
+    summary["comparison"] = _comparison(by_name[baseline], tuned, errors, groups, alpha)
     words = [_verdict(summary, errors)]
     if START in by_name:
-        result = summary[START] = _comparison(by_name[START], tuned, errors, groups)
+        result = summary[START] = _comparison(by_name[START], tuned, errors, groups, alpha)
         verdict = {"better": "better", "worse": "worse"}.get(result["verdict"], "not proven better")
         words.append(
             f"It is {verdict} than the run that it continues from ({START}), which scores "
             f"{_score(by_name[START])}: {_difference(result)}."
         )
     for name, baseline_words in SIMPLE_BASELINES.items():
-        paired = _paired(by_name[name].grades, tuned.grades, groups) if name in by_name else None
+        paired = _paired(by_name[name].grades, tuned.grades, groups, alpha) if name in by_name else None
         if paired is None:
             continue
         summary.setdefault("simple_baselines", {})[name] = paired  # tuned minus baseline
@@ -186,7 +187,9 @@ def _mean(grades: Grades, groups: Sequence[str] | None) -> dict[str, Any]:
     return result if grades.corpus is None else {**result, "corpus": dict(grades.corpus)}
 
 
-def _paired(baseline: Grades, candidate: Grades, groups: Sequence[str] | None) -> dict[str, Any] | None:
+def _paired(
+    baseline: Grades, candidate: Grades, groups: Sequence[str] | None, alpha: float
+) -> dict[str, Any] | None:
     """The comparison over the rows on which both have a score; None where there is no such row."""
     pairs = list(zip(baseline.score_R, candidate.score_R, strict=True))
     both = [row for row, (base, other) in enumerate(pairs) if None not in (base.value, other.value)]
@@ -194,14 +197,18 @@ def _paired(baseline: Grades, candidate: Grades, groups: Sequence[str] | None) -
         return None
     base_R = [pairs[row][0].value or 0.0 for row in both]
     other_R = [pairs[row][1].value or 0.0 for row in both]
-    return asdict(compare(base_R, other_R, groups and [groups[row] for row in both]))
+    return asdict(compare(base_R, other_R, groups and [groups[row] for row in both], alpha))
 
 
 def _comparison(
-    baseline: CandidateResult, candidate: CandidateResult, errors: int, groups: Sequence[str] | None
+    baseline: CandidateResult,
+    candidate: CandidateResult,
+    errors: int,
+    groups: Sequence[str] | None,
+    alpha: float,
 ) -> dict[str, Any]:
     """The primary grader's comparison, which alone has a verdict; `also` holds the others' differences."""
-    result = _paired(baseline.grades, candidate.grades, groups)
+    result = _paired(baseline.grades, candidate.grades, groups, alpha)
     if result is None:
         raise GradeError(f"No row has a score of both {baseline.name} and {candidate.name}.")
     if errors:
@@ -210,7 +217,7 @@ def _comparison(
     also = {}
     for name in candidate.other_grades:
         if name in baseline.other_grades and (
-            other := _paired(baseline.other_grades[name], candidate.other_grades[name], groups)
+            other := _paired(baseline.other_grades[name], candidate.other_grades[name], groups, alpha)
         ):
             also[name] = {key: other[key] for key in ("difference", "low", "high", "p")}
     return {**comparison, "also": also} if also else comparison
@@ -272,7 +279,8 @@ def _failed(summary: Mapping[str, Any]) -> str:
 
 def _difference(result: Mapping[str, Any]) -> str:
     low, high = points(result["low"]), points(result["high"])
-    return f"the difference is {points(result['difference'])} points, 95% confidence interval {low} to {high}"
+    level = f"{100 * result['level']:.3g}% confidence interval"
+    return f"the difference is {points(result['difference'])} points, {level} {low} to {high}"
 
 
 def _score(candidate: CandidateResult) -> str:
