@@ -30,7 +30,8 @@ from finetooth.evaluation.baselines import BagOfWords, Majority
 from finetooth.evaluation.candidates import Candidate
 from finetooth.evaluation.prompts import Prompt
 from finetooth.evaluation.runner import Evaluation, evaluate
-from finetooth.evaluation.summary import BAG_FILE, FREE, START, TUNED, best_prompting
+from finetooth.evaluation.summary import BAG_FILE, FREE, START, TUNED
+from finetooth.evaluation.verdict_words import foresight_words
 from finetooth.model.api import Model
 from finetooth.report.console import answer_bars
 from finetooth.report.terminal import terminal_table
@@ -129,10 +130,8 @@ def _evaluate_run(context: RunContext, sealed: bool) -> EvaluateReport:
     ledger.require_unchanged(path, *(["validation"] if sealed else ["test"]))
     validation = path / "evaluate" / "validation"
     if not sealed or (prepared.validation and not (validation / "summary.json").is_file()):
-        result = evaluate_rows(
-            context, sample_rows(prepared.validation, context.task), "validation", None, None
-        )
-        # Also before the test: the baseline is chosen here.
+        # Also before the test, so that its words can say what the test will be able to show.
+        result = evaluate_rows(context, sample_rows(prepared.validation, context.task), "validation", None)
         ledger.store_files(path, "validation", result.files(), time.time)
         summary = result.summary
     if sealed:
@@ -152,14 +151,21 @@ def _test(context: RunContext) -> dict[str, Any]:
         write_json(path / "evaluate" / "test" / "summary.json", known)
         ledger.require_unchanged(path, "test")
         return known
-    chosen = path / "evaluate" / "validation" / "summary.json"
-    baseline = best_prompting(read_json(chosen)) if chosen.is_file() else None
+    context.console.print(_foresight(context))
     examples = sample_rows(ledger.open_sealed(path, digest, time.time), context.task)
     look = ledger.look_number(path, digest)
-    result = evaluate_rows(context, examples, "test", baseline, look)
+    result = evaluate_rows(context, examples, "test", look)
     ledger.store_files(path, "test", result.files(), time.time)
     ledger.store_result(path, digest, result.summary, time.time)
     return result.summary
+
+
+def _foresight(context: RunContext) -> str:
+    """What the sealed test can show, before it is opened: by its number of rows and the validation rows."""
+    rows, limit = context.prepared.sealed_count, context.task.evaluate.limit
+    file = context.path / "evaluate" / "validation" / "summary.json"
+    known = read_json(file) if file.is_file() else None
+    return foresight_words(rows if limit is None else min(rows, limit), known)
 
 
 def sample_rows(examples: Sequence[Example], task: Task) -> list[Example]:
@@ -175,12 +181,11 @@ def evaluate_rows(
     context: RunContext,
     examples: Sequence[Example],
     split: str,
-    baseline: str | None,
     look: int | None,
     grader: Any = None,
     given_candidates: Iterable[Candidate] | None = None,
 ) -> Evaluation:
-    """Grade candidates on rows, with a bar for each. baseline, look: see runner.evaluate.
+    """Grade candidates on rows, with a bar for each. look: see runner.evaluate.
 
     grader: in place of the run's. given_candidates: in place of the run's.
     """
@@ -204,7 +209,6 @@ def evaluate_rows(
             primary,
             name,
             split,
-            baseline_name=baseline,
             secondary_graders=dict(others),
             look=look,
             progress=progress,

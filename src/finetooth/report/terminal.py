@@ -9,7 +9,7 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from finetooth.evaluation.summary import percent, points
+from finetooth.evaluation.verdict_words import percent, points
 from finetooth.report.html import format_corpus_score
 from finetooth.report.run_page import score_table
 
