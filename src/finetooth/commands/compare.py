@@ -16,6 +16,7 @@ from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
 
+from finetooth.config.values import first_few
 from finetooth.data.examples import read_examples
 from finetooth.errors import ConfigError, FinetoothError, GradeError
 from finetooth.evaluation import ledger
@@ -100,7 +101,7 @@ class CompareReport:
         beside = "another run" if others == 1 else f"{others} other runs"
         return (
             f"{words}: {count} made here, and those with {beside} in the same folder that answered these "
-            f"rows ({_first_few(self.others)}), since the best of several runs looks better than it is."
+            f"rows ({first_few(self.others, 3)}), since the best of several runs looks better than it is."
         )
 
     def candidate_names(self) -> list[str]:
@@ -108,11 +109,6 @@ class CompareReport:
         found = [entry["name"] for each in self.runs for entry in each["candidates"]]
         known = [name for name in ORDER if name in found]
         return [*dict.fromkeys([*known, *(name for name in found if name != TUNED), TUNED])]
-
-
-def _first_few(names: Sequence[str], most: int = 3) -> str:
-    more = [f"{len(names) - most} more"] if len(names) > most else []
-    return ", ".join([*names[:most], *more])
 
 
 def run(paths: Sequence[Path], sealed: bool, page: Path | None = None) -> CompareReport:
