@@ -239,6 +239,11 @@ class EvaluateConfig(Section):
         0.0, description="Sampling temperature; 0 is greedy decoding."
     )
     limit: Count | None = Field(None, description="Maximum number of rows to evaluate in a split.")
+    margin: Annotated[float, BeforeValidator(yaml_number), Field(gt=0, lt=1)] | None = Field(
+        None,
+        description="Non-inferiority margin, a share (0.02 is 2 points): the result then says whether the "
+        "tuned model is shown to be less than this worse than every prompt, and than `start`.",
+    )
     grader_seconds: Positive = Field(
         GRADER_SECONDS,
         description="Maximum time in seconds that a custom grader or reward, a regular expression or a JSON "
