@@ -91,7 +91,7 @@ def test_a_new_grader_grades_the_answers_on_record(place: Path, asked: list[str]
     assert shown.returncode == 0 and "graded by chrf" in shown.stdout
     assert shown.stdout.endswith("Report: run/evaluate/chrf-exact/report.html\n")
     words = page_words(place, "chrf-exact")
-    assert "fruit · chrf-exact" in words and "on the validation rows" in words
+    assert "· chrf-exact base model" in words and "on the validation rows" in words
     again = finetooth(place, "evaluate", "run", "--grader", "[chrf, exact]")
     assert again.returncode == 2 and "never replaced" in again.stderr
     lost = finetooth(place, "report", "run", "--evaluation", "nothing")
