@@ -28,7 +28,8 @@ Context = tuple[tuple[Message, ...], Row]  # the messages of a prompt, and their
 class Prediction:
     """An answer to examples[index]. stop: `stop`, or `length` when the answer was truncated.
 
-    confidence: probability of the chosen label among the labels, if it was asked for.
+    confidence: probability of the chosen label among the labels, if it was asked for. written: the model
+    wrote the answer freely, so that it has a form.
     """
 
     index: int
@@ -37,6 +38,7 @@ class Prediction:
     completion_tokens: int = 0
     stop: str = "stop"
     confidence: float | None = None
+    written: bool = False
 
 
 class Candidate(Protocol):
@@ -94,7 +96,8 @@ class ModelCandidate:
                 return
             for completion in self.model.generate(rows, self.sampling):
                 index, generated = completion.row, len(completion.tokens)
-                yield Prediction(index, completion.text, len(rows[index]), generated, completion.stop)
+                tokens = len(rows[index]), generated
+                yield Prediction(index, completion.text, *tokens, completion.stop, written=True)
 
     def answer_logprobs(self, examples: Sequence[Example]) -> Iterator[np.ndarray | str]:
         """For each example: log-probabilities (nats) of its answer's tokens, the stop token included.

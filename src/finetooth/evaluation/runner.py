@@ -14,7 +14,8 @@ from finetooth.data.split import split_keys
 from finetooth.errors import GradeError
 from finetooth.evaluation.answer_text import AnswerNormaliser, identity
 from finetooth.evaluation.candidates import Candidate, Prediction, SupportsLikelihood
-from finetooth.evaluation.graders import PERPLEXITY, Grader, corpus_score, grade_all
+from finetooth.evaluation.form import lenient_scores
+from finetooth.evaluation.graders import PERPLEXITY, Grader, corpus_score, grade_all, without_options
 from finetooth.evaluation.summary import CandidateResult, Grades, summarise
 from finetooth.rundir import json_bytes, jsonl_bytes, write_bytes
 from finetooth.types import Example, Record, Score
@@ -37,7 +38,11 @@ class Evaluation:
     def files(self) -> dict[str, bytes]:
         """The files in the order of writing: a summary is only there when its records are."""
         lines = map(asdict, self.records)
-        records = ({key: value for key, value in line.items() if key != "also" or value} for line in lines)
+        empty: dict[str, Any] = {"also": {}, "lenient": None}
+        records = (
+            {key: value for key, value in line.items() if key not in empty or value != empty[key]}
+            for line in lines
+        )
         return {"records.jsonl": jsonl_bytes(records), "summary.json": json_bytes(self.summary)}
 
 
@@ -82,7 +87,12 @@ def evaluate(  # long: one pass over the candidates
             for name, other in (secondary_graders or {}).items()
         }
         others = {name: other for name, other in secondary.items() if other is not None}
-        results.append(CandidateResult(candidate.name, predictions, grades, others, list(candidate.notes)))
+        lenient = None
+        if grader_name != PERPLEXITY and any(prediction.written for prediction in predictions):
+            lenient = lenient_scores(without_options(grader_name), grader, pairs, grades.score_R)
+        results.append(
+            CandidateResult(candidate.name, predictions, grades, others, list(candidate.notes), lenient)
+        )
         for row, (example, prediction) in enumerate(zip(examples, predictions, strict=True)):
             score = grades.score_R[row]
             also = {name: other.score_R[row] for name, other in others.items()}
@@ -103,6 +113,7 @@ def evaluate(  # long: one pass over the candidates
                         name: {"score": one.value, "error": one.error, "reason": one.reason}
                         for name, one in also.items()
                     },
+                    lenient=lenient[row].value if lenient else None,
                 )
             )
         del candidate  # and its model, before the next one is loaded

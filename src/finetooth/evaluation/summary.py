@@ -8,6 +8,7 @@ from statistics import fmean
 from typing import Any
 
 from finetooth.errors import GradeError
+from finetooth.evaluation import form
 from finetooth.evaluation.candidates import Prediction
 from finetooth.evaluation.preference import BY_LENGTH
 from finetooth.evaluation.prompts import ZERO_SHOT
@@ -52,13 +53,17 @@ class Grades:
 
 @dataclass(frozen=True, slots=True)
 class CandidateResult:
-    """One candidate's predictions, in the examples' order, and its grades by all graders."""
+    """One candidate's predictions, in the examples' order, and its grades by all graders.
+
+    lenient: the primary grader's scores when form is forgiven; None for answers without one, as labels.
+    """
 
     name: str
     predictions: Sequence[Prediction]
     grades: Grades
     other_grades: Mapping[str, Grades] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    lenient: Sequence[Score] | None = None
 
 
 def explained(name: str, grader: str = "") -> str:
@@ -171,6 +176,8 @@ def _entry(candidate: CandidateResult, groups: Sequence[str] | None) -> dict[str
     }
     if candidate.other_grades:
         entry["also"] = {name: _mean(grades, groups) for name, grades in candidate.other_grades.items()}
+    if candidate.lenient is not None:
+        entry["lenient"] = _mean(Grades(candidate.lenient), groups)
     return entry
 
 
@@ -206,6 +213,9 @@ def _comparison(
         raise GradeError(f"No row has a score of both {baseline.name} and {candidate.name}.")
     if errors:
         result["verdict"] = "not proven"
+    if baseline.lenient or candidate.lenient:
+        first, second = (Grades(one.lenient or one.grades.score_R) for one in (baseline, candidate))
+        result = form.settle(result, _paired(first, second, groups))
     comparison = {"baseline": baseline.name, "candidate": candidate.name, **result}
     also = {}
     for name in candidate.other_grades:
@@ -233,6 +243,8 @@ def _verdict(summary: Mapping[str, Any], errors: int) -> str:
             f"{_failed(summary)} are left out. On the graded ones, {both}, over the {result['n']} rows that "
             "both have a score for. Fix the grader, then evaluate again."
         )
+    elif form.by_form_alone(result):
+        words = f"Not proven: the gain is in form, not content. {form.remaining(result)} As written, {both}."
     elif result["verdict"] != "not proven":
         words = f"{result['verdict'].capitalize()} than {other}: {both}."
     elif result["units"] < MIN_ROWS:
@@ -242,6 +254,8 @@ def _verdict(summary: Mapping[str, Any], errors: int) -> str:
             f"Not proven: {both}. With {units} the test has 80% power to detect a true difference of "
             f"{100 * result['mde']:.1f} points; a smaller one needs more {units.split()[1]}."
         )
+    if result["verdict"] != "not proven" and (remaining := form.remaining(result)):
+        words += f" {remaining}"
     if "groups" in summary:
         words += (
             f" The {n} rows form {summary['groups']} clusters (rows of one group, or with identical "

@@ -8,7 +8,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from finetooth.evaluation import ledger
+from finetooth.evaluation import form, ledger
 from finetooth.evaluation.graders import PERPLEXITY, PREFERENCE, without_options
 from finetooth.evaluation.preference import BY_LENGTH
 from finetooth.evaluation.summary import (
@@ -132,7 +132,7 @@ def _verdict(summary: Mapping[str, Any]) -> dict[str, Any]:
             "plainly": "",
             "badges": [],
         }
-    badges = simple_badges(summary)
+    badges = simple_badges(summary) + ["gain in form alone"] * form.by_form_alone(result)
     but = ", but " if result["verdict"] == "better" else "; "
     base = "best prompt" if summary["grader"] != PREFERENCE else "untuned model"
     return {
@@ -216,6 +216,7 @@ def score_table(summary: Mapping[str, Any]) -> dict[str, Any]:
         "start": summary.get(START),
         "errors": any(entry["errors"] for entry in rows),
         "truncated": any(entry.get("truncated") for entry in rows),
+        "lenient": any(entry.get("lenient") for entry in rows),
         "notes": [(entry["name"], note) for entry in rows for note in entry.get("notes", [])],
         "also": also,
         **corpus(summary["grader"], rows),
