@@ -45,6 +45,7 @@ from finetooth.runs import (
     workspace,
 )
 from finetooth.runs.asking import candidate, prompt
+from finetooth.runs.confidence import with_confidence
 from finetooth.runs.context import RunContext, base_digest
 from finetooth.runs.setup import ensure_set_up
 from finetooth.types import Example
@@ -129,9 +130,9 @@ def _evaluate_run(context: RunContext, sealed: bool) -> EvaluateReport:
     ledger.require_unchanged(path, *(["validation"] if sealed else ["test"]))
     validation = path / "evaluate" / "validation"
     if not sealed or (prepared.validation and not (validation / "summary.json").is_file()):
-        result = evaluate_rows(
-            context, sample_rows(prepared.validation, context.task), "validation", None, None
-        )
+        rows = sample_rows(prepared.validation, context.task)
+        result = evaluate_rows(context, rows, "validation", None, None)
+        result = with_confidence(path, context.task, result, rows, fitted=True)
         # Also before the test: the baseline is chosen here.
         ledger.store_files(path, "validation", result.files(), time.time)
         summary = result.summary
@@ -157,6 +158,7 @@ def _test(context: RunContext) -> dict[str, Any]:
     examples = sample_rows(ledger.open_sealed(path, digest, time.time), context.task)
     look = ledger.look_number(path, digest)
     result = evaluate_rows(context, examples, "test", baseline, look)
+    result = with_confidence(path, context.task, result, examples, fitted=False)
     ledger.store_files(path, "test", result.files(), time.time)
     ledger.store_result(path, digest, result.summary, time.time)
     return result.summary
@@ -227,7 +229,7 @@ def run_candidates(
     if context.task.start is not None:
         known = parent_records.recorded(context, result_digest) if split == "test" else None
         yield known or candidate(context, grader, context.parent_model(), Prompt(START))
-    tuned = candidate(context, grader, context.tuned(), Prompt(TUNED))
+    tuned = replace(candidate(context, grader, context.tuned(), Prompt(TUNED)), distribution=True)
     if context.task.tuned is not None:
         tuned.notes.append("trained elsewhere: whether it was trained on some of these rows is not known")
     yield tuned
@@ -288,7 +290,8 @@ def _usable(context: RunContext, examples: Sequence[Example]) -> list[Example]:
 def result_digest(context: RunContext, tuned: Model) -> str:
     """A digest of everything that decides the test's result: weights, prompts, sampling and graders."""
     task = context.task
-    excluded = {"grader_seconds", *(() if task.evaluate.free else ("free",))}  # as in older results
+    # As in older results; costs decide no answer.
+    excluded = {"grader_seconds", "cost_wrong", "cost_handover", *(() if task.evaluate.free else ("free",))}
     parts = {
         "tuned": tuned.digest(),
         "base": tuned.digest(adapter=False) if tuned.peft is not None else base_digest(context.path),

@@ -26,8 +26,8 @@ _MEANINGFUL = ("<super>", "<sub>", "<fraction>")
 # Words in what is left out of an answer that could change what it says.
 _DOUBT = re.compile(
     r"\b(?:not|cannot|\w+n['’]t|never|no|nor|neither|none|or|either|wrong|incorrect|false|unless|except"
-    r"|instead|actually|however|but|although|correction|wait|rather|maybe|perhaps|possibly|might|may"
-    r"|could|also|unsure|unclear|alternatively|oder|nicht|kein\w*|nein|aber|falsch|sondern|vielleicht|doch|auch)\b",
+    r"|instead|actually|however|but|although|correction|wait|rather|maybe|perhaps|possibly|might|may|could"
+    r"|also|unsure|unclear|alternatively|oder|nicht|kein\w*|nein|aber|falsch|sondern|vielleicht|doch|auch)\b",
     re.IGNORECASE,
 )
 _STATED = re.compile(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -25,10 +25,14 @@ Progress = Callable[[str, int, int], None]
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """The records of all candidates, in the examples' order, and the summary of the contract."""
+    """The records of all candidates, in the examples' order, and the summary of the contract.
+
+    logprobs: of candidates that give them, those of all labels (nats) for each example.
+    """
 
     records: list[Record]
     summary: dict[str, Any]
+    logprobs: Mapping[str, list[Mapping[str, float]]] = field(default_factory=dict)
 
     def write(self, directory: Path) -> None:
         """Write the files; their digests are not recorded, as ledger.store_files does."""
@@ -38,7 +42,7 @@ class Evaluation:
     def files(self) -> dict[str, bytes]:
         """The files in the order of writing: a summary is only there when its records are."""
         lines = map(asdict, self.records)
-        empty: dict[str, Any] = {"also": {}, "lenient": None}
+        empty: dict[str, Any] = {"also": {}, "lenient": None, "confidence": None}
         records = (
             {key: value for key, value in line.items() if key not in empty or value != empty[key]}
             for line in lines
@@ -71,6 +75,7 @@ def evaluate(  # long: one pass over the candidates
         raise GradeError(f"The {split} split has no rows: there is nothing to evaluate.")
     results = []
     records = []
+    logprobs = {}
     for candidate in candidates:
         predictions = _predictions(candidate, examples, progress)
         pairs = [normalise(example, one.text) for example, one in zip(examples, predictions, strict=True)]
@@ -87,6 +92,9 @@ def evaluate(  # long: one pass over the candidates
             for name, other in (secondary_graders or {}).items()
         }
         others = {name: other for name, other in secondary.items() if other is not None}
+        given = [prediction.logprobs for prediction in predictions if prediction.logprobs is not None]
+        if len(given) == len(predictions):
+            logprobs[candidate.name] = given
         lenient = None
         if grader_name != PERPLEXITY and any(prediction.written for prediction in predictions):
             lenient = lenient_scores(without_options(grader_name), grader, pairs, grades.score_R)
@@ -118,7 +126,8 @@ def evaluate(  # long: one pass over the candidates
             )
         del candidate  # and its model, before the next one is loaded
     groups = row_groups(examples)
-    return Evaluation(records, summarise(results, grader_name, split, baseline_name, look, groups))
+    summary = summarise(results, grader_name, split, baseline_name, look, groups)
+    return Evaluation(records, summary, logprobs)
 
 
 def row_groups(examples: Sequence[Example]) -> list[str] | None:
