@@ -69,7 +69,9 @@ def test_the_confidence_that_was_measured_is_the_one_that_is_used(
     def forgetful(*given: object, **more: object) -> calibration.Calibration:
         return calibration.Calibration()
 
-    monkeypatch.setattr("finetooth.runs.confidence.of_run", forgetful)  # planted: asked without the temperature
+    monkeypatch.setattr(
+        "finetooth.runs.confidence.of_run", forgetful
+    )  # planted: asked without the temperature
     changed = ft.predict(run, asked)
     assert any(
         abs(row["confidence"] - line["confidence"]) > 1e-3 for row, line in zip(changed, lines, strict=True)

@@ -118,7 +118,7 @@ def fit(
 
 
 def cheapest_threshold(cost_wrong: float, cost_handover: float) -> float:
-    """The confidence at which an answer is expected to cost as much as handing the row over: 0 hands over none.
+    """The confidence at which an answer is expected to cost as much as handing the row over.
 
     No other threshold is cheaper where the confidence holds. One that is searched for on some hundred rows
     follows their noise (docs/log.md).

@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from finetooth.evaluation.summary import percent, points
+from finetooth.report.confidence_part import calibration_words, decision_words
 from finetooth.report.html import format_corpus_score
 from finetooth.report.run_page import score_table
 
@@ -40,12 +41,16 @@ def terminal_table(summary: Mapping[str, Any]) -> Group:
             bounds = f"{points(difference['low'])} – {points(difference['high'])}"
             table.add_row("paired difference", points(difference["difference"]), bounds, style="dim")
         tables.append(table)
+    measured = summary.get("calibration")
+    sure = [Text(f"confidence: {calibration_words(measured)}", "dim")] if measured else []
+    if measured and measured.get("decision"):
+        sure.append(Text(decision_words(measured["decision"]), "dim"))
     notes = [Text(f"{name}: {note}", "dim") for name, note in page["notes"]]
     verdict = (summary.get("comparison") or {}).get("verdict", "")
     text = summary.get("words", "")
     words = Text(text)
     words.stylize(COLOURS.get(verdict, "bold"), 0, text.find(":") + 1)
-    return Group(tables[0], *notes, *tables[1:], Text(), words)
+    return Group(tables[0], *notes, *tables[1:], *sure, Text(), words)
 
 
 def _table(title: str, page: Mapping[str, Any], columns: Sequence[str]) -> Table:
