@@ -225,8 +225,9 @@ def reliability(bins: Sequence[Mapping[str, float]]) -> Markup:
 
 def coverage_curve(points_S: Points, chosen: float | None) -> Markup:
     """Accuracy over the share of rows that are answered alone. chosen: the share that is, marked."""
-    bottom = min(0.75, math.floor(min(accuracy for _, accuracy in points_S) * 4) / 4)
-    ticks = [bottom + part * (1 - bottom) / 4 for part in range(5)]
+    bottom = min(0.8, math.floor(min(accuracy for _, accuracy in points_S) * 10) / 10)
+    step = tick_step(1 - bottom, 5)
+    ticks = [1 - index * step for index in range(math.floor((1 - bottom) / step + 1e-9) + 1)]
     path = " ".join(f"{1000 * x:.1f},{1000 * (1 - y) / (1 - bottom):.1f}" for x, y in points_S)
     parts = [
         _grid(ticks, bottom),
@@ -250,7 +251,7 @@ def _grid(ticks: Sequence[float], bottom: float) -> str:
         y = f"{100 * (1 - value) / (1 - bottom):.2f}%"
         parts.append(
             f'<line class="grid" x1="0" y1="{y}" x2="100%" y2="{y}"/>'
-            f'<text class="tick" x="-8" y="{y}" dy="4" text-anchor="end">{100 * value:g}%</text>'
+            f'<text class="tick" x="-8" y="{y}" dy="4" text-anchor="end">{round(100 * value)}%</text>'
         )
     parts += [_below(25 * part, f"{25 * part}%", SQUARE) for part in range(5)]
     return "".join(parts)
@@ -258,9 +259,10 @@ def _grid(ticks: Sequence[float], bottom: float) -> str:
 
 def _square(kind: str, below: str, content: str) -> Markup:
     return Markup(
-        f'<svg class="{kind}" width="100%" height="{SQUARE}" role="img" aria-label="Accuracy by {below}">'
-        f'{content}<text class="axis" x="50%" y="{SQUARE + 38}" text-anchor="middle">{below}</text>'
-        '<text class="axis" x="-8" y="-12" text-anchor="end">accuracy</text></svg>'
+        f'<svg class="{kind}" width="100%" height="{SQUARE}" role="img" '
+        f'aria-label="Right answers by {below}">{content}'
+        f'<text class="axis" x="50%" y="{SQUARE + 38}" text-anchor="middle">{below}</text>'
+        '<text class="axis" x="-8" y="-12" text-anchor="end">right</text></svg>'
     )
 
 

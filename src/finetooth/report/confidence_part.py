@@ -60,17 +60,12 @@ def calibration_words(measured: Mapping[str, Any]) -> str:
 def decision_words(decision: Mapping[str, Any]) -> str:
     """What the threshold does: how many rows are answered alone, how well, and at what cost."""
     cost, saving, accuracy = decision["cost"], decision["saving"], decision["accuracy"]
-    right = "none of which was asked of the model"
+    right = "so every row is handed over"
     if accuracy["value"] is not None:
         interval = f"{percent(accuracy['low'])} to {percent(accuracy['high'])}"
         right = f"of which {percent(accuracy['value'])} are right (95% confidence interval {interval})"
-    proven = (
-        "That is less"
-        if saving["low"] > 0
-        else "That is more"
-        if saving["high"] < 0
-        else "That is not proven less"
-    )
+    effect = "saves" if saving["value"] >= 0 else "costs"
+    proven = "proven" if saving["low"] > 0 else "not proven"
     costs = f"costs {decision['cost_wrong']:g} and handing over costs {decision['cost_handover']:g}"
     coverage = (
         f"{decision['answered']:,} of {decision['n']:,} rows ({percent(decision['coverage']['value'])})"
@@ -78,6 +73,11 @@ def decision_words(decision: Mapping[str, Any]) -> str:
     return (
         f"If a wrong answer {costs}, the model answers alone from a confidence of "
         f"{percent(decision['threshold'])} on: {coverage}, {right}. "
-        f"A row then costs {cost['value']:.3g} ({cost['low']:.3g} to {cost['high']:.3g}). {proven} than "
-        f"{decision['against']}, by {saving['value']:.3g} ({saving['low']:.3g} to {saving['high']:.3g})."
+        f"A row then costs {_amount(cost['value'])} ({_amount(cost['low'])} to {_amount(cost['high'])}). "
+        f"Against {decision['against']} that {effect} {_amount(abs(saving['value']))} (95% confidence "
+        f"interval of the saving {_amount(saving['low'])} to {_amount(saving['high'])}): a saving is {proven}."
     )
+
+
+def _amount(value: float) -> str:
+    return f"{value:.3g}".replace("-", "−")
