@@ -2,7 +2,8 @@
 
     python tools/calibration.py RUN...
 
-Exits with 1 where the error of a run after the temperature is more than half of that before and more than 2%.
+Exits with 1 where the error of a run after the temperature is more than half of that before and more than 2%,
+both as measured and beyond what a perfect confidence would show on as many rows.
 """
 
 from __future__ import annotations
@@ -15,12 +16,24 @@ from finetooth.rundir import read_json
 ENOUGH, HALF = 0.02, 0.5
 
 
+def _kept(after: float, before: float) -> bool:
+    return after <= max(ENOUGH, HALF * before)
+
+
 def main(runs: list[str]) -> int:
     """Print a line for each run; 1 where one misses the aim."""
     missed = 0
-    print(
-        "run | rows | right | temperature | ECE before | ECE after (95% interval) | by chance | Brier before, after"
+    names = (
+        "run",
+        "rows",
+        "right",
+        "temperature",
+        "ECE before",
+        "ECE after (95% interval)",
+        "by chance",
+        "Brier",
     )
+    print(" | ".join(names))
     for run in runs:
         summary = read_json(Path(run) / "evaluate" / "summary.json")
         found = summary.get("calibration")
@@ -31,14 +44,18 @@ def main(runs: list[str]) -> int:
             missed += 1
             continue
         before, after = found["before"], found["after"]
-        kept = after["ece"] <= max(ENOUGH, HALF * before["ece"])
+        raw = [after["ece"], before["ece"]]
+        beyond = [max(0.0, error - found["chance"]) for error in raw]  # what a perfect confidence has not
+        kept = next(
+            (word for word, pair in (("met", raw), ("met beyond chance", beyond)) if _kept(*pair)), ""
+        )
         missed += not kept
         score = next(one["score"] for one in summary["candidates"] if one["name"] == "tuned")
         interval = f"{after['ece_low']:.1%} to {after['ece_high']:.1%}"
         print(
             f"{Path(run).name} | {summary['n']:,} | {score:.1%} | {found['temperature']:.2f} | "
             f"{before['ece']:.1%} | {after['ece']:.1%} ({interval}) | {found['chance']:.1%} | "
-            f"{before['brier']:.3f}, {after['brier']:.3f}{'' if kept else ' | MISSED'}"
+            f"{before['brier']:.3f}, {after['brier']:.3f} | {kept or 'MISSED'}"
         )
     return int(missed > 0)
 

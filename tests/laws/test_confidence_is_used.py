@@ -56,7 +56,7 @@ def test_the_confidence_that_was_measured_is_the_one_that_is_used(
             assert row["confidence"] == pytest.approx(line["confidence"], abs=2e-4)
             assert reply["confidence"] == pytest.approx(line["confidence"], abs=2e-4)
             assert (row["answer"], reply["unsure"]) == ("unsure" if unsure else line["text"], unsure)
-            answer, confidence = opened.ask(texts[line["id"]], confidence=True)
+            answer, confidence = opened.ask_with_confidence(texts[line["id"]])
             assert (answer, confidence) == (row["answer"], row["confidence"])
         summary = read_json(run / "evaluate" / split / "summary.json")
         measured = summary["calibration"]

@@ -58,7 +58,7 @@ def test_a_temperature_that_was_not_fitted_is_said() -> None:
     assert " before and " not in calibration_words(found)
     nothing = decision_words(measured(threshold=1.01)["decision"])
     assert "0 of 300 rows (0.0%), so every row is handed over" in nothing
-    assert "a saving is not proven" in nothing
+    assert "it is not proven" in nothing
 
 
 def test_charts_place_every_bin_and_the_chosen_share() -> None:
@@ -86,7 +86,7 @@ def test_the_tool_misses_a_run_whose_error_stays(
     run = run_with(tmp_path / "good", good)
     assert main([str(run)]) == 0
     assert "20.0% | 9.0%" in capsys.readouterr().out
-    good["after"]["ece"] = 0.11
+    good["chance"], good["after"]["ece"] = 0.03, 0.12
     assert main([str(run_with(tmp_path / "bad", good)), str(made_up_run(tmp_path / "old"))]) == 1
     printed = capsys.readouterr().out
     assert printed.count("MISSED") == 1 and "no calibration" in printed

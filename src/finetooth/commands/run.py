@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from shlex import quote
-from typing import Any, Literal, overload
+from typing import Any
 
 from rich.console import Console
 
@@ -57,25 +57,18 @@ class Run:
         """The tuned model and how it is asked, loaded once."""
         return asking.of_target(str(self.path), Console(quiet=True))[0]
 
-    @overload
-    def ask(self, text: str, system: str | None = None, confidence: Literal[False] = False) -> str: ...
-
-    @overload
-    def ask(
-        self, text: str, system: str | None = None, *, confidence: Literal[True]
-    ) -> tuple[str, float | None]: ...
-
-    def ask(
-        self, text: str, system: str | None = None, confidence: bool = False
-    ) -> str | tuple[str, float | None]:
+    def ask(self, text: str, system: str | None = None) -> str:
         """The tuned model's answer to one text, asked as the test was: a label, where labels are chosen.
 
         text: what stands in the text column; where several columns were joined, the lines `Column: its text`.
-        system: the system message; None is that of the training rows. confidence: return (answer, its
-        calibrated confidence), None for free text. A label below the run's threshold is `unsure`, where the
-        task names costs. The model is loaded once for all calls. Raises DataError for a text that cannot be
-        asked, such as an empty or too long one.
+        system: the system message; None is that of the training rows. A label below the run's threshold is
+        `unsure`, where the task names costs. The model is loaded once for all calls. Raises DataError for a
+        text that cannot be asked, such as an empty or too long one.
         """
+        return self.ask_with_confidence(text, system)[0]
+
+    def ask_with_confidence(self, text: str, system: str | None = None) -> tuple[str, float | None]:
+        """What `ask` answers, and the calibrated confidence in the label; None for free text."""
         if not text.strip():
             raise DataError("ask: the text is empty.")
         asked = self._asking if system is None else replace(self._asking, system=system, systems=())
@@ -84,7 +77,7 @@ class Run:
         if found.answer is None:
             raise DataError(f"ask: {found.error}.")
         answer, certainty, _ = found.cells(asked.unsure_below)
-        return (str(answer), certainty) if confidence else str(answer)
+        return str(answer), certainty
 
     def predict(self, rows: Any, unsure_below: float | None = None) -> Any:
         """The rows with answers, asked as the test was: `commands.predict.predict` for this run.

@@ -75,7 +75,7 @@ def decision_words(decision: Mapping[str, Any]) -> str:
         f"{percent(decision['threshold'])} on: {coverage}, {right}. "
         f"A row then costs {_amount(cost['value'])} ({_amount(cost['low'])} to {_amount(cost['high'])}). "
         f"Against {decision['against']} that {effect} {_amount(abs(saving['value']))} (95% confidence "
-        f"interval of the saving {_amount(saving['low'])} to {_amount(saving['high'])}): a saving is {proven}."
+        f"interval of the saving {_amount(saving['low'])} to {_amount(saving['high'])}): it is {proven}."
     )
 
 
