@@ -80,7 +80,10 @@ def test_what_cannot_be_fitted_keeps_a_temperature_of_1_and_says_why() -> None:
     assert few.temperature == 1 and few.reason == "49 validation rows are too few to fit it, which takes 50"
     logp_RL = decisions(100, 3.0).logp_RL
     perfect = Decisions(logp_RL, logp_RL.argmax(axis=1), np.ones(100, dtype=bool))
-    assert fit(perfect).temperature == 1 and "nothing to fit" in fit(perfect).reason
+    assert fit(perfect).temperature == 1
+    assert fit(perfect).reason == "0 wrong answers on validation are too few to fit it by, which takes 10"
+    nine = Decisions(logp_RL, logp_RL.argmax(axis=1), np.arange(100) < 9)
+    assert fit(nine).reason.startswith("9 right answers on validation are too few")
     assert fit(decisions(MIN_ROWS, 3.0)).reason == ""
 
 

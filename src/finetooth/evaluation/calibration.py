@@ -23,6 +23,7 @@ from finetooth.evaluation.statistics import mean_interval
 from finetooth.quality.intervals import wilson
 
 MIN_ROWS = 50  # validation rows that a temperature or a threshold is fitted on, at least
+MIN_RARER = 10  # of the wrong answers among these, or of the right ones where they are fewer
 COLDEST, HOTTEST = 0.05, 20.0
 BINS, ROWS_OF_BIN = 10, 20  # of the reliability diagram: at most so many bins, of at least so many rows
 RESAMPLES = 300
@@ -102,8 +103,9 @@ def fit(
     temperature, reason = 1.0, ""
     if known < MIN_ROWS:
         reason = f"{known} validation rows are too few to fit it, which takes {MIN_ROWS}"
-    elif decisions.right_R.all():
-        reason = "no validation row is answered wrongly, so there is nothing to fit it by"
+    elif (rarer := int(min(decisions.right_R.sum(), (~decisions.right_R).sum()))) < MIN_RARER:
+        kind = "right" if decisions.right_R.mean() < 0.5 else "wrong"
+        reason = f"{rarer} {kind} answers on validation are too few to fit it by, which takes {MIN_RARER}"
     else:
         found = optimize.minimize_scalar(
             lambda log: decisions.nll(math.exp(log)),
