@@ -69,6 +69,24 @@ def test_runs_of_the_same_rows_are_compared_row_by_row(runs: tuple[Path, Path]) 
     assert (back["difference"], back["verdict"]) == (-found["difference"], "worse")
 
 
+def test_a_run_is_not_better_by_form_alone(runs: tuple[Path, Path]) -> None:
+    """Planted: all answers are written freely, and those of the first run that are wrong are so in form."""
+    first, second = runs
+    for path, score in ((first, 1.0), (second, None)):
+        rewritten(
+            path / "evaluate" / "validation" / "records.jsonl",
+            lambda index, line, score=score: {**line, "lenient": score or line["score"]},
+        )
+    (found,) = run(runs, False).comparisons
+    assert (found["verdict"], found["strict_verdict"]) == ("not proven", "better")
+    assert "The gain is in form, not content. Of " in found["words"]
+    _adjust([found, {**found, "p": 0.9}, {**found, "p": 0.04}])
+    assert "in form, not content" in found["words"]
+    weak = {**found, "p": 0.04, "verdict": "better", "strict_verdict": "better"}
+    _adjust([weak, {**found, "p": 0.9}])
+    assert weak["verdict"] == "not proven" and "in form" not in weak["words"]
+
+
 def test_only_rows_with_the_same_content_count(runs: tuple[Path, Path]) -> None:
     """Planted: three questions were changed under the same ids, five rows are in one run only."""
     first, second = runs

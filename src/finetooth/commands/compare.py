@@ -19,7 +19,7 @@ from rich.text import Text
 from finetooth.config.values import first_few
 from finetooth.data.examples import read_examples
 from finetooth.errors import ConfigError, FinetoothError, GradeError
-from finetooth.evaluation import ledger
+from finetooth.evaluation import form, ledger
 from finetooth.evaluation.prompts import ZERO_SHOT
 from finetooth.evaluation.runner import row_groups
 from finetooth.evaluation.statistics import ALPHA, MIN_ROWS, compare
@@ -36,12 +36,16 @@ ORDER = (MAJORITY, BAG_OF_WORDS, ZERO_SHOT)  # then the others in their order, t
 
 @dataclass(frozen=True, slots=True)
 class RunScores:
-    """A run's result on one split. score_I: row id -> score of the tuned model; example_I: row id -> row."""
+    """A run's result on one split. score_I: row id -> score of the tuned model; example_I: row id -> row.
+
+    lenient_I: row id -> score when form is forgiven, of answers that have one.
+    """
 
     path: Path
     summary: dict[str, Any]
     score_I: dict[str, float | None]
     example_I: dict[str, Example]
+    lenient_I: dict[str, float]
     settings: dict[str, Any]
 
 
@@ -166,7 +170,8 @@ def _read(path: Path, split: str) -> RunScores:
         raise GradeError(
             f"{path}: there are records of rows that are not in its data, such as {min(unknown)}."
         )
-    return RunScores(path, summary, score, content, _flat(path))
+    lenient = {line["id"]: line["lenient"] for line in records if line.get("lenient") is not None}
+    return RunScores(path, summary, score, content, lenient, _flat(path))
 
 
 def _paired(base: RunScores, other: RunScores) -> dict[str, Any]:
@@ -196,6 +201,10 @@ def _paired(base: RunScores, other: RunScores) -> dict[str, Any]:
     graded = [(one, two) for _, one, two in kept]
     groups = row_groups([base.example_I[id] for id, _, _ in kept])
     result = asdict(compare([one for one, _ in graded], [two for _, two in graded], groups))
+    if base.lenient_I or other.lenient_I:
+        first = [base.lenient_I.get(id, score) for id, score, _ in kept]
+        second = [other.lenient_I.get(id, score) for id, _, score in kept]
+        result = form.settle(result, asdict(compare(first, second, groups)))
     scores = [sum(column) / len(graded) for column in zip(*graded, strict=True)]
     left_out = {
         "only_in_baseline": len(base.score_I.keys() - other.score_I.keys()),
@@ -237,7 +246,9 @@ def _adjust(pairs: list[dict[str, Any]], others: int = 0) -> None:
         largest = max(largest, min(1.0, (len(pairs) + others - rank) * pair["p"]))
         pair["p_adjusted"] = largest
         if largest >= ALPHA:
-            pair["verdict"] = "not proven"
+            pair |= {"verdict": "not proven"} | (
+                {"strict_verdict": "not proven"} if "lenient" in pair else {}
+            )
     for pair in pairs:
         pair["words"] = _words(pair, adjusted=len(pairs) + others > 1)
 
@@ -254,8 +265,12 @@ def _words(pair: Mapping[str, Any], adjusted: bool) -> str:
     if pair["units"] < MIN_ROWS:
         unit = "rows" if pair["units"] == pair["n"] else "clusters of rows"
         words += f" These are too few {unit} for a verdict, which needs {MIN_ROWS}."
+    elif form.by_form_alone(pair):
+        words += f" The gain is in form, not content. {form.remaining(pair)}"
     elif pair["verdict"] == "not proven":
         words += f" The test has 80% power to detect a true difference of {100 * pair['mde']:.1f} points."
+    if pair["verdict"] != "not proven" and (remaining := form.remaining(pair)):
+        words += f" {remaining}"
     names = {
         "only_in_baseline": f"only in {pair['baseline']}",
         "only_in_candidate": f"only in {pair['candidate']}",

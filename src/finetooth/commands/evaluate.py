@@ -46,6 +46,7 @@ from finetooth.runs import (
     workspace,
 )
 from finetooth.runs.asking import candidate, prompt
+from finetooth.runs.confidence import with_confidence
 from finetooth.runs.context import RunContext, base_digest
 from finetooth.runs.setup import ensure_set_up
 from finetooth.types import Example
@@ -131,7 +132,9 @@ def _evaluate_run(context: RunContext, sealed: bool) -> EvaluateReport:
     validation = path / "evaluate" / "validation"
     if not sealed or (prepared.validation and not (validation / "summary.json").is_file()):
         # Also before the test, so that its words can say what the test will be able to show.
-        result = evaluate_rows(context, sample_rows(prepared.validation, context.task), "validation", None)
+        rows = sample_rows(prepared.validation, context.task)
+        result = evaluate_rows(context, rows, "validation", None)
+        result = with_confidence(path, context.task, result, rows, fitted=True)
         ledger.store_files(path, "validation", result.files(), time.time)
         summary = result.summary
     if sealed:
@@ -155,6 +158,7 @@ def _test(context: RunContext) -> dict[str, Any]:
     examples = sample_rows(ledger.open_sealed(path, digest, time.time), context.task)
     look = ledger.look_number(path, digest)
     result = evaluate_rows(context, examples, "test", look)
+    result = with_confidence(path, context.task, result, examples, fitted=False)
     ledger.store_files(path, "test", result.files(), time.time)
     ledger.store_result(path, digest, result.summary, time.time)
     return result.summary
@@ -232,7 +236,7 @@ def run_candidates(
     if context.task.start is not None:
         known = parent_records.recorded(context, result_digest) if split == "test" else None
         yield known or candidate(context, grader, context.parent_model(), Prompt(START))
-    tuned = candidate(context, grader, context.tuned(), Prompt(TUNED))
+    tuned = replace(candidate(context, grader, context.tuned(), Prompt(TUNED)), distribution=True)
     if context.task.tuned is not None:
         tuned.notes.append("trained elsewhere: whether it was trained on some of these rows is not known")
     yield tuned
@@ -294,7 +298,12 @@ def result_digest(context: RunContext, tuned: Model) -> str:
     """A digest of everything that decides the test's result: weights, prompts, sampling and graders."""
     task = context.task
     unset = {"free", "margin"} - {name for name in ("free", "margin") if getattr(task.evaluate, name)}
-    excluded = {"grader_seconds", *unset}  # as in older results
+    excluded = {
+        "grader_seconds",
+        "cost_wrong",
+        "cost_handover",
+        *unset,
+    }  # as in older results, or no answer's
     parts = {
         "tuned": tuned.digest(),
         "base": tuned.digest(adapter=False) if tuned.peft is not None else base_digest(context.path),

@@ -33,7 +33,8 @@ from finetooth.runs import asking as asks
 from finetooth.runs import predict_outputs as outputs
 from finetooth.runs import word_counts
 from finetooth.runs.asking import Asking
-from finetooth.runs.predictions import UNSURE, PredictionLog, RowAnswer, answer_rows, identity, log_path
+from finetooth.runs.confidence import UNSURE
+from finetooth.runs.predictions import PredictionLog, RowAnswer, answer_rows, identity, log_path
 
 # What a reader says of an encoding, for a task.
 _ENCODING = re.compile(r"`data\.encoding: ([\w-]+)`(?:: finetooth \S+ \S+ \S+ [\w-]+)?")
@@ -47,7 +48,8 @@ class Options:
 
     columns: {column: role} in place of the run's mapping of that role. system: the system message of rows
     without one. encoding: of a text file, else the run's. unsure_below: answers with less confidence than
-    this are `unsure`. candidate: what answers, `tuned` or `bag-of-words`.
+    this are `unsure`; None is the run's threshold, if its task names costs. candidate: what answers, `tuned`
+    or `bag-of-words`.
     """
 
     columns: Mapping[str, str] | None = None
@@ -156,6 +158,7 @@ def run(
         raise ConfigError("The rows go to stdout, and so would --json. Name a file for the rows: --out FILE")
     started = time.perf_counter()
     asked = _asking(target, options, console)
+    options = _with_threshold(options, asked)
     encoding = options.encoding or asked.encoding
     sheet = _sheet(source, encoding)
     may_exist = force or skip_finished
@@ -221,6 +224,7 @@ def predict(
     console = terminal(stderr=True, quiet=quiet)
     given = Options(columns, system, None, unsure_below, candidate)
     asked = _asking(str(target), given, console)
+    given = _with_threshold(given, asked)
     table = clean_columns(from_memory(rows))
     names = _added_columns(asked, table)
     answers = _answered(asked, questions_of(asked, table, given), None, console)
@@ -248,6 +252,10 @@ def _asking(target: str, options: Options, console: Console) -> Asking:
             "the column confidence."
         )
     return asked if options.system is None else replace(asked, system=options.system, systems=())
+
+
+def _with_threshold(options: Options, asked: Asking) -> Options:
+    return replace(options, unsure_below=asked.unsure_below) if options.unsure_below is None else options
 
 
 def _sheet(source: str, encoding: str) -> Sheet:

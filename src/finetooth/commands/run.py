@@ -61,9 +61,14 @@ class Run:
         """The tuned model's answer to one text, asked as the test was: a label, where labels are chosen.
 
         text: what stands in the text column; where several columns were joined, the lines `Column: its text`.
-        system: the system message; None is that of the training rows. The model is loaded once for all calls.
-        Raises DataError for a text that cannot be asked, such as an empty or too long one.
+        system: the system message; None is that of the training rows. A label below the run's threshold is
+        `unsure`, where the task names costs. The model is loaded once for all calls. Raises DataError for a
+        text that cannot be asked, such as an empty or too long one.
         """
+        return self.ask_with_confidence(text, system)[0]
+
+    def ask_with_confidence(self, text: str, system: str | None = None) -> tuple[str, float | None]:
+        """What `ask` answers, and the calibrated confidence in the label; None for free text."""
         if not text.strip():
             raise DataError("ask: the text is empty.")
         asked = self._asking if system is None else replace(self._asking, system=system, systems=())
@@ -71,7 +76,8 @@ class Run:
         ((_, found),) = answer_rows(asked, [question])
         if found.answer is None:
             raise DataError(f"ask: {found.error}.")
-        return found.answer
+        answer, certainty, _ = found.cells(asked.unsure_below)
+        return str(answer), certainty
 
     def predict(self, rows: Any, unsure_below: float | None = None) -> Any:
         """The rows with answers, asked as the test was: `commands.predict.predict` for this run.

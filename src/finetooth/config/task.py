@@ -10,9 +10,17 @@ from __future__ import annotations
 import difflib
 import math
 from collections.abc import Iterator, Mapping
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal, Self, get_args
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
 from pydantic.fields import FieldInfo
 
 from finetooth.config.cleaning import validate_operations as _cleaning
@@ -244,11 +252,27 @@ class EvaluateConfig(Section):
         description="Non-inferiority margin, a share (0.02 is 2 points): the result then says whether the "
         "tuned model is shown to be less than this worse than every prompt, and than `start`.",
     )
+    cost_wrong: Annotated[Number, Field(ge=0)] | None = Field(
+        None,
+        description="Label tasks: what a wrong answer costs, in the unit of cost_handover. With both, the "
+        "confidence below which a row is handed over is chosen on the validation rows.",
+    )
+    cost_handover: Annotated[Number, Field(ge=0)] | None = Field(
+        None,
+        description="Label tasks: what it costs to hand a row over to a person. `predict` and `chat` then "
+        "answer unsure below the threshold.",
+    )
     grader_seconds: Positive = Field(
         GRADER_SECONDS,
         description="Maximum time in seconds that a custom grader or reward, a regular expression or a JSON "
         "Schema may take for one answer; a longer one ends the command.",
     )
+
+    @model_validator(mode="after")
+    def _both_costs(self) -> Self:
+        if (self.cost_wrong is None) != (self.cost_handover is None):
+            raise ValueError("cost_wrong and cost_handover belong together: expected both or neither")
+        return self
 
 
 class Task(Section):

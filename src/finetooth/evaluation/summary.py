@@ -8,6 +8,7 @@ from statistics import fmean
 from typing import Any
 
 from finetooth.errors import GradeError
+from finetooth.evaluation import form
 from finetooth.evaluation.candidates import Prediction
 from finetooth.evaluation.preference import BY_LENGTH
 from finetooth.evaluation.prompts import ZERO_SHOT
@@ -58,13 +59,17 @@ class Grades:
 
 @dataclass(frozen=True, slots=True)
 class CandidateResult:
-    """One candidate's predictions, in the examples' order, and its grades by all graders."""
+    """One candidate's predictions, in the examples' order, and its grades by all graders.
+
+    lenient: the primary grader's scores when form is forgiven; None for answers without one, as labels.
+    """
 
     name: str
     predictions: Sequence[Prediction]
     grades: Grades
     other_grades: Mapping[str, Grades] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    lenient: Sequence[Score] | None = None
 
 
 def explained(name: str, grader: str = "") -> str:
@@ -197,6 +202,8 @@ def _entry(candidate: CandidateResult, groups: Sequence[str] | None) -> dict[str
     }
     if candidate.other_grades:
         entry["also"] = {name: _mean(grades, groups) for name, grades in candidate.other_grades.items()}
+    if candidate.lenient is not None:
+        entry["lenient"] = _mean(Grades(candidate.lenient), groups)
     return entry
 
 
@@ -247,11 +254,18 @@ def _against_prompts(
     for one in comparisons:
         if one["verdict"] == "worse" and one["p"] >= alpha / len(comparisons):
             one["verdict"] = "not proven"
-    verdicts = [one["verdict"] for one in comparisons]
-    verdict = "not proven"
-    if "worse" in verdicts or set(verdicts) == {"better"}:
-        verdict = "worse" if "worse" in verdicts else "better"
-    return {"comparison": {**comparisons[0], "verdict": verdict}, "comparisons": comparisons}
+    overall = {**comparisons[0], "verdict": _over_all([one["verdict"] for one in comparisons])}
+    if any("strict_verdict" in one for one in comparisons):  # of answers as they are; see form.settle
+        overall["strict_verdict"] = _over_all(
+            [one.get("strict_verdict", one["verdict"]) for one in comparisons]
+        )
+    return {"comparison": overall, "comparisons": comparisons}
+
+
+def _over_all(verdicts: Sequence[str]) -> str:
+    if "worse" in verdicts:
+        return "worse"
+    return "better" if set(verdicts) == {"better"} else "not proven"
 
 
 def _comparison(
@@ -267,6 +281,9 @@ def _comparison(
         raise GradeError(f"No row has a score of both {baseline.name} and {candidate.name}.")
     if errors:
         result["verdict"] = "not proven"
+    if baseline.lenient or candidate.lenient:
+        first, second = (Grades(one.lenient or one.grades.score_R) for one in (baseline, candidate))
+        result = form.settle(result, _paired(first, second, groups, alpha))
     comparison = {"baseline": baseline.name, "candidate": candidate.name, **result}
     also = {}
     for name in candidate.other_grades:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from finetooth.evaluation import form
 from finetooth.evaluation.statistics import ALPHA, MIN_ROWS, minimum_detectable_effect, rescaled_mde
 
 ASSUMED_DISCORDANCE = 0.2  # share of rows on which tuned model and prompt disagree, where nothing is known
@@ -30,8 +31,12 @@ def verdict_words(summary: Mapping[str, Any], errors: int) -> str:
         )
     elif result["units"] < MIN_ROWS:
         words = f"Not proven: {units} are too few to prove anything, which takes {MIN_ROWS}. Here {both}."
+    elif form.by_form_alone(result):
+        in_form = next(one for one in summary["comparisons"] if form.by_form_alone(one))
+        words = f"Not proven: the gain is in form, not content. {form.remaining(in_form)} As written, {both}."
     elif result["verdict"] != "not proven":
         words = f"{result['verdict'].capitalize()} than {other}: {both}.{_other_prompts(summary)}"
+        words += f" {remaining}" if (remaining := form.remaining(result)) else ""
     else:
         open = next(one for one in summary["comparisons"] if one["verdict"] != "better")
         words = (

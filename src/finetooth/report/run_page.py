@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from finetooth.data.read.locations import location
-from finetooth.evaluation import ledger
+from finetooth.evaluation import form, ledger
 from finetooth.evaluation.graders import PERPLEXITY, PREFERENCE, without_options
 from finetooth.evaluation.preference import BY_LENGTH
 from finetooth.evaluation.summary import (
@@ -25,6 +25,7 @@ from finetooth.evaluation.summary import (
 from finetooth.report.advice import next_steps
 from finetooth.report.answers import answers, clip, examples_of
 from finetooth.report.charts import difference_bar, flattened, score_bar, smooth, training_curve
+from finetooth.report.confidence_part import confidence_part
 from finetooth.report.settings import environment_in_words, prompts_in_words, read_config, settings
 from finetooth.rundir import read_json, read_jsonl
 
@@ -66,6 +67,7 @@ def page_context(run_path: Path, notes: Sequence[str] = ()) -> dict[str, Any]:
         ),
         "tables": [score_table(summary) for summary in shown],
         "prompts": prompts_in_words(run_path / "environment.json", config),
+        "confidence": confidence_part(first),
         "loss": _training(run_path / "train"),
         "rows": rows,
         "data": _data(run_path),
@@ -139,7 +141,7 @@ def verdict(summary: Mapping[str, Any]) -> dict[str, Any]:
             "plainly": "",
             "badges": [],
         }
-    badges = simple_badges(summary)
+    badges = simple_badges(summary) + ["gain in form alone"] * form.by_form_alone(result)
     but = ", but " if result["verdict"] == "better" else "; "
     base = "best prompt" if summary["grader"] != PREFERENCE else "untuned model"
     return {
@@ -223,6 +225,7 @@ def score_table(summary: Mapping[str, Any]) -> dict[str, Any]:
         "start": summary.get(START),
         "errors": any(entry["errors"] for entry in rows),
         "truncated": any(entry.get("truncated") for entry in rows),
+        "lenient": any(entry.get("lenient") for entry in rows),
         "notes": [(entry["name"], note) for entry in rows for note in entry.get("notes", [])],
         "also": also,
         **corpus(summary["grader"], rows),
