@@ -239,6 +239,11 @@ class EvaluateConfig(Section):
         0.0, description="Sampling temperature; 0 is greedy decoding."
     )
     limit: Count | None = Field(None, description="Maximum number of rows to evaluate in a split.")
+    looks: Count = Field(
+        1,
+        description="How many looks at the sealed test may prove an improvement, by all runs together; each "
+        "is tested at .05 / looks. Declared before the first look, which records it.",
+    )
     grader_seconds: Positive = Field(
         GRADER_SECONDS,
         description="Maximum time in seconds that a custom grader or reward, a regular expression or a JSON "

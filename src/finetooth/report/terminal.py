@@ -9,6 +9,7 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
+from finetooth.evaluation.proof import shown_look
 from finetooth.evaluation.summary import percent, points
 from finetooth.report.html import format_corpus_score
 from finetooth.report.run_page import score_table
@@ -27,8 +28,9 @@ def terminal_table(summary: Mapping[str, Any]) -> Group:
     page = score_table(summary)
     names = {"test": "the sealed test", "validation": "the validation split"}
     split = names.get(summary["split"], summary["split"])
+    look = f" ({shown})" if (shown := shown_look(summary)) else ""
     clusters = f" in {summary['groups']:,} clusters" if "groups" in summary else ""
-    title = f"{summary['n']:,} rows of {split}{clusters}, graded by {summary['grader']}"
+    title = f"{summary['n']:,} rows of {split}{look}{clusters}, graded by {summary['grader']}"
     columns = [name for name in ("truncated", "errors") if page[name]]
     tables = [_table(title, page, ["prompt_tokens", "completion_tokens", *columns])]
     for other in page["also"]:
