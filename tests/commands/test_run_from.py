@@ -78,7 +78,7 @@ def second(place: Path) -> Path:
         "train.learning_rate": 1e-9,
     }
     chosen = task(place / "model", start=str(place / "first"), seed=5, **{"train.kl": 0.1, **reward})
-    return run.run_task(chosen, place / "second", QUIET).path
+    return run.run_task(chosen, place / "second", QUIET, sealed=True).path
 
 
 def test_the_second_run_goes_on_with_the_adapter_and_is_compared_with_the_first(
@@ -123,7 +123,8 @@ def test_pairs_of_its_own_answers_are_learned_and_tested_on_the_rows_that_were_s
     (first / "train" / "rollouts.jsonl").unlink()
     assert made.pairs >= len(train_ids)
     steps = {"train.method": "dpo", "train.max_steps": 6, "data.train": str(place / "pairs.jsonl")}
-    summary = run.run_task(task(place / "model", start=str(first), **steps), third, QUIET).summary
+    chosen = task(place / "model", start=str(first), **steps)
+    summary = run.run_task(chosen, third, QUIET, sealed=True).summary
     assert sides(third)["sealed"] == sides(first)["sealed"]
     assert not set(sides(third)["train"]) & set(sides(third)["validation"])
     before = read_json(first / "evaluate" / "summary.json")

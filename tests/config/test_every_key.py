@@ -22,7 +22,7 @@ from finetooth.data.hub import model_directory
 from finetooth.data.render.renderer import Renderer
 from finetooth.data.render.tokenizer import Tokenizer
 from finetooth.errors import FinetoothError
-from finetooth.evaluation import graders
+from finetooth.evaluation import graders, proof
 from finetooth.evaluation.candidates import ModelCandidate
 from finetooth.model.api import Model
 from finetooth.quality.prepare import PreparedData, assemble
@@ -187,6 +187,7 @@ CASES: dict[str, tuple[Callable[[Task], Any], dict[str, Any]]] = {
         lambda task: len(evaluate.sample_rows(assemble(task).sides["train"], task)),
         {"evaluate.limit": 5},
     ),
+    "evaluate.looks": (lambda task: proof.level_of(task.evaluate.looks), {"evaluate.looks": 3}),
     "evaluate.grader_seconds": (slowly_graded, {"evaluate.grader_seconds": 0.05}),
 }
 

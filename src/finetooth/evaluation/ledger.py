@@ -26,6 +26,7 @@ from finetooth.types import Example
 
 Clock = Callable[[], float]
 LEDGER = "ledger.jsonl"
+PACKAGE = Path(__file__).resolve().parents[1]
 REMEDY = "Restore the file, or start a new run directory."
 
 
@@ -64,7 +65,7 @@ def seal(
     rows = SealedSet.of(examples)
     event = {"event": "sealed", "sha256": digest, "rows": len(examples), "time": _time(clock)}
     event |= {"set": rows.digest, "contents": sorted(rows.contents)}
-    if folder is not None:
+    if folder is not None and PACKAGE not in folder.resolve().parents:  # an example's is not the user's
         event["folder"] = str(folder.resolve())
     if start:
         parent = Path(start["run"])

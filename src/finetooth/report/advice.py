@@ -59,10 +59,8 @@ def next_steps(
         instead = "Try the model, with a person who checks its answers: let it"
     withdrawn = comparison.get("withdrawn", False)
     if summary["split"] != "test" and (verdict == "better" or withdrawn):
-        once = "by one more look" if withdrawn else "once"
-        steps.append(
-            (f"Confirm the result on the sealed test, {once}:", f"finetooth evaluate {run} --sealed")
-        )
+        confirm = "When no iteration is left, look" if withdrawn else "Confirm the result, once,"
+        steps.append((f"{confirm} at the sealed test:", f"finetooth evaluate {run} --sealed"))
     steps.append(
         (f"{instead} answer the rows of a file (CSV, Excel, JSON):", f"finetooth predict {run} FILE")
     )
