@@ -169,7 +169,7 @@ def _open_test(context: RunContext, sealed: bool, new: bool) -> None:
         if evaluate.evaluate_run(context, sealed=True, further=sealed).summary["split"] == "test":
             return
         looks = ledger.looks(path)
-    last = f" by {looks.last['run']} on {looks.last['time'][:10]}" if looks.last else ""
+    last = f" by the run {looks.last['run']} on {looks.last['time'][:10]}" if looks.last else ""
     declared = looks.declared or context.task.evaluate.looks
     following = f"look {looks.count + 1} of {declared}"
     worth = f"tested at the level {proof.level_of(declared)}"

@@ -20,7 +20,7 @@ from finetooth.data.examples import from_json, normalised_context
 from finetooth.errors import DataError
 from finetooth.evaluation import hash_chain
 from finetooth.evaluation.hash_chain import Event
-from finetooth.evaluation.looks import FOLDER, Look, LookLedger, SealedSet
+from finetooth.evaluation.looks import FOLDER, Look, LookLedger, SealedSet, place_of
 from finetooth.rundir import read_json, sha256_file, write_bytes
 from finetooth.types import Example
 
@@ -78,8 +78,9 @@ def seal(
 
 def open_sealed(run_path: Path, digest: str, clock: Clock) -> list[Example]:
     """The test rows, after the look was recorded as by `take_look`."""
-    take_look(run_path, digest, clock)
-    return read_sealed(run_path)
+    examples = read_sealed(run_path)
+    _take_look(run_path, digest, clock, declared=1, further=True)
+    return examples
 
 
 def take_look(
@@ -92,6 +93,10 @@ def take_look(
     where there was one. DataError when the test was never sealed, or is not the file that was sealed.
     """
     read_sealed(run_path)
+    return _take_look(run_path, digest, clock, declared, further)
+
+
+def _take_look(run_path: Path, digest: str, clock: Clock, declared: int, further: bool) -> Look | None:
     rows, time = _rows(run_path), _time(clock)
     before = look_count(run_path) - (look_number(run_path, digest) is not None)
     look = rows.take(digest, declared, run_path, time, before, further)
@@ -110,7 +115,7 @@ def looks(run_path: Path) -> Looks:
     mine = look_count(run_path, inherited=False)
     count = max(len(events), look_count(run_path))
     last = max(others, key=lambda event: str(event["time"]), default=None)
-    begun = any(event["run"] == str(run_path.resolve()) for event in events)
+    begun = any(event["place"] == place_of(run_path) for event in events)
     return Looks(count, max(len(others), count - mine), last, rows.declared(), begun)
 
 

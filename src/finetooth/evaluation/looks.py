@@ -68,6 +68,11 @@ def state_directory() -> Path | None:
         return None
 
 
+def place_of(run: Path) -> str:
+    """What tells a run directory from others; its path would not belong into a ledger that is passed on."""
+    return hashlib.sha256(str(run.resolve()).encode("utf-8", "surrogateescape")).hexdigest()[:12]
+
+
 class LookLedger:
     """The ledger of one sealed set. folder: that of the task file, or the run directory without one."""
 
@@ -117,7 +122,7 @@ class LookLedger:
             if opened is None and not further and number > 1:
                 return None
             if opened is None:
-                where = {"run": str(run.resolve()), "time": time}
+                where = {"run": run.resolve().name, "place": place_of(run), "time": time}
                 own = [*own, {"event": "opened", "digest": digest, "look": number, **where}]
             written = self._write(own, refused)
             if opened is None and not written:
