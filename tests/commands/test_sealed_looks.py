@@ -14,7 +14,7 @@ from models_for_tests import tiny_model_dir
 
 from finetooth.evaluation import ledger
 from finetooth.evaluation.candidates import ModelCandidate
-from finetooth.evaluation.looks import FOLDER
+from finetooth.evaluation.looks import FOLDER, LookLedger, SealedSet
 from finetooth.rundir import read_json, read_jsonl, write_json, write_jsonl
 
 COLORS = {"apple": "red", "banana": "yellow", "plum": "blue"}
@@ -159,8 +159,9 @@ def test_the_seal_is_not_evaded(how: str, place: Path, tmp_path: Path) -> None:
 
 def test_a_look_too_many_is_taken_and_proves_nothing(place: Path) -> None:
     """With another number of looks, which comes too late."""
+    rows = LookLedger(SealedSet.of(ledger.read_sealed(place / "runs/first")), place)
     for digest in "bc":
-        ledger.take_look(place / "runs/first", digest, lambda: 0.0)
+        rows.take(digest, 1, place / "runs/first", "2026-11-30")
     assert looks(place) == [1, 2, 3]
     words = (*OTHER, "--evaluate.looks", 9)
     summary, told = run(place, "runs/more", *words, "--sealed")
