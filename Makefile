@@ -18,7 +18,8 @@ demo: $(VENV)/.finetooth-installed
 	$(BIN)/finetooth run $(EXAMPLE)/$$task --out runs/demo
 
 # Two workers of one thread: as many as the smallest machine of the gate has cores.
-PYTEST := HF_HUB_OFFLINE=1 $(BIN)/python -m pytest --numprocesses 2 --dist worksteal --durations=10
+# Compiled modules are kept whatever the environment says: a hundred processes would compile everything again.
+PYTEST := PYTHONDONTWRITEBYTECODE= HF_HUB_OFFLINE=1 $(BIN)/python -m pytest --numprocesses 2 --dist worksteal --durations=10
 
 test: lint
 	$(PYTEST)

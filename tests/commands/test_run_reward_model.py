@@ -76,6 +76,7 @@ def told(capsys: pytest.CaptureFixture[str]) -> str:
     return " ".join(capsys.readouterr().err.split())
 
 
+@pytest.mark.full
 def test_a_run_from_the_task_to_the_report(place: Path, tmp_path: Path) -> None:
     file, out = task(place, [{"grader": judge(), "weight": 3}, "chrf"]), tmp_path / "run"
     assert invoke(["run", str(file), "--out", str(out), "--quiet"]) == 0

@@ -8,6 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from gate import gate
 from models_for_tests import CONFIGS, tiny
 
 from finetooth.model import lora
@@ -61,7 +62,7 @@ def line(family: str) -> str:
     )
 
 
-@pytest.mark.parametrize("family", CONFIGS)
+@pytest.mark.parametrize("family", gate(CONFIGS, ["llama", "gemma3", "gpt-oss", "falcon-alibi"]))
 def test_the_table_says_what_the_proof_says(family: str) -> None:
     assert line(family) in PAGE.read_text(encoding="utf-8").splitlines()
 

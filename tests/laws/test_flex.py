@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from models_for_tests import TREE_FAMILIES, TWO_FAMILIES, VOCABULARY, families, forest, tiny, tiny_model_dir
+from models_for_tests import TREE_FAMILIES, VOCABULARY, families, forest, tiny, tiny_model_dir
 from torch._dynamo.utils import counters
 from torch.nn.attention.flex_attention import create_block_mask
 from transformers import AttentionInterface
@@ -112,7 +112,7 @@ def test_lengths_are_few() -> None:
     assert all(size < 1.5 * (n + flex.BLOCK) for n, size in enumerate(sizes, 1))
 
 
-@pytest.mark.parametrize("family", families(TREE_FAMILIES, TWO_FAMILIES))
+@pytest.mark.parametrize("family", families(TREE_FAMILIES, ["gpt-oss"]))
 def test_logprobs_are_those_of_rows(family: str) -> None:
     hf, rows = tiny(family), forest(0, scale=6)
     tree = PrefixTree.build(rows)
@@ -122,7 +122,7 @@ def test_logprobs_are_those_of_rows(family: str) -> None:
         assert torch.allclose(over_trees(hf).logprobs(tree), want_M, atol=1e-5)
 
 
-@pytest.mark.parametrize("family", ("llama", "mistral"))
+@pytest.mark.parametrize("family", families(["llama", "mistral"], ["llama"]))
 def test_other_rows_change_nothing(family: str) -> None:
     model = over_trees(tiny(family))
     lists = [row.tokens.tolist() for row in forest(0, scale=6)]

@@ -88,6 +88,7 @@ def test_a_stop_after_a_step_changes_nothing(models: Path, tmp_path: Path) -> No
     assert again.digest() == straight.digest()
 
 
+@pytest.mark.full
 def test_the_law_catches_samples_that_are_not_keyed_by_the_step(
     models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from gate import gate
 from preflights_for_tests import trial
 from rich.console import Console
 from training_for_tests import fit, settings
@@ -93,6 +92,7 @@ def test_the_best_answers_are_kept(finished: tuple[Run, Any]) -> None:
     )
 
 
+@pytest.mark.full
 def test_the_score_decides_against_the_loss(tmp_path: Path) -> None:
     """Graded by a contrary grader the weights with the lowest loss are not the best."""
     run = Run(tmp_path, tmp_path / "run", contrary)
@@ -160,7 +160,8 @@ def test_few_graded_answers_do_not_win(tmp_path: Path) -> None:
     assert result.best_score == max(score for score, _ in list(run.valid().values())[1:])
 
 
-@pytest.mark.parametrize("step", gate([6, 31], [31]))
+@pytest.mark.full
+@pytest.mark.parametrize("step", [6, 31])
 def test_resume_is_exact(finished: tuple[Run, Any], tmp_path: Path, step: int) -> None:
     """Law 6, with answers: weights, choice, lines and samples are those of an uninterrupted run."""
     straight, want = finished

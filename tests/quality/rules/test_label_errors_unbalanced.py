@@ -69,6 +69,7 @@ def require_truth_by_label(rows: Sequence[Example], wrong: set[str]) -> set[str]
     return called
 
 
+@pytest.mark.full
 def test_no_label_is_called_wrong_more_than_it_is() -> None:
     """One rate for all labels called 35 of 105 rare labels wrong, of which 6 were."""
     rows, wrong = planted_in_each(unbalanced(2_000, 1), 0.05, 0)

@@ -240,7 +240,8 @@ def stops_at_once(example: Example, text: str) -> bool:
     return not text
 
 
-@pytest.mark.parametrize("method", gate(["grpo", "rloo", "reinforce"], ["grpo"]))
+@pytest.mark.full
+@pytest.mark.parametrize("method", ["grpo", "rloo", "reinforce"])
 def test_the_reward_rises(models: Path, tmp_path: Path, method: str) -> None:
     config = reward_settings(
         method=method, adapter="none", group_size=8, epochs=20, max_steps=25, schedule="constant"
