@@ -14,7 +14,7 @@ from finetooth.cli.app import invoke
 from finetooth.commands.compare import CompareReport, _adjust, run
 from finetooth.errors import ConfigError, DataError, GradeError
 from finetooth.evaluation.statistics import compare
-from finetooth.evaluation.summary import points
+from finetooth.evaluation.verdict_words import points
 from finetooth.rundir import read_json, read_jsonl, write_json, write_jsonl
 
 

@@ -21,7 +21,8 @@ from finetooth.evaluation import ledger
 from finetooth.evaluation.prompts import ZERO_SHOT
 from finetooth.evaluation.runner import row_groups
 from finetooth.evaluation.statistics import ALPHA, MIN_ROWS, compare
-from finetooth.evaluation.summary import BAG_OF_WORDS, MAJORITY, TUNED, percent, points
+from finetooth.evaluation.summary import BAG_OF_WORDS, MAJORITY, TUNED
+from finetooth.evaluation.verdict_words import percent, points
 from finetooth.report import compare_page, html
 from finetooth.report.terminal import COLOURS
 from finetooth.rundir import read_json, read_jsonl

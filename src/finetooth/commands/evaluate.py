@@ -33,7 +33,8 @@ from finetooth.evaluation.looks import Look
 from finetooth.evaluation.prompts import Prompt
 from finetooth.evaluation.proof import level, record_look, withdraw_better
 from finetooth.evaluation.runner import Evaluation, evaluate
-from finetooth.evaluation.summary import BAG_FILE, FREE, START, TUNED, best_prompting
+from finetooth.evaluation.summary import BAG_FILE, FREE, START, TUNED
+from finetooth.evaluation.verdict_words import foresight_words
 from finetooth.model.api import Model
 from finetooth.report.console import answer_bars
 from finetooth.report.terminal import terminal_table
@@ -136,15 +137,13 @@ def _evaluate_run(context: RunContext, sealed: bool, further: bool) -> EvaluateR
     ledger.require_unchanged(path, *(["validation"] if sealed else ["test"]))
     validation = path / "evaluate" / "validation"
     if not sealed or (prepared.validation and not (validation / "summary.json").is_file()):
-        result = evaluate_rows(
-            context, sample_rows(prepared.validation, context.task), "validation", None, None
-        )
+        # Also before the test, so that its words can say what the test will be able to show.
+        result = evaluate_rows(context, sample_rows(prepared.validation, context.task), "validation", None)
         if others := ledger.looks(path).others:
             before = f"other runs have taken {format_count(others, 'look')} at the sealed test"
             reason = f"these are validation rows, on which iterations are chosen, and {before}"
             result.summary["looks_of_others"] = others
             withdraw_better(result.summary, reason)
-        # Also before the test: the baseline is chosen here.
         ledger.store_files(path, "validation", result.files(), time.time)
         summary = result.summary
     if sealed:
@@ -184,13 +183,20 @@ def _test(context: RunContext, further: bool) -> dict[str, Any] | None:
             style="yellow",
             soft_wrap=True,
         )
-    chosen = path / "evaluate" / "validation" / "summary.json"
-    baseline = best_prompting(read_json(chosen)) if chosen.is_file() else None
+    console.print(_foresight(context, look))
     examples = sample_rows(ledger.read_sealed(path), context.task)
-    result = evaluate_rows(context, examples, "test", baseline, look)
+    result = evaluate_rows(context, examples, "test", look)
     ledger.store_files(path, "test", result.files(), time.time)
     ledger.store_result(path, digest, result.summary, time.time)
     return result.summary
+
+
+def _foresight(context: RunContext, look: Look) -> str:
+    """What this look can show, before the rows are read: by their number and the validation rows."""
+    rows, limit = context.prepared.sealed_count, context.task.evaluate.limit
+    file = context.path / "evaluate" / "validation" / "summary.json"
+    known = read_json(file) if file.is_file() else None
+    return foresight_words(rows if limit is None else min(rows, limit), known, level(look))
 
 
 def sample_rows(examples: Sequence[Example], task: Task) -> list[Example]:
@@ -206,12 +212,11 @@ def evaluate_rows(
     context: RunContext,
     examples: Sequence[Example],
     split: str,
-    baseline: str | None,
     look: Look | None,
     grader: Any = None,
     given_candidates: Iterable[Candidate] | None = None,
 ) -> Evaluation:
-    """Grade candidates on rows, with a bar for each. baseline: see runner.evaluate. look: of sealed rows.
+    """Grade candidates on rows, with a bar for each. look: of sealed rows.
 
     grader: in place of the run's. given_candidates: in place of the run's.
     """
@@ -235,7 +240,6 @@ def evaluate_rows(
             primary,
             name,
             split,
-            baseline_name=baseline,
             secondary_graders=dict(others),
             progress=progress,
             normalise=identity if by_preference else answer_normaliser(context.renderer),

@@ -128,7 +128,7 @@ def _run(context: RunContext, request: Request, folder: str) -> EvaluateReport:
     if names[0] == graders.PERPLEXITY:
         candidates = (one for one in candidates if isinstance(one, SupportsLikelihood))
     shown = request.test.name if request.test is not None else split
-    result = evaluate_rows(context, rows, shown, None, look, grader, candidates)
+    result = evaluate_rows(context, rows, shown, look, grader, candidates)
     ledger.store_files(path, folder, result.files(), time.time)
     if look is None:
         console.print("The sealed test stays closed: no look at it is spent.")

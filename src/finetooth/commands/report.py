@@ -12,7 +12,7 @@ from rich.text import Text
 
 from finetooth.errors import ConfigError
 from finetooth.evaluation import ledger
-from finetooth.evaluation.summary import percent
+from finetooth.evaluation.verdict_words import percent
 from finetooth.report import html
 from finetooth.report.overview_page import overview
 from finetooth.report.run_page import page_context

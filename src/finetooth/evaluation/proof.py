@@ -7,6 +7,7 @@ look is taken because of what the last one showed.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -47,9 +48,11 @@ def withdraw_better(summary: dict[str, Any], reason: str) -> None:
     if start and start["verdict"] == "better":
         start["verdict"] = "not proven"
         words = words.replace("It is better than the run", "It is not proven better than the run")
+    for one in summary.get("comparisons", ()):
+        one["verdict"] = "not proven" if one["verdict"] == "better" else one["verdict"]
     if comparison and comparison["verdict"] == "better":
         comparison |= {"verdict": "not proven", "withdrawn": True}
-        rest = words.partition(": ")[2]
+        rest = re.sub(r" It is better than every one of the \d+ prompts\.", "", words.partition(": ")[2])
         words = f"Not proven: {reason}. {rest[:1].upper()}{rest[1:]}"
     elif comparison:
         words += f" {reason[:1].upper()}{reason[1:]}."

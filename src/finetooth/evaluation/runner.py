@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from finetooth.data.split import split_keys
+from finetooth.data.split import CLUSTER, split_keys
 from finetooth.errors import GradeError
 from finetooth.evaluation.answer_text import AnswerNormaliser, identity
 from finetooth.evaluation.candidates import Candidate, Prediction, SupportsLikelihood
@@ -48,22 +48,20 @@ def evaluate(  # long: one pass over the candidates
     grader: Grader,
     grader_name: str,
     split: str,
-    baseline_name: str | None = None,
     secondary_graders: Mapping[str, Grader] | None = None,
     look: int | None = None,
     progress: Progress | None = None,
     normalise: AnswerNormaliser = identity,
     alpha: float = ALPHA,
 ) -> Evaluation:
-    """Grade every candidate's answers to the same examples, and compare `tuned` with the prompting baseline.
+    """Grade every candidate's answers to the same examples, and compare `tuned` with every prompting one.
 
     candidates: taken one at a time, so each may be built when its turn comes. grader: decides the verdict;
-    secondary_graders are reported beside it. baseline_name: the candidate to compare with (chosen on
-    validation); None takes the best prompting candidate on these rows. look: how often the sealed test has
-    been opened, this time included. progress: called with (candidate, rows done, rows). normalise: turns a
-    row and its answer into what graders compare. alpha: two-sided level of the comparisons; their intervals
-    have the level 1 - alpha. Perplexity is computed for candidates that have likelihoods.
-    GradeError for zero rows, or where nothing could be graded.
+    secondary_graders are reported beside it. look: how often the sealed test has been opened, this time
+    included. progress: called with (candidate, rows done, rows). normalise: turns a row and its answer into
+    what graders compare. alpha: two-sided level of the comparisons; their intervals have the level 1 - alpha.
+    Perplexity is computed for candidates that have likelihoods. GradeError for zero rows, or where nothing
+    could be graded.
     """
     if not examples:
         raise GradeError(f"The {split} split has no rows: there is nothing to evaluate.")
@@ -110,16 +108,17 @@ def evaluate(  # long: one pass over the candidates
             )
         del candidate  # and its model, before the next one is loaded
     groups = row_groups(examples)
-    return Evaluation(records, summarise(results, grader_name, split, baseline_name, look, groups, alpha))
+    return Evaluation(records, summarise(results, grader_name, split, look, groups, alpha))
 
 
 def row_groups(examples: Sequence[Example]) -> list[str] | None:
     """The cluster of each row; None when no two rows share one.
 
-    Rows of one group (tags.group: a conversation, a customer) resemble each other, and identical prompts get
-    identical answers: as evidence, each cluster counts as one observation.
+    Rows of one group (tags.group: a conversation, a customer) and near copies (the split tags them) resemble
+    each other, and identical prompts get identical answers: as evidence, each cluster counts as one
+    observation. Clusters that share a row, or a prompt, are one.
     """
-    groups = split_keys(examples)
+    groups = split_keys(examples, ("group", CLUSTER))
     return groups if len(set(groups)) < len(groups) else None
 
 

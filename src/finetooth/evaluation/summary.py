@@ -1,4 +1,4 @@
-"""The summary of an evaluation: the numbers of summary.json, and the verdict in words."""
+"""The summary of an evaluation: the numbers of summary.json, and the verdict."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from finetooth.errors import GradeError
 from finetooth.evaluation.candidates import Prediction
 from finetooth.evaluation.preference import BY_LENGTH
 from finetooth.evaluation.prompts import ZERO_SHOT
-from finetooth.evaluation.statistics import ALPHA, MIN_ROWS, compare, mean_interval
+from finetooth.evaluation.statistics import ALPHA, compare, mean_interval
+from finetooth.evaluation.verdict_words import difference_words, failures, percent, verdict_words
 from finetooth.types import Score
 
 TUNED = "tuned"
@@ -36,7 +37,6 @@ EXPLAINED = {
     f"{TUNED}-free": "the same model, answering without the list of labels",
 }
 CORPUS_METRICS = {"bleu": "BLEU", "chrf": "chrF", "perplexity": "perplexity"}  # by grader
-OFTEN_TRUNCATED = 0.05  # the verdict mentions truncation from this share of answers on
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,16 +94,17 @@ def summarise(  # long: the summary is built in the order of its keys
     graded: Sequence[CandidateResult],
     grader: str,
     split: str,
-    baseline_name: str | None = None,
     look: int | None = None,
     groups: Sequence[str] | None = None,
     alpha: float = ALPHA,
 ) -> dict[str, Any]:
     """The summary of the contract, and the verdict in words under `words`.
 
-    groups: the cluster of each row, where rows share one; every interval and test then treats a cluster as
-    one unit. alpha: two-sided level of the comparisons. Raises GradeError for candidates of one name, for a
-    baseline that was not evaluated, and where no row has a score of both candidates of the comparison.
+    `comparisons` holds the tuned model's comparison with every prompting candidate, `comparison` that with
+    the strongest on these rows and the verdict over all of them (see `_against_prompts`). groups: the cluster
+    of each row, where rows share one; every interval and test then treats a cluster as one unit. alpha:
+    two-sided level of the comparisons. Raises GradeError for candidates of one name, and where no row has a
+    score of both candidates of a comparison.
     """
     names = [result.name for result in graded]
     if len(set(names)) < len(names) or not names:
@@ -119,12 +120,10 @@ def summarise(  # long: the summary is built in the order of its keys
     if look is not None:
         summary["look"] = look
     by_name = {result.name: result for result in graded}
-    baseline = baseline_name or best_prompting(summary)
-    if baseline_name is not None and baseline_name not in by_name:
-        raise GradeError(f"The baseline {baseline_name!r} was not evaluated; there are {', '.join(names)}.")
+    baseline = best_prompting(summary)
     if baseline is None or TUNED not in by_name:
         best = max(summary["candidates"], key=lambda entry: _proven(entry, summary["n"]))
-        failed = _failed(summary)
+        failed = failures(summary)
         no_verdict = (
             "No verdict: it needs the tuned model and a prompting baseline. Of the candidates evaluated, "
             f"{best['name']} scores highest, {percent(best['score'])} (95% confidence interval "
@@ -134,14 +133,16 @@ def summarise(  # long: the summary is built in the order of its keys
         return {**summary, "comparison": None, "words": no_verdict}
     errors = sum(entry["errors"] for entry in summary["candidates"])
     tuned = by_name[TUNED]
-    summary["comparison"] = _comparison(by_name[baseline], tuned, errors, groups, alpha)
-    words = [_verdict(summary, errors)]
+    prompting = [result for result in graded if is_prompting(result.name)]
+    prompting.sort(key=lambda result: result.name != baseline)
+    summary |= _against_prompts(prompting, tuned, errors, groups, alpha)
+    words = [verdict_words(summary, errors)]
     if START in by_name:
         result = summary[START] = _comparison(by_name[START], tuned, errors, groups, alpha)
         verdict = {"better": "better", "worse": "worse"}.get(result["verdict"], "not proven better")
         words.append(
             f"It is {verdict} than the run that it continues from ({START}), which scores "
-            f"{_score(by_name[START])}: {_difference(result)}."
+            f"{_score(by_name[START])}: {difference_words(result)}."
         )
     for name, baseline_words in SIMPLE_BASELINES.items():
         paired = _paired(by_name[name].grades, tuned.grades, groups, alpha) if name in by_name else None
@@ -200,6 +201,35 @@ def _paired(
     return asdict(compare(base_R, other_R, groups and [groups[row] for row in both], alpha))
 
 
+def _against_prompts(
+    prompting: Sequence[CandidateResult],
+    tuned: CandidateResult,
+    errors: int,
+    groups: Sequence[str] | None,
+    alpha: float,
+) -> dict[str, Any]:
+    """`comparison` with the first of the prompts, the strongest on these rows, and `comparisons` with all.
+
+    The verdict is over all prompts. `better` needs better than each, every test at the full level: it is
+    false only where one prompt is at least as good as the tuned model, and then the test with that prompt
+    alone has to err (intersection-union test, Berger 1982). `worse` needs worse than one at alpha / number of
+    prompts: any of the tests can make it false, so the level is shared between them (Bonferroni). Choosing
+    one prompt on other rows, or the strongest on these, and testing it alone would hold neither rate.
+    """
+    shared = [
+        one for one in prompting if one is prompting[0] or _paired(one.grades, tuned.grades, None, alpha)
+    ]
+    comparisons = [_comparison(prompt, tuned, errors, groups, alpha) for prompt in shared]
+    for one in comparisons:
+        if one["verdict"] == "worse" and one["p"] >= alpha / len(comparisons):
+            one["verdict"] = "not proven"
+    verdicts = [one["verdict"] for one in comparisons]
+    verdict = "not proven"
+    if "worse" in verdicts or set(verdicts) == {"better"}:
+        verdict = "worse" if "worse" in verdicts else "better"
+    return {"comparison": {**comparisons[0], "verdict": verdict}, "comparisons": comparisons}
+
+
 def _comparison(
     baseline: CandidateResult,
     candidate: CandidateResult,
@@ -223,75 +253,5 @@ def _comparison(
     return {**comparison, "also": also} if also else comparison
 
 
-def _verdict(summary: Mapping[str, Any], errors: int) -> str:
-    """The verdict with its numbers, then what limits it: clusters, truncated answers, repeated looks."""
-    n, result = summary["n"], summary["comparison"]
-    by_name = {entry["name"]: entry for entry in summary["candidates"]}
-    base, tuned = by_name[result["baseline"]], by_name[result["candidate"]]
-    units = f"{result['units']} clusters" if "groups" in summary else f"{n} rows"
-    other = "the best prompt" if summary["grader"] != "preference" else "the untuned model"
-    both = (
-        f"the tuned model scores {percent(tuned['score'])}, {other} ({result['baseline']}) "
-        f"{percent(base['score'])}; {_difference(result)}"
-    )
-    if errors:
-        words = (
-            f"Not proven: the grader failed on {errors} answers, so the scores do not cover all rows: "
-            f"{_failed(summary)} are left out. On the graded ones, {both}, over the {result['n']} rows that "
-            "both have a score for. Fix the grader, then evaluate again."
-        )
-    elif result["verdict"] != "not proven":
-        words = f"{result['verdict'].capitalize()} than {other}: {both}."
-    elif result["units"] < MIN_ROWS:
-        words = f"Not proven: {units} are too few to prove anything, which takes {MIN_ROWS}. Here {both}."
-    else:
-        words = (
-            f"Not proven: {both}. With {units} the test has 80% power to detect a true difference of "
-            f"{100 * result['mde']:.1f} points; a smaller one needs more {units.split()[1]}."
-        )
-    if "groups" in summary:
-        words += (
-            f" The {n} rows form {summary['groups']} clusters (rows of one group, or with identical "
-            "prompts); each cluster counts as one observation."
-        )
-    truncated = [
-        f"{entry['truncated']} of {entry['name']}"
-        for entry in (tuned, base)
-        if entry["truncated"] > OFTEN_TRUNCATED * n
-    ]
-    if truncated:
-        words += (
-            f" Of {n} answers each, {' and '.join(truncated)} were truncated and graded as they are: a "
-            "larger evaluate.max_tokens may change the scores."
-        )
-    look = summary.get("look") or 1
-    if look > 1:
-        words += f" This was look {look} at the sealed test: each further look weakens its evidence."
-    return words
-
-
-def _failed(summary: Mapping[str, Any]) -> str:
-    """How many of each candidate's answers the grader failed on; "" if it never did."""
-    n = summary["n"]
-    counts = [(entry["errors"], entry["name"]) for entry in summary["candidates"] if entry["errors"]]
-    return ", ".join(f"{errors} of {n} of {name}" for errors, name in counts)
-
-
-def _difference(result: Mapping[str, Any]) -> str:
-    low, high = points(result["low"]), points(result["high"])
-    level = f"{100 * result['level']:.3g}% confidence interval"
-    return f"the difference is {points(result['difference'])} points, {level} {low} to {high}"
-
-
 def _score(candidate: CandidateResult) -> str:
     return percent(_mean(candidate.grades, None)["score"])
-
-
-def percent(score: float) -> str:
-    """0.843 as 84.3%."""
-    return f"{100 * score:.1f}%"
-
-
-def points(difference: float) -> str:
-    """0.053 as +5.3, in percentage points, with a true minus sign."""
-    return f"{100 * difference:+.1f}".replace("-", "−")

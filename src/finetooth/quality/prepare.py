@@ -35,7 +35,7 @@ from finetooth.errors import ConfigError, DataError
 from finetooth.privacy.masking import redact
 from finetooth.quality.findings import Finding, Hit, blocking_findings
 from finetooth.quality.repair.clean import CleaningResult, CleaningStep, clean, merge_steps
-from finetooth.quality.similarity.clusters import SplitKeys, merge_near_duplicate_keys
+from finetooth.quality.similarity.clusters import SplitKeys, merge_near_duplicate_keys, with_clusters
 from finetooth.quality.similarity.near import SimilarPair
 from finetooth.rundir import read_json, read_jsonl, write_json, write_jsonl
 from finetooth.types import Example
@@ -205,6 +205,8 @@ def assemble(task: Task, parent_run: ParentRun | None = None) -> AssembledData: 
     balance = [one for one in cleaning.operations(config.clean) if one.name == "balance"]
     after = clean(sides["train"], balance, task.seed)
     sides |= {"train": after.examples} | {side: rows for side, rows in examples.items() if side != "train"}
+    key_of = {row.id: key for row, key in zip(examples["train"], own_keys, strict=True)}
+    sides |= {side: with_clusters(sides[side], key_of) for side in ("validation", "test")}
     findings = [one for side, found in parsed.items() for table in found for one in _broken(side, table)]
     findings += [one for tables in parsed.values() for table in tables for one in _unread_labels(table)]
     findings += _leaks(config, sides)

@@ -12,7 +12,7 @@ from statistics import median
 
 from markupsafe import Markup, escape
 
-from finetooth.evaluation.summary import points
+from finetooth.evaluation.verdict_words import points
 
 Points = Sequence[tuple[float, float]]
 

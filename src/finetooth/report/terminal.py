@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from finetooth.evaluation.proof import shown_look
-from finetooth.evaluation.summary import percent, points
+from finetooth.evaluation.verdict_words import percent, points
 from finetooth.report.html import format_corpus_score
 from finetooth.report.run_page import score_table
 
