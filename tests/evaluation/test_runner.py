@@ -16,7 +16,7 @@ from finetooth.evaluation.candidates import Prediction
 from finetooth.evaluation.graders import BUILT_IN, guard
 from finetooth.evaluation.runner import Evaluation, evaluate
 from finetooth.evaluation.statistics import compare, minimum_detectable_effect
-from finetooth.evaluation.summary import CandidateResult, Grades, best_prompting, summarise
+from finetooth.evaluation.summary import CandidateResult, Grades, best_prompting, non_inferior, summarise
 from finetooth.evaluation.verdict_words import foresight_words
 from finetooth.types import Answer, Example, Message, Score
 
@@ -253,3 +253,30 @@ def test_what_a_test_can_show_is_said_before_it_is_opened() -> None:
     assert f"about {100 * strict:.1f} points" in foresight_words(400, seen, 0.01)
     alone = run(Fixed("zero-shot", range(50))).summary
     assert foresight_words(216, alone) == words
+
+
+def test_a_margin_shows_non_inferiority_or_says_that_it_does_not() -> None:
+    prompts = [Fixed("zero-shot", range(150)), Fixed("few-shot-4", range(120))]
+    tuned = Fixed("tuned", [*range(148), 160, 170])
+    near = run(*prompts, tuned, Fixed("start", range(150)), n=300, margin=0.05).summary
+    assert near["non_inferior"] == {"margin": 0.05, "prompts": True, "start": True}
+    assert near["comparison"]["verdict"] == "not proven"
+    assert "By the declared margin of 5 points it is not inferior to any prompt and start." in near["words"]
+    strict = run(*prompts, tuned, n=300, margin=0.01).summary
+    assert strict["non_inferior"] == {"margin": 0.01, "prompts": False}
+    low = f"{100 * min(one['low'] for one in strict['comparisons']):+.1f}".replace("-", "−")
+    assert f"not shown to be non-inferior to any prompt (the lower bound is {low})" in strict["words"]
+    assert "non_inferior" not in run(*prompts, tuned, n=300).summary
+    few = run(Fixed("zero-shot", range(20)), Fixed("tuned", range(20)), n=29, margin=0.5).summary
+    assert few["non_inferior"]["prompts"] is False
+
+
+@pytest.mark.parametrize("count", [400, pytest.param(4_000, marks=pytest.mark.slow)])
+def test_a_model_worse_by_the_margin_is_seldom_called_non_inferior(count: int) -> None:
+    random = np.random.default_rng(4)
+    shown = 0
+    for gained, lost, same in random.multinomial(400, [0.06, 0.10, 0.84], count):
+        base, candidate = [0] * gained + [1] * (lost + same), [1] * gained + [0] * lost + [1] * same
+        shown += non_inferior([asdict(compare(base, candidate))], 0.04)
+    assert shown / count <= 0.035 + 2 * (0.035 * 0.965 / count) ** 0.5
+    assert shown > 0

@@ -7,7 +7,8 @@ sealed test where every run has already opened it. Nothing is evaluated again.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,9 @@ from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
 
+from finetooth.config.values import first_few
 from finetooth.data.examples import read_examples
-from finetooth.errors import ConfigError, GradeError
+from finetooth.errors import ConfigError, FinetoothError, GradeError
 from finetooth.evaluation import ledger
 from finetooth.evaluation.prompts import ZERO_SHOT
 from finetooth.evaluation.runner import row_groups
@@ -45,12 +47,16 @@ class RunScores:
 
 @dataclass(frozen=True, slots=True)
 class CompareReport:
-    """The runs in the order given; comparisons of every later run with the first one."""
+    """The runs in the order given; comparisons of every later run with the first one.
+
+    others: evaluated runs beside these on the same rows, from which these may have been chosen.
+    """
 
     split: str
     runs: list[dict[str, Any]]
     comparisons: list[dict[str, Any]]
     differences: dict[str, list[Any]]
+    others: list[str] = field(default_factory=list)
     page: Path | None = None
     ok: bool = True
 
@@ -61,6 +67,8 @@ class CompareReport:
             "runs": self.runs,
             "comparisons": self.comparisons,
             "differences": self.differences,
+            "other_runs": self.others,
+            "adjusted_for": self.adjustment,
             "report": None if self.page is None else str(self.page),
         }
 
@@ -72,16 +80,29 @@ class CompareReport:
             words = Text(text)
             words.stylize(COLOURS[comparison["verdict"]], 0, text.find(":") + 1)
             console.print(words)
-        if len(self.comparisons) > 1:
-            console.print(
-                f"p values are adjusted for {len(self.comparisons)} comparisons (Holm).", style="dim"
-            )
+        if self.adjustment:
+            console.print(self.adjustment, style="dim")
         if self.split == "test":
             console.print("A sealed test that was used to choose among runs is spent: use a new one next.")
         console.print()
         console.print(_settings(self))
         if self.page is not None:
             console.print(f"\nReport: {self.page}", highlight=False, markup=False, soft_wrap=True)
+
+    @property
+    def adjustment(self) -> str:
+        """What the p values are adjusted for, in words; "" for one comparison of the only two runs."""
+        count, others = len(self.comparisons), len(self.others)
+        if count + others < 2:
+            return ""
+        words = f"p values are adjusted for {count + others} comparisons (Holm)"
+        if not others:
+            return f"{words}."
+        beside = "another run" if others == 1 else f"{others} other runs"
+        return (
+            f"{words}: {count} made here, and those with {beside} in the same folder that answered these "
+            f"rows ({first_few(self.others, 3)}), since the best of several runs looks better than it is."
+        )
 
     def candidate_names(self) -> list[str]:
         """All candidates of all runs: baselines first, the tuned model last."""
@@ -92,6 +113,9 @@ class CompareReport:
 
 def run(paths: Sequence[Path], sealed: bool, page: Path | None = None) -> CompareReport:
     """Compare the tuned models of evaluated runs, every later one with the first.
+
+    p values are adjusted for the comparisons made, and for those that could have been: with every other run
+    in the same folders that answered these rows (validation: any, test: those that opened it).
 
     page: a file for the result as a page, which is replaced only if it is such a page.
 
@@ -113,9 +137,10 @@ def run(paths: Sequence[Path], sealed: bool, page: Path | None = None) -> Compar
         raise ConfigError("\n".join([f"{problem} in {', '.join(map(str, missing))}. First:", *todo]))
     runs = [_read(path, split) for path in paths]
     pairs = [_paired(runs[0], other) for other in runs[1:]]
-    _adjust(pairs)
+    others = _others(paths, runs[0])
+    _adjust(pairs, len(others))
     listed = [{"run": str(each.path), **each.summary} for each in runs]
-    report = CompareReport(split, listed, pairs, _differences(runs), page)
+    report = CompareReport(split, listed, pairs, _differences(runs), others, page)
     if page is not None:
         html.write_page(page, compare_page.render(report.to_json(), report.candidate_names()))
     return report
@@ -184,21 +209,43 @@ def _paired(base: RunScores, other: RunScores) -> dict[str, Any]:
     return {**about, **result, "left_out": left_out}
 
 
-def _adjust(pairs: list[dict[str, Any]]) -> None:
-    """Adjust for multiple comparisons (Holm 1979): `p_adjusted` decides beside `p`; then add the words."""
+def _others(paths: Sequence[Path], first: RunScores) -> list[str]:
+    """The other runs in the folders of these that answered rows of the first one, under the same grader."""
+    found, given = [], {path.resolve() for path in paths}
+    split, grader = first.summary["split"], first.summary["grader"]
+    for folder in sorted({path.parent for path in given}):
+        for file in sorted(folder.glob(f"*/evaluate/{split}/summary.json")):
+            path = file.parents[2]
+            if path in given:
+                continue
+            with suppress(FinetoothError, OSError, ValueError, KeyError, TypeError):  # damaged: not a choice
+                records = read_jsonl(file.with_name("records.jsonl"))
+                ids = {line["id"] for line in records if line["candidate"] == TUNED}
+                if read_json(file)["grader"] == grader and len(ids & first.score_I.keys()) >= MIN_ROWS:
+                    found.append(path.name)
+    return found
+
+
+def _adjust(pairs: list[dict[str, Any]], others: int = 0) -> None:
+    """Adjust for multiple comparisons (Holm 1979): `p_adjusted` decides beside `p`; then add the words.
+
+    others: comparisons that were not made, and count as if their p values were larger than all of these. So
+    the error rate holds also where these were chosen for being the best.
+    """
     largest = 0.0
     for rank, pair in enumerate(sorted(pairs, key=lambda pair: float(pair["p"]))):
-        largest = max(largest, min(1.0, (len(pairs) - rank) * pair["p"]))
+        largest = max(largest, min(1.0, (len(pairs) + others - rank) * pair["p"]))
         pair["p_adjusted"] = largest
         if largest >= ALPHA:
             pair["verdict"] = "not proven"
     for pair in pairs:
-        pair["words"] = _words(pair)
+        pair["words"] = _words(pair, adjusted=len(pairs) + others > 1)
 
 
-def _words(pair: Mapping[str, Any]) -> str:
+def _words(pair: Mapping[str, Any], adjusted: bool) -> str:
     base, other = map(percent, pair["scores"])
     p = "p < 0.001" if pair["p_adjusted"] < 0.001 else f"p = {pair['p_adjusted']:.3f}"
+    p = f"adjusted {p}" if adjusted else p
     words = (
         f"{pair['verdict'].capitalize()}: {pair['candidate']} scores {other}, {pair['baseline']} {base} on "
         f"the {pair['n']:,} rows that they share; the paired difference is {points(pair['difference'])} "

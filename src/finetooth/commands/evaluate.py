@@ -242,6 +242,7 @@ def evaluate_rows(
             split,
             secondary_graders=dict(others),
             progress=progress,
+            margin=task.evaluate.margin,
             normalise=identity if by_preference else answer_normaliser(context.renderer),
             alpha=level(look),
         )
@@ -325,7 +326,8 @@ def _usable(context: RunContext, examples: Sequence[Example]) -> list[Example]:
 def result_digest(context: RunContext, tuned: Model) -> str:
     """A digest of everything that decides the test's result: weights, prompts, sampling and graders."""
     task = context.task
-    excluded = {"grader_seconds", "looks", *(() if task.evaluate.free else ("free",))}  # as in older results
+    unset = {"free", "margin"} - {name for name in ("free", "margin") if getattr(task.evaluate, name)}
+    excluded = {"grader_seconds", "looks", *unset}  # as in older results
     parts: dict[str, Any] = {
         "tuned": tuned.digest(),
         "base": tuned.digest(adapter=False) if tuned.peft is not None else base_digest(context.path),

@@ -244,6 +244,11 @@ class EvaluateConfig(Section):
         description="How many looks at the sealed test may prove an improvement, by all runs together; each "
         "is tested at .05 / looks. Declared before the first look, which records it.",
     )
+    margin: Annotated[float, BeforeValidator(yaml_number), Field(gt=0, lt=1)] | None = Field(
+        None,
+        description="Non-inferiority margin, a share (0.02 is 2 points): the result then says whether the "
+        "tuned model is shown to be less than this worse than every prompt, and than `start`.",
+    )
     grader_seconds: Positive = Field(
         GRADER_SECONDS,
         description="Maximum time in seconds that a custom grader or reward, a regular expression or a JSON "

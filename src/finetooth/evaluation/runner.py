@@ -53,6 +53,7 @@ def evaluate(  # long: one pass over the candidates
     progress: Progress | None = None,
     normalise: AnswerNormaliser = identity,
     alpha: float = ALPHA,
+    margin: float | None = None,
 ) -> Evaluation:
     """Grade every candidate's answers to the same examples, and compare `tuned` with every prompting one.
 
@@ -60,8 +61,8 @@ def evaluate(  # long: one pass over the candidates
     secondary_graders are reported beside it. look: how often the sealed test has been opened, this time
     included. progress: called with (candidate, rows done, rows). normalise: turns a row and its answer into
     what graders compare. alpha: two-sided level of the comparisons; their intervals have the level 1 - alpha.
-    Perplexity is computed for candidates that have likelihoods. GradeError for zero rows, or where nothing
-    could be graded.
+    margin: of non-inferiority, a share. Perplexity is computed for candidates that have likelihoods.
+    GradeError for zero rows, or where nothing could be graded.
     """
     if not examples:
         raise GradeError(f"The {split} split has no rows: there is nothing to evaluate.")
@@ -108,7 +109,7 @@ def evaluate(  # long: one pass over the candidates
             )
         del candidate  # and its model, before the next one is loaded
     groups = row_groups(examples)
-    return Evaluation(records, summarise(results, grader_name, split, look, groups, alpha))
+    return Evaluation(records, summarise(results, grader_name, split, look, groups, alpha, margin))
 
 
 def row_groups(examples: Sequence[Example]) -> list[str] | None:

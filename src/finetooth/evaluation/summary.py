@@ -11,8 +11,14 @@ from finetooth.errors import GradeError
 from finetooth.evaluation.candidates import Prediction
 from finetooth.evaluation.preference import BY_LENGTH
 from finetooth.evaluation.prompts import ZERO_SHOT
-from finetooth.evaluation.statistics import ALPHA, compare, mean_interval
-from finetooth.evaluation.verdict_words import difference_words, failures, percent, verdict_words
+from finetooth.evaluation.statistics import ALPHA, MIN_ROWS, compare, mean_interval
+from finetooth.evaluation.verdict_words import (
+    difference_words,
+    failures,
+    margin_words,
+    percent,
+    verdict_words,
+)
 from finetooth.types import Score
 
 TUNED = "tuned"
@@ -97,14 +103,15 @@ def summarise(  # long: the summary is built in the order of its keys
     look: int | None = None,
     groups: Sequence[str] | None = None,
     alpha: float = ALPHA,
+    margin: float | None = None,
 ) -> dict[str, Any]:
     """The summary of the contract, and the verdict in words under `words`.
 
     `comparisons` holds the tuned model's comparison with every prompting candidate, `comparison` that with
     the strongest on these rows and the verdict over all of them (see `_against_prompts`). groups: the cluster
     of each row, where rows share one; every interval and test then treats a cluster as one unit. alpha:
-    two-sided level of the comparisons. Raises GradeError for candidates of one name, and where no row has a
-    score of both candidates of a comparison.
+    two-sided level of the comparisons. margin: adds `non_inferior`. Raises GradeError for candidates of one
+    name, and where no row has a score of both candidates of a comparison.
     """
     names = [result.name for result in graded]
     if len(set(names)) < len(names) or not names:
@@ -144,6 +151,14 @@ def summarise(  # long: the summary is built in the order of its keys
             f"It is {verdict} than the run that it continues from ({START}), which scores "
             f"{_score(by_name[START])}: {difference_words(result)}."
         )
+    if margin is not None:
+        against = {
+            "prompts": summary["comparisons"],
+            **({START: [summary[START]]} if START in summary else {}),
+        }
+        shown = {name: not errors and non_inferior(ones, margin) for name, ones in against.items()}
+        summary["non_inferior"] = {"margin": margin, **shown}
+        words.append(margin_words(summary))
     for name, baseline_words in SIMPLE_BASELINES.items():
         paired = _paired(by_name[name].grades, tuned.grades, groups, alpha) if name in by_name else None
         if paired is None:
@@ -160,6 +175,15 @@ def summarise(  # long: the summary is built in the order of its keys
                 f"The tuned model is not proven better than {baseline_words} ({score}), which is far cheaper."
             )
     return {**summary, "words": " ".join(words)}
+
+
+def non_inferior(comparisons: Sequence[Mapping[str, Any]], margin: float) -> bool:
+    """Whether a candidate is shown to be less than the margin worse than each of these baselines.
+
+    The lower bound of every difference is above -margin: one test at half the level for each, and all of them
+    have to be passed (intersection-union). "Not proven worse" alone would only show that the test is small.
+    """
+    return all(one["units"] >= MIN_ROWS and one["low"] > -margin for one in comparisons)
 
 
 def _entry(candidate: CandidateResult, groups: Sequence[str] | None) -> dict[str, Any]:

@@ -111,6 +111,22 @@ def _other_prompts(summary: Mapping[str, Any]) -> str:
     return ""
 
 
+def margin_words(summary: Mapping[str, Any]) -> str:
+    """Whether the tuned model is shown not to be worse by the declared margin or more, with the bounds."""
+    result = summary["non_inferior"]
+    low = {"prompts": min(one["low"] for one in summary["comparisons"])}
+    low |= {name: summary[name]["low"] for name in result.keys() - {"margin", "prompts"}}
+    names = {"prompts": "any prompt"}
+    shown = " and ".join(names.get(name, name) for name in low if result[name])
+    words = [f"is not inferior to {shown}"] if shown else []
+    words += [
+        f"is not shown to be non-inferior to {names.get(name, name)} (the lower bound is {points(bound)})"
+        for name, bound in low.items()
+        if not result[name]
+    ]
+    return f"By the declared margin of {100 * result['margin']:.3g} points it {', and '.join(words)}."
+
+
 def failures(summary: Mapping[str, Any]) -> str:
     """How many of each candidate's answers the grader failed on; "" if it never did."""
     n = summary["n"]
