@@ -64,13 +64,15 @@ def test_a_false_better_is_no_more_frequent_than_by_one_look(declared: int, tmp_
     assert uncounted > 0.10, "what ten looks that nobody counts would give"
 
 
-def summary(prompt: Sequence[bool], tuned: Sequence[bool], alpha: float) -> dict[str, Any]:
+def summary(
+    prompt: Sequence[bool], tuned: Sequence[bool], alpha: float, margin: float | None = None
+) -> dict[str, Any]:
     def result(name: str, right: Sequence[bool]) -> CandidateResult:
         predictions = [Prediction(row, "", 1, 1) for row in range(len(right))]
         return CandidateResult(name, predictions, Grades([Score(float(value)) for value in right]))
 
     candidates = [result("zero-shot", prompt), result("tuned", tuned)]
-    return summarise(candidates, "exact", "test", alpha=alpha)
+    return summarise(candidates, "exact", "test", alpha=alpha, margin=margin)
 
 
 def test_a_look_beyond_the_declared_ones_is_never_better(tmp_path: Path) -> None:
@@ -91,10 +93,14 @@ def test_a_look_beyond_the_declared_ones_is_never_better(tmp_path: Path) -> None
 @pytest.mark.parametrize("worse", [False, True])
 def test_what_is_withdrawn_is_better_alone(worse: bool) -> None:
     prompt, tuned = ([worse] * ROWS, [not worse] * ROWS)
-    made = summary(prompt, tuned, 0.05)
+    made = summary(prompt, tuned, 0.05, margin=0.02)
+    assert made["non_inferior"]["prompts"] is not worse
     withdraw_better(made, "these rows prove nothing")
     assert made["comparison"]["verdict"] == ("worse" if worse else "not proven")
     assert made["comparison"].get("withdrawn", False) is not worse
+    assert (
+        made["non_inferior"] == {"margin": 0.02, "prompts": False} and "is not inferior" not in made["words"]
+    )
     assert made["words"].startswith("Worse" if worse else "Not proven: these rows prove nothing. The tuned")
     assert worse is made["words"].endswith("These rows prove nothing.")
 

@@ -15,6 +15,7 @@ from finetooth.config.values import format_count
 from finetooth.evaluation.looks import Look
 from finetooth.evaluation.statistics import ALPHA
 from finetooth.evaluation.summary import START
+from finetooth.evaluation.verdict_words import margin_words
 
 
 def level(look: Look | None) -> float:
@@ -42,12 +43,19 @@ def record_look(summary: dict[str, Any], look: Look) -> None:
 
 
 def withdraw_better(summary: dict[str, Any], reason: str) -> None:
-    """Make `better` in a summary `not proven`; `withdrawn` then says so. reason: a clause in words."""
+    """Make `better` in a summary `not proven`, which `withdrawn` then says, and non-inferiority not shown.
+
+    reason: a clause in words.
+    """
     words = summary["words"]
     comparison, start = summary.get("comparison"), summary.get(START)
     if start and start["verdict"] == "better":
         start["verdict"] = "not proven"
         words = words.replace("It is better than the run", "It is not proven better than the run")
+    if margin := summary.get("non_inferior"):
+        before = margin_words(summary)
+        summary["non_inferior"] = {**dict.fromkeys(margin, False), "margin": margin["margin"]}
+        words = words.replace(before, margin_words(summary))
     for one in summary.get("comparisons", ()):
         one["verdict"] = "not proven" if one["verdict"] == "better" else one["verdict"]
     if comparison and comparison["verdict"] == "better":
