@@ -163,6 +163,9 @@ def _test(context: RunContext, further: bool) -> dict[str, Any] | None:
     """The result on the sealed test; None where it stays closed, see `evaluate_run`."""
     path, digest, console = context.path, result_digest(context, context.tuned()), context.console
     known = ledger.stored_result(path, digest)
+    before = ledger.looks(path)
+    if known is None and (further or not before.others):
+        console.print(_foresight(context, before.declared or context.task.evaluate.looks))
     look = ledger.take_look(path, digest, time.time, context.task.evaluate.looks, further)
     if look is None:
         return None
@@ -183,7 +186,6 @@ def _test(context: RunContext, further: bool) -> dict[str, Any] | None:
             style="yellow",
             soft_wrap=True,
         )
-    console.print(_foresight(context, look))
     examples = sample_rows(ledger.read_sealed(path), context.task)
     result = evaluate_rows(context, examples, "test", look)
     ledger.store_files(path, "test", result.files(), time.time)
@@ -191,12 +193,12 @@ def _test(context: RunContext, further: bool) -> dict[str, Any] | None:
     return result.summary
 
 
-def _foresight(context: RunContext, look: Look) -> str:
-    """What this look can show, before the rows are read: by their number and the validation rows."""
+def _foresight(context: RunContext, declared: int) -> str:
+    """What one of so many looks can show, before it is taken: by the rows' number and the validation rows."""
     rows, limit = context.prepared.sealed_count, context.task.evaluate.limit
     file = context.path / "evaluate" / "validation" / "summary.json"
     known = read_json(file) if file.is_file() else None
-    return foresight_words(rows if limit is None else min(rows, limit), known, level(look))
+    return foresight_words(rows if limit is None else min(rows, limit), known, level(Look(1, declared)))
 
 
 def sample_rows(examples: Sequence[Example], task: Task) -> list[Example]:
