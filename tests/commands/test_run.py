@@ -118,7 +118,7 @@ def test_what_the_test_can_show_is_known_before_it_is_opened(finished: Any, monk
         raise DataError("opened")
 
     monkeypatch.setattr(ledger, "stored_result", lambda *_: None)
-    monkeypatch.setattr(ledger, "open_sealed", opened)
+    monkeypatch.setattr(ledger, "take_look", opened)
     with pytest.raises(DataError, match="opened"):
         evaluate.evaluate_run(context, sealed=True)
     assert f"With {context.prepared.sealed_count} rows, the test can show a true difference" in said[-1]

@@ -79,7 +79,7 @@ def second(place: Path) -> Path:
         "train.learning_rate": 1e-9,
     }
     chosen = task(place / "model", start=str(place / "first"), seed=5, **{"train.kl": 0.1, **reward})
-    return run.run_task(chosen, place / "second", QUIET).path
+    return run.run_task(chosen, place / "second", QUIET, sealed=True).path
 
 
 def test_the_second_run_goes_on_with_the_adapter_and_is_compared_with_the_first(
@@ -129,7 +129,7 @@ def test_pairs_of_its_own_answers_are_learned_and_tested_on_the_rows_that_were_s
     (first / "train" / "rollouts.jsonl").unlink()
     assert sum(1 for _ in read_jsonl(place / "pairs.jsonl")) >= len(train_ids)
     flags = {**OFF, "train.max_steps": 6, "train.batch_size": 16, "train.learning_rate": 0.01}
-    assert invoke([*words, *next_steps.flag_words(flags), "--quiet"]) == 0
+    assert invoke([*words, *next_steps.flag_words(flags), "--sealed", "--quiet"]) == 0
     summary = read_json(third / "evaluate" / "summary.json")
     assert sides(third)["sealed"] == sides(first)["sealed"]
     assert not set(sides(third)["train"]) & set(sides(third)["validation"])

@@ -22,7 +22,7 @@ from finetooth.data.hub import model_directory
 from finetooth.data.render.renderer import Renderer
 from finetooth.data.render.tokenizer import Tokenizer
 from finetooth.errors import FinetoothError
-from finetooth.evaluation import graders
+from finetooth.evaluation import graders, proof
 from finetooth.evaluation.calibration import Decisions, fit
 from finetooth.evaluation.candidates import ModelCandidate
 from finetooth.model.api import Model
@@ -196,6 +196,7 @@ CASES: dict[str, tuple[Callable[[Task], Any], dict[str, Any]]] = {
     ),
     "evaluate.cost_wrong": (threshold, {"evaluate.cost_wrong": 9.0, "evaluate.cost_handover": 3.0}),
     "evaluate.cost_handover": (threshold, {"evaluate.cost_wrong": 9.0, "evaluate.cost_handover": 4.0}),
+    "evaluate.looks": (lambda task: proof.level_of(task.evaluate.looks), {"evaluate.looks": 3}),
     "evaluate.grader_seconds": (slowly_graded, {"evaluate.grader_seconds": 0.05}),
 }
 

@@ -62,7 +62,7 @@ def evaluate(
     are graded again where they suffice, otherwise the models are asked again.
     """
     from finetooth.commands import evaluate as command
-    from finetooth.config.load import load_task
+    from finetooth.config.load import load_task, task_file_in
 
     given = {"--grader": grader, "--test": test, "--prompt": prompt, "--name": folder}
     if task is not None:
@@ -70,7 +70,8 @@ def evaluate(
             raise ConfigError(
                 f"{used[0]} is for a run. For a model, first: finetooth evaluate {target} {task}"
             )
-        report = command.run_model(target, load_task(task), out, sealed, console(quiet))
+        beside_task = (task_file_in(task) or task).parent
+        report = command.run_model(target, load_task(task), out, sealed, console(quiet), beside_task)
     elif out is not None:
         raise ConfigError(f"--out is for a model; {target} has its results where it is. See --name.")
     elif any(value is not None for value in (grader, test, prompt)):

@@ -36,6 +36,7 @@ from finetooth.data.render.renderer import Renderer
 from finetooth.errors import ConfigError, DataError
 from finetooth.evaluation import graders, ledger
 from finetooth.evaluation.candidates import Candidate, SupportsLikelihood
+from finetooth.evaluation.looks import Look
 from finetooth.evaluation.prompts import read_prompt
 from finetooth.evaluation.summary import START, TUNED
 from finetooth.quality.prepare import read_rows
@@ -170,8 +171,8 @@ def _recorded(
 
 def _sealed_rows(
     context: RunContext, request: Request, grader: Any, records: Path | None
-) -> tuple[list[Example], int | None]:
-    """The rows of the sealed test and the number of this look, which is put on record first.
+) -> tuple[list[Example], Look | None]:
+    """The rows of the sealed test and this look, which is put on record first.
 
     The same request on the same answers is the same look.
     """
@@ -182,10 +183,11 @@ def _sealed_rows(
     parts = json.dumps([answers, grader, code, prompt], sort_keys=True)
     digest = hashlib.sha256(parts.encode()).hexdigest()
     known = ledger.look_number(path, digest)
-    rows = ledger.open_sealed(path, digest, time.time)
-    look = ledger.look_number(path, digest)
+    look = ledger.take_look(path, digest, time.time, context.task.evaluate.looks)
+    assert look is not None
+    rows = ledger.read_sealed(path)
     asked = [*(["asked again"] if records is None else []), *(["asked with a new prompt"] if prompt else [])]
-    spent = "This is a look at it already on record" if known else f"This spends look {look} at it"
+    spent = "This is a look at it already on record" if known else f"This spends look {look.number} at it"
     how = " and ".join([*asked, "graded anew"])
     context.console.print(f"The sealed test is opened: its rows are {how}. {spent} (ledger.jsonl).")
     return rows, look

@@ -247,6 +247,11 @@ class EvaluateConfig(Section):
         0.0, description="Sampling temperature; 0 is greedy decoding."
     )
     limit: Count | None = Field(None, description="Maximum number of rows to evaluate in a split.")
+    looks: Count = Field(
+        1,
+        description="How many looks at the sealed test may prove an improvement, by all runs together; each "
+        "is tested at .05 / looks. Declared before the first look, which records it.",
+    )
     margin: Annotated[float, BeforeValidator(yaml_number), Field(gt=0, lt=1)] | None = Field(
         None,
         description="Non-inferiority margin, a share (0.02 is 2 points): the result then says whether the "

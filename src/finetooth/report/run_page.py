@@ -12,6 +12,7 @@ from finetooth.data.read.locations import location
 from finetooth.evaluation import form, ledger
 from finetooth.evaluation.graders import PERPLEXITY, PREFERENCE, without_options
 from finetooth.evaluation.preference import BY_LENGTH
+from finetooth.evaluation.proof import shown_look
 from finetooth.evaluation.summary import (
     BAG_FILE,
     BAG_OF_WORDS,
@@ -130,6 +131,7 @@ def verdict(summary: Mapping[str, Any]) -> dict[str, Any]:
     """The verdict for the head of a page: headline, badges, words, and the chart of the difference."""
     result = summary.get("comparison")
     where = rows_in_words(summary["split"])
+    where += f" ({shown})" if (shown := shown_look(summary)) else ""
     words = summary.get("words", "").partition(": ")[2]  # the headline has what stands before the colon
     words = words[:1].upper() + words[1:]
     if not result:
@@ -311,10 +313,20 @@ def _limitations(page: Mapping[str, Any], shown: Sequence[Mapping[str, Any]], ru
     if shown and shown[0]["split"] == "validation":
         limits.append(
             "These are validation rows, on which the baseline and the checkpoint were chosen, so the scores "
-            "are optimistic. The sealed test has not been opened."
+            "are optimistic. "
+            + (
+                "This run has not opened the sealed test, and other runs have."
+                if "looks_of_others" in shown[0]
+                else "The sealed test has not been opened."
+            )
         )
     looks = ledger.look_count(run_path)
-    if shown and looks > 1:
+    if shown and "alpha" in shown[0] and shown[0]["look"] > 1:
+        limits.append(
+            f"The sealed test was opened {shown[0]['look']} times, by all runs together, of which "
+            f"{shown[0]['looks']} can prove something."
+        )
+    elif shown and looks > 1:
         limits.append(f"The sealed test was opened {looks} times; each further look weakens its evidence.")
     apart = "No prompt is on both sides of the split"
     if "leak" in page["allowed"]:

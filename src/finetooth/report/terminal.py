@@ -9,6 +9,7 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
+from finetooth.evaluation.proof import shown_look
 from finetooth.evaluation.verdict_words import percent, points
 from finetooth.report.confidence_part import calibration_words, decision_words
 from finetooth.report.html import format_corpus_score
@@ -29,8 +30,9 @@ def terminal_table(summary: Mapping[str, Any]) -> Group:
     page = score_table(summary)
     names = {"test": "the sealed test", "validation": "the validation split"}
     split = names.get(summary["split"], summary["split"])
+    look = f" ({shown})" if (shown := shown_look(summary)) else ""
     clusters = f" in {summary['groups']:,} clusters" if "groups" in summary else ""
-    title = f"{summary['n']:,} rows of {split}{clusters}, graded by {summary['grader']}"
+    title = f"{summary['n']:,} rows of {split}{look}{clusters}, graded by {summary['grader']}"
     columns = [name for name in ("truncated", "errors") if page[name]]
     columns = [*(["lenient"] if page["lenient"] else []), "prompt_tokens", "completion_tokens", *columns]
     tables = [_table(title, page, columns)]
