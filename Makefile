@@ -10,6 +10,8 @@ EXAMPLE := examples/support-triage
 
 .PHONY: demo test test-all lint
 
+# Its looks at the sealed test are not recorded among the user's.
+demo: export FINETOOTH_STATE = $(CURDIR)/runs/state
 demo: $(VENV)/.finetooth-installed
 	@task=task.yaml; $(BIN)/finetooth models get smollm2-135m || { task=milktooth.yaml; \
 	  echo "SmolLM2-135M cannot be had here: the demo runs with milktooth, the small embedded model." >&2; }; \

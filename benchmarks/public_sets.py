@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 from collections import defaultdict
@@ -101,7 +102,8 @@ def scores(task: Path, run: str, *options: str) -> dict[str, list[float]]:
     out = task.parent / run
     if not (out / "evaluate" / "summary.json").exists():
         command = [sys.executable, "-m", "finetooth", "run", str(task), "--out", str(out), *options]
-        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+        surroundings = os.environ | {"FINETOOTH_STATE": str(task.parent / "state")}
+        subprocess.run([*command, "--sealed"], check=True, stdout=subprocess.DEVNULL, env=surroundings)
     found: dict[str, dict[str, float]] = defaultdict(dict)
     for record in read_jsonl(out / "evaluate" / "test" / "records.jsonl"):
         found[record["candidate"]][record["id"]] = record["score"] or 0.0

@@ -24,9 +24,10 @@ from rich.console import Console  # noqa: E402
 from sidebyside import environments, machine  # noqa: E402
 
 from finetooth.commands.evaluate import prompting_candidates, sample_rows  # noqa: E402
+from finetooth.config.load import load_task  # noqa: E402
 from finetooth.data.examples import from_json  # noqa: E402
 from finetooth.evaluation.prompts import Prompt  # noqa: E402
-from finetooth.rundir import read_json, read_jsonl  # noqa: E402
+from finetooth.rundir import read_json, read_jsonl, write_json  # noqa: E402
 from finetooth.runs.context import RunContext  # noqa: E402
 
 
@@ -47,18 +48,21 @@ def arguments() -> argparse.Namespace:
 
 
 def run_finetooth(given: argparse.Namespace, out: Path) -> float:
-    """Seconds of `finetooth run` in a process of its own."""
+    """Seconds of `finetooth run` in a process of its own, which knows of no earlier look at the test."""
+    task = out.parent / f"{out.name}.yaml"
+    write_json(task, load_task(given.task).model_dump(mode="json", exclude_unset=True))
     command = [
         sys.executable,
         "-m",
         "finetooth",
         "run",
-        str(given.task),
+        str(task),
         "--model",
         str(given.model.resolve()),
     ]
     path = os.pathsep.join([str(HERE.parent / "src"), os.environ.get("PYTHONPATH", "")])
     surroundings = {**os.environ, "OMP_NUM_THREADS": str(given.threads), "PYTHONPATH": path}
+    surroundings["FINETOOTH_STATE"] = str(out.parent / "state")
     begun = time.perf_counter()
     subprocess.run([*command, "--out", str(out), "--quiet"], check=True, env=surroundings)
     return time.perf_counter() - begun

@@ -11,6 +11,7 @@ from __future__ import annotations
 import gc
 import os
 import shutil
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,6 +20,7 @@ import pytest
 os.environ["HF_HUB_OFFLINE"] = "1"  # before any test imports transformers: a test never downloads
 # Where tests marked `models` look, "-" for the usual place; kept in the environment for workers of xdist.
 USERS_CACHE = os.environ.setdefault("FINETOOTH_TESTS_CACHE", os.environ.get("FINETOOTH_CACHE", "-"))
+os.environ["FINETOOTH_STATE"] = ""  # no look is recorded among the user's; `_looks_are_forgotten` has ours
 os.environ["FINETOOTH_CACHE"] = ""  # no proof of the user's is believed; `_proofs_are_kept` keeps our own
 os.environ["OMP_NUM_THREADS"] = (
     "1"  # tiny models: a second thread costs more than it helps; and see processes.py
@@ -142,6 +144,22 @@ def _proofs_are_kept(
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("FINETOOTH_CACHE", str(shared / "cache"))
         yield
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _looks_of_a_module(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """A user's state directory for what a module makes once. It is made by the first look in it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FINETOOTH_STATE", str(tmp_path_factory.getbasetemp() / f"state-{uuid.uuid4()}"))
+        yield
+
+
+@pytest.fixture(autouse=True)
+def _looks_are_forgotten(
+    _looks_of_a_module: None, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every test is a new user: many tests seal the same few rows."""
+    monkeypatch.setenv("FINETOOTH_STATE", str(tmp_path_factory.getbasetemp() / f"state-{uuid.uuid4()}"))
 
 
 @pytest.fixture(scope="session")

@@ -130,7 +130,9 @@ class Score:
 class Record:
     """One graded answer of one candidate: a line of records.jsonl, whose keys these are.
 
-    also: score, error and reason of each further grader.
+    also: score, error and reason of each further grader. lenient: the score when form is forgiven, of an
+    answer that the model wrote; None of a chosen label. confidence: the calibrated one in a label that the
+    tuned model chose.
     """
 
     id: str
@@ -145,3 +147,5 @@ class Record:
     completion_tokens: int
     stop: str
     also: Mapping[str, Any] = field(default_factory=dict)
+    lenient: float | None = None
+    confidence: float | None = None

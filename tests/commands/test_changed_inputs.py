@@ -90,7 +90,7 @@ def test_changed_rows_are_counted_and_the_run_beside_keeps_every_side(place: Pat
     ]
     assert go_on[4:] == ["1", "--from", "runs/mails", "--out", "runs/mails-2"]
 
-    assert invoke([*anew[1:], "--quiet"]) == 0
+    assert invoke([*anew[1:], "--sealed", "--quiet"]) == 0
     after = sides(Path("runs/mails-2"))
     assert {id: side for id, side in after.items() if id in before} == {
         id: side for id, side in before.items() if id != trained[2][0]

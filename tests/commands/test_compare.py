@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from html_for_tests import Page, harmless
 from made_up_run import made_up_run
@@ -13,8 +14,8 @@ from made_up_run import made_up_run
 from finetooth.cli.app import invoke
 from finetooth.commands.compare import CompareReport, _adjust, run
 from finetooth.errors import ConfigError, DataError, GradeError
-from finetooth.evaluation.statistics import compare
-from finetooth.evaluation.summary import points
+from finetooth.evaluation.statistics import compare, midp_mcnemar
+from finetooth.evaluation.verdict_words import points
 from finetooth.rundir import read_json, read_jsonl, write_json, write_jsonl
 
 
@@ -22,6 +23,12 @@ def made(folder: Path, name: str, tuned: float, test: bool = True) -> Path:
     path = made_up_run(folder / name, name, tuned, test)
     write_json(path / "data" / "split.json", {"train": 2_100})
     return path
+
+
+PAIR = {
+    **{"scores": [0.5, 0.6], "n": 50, "units": 50, "difference": 0.1, "low": 0.01, "high": 0.2, "mde": 0.1},
+    **{"left_out": {}, "baseline": "a", "candidate": "b", "verdict": "better"},
+}
 
 
 @pytest.fixture
@@ -60,6 +67,24 @@ def test_runs_of_the_same_rows_are_compared_row_by_row(runs: tuple[Path, Path]) 
     assert report.split == "validation"
     back = run(runs[::-1], False).comparisons[0]
     assert (back["difference"], back["verdict"]) == (-found["difference"], "worse")
+
+
+def test_a_run_is_not_better_by_form_alone(runs: tuple[Path, Path]) -> None:
+    """Planted: all answers are written freely, and those of the first run that are wrong are so in form."""
+    first, second = runs
+    for path, score in ((first, 1.0), (second, None)):
+        rewritten(
+            path / "evaluate" / "validation" / "records.jsonl",
+            lambda index, line, score=score: {**line, "lenient": score or line["score"]},
+        )
+    (found,) = run(runs, False).comparisons
+    assert (found["verdict"], found["strict_verdict"]) == ("not proven", "better")
+    assert "The gain is in form, not content. Of " in found["words"]
+    _adjust([found, {**found, "p": 0.9}, {**found, "p": 0.04}])
+    assert "in form, not content" in found["words"]
+    weak = {**found, "p": 0.04, "verdict": "better", "strict_verdict": "better"}
+    _adjust([weak, {**found, "p": 0.9}])
+    assert weak["verdict"] == "not proven" and "in form" not in weak["words"]
 
 
 def test_only_rows_with_the_same_content_count(runs: tuple[Path, Path]) -> None:
@@ -162,23 +187,54 @@ def test_a_changed_test_is_refused(runs: tuple[Path, Path]) -> None:
 
 def test_several_comparisons_are_adjusted() -> None:
     """Holm 1979: (0.01, 0.03, 0.04) become 3 x 0.01, 2 x 0.03, and 0.06 again, not below the one before."""
-    base = {
-        "scores": [0.5, 0.6],
-        "n": 50,
-        "units": 50,
-        "difference": 0.1,
-        "low": 0.01,
-        "high": 0.2,
-        "mde": 0.1,
-    }
-    base |= {"left_out": {}, "baseline": "a", "candidate": "b", "verdict": "better"}
-    pairs: list[dict[str, Any]] = [{**base, "p": p} for p in (0.03, 0.04, 0.01)]
+    pairs: list[dict[str, Any]] = [{**PAIR, "p": p} for p in (0.03, 0.04, 0.01)]
     _adjust(pairs)
     assert [pair["p_adjusted"] for pair in pairs] == pytest.approx([0.06, 0.06, 0.03])
     assert [pair["verdict"] for pair in pairs] == ["not proven", "not proven", "better"]
-    alone = [{**base, "p": 0.04}]
+    alone = [{**PAIR, "p": 0.04}]
     _adjust(alone)
     assert alone[0]["verdict"] == "better"
+
+
+def test_runs_beside_the_compared_ones_count_as_choices(tmp_path: Path, runs: tuple[Path, Path]) -> None:
+    alone = run(runs, False).comparisons[0]
+    for number in range(3):
+        made(tmp_path, f"more-{number}", 0.7 + number / 100, test=number == 0)
+    other = made(tmp_path, "other-grader", 0.8)
+    summary = other / "evaluate" / "validation" / "summary.json"
+    write_json(summary, {**read_json(summary), "grader": "f1"})
+    made(tmp_path / "elsewhere", "far", 0.8)
+    write_json(made(tmp_path, "damaged", 0.8) / "evaluate" / "validation" / "summary.json", [])
+    report = run(runs, False)
+    assert report.others == ["more-0", "more-1", "more-2"]
+    (found,) = report.comparisons
+    assert found["p"] == alone["p"] and found["p_adjusted"] == pytest.approx(4 * alone["p"])
+    assert "adjusted p" in found["words"] and "adjusted" not in alone["words"]
+    assert (
+        "4 comparisons (Holm): 1 made here, and those with 3 other runs" in report.to_json()["adjusted_for"]
+    )
+    assert run(runs, True).others == ["damaged", "more-0", "other-grader"], "those that opened the test"
+
+
+@pytest.mark.parametrize("count", [400, pytest.param(4_000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("equal", [10, 20])
+def test_the_best_of_equal_runs_is_not_called_better(equal: int, count: int) -> None:
+    """Planted: the best is compared with the first as if there had been no others."""
+    random = np.random.default_rng(equal)
+    found = {0: 0, equal - 2: 0}
+    for _ in range(count):
+        skill = random.normal(0, 1, 300)
+        right = (skill + random.normal(0, 0.7, (equal, 300)) > 0).astype(int)
+        best = right[1 + right[1:].sum(1).argmax()]
+        p = midp_mcnemar(int((best > right[0]).sum()), int((best < right[0]).sum()))
+        difference = float((best - right[0]).mean())
+        for others in found:
+            pair: dict[str, Any] = {**PAIR, "difference": difference, "p": p}
+            pair["verdict"] = "better" if difference > 0 and p < 0.05 else "not proven"
+            _adjust([pair], others)
+            found[others] += pair["verdict"] == "better"
+    assert found[equal - 2] / count <= 0.035 + 2 * (0.035 * 0.965 / count) ** 0.5
+    assert found[0] / count >= 0.1
 
 
 def test_what_differs_in_the_settings_is_listed(runs: tuple[Path, Path]) -> None:

@@ -20,8 +20,10 @@ import finetooth as ft
 from finetooth.cli.app import invoke
 from finetooth.commands import evaluate
 from finetooth.data.render.renderer import Renderer
-from finetooth.errors import ConfigError, FinetoothError
+from finetooth.errors import ConfigError, DataError, FinetoothError
+from finetooth.evaluation import ledger
 from finetooth.rundir import read_jsonl
+from finetooth.runs.context import RunContext
 from finetooth.training.objectives import supervised
 from finetooth.training.step import train_step
 from finetooth.tree import Row
@@ -105,6 +107,21 @@ def test_the_sealed_test_is_opened_once_for_the_same_weights(finished: Any) -> N
     again = evaluate.run(finished.path, True, Console(quiet=True)).summary
     assert again == finished.summary
     assert list(read_jsonl(finished.path / "ledger.jsonl")) == events
+
+
+def test_what_the_test_can_show_is_known_before_it_is_opened(finished: Any, monkeypatch: Any) -> None:
+    said: list[str] = []
+    context = RunContext.of_run(finished.path, Console(quiet=True))
+    monkeypatch.setattr(context.console, "print", lambda words, **_: said.append(str(words)))
+
+    def opened(*_: Any) -> None:
+        raise DataError("opened")
+
+    monkeypatch.setattr(ledger, "stored_result", lambda *_: None)
+    monkeypatch.setattr(ledger, "take_look", opened)
+    with pytest.raises(DataError, match="opened"):
+        evaluate.evaluate_run(context, sealed=True)
+    assert f"With {context.prepared.sealed_count} rows, the test can show a true difference" in said[-1]
 
 
 def test_nothing_but_the_ledger_reads_the_test(model: Path, tmp_path: Path) -> None:

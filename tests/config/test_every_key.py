@@ -22,7 +22,8 @@ from finetooth.data.hub import model_directory
 from finetooth.data.render.renderer import Renderer
 from finetooth.data.render.tokenizer import Tokenizer
 from finetooth.errors import FinetoothError
-from finetooth.evaluation import graders
+from finetooth.evaluation import graders, proof
+from finetooth.evaluation.calibration import Decisions, fit
 from finetooth.evaluation.candidates import ModelCandidate
 from finetooth.model.api import Model
 from finetooth.quality.prepare import PreparedData, assemble
@@ -157,6 +158,12 @@ def slowly_graded(task: Task) -> Any:
         return str(error)
 
 
+def threshold(task: Task) -> Any:
+    """The confidence below which rows are handed over."""
+    decisions = Decisions.of([{"a": -0.1, "b": -2.4}], ["a"], [True])
+    return fit(decisions, task.evaluate.cost_wrong, task.evaluate.cost_handover).threshold
+
+
 CASES: dict[str, tuple[Callable[[Task], Any], dict[str, Any]]] = {
     "name": (lambda task: workspace.run_path(task, None), {"name": "other"}),
     "model": (lambda task: model_directory(task.model), {"model": "{other}"}),
@@ -187,6 +194,9 @@ CASES: dict[str, tuple[Callable[[Task], Any], dict[str, Any]]] = {
         lambda task: len(evaluate.sample_rows(assemble(task).sides["train"], task)),
         {"evaluate.limit": 5},
     ),
+    "evaluate.cost_wrong": (threshold, {"evaluate.cost_wrong": 9.0, "evaluate.cost_handover": 3.0}),
+    "evaluate.cost_handover": (threshold, {"evaluate.cost_wrong": 9.0, "evaluate.cost_handover": 4.0}),
+    "evaluate.looks": (lambda task: proof.level_of(task.evaluate.looks), {"evaluate.looks": 3}),
     "evaluate.grader_seconds": (slowly_graded, {"evaluate.grader_seconds": 0.05}),
 }
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import processes
 import pytest
 
-from finetooth.data.examples import to_json
+from finetooth.data.examples import content_id, to_json
 from finetooth.errors import DataError
 from finetooth.evaluation.ledger import (
     lengths,
@@ -19,6 +19,7 @@ from finetooth.evaluation.ledger import (
     store_result,
     stored_result,
 )
+from finetooth.evaluation.looks import SealedSet
 from finetooth.rundir import read_jsonl, sha256_file, write_jsonl
 from finetooth.types import Answer, Example, Message
 
@@ -49,6 +50,8 @@ def test_every_look_is_written_down_before_it_is_taken(run_path: Path) -> None:
         "sha256": sha256_file(run_path / "data/sealed.jsonl"),
         "rows": 5,
         "time": "2023-11-14T22:13:20+00:00",
+        "set": SealedSet.of(EXAMPLES).digest,
+        "contents": sorted(map(content_id, EXAMPLES)),
     }
     assert events(run_path) == [{"event": "sealed", **sealed}]
     assert open_sealed(run_path, "one", clock) == EXAMPLES

@@ -193,3 +193,17 @@ def test_mean_interval_of_few_graded_values_is_students() -> None:
     reference = stats.t.interval(0.95, 3, np.mean(scores), stats.sem(scores))
     assert mean_interval(scores) == pytest.approx((max(0, reference[0]), min(1, reference[1])))
     assert mean_interval([1, 0, 1, 1]) == wilson(3, 4)
+
+
+def test_a_stricter_level_widens_the_interval_and_decides() -> None:
+    tables = [
+        values(30, 14, 100, 56),
+        ([0.2] * 40, [0.2 + (row % 8 > 0) * 0.1 - (row % 8 == 0) * 0.4 for row in range(40)]),
+    ]
+    for base, other in tables:
+        usual, strict = compare(base, other), compare(base, other, alpha=0.01)
+        assert usual.p == strict.p
+        assert strict.low < usual.low < usual.high < strict.high
+        assert strict.mde > usual.mde
+        assert (usual.level, strict.level) == (0.95, 0.99)
+    assert [compare(*tables[0], alpha=alpha).verdict for alpha in (0.05, 0.01)] == ["better", "not proven"]

@@ -163,6 +163,32 @@ def test_the_share_of_a_choice_is_its_probability_among_the_options() -> None:
             assert choice.share == pytest.approx(float(total_R.softmax(0)[choice.option]), rel=3e-4)
 
 
+def test_the_distribution_over_the_options_is_exact() -> None:
+    """By brute force: the softmax of all options' total log-probabilities, and the share at a temperature."""
+    model, rows = model_of("llama", "segment"), contexts(1)
+    draw = np.random.default_rng(2)
+    options = [[*draw.integers(0, 12, size), 7] for size in (1, 2, 3, 4) for _ in range(6)]
+    options.append(options[-1][:-1])
+    options = [list(option) for option in dict.fromkeys(map(tuple, options))]
+    with torch.no_grad():
+        shares = {
+            heat: {one.row: one.share for one in model.choose(rows, options, shares=True, temperature=heat)}
+            for heat in (0.5, 4.0)
+        }
+        for choice in model.choose(rows, options, distribution=True):
+            context = rows[choice.row].tokens
+            full = [Row([*context, *o], [0.0] * len(context) + [1.0] * len(o)) for o in options]
+            tree = PrefixTree.build(full)
+            total_R = torch.zeros(len(options), dtype=torch.float64)
+            total_R.index_add_(0, torch.tensor(tree.row_M), model.logprobs(tree).double())
+            assert choice.logprobs == pytest.approx(total_R.tolist(), abs=1e-4)
+            assert choice.share == pytest.approx(float(total_R.softmax(0).max()), rel=1e-4)
+            assert choice.option == max(range(len(options)), key=lambda at: choice.logprobs[at])
+            for heat, found in shares.items():
+                exact = float((total_R / heat).softmax(0).max())
+                assert found[choice.row] == pytest.approx(exact, rel=3e-4), heat
+
+
 def allowed(probability_V: np.ndarray, top_k: int | None, top_p: float) -> np.ndarray:
     """What may be sampled, from the definitions: zero the rest and renormalise, top-k first."""
     order = np.argsort(-probability_V)

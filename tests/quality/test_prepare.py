@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import planted
 import pytest
 
 from finetooth.config.task import Task, build_task
+from finetooth.data.split import CLUSTER
 from finetooth.errors import ConfigError, DataError
 from finetooth.quality.prepare import assemble, prepare
 
@@ -181,3 +183,25 @@ def test_that_rejected_answers_are_not_learned_from_is_said() -> None:
     rows = [{"prompt": f"question {n}", "chosen": "good", "rejected": "bad"} for n in range(4)]
     data = assemble(build_task({"data": {"train": rows, "test": 0, "validation": 0}}))
     assert any("does not use the rejected ones" in note for note in data.notes)
+
+
+def test_near_copies_of_sealed_and_validation_rows_are_stored_as_clusters(tmp_path: Path) -> None:
+    texts = planted.texts(300, seed=8, most=3)
+    copied = [text for text in texts if len(text.split()) >= 12][:60]
+    rows = [
+        {"text": text, "label": ("ham", "spam")[k % 2], "near-copies": "the user's"}
+        for k, text in enumerate([*texts, *map(planted.wrap, copied)])
+    ]
+    file = write(tmp_path / "a.jsonl", rows)
+    prepare(task(train=file, test=0.4, validation=0.2), tmp_path / "run")
+    own = prepare(task(train=write(tmp_path / "b.jsonl", ROWS), validation=file, test=0.0), tmp_path / "own")
+    assert sum(CLUSTER in row.tags for row in own.validation) >= 2 * 0.98 * 60
+    clusters: dict[str, int] = {}
+    for name in ("train", "validation", "sealed"):
+        for line in (tmp_path / "run" / "data" / f"{name}.jsonl").read_text(encoding="utf-8").splitlines():
+            tags = json.loads(line)["tags"]
+            assert tags["near-copies_"] == "the user's"
+            assert name != "train" or CLUSTER not in tags
+            if CLUSTER in tags:
+                clusters[tags[CLUSTER]] = clusters.get(tags[CLUSTER], 0) + 1
+    assert len(clusters) >= 20 and set(clusters.values()) == {2}

@@ -14,7 +14,7 @@ from finetooth.commands import report
 from finetooth.data.examples import to_json
 from finetooth.errors import ConfigError
 from finetooth.evaluation.candidates import Prediction
-from finetooth.evaluation.graders import BUILT_IN
+from finetooth.evaluation.graders import BUILT_IN, resolve
 from finetooth.evaluation.runner import evaluate
 from finetooth.report.charts import difference_bar, flattened, score_bar, smooth, training_curve
 from finetooth.report.terminal import terminal_table
@@ -33,7 +33,7 @@ def test_a_whole_run(tmp_path: Path) -> None:
         assert f"{100 * candidate['score']:.1f}%" in page.words
     assert "31 of 520 rows were asked with fewer than 4 demonstrations" in page.words
     assert "10 times the rate of full fine-tuning" in page.words
-    assert "tickets.csv 118 the label is empty" in page.words
+    assert "tickets.csv, row 118 the label is empty" in page.words
     assert "2,100 train 240 validation 520 sealed test 10 labels 2 rejected" in page.words
     assert "leakage through paraphrases was not checked" in page.words
     kinds = [attributes["class"] for tag, attributes in page.seen if tag == "svg" and "class" in attributes]
@@ -85,6 +85,31 @@ def test_the_second_badge_is_the_paired_comparison_with_word_counts(tmp_path: Pa
         attributes for _, attributes in page_of(run).seen if attributes.get("class") == "badge not-proven"
     ]
     assert len(badges) == 1 and badge in page_of(run).words
+
+
+def test_a_gain_in_form_alone_is_said_on_the_first_page(tmp_path: Path) -> None:
+    class Writes:
+        def __init__(self, name: str, form: str) -> None:
+            self.name, self.form, self.notes = name, form, []
+
+        def predict(self, examples):
+            return (
+                Prediction(at, self.form.format(one.target), written=True) for at, one in enumerate(examples)
+            )
+
+    rows = [Example(f"r{at}", (Message("user", f"{at}?"),), (Answer(f"answer {at}"),)) for at in range(60)]
+    name, grader = resolve({"name": "exact", "strict": True}, "qa")
+    candidates = [Writes("zero-shot", "The answer is **{}**."), Writes("tuned", "{}")]
+    result = evaluate(rows, candidates, grader, name, "validation")
+    run = made_up_run(tmp_path, evaluated=False)
+    result.write(run / "evaluate" / "validation")
+    page = page_of(run)
+    assert "Not proven better than the best prompt; gain in form alone" in page.words
+    assert "Of 100.0 points, 0.0 remain when form is forgiven" in page.words
+    assert "Form forgiven" in page.words
+    text = io.StringIO()
+    Console(file=text, width=200).print(terminal_table(result.summary))
+    assert "form forgiven" in text.getvalue() and "the gain is in form, not content" in text.getvalue()
 
 
 def test_only_settings_that_apply_are_listed(tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ from finetooth.cli.output import (
 from finetooth.cli.task_files import checked_task, task_of
 from finetooth.cli.task_flags import SectionedCommand, parse_overrides, task_options
 from finetooth.config.load import task_file_in
+from finetooth.config.task import Task
 from finetooth.errors import ConfigError
 
 
@@ -107,28 +108,40 @@ def train(
             f"{path}: a run directory resumes with its own config.yaml, found the flag {flag}. "
             "To change an option, train the task file with a new --out."
         )
-    source = run_directory(path) if path.is_dir() else task_of(path, overrides, yes, quiet, "train")[0]
+    source: Task | Path
+    folder = None
+    if path.is_dir():
+        source = run_directory(path)
+    else:
+        source, file = task_of(path, overrides, yes, quiet, "train")
+        folder = file.parent
     from finetooth.commands import train as command
 
-    result = command.run(source, out, console(quiet), trust_code)
+    result = command.run(source, out, console(quiet), trust_code, folder)
     return finish(result, as_json, quiet, *result.next_steps())
 
 
 @click.command(cls=SectionedCommand, epilog="Example: finetooth run task.yaml --out runs/first")
 @click.argument("path", metavar="TASK", type=PathArgument("task"))
+@click.option(
+    "--sealed", is_flag=True, help="Spend a look at the sealed test set, even if it was opened before."
+)
 @out_option
 @yes_option
 @output_options
 @task_options
-def run(path: Path, out: Path | None, yes: bool, as_json: bool, quiet: bool, **flags: str | None) -> int:
+def run(
+    path: Path, sealed: bool, out: Path | None, yes: bool, as_json: bool, quiet: bool, **flags: str | None
+) -> int:
     """Check, train, compare with prompting, and report.
 
     TASK is a .yaml or .toml file, a folder with a task.yaml, or a data file, for which a task file is
-    proposed and written. The comparison is made on the validation set and then, once, on the sealed test set.
+    proposed and written. The comparison is made on the validation set and then on the sealed test set, if no
+    run has opened that before; later runs stay on the validation set, unless --sealed spends a look.
     Run the same command again to resume; finished stages are not repeated.
     """
     task, path = task_of(path, parse_overrides(flags), yes, quiet, "run")
     from finetooth.commands import run as command
 
-    result = command.run_task(task, out, console(quiet), path)
+    result = command.run_task(task, out, console(quiet), path, sealed)
     return finish(result, as_json, quiet, *result.next_steps())

@@ -17,6 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from finetooth.errors import ConfigError, FinetoothError, printable
+from finetooth.evaluation.verdict_words import percent
 from finetooth.report.console import terminal
 from finetooth.report.row_text import VISIBLE
 from finetooth.runs.conversation import Conversation, Reply, speakers, to_json
@@ -252,6 +253,11 @@ class Screen:
             self._log.print(f"\n(stopped{kept})", style="dim")
         limit = self._conversation.speakers[0].model.max_tokens
         for reply in replies:
+            if reply.confidence is not None:
+                unsure = "; below the run's threshold: unsure" if reply.unsure else ""
+                self._log.print(
+                    f"({reply.name}: confidence {percent(reply.confidence)}{unsure})", style="dim"
+                )
             if reply.stop == "length":
                 full = reply.prompt_tokens + reply.completion_tokens >= limit
                 why = (

@@ -7,7 +7,8 @@ sealed test where every run has already opened it. Nothing is evaluated again.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +16,15 @@ from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
 
+from finetooth.config.values import first_few
 from finetooth.data.examples import read_examples
-from finetooth.errors import ConfigError, GradeError
-from finetooth.evaluation import ledger
+from finetooth.errors import ConfigError, FinetoothError, GradeError
+from finetooth.evaluation import form, ledger
 from finetooth.evaluation.prompts import ZERO_SHOT
 from finetooth.evaluation.runner import row_groups
 from finetooth.evaluation.statistics import ALPHA, MIN_ROWS, compare
-from finetooth.evaluation.summary import BAG_OF_WORDS, MAJORITY, TUNED, percent, points
+from finetooth.evaluation.summary import BAG_OF_WORDS, MAJORITY, TUNED
+from finetooth.evaluation.verdict_words import percent, points
 from finetooth.report import compare_page, html
 from finetooth.report.terminal import COLOURS
 from finetooth.rundir import read_json, read_jsonl
@@ -33,23 +36,31 @@ ORDER = (MAJORITY, BAG_OF_WORDS, ZERO_SHOT)  # then the others in their order, t
 
 @dataclass(frozen=True, slots=True)
 class RunScores:
-    """A run's result on one split. score_I: row id -> score of the tuned model; example_I: row id -> row."""
+    """A run's result on one split. score_I: row id -> score of the tuned model; example_I: row id -> row.
+
+    lenient_I: row id -> score when form is forgiven, of answers that have one.
+    """
 
     path: Path
     summary: dict[str, Any]
     score_I: dict[str, float | None]
     example_I: dict[str, Example]
+    lenient_I: dict[str, float]
     settings: dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
 class CompareReport:
-    """The runs in the order given; comparisons of every later run with the first one."""
+    """The runs in the order given; comparisons of every later run with the first one.
+
+    others: evaluated runs beside these on the same rows, from which these may have been chosen.
+    """
 
     split: str
     runs: list[dict[str, Any]]
     comparisons: list[dict[str, Any]]
     differences: dict[str, list[Any]]
+    others: list[str] = field(default_factory=list)
     page: Path | None = None
     ok: bool = True
 
@@ -60,6 +71,8 @@ class CompareReport:
             "runs": self.runs,
             "comparisons": self.comparisons,
             "differences": self.differences,
+            "other_runs": self.others,
+            "adjusted_for": self.adjustment,
             "report": None if self.page is None else str(self.page),
         }
 
@@ -71,16 +84,29 @@ class CompareReport:
             words = Text(text)
             words.stylize(COLOURS[comparison["verdict"]], 0, text.find(":") + 1)
             console.print(words)
-        if len(self.comparisons) > 1:
-            console.print(
-                f"p values are adjusted for {len(self.comparisons)} comparisons (Holm).", style="dim"
-            )
+        if self.adjustment:
+            console.print(self.adjustment, style="dim")
         if self.split == "test":
             console.print("A sealed test that was used to choose among runs is spent: use a new one next.")
         console.print()
         console.print(_settings(self))
         if self.page is not None:
             console.print(f"\nReport: {self.page}", highlight=False, markup=False, soft_wrap=True)
+
+    @property
+    def adjustment(self) -> str:
+        """What the p values are adjusted for, in words; "" for one comparison of the only two runs."""
+        count, others = len(self.comparisons), len(self.others)
+        if count + others < 2:
+            return ""
+        words = f"p values are adjusted for {count + others} comparisons (Holm)"
+        if not others:
+            return f"{words}."
+        beside = "another run" if others == 1 else f"{others} other runs"
+        return (
+            f"{words}: {count} made here, and those with {beside} in the same folder that answered these "
+            f"rows ({first_few(self.others, 3)}), since the best of several runs looks better than it is."
+        )
 
     def candidate_names(self) -> list[str]:
         """All candidates of all runs: baselines first, the tuned model last."""
@@ -91,6 +117,9 @@ class CompareReport:
 
 def run(paths: Sequence[Path], sealed: bool, page: Path | None = None) -> CompareReport:
     """Compare the tuned models of evaluated runs, every later one with the first.
+
+    p values are adjusted for the comparisons made, and for those that could have been: with every other run
+    in the same folders that answered these rows (validation: any, test: those that opened it).
 
     page: a file for the result as a page, which is replaced only if it is such a page.
 
@@ -112,9 +141,10 @@ def run(paths: Sequence[Path], sealed: bool, page: Path | None = None) -> Compar
         raise ConfigError("\n".join([f"{problem} in {', '.join(map(str, missing))}. First:", *todo]))
     runs = [_read(path, split) for path in paths]
     pairs = [_paired(runs[0], other) for other in runs[1:]]
-    _adjust(pairs)
+    others = _others(paths, runs[0])
+    _adjust(pairs, len(others))
     listed = [{"run": str(each.path), **each.summary} for each in runs]
-    report = CompareReport(split, listed, pairs, _differences(runs), page)
+    report = CompareReport(split, listed, pairs, _differences(runs), others, page)
     if page is not None:
         html.write_page(page, compare_page.render(report.to_json(), report.candidate_names()))
     return report
@@ -140,7 +170,8 @@ def _read(path: Path, split: str) -> RunScores:
         raise GradeError(
             f"{path}: there are records of rows that are not in its data, such as {min(unknown)}."
         )
-    return RunScores(path, summary, score, content, _flat(path))
+    lenient = {line["id"]: line["lenient"] for line in records if line.get("lenient") is not None}
+    return RunScores(path, summary, score, content, lenient, _flat(path))
 
 
 def _paired(base: RunScores, other: RunScores) -> dict[str, Any]:
@@ -170,6 +201,10 @@ def _paired(base: RunScores, other: RunScores) -> dict[str, Any]:
     graded = [(one, two) for _, one, two in kept]
     groups = row_groups([base.example_I[id] for id, _, _ in kept])
     result = asdict(compare([one for one, _ in graded], [two for _, two in graded], groups))
+    if base.lenient_I or other.lenient_I:
+        first = [base.lenient_I.get(id, score) for id, score, _ in kept]
+        second = [other.lenient_I.get(id, score) for id, _, score in kept]
+        result = form.settle(result, asdict(compare(first, second, groups)))
     scores = [sum(column) / len(graded) for column in zip(*graded, strict=True)]
     left_out = {
         "only_in_baseline": len(base.score_I.keys() - other.score_I.keys()),
@@ -183,21 +218,45 @@ def _paired(base: RunScores, other: RunScores) -> dict[str, Any]:
     return {**about, **result, "left_out": left_out}
 
 
-def _adjust(pairs: list[dict[str, Any]]) -> None:
-    """Adjust for multiple comparisons (Holm 1979): `p_adjusted` decides beside `p`; then add the words."""
+def _others(paths: Sequence[Path], first: RunScores) -> list[str]:
+    """The other runs in the folders of these that answered rows of the first one, under the same grader."""
+    found, given = [], {path.resolve() for path in paths}
+    split, grader = first.summary["split"], first.summary["grader"]
+    for folder in sorted({path.parent for path in given}):
+        for file in sorted(folder.glob(f"*/evaluate/{split}/summary.json")):
+            path = file.parents[2]
+            if path in given:
+                continue
+            with suppress(FinetoothError, OSError, ValueError, KeyError, TypeError):  # damaged: not a choice
+                records = read_jsonl(file.with_name("records.jsonl"))
+                ids = {line["id"] for line in records if line["candidate"] == TUNED}
+                if read_json(file)["grader"] == grader and len(ids & first.score_I.keys()) >= MIN_ROWS:
+                    found.append(path.name)
+    return found
+
+
+def _adjust(pairs: list[dict[str, Any]], others: int = 0) -> None:
+    """Adjust for multiple comparisons (Holm 1979): `p_adjusted` decides beside `p`; then add the words.
+
+    others: comparisons that were not made, and count as if their p values were larger than all of these. So
+    the error rate holds also where these were chosen for being the best.
+    """
     largest = 0.0
     for rank, pair in enumerate(sorted(pairs, key=lambda pair: float(pair["p"]))):
-        largest = max(largest, min(1.0, (len(pairs) - rank) * pair["p"]))
+        largest = max(largest, min(1.0, (len(pairs) + others - rank) * pair["p"]))
         pair["p_adjusted"] = largest
         if largest >= ALPHA:
-            pair["verdict"] = "not proven"
+            pair |= {"verdict": "not proven"} | (
+                {"strict_verdict": "not proven"} if "lenient" in pair else {}
+            )
     for pair in pairs:
-        pair["words"] = _words(pair)
+        pair["words"] = _words(pair, adjusted=len(pairs) + others > 1)
 
 
-def _words(pair: Mapping[str, Any]) -> str:
+def _words(pair: Mapping[str, Any], adjusted: bool) -> str:
     base, other = map(percent, pair["scores"])
     p = "p < 0.001" if pair["p_adjusted"] < 0.001 else f"p = {pair['p_adjusted']:.3f}"
+    p = f"adjusted {p}" if adjusted else p
     words = (
         f"{pair['verdict'].capitalize()}: {pair['candidate']} scores {other}, {pair['baseline']} {base} on "
         f"the {pair['n']:,} rows that they share; the paired difference is {points(pair['difference'])} "
@@ -206,8 +265,12 @@ def _words(pair: Mapping[str, Any]) -> str:
     if pair["units"] < MIN_ROWS:
         unit = "rows" if pair["units"] == pair["n"] else "clusters of rows"
         words += f" These are too few {unit} for a verdict, which needs {MIN_ROWS}."
+    elif form.by_form_alone(pair):
+        words += f" The gain is in form, not content. {form.remaining(pair)}"
     elif pair["verdict"] == "not proven":
         words += f" The test has 80% power to detect a true difference of {100 * pair['mde']:.1f} points."
+    if pair["verdict"] != "not proven" and (remaining := form.remaining(pair)):
+        words += f" {remaining}"
     names = {
         "only_in_baseline": f"only in {pair['baseline']}",
         "only_in_candidate": f"only in {pair['candidate']}",

@@ -1,7 +1,7 @@
 """`finetooth evaluate RUN`: the tuned model against the prompting baselines, on the same rows.
 
 Validation rows may be evaluated any number of times. The sealed test is opened through the ledger, once for
-given weights and settings; a second evaluation returns the stored result.
+given weights and settings; a second evaluation returns the stored result, whichever run has it.
 """
 
 from __future__ import annotations
@@ -21,20 +21,24 @@ from rich.console import Console
 from finetooth.commands import report
 from finetooth.config.load import load_task
 from finetooth.config.task import Task
-from finetooth.data.examples import source_location
+from finetooth.config.values import format_count
+from finetooth.data.examples import source_location, to_json
 from finetooth.data.render.renderer import Renderer
 from finetooth.errors import ConfigError, DataError
 from finetooth.evaluation import graders, ledger
 from finetooth.evaluation.answer_text import answer_normaliser, identity
 from finetooth.evaluation.baselines import BagOfWords, Majority
 from finetooth.evaluation.candidates import Candidate
+from finetooth.evaluation.looks import Look
 from finetooth.evaluation.prompts import Prompt
+from finetooth.evaluation.proof import level, record_look, withdraw_better
 from finetooth.evaluation.runner import Evaluation, evaluate
-from finetooth.evaluation.summary import BAG_FILE, FREE, START, TUNED, best_prompting
+from finetooth.evaluation.summary import BAG_FILE, FREE, START, TUNED
+from finetooth.evaluation.verdict_words import foresight_words
 from finetooth.model.api import Model
 from finetooth.report.console import answer_bars
 from finetooth.report.terminal import terminal_table
-from finetooth.rundir import read_json, write_json
+from finetooth.rundir import json_bytes, read_json, write_json
 from finetooth.runs import (
     elsewhere,
     inputs,
@@ -45,6 +49,7 @@ from finetooth.runs import (
     workspace,
 )
 from finetooth.runs.asking import candidate, prompt
+from finetooth.runs.confidence import with_confidence
 from finetooth.runs.context import RunContext, base_digest
 from finetooth.runs.setup import ensure_set_up
 from finetooth.types import Example
@@ -83,15 +88,18 @@ def run(path: Path, sealed: bool, console: Console, trust_code: bool = False) ->
     return report
 
 
-def run_model(model: str, task: Task, out: Path | None, sealed: bool, console: Console) -> EvaluateReport:
+def run_model(
+    model: str, task: Task, out: Path | None, sealed: bool, console: Console, folder: Path | None = None
+) -> EvaluateReport:
     """Evaluate a model or a PEFT adapter that was trained elsewhere on a task, as its tuned model.
 
     It gets a run directory, in which it is compared with the prompts on the validation rows and, if `sealed`,
-    on the test; the page of the report is written too. out: default runs/NAME, of the task and the model. The
-    same command again goes on. Raises FinetoothError with one message that says what to do.
+    on the test; the page of the report is written too. out: default runs/NAME, of the task and the model.
+    folder: that of the task file. The same command again goes on. Raises FinetoothError with one message that
+    says what to do.
     """
     task = elsewhere.with_tuned(load_task(task, {"tuned": model}))
-    context = RunContext(task, workspace.run_path(task, out), console)
+    context = RunContext(task, workspace.run_path(task, out), console, folder)
     with workspace.occupied(context.path):
         workspace.open_run(task, context.path)
         inputs.require_unchanged(task, context.path, console)
@@ -101,14 +109,15 @@ def run_model(model: str, task: Task, out: Path | None, sealed: bool, console: C
     return result
 
 
-def evaluate_run(context: RunContext, sealed: bool) -> EvaluateReport:
+def evaluate_run(context: RunContext, sealed: bool, further: bool = True) -> EvaluateReport:
     """Compare the tuned model with prompting on the validation rows, or on the sealed test.
 
-    Writes evaluate/SPLIT/records.jsonl and summary.json, and evaluate/summary.json. Raises ConfigError for a
-    run that is not trained or has no such rows.
+    Writes evaluate/SPLIT/records.jsonl and summary.json, and evaluate/summary.json. further: False leaves the
+    sealed test closed if other weights have been tested on its rows; the result is then that on validation
+    rows. Raises ConfigError for a run that is not trained or has no such rows.
     """
     with workspace.occupied(context.path):
-        return _evaluate_run(context, sealed)
+        return _evaluate_run(context, sealed, further)
 
 
 def require_evaluable(context: RunContext) -> None:
@@ -119,7 +128,7 @@ def require_evaluable(context: RunContext) -> None:
         raise next_steps.not_gradable_error(f"To chat with the tuned model: finetooth chat {context.path}")
 
 
-def _evaluate_run(context: RunContext, sealed: bool) -> EvaluateReport:
+def _evaluate_run(context: RunContext, sealed: bool, further: bool) -> EvaluateReport:
     path, prepared = context.path, context.prepared
     require_evaluable(context)
     if not (sealed or prepared.validation):
@@ -129,37 +138,71 @@ def _evaluate_run(context: RunContext, sealed: bool) -> EvaluateReport:
     ledger.require_unchanged(path, *(["validation"] if sealed else ["test"]))
     validation = path / "evaluate" / "validation"
     if not sealed or (prepared.validation and not (validation / "summary.json").is_file()):
-        result = evaluate_rows(
-            context, sample_rows(prepared.validation, context.task), "validation", None, None
-        )
-        # Also before the test: the baseline is chosen here.
+        # Also before the test, so that its words can say what the test will be able to show.
+        rows = sample_rows(prepared.validation, context.task)
+        result = evaluate_rows(context, rows, "validation", None)
+        result = with_confidence(path, context.task, result, rows, fitted=True)
+        if others := ledger.looks(path).others:
+            before = f"other runs have taken {format_count(others, 'look')} at the sealed test"
+            reason = f"these are validation rows, on which iterations are chosen, and {before}"
+            result.summary["looks_of_others"] = others
+            withdraw_better(result.summary, reason)
         ledger.store_files(path, "validation", result.files(), time.time)
         summary = result.summary
     if sealed:
-        summary = _test(context)
+        tested = _test(context, further)
+        if tested is None and not prepared.validation:
+            raise ConfigError(
+                f"{path} has no validation rows, and its sealed rows were opened by another run. To spend a "
+                f"further look at them: finetooth evaluate {path} --sealed"
+            )
+        summary = tested or read_json(validation / "summary.json")
     opened = path / "evaluate" / "test" / "summary.json"
     write_json(path / "evaluate" / "summary.json", read_json(opened) if opened.is_file() else summary)
     return EvaluateReport(path, summary)
 
 
-def _test(context: RunContext) -> dict[str, Any]:
-    path, digest = context.path, result_digest(context, context.tuned())
+def _test(context: RunContext, further: bool) -> dict[str, Any] | None:
+    """The result on the sealed test; None where it stays closed, see `evaluate_run`."""
+    path, digest, console = context.path, result_digest(context, context.tuned()), context.console
     known = ledger.stored_result(path, digest)
+    before = ledger.looks(path)
+    if known is None and (further or not before.others):
+        console.print(_foresight(context, before.declared or context.task.evaluate.looks))
+    look = ledger.take_look(path, digest, time.time, context.task.evaluate.looks, further)
+    if look is None:
+        return None
+    for note in look.notes:
+        console.print(f"warning: {note}", style="yellow", soft_wrap=True)
     if known is not None:
-        context.console.print(
-            "The sealed test was already evaluated with these weights; this is the stored result."
-        )
+        console.print("The sealed test was already evaluated with these weights; this is the stored result.")
+        if ledger.stored_result(path, digest, here=True) is None:
+            ledger.store_files(path, "test", {"summary.json": json_bytes(known)}, time.time)
+            ledger.store_result(path, digest, known, time.time)
         write_json(path / "evaluate" / "test" / "summary.json", known)
         ledger.require_unchanged(path, "test")
         return known
-    chosen = path / "evaluate" / "validation" / "summary.json"
-    baseline = best_prompting(read_json(chosen)) if chosen.is_file() else None
-    examples = sample_rows(ledger.open_sealed(path, digest, time.time), context.task)
-    look = ledger.look_number(path, digest)
-    result = evaluate_rows(context, examples, "test", baseline, look)
+    if look.declared != context.task.evaluate.looks:
+        console.print(
+            f"warning: evaluate.looks is {context.task.evaluate.looks}, but {look.declared} was declared at "
+            "the first look at these rows, and holds.",
+            style="yellow",
+            soft_wrap=True,
+        )
+    examples = sample_rows(ledger.read_sealed(path), context.task)
+    result = evaluate_rows(context, examples, "test", look)
+    result = with_confidence(path, context.task, result, examples, fitted=False)
     ledger.store_files(path, "test", result.files(), time.time)
     ledger.store_result(path, digest, result.summary, time.time)
     return result.summary
+
+
+def _foresight(context: RunContext, declared: int) -> str:
+    """What one of so many looks can show, before it is taken: by the rows' number and the validation rows."""
+    rows, limit = context.prepared.sealed_count, context.task.evaluate.limit
+    file = context.path / "evaluate" / "validation" / "summary.json"
+    known = read_json(file) if file.is_file() else None
+    return foresight_words(rows if limit is None else min(rows, limit), known, level(Look(1, declared)))
 
 
 def sample_rows(examples: Sequence[Example], task: Task) -> list[Example]:
@@ -175,12 +218,11 @@ def evaluate_rows(
     context: RunContext,
     examples: Sequence[Example],
     split: str,
-    baseline: str | None,
-    look: int | None,
+    look: Look | None,
     grader: Any = None,
     given_candidates: Iterable[Candidate] | None = None,
 ) -> Evaluation:
-    """Grade candidates on rows, with a bar for each. baseline, look: see runner.evaluate.
+    """Grade candidates on rows, with a bar for each. look: of sealed rows.
 
     grader: in place of the run's. given_candidates: in place of the run's.
     """
@@ -204,12 +246,14 @@ def evaluate_rows(
             primary,
             name,
             split,
-            baseline_name=baseline,
             secondary_graders=dict(others),
-            look=look,
             progress=progress,
+            margin=task.evaluate.margin,
             normalise=identity if by_preference else answer_normaliser(context.renderer),
+            alpha=level(look),
         )
+    if look is not None:
+        record_look(result.summary, look)
     if START in result.summary:
         result.summary[START] |= read_json(context.path / "environment.json")["start"]
     return result
@@ -227,7 +271,7 @@ def run_candidates(
     if context.task.start is not None:
         known = parent_records.recorded(context, result_digest) if split == "test" else None
         yield known or candidate(context, grader, context.parent_model(), Prompt(START))
-    tuned = candidate(context, grader, context.tuned(), Prompt(TUNED))
+    tuned = replace(candidate(context, grader, context.tuned(), Prompt(TUNED)), distribution=True)
     if context.task.tuned is not None:
         tuned.notes.append("trained elsewhere: whether it was trained on some of these rows is not known")
     yield tuned
@@ -288,8 +332,11 @@ def _usable(context: RunContext, examples: Sequence[Example]) -> list[Example]:
 def result_digest(context: RunContext, tuned: Model) -> str:
     """A digest of everything that decides the test's result: weights, prompts, sampling and graders."""
     task = context.task
-    excluded = {"grader_seconds", *(() if task.evaluate.free else ("free",))}  # as in older results
-    parts = {
+    unset = {"free", "margin"} - {name for name in ("free", "margin") if getattr(task.evaluate, name)}
+    # As in older results; what follows decides no answer.
+    apart = {"grader_seconds", "looks", "cost_wrong", "cost_handover", "retention", "retention_margin"}
+    excluded = {*apart, *unset}
+    parts: dict[str, Any] = {
         "tuned": tuned.digest(),
         "base": tuned.digest(adapter=False) if tuned.peft is not None else base_digest(context.path),
         "evaluate": task.evaluate.model_dump(mode="json", exclude=excluded),
@@ -299,6 +346,8 @@ def result_digest(context: RunContext, tuned: Model) -> str:
     }
     if task.tuned is not None:
         parts["base_template"] = context.base_renderer.chat_template
+        # These decide the prompts' demonstrations, and elsewhere the trained weights with them.
+        parts["train"] = [task.seed, [to_json(row) | {"tags": {}} for row in context.prepared.train]]
     if task.start is not None:
         parts["start"] = parent.digest(parent.trained_weights(Path(task.start)))
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()

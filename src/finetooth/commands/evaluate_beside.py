@@ -30,15 +30,18 @@ from finetooth.commands.evaluate import (
 from finetooth.config import cleaning
 from finetooth.config.load import load_task
 from finetooth.config.values import format_count, safe_name
-from finetooth.data.examples import normalised_context
+from finetooth.data.examples import normalised_context, to_json
+from finetooth.data.read.locations import rejected_location
 from finetooth.data.render.renderer import Renderer
 from finetooth.errors import ConfigError, DataError
 from finetooth.evaluation import graders, ledger
 from finetooth.evaluation.candidates import Candidate, SupportsLikelihood
+from finetooth.evaluation.looks import Look
 from finetooth.evaluation.prompts import read_prompt
 from finetooth.evaluation.summary import START, TUNED
 from finetooth.quality.prepare import read_rows
-from finetooth.rundir import read_json, read_jsonl, sha256_file
+from finetooth.report.answers import ROWS
+from finetooth.rundir import jsonl_bytes, read_json, read_jsonl, sha256_file
 from finetooth.runs import inputs, parent, workspace
 from finetooth.runs.asking import listed_labels, primary_grader
 from finetooth.runs.context import RunContext
@@ -127,8 +130,11 @@ def _run(context: RunContext, request: Request, folder: str) -> EvaluateReport:
     if names[0] == graders.PERPLEXITY:
         candidates = (one for one in candidates if isinstance(one, SupportsLikelihood))
     shown = request.test.name if request.test is not None else split
-    result = evaluate_rows(context, rows, shown, None, look, grader, candidates)
-    ledger.store_files(path, folder, result.files(), time.time)
+    result = evaluate_rows(context, rows, shown, look, grader, candidates)
+    files = result.files()
+    if request.test is not None:  # for its page; the run's own rows are in data/
+        files = {ROWS: jsonl_bytes(map(to_json, rows)), **files}
+    ledger.store_files(path, folder, files, time.time)
     if look is None:
         console.print("The sealed test stays closed: no look at it is spent.")
     return EvaluateReport(path, {**result.summary, "evaluation": folder})
@@ -165,8 +171,8 @@ def _recorded(
 
 def _sealed_rows(
     context: RunContext, request: Request, grader: Any, records: Path | None
-) -> tuple[list[Example], int | None]:
-    """The rows of the sealed test and the number of this look, which is put on record first.
+) -> tuple[list[Example], Look | None]:
+    """The rows of the sealed test and this look, which is put on record first.
 
     The same request on the same answers is the same look.
     """
@@ -177,10 +183,11 @@ def _sealed_rows(
     parts = json.dumps([answers, grader, code, prompt], sort_keys=True)
     digest = hashlib.sha256(parts.encode()).hexdigest()
     known = ledger.look_number(path, digest)
-    rows = ledger.open_sealed(path, digest, time.time)
-    look = ledger.look_number(path, digest)
+    look = ledger.take_look(path, digest, time.time, context.task.evaluate.looks)
+    assert look is not None
+    rows = ledger.read_sealed(path)
     asked = [*(["asked again"] if records is None else []), *(["asked with a new prompt"] if prompt else [])]
-    spent = "This is a look at it already on record" if known else f"This spends look {look} at it"
+    spent = "This is a look at it already on record" if known else f"This spends look {look.number} at it"
     how = " and ".join([*asked, "graded anew"])
     context.console.print(f"The sealed test is opened: its rows are {how}. {spent} (ledger.jsonl).")
     return rows, look
@@ -199,7 +206,7 @@ def new_rows(context: RunContext, file: Path) -> list[Example]:
     found = read_rows(task.model_copy(update={"data": data}))
     rows = found.cleaned["train"].examples
     if rejected := [row for table in found.tables["train"] for row in table.rejected]:
-        first = f"line {rejected[0].line}: {rejected[0].reason}"
+        first = f"{rejected_location(rejected[0].redacted())}: {rejected[0].redacted().reason}"
         console.print(
             f"{file}: {format_count(len(rejected), 'row')} cannot be read and are left out; {first}"
         )

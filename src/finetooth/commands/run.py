@@ -1,6 +1,7 @@
-"""`finetooth run TASK`: check, train, compare with prompting, open the sealed test once, report.
+"""`finetooth run TASK`: check, train, compare with prompting, open the sealed test, report.
 
-A stage whose result is already in the run directory is skipped.
+The first run on sealed rows opens them. Later ones stay on validation rows unless they are told to spend a
+look. A stage whose result is already in the run directory is skipped.
 """
 
 from __future__ import annotations
@@ -15,10 +16,11 @@ from typing import Any
 from rich.console import Console
 
 from finetooth.commands import evaluate, predict, report, train
-from finetooth.config.load import load_task
+from finetooth.config.load import load_task, task_file_in
 from finetooth.config.task import Task
 from finetooth.data.formats.questions import Question
 from finetooth.errors import ConfigError, DataError, Interrupted
+from finetooth.evaluation import ledger, proof
 from finetooth.report.console import terminal
 from finetooth.report.terminal import terminal_table
 from finetooth.rundir import read_json
@@ -61,17 +63,23 @@ class Run:
         """The tuned model's answer to one text, asked as the test was: a label, where labels are chosen.
 
         text: what stands in the text column; where several columns were joined, the lines `Column: its text`.
-        system: the system message; None is that of the training rows. The model is loaded once for all calls.
-        Raises DataError for a text that cannot be asked, such as an empty or too long one.
+        system: the system message; None is that of the training rows. A label below the run's threshold is
+        `unsure`, where the task names costs. The model is loaded once for all calls. Raises DataError for a
+        text that cannot be asked, such as an empty or too long one.
         """
+        return self.ask_with_confidence(text, system)[0]
+
+    def ask_with_confidence(self, text: str, system: str | None = None) -> tuple[str, float | None]:
+        """What `ask` answers, and the calibrated confidence in the label; None for free text."""
         if not text.strip():
             raise DataError("ask: the text is empty.")
         asked = self._asking if system is None else replace(self._asking, system=system, systems=())
-        question = Question(1, Example("", (Message("user", text),), ()))
+        question = Question(1, "the text", Example("", (Message("user", text),), ()))
         ((_, found),) = answer_rows(asked, [question])
         if found.answer is None:
             raise DataError(f"ask: {found.error}.")
-        return found.answer
+        answer, certainty, _ = found.cells(asked.unsure_below)
+        return str(answer), certainty
 
     def predict(self, rows: Any, unsure_below: float | None = None) -> Any:
         """The rows with answers, asked as the test was: `commands.predict.predict` for this run.
@@ -100,27 +108,33 @@ def run(
     out: str | Path | None = None,
     overrides: Mapping[str, Any] | None = None,
     quiet: bool = False,
+    sealed: bool = False,
 ) -> Run:
     """Run the whole loop for a task file, a mapping or a Task: `finetooth run` from Python.
 
-    out: the run directory, default runs/NAME. overrides: dotted keys, {"train.epochs": 2}. Raises
-    FinetoothError with one message that says what to do.
+    out: the run directory, default runs/NAME. overrides: dotted keys, {"train.epochs": 2}. sealed: spend a
+    look at the sealed test even if its rows were opened before. Raises FinetoothError with one message that
+    says what to do.
     """
     console = terminal(stderr=True, quiet=quiet)
-    return run_task(load_task(task, overrides), Path(out) if out is not None else None, console)
+    file = task_file_in(Path(task)) or Path(task) if isinstance(task, str | Path) else None
+    return run_task(load_task(task, overrides), Path(out) if out is not None else None, console, file, sealed)
 
 
-def run_task(task: Task, out: Path | None, console: Console, file: Path | None = None) -> Run:
-    """Run the loop for a loaded task; see `run`. file: the task file, for the command that resumes."""
+def run_task(
+    task: Task, out: Path | None, console: Console, file: Path | None = None, sealed: bool = False
+) -> Run:
+    """Run the loop for a loaded task; see `run`. file: the task file."""
     task = elsewhere.with_tuned(parent.inherit_settings(task, console))
-    context = RunContext(task, workspace.run_path(task, out), console)
+    folder = None if file is None else file.parent
+    context = RunContext(task, workspace.run_path(task, out), console, folder)
     with workspace.occupied(context.path):
         workspace.open_run(context.task, context.path)
         inputs.require_unchanged(context.task, context.path, console)
-        return _stages(context, file)
+        return _stages(context, file, sealed)
 
 
-def _stages(context: RunContext, file: Path | None) -> Run:
+def _stages(context: RunContext, file: Path | None, sealed: bool) -> Run:
     path = context.path
     name = "TASK" if file is None else quote(str(file))
     again = (
@@ -132,15 +146,17 @@ def _stages(context: RunContext, file: Path | None) -> Run:
         else:
             ensure_set_up(context)
         validation = path / "evaluate" / "validation" / "summary.json"
-        if context.prepared.validation and not validation.is_file():
+        new = not validation.is_file()
+        if new:
+            retention.ensure_measured(context)
+        if context.prepared.validation and new:
             evaluate.evaluate_run(context, sealed=False)
-            retention.ensure_measured(context)
         summary = path / "evaluate" / "summary.json"  # written last, so it is complete
-        if context.prepared.sealed_count and not (
-            summary.is_file() and read_json(summary)["split"] == "test"
-        ):
-            retention.ensure_measured(context)
-            evaluate.evaluate_run(context, sealed=True)
+        if not (summary.is_file() and read_json(summary)["split"] == "test"):
+            if context.prepared.sealed_count:
+                _open_test(context, sealed, new)
+        elif not new:
+            context.console.print(f"{path} is finished; nothing was left to do.", soft_wrap=True)
     except Interrupted as error:
         raise Interrupted(error.message, again if error.next_command else "") from None
     except (KeyboardInterrupt, Terminated):
@@ -149,3 +165,27 @@ def _stages(context: RunContext, file: Path | None) -> Run:
         raise Interrupted("Stopped while evaluating; the trained model is saved.", again) from None
     report.run(path)
     return Run(path, read_json(path / "evaluate" / "summary.json"))
+
+
+def _open_test(context: RunContext, sealed: bool, new: bool) -> None:
+    """Open the sealed test at the first look at its rows, or if a further one is wanted; else say why not.
+
+    new: whether the run gets here for the first time; the weights are then in memory, to be looked up.
+    """
+    path, looks = context.path, ledger.looks(context.path)
+    if sealed or new or looks.begun or not looks.others:
+        if evaluate.evaluate_run(context, sealed=True, further=sealed).summary["split"] == "test":
+            return
+        looks = ledger.looks(path)
+    last = f" by the run {looks.last['run']} on {looks.last['time'][:10]}" if looks.last else ""
+    declared = looks.declared or context.task.evaluate.looks
+    following = f"look {looks.count + 1} of {declared}"
+    worth = f"tested at the level {proof.level_of(declared)}"
+    if looks.count >= declared:
+        following = f"look {looks.count + 1}, of {declared} declared (evaluate.looks)"
+        worth = "too late to prove an improvement; new sealed rows could"
+    context.console.print(
+        f"The sealed test stays closed: its rows, or some of them, were opened before{last}. The result is "
+        f"on validation rows. To spend {following}, {worth}: finetooth evaluate {quote(str(path))} --sealed",
+        soft_wrap=True,
+    )

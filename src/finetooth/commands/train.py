@@ -66,8 +66,17 @@ class TrainReport:
         return [next_steps.of_run(self.path)]
 
 
-def run(source: Task | Path, out: Path | None, console: Console, trust_code: bool = False) -> TrainReport:
-    """Train a task, or continue a run directory. See `train`; trust_code: see `inputs.require_trusted`."""
+def run(
+    source: Task | Path,
+    out: Path | None,
+    console: Console,
+    trust_code: bool = False,
+    folder: Path | None = None,
+) -> TrainReport:
+    """Train a task, or continue a run directory. See `train`; trust_code: see `inputs.require_trusted`.
+
+    folder: that of the task file.
+    """
     if (task := workspace.load_config(source) if isinstance(source, Path) else source).tuned is not None:
         raise ConfigError(
             f"tuned: {task.tuned} is trained already. To evaluate it: finetooth evaluate {task.tuned} TASK"
@@ -82,7 +91,7 @@ def run(source: Task | Path, out: Path | None, console: Console, trust_code: boo
     with workspace.occupied(path):
         workspace.open_run(task, path)
         inputs.require_unchanged(task, path, console)
-        return train(RunContext(task, path, console), needs_grader=False)
+        return train(RunContext(task, path, console, folder), needs_grader=False)
 
 
 def train(context: RunContext, needs_grader: bool) -> TrainReport:

@@ -8,38 +8,30 @@ for the same thing are recognised.
 from __future__ import annotations
 
 import difflib
-import math
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+)
 from pydantic.fields import FieldInfo
 
 from finetooth.config.cleaning import validate_operations as _cleaning
+from finetooth.config.evaluate_keys import Auto, Count, EvaluateKeys, Share
 from finetooth.config.messages import explain_problems
 from finetooth.config.method_keys import Number, Positive, PreferenceKeys, RewardKeys
 from finetooth.config.other_tools import key_hint
-from finetooth.config.values import SEEDS, folder_name, one_or_more, yaml_number, yaml_switch
+from finetooth.config.values import SEEDS, folder_name, one_or_more, yaml_switch
 from finetooth.config.values import encoding as _encoding
 from finetooth.config.values import source as _source
 from finetooth.errors import ConfigError
 
-Auto = Literal["auto"]
-GRADER_SECONDS = 20.0  # also what graders of no task get
 EMBEDDED = ("milktooth",)  # models that come with the package; such a name is never read as a folder
-
-
-def _no_duplicates(shots: list[int]) -> list[int]:
-    repeated = sorted({count for count in shots if shots.count(count) > 1})
-    if repeated:
-        raise ValueError(f"{repeated[0]} is given twice; list each number of examples once")
-    return shots
-
-
-def _temperature(value: float) -> float:
-    if value != 0 and not 1e-4 <= value < math.inf:
-        raise ValueError("expected 0 (greedy decoding) or a number of at least 0.0001")
-    return value
 
 
 def _seed(value: int) -> int:
@@ -48,10 +40,7 @@ def _seed(value: int) -> int:
     return value
 
 
-Count = Annotated[int, Field(ge=1, le=1_000_000_000)]
-Share = Annotated[Number, Field(ge=0, lt=1)]
 Rows = list[str | dict[str, Any]]  # rows, or files: values.is_files tells which
-Grader = str | dict[str, Any]  # a name, or a mapping with the name and its options
 
 
 class Section(BaseModel):
@@ -208,50 +197,8 @@ class TrainConfig(PreferenceKeys, RewardKeys, _Training):
     """How the model is fine-tuned."""
 
 
-class EvaluateConfig(Section):
+class EvaluateConfig(EvaluateKeys, Section):
     """How answers are produced and graded."""
-
-    grader: Grader | list[Grader] = Field(
-        "auto",
-        description="Grader of the answers: auto, exact, label, labels, number, contains, json, f1, rouge, "
-        "rouge1, rouge2, bleu, chrf, preference, perplexity, file.py:function or package.module:function; "
-        "with options: {name: number, tolerance: 0.01}, {name: json, schema: FILE}, {name: exact, strict: "
-        "true} or {name: regex, pattern: ...}. Several form a list, the first of which is primary.",
-    )
-    shots: Annotated[
-        list[Annotated[int, Field(ge=0, le=10_000)]],
-        BeforeValidator(one_or_more),
-        AfterValidator(_no_duplicates),
-    ] = Field(
-        default_factory=lambda: [0, 4],
-        description="Few-shot prompting baselines of the base model: numbers of examples in the prompt, 0 "
-        "for zero-shot.",
-    )
-    free: bool = Field(
-        False,
-        description="Label tasks: also grade answers that the tuned model generates freely, as from a server "
-        "that does not hold it to the labels. The verdict stays on the constrained ones.",
-    )
-    retention: Auto | bool = Field(
-        "auto",
-        description="Whether `run` also measures what general ability the tuned model kept, on a panel of "
-        "questions and prose that comes with finetooth; auto: where the base has 50 million weights or more.",
-    )
-    retention_margin: Share = Field(
-        0.1, description="Tolerated loss of the probability of right answers on that panel."
-    )
-    max_tokens: Auto | Count = Field(
-        "auto", description="Maximum answer length in tokens; auto fits the training answers."
-    )
-    temperature: Annotated[float, BeforeValidator(yaml_number), AfterValidator(_temperature)] = Field(
-        0.0, description="Sampling temperature; 0 is greedy decoding."
-    )
-    limit: Count | None = Field(None, description="Maximum number of rows to evaluate in a split.")
-    grader_seconds: Positive = Field(
-        GRADER_SECONDS,
-        description="Maximum time in seconds that a custom grader or reward, a regular expression or a JSON "
-        "Schema may take for one answer; a longer one ends the command.",
-    )
 
 
 class Task(Section):

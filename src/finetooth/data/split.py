@@ -6,13 +6,14 @@ import hashlib
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import combinations
 
 from finetooth.data.examples import normalised_context
 from finetooth.types import Example
 
 SIDES = ("train", "validation", "test")
+CLUSTER = "near-copies"  # tag of rows that are nearly copies of each other: the id of the first
 
 Sides = dict[str, list[Example]]
 
@@ -52,20 +53,21 @@ def uniform(seed: int, key: str) -> float:
     return float(int.from_bytes(digest[:8], "big") / 2**64)
 
 
-def split_keys(examples: Sequence[Example]) -> list[str]:
+def split_keys(examples: Sequence[Example], tags: Sequence[str] = ("group",)) -> list[str]:
     """The key that decides each example's side: its normalised context.
 
     Examples linked by a common group or context share one key, so that neither copies nor groups are ever
-    divided between sides.
+    divided between sides. tags: those whose equal values link examples.
     """
     contexts = [normalised_context(example) for example in examples]
-    if not any("group" in example.tags for example in examples):
-        return contexts
     linked = [
-        (f"group\0{example.tags['group']}", f"same\0{context}")
+        (f"{tag}\0{example.tags[tag]}", f"same\0{context}")
         for example, context in zip(examples, contexts, strict=True)
-        if "group" in example.tags
+        for tag in tags
+        if tag in example.tags
     ]
+    if not linked:
+        return contexts
     # The smallest key wins, and "group" sorts before "same": the key of an unlinked group is its name.
     names = sorted({name for pair in linked for name in pair} | {f"same\0{context}" for context in contexts})
     at = {name: position for position, name in enumerate(names)}
@@ -73,6 +75,23 @@ def split_keys(examples: Sequence[Example]) -> list[str]:
     for component in connected_components(len(names), [(at[one], at[other]) for one, other in linked]):
         key.update((names[member], names[component[0]]) for member in component)
     return [key[f"same\0{context}"] for context in contexts]
+
+
+def tag_clusters(examples: Sequence[Example], keys: Sequence[str]) -> list[Example]:
+    """The examples of one side; those that only these keys link get the tag `CLUSTER`, the first one's id.
+
+    It is stored with the rows, so what protects the sealed rows also protects their clusters. It depends on
+    the rows of this side alone. Rows of one group or prompt are known as a cluster without it.
+    """
+    first: dict[str, str] = {}
+    own: dict[str, set[str]] = {}
+    for example, key, alone in zip(examples, keys, split_keys(examples), strict=True):
+        first.setdefault(key, example.id)
+        own.setdefault(key, set()).add(alone)
+    return [
+        replace(example, tags={**example.tags, CLUSTER: first[key]}) if len(own[key]) > 1 else example
+        for example, key in zip(examples, keys, strict=True)
+    ]
 
 
 def connected_components(count: int, links: Iterable[tuple[int, int]]) -> list[list[int]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
@@ -28,7 +28,9 @@ Context = tuple[tuple[Message, ...], Row]  # the messages of a prompt, and their
 class Prediction:
     """An answer to examples[index]. stop: `stop`, or `length` when the answer was truncated.
 
-    confidence: probability of the chosen label among the labels, if it was asked for.
+    confidence: probability of the chosen label among the labels, if it was asked for. logprobs: of all
+    labels, in nats, if they were asked for. written: the model
+    wrote the answer freely, so that it has a form.
     """
 
     index: int
@@ -37,6 +39,8 @@ class Prediction:
     completion_tokens: int = 0
     stop: str = "stop"
     confidence: float | None = None
+    logprobs: Mapping[str, float] | None = None
+    written: bool = False
 
 
 class Candidate(Protocol):
@@ -67,7 +71,8 @@ class ModelCandidate:
     happens to a context that does not fit into the model even without demonstrations: `cut` truncates it on
     the left, never the system message, and counts it; anything else raises GradeError before the first
     answer. thinking: whether prompts ask for reasoning; None: the template's default; row: those of rows
-    whose expected answer has some.
+    whose expected answer has some. distribution: `predict` gives the log-probabilities of all labels.
+    temperature: of the confidence in a label, fitted on validation (calibration.py).
     """
 
     name: str
@@ -79,22 +84,29 @@ class ModelCandidate:
     overlong: str = "raise"
     notes: list[str] = field(default_factory=list)
     thinking: bool | Literal["row"] | None = "row"
+    distribution: bool = False
+    temperature: float = 1.0
     _label_tokens: int | None = field(default=None, init=False, repr=False)
 
     def predict(self, examples: Sequence[Example]) -> Iterator[Prediction]:
         """One answer to each example, with the model in evaluation mode. Raises GradeError."""
-        yield from self.answers(self._contexts(examples))
+        yield from self.answers(self._contexts(examples), distribution=self.distribution)
 
-    def answers(self, contexts: Sequence[Context], confidence: bool = False) -> Iterator[Prediction]:
-        """One answer to each context, in any order. confidence: with that of a chosen label."""
+    def answers(
+        self, contexts: Sequence[Context], confidence: bool = False, distribution: bool = False
+    ) -> Iterator[Prediction]:
+        """One answer to each context, in any order. confidence: with that of a chosen label; distribution:
+        with the log-probabilities of all labels, too.
+        """
         with self.model.eval_mode():
             rows = [row for _, row in contexts]
             if self.labels is not None:
-                yield from self._choose(contexts, self.labels, confidence)
+                yield from self._choose(contexts, self.labels, confidence, distribution)
                 return
             for completion in self.model.generate(rows, self.sampling):
                 index, generated = completion.row, len(completion.tokens)
-                yield Prediction(index, completion.text, len(rows[index]), generated, completion.stop)
+                tokens = len(rows[index]), generated
+                yield Prediction(index, completion.text, *tokens, completion.stop, written=True)
 
     def answer_logprobs(self, examples: Sequence[Example]) -> Iterator[np.ndarray | str]:
         """For each example: log-probabilities (nats) of its answer's tokens, the stop token included.
@@ -120,7 +132,7 @@ class ModelCandidate:
             yield entry if isinstance(entry, str) else next(scored)
 
     def _choose(
-        self, contexts: Sequence[Context], labels: Sequence[str], confidence: bool
+        self, contexts: Sequence[Context], labels: Sequence[str], confidence: bool, distribution: bool
     ) -> Iterator[Prediction]:
         groups: dict[tuple[int, ...], list[int]] = {}
         for index, (_, row) in enumerate(contexts):
@@ -128,9 +140,11 @@ class ModelCandidate:
         for members in groups.values():
             options = [self.renderer.answer_ids(contexts[members[0]][0], label) for label in labels]
             rows = [contexts[index][1] for index in members]
-            for choice in self.model.choose(rows, options, confidence):
+            for choice in self.model.choose(rows, options, confidence, self.temperature, distribution):
                 index, label, tokens = members[choice.row], labels[choice.option], options[choice.option]
-                yield Prediction(index, label, len(contexts[index][1]), len(tokens), confidence=choice.share)
+                logprobs = dict(zip(labels, choice.logprobs, strict=True)) if choice.logprobs else None
+                used = len(contexts[index][1]), len(tokens)
+                yield Prediction(index, label, *used, confidence=choice.share, logprobs=logprobs)
 
     def context(self, example: Example) -> Context:
         """The messages and the context row of one example, made to fit. GradeError says why it cannot be."""

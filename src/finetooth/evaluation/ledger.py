@@ -1,40 +1,58 @@
-"""The sealed test: the only reader of data/sealed.jsonl, and the ledger of every look at it (ledger.jsonl).
+"""A run's ledger, ledger.jsonl, and the only reader of data/sealed.jsonl.
 
 A held-out test is evidence only while no choice is made on it. So every look is recorded before it happens,
-the file is compared with what was sealed, and a second look with the same digest returns the stored result.
-
-Each line holds a sha256 of all lines before it, ledger.sha256 that of all of them, and the lines of the
-event `evaluated` those of the results. An edited result, and a line that was edited or taken out, are thereby
-noticed; somebody who computes all of them anew is not.
+with the rows (looks.py counts them over all runs) and here; the file is compared with what was sealed, and a
+second look with the same digest returns the stored result. The lines of the event `evaluated` hold the
+digests of results, so that an edited one is noticed.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
 from finetooth.data.examples import from_json, normalised_context
 from finetooth.errors import DataError
-from finetooth.rundir import read_json, sha256_file, write_bytes, write_text
+from finetooth.evaluation import hash_chain
+from finetooth.evaluation.hash_chain import Event
+from finetooth.evaluation.looks import FOLDER, Look, LookLedger, SealedSet, place_of
+from finetooth.rundir import read_json, sha256_file, write_bytes
 from finetooth.types import Example
 
 Clock = Callable[[], float]
-LEDGER, HEAD = "ledger.jsonl", "ledger.sha256"
-NONE = 64 * "0"  # the digest of no lines
+LEDGER = "ledger.jsonl"
+PACKAGE = Path(__file__).resolve().parents[1]
+REMEDY = "Restore the file, or start a new run directory."
 
 
-def seal(run_path: Path, clock: Clock, start: Mapping[str, Any] | None = None) -> None:
-    """Record the sealed file's sha256 and number of rows, once, right after the split was written.
+@dataclass(frozen=True, slots=True)
+class Looks:
+    """Looks at a run's sealed rows by all runs.
+
+    count: of all. others: of other runs. last: the latest event of another run. declared: how many may prove
+    something; None before the first. begun: whether this run has begun one.
+    """
+
+    count: int = 0
+    others: int = 0
+    last: Event | None = None
+    declared: int | None = None
+    begun: bool = False
+
+
+def seal(
+    run_path: Path, clock: Clock, start: Mapping[str, Any] | None = None, folder: Path | None = None
+) -> None:
+    """Record the sealed file's sha256, what its rows say and their number, once, when the split was written.
 
     clock: seconds since 1970. start: the run whose split is kept, {run, digest of its weights if they are
-    continued}; where it has sealed one of these rows, its looks count here too. DataError when another file
-    was sealed before.
+    continued}; where it has sealed one of these rows, its looks count here too. folder: that of the task
+    file, beside which looks are recorded. DataError when another file was sealed before.
     """
     content = _read(run_path)
     digest = hashlib.sha256(content).hexdigest()
@@ -44,7 +62,11 @@ def seal(run_path: Path, clock: Clock, start: Mapping[str, Any] | None = None) -
             raise _changed(run_path)
         return
     examples = _examples(content)
+    rows = SealedSet.of(examples)
     event = {"event": "sealed", "sha256": digest, "rows": len(examples), "time": _time(clock)}
+    event |= {"set": rows.digest, "contents": sorted(rows.contents)}
+    if folder is not None and PACKAGE not in folder.resolve().parents:  # an example's is not the user's
+        event["folder"] = str(folder.resolve())
     if start:
         parent = Path(start["run"])
         prompts = {normalised_context(example) for example in examples}
@@ -55,16 +77,46 @@ def seal(run_path: Path, clock: Clock, start: Mapping[str, Any] | None = None) -
 
 
 def open_sealed(run_path: Path, digest: str, clock: Clock) -> list[Example]:
-    """The test rows. The look is recorded first, unless one with this digest is in the ledger.
-
-    digest: of everything that decides the result. DataError when the test was never sealed, or is not the
-    file that was sealed.
-    """
+    """The test rows, after the look was recorded as by `take_look`."""
     examples = read_sealed(run_path)
-    if look_number(run_path, digest) is None:
-        look = look_count(run_path) + 1
-        _append(run_path, {"event": "opened", "digest": digest, "time": _time(clock), "look": look})
+    _take_look(run_path, digest, clock, declared=1, further=True)
     return examples
+
+
+def take_look(
+    run_path: Path, digest: str, clock: Clock, declared: int = 1, further: bool = True
+) -> Look | None:
+    """Record a look at the test: in the ledgers of its rows, then in the run's. Read the rows afterwards.
+
+    digest: of everything that decides the result; one that is on record spends nothing. declared: how many
+    looks the task declares, which counts at the first one. further: False takes the first look alone; None
+    where there was one. DataError when the test was never sealed, or is not the file that was sealed.
+    """
+    read_sealed(run_path)
+    return _take_look(run_path, digest, clock, declared, further)
+
+
+def _take_look(run_path: Path, digest: str, clock: Clock, declared: int, further: bool) -> Look | None:
+    rows, time = _rows(run_path), _time(clock)
+    before = look_count(run_path) - (look_number(run_path, digest) is not None)
+    look = rows.take(digest, declared, run_path, time, before, further)
+    if look is not None and look_number(run_path, digest) is None:
+        _append(run_path, {"event": "opened", "digest": digest, "time": time, "look": look.number})
+    return look
+
+
+def looks(run_path: Path) -> Looks:
+    """The looks at this run's sealed rows so far, by any run; none where nothing was sealed."""
+    if _sealed(run_path) is None:
+        return Looks()
+    rows = _rows(run_path)
+    events = rows.looks()
+    others = [event for event in events if look_number(run_path, event["digest"]) is None]
+    mine = look_count(run_path, inherited=False)
+    count = max(len(events), look_count(run_path))
+    last = max(others, key=lambda event: str(event["time"]), default=None)
+    begun = any(event["place"] == place_of(run_path) for event in events)
+    return Looks(count, max(len(others), count - mine), last, rows.declared(), begun)
 
 
 def read_sealed(run_path: Path) -> list[Example]:
@@ -74,7 +126,7 @@ def read_sealed(run_path: Path) -> list[Example]:
     """
     known = _sealed(run_path)
     if known is None:
-        raise DataError(f"{run_path / 'ledger.jsonl'}: the test was never sealed. Start a new run directory.")
+        raise DataError(f"{run_path / LEDGER}: the test was never sealed. Start a new run directory.")
     content = _read(run_path)
     if hashlib.sha256(content).hexdigest() != known["sha256"]:
         raise _changed(run_path)
@@ -96,16 +148,21 @@ def lengths(run_path: Path, measure: Callable[[Example], int]) -> dict[str, int]
 
 
 def store_result(run_path: Path, digest: str, summary: dict[str, Any], clock: Clock) -> None:
-    """Store the summary of the look with this digest; `stored_result` returns it."""
+    """Store the summary of the look with this digest; `stored_result` returns it, in any run."""
     if look_number(run_path, digest) is None:
-        raise DataError(f"{run_path / 'ledger.jsonl'}: there is no look with the digest {digest}.")
+        raise DataError(f"{run_path / LEDGER}: there is no look with the digest {digest}.")
     _append(run_path, {"event": "result", "digest": digest, "time": _time(clock), "summary": summary})
+    _rows(run_path).store(digest, summary, _time(clock))
 
 
-def stored_result(run_path: Path, digest: str) -> dict[str, Any] | None:
-    """The summary of an earlier look with this digest, None where none was completed."""
+def stored_result(run_path: Path, digest: str, here: bool = False) -> dict[str, Any] | None:
+    """The summary of an earlier look with this digest, by any run; None where none was completed.
+
+    here: by this run alone.
+    """
     results = (event for event in _events(run_path) if event["event"] == "result")
-    return next((event["summary"] for event in results if event["digest"] == digest), None)
+    own = next((event["summary"] for event in results if event["digest"] == digest), None)
+    return own if own is not None or here or _sealed(run_path) is None else _rows(run_path).result(digest)
 
 
 def rows_of_result(run_path: Path, summary: Mapping[str, Any]) -> list[Example] | None:
@@ -119,7 +176,7 @@ def rows_of_result(run_path: Path, summary: Mapping[str, Any]) -> list[Example] 
 
 def store_files(run_path: Path, split: str, files: Mapping[str, bytes], clock: Clock) -> None:
     """Write the files of an evaluation to evaluate/SPLIT, in order; their digests are recorded first."""
-    digests = {name: _digest(content) for name, content in files.items()}
+    digests = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
     _append(run_path, {"event": "evaluated", "split": split, "files": digests, "time": _time(clock)})
     for name, content in files.items():
         write_bytes(run_path / "evaluate" / split / name, content)
@@ -163,10 +220,10 @@ def sealed_digest(run_path: Path) -> str | None:
     return None if known is None else str(known["sha256"])
 
 
-def look_count(run_path: Path) -> int:
-    """How often the sealed test was opened, here and in the runs that this one continues."""
+def look_count(run_path: Path, inherited: bool = True) -> int:
+    """How often the sealed test was opened by this run, and if `inherited` by the runs that it continues."""
     start = (_sealed(run_path) or {}).get("start") or {}
-    before = int(start.get("looks", 0))
+    before = int(start.get("looks", 0)) if inherited else 0
     return before + sum(1 for event in _events(run_path) if event["event"] == "opened")
 
 
@@ -179,7 +236,8 @@ def look_number(run_path: Path, digest: str) -> int | None:
 def result_time(run_path: Path, split: str) -> str | None:
     """When the result on this split was written, in ISO 8601 and UTC; None where the ledger does not say."""
     named = "result" if split == "test" else "evaluated"
-    times = [one["time"] for one in _events(run_path) if one["event"] == named and "time" in one]
+    events = [one for one in _events(run_path) if one["event"] == named and one.get("split", split) == split]
+    times = [one["time"] for one in events if "time" in one]
     return str(times[-1]) if times else None
 
 
@@ -187,64 +245,25 @@ def _sealed(run_path: Path) -> dict[str, Any] | None:
     return next((event for event in _events(run_path) if event["event"] == "sealed"), None)
 
 
-def _events(run_path: Path) -> list[dict[str, Any]]:
-    """The events. Raises DataError for a line that was edited or taken out; older ledgers have no digests."""
-    path, head = run_path / LEDGER, run_path / HEAD
-    lines = _lines(path)
-    events = []
-    for number, line in enumerate(lines, 1):
-        try:
-            events.append(json.loads(line))
-            if not isinstance(events[-1]["event"], str):
-                raise TypeError("no event")
-        except (ValueError, TypeError, KeyError, RecursionError) as error:
-            raise DataError(f"{path}, line {number}: not a line of a ledger ({error}).") from error
-    digests = _digests(lines)
-    began = next((index for index, event in enumerate(events) if "previous" in event), len(events))
-    if began == len(events) and not head.is_file():
-        return events  # of an older version
-    whole = all(event.get("previous") == digests[began + index] for index, event in enumerate(events[began:]))
-    if not whole or not head.is_file() or digests[-1] not in _head(head):
-        raise DataError(
-            f"{path}: a line was edited or taken out (its digests do not fit), so looks at the sealed test "
-            "can no longer be counted. Restore the file, or start a new run directory."
-        )
-    return events
+def _rows(run_path: Path) -> LookLedger:
+    """The ledger of the run's sealed rows: beside its task file, else the nearest one above the run."""
+    known = _sealed(run_path) or {}
+    if "set" in known:
+        rows = SealedSet(known["set"], frozenset(known["contents"]))
+    else:  # of an older version
+        rows = SealedSet.of(read_sealed(run_path))
+    if (folder := known.get("folder")) and Path(folder).is_dir():
+        return LookLedger(rows, Path(folder))
+    here = run_path.resolve()
+    return LookLedger(rows, next((one for one in (here, *here.parents) if (one / FOLDER).is_dir()), here))
 
 
-def _head(path: Path) -> list[str]:
-    """The digest of the last line; while a line is being added, those of the last line and of the new one."""
-    return path.read_bytes().decode("ascii", "replace").split()
+def _events(run_path: Path) -> list[Event]:
+    return hash_chain.read(run_path / LEDGER, REMEDY)
 
 
-def _lines(path: Path) -> list[bytes]:
-    """The lines, without one at the end that a crash has cut short."""
-    *whole, last = path.read_bytes().split(b"\n") if path.exists() else [b""]
-    with suppress(ValueError):
-        json.loads(last)
-        whole.append(last)
-    return [line for line in whole if line]
-
-
-def _append(run_path: Path, event: dict[str, Any]) -> None:
-    """Rewrite the ledger durably: a look must be on record, whatever happens next."""
-    _events(run_path)
-    lines = _lines(run_path / LEDGER)
-    last = _digests(lines)[-1]
-    lines.append(json.dumps({**event, "previous": last}, ensure_ascii=False, allow_nan=False).encode())
-    new = _digests(lines)[-1]
-    write_text(run_path / HEAD, f"{last}\n{new}\n")  # one of them fits, wherever a crash comes
-    write_bytes(run_path / LEDGER, b"".join(line + b"\n" for line in lines))
-    write_text(run_path / HEAD, f"{new}\n")
-
-
-def _digests(lines: Sequence[bytes]) -> list[str]:
-    """Of no line, of the first, of the first two, and so on."""
-    return list(accumulate(lines, lambda before, line: _digest(before.encode() + line), initial=NONE))
-
-
-def _digest(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()
+def _append(run_path: Path, event: Mapping[str, Any]) -> None:
+    hash_chain.append(run_path / LEDGER, event, REMEDY)
 
 
 def _read(run_path: Path) -> bytes:

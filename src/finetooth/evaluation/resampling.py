@@ -1,10 +1,12 @@
-"""Distribution-free statistics: a sign-flip permutation test and a BCa bootstrap confidence interval.
+"""Statistics of independent units: sign-flip tests, cluster-robust errors, BCa bootstrap intervals.
 
 Axes: R rows, U units. A unit is an independent observation: a row, or a cluster of rows (a conversation, a
-customer, a document), which resemble each other and are flipped and resampled together.
+customer, near copies of one text), which resemble each other and are flipped and resampled together.
 
-Methods were chosen by simulation (tests/evaluation/test_resampling.py): from 30 units on, the bootstrap keeps
-its coverage for skewed scores too; below, it is too narrow and Student's t over the units is not.
+Methods were chosen by simulation (tests/evaluation/test_resampling.py, test_clustered_rows.py): for rows, the
+bootstrap keeps its coverage for skewed scores from 30 on; below, it is too narrow and Student's t is not. For
+clusters of unequal sizes the bootstrap is too narrow however many there are; Student's t with the CR2 error
+and the degrees of freedom of Bell and McCaffrey is not.
 """
 
 from __future__ import annotations
@@ -54,17 +56,52 @@ def sign_flip(sum_U: Floats, seed: int = 0) -> float:
     return (reached + 1) / (FLIPS + 1)
 
 
+def sign_flip_midp(sum_U: Floats) -> float:
+    """Two-sided mid-p of the same hypothesis for whole-number differences, by the exact distribution.
+
+    An outcome as extreme as the observed one counts half. Where no difference is larger than 1 this is the
+    mid-p McNemar test, so clusters cost no power where only single rows differ.
+    """
+    size, count = np.unique(np.abs(np.rint(sum_U[sum_U != 0])).astype(int), return_counts=True)
+    observed = abs(round(float(sum_U.sum())))
+    if observed == 0:
+        return 1.0
+    probability = np.ones(1)  # of 0, 1, 2 ...: the sum of the differences that come out positive
+    for one, times in zip(size, count, strict=True):
+        kept = np.zeros(one * times + 1)
+        kept[::one] = stats.binom.pmf(np.arange(times + 1), times, 0.5)
+        probability = np.convolve(probability, kept)
+    total = np.abs(2 * np.arange(probability.size) - (probability.size - 1))
+    more, equal = probability[total > observed].sum(), probability[total == observed].sum()
+    return float(min(1.0, more + equal / 2))
+
+
 def standard_error(sum_U: Floats, size_U: Floats) -> float:
-    """Cluster-robust standard error of the mean over rows (Liang and Zeger 1986), with G/(G-1)."""
-    count = sum_U.size
-    if count < 2:
+    """Cluster-robust standard error of the mean over rows: CR2 (Bell and McCaffrey 2002).
+
+    A large cluster pulls the mean towards itself and so hides its own deviation; CR2 divides the squared
+    deviation by 1 - the cluster's share of the rows. Infinite for a single unit.
+    """
+    rows = size_U.sum()
+    if sum_U.size < 2:
         return math.inf
-    residual_U = sum_U - size_U * (sum_U.sum() / size_U.sum())
-    return float(math.sqrt(count / (count - 1) * (residual_U**2).sum()) / size_U.sum())
+    residual_U = sum_U - size_U * (sum_U.sum() / rows)
+    return float(math.sqrt((residual_U**2 / (1 - size_U / rows)).sum()) / rows)
 
 
-def interval(sum_U: Floats, size_U: Floats, level: float = 0.95, seed: int = 0) -> tuple[float, float]:
-    """Confidence interval of the mean over rows: BCa (Efron 1987) from 30 units on, Student's t below.
+def degrees_of_freedom(size_U: Floats) -> float:
+    """Degrees of freedom of the CR2 error, by Satterthwaite (Bell and McCaffrey 2002, independent rows).
+
+    The number of units less 1 where all have one size, and fewer the more unequal they are.
+    """
+    rows = size_U.sum()
+    weight_U = size_U**2 / (1 - size_U / rows)
+    covariance = (weight_U.sum() ** 2 - (weight_U**2).sum()) / rows**2
+    return float(rows**2 / ((size_U**2).sum() + covariance))
+
+
+def student(sum_U: Floats, size_U: Floats, level: float = 0.95) -> tuple[float, float]:
+    """Confidence interval of the mean over rows in clusters: Student's t with the CR2 error.
 
     Where all units are equal the variance is unknown: the interval is then as wide as the Wilson interval of
     a rate of 0 or 1. For a single unit the bounds are infinite.
@@ -77,9 +114,14 @@ def interval(sum_U: Floats, size_U: Floats, level: float = 0.95, seed: int = 0) 
     if error < 1e-12:
         z2 = float(stats.norm.ppf(0.5 + level / 2)) ** 2
         return mean - z2 / (count + z2), mean + z2 / (count + z2)
-    if count < MIN_CLUSTERS:
-        half = float(stats.t.ppf(0.5 + level / 2, count - 1)) * error
-        return mean - half, mean + half
+    half = float(stats.t.ppf(0.5 + level / 2, degrees_of_freedom(size_U))) * error
+    return mean - half, mean + half
+
+
+def interval(sum_U: Floats, size_U: Floats, level: float = 0.95, seed: int = 0) -> tuple[float, float]:
+    """Confidence interval of the mean over rows: BCa (Efron 1987) from 30 units on, else `student`."""
+    if sum_U.size < MIN_CLUSTERS or standard_error(sum_U, size_U) < 1e-12:
+        return student(sum_U, size_U, level)
     return bca(sum_U, size_U, level, seed)
 
 

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from finetooth.data.split import split_keys
+from finetooth.data.split import CLUSTER, split_keys
 from finetooth.errors import GradeError
 from finetooth.evaluation.answer_text import AnswerNormaliser, identity
 from finetooth.evaluation.candidates import Candidate, Prediction, SupportsLikelihood
-from finetooth.evaluation.graders import PERPLEXITY, Grader, corpus_score, grade_all
+from finetooth.evaluation.form import lenient_scores
+from finetooth.evaluation.graders import PERPLEXITY, Grader, corpus_score, grade_all, without_options
+from finetooth.evaluation.statistics import ALPHA
 from finetooth.evaluation.summary import CandidateResult, Grades, summarise
 from finetooth.rundir import json_bytes, jsonl_bytes, write_bytes
 from finetooth.types import Example, Record, Score
@@ -24,10 +26,14 @@ Progress = Callable[[str, int, int], None]
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """The records of all candidates, in the examples' order, and the summary of the contract."""
+    """The records of all candidates, in the examples' order, and the summary of the contract.
+
+    logprobs: of candidates that give them, those of all labels (nats) for each example.
+    """
 
     records: list[Record]
     summary: dict[str, Any]
+    logprobs: Mapping[str, list[Mapping[str, float]]] = field(default_factory=dict)
 
     def write(self, directory: Path) -> None:
         """Write the files; their digests are not recorded, as ledger.store_files does."""
@@ -37,7 +43,11 @@ class Evaluation:
     def files(self) -> dict[str, bytes]:
         """The files in the order of writing: a summary is only there when its records are."""
         lines = map(asdict, self.records)
-        records = ({key: value for key, value in line.items() if key != "also" or value} for line in lines)
+        empty: dict[str, Any] = {"also": {}, "lenient": None, "confidence": None}
+        records = (
+            {key: value for key, value in line.items() if key not in empty or value != empty[key]}
+            for line in lines
+        )
         return {"records.jsonl": jsonl_bytes(records), "summary.json": json_bytes(self.summary)}
 
 
@@ -47,25 +57,27 @@ def evaluate(  # long: one pass over the candidates
     grader: Grader,
     grader_name: str,
     split: str,
-    baseline_name: str | None = None,
     secondary_graders: Mapping[str, Grader] | None = None,
     look: int | None = None,
     progress: Progress | None = None,
     normalise: AnswerNormaliser = identity,
+    alpha: float = ALPHA,
+    margin: float | None = None,
 ) -> Evaluation:
-    """Grade every candidate's answers to the same examples, and compare `tuned` with the prompting baseline.
+    """Grade every candidate's answers to the same examples, and compare `tuned` with every prompting one.
 
     candidates: taken one at a time, so each may be built when its turn comes. grader: decides the verdict;
-    secondary_graders are reported beside it. baseline_name: the candidate to compare with (chosen on
-    validation); None takes the best prompting candidate on these rows. look: how often the sealed test has
-    been opened, this time included. progress: called with (candidate, rows done, rows). normalise: turns a
-    row and its answer into what graders compare. Perplexity is computed for candidates that have likelihoods.
+    secondary_graders are reported beside it. look: how often the sealed test has been opened, this time
+    included. progress: called with (candidate, rows done, rows). normalise: turns a row and its answer into
+    what graders compare. alpha: two-sided level of the comparisons; their intervals have the level 1 - alpha.
+    margin: of non-inferiority, a share. Perplexity is computed for candidates that have likelihoods.
     GradeError for zero rows, or where nothing could be graded.
     """
     if not examples:
         raise GradeError(f"The {split} split has no rows: there is nothing to evaluate.")
     results = []
     records = []
+    logprobs = {}
     for candidate in candidates:
         predictions = _predictions(candidate, examples, progress)
         pairs = [normalise(example, one.text) for example, one in zip(examples, predictions, strict=True)]
@@ -82,7 +94,15 @@ def evaluate(  # long: one pass over the candidates
             for name, other in (secondary_graders or {}).items()
         }
         others = {name: other for name, other in secondary.items() if other is not None}
-        results.append(CandidateResult(candidate.name, predictions, grades, others, list(candidate.notes)))
+        given = [prediction.logprobs for prediction in predictions if prediction.logprobs is not None]
+        if len(given) == len(predictions):
+            logprobs[candidate.name] = given
+        lenient = None
+        if grader_name != PERPLEXITY and any(prediction.written for prediction in predictions):
+            lenient = lenient_scores(without_options(grader_name), grader, pairs, grades.score_R)
+        results.append(
+            CandidateResult(candidate.name, predictions, grades, others, list(candidate.notes), lenient)
+        )
         for row, (example, prediction) in enumerate(zip(examples, predictions, strict=True)):
             score = grades.score_R[row]
             also = {name: other.score_R[row] for name, other in others.items()}
@@ -103,20 +123,23 @@ def evaluate(  # long: one pass over the candidates
                         name: {"score": one.value, "error": one.error, "reason": one.reason}
                         for name, one in also.items()
                     },
+                    lenient=lenient[row].value if lenient else None,
                 )
             )
         del candidate  # and its model, before the next one is loaded
     groups = row_groups(examples)
-    return Evaluation(records, summarise(results, grader_name, split, baseline_name, look, groups))
+    summary = summarise(results, grader_name, split, look, groups, alpha, margin)
+    return Evaluation(records, summary, logprobs)
 
 
 def row_groups(examples: Sequence[Example]) -> list[str] | None:
     """The cluster of each row; None when no two rows share one.
 
-    Rows of one group (tags.group: a conversation, a customer) resemble each other, and identical prompts get
-    identical answers: as evidence, each cluster counts as one observation.
+    Rows of one group (tags.group: a conversation, a customer) and near copies (the split tags them) resemble
+    each other, and identical prompts get identical answers: as evidence, each cluster counts as one
+    observation. Clusters that share a row, or a prompt, are one.
     """
-    groups = split_keys(examples)
+    groups = split_keys(examples, ("group", CLUSTER))
     return groups if len(set(groups)) < len(groups) else None
 
 

@@ -1,4 +1,4 @@
-"""The summary of an evaluation: the numbers of summary.json, and the verdict in words."""
+"""The summary of an evaluation: the numbers of summary.json, and the verdict."""
 
 from __future__ import annotations
 
@@ -8,10 +8,18 @@ from statistics import fmean
 from typing import Any
 
 from finetooth.errors import GradeError
+from finetooth.evaluation import form
 from finetooth.evaluation.candidates import Prediction
 from finetooth.evaluation.preference import BY_LENGTH
 from finetooth.evaluation.prompts import ZERO_SHOT
-from finetooth.evaluation.statistics import MIN_ROWS, compare, mean_interval
+from finetooth.evaluation.statistics import ALPHA, MIN_ROWS, compare, mean_interval
+from finetooth.evaluation.verdict_words import (
+    difference_words,
+    failures,
+    margin_words,
+    percent,
+    verdict_words,
+)
 from finetooth.types import Score
 
 TUNED = "tuned"
@@ -36,7 +44,6 @@ EXPLAINED = {
     f"{TUNED}-free": "the same model, answering without the list of labels",
 }
 CORPUS_METRICS = {"bleu": "BLEU", "chrf": "chrF", "perplexity": "perplexity"}  # by grader
-OFTEN_TRUNCATED = 0.05  # the verdict mentions truncation from this share of answers on
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,13 +59,17 @@ class Grades:
 
 @dataclass(frozen=True, slots=True)
 class CandidateResult:
-    """One candidate's predictions, in the examples' order, and its grades by all graders."""
+    """One candidate's predictions, in the examples' order, and its grades by all graders.
+
+    lenient: the primary grader's scores when form is forgiven; None for answers without one, as labels.
+    """
 
     name: str
     predictions: Sequence[Prediction]
     grades: Grades
     other_grades: Mapping[str, Grades] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    lenient: Sequence[Score] | None = None
 
 
 def explained(name: str, grader: str = "") -> str:
@@ -94,15 +105,18 @@ def summarise(  # long: the summary is built in the order of its keys
     graded: Sequence[CandidateResult],
     grader: str,
     split: str,
-    baseline_name: str | None = None,
     look: int | None = None,
     groups: Sequence[str] | None = None,
+    alpha: float = ALPHA,
+    margin: float | None = None,
 ) -> dict[str, Any]:
     """The summary of the contract, and the verdict in words under `words`.
 
-    groups: the cluster of each row, where rows share one; every interval and test then treats a cluster as
-    one unit. Raises GradeError for candidates of one name, for a baseline that was not evaluated, and where
-    no row has a score of both candidates of the comparison.
+    `comparisons` holds the tuned model's comparison with every prompting candidate, `comparison` that with
+    the strongest on these rows and the verdict over all of them (see `_against_prompts`). groups: the cluster
+    of each row, where rows share one; every interval and test then treats a cluster as one unit. alpha:
+    two-sided level of the comparisons. margin: adds `non_inferior`. Raises GradeError for candidates of one
+    name, and where no row has a score of both candidates of a comparison.
     """
     names = [result.name for result in graded]
     if len(set(names)) < len(names) or not names:
@@ -118,12 +132,10 @@ def summarise(  # long: the summary is built in the order of its keys
     if look is not None:
         summary["look"] = look
     by_name = {result.name: result for result in graded}
-    baseline = baseline_name or best_prompting(summary)
-    if baseline_name is not None and baseline_name not in by_name:
-        raise GradeError(f"The baseline {baseline_name!r} was not evaluated; there are {', '.join(names)}.")
+    baseline = best_prompting(summary)
     if baseline is None or TUNED not in by_name:
         best = max(summary["candidates"], key=lambda entry: _proven(entry, summary["n"]))
-        failed = _failed(summary)
+        failed = failures(summary)
         no_verdict = (
             "No verdict: it needs the tuned model and a prompting baseline. Of the candidates evaluated, "
             f"{best['name']} scores highest, {percent(best['score'])} (95% confidence interval "
@@ -133,17 +145,27 @@ def summarise(  # long: the summary is built in the order of its keys
         return {**summary, "comparison": None, "words": no_verdict}
     errors = sum(entry["errors"] for entry in summary["candidates"])
     tuned = by_name[TUNED]
-    summary["comparison"] = _comparison(by_name[baseline], tuned, errors, groups)
-    words = [_verdict(summary, errors)]
+    prompting = [result for result in graded if is_prompting(result.name)]
+    prompting.sort(key=lambda result: result.name != baseline)
+    summary |= _against_prompts(prompting, tuned, errors, groups, alpha)
+    words = [verdict_words(summary, errors)]
     if START in by_name:
-        result = summary[START] = _comparison(by_name[START], tuned, errors, groups)
+        result = summary[START] = _comparison(by_name[START], tuned, errors, groups, alpha)
         verdict = {"better": "better", "worse": "worse"}.get(result["verdict"], "not proven better")
         words.append(
             f"It is {verdict} than the run that it continues from ({START}), which scores "
-            f"{_score(by_name[START])}: {_difference(result)}."
+            f"{_score(by_name[START])}: {difference_words(result)}."
         )
+    if margin is not None:
+        against = {
+            "prompts": summary["comparisons"],
+            **({START: [summary[START]]} if START in summary else {}),
+        }
+        shown = {name: not errors and non_inferior(ones, margin) for name, ones in against.items()}
+        summary["non_inferior"] = {"margin": margin, **shown}
+        words.append(margin_words(summary))
     for name, baseline_words in SIMPLE_BASELINES.items():
-        paired = _paired(by_name[name].grades, tuned.grades, groups) if name in by_name else None
+        paired = _paired(by_name[name].grades, tuned.grades, groups, alpha) if name in by_name else None
         if paired is None:
             continue
         summary.setdefault("simple_baselines", {})[name] = paired  # tuned minus baseline
@@ -160,6 +182,15 @@ def summarise(  # long: the summary is built in the order of its keys
     return {**summary, "words": " ".join(words)}
 
 
+def non_inferior(comparisons: Sequence[Mapping[str, Any]], margin: float) -> bool:
+    """Whether a candidate is shown to be less than the margin worse than each of these baselines.
+
+    The lower bound of every difference is above -margin: one test at half the level for each, and all of them
+    have to be passed (intersection-union). "Not proven worse" alone would only show that the test is small.
+    """
+    return all(one["units"] >= MIN_ROWS and one["low"] > -margin for one in comparisons)
+
+
 def _entry(candidate: CandidateResult, groups: Sequence[str] | None) -> dict[str, Any]:
     entry = {
         "name": candidate.name,
@@ -171,6 +202,8 @@ def _entry(candidate: CandidateResult, groups: Sequence[str] | None) -> dict[str
     }
     if candidate.other_grades:
         entry["also"] = {name: _mean(grades, groups) for name, grades in candidate.other_grades.items()}
+    if candidate.lenient is not None:
+        entry["lenient"] = _mean(Grades(candidate.lenient), groups)
     return entry
 
 
@@ -186,7 +219,9 @@ def _mean(grades: Grades, groups: Sequence[str] | None) -> dict[str, Any]:
     return result if grades.corpus is None else {**result, "corpus": dict(grades.corpus)}
 
 
-def _paired(baseline: Grades, candidate: Grades, groups: Sequence[str] | None) -> dict[str, Any] | None:
+def _paired(
+    baseline: Grades, candidate: Grades, groups: Sequence[str] | None, alpha: float
+) -> dict[str, Any] | None:
     """The comparison over the rows on which both have a score; None where there is no such row."""
     pairs = list(zip(baseline.score_R, candidate.score_R, strict=True))
     both = [row for row, (base, other) in enumerate(pairs) if None not in (base.value, other.value)]
@@ -194,96 +229,70 @@ def _paired(baseline: Grades, candidate: Grades, groups: Sequence[str] | None) -
         return None
     base_R = [pairs[row][0].value or 0.0 for row in both]
     other_R = [pairs[row][1].value or 0.0 for row in both]
-    return asdict(compare(base_R, other_R, groups and [groups[row] for row in both]))
+    return asdict(compare(base_R, other_R, groups and [groups[row] for row in both], alpha))
+
+
+def _against_prompts(
+    prompting: Sequence[CandidateResult],
+    tuned: CandidateResult,
+    errors: int,
+    groups: Sequence[str] | None,
+    alpha: float,
+) -> dict[str, Any]:
+    """`comparison` with the first of the prompts, the strongest on these rows, and `comparisons` with all.
+
+    The verdict is over all prompts. `better` needs better than each, every test at the full level: it is
+    false only where one prompt is at least as good as the tuned model, and then the test with that prompt
+    alone has to err (intersection-union test, Berger 1982). `worse` needs worse than one at alpha / number of
+    prompts: any of the tests can make it false, so the level is shared between them (Bonferroni). Choosing
+    one prompt on other rows, or the strongest on these, and testing it alone would hold neither rate.
+    """
+    shared = [
+        one for one in prompting if one is prompting[0] or _paired(one.grades, tuned.grades, None, alpha)
+    ]
+    comparisons = [_comparison(prompt, tuned, errors, groups, alpha) for prompt in shared]
+    for one in comparisons:
+        if one["verdict"] == "worse" and one["p"] >= alpha / len(comparisons):
+            one["verdict"] = "not proven"
+    overall = {**comparisons[0], "verdict": _over_all([one["verdict"] for one in comparisons])}
+    if any("strict_verdict" in one for one in comparisons):  # of answers as they are; see form.settle
+        overall["strict_verdict"] = _over_all(
+            [one.get("strict_verdict", one["verdict"]) for one in comparisons]
+        )
+    return {"comparison": overall, "comparisons": comparisons}
+
+
+def _over_all(verdicts: Sequence[str]) -> str:
+    if "worse" in verdicts:
+        return "worse"
+    return "better" if set(verdicts) == {"better"} else "not proven"
 
 
 def _comparison(
-    baseline: CandidateResult, candidate: CandidateResult, errors: int, groups: Sequence[str] | None
+    baseline: CandidateResult,
+    candidate: CandidateResult,
+    errors: int,
+    groups: Sequence[str] | None,
+    alpha: float,
 ) -> dict[str, Any]:
     """The primary grader's comparison, which alone has a verdict; `also` holds the others' differences."""
-    result = _paired(baseline.grades, candidate.grades, groups)
+    result = _paired(baseline.grades, candidate.grades, groups, alpha)
     if result is None:
         raise GradeError(f"No row has a score of both {baseline.name} and {candidate.name}.")
     if errors:
         result["verdict"] = "not proven"
+    if baseline.lenient or candidate.lenient:
+        first, second = (Grades(one.lenient or one.grades.score_R) for one in (baseline, candidate))
+        result = form.settle(result, _paired(first, second, groups, alpha))
     comparison = {"baseline": baseline.name, "candidate": candidate.name, **result}
     also = {}
     for name in candidate.other_grades:
         if name in baseline.other_grades and (
-            other := _paired(baseline.other_grades[name], candidate.other_grades[name], groups)
+            other := _paired(baseline.other_grades[name], candidate.other_grades[name], groups, alpha)
         ):
             also[name] = {key: other[key] for key in ("difference", "low", "high", "p")}
     return {**comparison, "also": also} if also else comparison
 
 
-def _verdict(summary: Mapping[str, Any], errors: int) -> str:
-    """The verdict with its numbers, then what limits it: clusters, truncated answers, repeated looks."""
-    n, result = summary["n"], summary["comparison"]
-    by_name = {entry["name"]: entry for entry in summary["candidates"]}
-    base, tuned = by_name[result["baseline"]], by_name[result["candidate"]]
-    units = f"{result['units']} clusters" if "groups" in summary else f"{n} rows"
-    other = "the best prompt" if summary["grader"] != "preference" else "the untuned model"
-    both = (
-        f"the tuned model scores {percent(tuned['score'])}, {other} ({result['baseline']}) "
-        f"{percent(base['score'])}; {_difference(result)}"
-    )
-    if errors:
-        words = (
-            f"Not proven: the grader failed on {errors} answers, so the scores do not cover all rows: "
-            f"{_failed(summary)} are left out. On the graded ones, {both}, over the {result['n']} rows that "
-            "both have a score for. Fix the grader, then evaluate again."
-        )
-    elif result["verdict"] != "not proven":
-        words = f"{result['verdict'].capitalize()} than {other}: {both}."
-    elif result["units"] < MIN_ROWS:
-        words = f"Not proven: {units} are too few to prove anything, which takes {MIN_ROWS}. Here {both}."
-    else:
-        words = (
-            f"Not proven: {both}. With {units} the test has 80% power to detect a true difference of "
-            f"{100 * result['mde']:.1f} points; a smaller one needs more {units.split()[1]}."
-        )
-    if "groups" in summary:
-        words += (
-            f" The {n} rows form {summary['groups']} clusters (rows of one group, or with identical "
-            "prompts); each cluster counts as one observation."
-        )
-    truncated = [
-        f"{entry['truncated']} of {entry['name']}"
-        for entry in (tuned, base)
-        if entry["truncated"] > OFTEN_TRUNCATED * n
-    ]
-    if truncated:
-        words += (
-            f" Of {n} answers each, {' and '.join(truncated)} were truncated and graded as they are: a "
-            "larger evaluate.max_tokens may change the scores."
-        )
-    look = summary.get("look") or 1
-    if look > 1:
-        words += f" This was look {look} at the sealed test: each further look weakens its evidence."
-    return words
-
-
-def _failed(summary: Mapping[str, Any]) -> str:
-    """How many of each candidate's answers the grader failed on; "" if it never did."""
-    n = summary["n"]
-    counts = [(entry["errors"], entry["name"]) for entry in summary["candidates"] if entry["errors"]]
-    return ", ".join(f"{errors} of {n} of {name}" for errors, name in counts)
-
-
-def _difference(result: Mapping[str, Any]) -> str:
-    low, high = points(result["low"]), points(result["high"])
-    return f"the difference is {points(result['difference'])} points, 95% confidence interval {low} to {high}"
-
-
 def _score(candidate: CandidateResult) -> str:
     return percent(_mean(candidate.grades, None)["score"])
-
-
-def percent(score: float) -> str:
-    """0.843 as 84.3%."""
-    return f"{100 * score:.1f}%"
-
-
-def points(difference: float) -> str:
-    """0.053 as +5.3, in percentage points, with a true minus sign."""
-    return f"{100 * difference:+.1f}".replace("-", "−")

@@ -32,7 +32,7 @@ from finetooth.model.device import (
     resolve_dtype,
 )
 from finetooth.model.generation import choose, generate, streaming
-from finetooth.model.generation.choose import Choice
+from finetooth.model.generation.choose import Choice, Wanted
 from finetooth.model.generation.decode import Decoder, Network, RowDecoder, TreeDecoder
 from finetooth.model.generation.generate import GenerationStream
 from finetooth.model.generation.sampling import check_sampling
@@ -236,17 +236,24 @@ class Model:
         return generate.generate(decoder, pending, sampling, self.stop_ids, decode)
 
     def choose(
-        self, contexts: Sequence[Row], options: Sequence[Sequence[int]], shares: bool = False
+        self,
+        contexts: Sequence[Row],
+        options: Sequence[Sequence[int]],
+        shares: bool = False,
+        temperature: float = 1.0,
+        distribution: bool = False,
     ) -> Iterator[Choice]:
         """The most likely of the options after each context: exact, by best-first search.
 
-        shares: also its probability among the options, which takes longer.
+        shares: also its probability among the options at this temperature, to 1e-4. distribution: also the
+        exact log-probabilities of all options. Each takes longer than the one before.
         """
         trie = choose.build_trie(options)
         for row in contexts:
             self._check(row.tokens, len(row) + max(map(len, options)) - 2)
         decoder = self._decoder([row.tokens for row in contexts], choose.inner_nodes(trie), branching=True)
-        return choose.choose(decoder, trie, shares)
+        wanted: Wanted = "all" if distribution else "share" if shares else "best"
+        return choose.choose(decoder, trie, wanted, temperature)
 
     def _decoder(self, contexts_R: Sequence[Ints], slots: int, branching: bool = False) -> Decoder:
         if self.attention == "rows":

@@ -8,8 +8,11 @@ from statistics import NormalDist
 from finetooth.errors import GradeError
 
 
-def wilson(k: int, n: int, level: float = 0.95) -> tuple[float, float]:
-    """Score interval of a rate k/n (Wilson 1927, JASA 22:209). GradeError for n = 0."""
+def wilson(k: float, n: float, level: float = 0.95) -> tuple[float, float]:
+    """Score interval of a rate k/n (Wilson 1927, JASA 22:209); k and n may be fractions of rows.
+
+    GradeError for n = 0.
+    """
     if n < 1:
         raise GradeError("A rate over zero rows is undefined: nothing was graded.")
     z = NormalDist().inv_cdf((1 + level) / 2)

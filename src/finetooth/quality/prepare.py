@@ -17,6 +17,7 @@ from finetooth.data.examples import from_json, source_location, to_json, with_id
 from finetooth.data.formats.columns import ColumnPlan, advice, nearest_column
 from finetooth.data.formats.parse import ParsedTable, parse
 from finetooth.data.read.files import read
+from finetooth.data.read.locations import rejected_line, rejected_location
 from finetooth.data.read.names import REPEATED
 from finetooth.data.read.table import RejectedRow
 from finetooth.data.split import (
@@ -35,7 +36,7 @@ from finetooth.errors import ConfigError, DataError
 from finetooth.privacy.masking import redact
 from finetooth.quality.findings import Finding, Hit, blocking_findings
 from finetooth.quality.repair.clean import CleaningResult, CleaningStep, clean, merge_steps
-from finetooth.quality.similarity.clusters import SplitKeys, merge_near_duplicate_keys
+from finetooth.quality.similarity.clusters import SplitKeys, merge_near_duplicate_keys, with_clusters
 from finetooth.quality.similarity.near import SimilarPair
 from finetooth.rundir import read_json, read_jsonl, write_json, write_jsonl
 from finetooth.types import Example
@@ -125,7 +126,7 @@ def prepare(task: Task, run_path: str | Path, data: AssembledData | None = None)
 
 def _write(data: AssembledData, folder: Path, allowed: Sequence[str]) -> None:
     """Write the sides. split.json comes last: its presence says that all others are complete."""
-    write_jsonl(folder / "rejected.jsonl", (row.to_json() for row in data.rejected))
+    write_jsonl(folder / "rejected.jsonl", map(rejected_line, data.rejected))
     blocking = blocking_findings(data.findings, allowed)
     if blocking:
         where = f"\nAll of them are in {folder / 'rejected.jsonl'}." if data.rejected else ""
@@ -205,6 +206,8 @@ def assemble(task: Task, parent_run: ParentRun | None = None) -> AssembledData: 
     balance = [one for one in cleaning.operations(config.clean) if one.name == "balance"]
     after = clean(sides["train"], balance, task.seed)
     sides |= {"train": after.examples} | {side: rows for side, rows in examples.items() if side != "train"}
+    key_of = {row.id: key for row, key in zip(examples["train"], own_keys, strict=True)}
+    sides |= {side: with_clusters(sides[side], key_of) for side in ("validation", "test")}
     findings = [one for side, found in parsed.items() for table in found for one in _broken(side, table)]
     findings += [one for tables in parsed.values() for table in tables for one in _unread_labels(table)]
     findings += _leaks(config, sides)
@@ -262,7 +265,7 @@ def _broken(side: str, table: ParsedTable) -> Iterator[Finding]:
             f"{empty[0].file}: {format_count_of(len(empty), table.total, 'row')} "
             f"{plural(len(empty), 'has', 'have')} an empty cell where a text or an answer belongs, and "
             f"{plural(len(empty), 'is', 'are')} set aside.",
-            tuple(Hit("", f"{row.file}, line {row.line}", side, redact(row.reason)) for row in empty),
+            tuple(Hit("", rejected_location(row.redacted()), side, redact(row.reason)) for row in empty),
             "Fill them in, or leave it at that.",
         )
     if len(broken) <= MAX_BROKEN * table.total:
@@ -274,7 +277,7 @@ def _broken(side: str, table: ParsedTable) -> Iterator[Finding]:
         "block",
         f"{broken[0].file}: {format_count_of(len(broken), table.total, 'row')} "
         f"{plural(len(broken), 'is', 'are')} broken, more than {MAX_BROKEN:.0%}.",
-        tuple(Hit("", f"{row.file}, line {row.line}", side, redact(row.reason)) for row in broken),
+        tuple(Hit("", rejected_location(row.redacted()), side, redact(row.reason)) for row in broken),
         f"Fix or remove them{hint}.",
     )
 

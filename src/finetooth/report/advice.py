@@ -57,13 +57,15 @@ def next_steps(
     instead = "Or let the tuned model" if steps else "Let the model"
     if verdict == "not proven":
         instead = "Try the model, with a person who checks its answers: let it"
-    if summary["split"] != "test" and verdict == "better":
-        steps.append(("Confirm the result on the sealed test, once:", f"finetooth evaluate {run} --sealed"))
+    withdrawn = comparison.get("withdrawn", False)
+    if summary["split"] != "test" and (verdict == "better" or withdrawn):
+        confirm = "When no iteration is left, look" if withdrawn else "Confirm the result, once,"
+        steps.append((f"{confirm} at the sealed test:", f"finetooth evaluate {run} --sealed"))
     steps.append(
         (f"{instead} answer the rows of a file (CSV, Excel, JSON):", f"finetooth predict {run} FILE")
     )
     steps.append(("Paste single texts and see the answers:", f"finetooth chat {run}"))
-    return [*steps, *_improve(summary, verdict, units, wrong, source)]
+    return [*steps, *_improve(summary, "better" if withdrawn else verdict, units, wrong, source)]
 
 
 def _improve(

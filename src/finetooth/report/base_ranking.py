@@ -13,7 +13,8 @@ import numpy as np
 from finetooth.config.values import format_count
 from finetooth.evaluation.bits_per_byte import Bits, per_byte
 from finetooth.evaluation.statistics import MIN_ROWS
-from finetooth.evaluation.summary import BAG_OF_WORDS, MAJORITY, percent
+from finetooth.evaluation.summary import BAG_OF_WORDS, MAJORITY
+from finetooth.evaluation.verdict_words import percent
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -7,16 +7,16 @@ on a narrow one, and its text keeps its size.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from statistics import median
 
 from markupsafe import Markup, escape
 
-from finetooth.evaluation.summary import points
+from finetooth.evaluation.verdict_words import points
 
 Points = Sequence[tuple[float, float]]
 
-CURVE, HISTOGRAM = 220, 150  # heights of the plots, in pixels
+CURVE, HISTOGRAM, SQUARE = 220, 150, 280  # heights of the plots, in pixels
 SMOOTH_SHARE = 40  # the smoothed line averages over this fraction of the steps
 FLATTENED = 10  # the axis is logarithmic where the highest loss is this many times the median
 DECADES = 5  # of a logarithmic axis, at most
@@ -202,6 +202,67 @@ def histogram(counts: Sequence[int], kind: str, unit: str, limit: int | None = N
     return Markup(
         f'<svg class="plot" width="100%" height="{HISTOGRAM}" role="img" '
         f'aria-label="Rows by {escape(unit)}">{"".join(parts)}</svg>'
+    )
+
+
+def reliability(bins: Sequence[Mapping[str, float]]) -> Markup:
+    """Accuracy with its interval over the mean confidence of each bin; the diagonal is perfect."""
+    parts = [
+        _grid([part / 4 for part in range(5)], 0.0),
+        '<line class="zero" x1="0" y1="100%" x2="100%" y2="0"/>',
+    ]
+    for one in bins:
+        x, y, low, high = (
+            f"{100 * part:.2f}%"
+            for part in (one["confidence"], 1 - one["accuracy"], 1 - one["low"], 1 - one["high"])
+        )
+        parts.append(
+            f'<line class="interval" x1="{x}" y1="{low}" x2="{x}" y2="{high}"/>'
+            f'<circle class="point" cx="{x}" cy="{y}" r="4.5"/>'
+        )
+    return _square("reliability", "confidence", "".join(parts))
+
+
+def coverage_curve(points_S: Points, chosen: float | None) -> Markup:
+    """Accuracy over the share of rows that are answered alone. chosen: the share that is, marked."""
+    bottom = min(0.8, math.floor(min(accuracy for _, accuracy in points_S) * 10) / 10)
+    step = tick_step(1 - bottom, 5)
+    ticks = [1 - index * step for index in range(math.floor((1 - bottom) / step + 1e-9) + 1)]
+    path = " ".join(f"{1000 * x:.1f},{1000 * (1 - y) / (1 - bottom):.1f}" for x, y in points_S)
+    parts = [
+        _grid(ticks, bottom),
+        '<svg width="100%" height="100%" viewBox="0 0 1000 1000" preserveAspectRatio="none">'
+        f'<polyline class="train" points="{path}" vector-effect="non-scaling-stroke"/></svg>',
+    ]
+    if chosen is not None:
+        side, dx = ("end", -7) if chosen > 0.5 else ("start", 7)
+        at = f"{100 * chosen:.2f}%"
+        parts.append(
+            f'<line class="kept" x1="{at}" y1="-4" x2="{at}" y2="100%"/><text class="kept" x="{at}" '
+            f'dx="{dx}" y="{SQUARE - 10}" text-anchor="{side}">alone: {100 * chosen:.0f}%</text>'
+        )
+    return _square("curve coverage", "answered alone", "".join(parts))
+
+
+def _grid(ticks: Sequence[float], bottom: float) -> str:
+    """Horizontal lines at these accuracies, and the shares below the plot."""
+    parts = []
+    for value in ticks:
+        y = f"{100 * (1 - value) / (1 - bottom):.2f}%"
+        parts.append(
+            f'<line class="grid" x1="0" y1="{y}" x2="100%" y2="{y}"/>'
+            f'<text class="tick" x="-8" y="{y}" dy="4" text-anchor="end">{round(100 * value)}%</text>'
+        )
+    parts += [_below(25 * part, f"{25 * part}%", SQUARE) for part in range(5)]
+    return "".join(parts)
+
+
+def _square(kind: str, below: str, content: str) -> Markup:
+    return Markup(
+        f'<svg class="{kind}" width="100%" height="{SQUARE}" role="img" '
+        f'aria-label="Right answers by {below}">{content}'
+        f'<text class="axis" x="50%" y="{SQUARE + 38}" text-anchor="middle">{below}</text>'
+        '<text class="axis" x="-8" y="-12" text-anchor="end">right</text></svg>'
     )
 
 

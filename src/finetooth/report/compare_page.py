@@ -21,6 +21,7 @@ def render(result: Mapping[str, Any], names: Sequence[str]) -> str:
         "compare.html.jinja",
         {
             "sealed": result["split"] == "test",
+            "adjustment": result["adjusted_for"],
             "runs": runs,
             "headline": _headline(result["comparisons"]),
             "comparisons": [

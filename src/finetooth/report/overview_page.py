@@ -128,7 +128,8 @@ def _rows_digest(path: Path, split: str, grader: str) -> str:
     else:
         content = sha256_file(path / "data" / "validation.jsonl")
     candidate, ids = None, []
-    for line in read_jsonl(path / "evaluate" / split / "records.jsonl"):
+    records = path / "evaluate" / split / "records.jsonl"
+    for line in read_jsonl(records) if records.is_file() else ():  # none of a result that another run has
         candidate = candidate or line["candidate"]
         if line["candidate"] == candidate:
             ids.append(line["id"])

@@ -8,9 +8,11 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from finetooth.evaluation import ledger
+from finetooth.data.read.locations import location
+from finetooth.evaluation import form, ledger
 from finetooth.evaluation.graders import PERPLEXITY, PREFERENCE, without_options
 from finetooth.evaluation.preference import BY_LENGTH
+from finetooth.evaluation.proof import shown_look
 from finetooth.evaluation.retention import FILE as RETENTION_FILE
 from finetooth.evaluation.summary import (
     BAG_FILE,
@@ -25,6 +27,7 @@ from finetooth.evaluation.summary import (
 from finetooth.report.advice import next_steps
 from finetooth.report.answers import answers, clip, examples_of
 from finetooth.report.charts import difference_bar, flattened, score_bar, smooth, training_curve
+from finetooth.report.confidence_part import confidence_part
 from finetooth.report.settings import environment_in_words, prompts_in_words, read_config, settings
 from finetooth.rundir import read_json, read_jsonl
 
@@ -60,13 +63,14 @@ def page_context(run_path: Path, notes: Sequence[str] = ()) -> dict[str, Any]:
         "tuned": config.get("tuned"),
         "method": method or "sft",
         "date": day(ledger.result_time(run_path, first["split"])) if first else "",
-        "verdict": _verdict(first) if first else None,
+        "verdict": verdict(first) if first else None,
         "next": next_steps(
             run_path, first, method, rows["wrong"] if rows else 0, source, saved_bag, gradable(config)
         ),
         "tables": [score_table(summary) for summary in shown],
         "retention": _retention(run_path),
         "prompts": prompts_in_words(run_path / "environment.json", config),
+        "confidence": confidence_part(first),
         "loss": _training(run_path / "train"),
         "rows": rows,
         "data": _data(run_path),
@@ -120,9 +124,16 @@ def simple_badges(summary: Mapping[str, Any]) -> list[str]:
     return found
 
 
-def _verdict(summary: Mapping[str, Any]) -> dict[str, Any]:
+def rows_in_words(split: str) -> str:
+    """The rows of an evaluation; a split that is no side of the run is the name of a file of new rows."""
+    return {"test": "the sealed test", "validation": "the validation rows"}.get(split, f"the rows of {split}")
+
+
+def verdict(summary: Mapping[str, Any]) -> dict[str, Any]:
+    """The verdict for the head of a page: headline, badges, words, and the chart of the difference."""
     result = summary.get("comparison")
-    where = "the sealed test" if summary["split"] == "test" else "the validation rows"
+    where = rows_in_words(summary["split"])
+    where += f" ({shown})" if (shown := shown_look(summary)) else ""
     words = summary.get("words", "").partition(": ")[2]  # the headline has what stands before the colon
     words = words[:1].upper() + words[1:]
     if not result:
@@ -134,7 +145,7 @@ def _verdict(summary: Mapping[str, Any]) -> dict[str, Any]:
             "plainly": "",
             "badges": [],
         }
-    badges = simple_badges(summary)
+    badges = simple_badges(summary) + ["gain in form alone"] * form.by_form_alone(result)
     but = ", but " if result["verdict"] == "better" else "; "
     base = "best prompt" if summary["grader"] != PREFERENCE else "untuned model"
     return {
@@ -218,6 +229,7 @@ def score_table(summary: Mapping[str, Any]) -> dict[str, Any]:
         "start": summary.get(START),
         "errors": any(entry["errors"] for entry in rows),
         "truncated": any(entry.get("truncated") for entry in rows),
+        "lenient": any(entry.get("lenient") for entry in rows),
         "notes": [(entry["name"], note) for entry in rows for note in entry.get("notes", [])],
         "also": also,
         **corpus(summary["grader"], rows),
@@ -291,7 +303,8 @@ def _data(run_path: Path) -> dict[str, Any]:
         "counts": counts + ([("sealed test", sealed)] if sealed is not None else []),
         "rejected": len(rejected),
         "reasons": [
-            (row.get("file"), row.get("line"), clip(row["reason"])) for row in rejected[:REJECTED_SHOWN]
+            (row.get("place") or location(str(row.get("file")), row.get("line")), clip(row["reason"]))
+            for row in rejected[:REJECTED_SHOWN]
         ],
         "labels": len(labels),
         "frequent": [(clip(str(label)), count) for label, count in labels.most_common(5)],
@@ -321,10 +334,20 @@ def _limitations(page: Mapping[str, Any], shown: Sequence[Mapping[str, Any]], ru
     if shown and shown[0]["split"] == "validation":
         limits.append(
             "These are validation rows, on which the baseline and the checkpoint were chosen, so the scores "
-            "are optimistic. The sealed test has not been opened."
+            "are optimistic. "
+            + (
+                "This run has not opened the sealed test, and other runs have."
+                if "looks_of_others" in shown[0]
+                else "The sealed test has not been opened."
+            )
         )
     looks = ledger.look_count(run_path)
-    if shown and looks > 1:
+    if shown and "alpha" in shown[0] and shown[0]["look"] > 1:
+        limits.append(
+            f"The sealed test was opened {shown[0]['look']} times, by all runs together, of which "
+            f"{shown[0]['looks']} can prove something."
+        )
+    elif shown and looks > 1:
         limits.append(f"The sealed test was opened {looks} times; each further look weakens its evidence.")
     apart = "No prompt is on both sides of the split"
     if "leak" in page["allowed"]:

@@ -9,11 +9,14 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from finetooth.evaluation.summary import percent, points
+from finetooth.evaluation.proof import shown_look
+from finetooth.evaluation.verdict_words import percent, points
+from finetooth.report.confidence_part import calibration_words, decision_words
 from finetooth.report.html import format_corpus_score
 from finetooth.report.run_page import score_table
 
 HEADINGS = {
+    "lenient": "form forgiven",
     "prompt_tokens": "prompt tokens",
     "completion_tokens": "answer tokens",
     "truncated": "truncated",
@@ -27,10 +30,12 @@ def terminal_table(summary: Mapping[str, Any]) -> Group:
     page = score_table(summary)
     names = {"test": "the sealed test", "validation": "the validation split"}
     split = names.get(summary["split"], summary["split"])
+    look = f" ({shown})" if (shown := shown_look(summary)) else ""
     clusters = f" in {summary['groups']:,} clusters" if "groups" in summary else ""
-    title = f"{summary['n']:,} rows of {split}{clusters}, graded by {summary['grader']}"
+    title = f"{summary['n']:,} rows of {split}{look}{clusters}, graded by {summary['grader']}"
     columns = [name for name in ("truncated", "errors") if page[name]]
-    tables = [_table(title, page, ["prompt_tokens", "completion_tokens", *columns])]
+    columns = [*(["lenient"] if page["lenient"] else []), "prompt_tokens", "completion_tokens", *columns]
+    tables = [_table(title, page, columns)]
     for other in page["also"]:
         errors = any(row["errors"] for row in other["rows"])
         table = _table(f"\nalso graded by {other['grader']}", other, ["errors"] * errors)
@@ -38,12 +43,16 @@ def terminal_table(summary: Mapping[str, Any]) -> Group:
             bounds = f"{points(difference['low'])} – {points(difference['high'])}"
             table.add_row("paired difference", points(difference["difference"]), bounds, style="dim")
         tables.append(table)
+    measured = summary.get("calibration")
+    sure = [Text(f"confidence: {calibration_words(measured)}", "dim")] if measured else []
+    if measured and measured.get("decision"):
+        sure.append(Text(decision_words(measured["decision"]), "dim"))
     notes = [Text(f"{name}: {note}", "dim") for name, note in page["notes"]]
     verdict = (summary.get("comparison") or {}).get("verdict", "")
     text = summary.get("words", "")
     words = Text(text)
     words.stylize(COLOURS.get(verdict, "bold"), 0, text.find(":") + 1)
-    return Group(tables[0], *notes, *tables[1:], Text(), words)
+    return Group(tables[0], *notes, *tables[1:], *sure, Text(), words)
 
 
 def _table(title: str, page: Mapping[str, Any], columns: Sequence[str]) -> Table:
@@ -60,6 +69,8 @@ def _table(title: str, page: Mapping[str, Any], columns: Sequence[str]) -> Table
         cells += [format_corpus_score(row["corpus_score"])] if corpus else []
         for column in columns:
             value = row.get(column, 0)
+            if column == "lenient":
+                value = percent(value["score"]) if value else "–"
             cells.append(f"{value:,.1f}" if column.endswith("_tokens") else str(value))
         table.add_row(*map(Text, cells), style="bold" if row["kind"] == "tuned" else None)
     return table

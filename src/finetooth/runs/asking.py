@@ -30,7 +30,7 @@ from finetooth.evaluation.prompts import Prompt, build_prompt
 from finetooth.evaluation.summary import TUNED
 from finetooth.model.api import Model
 from finetooth.quality.repair.clean import TEXT, changed_row
-from finetooth.runs import workspace
+from finetooth.runs import confidence, workspace
 from finetooth.runs.context import RunContext, model_lines, tokenizer_of
 from finetooth.types import Example, Message, Sampling
 
@@ -65,6 +65,7 @@ def candidate(
         labels or None,
         task.data.overlong,
         thinking=_thinks(train),
+        temperature=confidence.of_run(context.path).temperature if prompt.name == TUNED else 1.0,
     )
 
 
@@ -102,7 +103,8 @@ class Asking:
     candidate: the model with its prompt, constraint and sampling. system: sent where a question has no system
     message of its own. systems: the system messages of the training rows, if they differ. always: whether
     every training row has one. clean: the text operations of data.clean. format, columns, encoding: of the
-    rows that it was trained on; unread: their columns that training left out.
+    rows that it was trained on; unread: their columns that training left out. unsure_below: the confidence
+    below which the run hands a row over, chosen by the task's costs.
     """
 
     candidate: ModelCandidate
@@ -114,6 +116,7 @@ class Asking:
     columns: Mapping[str, str] | None = None
     encoding: str = "utf-8"
     unread: frozenset[str] = frozenset()
+    unsure_below: float | None = None
 
     @property
     def labels(self) -> Sequence[str]:
@@ -186,7 +189,10 @@ def of_run(context: RunContext, model: Model, name: str = TUNED) -> Asking:
     if context.task.train.method == "reward_model":
         raise ConfigError(f"{context.path} is a reward model: it scores answers and cannot generate text.")
     facts = training_rows(context)
-    return Asking(candidate(context, primary_grader(context), model, Prompt(name)), **facts)
+    asked = candidate(context, primary_grader(context), model, Prompt(name))
+    decides = name == TUNED and asked.labels and confidence.UNSURE not in asked.labels
+    threshold = confidence.of_run(context.path).threshold if decides else None
+    return Asking(asked, **facts, unsure_below=threshold)
 
 
 def training_rows(context: RunContext) -> dict[str, Any]:

@@ -35,9 +35,9 @@ if TYPE_CHECKING:
 class RunContext:
     """What the stages of one run share.
 
-    task: resolved once the run is set up. model: the model in training, with its adapter. train_rows,
-    validation_rows: the tokenized rows. probe: the estimate of the training. These four exist from set-up to
-    the end of training.
+    task: resolved once the run is set up. folder: that of the task file, if there is one. model: the model in
+    training, with its adapter. train_rows, validation_rows: the tokenized rows. probe: the estimate of the
+    training. These four exist from set-up to the end of training.
     """
 
     model: Model
@@ -45,8 +45,8 @@ class RunContext:
     train_rows: list[Row]
     validation_rows: list[Row]
 
-    def __init__(self, task: Task, path: Path, console: Console) -> None:
-        self.task, self.path, self.console = task, path, console
+    def __init__(self, task: Task, path: Path, console: Console, folder: Path | None = None) -> None:
+        self.task, self.path, self.console, self.folder = task, path, console, folder
         self._in_memory: tuple[str, Model] | None = None  # the loaded model and its role in this run
 
     @classmethod

@@ -15,6 +15,7 @@ from finetooth.model.api import Model
 from finetooth.model.generation.sampling import check_sampling
 from finetooth.runs import asking as asks
 from finetooth.runs.asking import Asking
+from finetooth.runs.confidence import DIGITS
 from finetooth.runs.context import require_same_base
 from finetooth.types import Completion, Example, Message, Piece
 
@@ -56,27 +57,33 @@ class Speaker:
             )
         return messages, row
 
-    def answer(self, context: Context) -> Generator[Piece]:
-        """The pieces of the answer as they are generated; a label is one piece."""
+    def answer(self, context: Context) -> Generator[tuple[Piece, float | None]]:
+        """The pieces of the answer as they are generated; a label is one piece, with its confidence."""
         candidate = self.asking.candidate
         with self.model.without_adapter() if self.without_adapter else nullcontext():
             if not candidate.labels:
-                yield from self.model.stream([context[1]], candidate.sampling)
+                yield from ((piece, None) for piece in self.model.stream([context[1]], candidate.sampling))
                 return
-            for chosen in candidate.answers([context]):
+            for chosen in candidate.answers([context], confidence=True):
                 tokens = candidate.renderer.answer_ids(context[0], chosen.text)
-                yield Piece(0, chosen.text, 0, Completion(0, tokens, (), chosen.text, "stop"))
+                found = None if chosen.confidence is None else round(chosen.confidence, DIGITS)
+                yield Piece(0, chosen.text, 0, Completion(0, tokens, (), chosen.text, "stop")), found
 
 
 @dataclass
 class Reply:
-    """One speaker's answer. stop: that of the Completion, or `interrupted`."""
+    """One speaker's answer. stop: that of the Completion, or `interrupted`.
+
+    confidence: in a chosen label. unsure: it is below the run's threshold, which says to hand the row over.
+    """
 
     name: str
     text: str = ""
     stop: str = "interrupted"
     prompt_tokens: int = 0
     completion_tokens: int = 0
+    confidence: float | None = None
+    unsure: bool = False
 
 
 @dataclass
@@ -100,8 +107,10 @@ class Conversation:
             reply = Reply(speaker.name, prompt_tokens=len(context[1]))
             try:
                 with closing(speaker.answer(context)) as pieces:
-                    for piece in pieces:
+                    for piece, confidence in pieces:
                         reply.text += piece.text
+                        reply.confidence, threshold = confidence, speaker.asking.unsure_below
+                        reply.unsure = (confidence or 1.0) < (threshold or 0.0)
                         if piece.completion is not None:
                             reply.stop = piece.completion.stop
                             reply.completion_tokens = len(piece.completion.tokens)
@@ -145,11 +154,18 @@ def speakers(
         require_same_base(context.path, base)
         base.add_stop(context.base_renderer.stop_id)
     renderer = candidate.renderer if context is None else context.base_renderer
-    beside = replace(asking, candidate=replace(asking.candidate, model=base, renderer=renderer))
+    alone = replace(asking.candidate, model=base, renderer=renderer, temperature=1.0)
+    beside = replace(asking, candidate=alone, unsure_below=None)
     return [Speaker(BASE, beside, without_adapter=True), Speaker(candidate.name, asking)]
 
 
 def to_json(question: str, replies: list[Reply], error: str = "") -> dict[str, Any]:
-    """One turn as plain JSON values; `error` only where the question could not be asked."""
-    turn = {"question": question, "answers": [asdict(reply) for reply in replies]}
+    """One turn as plain JSON values; `error` only where the question could not be asked, `confidence` and
+    `unsure` only where a label was chosen.
+    """
+    answers = [asdict(reply) for reply in replies]
+    for answer in answers:
+        if answer["confidence"] is None:
+            del answer["confidence"], answer["unsure"]
+    turn = {"question": question, "answers": answers}
     return turn | ({"error": error} if error else {})

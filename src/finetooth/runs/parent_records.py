@@ -31,7 +31,7 @@ class RecordedCandidate:
         for index, example in enumerate(examples):
             line = self.lines[example.id]
             used = line["prompt_tokens"], line["completion_tokens"]
-            yield Prediction(index, line["text"], *used, line["stop"])
+            yield Prediction(index, line["text"], *used, line["stop"], written="lenient" in line)
 
 
 def recorded(context: RunContext, digest_of: Callable[[RunContext, Model], str]) -> RecordedCandidate | None:

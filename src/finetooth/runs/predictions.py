@@ -16,9 +16,9 @@ from finetooth.evaluation.answer_text import strip_reasoning
 from finetooth.evaluation.candidates import Context, Prediction
 from finetooth.rundir import read_jsonl
 from finetooth.runs.asking import Asking
+from finetooth.runs.confidence import DIGITS, UNSURE
 
 CHUNK = 1024  # rows whose prompts are in memory together; what they share is computed once
-UNSURE = "unsure"
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +71,7 @@ def _context(asking: Asking, question: Question) -> Context:
 
 def _row_answer(asking: Asking, prediction: Prediction) -> RowAnswer:
     text = strip_reasoning(prediction.text, asking.candidate.thinking is True)
-    confidence = None if prediction.confidence is None else round(prediction.confidence, 4)
+    confidence = None if prediction.confidence is None else round(prediction.confidence, DIGITS)
     cut = prediction.stop == "length"
     error = f"the answer was cut off after {prediction.completion_tokens} tokens" if cut else None
     return RowAnswer(text, confidence, error)
@@ -88,6 +88,7 @@ def identity(asking: Asking, input_digest: str, columns: Mapping[str, str]) -> s
         "sampling": asdict(candidate.sampling),
         "overlong": candidate.overlong,
         "thinking": candidate.thinking,
+        "temperature": candidate.temperature,
         "clean": asking.clean,
         "format": asking.format,
         **asking.to_json(),

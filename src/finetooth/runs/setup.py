@@ -73,7 +73,8 @@ def _set_up(context: RunContext, stored: Task | None, needs_grader: bool) -> Non
             "columns to these names with data.columns."
         )
     if prepared.sealed_count:
-        ledger.seal(path, time.time, parent.sealed_provenance(requested) if stored is None else None)
+        start = parent.sealed_provenance(requested) if stored is None else None
+        ledger.seal(path, time.time, start, context.folder)
     if needs_grader:
         _require_gradable(context)
     if stored is None:

@@ -41,6 +41,7 @@ class WordCounts:
     name: str = BAG_OF_WORDS
     overlong: str = "raise"
     thinking: bool | None = None
+    temperature: float = 1.0
     sampling: Sampling = field(default_factory=lambda: Sampling(temperature=0, max_tokens=1))
 
     @property

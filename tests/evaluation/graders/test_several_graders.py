@@ -112,7 +112,10 @@ def test_rows_of_a_group_count_together_and_it_is_said() -> None:
     assert together["groups"] == 30
     assert together["comparison"]["units"] == 30
     assert alone["comparison"]["units"] == 120
-    assert "The 120 rows form 30 clusters (rows of one group, or with identical prompts)" in together["words"]
+    assert (
+        "The 120 rows form 30 clusters (rows of one group, or with identical or nearly identical prompts)"
+        in together["words"]
+    )
     few = run(n=120, group=6, grader="exact").summary
     assert few["comparison"]["verdict"] == "not proven"
     assert "20 clusters are too few to prove anything, which takes 30" in few["words"]
@@ -135,7 +138,7 @@ def test_rows_that_ask_the_same_are_one_piece_of_evidence() -> None:
     summary = evaluate(rows, candidates, BUILT_IN["f1"], "f1", "validation").summary
     assert (summary["groups"], summary["comparison"]["units"]) == (12, 12)
     assert summary["comparison"]["verdict"] == "not proven"
-    assert "or with identical prompts)" in summary["words"]
+    assert "or with identical or nearly identical prompts)" in summary["words"]
     copies = [replace(row, tags={"group": f"g{i}"}) for i, row in enumerate(rows)]
     assert len(set(row_groups(copies) or [])) == 12  # groups that share a question are one
 
@@ -292,4 +295,7 @@ def test_the_page_shows_how_much_of_an_answer_is_right_and_what_is_not(tmp_path:
     page = page_of(tmp_path)
     assert "Wrong or partly correct · 40 rows" in page.words
     assert '50.0%: b: got "y", want "x"' in page.words
-    assert "40 rows in 8 clusters (rows of one group, or with identical prompts), each" in page.words
+    assert (
+        "40 rows in 8 clusters (rows of one group, or with identical or nearly identical prompts), each"
+        in page.words
+    )

@@ -6,8 +6,9 @@ import random
 
 import planted
 
-from finetooth.data.split import split_keys, uniform
-from finetooth.quality.similarity.clusters import merge_near_duplicate_keys
+from finetooth.data.split import CLUSTER, split_keys, uniform
+from finetooth.evaluation.runner import row_groups
+from finetooth.quality.similarity.clusters import merge_near_duplicate_keys, with_clusters
 from finetooth.types import Example
 
 TEXTS = planted.texts(2000, seed=21, most=3)
@@ -75,3 +76,28 @@ def test_added_rows_move_few() -> None:
     new = [uniform(0, key) for key in keys([*more, *before])[len(more) :]]
     moved = sum(one != other for one, other in zip(old, new, strict=True))
     assert moved <= 50 + 0.005 * len(before)
+
+
+def test_near_copies_of_an_evaluated_side_are_tagged_and_count_as_one() -> None:
+    generator = random.Random(5)
+    copies = [planted.edit(text, 0.1, generator) for text in LONG[:40]]
+    rows = planted.rows([*LONG[:200], *copies, LONG[199]])
+    rows += [planted.row(f"g{k}", f"{k} of a group", group="one") for k in range(3)]
+    everything = planted.rows([*LONG[:200], *copies, LONG[199], *TEXTS[:300]])
+    alone = with_clusters(rows, {})
+    by_split = with_clusters(
+        rows[:241], dict(zip([row.id for row in everything], keys(everything), strict=True))
+    )
+    for found in (alone[:241], by_split):
+        tagged = [row for row in found if CLUSTER in row.tags]
+        assert len(tagged) >= 2 * 0.98 * len(copies)
+        assert {row.tags[CLUSTER] for row in tagged} <= {row.id for row in tagged}, "named by a row of theirs"
+        assert [row.tags.get(CLUSTER) for row in found[:40]] == [
+            row.tags.get(CLUSTER) for row in found[200:240]
+        ]
+        assert CLUSTER not in found[240].tags, "an identical prompt needs no tag"
+    assert not any(CLUSTER in row.tags for row in alone[241:]), "nor does a group"
+    groups = row_groups(alone)
+    assert groups is not None and len(rows) - len(set(groups)) >= 0.98 * len(copies) + 1 + 2
+    plain = row_groups(rows)
+    assert plain is not None and len(rows) - len(set(plain)) == 1 + 2, "what was known without the split"

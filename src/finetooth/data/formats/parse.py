@@ -57,6 +57,7 @@ from finetooth.data.formats.text_columns import (
 )
 from finetooth.data.read.names import clean_name
 from finetooth.data.read.table import RawRow, RejectedRow, Table
+from finetooth.data.split import CLUSTER
 from finetooth.errors import DataError
 from finetooth.types import Example
 
@@ -73,7 +74,7 @@ NEEDS = {
 }
 WITH_TOOLS = ("chat", "sharegpt", "prompt", "preference")
 # Names of finetooth's own tags: other columns with such a name get an underscore.
-RESERVED = {name: f"{name}_" for name in ("file", "line", "sheet_row", "label", "group")}
+RESERVED = {name: f"{name}_" for name in ("file", "line", "sheet_row", "label", "group", CLUSTER)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +127,17 @@ def parse(
         try:
             examples.append(with_earlier_turns(_example(row, table, name, used, group), earlier, name))
         except InvalidRowError as problem:
-            rejected.append(RejectedRow(row.file or table.name, row.line, str(problem), dict(row.values)))
+            id = row.values.get("id")
+            rejected.append(
+                RejectedRow(
+                    row.file or table.name,
+                    row.line,
+                    str(problem),
+                    dict(row.values),
+                    sheet_row=row.sheet_row,
+                    id=id.strip() if isinstance(id, str) else "",
+                )
+            )
     notes = list(table.notes)
     if extra:
         notes.append(f"{table.name}: not trained on, kept as tags: {first_few(extra, SHOWN_COLUMNS)}.")

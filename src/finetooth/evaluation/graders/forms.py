@@ -27,12 +27,13 @@ _JOINER = re.compile(r"(?<![^\x00-\u024f])[\u200c\u200d]+(?![^\x00-\u024f])")
 EXPLAINED = re.compile(r"(?im)^[^\w\n]*(?:explanation|reasoning|reason|note|because|erklärung|begründung)\b")
 ROUNDS = 8  # wrappers that are taken off an answer, one inside the other
 _FENCE = re.compile(r"\s*(```|~~~)[^\n`~]*\n")
-_WORDS = (
+# What an answer is called where it is announced, as part of a regular expression.
+ANSWER_WORDS = (
     "answer|label|labels|category|categories|class|classes|sentiment|intent|topic|topics|tag|tags|prediction|"
     "result|output|choice|option|antwort|réponse|respuesta|resposta|risposta|ответ|答案|回答|答え"
 )
 _PREFIX = re.compile(
-    rf"[*_]*(?:the\s+)?(?:final\s+|correct\s+|right\s+)?(?:{_WORDS})[*_]*"
+    rf"[*_]*(?:the\s+)?(?:final\s+|correct\s+|right\s+)?(?:{ANSWER_WORDS})[*_]*"
     r"(?:\s*[:=]|\s+(?:is|are|ist|est|es)\b:?)[*_]*\s*(?=\S)",
     re.IGNORECASE,
 )

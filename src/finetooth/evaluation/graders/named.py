@@ -7,8 +7,8 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from finetooth.config.evaluate_keys import GRADER_SECONDS
 from finetooth.config.method_keys import REWARD_MODEL
-from finetooth.config.task import GRADER_SECONDS
 from finetooth.errors import GradeError
 from finetooth.evaluation.graders import basic, label_sets, numbers, options, overlap, structured
 from finetooth.evaluation.graders.custom import guard

@@ -46,6 +46,7 @@ _REFERENCE = re.compile(
     r"|eq\.|see|ref\.?)\s*#?\d+\b",
     re.IGNORECASE,
 )
+_DENIED = re.compile(r"(?:\bnot|n't|\bnever|\bnicht)\s*$", re.IGNORECASE)  # before a number that is no answer
 _SPACES = re.compile(r"[^\S\n]+")
 _CHOICE = re.compile(r"\s*(?:or|oder|ou|o)\s*", re.IGNORECASE)
 _SPAN = re.compile(r"\s*(?:-|to|and|bis|und)\s*", re.IGNORECASE)
@@ -99,9 +100,9 @@ def number(example: Example, text: str, tolerance: Tolerance = EXACTLY, decimal:
     """1 when the number that the answer comes to equals that of the expected answer.
 
     The number that counts follows `####`, stands in `\\boxed{}` or bold, follows "the answer is", or else is
-    the last one outside of remarks in parentheses. It is read whole: signs, thousands in any usual grouping,
-    either decimal mark, fractions, percentages, powers of ten. Dates, times, ranges and other series of
-    digits are equal when all their parts are. decimal: the decimal mark where the form does not
+    the last one outside of remarks in parentheses; "not 8" is none. It is read whole: signs, thousands in any
+    usual grouping, either decimal mark, fractions, percentages, powers of ten. Dates, times, ranges and other
+    series of digits are equal when all their parts are. decimal: the decimal mark where the form does not
     show it (1.234).
     """
     expected = expected_answers(example)
@@ -165,8 +166,8 @@ def _without_words(aside: re.Match[str]) -> str:
 
 
 def _last(text: str, decimal: Mark) -> Quantity | None:
-    """The last quantity; two joined by "or", or by "between", are a range and no number."""
-    found = list(quantities(text, decimal))
+    """The last quantity that is not denied; two joined by "or" or "between" are a range and no number."""
+    found = [one for one in quantities(text, decimal) if not _DENIED.search(text[: one[1]])]
     if not found:
         return None
     last, start, _ = found[-1]

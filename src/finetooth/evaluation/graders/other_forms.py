@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from finetooth.config.task import GRADER_SECONDS
+from finetooth.config.evaluate_keys import GRADER_SECONDS
 from finetooth.evaluation.graders.label_sets import expected_labels
 from finetooth.evaluation.graders.named import (
     PERPLEXITY,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from finetooth.config.task import GRADER_SECONDS
+from finetooth.config.evaluate_keys import GRADER_SECONDS
 from finetooth.evaluation.graders.named import (
     DEFAULTS,
     PERPLEXITY,

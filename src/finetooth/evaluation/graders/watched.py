@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from finetooth.config.task import GRADER_SECONDS
+from finetooth.config.evaluate_keys import GRADER_SECONDS
 from finetooth.data.watched import Failed, Worker
 from finetooth.errors import GradeError
 from finetooth.evaluation.graders.custom import GraderStopped

@@ -12,7 +12,7 @@ import heapq
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -24,27 +24,34 @@ from finetooth.model.generation.decode import Decoder
 WIDEST = 64  # partial options of one context that are expanded in one round, at most
 EXPANDED = 1024  # tokens of one such call; bounds its memory
 OPEN = 1e-4  # share of the options' probability that may be left unexpanded when `share` is computed
+Wanted = Literal["best", "share", "all"]  # the best option; and its share; and every option's log-probability
 
 
 class Choice(NamedTuple):
     """The best option after one context: the indices of both, and its log-probability in nats.
 
     share: its probability among the options alone, at most OPEN too low; None unless it was asked for.
+    logprobs: that of every option, in their order, exactly; None unless they were asked for.
     """
 
     row: int
     option: int
     logprob: float
     share: float | None = None
+    logprobs: tuple[float, ...] | None = None
 
 
 @dataclass(slots=True)
 class Node:
-    """A node of the options' trie. order: its number. children: by token. option: the one that ends here."""
+    """A node of the options' trie. order: its number. children: by token. option: the one that ends here.
+
+    options: how many pass through it.
+    """
 
     order: int
     children: dict[int, Node] = field(default_factory=dict)
     option: int | None = None
+    options: int = 0
 
 
 class _Entry(NamedTuple):
@@ -72,6 +79,7 @@ def build_trie(options: Sequence[Sequence[int]]) -> Node:
                 node.children[int(token)] = Node(count)
                 count += 1
             node = node.children[int(token)]
+            node.options += 1
         if node is root or node.option is not None:
             raise DataError(f"Option {index} is empty or the same as option {node.option}.")
         node.option = index
@@ -89,21 +97,24 @@ def inner_nodes(root: Node) -> int:
 class _Search:
     """The search of one row. complete: options that were popped off the heap, the best one first.
 
-    width: partial options that are expanded in the next round.
+    wanted: what is searched for. temperature: of the share. width: partial options that are expanded in the
+    next round.
     """
 
+    wanted: Wanted
+    temperature: float
     heap: list[_Entry] = field(default_factory=list)
     complete: list[_Entry] = field(default_factory=list)
     width: int = 1
 
-    def next_round(self, shares: bool) -> list[_Entry]:
-        """The partial options to expand now; none once the best option, and its share, is known.
+    def next_round(self) -> list[_Entry]:
+        """The partial options to expand now; none once what is wanted is known.
 
         Each round expands twice as many as the last: a confident model needs one or two, and one that knows
         nothing still needs few rounds.
         """
         chosen: list[_Entry] = []
-        if self.complete and self._open() <= OPEN:
+        if self.complete and self.wanted == "share" and self._open() <= OPEN:
             return chosen
         while self.heap and len(chosen) < self.width:
             if self.heap[0].partial:
@@ -112,7 +123,7 @@ class _Search:
                 break  # what is expanded now may still beat it
             else:
                 self.complete.append(heapq.heappop(self.heap))
-                if not (chosen or shares):
+                if not chosen and self.wanted == "best":
                     return chosen
         self.width = min(2 * self.width, WIDEST)
         return chosen
@@ -123,41 +134,58 @@ class _Search:
         return self._sum([entry for entry in self.heap if entry.partial]) / total
 
     def _sum(self, entries: Sequence[_Entry]) -> float:
-        """The probability of these entries together, relative to the best option's."""
-        return math.fsum(math.exp(min(self.complete[0].cost - entry.cost, 700)) for entry in entries)
+        """The probability of these entries together at the temperature, relative to the best option's.
 
-    def choice(self, row: int, shares: bool) -> Choice:
-        """The best option."""
+        Of a partial option the most that it can be: above a temperature of 1 that is when its probability is
+        spread evenly over the options behind it, below when one of them has it all.
+        """
+        best, inverse = self.complete[0].cost, 1 / self.temperature
+        weights = []
+        for entry in entries:
+            spread = math.log(entry.node.options) if entry.partial and inverse < 1 else 0.0
+            weights.append(math.exp(min((best - entry.cost) * inverse + spread * (1 - inverse), 700)))
+        return math.fsum(weights)
+
+    def choice(self, row: int) -> Choice:
+        """The best option, with what else is wanted."""
         best = self.complete[0]
-        share = 1 / (self._sum(self.heap) + self._sum(self.complete)) if shares else None
-        return Choice(row, best.order, -best.cost, share)
+        if self.wanted == "best":
+            return Choice(row, best.order, -best.cost)
+        share = 1 / (self._sum(self.heap) + self._sum(self.complete))
+        if self.wanted == "share":
+            return Choice(row, best.order, -best.cost, share)
+        logp = {entry.order: -entry.cost for entry in self.complete}
+        return Choice(row, best.order, -best.cost, share, tuple(logp[option] for option in sorted(logp)))
 
 
-def choose(decoder: Decoder, trie: Node, shares: bool = False) -> Iterator[Choice]:
+def choose(
+    decoder: Decoder, trie: Node, wanted: Wanted = "best", temperature: float = 1.0
+) -> Iterator[Choice]:
     """The most likely option of each of the decoder's rows, by the sum of its tokens' log-probs.
 
     A partial option's sum is an upper bound of all its continuations, so the first complete option that is
     popped off the heap is the best. Ties go to the option that was given first, except that a prefix of
-    another option precedes it. shares: also compute the probability of the best one among the options, which
-    goes on until all others are known or hardly likely.
+    another option precedes it. wanted: `share` also computes the probability of the best one among the
+    options at the temperature, which goes on until all others are known or hardly likely; `all` goes on until
+    all are known.
     """
     searches: dict[int, _Search] = {}
     while True:
         admitted, hidden_KD = decoder.admit()
         if hidden_KD is not None:
-            searches |= {row: _Search() for row in admitted}
+            searches |= {row: _Search(wanted, temperature) for row in admitted}
             root = _Entry(0.0, 1, 0, trie, -1, -1)
             _push(decoder, searches, [(row, root) for row in admitted], [-1] * len(admitted), hidden_KD)
         if not searches:
             return
         todo: list[tuple[int, _Entry]] = []
         for row, search in list(searches.items()):
-            expanded = search.next_round(shares)
+            expanded = search.next_round()
             todo += [(row, entry) for entry in expanded]
             if not expanded:
                 del searches[row]
                 decoder.release(row)
-                yield search.choice(row, shares)
+                yield search.choice(row)
         for start in range(0, len(todo), EXPANDED):
             part = todo[start : start + EXPANDED]
             rows, entries = zip(*part, strict=True)

@@ -1,12 +1,12 @@
-"""Clusters of near-duplicates, for reports and for keeping similar rows on one side of a split."""
+"""Clusters of near-duplicates: kept on one side of a split, and one observation in an evaluation."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from finetooth.data.split import connected_components
+from finetooth.data.split import connected_components, split_keys, tag_clusters
 from finetooth.quality.findings import question
 from finetooth.quality.similarity.near import CLOSE, SimilarPair, find_similar_pairs
 from finetooth.types import Example
@@ -52,6 +52,18 @@ def merge_near_duplicate_keys(examples: Sequence[Example], keys: Sequence[str]) 
         for group in apart
     ]
     return SplitKeys([names[first.get(position, position)] for position in row], notes, pairs)
+
+
+def with_clusters(rows: Sequence[Example], key_of: Mapping[str, str]) -> list[Example]:
+    """The rows of a side that is evaluated, with their near copies tagged: as evidence they are one row.
+
+    key_of: split key by id; where a row has none, it comes from a file of its own or from the parent run, and
+    near copies are searched for on this side.
+    """
+    keys = [key_of[row.id] for row in rows if row.id in key_of]
+    if len(keys) < len(rows):
+        keys = merge_near_duplicate_keys(rows, split_keys(rows)).keys
+    return tag_clusters(rows, keys)
 
 
 def _share(pair: SimilarPair) -> float:

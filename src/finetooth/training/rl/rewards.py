@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from finetooth.config.evaluate_keys import GRADER_SECONDS
 from finetooth.config.method_keys import REWARD_MODEL
-from finetooth.config.task import GRADER_SECONDS
 from finetooth.errors import GradeError
 from finetooth.evaluation.answer_text import AnswerNormaliser, identity
 from finetooth.evaluation.graders import PERPLEXITY, Grader, grade_all, resolve, settled
