@@ -20,21 +20,28 @@ from rich.console import Console
 
 from finetooth.commands import report
 from finetooth.config.load import load_task
-from finetooth.config.task import Task
+from finetooth.config.task import PRICES, Task
 from finetooth.data.examples import source_location
-from finetooth.data.render.renderer import Renderer
 from finetooth.errors import ConfigError, DataError
 from finetooth.evaluation import graders, ledger
 from finetooth.evaluation.answer_text import answer_normaliser, identity
 from finetooth.evaluation.baselines import BagOfWords, Majority
 from finetooth.evaluation.candidates import Candidate
+from finetooth.evaluation.prompting.spec import PromptSpec
 from finetooth.evaluation.prompts import Prompt
 from finetooth.evaluation.runner import Evaluation, evaluate
-from finetooth.evaluation.summary import BAG_FILE, FREE, START, TUNED, best_prompting
+from finetooth.evaluation.summary import (
+    BAG_FILE,
+    FREE,
+    START,
+    TUNED,
+    TUNED_PROMPT,
+    best_prompting,
+)
 from finetooth.model.api import Model
 from finetooth.report.console import answer_bars
 from finetooth.report.terminal import terminal_table
-from finetooth.rundir import read_json, write_json
+from finetooth.rundir import read_json, sha256_file, write_json
 from finetooth.runs import (
     elsewhere,
     inputs,
@@ -44,12 +51,10 @@ from finetooth.runs import (
     preference_candidates,
     workspace,
 )
-from finetooth.runs.asking import candidate, prompt
+from finetooth.runs.asking import candidate, candidate_of_spec, prompt, task_prompt
 from finetooth.runs.context import RunContext, base_digest
 from finetooth.runs.setup import ensure_set_up
 from finetooth.types import Example
-
-PromptWithRenderer = tuple[Prompt, Renderer]
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,14 +221,18 @@ def evaluate_rows(
 
 
 def run_candidates(
-    context: RunContext, grader: str, split: str, extra: PromptWithRenderer | None = None
+    context: RunContext, grader: str, split: str, extra: PromptSpec | None = None
 ) -> Iterator[Candidate]:
-    """The candidates, built one at a time so that only one model is in memory. extra: one more prompt."""
+    """The candidates, built one at a time so that only one model is in memory.
+
+    extra: one more prompt of the base model, in place of evaluate.prompt.
+    """
+    own_prompt = task_prompt(context)
     train = context.prepared.train
     if context.prepared.labels and grader != graders.PERPLEXITY:  # these two have no likelihoods
         yield Majority(train)
         yield BagOfWords(train, file=context.path / BAG_FILE)
-    yield from prompting_candidates(context, grader, extra)
+    yield from prompting_candidates(context, grader, extra or own_prompt)
     if context.task.start is not None:
         known = parent_records.recorded(context, result_digest) if split == "test" else None
         yield known or candidate(context, grader, context.parent_model(), Prompt(START))
@@ -231,6 +240,8 @@ def run_candidates(
     if context.task.tuned is not None:
         tuned.notes.append("trained elsewhere: whether it was trained on some of these rows is not known")
     yield tuned
+    if own_prompt is not None:
+        yield candidate_of_spec(context, grader, context.tuned(), own_prompt, TUNED_PROMPT)
     if context.task.evaluate.free and tuned.labels is not None:
         note = f"generates its answers; the other models choose among the {len(tuned.labels)} labels"
         yield replace(tuned, name=FREE, prompt=Prompt(FREE), labels=None, notes=[note])
@@ -239,7 +250,7 @@ def run_candidates(
 def prompting_candidates(
     context: RunContext,
     grader: str,
-    extra: PromptWithRenderer | None = None,
+    extra: PromptSpec | None = None,
     shots: Sequence[int] | None = None,
 ) -> Iterator[Candidate]:
     """The base model under prompts with these numbers of demonstrations, then under the extra prompt.
@@ -253,7 +264,7 @@ def prompting_candidates(
         for count in shots:
             yield candidate(context, grader, base, prompt(context, grader, count), context.base_renderer)
         if extra is not None:
-            yield candidate(context, grader, base, *extra)
+            yield candidate_of_spec(context, grader, base, extra)
 
 
 def _usable(context: RunContext, examples: Sequence[Example]) -> list[Example]:
@@ -288,7 +299,8 @@ def _usable(context: RunContext, examples: Sequence[Example]) -> list[Example]:
 def result_digest(context: RunContext, tuned: Model) -> str:
     """A digest of everything that decides the test's result: weights, prompts, sampling and graders."""
     task = context.task
-    excluded = {"grader_seconds", *(() if task.evaluate.free else ("free",))}  # as in older results
+    # As in older results; of a prompt the content counts, and prices decide no answer.
+    excluded = {"grader_seconds", "prompt", *PRICES, *(() if task.evaluate.free else ("free",))}
     parts = {
         "tuned": tuned.digest(),
         "base": tuned.digest(adapter=False) if tuned.peft is not None else base_digest(context.path),
@@ -297,6 +309,8 @@ def result_digest(context: RunContext, tuned: Model) -> str:
         "template": context.renderer.chat_template,
         "graders": [graders.grader_digest(spec, Path.cwd()) for spec in graders.specs(task.evaluate.grader)],
     }
+    if task.evaluate.prompt is not None:
+        parts["prompt"] = sha256_file(Path(task.evaluate.prompt))
     if task.tuned is not None:
         parts["base_template"] = context.base_renderer.chat_template
     if task.start is not None:

@@ -26,6 +26,7 @@ from finetooth.errors import ConfigError
 
 Auto = Literal["auto"]
 GRADER_SECONDS = 20.0  # also what graders of no task get
+PRICES = ("price_in", "price_out")  # keys of `evaluate` that decide no answer
 EMBEDDED = ("milktooth",)  # models that come with the package; such a name is never read as a folder
 
 
@@ -226,6 +227,17 @@ class EvaluateConfig(Section):
         default_factory=lambda: [0, 4],
         description="Few-shot prompting baselines of the base model: numbers of examples in the prompt, 0 "
         "for zero-shot.",
+    )
+    prompt: str | None = Field(
+        None,
+        description="Prompt file, as `finetooth baseline` writes it: the candidate `prompt` beside the other "
+        "prompting baselines, and `tuned+prompt`, the tuned model under it.",
+    )
+    price_in: Annotated[Number, Field(ge=0)] | None = Field(
+        None, description="Price of a million prompt tokens, in any currency; shown as the cost of answers."
+    )
+    price_out: Annotated[Number, Field(ge=0)] | None = Field(
+        None, description="Price of a million generated tokens, in the same currency."
     )
     free: bool = Field(
         False,

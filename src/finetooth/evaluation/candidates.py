@@ -128,7 +128,14 @@ class ModelCandidate:
         for members in groups.values():
             options = [self.renderer.answer_ids(contexts[members[0]][0], label) for label in labels]
             rows = [contexts[index][1] for index in members]
-            for choice in self.model.choose(rows, options, confidence):
+            if self.prompt.offsets:
+                from finetooth.evaluation.prompting.label_scores import choose  # as torch in answer_logprobs
+
+                offset_L = [self.prompt.offsets.get(label, 0.0) for label in labels]
+                choices = choose(self.model, rows, options, offset_L)
+            else:
+                choices = self.model.choose(rows, options, confidence)
+            for choice in choices:
                 index, label, tokens = members[choice.row], labels[choice.option], options[choice.option]
                 yield Prediction(index, label, len(contexts[index][1]), len(tokens), confidence=choice.share)
 
@@ -152,12 +159,12 @@ class ModelCandidate:
             contexts.append(context)
             cut += truncated
             unlisted += bool(self.prompt.labels and not prompt.labels)
-            if len(prompt.demos) < len(self.prompt.demos):
+            if len(prompt.demos) < self.prompt.shots:
                 fewer.append(len(prompt.demos))
         n, takes = len(examples), f"the model takes {self.model.max_tokens} tokens"
         if noted and fewer:
             self.notes.append(
-                f"{len(fewer)} of {n} rows had fewer than {len(self.prompt.demos)} demonstrations in their "
+                f"{len(fewer)} of {n} rows had fewer than {self.prompt.shots} demonstrations in their "
                 f"prompt (the fewest: {min(fewer)}): {takes}"
             )
         if noted and unlisted:
@@ -173,7 +180,7 @@ class ModelCandidate:
             hard_limit = self.model.max_tokens - 1
         else:
             limit = hard_limit = self.model.max_tokens - self._longest_label(example)
-        prompt = self.prompt
+        prompt = self.prompt.of_row(example)
         row = self._row(example, prompt.messages(example))
         if len(row) > limit and (prompt.labels or prompt.demos):
             prompt = fit_prompt(prompt, example, partial(self._length, example), limit)

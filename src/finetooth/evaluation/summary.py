@@ -15,6 +15,7 @@ from finetooth.evaluation.statistics import MIN_ROWS, compare, mean_interval
 from finetooth.types import Score
 
 TUNED = "tuned"
+TUNED_PROMPT = "tuned+prompt"  # the tuned model under the prompt of evaluate.prompt
 FREE = "tuned-free"  # the tuned model without the label set that it was measured under as TUNED
 START = "start"  # the model that training continued from, where that is another run's
 MAJORITY = "majority"
@@ -33,6 +34,7 @@ EXPLAINED = {
     "prompt": "the best prompt found by search",
     START: "the model that training continued from",
     TUNED: "the model that this run trained",
+    TUNED_PROMPT: "the tuned model under the best prompt",
     f"{TUNED}-free": "the same model, answering without the list of labels",
 }
 CORPUS_METRICS = {"bleu": "BLEU", "chrf": "chrF", "perplexity": "perplexity"}  # by grader
