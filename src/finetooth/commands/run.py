@@ -19,6 +19,7 @@ from finetooth.config.load import load_task
 from finetooth.config.task import Task
 from finetooth.data.formats.questions import Question
 from finetooth.errors import ConfigError, DataError, Interrupted
+from finetooth.evaluation.prompting.advice import recommend
 from finetooth.report.console import terminal
 from finetooth.report.terminal import terminal_table
 from finetooth.rundir import read_json
@@ -29,6 +30,8 @@ from finetooth.runs.predictions import answer_rows
 from finetooth.runs.setup import ensure_set_up
 from finetooth.training.interrupts import Terminated
 from finetooth.types import Example, Message
+
+UNGRADED = ("perplexity", "preference")  # graders of likelihoods, for which no prompt is searched
 
 
 @dataclass(frozen=True)
@@ -82,8 +85,11 @@ class Run:
         return predict.predict(self.path, rows, unsure_below=unsure_below)
 
     def print(self, console: Console) -> None:
-        """The score table, the verdict and the path of the report."""
+        """The score table, the verdict, whether prompting is enough, and the path of the report."""
         console.print(terminal_table(self.summary))
+        if self.summary.get("comparison"):
+            words = recommend(self.summary).words
+            console.print(f"\n{words}", highlight=False, markup=False, soft_wrap=True)
         console.print(f"\nReport: {self.path / 'report.html'}", highlight=False, markup=False, soft_wrap=True)
 
     def next_steps(self) -> list[str]:
@@ -92,6 +98,10 @@ class Run:
         scores = [entry["score"] for entry in self.summary.get("candidates", ()) if entry["name"] == "tuned"]
         perfect = scores == [1.0] and self.summary.get("grader") != "perplexity"
         steps = (chat, *([] if perfect else next_steps.longer_training(self.path)))
+        names = {entry["name"] for entry in self.summary.get("candidates", ())}
+        if "zero-shot" in names and "prompt" not in names and self.summary.get("grader") not in UNGRADED:
+            search = f"finetooth baseline TASK --out {quote(str(self.path))}"
+            steps = (*steps, (search, "search for a better prompt, the baseline to beat"))
         return [f"{command}    {purpose}" for command, purpose in steps]
 
 

@@ -122,11 +122,7 @@ class ModelCandidate:
     def _choose(
         self, contexts: Sequence[Context], labels: Sequence[str], confidence: bool
     ) -> Iterator[Prediction]:
-        groups: dict[tuple[int, ...], list[int]] = {}
-        for index, (_, row) in enumerate(contexts):
-            groups.setdefault(tuple(row.tokens[-BOUNDARY:].tolist()), []).append(index)
-        for members in groups.values():
-            options = [self.renderer.answer_ids(contexts[members[0]][0], label) for label in labels]
+        for members, options in self.label_ids(contexts, labels):
             rows = [contexts[index][1] for index in members]
             if self.prompt.offsets:
                 from finetooth.evaluation.prompting.label_scores import choose  # as torch in answer_logprobs
@@ -138,6 +134,16 @@ class ModelCandidate:
             for choice in choices:
                 index, label, tokens = members[choice.row], labels[choice.option], options[choice.option]
                 yield Prediction(index, label, len(contexts[index][1]), len(tokens), confidence=choice.share)
+
+    def label_ids(
+        self, contexts: Sequence[Context], labels: Sequence[str]
+    ) -> Iterator[tuple[list[int], list[tuple[int, ...]]]]:
+        """The labels' token ids, for each group of contexts (their indices) after which they are equal."""
+        groups: dict[tuple[int, ...], list[int]] = {}
+        for index, (_, row) in enumerate(contexts):
+            groups.setdefault(tuple(row.tokens[-BOUNDARY:].tolist()), []).append(index)
+        for members in groups.values():
+            yield members, [self.renderer.answer_ids(contexts[members[0]][0], label) for label in labels]
 
     def context(self, example: Example) -> Context:
         """The messages and the context row of one example, made to fit. GradeError says why it cannot be."""

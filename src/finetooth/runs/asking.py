@@ -26,8 +26,8 @@ from finetooth.evaluation import graders
 from finetooth.evaluation.candidates import ModelCandidate
 from finetooth.evaluation.graders.label_sets import label_names
 from finetooth.evaluation.graders.named import DEFAULTS
-from finetooth.evaluation.prompting.spec import PromptSpec, index_of, read_spec
-from finetooth.evaluation.prompts import Prompt, build_prompt
+from finetooth.evaluation.prompting.spec import Indexes, PromptSpec, index_of, read_spec
+from finetooth.evaluation.prompts import FROM_FILE, Prompt, build_prompt
 from finetooth.evaluation.summary import TUNED
 from finetooth.model.api import Model
 from finetooth.quality.repair.clean import TEXT, changed_row
@@ -78,14 +78,20 @@ def prompt(context: RunContext, grader: str, shots: int) -> Prompt:
 
 
 def candidate_of_spec(
-    context: RunContext, grader: str, model: Model, spec: PromptSpec, name: str = "prompt"
+    context: RunContext,
+    grader: str,
+    model: Model,
+    spec: PromptSpec,
+    name: str = FROM_FILE,
+    indexes: Indexes | None = None,
 ) -> ModelCandidate:
     """A model under a prompt that was found by search or comes from a file.
 
-    name: of the candidate; offsets are those of the base model, and left out for another name's.
+    name: of the candidate; offsets are those of the base model, and left out for another name's. indexes: of
+    the train rows, where they are built already.
     """
     labels, several = listed_labels(context, grader)
-    indexes = index_of(context.prepared.train, embedder_of(model))
+    indexes = indexes or index_of(context.prepared.train, embedder_of(model))
     built = spec.build(context.prepared.train, labels, context.task.seed, indexes)
     offsets = built.offsets if name == built.name else None
     asked = replace(built, name=name, multi_label=several, offsets=offsets)

@@ -149,6 +149,11 @@ def read_spec(path: Path) -> PromptSpec:
 
 def index_of(train: Sequence[Example], embed: Embed) -> Indexes:
     """The indexes of these rows, each built when it is first asked for. embed: of the model that answers."""
-    rows = usable(train, FROM_FILE)
-    built = {"bm25": Index(rows), "vectors": Index(rows, embed)}
-    return lambda by: built[by]
+    built: dict[str, Index] = {}
+
+    def index(by: str) -> Index:
+        if by not in built:
+            built[by] = Index(usable(train, FROM_FILE), embed if by == "vectors" else None)
+        return built[by]
+
+    return index
