@@ -1,4 +1,4 @@
-"""The verbs that take data or a task: check, train and run.
+"""The verbs that take data or a task: check, baseline, train and run.
 
 A verb imports its command when it is called, so that `--help` and `check` never load torch.
 """
@@ -163,7 +163,7 @@ def baseline(
     quiet: bool,
     **flags: str | None,
 ) -> int:
-    """Find out how far prompting alone gets, and save the best prompt.
+    """Find the best prompt of the base model, and save it.
 
     Tries zero-shot and few-shot prompts of the base model: demonstrations drawn or nearest to each question,
     several layouts and instructions, calibrated label scores. Half of the validation rows select, the other

@@ -25,6 +25,7 @@ from finetooth.evaluation.prompting.advice import (
 )
 from finetooth.evaluation.prompting.instructions import read_instructions
 from finetooth.evaluation.prompting.search import TrialResult
+from finetooth.evaluation.runner import row_groups
 from finetooth.evaluation.statistics import mean_interval
 from finetooth.evaluation.summary import percent
 from finetooth.report.console import answer_bars
@@ -55,7 +56,9 @@ class BaselineReport:
     def advice(self) -> Recommendation:
         """Whether prompting is enough, from the winner's score on the confirmation rows."""
         values = [row.score for row in self.ladder.found.winner.confirmed]
-        low, high = mean_interval(values)
+        plan, examples = self.ladder.found.plan, self.ladder.held_out.examples
+        rows = self.ladder.held_out.halves()[1][: plan.confirm]
+        low, high = mean_interval(values, clusters=row_groups([examples[row] for row in rows]))
         return before_training(sum(values) / len(values), low, high, len(values))
 
     def to_json(self) -> dict[str, Any]:
@@ -187,13 +190,9 @@ def run(
     path = workspace.run_path(task, out)
     workspace.require_ours(path)
     given: Sequence[str] | None = None if instructions is None else read_instructions(instructions)
-    evaluate = task.evaluate
-    prices = None
-    if evaluate.price_in is not None or evaluate.price_out is not None:
-        prices = evaluate.price_in or 0.0, evaluate.price_out or 0.0
     with answer_bars(console, "baseline") as progress:
         ladder = prompt_search.find(task, RunContext(task, path, console), budget, given, console, progress)
-    report = BaselineReport(path, ladder, prices)
+    report = BaselineReport(path, ladder, prices(task))
     winner = ladder.found.winner
     comment = (
         f"Found by `finetooth baseline` for {task.name} and {Path(task.model).name}: {winner.trial.title}.\n"
@@ -204,6 +203,12 @@ def run(
         write_jsonl(path / "baseline" / "records.jsonl", report.records())
         write_json(path / "baseline" / "baseline.json", report.to_json())
     return report
+
+
+def prices(task: Task) -> tuple[float, float] | None:
+    """The prices of a million tokens in and out; None where neither is given."""
+    given = task.evaluate.price_in, task.evaluate.price_out
+    return None if given == (None, None) else (given[0] or 0.0, given[1] or 0.0)
 
 
 def next_step(task_file: Path, report: BaselineReport) -> str:

@@ -19,10 +19,10 @@ from finetooth.config.load import load_task
 from finetooth.config.task import Task
 from finetooth.data.formats.questions import Question
 from finetooth.errors import ConfigError, DataError, Interrupted
-from finetooth.evaluation.prompting.advice import recommend
+from finetooth.evaluation.prompting.advice import Recommendation, recommend
 from finetooth.report.console import terminal
 from finetooth.report.terminal import terminal_table
-from finetooth.rundir import read_json
+from finetooth.rundir import read_json, read_jsonl
 from finetooth.runs import asking, elsewhere, inputs, next_steps, parent, workspace
 from finetooth.runs.asking import Asking
 from finetooth.runs.context import RunContext
@@ -44,7 +44,15 @@ class Run:
 
     def to_json(self) -> dict[str, Any]:
         """The run's path, its report and the summary of the contract."""
-        return {"run": str(self.path), "report": str(self.path / "report.html"), **self.summary}
+        values = {"run": str(self.path), "report": str(self.path / "report.html"), **self.summary}
+        return values | {"recommendation": self._recommendation().to_json()}
+
+    def _recommendation(self) -> Recommendation:
+        """Whether prompting is enough; the tokens that training computed are those of its steps on record."""
+        metrics = self.path / "train" / "metrics.jsonl"
+        lines = read_jsonl(metrics) if metrics.is_file() else ()
+        computed = sum(line.get("computed_tokens", 0) for line in lines)
+        return recommend(self.summary, computed or None)
 
     @classmethod
     def open(cls, path: str | Path) -> Run:
@@ -88,8 +96,7 @@ class Run:
         """The score table, the verdict, whether prompting is enough, and the path of the report."""
         console.print(terminal_table(self.summary))
         if self.summary.get("comparison"):
-            words = recommend(self.summary).words
-            console.print(f"\n{words}", highlight=False, markup=False, soft_wrap=True)
+            console.print(f"\n{self._recommendation().words}", highlight=False, markup=False, soft_wrap=True)
         console.print(f"\nReport: {self.path / 'report.html'}", highlight=False, markup=False, soft_wrap=True)
 
     def next_steps(self) -> list[str]:

@@ -39,7 +39,7 @@ from finetooth.quality.prepare import PreparedData
 from finetooth.runs import asking
 from finetooth.runs.base_ranking import askable, with_answer_tokens, without_test
 from finetooth.runs.context import RunContext
-from finetooth.runs.embeddings import embedder_of
+from finetooth.runs.embeddings import TOKENS, embedder_of
 from finetooth.tree import PrefixTree
 from finetooth.types import Example, Message
 
@@ -110,7 +110,7 @@ class Ladder:
 class Scorer:
     """Answers of prompts to held-out rows, graded; each prompt answers a row once.
 
-    answered: (prompt, row) pairs. effort: what they took, content-free questions included.
+    answered: (prompt, row) pairs. effort: what they took, content-free questions and vectors included.
     """
 
     def __init__(
@@ -126,13 +126,19 @@ class Scorer:
         self._context, self._model, self._examples = context, model, examples
         self._grader_name, self._grader = grader_name, grader
         self._normalise: AnswerNormaliser = answer_normaliser(context.renderer)
-        self._indexes = index_of(context.prepared.train, embedder_of(model))
+        self._indexes = index_of(context.prepared.train, self._embed)
         self._progress, self._budget = progress, budget
         self._candidates: dict[PromptSpec, ModelCandidate] = {}
         self._logp_L: dict[tuple[PromptSpec, int], tuple[Floats, int, list[int]]] = {}
         self._content_free: dict[PromptSpec, Floats] = {}
         self._written: dict[tuple[PromptSpec, int], Prediction] = {}
         self.effort = Effort()
+
+    def _embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        tokens = sum(len(self._context.base_tokenizer.encode(text)[:TOKENS]) for text in texts)
+        self.effort.tokens += tokens
+        self.effort.computed += tokens
+        return embedder_of(self._model)(texts)
 
     @property
     def answered(self) -> int:
@@ -272,6 +278,8 @@ def find(
     held_out = replace(held_out, examples=[held_out.examples[row] for row in asked])
     scorer = Scorer(context, model, name, grader, held_out.examples, progress, budget)
     select, confirm = held_out.halves()
+    if not (select and confirm):
+        raise ConfigError("Prompts need held-out rows of at least two groups, to select and to confirm.")
     labels = scorer.candidate(PromptSpec()).labels
     own = variants(task.instruction, labels or ()) if instructions is None else instructions
     found = search(

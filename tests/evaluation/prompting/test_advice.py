@@ -67,6 +67,8 @@ def test_the_words_have_the_numbers() -> None:
     for name in ("prompt", "tuned"):
         assert f"{100 * by_name[name]['score']:.1f}%" in words
     assert "An answer takes 42 tokens; the prompt's takes 402." in words
+    paid = recommend(result, training_tokens=120_000)
+    assert paid.break_even == 1_000 and "saved after 1,000 answers" in paid.words
 
 
 def test_without_a_tuned_model_nothing_is_compared() -> None:

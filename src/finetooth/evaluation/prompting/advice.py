@@ -18,22 +18,23 @@ Outcome = Literal["prompting is enough", "fine-tune", "not proven"]
 
 @dataclass(frozen=True, slots=True)
 class Recommendation:
-    """What to do, and why in one or two sentences."""
+    """What to do, and why in one or two sentences. break_even: answers, None for never or not known."""
 
     outcome: Outcome
     words: str
+    break_even: int | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values."""
         return asdict(self)
 
 
-def recommend(summary: Mapping[str, Any]) -> Recommendation:
+def recommend(summary: Mapping[str, Any], training_tokens: float | None = None) -> Recommendation:
     """Whether prompting is enough, from the summary of an evaluation with a comparison (summary.json).
 
     fine-tune: the tuned model is proven better than the best prompt. prompting is enough: it is worse, or not
     proven better where its gain is proven smaller than MARGIN, or the best prompt is proven above SOLVED.
-    Otherwise: not proven.
+    Otherwise: not proven. training_tokens: computed in training, for the break-even.
     """
     result = summary.get("comparison")
     name = best_prompting(summary)
@@ -47,7 +48,8 @@ def recommend(summary: Mapping[str, Any]) -> Recommendation:
         "confidence interval)"
     )
     if result["verdict"] == "better":
-        return Recommendation("fine-tune", f"Fine-tune: {both}. {_tokens(prompt, tuned)}")
+        answers, words = _cost(prompt, tuned, training_tokens)
+        return Recommendation("fine-tune", f"Fine-tune: {both}. {words}", answers)
     if result["verdict"] == "worse":
         return Recommendation("prompting is enough", f"Prompting is enough, and better: {both}.")
     if result["high"] <= MARGIN:
@@ -73,9 +75,18 @@ def before_training(score: float, low: float, high: float, n: int) -> Recommenda
     return Recommendation("not proven", f"Not proven: {found} ({interval}). More validation rows would tell.")
 
 
-def _tokens(prompt: Mapping[str, Any], tuned: Mapping[str, Any]) -> str:
-    sizes = [entry["prompt_tokens"] + entry["completion_tokens"] for entry in (prompt, tuned)]
-    return f"An answer takes {sizes[1]:,.0f} tokens; the prompt's takes {sizes[0]:,.0f}."
+def _cost(
+    prompt: Mapping[str, Any], tuned: Mapping[str, Any], training_tokens: float | None
+) -> tuple[int | None, str]:
+    """The break-even, and the tokens of an answer in words."""
+    prompted, own = (entry["prompt_tokens"] + entry["completion_tokens"] for entry in (prompt, tuned))
+    words = f"An answer takes {own:,.0f} tokens; the prompt's takes {prompted:,.0f}."
+    if training_tokens is None:
+        return None, words
+    answers = break_even(training_tokens, prompted, own)
+    if answers is None:
+        return None, f"{words} Training is not paid back in tokens, since answers are no shorter."
+    return answers, f"{words} What training computed is saved after {answers:,} answers."
 
 
 def money(prompt_tokens: float, completion_tokens: float, price_in: float, price_out: float) -> float:

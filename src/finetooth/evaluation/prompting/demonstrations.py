@@ -12,6 +12,7 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -85,7 +86,7 @@ class Index:
         return tuple(reversed(found))
 
     @cached_property
-    def _words(self) -> tuple[object, object]:
+    def _words(self) -> tuple[Any, Any]:
         from sklearn.feature_extraction.text import CountVectorizer
 
         counter = CountVectorizer(token_pattern=r"(?u)\w+")
@@ -100,7 +101,7 @@ class Index:
 
     def _bm25(self, text: str) -> NDArray[np.float64]:
         counter, weight_NV = self._words
-        return np.asarray((weight_NV @ counter.transform([text]).T).todense()).ravel()  # type: ignore
+        return np.asarray((weight_NV @ counter.transform([text]).T).todense()).ravel()
 
     @cached_property
     def _vectors(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:

@@ -88,10 +88,12 @@ def shares(score_RL: Floats) -> Floats:
 def contextual_offsets(content_free_RL: Floats) -> Floats:
     """Contextual calibration from the scores after content-free questions: -log of the mean share, [L]."""
     offset_L: Floats = -np.log(np.maximum(shares(content_free_RL).mean(axis=0), 1e-30))
-    return offset_L - offset_L.mean()
+    offset_L -= offset_L.mean()
+    return offset_L
 
 
 def batch_offsets(question_RL: Floats) -> Floats:
     """Batch calibration from the scores after real questions: minus their mean log-probability, [L]."""
     offset_L: Floats = -question_RL.mean(axis=0)
-    return offset_L - offset_L.mean()
+    offset_L -= offset_L.mean()
+    return offset_L
