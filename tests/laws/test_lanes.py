@@ -173,6 +173,7 @@ def test_searches_enter_and_leave(monkeypatch: pytest.MonkeyPatch) -> None:
     ]
     want = {choice.row: choice for choice in watched("qwen2", "rows").choose(rows[:6], options)}
     monkeypatch.setitem(decode.BRANCHING_ROWS, "cpu", 3)
+    monkeypatch.setitem(decode.BRANCHING_TOKENS, "cpu", 0)
     model = watched("qwen2")
     got = {choice.row: choice for choice in model.choose(rows, options)}
     assert sorted(got) == list(range(20))

@@ -24,8 +24,10 @@ from finetooth.model.generation.kv_cache import CacheAttention, KVCache, occurre
 from finetooth.tree import Ints
 
 ROWS = {"cpu": 256, "cuda": 1024}  # rows of a decoding batch, by type of device
-# The same for label search: a lane then holds the tokens of all labels, and few rows fill a call.
+# The same for label search: a lane then holds the tokens of all labels. Few rows fill a call where labels are
+# many, and with few labels there are as many rows as have this many tokens of labels together.
 BRANCHING_ROWS = {"cpu": 32, "cuda": 256}
+BRANCHING_TOKENS = {"cpu": 4096, "cuda": 16384}
 LOGIT_NUMBERS = 1 << 23  # logits in memory at a time
 
 
@@ -128,8 +130,9 @@ class TreeDecoder:
         rows: int | None = None,
     ):
         self._network, self._memory = network, memory
-        largest = BRANCHING_ROWS if branching else ROWS
-        self._rows = rows or largest.get(network.device.type, largest["cpu"])
+        kind = network.device.type if network.device.type in ROWS else "cpu"
+        fewer = max(BRANCHING_ROWS[kind], BRANCHING_TOKENS[kind] // slots) if branching else ROWS[kind]
+        self._rows = rows or min(ROWS[kind], fewer)
         self.contexts = ContextCache(network.forward, contexts_R, network.device)
         self._waiting = np.argsort(self.contexts.rank_R, kind="stable").tolist()[::-1]
         self._own = KVCache(slots, network.device, branching)
