@@ -133,11 +133,13 @@ def test_the_prompt_file_is_the_winner(place: Path) -> None:
     [
         (("--budget", "12"), "--budget 12: too few answers"),
         (("--instructions", "empty.txt"), "there is no instruction in it"),
+        (("--evaluate.prompt", "none.yaml"), "none.yaml: cannot be read"),
         (("--evaluate.grader", "perplexity"), "perplexity grades none"),
     ],
 )
 def test_wrong_input_is_refused(place: Path, words: tuple[str, ...], message: str) -> None:
     (place / "empty.txt").write_text("\n \n")
-    done = finetooth(place, "baseline", "fruit.json", "--out", "wrong", *words)
+    verb = "run" if "none.yaml" in words else "baseline"
+    done = finetooth(place, verb, "fruit.json", "--out", "wrong", *words)
     assert done.returncode == 2 and message in done.stderr, done.stderr
     assert not (place / "wrong").exists()

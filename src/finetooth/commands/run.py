@@ -131,6 +131,7 @@ def run_task(task: Task, out: Path | None, console: Console, file: Path | None =
     """Run the loop for a loaded task; see `run`. file: the task file, for the command that resumes."""
     task = elsewhere.with_tuned(parent.inherit_settings(task, console))
     context = RunContext(task, workspace.run_path(task, out), console)
+    asking.task_prompt(context)  # one that cannot be read ends the command before the training
     with workspace.occupied(context.path):
         workspace.open_run(context.task, context.path)
         inputs.require_unchanged(context.task, context.path, console)

@@ -106,7 +106,7 @@ def candidate_of_spec(
 def task_prompt(context: RunContext) -> PromptSpec | None:
     """The prompt of the key evaluate.prompt. Raises ConfigError."""
     file = context.task.evaluate.prompt
-    return None if file is None else read_spec(Path(file))
+    return None if file is None else read_spec(Path(file), "evaluate.prompt")
 
 
 def listed_labels(context: RunContext, grader: str) -> tuple[Sequence[str], bool]:

@@ -102,43 +102,43 @@ class PromptSpec:
         return "".join(f"# {line}\n" for line in comment.splitlines()) + text
 
 
-def read_spec(path: Path) -> PromptSpec:
+def read_spec(path: Path, key: str = "--prompt") -> PromptSpec:
     """The prompt in a file.
 
     A .yaml, .yml or .json file has some of the keys of KEYS: instruction (text), labels (whether to list
     them, where the task has labels: true by default), shots (number of demonstrations from the train split),
     examples (demonstrations of its own: a list of {question, answer}), demonstrations (how they are chosen),
     draw (their seed), layout, offsets (label: nats). Any other file is the instruction, and all that is said.
-    Raises ConfigError.
+    key: that names the file, for messages. Raises ConfigError.
     """
     try:
         text = path.read_text(encoding="utf-8")
         values = yaml.safe_load(text) if path.suffix in VALUED else {"instruction": text}
         require_small(values)
     except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
-        raise ConfigError(f"--prompt {path}: cannot be read: {error}") from None
+        raise ConfigError(f"{key} {path}: cannot be read: {error}") from None
     if not isinstance(values, dict) or not values:
-        raise ConfigError(f"--prompt {path}: expected some of the keys {', '.join(KEYS)}.")
-    for key, value in values.items():
-        kind = KEYS.get(key)
+        raise ConfigError(f"{key} {path}: expected some of the keys {', '.join(KEYS)}.")
+    for name, value in values.items():
+        kind = KEYS.get(name)
         if kind is None or type(value) is not kind:
-            known = ", ".join(f"{name} ({one.__name__})" for name, one in KEYS.items())
-            raise ConfigError(f"--prompt {path}: {key}: {str(value)[:40]!r} is not one of {known}.")
+            known = ", ".join(f"{each} ({one.__name__})" for each, one in KEYS.items())
+            raise ConfigError(f"{key} {path}: {name}: {str(value)[:40]!r} is not one of {known}.")
     shots, given = values.get("shots", 0), values.pop("examples", [])
     if shots < 0 or (shots and given):
-        raise ConfigError(f"--prompt {path}: shots is a count of training rows, in place of examples.")
-    for key, known_values in (("demonstrations", (*DRAWN, *NEAREST)), ("layout", tuple(LAYOUTS))):
-        if key in values and values[key] not in known_values:
+        raise ConfigError(f"{key} {path}: shots is a count of training rows, in place of examples.")
+    for name, known_values in (("demonstrations", (*DRAWN, *NEAREST)), ("layout", tuple(LAYOUTS))):
+        if name in values and values[name] not in known_values:
             raise ConfigError(
-                f"--prompt {path}: {key}: {values[key]!r} is not one of {', '.join(known_values)}."
+                f"{key} {path}: {name}: {values[name]!r} is not one of {', '.join(known_values)}."
             )
     for label, nats in values.get("offsets", {}).items():
         if not isinstance(label, str) or not isinstance(nats, int | float) or not math.isfinite(nats):
-            raise ConfigError(f"--prompt {path}: offsets: {label!r}: {nats!r} is not a number of nats.")
+            raise ConfigError(f"{key} {path}: offsets: {label!r}: {nats!r} is not a number of nats.")
     demos = []
     for number, one in enumerate(given, 1):
         if not isinstance(one, dict) or {"question", "answer"} != one.keys():
-            raise ConfigError(f"--prompt {path}: example {number}: expected {{question: ..., answer: ...}}.")
+            raise ConfigError(f"{key} {path}: example {number}: expected {{question: ..., answer: ...}}.")
         asked = (Message("user", str(one["question"])),)
         demos.append(Example(f"example {number}", asked, (Answer(str(one["answer"])),)))
     if "instruction" in values:
