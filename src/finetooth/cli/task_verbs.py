@@ -140,7 +140,7 @@ def run(path: Path, out: Path | None, yes: bool, as_json: bool, quiet: bool, **f
 @click.option(
     "--budget",
     type=click.IntRange(1),
-    default=1000,
+    default=500,
     metavar="N",
     help="Maximum number of answers to held-out rows.",
 )

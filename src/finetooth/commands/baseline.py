@@ -34,7 +34,7 @@ from finetooth.runs import prompt_search, workspace
 from finetooth.runs.context import RunContext
 from finetooth.runs.prompt_search import Ladder
 
-BUDGET = 1_000  # answers; minutes on two CPU cores with a model of 135 M parameters and short rows
+BUDGET = 500  # answers; minutes on two CPU cores with a model of 135 M parameters and short rows
 SHOWN = 10  # prompts in the table
 
 
