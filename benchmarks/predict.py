@@ -7,10 +7,10 @@ chooses among eight labels and the loops generate an answer as long as a label. 
 at a time, and for padded batches of --batch rows. Everything from the text of a row to the text of its answer
 counts; loading does not.
 
-The rows are cut into rounds. In each round every system answers the same rows, one system after the other, in
-turned order, so that interference affects all alike; with --loop-rows the loops, whose time for a row does not
-depend on how many there are, answer only so many in all. A ratio is the median over the rounds. The script does
-not make the machine idle: it stores the load average and warns above 0.5.
+The rows are cut into rounds. In each round every system answers the same rows, one system after the other,
+in turned order, so that interference affects all alike; with --loop-rows the loops, whose time for a row
+does not depend on how many there are, answer only so many in all. A ratio is the median over the rounds.
+The script does not make the machine idle: it stores the load average and warns above 0.5.
 """
 
 from __future__ import annotations

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from command_line import finetooth
+from html_for_tests import Page, harmless
 from models_for_tests import tiny_model_dir
 from trained_elsewhere import train_adapter
 
@@ -68,6 +69,16 @@ def records(place: Path, folder: str) -> dict[tuple[str, str], dict[str, Any]]:
     return {(line["candidate"], line["id"]): line for line in lines}
 
 
+def page_words(place: Path, name: str) -> str:
+    """What the page of an evaluation says; the page is whole, and nothing in it acts."""
+    shown = finetooth(place, "report", "run", "--evaluation", name, "--json")
+    assert shown.returncode == 0, shown.stderr
+    page = Page((place / json.loads(shown.stdout)["report"]).read_text(encoding="utf-8"))
+    assert page.open == []
+    harmless(page)
+    return page.words
+
+
 def test_a_new_grader_grades_the_answers_on_record(place: Path, asked: list[str]) -> None:
     summary, told = evaluated(place, "--grader", "[chrf, exact]")
     assert asked == [] and ledger.look_count(place / "run") == 1
@@ -78,6 +89,9 @@ def test_a_new_grader_grades_the_answers_on_record(place: Path, asked: list[str]
     assert any(old[key]["score"] != new[key]["score"] for key in old)
     shown = finetooth(place, "report", "run", "--evaluation", "chrf-exact")
     assert shown.returncode == 0 and "graded by chrf" in shown.stdout
+    assert shown.stdout.endswith("Report: run/evaluate/chrf-exact/report.html\n")
+    words = page_words(place, "chrf-exact")
+    assert "· chrf-exact base model" in words and "on the validation rows" in words
     again = finetooth(place, "evaluate", "run", "--grader", "[chrf, exact]")
     assert again.returncode == 2 and "never replaced" in again.stderr
     lost = finetooth(place, "report", "run", "--evaluation", "nothing")
@@ -102,6 +116,9 @@ def test_grading_the_test_anew_spends_one_look(place: Path, asked: list[str]) ->
     assert ledger.look_count(place / "run") == before + 1 and "already on record" in told
     compared = finetooth(place, "report", "run")
     assert compared.returncode == 0, compared.stderr
+    words = page_words(place, "test-rouge")
+    sealed = ledger.read_sealed(place / "run")
+    assert "not shown" in words and not [row.id for row in sealed if row.id in words]
 
 
 def test_new_rows_are_asked_and_those_of_the_run_are_left_out(
@@ -117,6 +134,9 @@ def test_new_rows_are_asked_and_those_of_the_run_are_left_out(
     sealed = ledger.sealed_count(place / "run")
     assert f"{sealed} of the sealed test rows" in told.replace("\n", " ")
     assert ledger.look_count(place / "run") == looks
+    words = page_words(place, "march")
+    assert "on the rows of march.jsonl" in words and "new to the run" in words
+    assert all(row["text"] in words for row in new) and "What is taken for what" in words
     answers = {line["text"] for (name, _), line in records(place, "march").items() if name == "tuned"}
     assert answers <= set(COLORS.values())  # asked as the run asks: among the labels
     write_jsonl(tmp_path / "known.jsonl", [{"text": q, "label": a} for q, a in ROWS])

@@ -122,6 +122,27 @@ def test_flags_and_plain_names_need_no_confirmation(place: Path, capsys) -> None
     assert not (place / "task.yaml").exists()
 
 
+def test_a_subject_is_text_however_few_there_are_and_unused_columns_are_named(place: Path) -> None:
+    sheet = [[row[0], f"Frage {n % 5}", row[2], row[3], f"Chef {n % 3}"] for n, row in enumerate(mails(60))]
+    write_sheet(place / "few.csv", sheet, [*HEADER, "Bearbeiter"])
+    found = sheet_task.sheet_task(Path("few.csv"), {"data.encoding": "cp1252"})
+    assert found.roles is not None
+    assert found.roles.columns == {"Nr": "id", "Betreff": "text", "Text": "text", "Team": "label"}
+    assert "'Bearbeiter' is not used" in found.shown()
+
+
+def test_a_rejected_row_has_the_row_of_the_sheet_and_its_id(place: Path, capsys) -> None:
+    rows = mails(60)
+    rows[30][2] = rows[30][1] = ""
+    write_sheet(place / "mails.csv", rows)  # the texts have line breaks
+    assert invoke(["check", "mails.csv", *CP1252, "--yes"]) == 0
+    where = f"{rows[30][0]} (mails.csv, row 32)"
+    assert f"{where}: text is empty" in one_line(capsys.readouterr().out)
+    (rejected,) = read_jsonl(Path("runs/mails/data/rejected.jsonl"))
+    assert rejected["place"] == where and rejected["line"] > 32
+    assert where in Path("runs/mails/data/report.html").read_text()
+
+
 def test_an_existing_task_file_is_never_replaced(place: Path, capsys) -> None:
     (place / "task.yaml").write_text("data: {train: other.csv}\n")
     assert invoke(["check", "mails.csv", *CP1252, "--yes", "--quiet"]) == 0
@@ -162,13 +183,13 @@ def test_bad_sheets_and_folders_have_one_message(
     assert not (place / "runs").exists()
 
 
-def test_a_broken_row_is_set_aside_with_its_line(place: Path, capsys) -> None:
+def test_a_broken_row_is_set_aside_with_its_row(place: Path, capsys) -> None:
     write_sheet(place / "mails.csv", [[*row[:2], row[2].replace("\n", " "), row[3]] for row in mails(200)])
     lines = (place / "mails.csv").read_bytes().split(b"\r\n")
     lines[40] = b"M-0039;only two fields"
     (place / "mails.csv").write_bytes(b"\r\n".join(lines))
     assert invoke(["check", "mails.csv", *CP1252, "--yes"]) == 0
-    assert "mails.csv, line 41: 2 fields where the header has 4" in one_line(capsys.readouterr().out)
+    assert "mails.csv, row 41: 2 fields where the header has 4" in one_line(capsys.readouterr().out)
 
 
 def test_a_workbook_is_proposed_like_a_sheet(place: Path, capsys) -> None:

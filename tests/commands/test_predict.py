@@ -8,7 +8,6 @@ import json
 import os
 import random
 import signal
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,39 +16,20 @@ import pytest
 import torch
 from command_line import finetooth
 from contexts_for_tests import of_run
-from models_for_tests import tiny_model_dir
+from fruit_run import COLORS, ROWS, SHEET, fruit_run, predict
 from processes import Launched
 
 import finetooth as ft
 from finetooth.commands.run import Run
 from finetooth.evaluation.candidates import ModelCandidate
-from finetooth.rundir import read_jsonl, write_json
+from finetooth.rundir import read_jsonl
 from finetooth.runs import predictions
 from finetooth.runs.predictions import PredictionLog, RowAnswer
 
-COLORS = {"apple": "red", "banana": "yellow", "plum": "deep blue"}
-ROWS = [(f"{n} of {fruit}?", color) for n in range(12) for fruit, color in COLORS.items()]
-TASK = {
-    "model": "model",
-    "data": {"train": "sheet.csv", "encoding": "cp1252", "columns": {"Frage": "text", "Farbe": "label"}},
-    "train": {"preflight": "off", "max_steps": 12, "batch_size": 12, "learning_rate": 0.02, "select": "loss"},
-    "evaluate": {"shots": []},
-}
-SHEET = "Nr;Frage;Größe\r\n" + "".join(f"{n};{n} of {f}?;groß\r\n" for n in range(50, 53) for f in COLORS)
-
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A run of labels in runs/fruit, made of a sheet in Windows-1252 with semicolons; and its model."""
-    folder = tmp_path_factory.mktemp("place")
-    tiny_model_dir(folder / "model")
-    lines = [f"{text};{label};süß" for text, label in ROWS]
-    (folder / "sheet.csv").write_text("\r\n".join(["Frage;Farbe;Rest", *lines]), "cp1252", newline="")
-    write_json(folder / "task.yaml", TASK)
-    done = finetooth(folder, "train", "task.yaml", "--out", "runs/fruit", "--quiet")
-    assert done.returncode == 0, done.stderr
-    (folder / "tomorrow.csv").write_text(SHEET, "cp1252", newline="")
-    yield folder
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return fruit_run(tmp_path_factory.mktemp("place"))
 
 
 @pytest.fixture
@@ -58,10 +38,6 @@ def tomorrow(place: Path, tmp_path: Path) -> Path:
     path = tmp_path / "tomorrow.csv"
     path.write_bytes((place / "tomorrow.csv").read_bytes())
     return path
-
-
-def predict(place: Path, *words: Any, given: str | bytes = "") -> Any:
-    return finetooth(place, "predict", "runs/fruit", *words, given=given)
 
 
 def table(text: str) -> list[dict[str, str]]:
@@ -317,23 +293,8 @@ def test_killed_before_its_log_is_removed(
     assert predict(place, tomorrow).returncode == 2 and out.read_bytes() == b"mine"
 
 
-def test_several_files_are_different_ones_and_no_pipe(place: Path) -> None:
-    one, other = place / "tomorrow.csv", place / "sheet.csv"
-    for words in ([one, other, "--out", "x.csv"], [one, "-"], [one, one]):
-        assert predict(place, *words).returncode == 2
-
-
-@pytest.mark.full
-def test_several_files_are_answered_in_processes_of_their_own(place: Path, tmp_path: Path) -> None:
-    """Each as by the command for one file; one that is not there does not stop the others."""
-    files = [tmp_path / f"{name}.csv" for name in "abc"]
-    for file in files[:2]:
-        file.write_bytes((place / "tomorrow.csv").read_bytes())
-    done = predict(place, *files, "--workers", 2, "--unsure-below", 0.5, "--json")
-    assert done.returncode == 2 and "c.csv" in done.stderr
-    assert [one.get("answered") for one in json.loads(done.stdout)["files"]] == [9, 9, None]
-    one = predict(place, place / "tomorrow.csv", "--out", tmp_path / "one.csv", "--unsure-below", 0.5)
-    assert one.returncode == 0
-    for file in files[:2]:
-        written = file.with_name(f"{file.stem}.predicted.csv").read_bytes()
-        assert written == (tmp_path / "one.csv").read_bytes()
+def test_a_row_without_an_answer_is_named_as_a_spreadsheet_shows_it(place: Path, tmp_path: Path) -> None:
+    (tmp_path / "in.csv").write_text('id,Frage\nT-1,"1 of\napple?"\nT-2,\n')
+    done = predict(place, tmp_path / "in.csv", "--columns", "{id: id}")
+    assert done.returncode == 0, done.stderr
+    assert "T-2 (row 3): text is empty" in done.stdout

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import shlex
 import signal
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from rich.console import Console
 from safetensors.torch import load_file
 
 from finetooth.cli.app import invoke
-from finetooth.commands import evaluate, pairs, run, train
+from finetooth.commands import evaluate, run, train
 from finetooth.config.load import load_task
 from finetooth.config.task import Task
 from finetooth.data.examples import from_json
@@ -26,7 +27,7 @@ from finetooth.evaluation import ledger
 from finetooth.evaluation.prompts import Prompt
 from finetooth.model.api import Model
 from finetooth.rundir import read_json, read_jsonl, write_jsonl
-from finetooth.runs import parent, parent_records, workspace
+from finetooth.runs import next_steps, parent, parent_records, workspace
 from finetooth.training import loop, reference
 from finetooth.tree import PrefixTree, Row
 
@@ -110,8 +111,12 @@ def test_the_second_run_goes_on_with_the_adapter_and_is_compared_with_the_first(
     assert read_json(second / "environment.json")["start"]["digest"] == summary["start"]["digest"]
 
 
-def test_pairs_of_its_own_answers_are_learned_and_tested_on_the_rows_that_were_sealed(place: Path) -> None:
-    first, third = place / "first", place / "third"
+def test_pairs_of_its_own_answers_are_learned_and_tested_on_the_rows_that_were_sealed(
+    place: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the command that `pairs` names."""
+    first, third = place / "first", place / "first-dpo"
+    monkeypatch.chdir(place)
     train_ids = sides(first)["train"]
     lines = [
         {"id": id, "text": text, "score": score, "stop": "stop"}
@@ -119,11 +124,13 @@ def test_pairs_of_its_own_answers_are_learned_and_tested_on_the_rows_that_were_s
         for text, score in (("yes", 1.0), ("no fruit", 0.0))
     ]
     write_jsonl(first / "train" / "rollouts.jsonl", lines)
-    made = pairs.run(first, place / "pairs.jsonl", 0.5, False)
+    assert invoke(["pairs", "first", "--out", "pairs.jsonl"]) == 0
+    words = shlex.split(capsys.readouterr().out.split("Next: finetooth ")[1])
     (first / "train" / "rollouts.jsonl").unlink()
-    assert made.pairs >= len(train_ids)
-    steps = {"train.method": "dpo", "train.max_steps": 6, "data.train": str(place / "pairs.jsonl")}
-    summary = run.run_task(task(place / "model", start=str(first), **steps), third, QUIET).summary
+    assert sum(1 for _ in read_jsonl(place / "pairs.jsonl")) >= len(train_ids)
+    flags = {**OFF, "train.max_steps": 6, "train.batch_size": 16, "train.learning_rate": 0.01}
+    assert invoke([*words, *next_steps.flag_words(flags), "--quiet"]) == 0
+    summary = read_json(third / "evaluate" / "summary.json")
     assert sides(third)["sealed"] == sides(first)["sealed"]
     assert not set(sides(third)["train"]) & set(sides(third)["validation"])
     before = read_json(first / "evaluate" / "summary.json")

@@ -108,7 +108,13 @@ def test_what_is_said_where_there_is_no_pair(path: Path, capsys: pytest.CaptureF
     assert invoke(["pairs", str(path)]) == 0
     said = capsys.readouterr().out
     assert "3 pairs from 7 answered rows" in said and "2 rows with good answers only: no pair" in said
-    assert "--train.method dpo" in said
+    pairs_file, other = path / "pairs.jsonl", path.with_name("run-dpo")
+    words = f"run {pairs_file} --from {path} --train.method dpo --out {other}"
+    assert said.endswith(f"Next: finetooth {words}\n")
+    write_jsonl(path / "train" / "rollouts.jsonl", [])
+    assert invoke(["pairs", str(path)]) == 0
+    said = capsys.readouterr().out
+    assert "all of them are of validation rows" in said and "Next" not in said
     taken = path / "data" / "train.jsonl"
     with pytest.raises(ConfigError, match="exists already"):
         pairs.run(path, taken, 0.5, reference=False)

@@ -33,7 +33,7 @@ def test_a_whole_run(tmp_path: Path) -> None:
         assert f"{100 * candidate['score']:.1f}%" in page.words
     assert "31 of 520 rows were asked with fewer than 4 demonstrations" in page.words
     assert "10 times the rate of full fine-tuning" in page.words
-    assert "tickets.csv 118 the label is empty" in page.words
+    assert "tickets.csv, row 118 the label is empty" in page.words
     assert "2,100 train 240 validation 520 sealed test 10 labels 2 rejected" in page.words
     assert "leakage through paraphrases was not checked" in page.words
     kinds = [attributes["class"] for tag, attributes in page.seen if tag == "svg" and "class" in attributes]

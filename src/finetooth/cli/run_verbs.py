@@ -113,7 +113,7 @@ def run_or_model(target: str) -> Path:
 
 @click.command(cls=SectionedCommand, epilog="Example: finetooth report runs/first")
 @click.argument("path", metavar="RUN|FOLDER", type=PathArgument("run"))
-@click.option("--evaluation", metavar="NAME", help="Show evaluate/NAME, and write no page.")
+@click.option("--evaluation", metavar="NAME", help="Show evaluate/NAME, and write its page there.")
 @output_options
 def report(path: Path, evaluation: str | None, as_json: bool, quiet: bool) -> int:
     """Show a run, or all runs in a folder, and write report.html."""
@@ -136,12 +136,14 @@ def report(path: Path, evaluation: str | None, as_json: bool, quiet: bool) -> in
 @click.option(
     "--workers", type=click.IntRange(1), default=1, metavar="N", help="Files that are answered at a time."
 )
+@click.option("--skip-finished", is_flag=True, hidden=True)  # of the processes of predict_files
 @predict_options
 @output_options
 def predict(
     target: str,
     sources: tuple[str, ...],
     workers: int,
+    skip_finished: bool,
     out: str | None,
     columns: str | None,
     force: bool,
@@ -172,7 +174,7 @@ def predict(
 
     source = sources[0]
     options = command.Options(columns=parse_mapping(columns), **flags)
-    report = command.run(target, source, out, options, force, as_json, console(quiet))
+    report = command.run(target, source, out, options, force, as_json, console(quiet), skip_finished)
     return finish(report, as_json, quiet)
 
 
@@ -246,7 +248,8 @@ def pairs(path: Path, out: Path | None, margin: float, reference: bool, as_json:
     """
     directory = run_directory(path)
     from finetooth.commands import pairs as command
+    from finetooth.runs import next_steps
 
     report = command.run(directory, out, margin, reference)
-    then = f"--from {quote(str(path))} --data.train {quote(str(report.path))} --train.method dpo"
-    return finish(report, as_json, quiet, f"finetooth run TASK {then}")
+    then = [next_steps.from_pairs(directory, report.path)] if report.trained_on else []
+    return finish(report, as_json, quiet, *then)

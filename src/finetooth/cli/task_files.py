@@ -27,7 +27,7 @@ def task_of(path: Path, overrides: Mapping[str, Any], yes: bool, quiet: bool, ve
     path = task_file_in(path) or path
     if next_steps.is_sheet(path):
         path = sheet_task.task_file(path, overrides, yes, asking(), verb)
-        console(quiet).print(f"task: {path}", soft_wrap=True)
+        console(quiet).print(f"Task file: {path}", soft_wrap=True)
     return load_task(path, overrides), path
 
 

@@ -29,7 +29,8 @@ from finetooth.commands.evaluate import (
 from finetooth.config import cleaning
 from finetooth.config.load import load_task
 from finetooth.config.values import format_count, safe_name
-from finetooth.data.examples import normalised_context
+from finetooth.data.examples import normalised_context, to_json
+from finetooth.data.read.locations import rejected_location
 from finetooth.errors import ConfigError, DataError
 from finetooth.evaluation import graders, ledger
 from finetooth.evaluation.candidates import Candidate, SupportsLikelihood
@@ -37,7 +38,8 @@ from finetooth.evaluation.prompting.spec import PromptSpec, read_spec
 from finetooth.evaluation.prompts import FROM_FILE
 from finetooth.evaluation.summary import START, TUNED
 from finetooth.quality.prepare import read_rows
-from finetooth.rundir import read_json, read_jsonl, sha256_file
+from finetooth.report.answers import ROWS
+from finetooth.rundir import jsonl_bytes, read_json, read_jsonl, sha256_file
 from finetooth.runs import inputs, parent, workspace
 from finetooth.runs.asking import primary_grader
 from finetooth.runs.context import RunContext
@@ -127,7 +129,10 @@ def _run(context: RunContext, request: Request, folder: str) -> EvaluateReport:
         candidates = (one for one in candidates if isinstance(one, SupportsLikelihood))
     shown = request.test.name if request.test is not None else split
     result = evaluate_rows(context, rows, shown, None, look, grader, candidates)
-    ledger.store_files(path, folder, result.files(), time.time)
+    files = result.files()
+    if request.test is not None:  # for its page; the run's own rows are in data/
+        files = {ROWS: jsonl_bytes(map(to_json, rows)), **files}
+    ledger.store_files(path, folder, files, time.time)
     if look is None:
         console.print("The sealed test stays closed: no look at it is spent.")
     return EvaluateReport(path, {**result.summary, "evaluation": folder})
@@ -187,7 +192,7 @@ def new_rows(context: RunContext, file: Path) -> list[Example]:
     found = read_rows(task.model_copy(update={"data": data}))
     rows = found.cleaned["train"].examples
     if rejected := [row for table in found.tables["train"] for row in table.rejected]:
-        first = f"line {rejected[0].line}: {rejected[0].reason}"
+        first = f"{rejected_location(rejected[0].redacted())}: {rejected[0].redacted().reason}"
         console.print(
             f"{file}: {format_count(len(rejected), 'row')} cannot be read and are left out; {first}"
         )

@@ -40,14 +40,15 @@ UNUSED = {
 
 @dataclass(frozen=True, slots=True)
 class PairsReport:
-    """The pairs of a run's answers. rows: answered ones; pairs: number written; from_reference: how many of
-    them have the expected answer as the chosen one. without: rows without a pair, by reason; unused: answers
-    left out, by reason.
+    """The pairs of a run's answers. rows: answered ones; pairs: number written; trained_on: how many of them
+    are of training rows; from_reference: how many have the expected answer as the chosen one. without: rows
+    without a pair, by reason; unused: answers left out, by reason.
     """
 
     path: Path
     rows: int
     pairs: int
+    trained_on: int
     from_reference: int
     without: dict[str, int]
     unused: dict[str, int]
@@ -59,6 +60,7 @@ class PairsReport:
             "out": str(self.path),
             "rows": self.rows,
             "pairs": self.pairs,
+            "of_training_rows": self.trained_on,
             "from_reference": self.from_reference,
             **self.without,
             "unused_answers": self.unused,
@@ -67,6 +69,11 @@ class PairsReport:
     def print(self, console: Console) -> None:
         """The number of pairs, and why the other rows have none."""
         lines = [f"{self.pairs:,} pairs from {self.rows:,} answered rows: {self.path}"]
+        if not self.trained_on:
+            lines.append(
+                "  all of them are of validation rows, on which nothing is ever trained; answers to training "
+                "rows come from training by rewards (--train.method grpo)"
+            )
         if self.from_reference:
             lines.append(f"  {self.from_reference:,} of them have the expected answer as the chosen one")
         lines += [
@@ -90,7 +97,8 @@ def run(path: Path, out: Path | None, margin: float, reference: bool) -> PairsRe
     if out is not None and os.path.lexists(target):
         raise ConfigError(f"{target} exists already. Choose another file with --out FILE.")
     files = [path / "data" / f"{side}.jsonl" for side in ("train", "validation")]
-    rows = {example.id: example for file in files for example in read_examples(file)}
+    sides = [list(read_examples(file)) for file in files]
+    rows = {example.id: example for side in sides for example in side}
     unused = Counter(dict.fromkeys(UNUSED, 0))
     answers = _answers(path, rows, unused)
     without, from_reference = Counter(dict.fromkeys(WITHOUT_PAIR, 0)), 0
@@ -105,7 +113,11 @@ def run(path: Path, out: Path | None, margin: float, reference: bool) -> PairsRe
             without["only_good" if worst >= GOOD else "only_bad" if best < GOOD else "close"] += 1
             continue
         lines.append({**_prompt(rows[id]), "chosen": good, "rejected": bad})
-    report = PairsReport(target, len(answers), len(lines), from_reference, dict(without), dict(unused))
+    ids = {example.id for example in sides[0]}
+    trained_on = sum(line["id"] in ids for line in lines)
+    report = PairsReport(
+        target, len(answers), len(lines), trained_on, from_reference, dict(without), dict(unused)
+    )
     if not lines:
         why = ", ".join(f"{count} {WITHOUT_PAIR[why]}" for why, count in without.items() if count)
         why = why or "no usable answer"

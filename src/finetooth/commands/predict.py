@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table as TerminalTable
 
-from finetooth.config.values import DATA_FILES, format_count
+from finetooth.config.values import format_count
 from finetooth.data.formats.columns import CANONICAL, listed
 from finetooth.data.formats.questions import Question, read_questions
 from finetooth.data.read.files import from_memory
@@ -30,6 +30,7 @@ from finetooth.evaluation.summary import BAG_OF_WORDS, TUNED
 from finetooth.report.console import terminal
 from finetooth.rundir import write_bytes
 from finetooth.runs import asking as asks
+from finetooth.runs import predict_outputs as outputs
 from finetooth.runs import word_counts
 from finetooth.runs.asking import Asking
 from finetooth.runs.predictions import UNSURE, PredictionLog, RowAnswer, answer_rows, identity, log_path
@@ -60,7 +61,7 @@ class Options:
 class PredictReport:
     """What was answered. out: the file that was written; None for stdout. names: of the added columns.
 
-    unit: what a place counts: lines or rows. log: where the counts go if stdout has the rows.
+    where: of each row, for messages. log: where the counts go if stdout has the rows.
     """
 
     target: str
@@ -72,7 +73,7 @@ class PredictReport:
     unsure: int
     resumed: int
     seconds: float
-    unit: str
+    where: Mapping[int, str]
     log: Console
 
     @property
@@ -107,7 +108,7 @@ class PredictReport:
         }
 
     def print(self, console: Console) -> None:
-        """The counts, and the first rows that could not be answered."""
+        """The counts of what is in the column of answers, and the first rows that could not be answered."""
         console = console if self.out else self.log
         if self._labels:
             table = TerminalTable("answer", "rows", box=None, pad_edge=False)
@@ -118,9 +119,9 @@ class PredictReport:
                 console.print(f"and {format_count(more, 'further label')}")
         errors = self._errors
         if self.unsure:
-            console.print(f"{format_count(self.unsure, 'row')} below the threshold: {UNSURE}")
+            console.print(f"{format_count(self.unsure, 'row')} below the threshold: the answer is {UNSURE}")
         for place, error in errors[:SHOWN_ERRORS]:
-            console.print(f"{self.unit} {place}: {error}", soft_wrap=True)
+            console.print(f"{self.where[place]}: {error}", soft_wrap=True)
         if len(errors) > SHOWN_ERRORS:
             console.print(f"{format_count(len(errors), 'row')} with an error; see the column.")
         if any(error.startswith("not UTF-8") for _, error in errors):
@@ -141,12 +142,14 @@ def run(
     force: bool,
     as_json: bool,
     console: Console,
-) -> PredictReport:
+    skip_finished: bool = False,
+) -> PredictReport | outputs.FinishedReport:
     """Answer the rows of a file, or of stdin for `-`, and write them with their answers.
 
     out: the output file, `-` for stdout; by default NAME.predicted.EXT beside the input; stdout for stdin.
     The output appears when it is complete. Until then answers are kept in a hidden file beside it, from which
-    the same command goes on after a kill. Raises FinetoothError for a wrong input, or an output that exists.
+    the same command goes on after a kill. skip_finished: an output that the same model and flags have made of
+    the same input is left alone. Raises FinetoothError for a wrong input, or another output that exists.
     """
     to_stdout = out == STDIN or (out is None and source == STDIN)
     if to_stdout and as_json:
@@ -155,31 +158,48 @@ def run(
     asked = _asking(target, options, console)
     encoding = options.encoding or asked.encoding
     sheet = _sheet(source, encoding)
-    path = None if to_stdout else _output(Path(source), Path(out) if out else None, sheet, force)
+    may_exist = force or skip_finished
+    path = (
+        None if to_stdout else outputs.output_path(Path(source), Path(out) if out else None, sheet, may_exist)
+    )
     questions = questions_of(asked, sheet.table, options)
     for note in (*asked.candidate.model.notes, *asked.candidate.renderer.notes):
         console.print(f"model: {note}", style="dim")
     console.print(asked.describe(), style="dim")
     names = _added_columns(asked, sheet.table)
-    resumed = 0
+
+    def report(answers: Mapping[int, RowAnswer], resumed: int = 0) -> PredictReport:
+        unsure = sum(_cells(answer, names, options)[0] == UNSURE for answer in answers.values())
+        seconds = time.perf_counter() - started
+        where = {question.place: question.where for question in questions}
+        return PredictReport(
+            target, source, path, asked, answers, names, unsure, resumed, seconds, where, console
+        )
+
     if path is None:
         answers = _answered(asked, questions, None, console)
         _write_stdout(_written(sheet, answers, names, options))
-    else:
-        with PredictionLog(log_path(path), identity(asked, sheet.digest, _mapping(asked, options))) as log:
-            resumed = len(log.known)
-            if resumed:
-                console.print(f"Going on: {resumed:,} of {len(questions):,} rows were answered before.")
-            answers = _answered(asked, questions, log, console)
-            content = _written(sheet, answers, names, options)
-            if path.exists() and not force and path.read_bytes() != content:
-                raise _exists(path)
-            write_bytes(path, content)
-            log.remove()
-    unsure = sum(_cells(answer, names, options)[0] == UNSURE for answer in answers.values())
-    seconds = time.perf_counter() - started
-    unit = "line" if sheet.kind in (".csv", ".tsv", ".jsonl") else "row"
-    return PredictReport(target, source, path, asked, answers, names, unsure, resumed, seconds, unit, console)
+        return report(answers)
+    work = identity(asked, sheet.digest, _mapping(asked, options))
+    all_of_it = f"{work} {options.unsure_below}"
+    if skip_finished and (before := outputs.recall(path, all_of_it)) is not None and not force:
+        return outputs.FinishedReport(before)
+    if path.exists() and not (force or log_path(path).exists()):  # with a log: killed just before its removal
+        raise outputs.exists(path)
+    with PredictionLog(log_path(path), work) as log:
+        resumed = len(log.known)
+        if resumed:
+            console.print(f"Going on: {resumed:,} of {len(questions):,} rows were answered before.")
+        answers = _answered(asked, questions, log, console)
+        content = _written(sheet, answers, names, options)
+        if path.exists() and not force and path.read_bytes() != content:
+            raise outputs.exists(path)
+        write_bytes(path, content)
+        done = report(answers, resumed)
+        if skip_finished:
+            outputs.remember(path, all_of_it, done.to_json())
+        log.remove()
+    return done
 
 
 def predict(
@@ -238,32 +258,6 @@ def _sheet(source: str, encoding: str) -> Sheet:
         return Sheet.read(Path(source), encoding)
     except DataError as error:
         raise DataError(_ENCODING.sub(r"`--encoding \1`", str(error))) from None
-
-
-def _output(source: Path, out: Path | None, sheet: Sheet, force: bool) -> Path:
-    """The output file. Raises ConfigError for one that exists, is the input, or is of another format."""
-    if out is None:
-        stem = (
-            source.name[: -len(sheet.extension)]
-            if source.name.lower().endswith(sheet.extension)
-            else source.stem
-        )
-        out = source.with_name(f"{stem}.predicted{sheet.extension}")
-    if out.is_dir():
-        raise ConfigError(f"{out} is a folder. Name a file: --out {out / f'answers{sheet.extension}'}")
-    if out.exists() and source.exists() and out.samefile(source):
-        raise ConfigError(f"{out} is the input, which is never overwritten. Choose another --out.")
-    if out.exists() and not (force or log_path(out).exists()):  # with a log: killed just before its removal
-        raise _exists(out)
-    if out.name.lower().endswith((*DATA_FILES, ".gz")) and not out.name.lower().endswith(sheet.extension):
-        raise ConfigError(
-            f"{out}: the rows are written in the format of the input, {sheet.extension}. Name it so."
-        )
-    return out
-
-
-def _exists(out: Path) -> ConfigError:
-    return ConfigError(f"{out} exists. To replace it: --force. To keep it: --out FILE")
 
 
 def questions_of(asked: Asking, table: Table, options: Options) -> list[Question]:

@@ -51,7 +51,8 @@ def run(
 ) -> PredictFilesReport:
     """Answer several files, at most `workers` at a time and one for each CPU, which share the CPUs.
 
-    flags: of `predict`, for every file. A file that cannot be answered does not stop the others.
+    flags: of `predict`, for every file. A file that cannot be answered does not stop the others; one that the
+    same command has answered, before it was killed, is left alone.
     """
     if STDIN in sources or len(set(sources)) < len(sources):
         raise ConfigError("Several files must be different ones, and none of them stdin (-).")
@@ -62,6 +63,7 @@ def run(
 
     def answer(source: str) -> dict[str, Any]:
         words = [sys.executable, "-m", "finetooth", "predict", target, source, *flags, "--json", "--quiet"]
+        words.append("--skip-finished")
         pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
         options: Any = {**pipes, "text": True, "env": environment}
         with subprocess.Popen(words, **options) as process:
@@ -91,5 +93,7 @@ def run(
 
 
 def _line(one: dict[str, Any]) -> str:
+    if one.get("finished_before"):
+        return f"answered before by the same command, and kept: {one['out']}"
     more = f", {format_count(one['errors'], 'row')} with an error" if one["errors"] else ""
     return f"{one['answered']:,} of {format_count(one['rows'], 'row')} answered{more}: {one['out']}"

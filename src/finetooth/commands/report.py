@@ -13,7 +13,7 @@ from rich.text import Text
 from finetooth.errors import ConfigError
 from finetooth.evaluation import ledger
 from finetooth.evaluation.summary import percent
-from finetooth.report import html
+from finetooth.report import evaluation_page, html
 from finetooth.report.overview_page import overview
 from finetooth.report.run_page import page_context
 from finetooth.report.terminal import COLOURS, terminal_table
@@ -50,13 +50,20 @@ class Report:
 
 
 def of_evaluation(run_path: Path, name: str) -> Report:
-    """The result of an evaluation beside the run's own, evaluate/NAME. ConfigError where there is none."""
+    """The result of an evaluation beside the run's own, evaluate/NAME, with a page there.
+
+    ConfigError where there is none.
+    """
     summary = run_path / "evaluate" / name / "summary.json"
     if not summary.is_file():
         found = sorted(file.parent.name for file in run_path.glob("evaluate/*/summary.json"))
         raise ConfigError(f"{run_path} has no evaluation {name!r}. It has: {', '.join(found) or 'none'}.")
     ledger.require_unchanged(run_path, name)
-    return Report(summary, read_json(summary))
+    page = summary.with_name("report.html")
+    if name in ("validation", "test"):
+        raise ConfigError(f"{name} is the run's own result. To see it: finetooth report {run_path}")
+    write_text(page, html.render("evaluation.html.jinja", evaluation_page.page_context(run_path, name)))
+    return Report(page, read_json(summary))
 
 
 def run(run_path: Path) -> Report:

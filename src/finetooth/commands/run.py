@@ -78,7 +78,7 @@ class Run:
         if not text.strip():
             raise DataError("ask: the text is empty.")
         asked = self._asking if system is None else replace(self._asking, system=system, systems=())
-        question = Question(1, Example("", (Message("user", text),), ()))
+        question = Question(1, "the text", Example("", (Message("user", text),), ()))
         ((_, found),) = answer_rows(asked, [question])
         if found.answer is None:
             raise DataError(f"ask: {found.error}.")

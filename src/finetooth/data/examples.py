@@ -11,6 +11,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeVar
 
+from finetooth.data.read.locations import location
 from finetooth.data.unicode_forms import normal_form
 from finetooth.errors import DataError
 from finetooth.rundir import read_jsonl
@@ -107,12 +108,9 @@ def different_first(items: Sequence[Item], answer: Callable[[Item], str], most: 
 
 
 def source_location(example: Example) -> str:
-    """Where an example comes from, for messages: `a1b2 (train.jsonl, line 7)`, and the row that a spreadsheet
-    program shows, where it is another number.
-    """
+    """Where an example comes from, for messages: `a1b2 (train.jsonl, line 7)`, `T-31 (mails.csv, row 5)`."""
     file, line, row = (example.tags.get(name) for name in ("file", "line", "sheet_row"))
-    place = f"line {line}" + (f", row {row} of the sheet" if row else "")
-    return f"{example.id} ({file}, {place})" if file else example.id
+    return location(str(file), line, row, example.id) if file else example.id
 
 
 def with_ids(parts: Sequence[Sequence[Example]]) -> list[list[Example]]:

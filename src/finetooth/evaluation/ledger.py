@@ -179,7 +179,8 @@ def look_number(run_path: Path, digest: str) -> int | None:
 def result_time(run_path: Path, split: str) -> str | None:
     """When the result on this split was written, in ISO 8601 and UTC; None where the ledger does not say."""
     named = "result" if split == "test" else "evaluated"
-    times = [one["time"] for one in _events(run_path) if one["event"] == named and "time" in one]
+    events = [one for one in _events(run_path) if one["event"] == named and one.get("split", split) == split]
+    times = [one["time"] for one in events if "time" in one]
     return str(times[-1]) if times else None
 
 

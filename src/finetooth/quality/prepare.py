@@ -17,6 +17,7 @@ from finetooth.data.examples import from_json, source_location, to_json, with_id
 from finetooth.data.formats.columns import ColumnPlan, advice, nearest_column
 from finetooth.data.formats.parse import ParsedTable, parse
 from finetooth.data.read.files import read
+from finetooth.data.read.locations import rejected_line, rejected_location
 from finetooth.data.read.names import REPEATED
 from finetooth.data.read.table import RejectedRow
 from finetooth.data.split import (
@@ -125,7 +126,7 @@ def prepare(task: Task, run_path: str | Path, data: AssembledData | None = None)
 
 def _write(data: AssembledData, folder: Path, allowed: Sequence[str]) -> None:
     """Write the sides. split.json comes last: its presence says that all others are complete."""
-    write_jsonl(folder / "rejected.jsonl", (row.to_json() for row in data.rejected))
+    write_jsonl(folder / "rejected.jsonl", map(rejected_line, data.rejected))
     blocking = blocking_findings(data.findings, allowed)
     if blocking:
         where = f"\nAll of them are in {folder / 'rejected.jsonl'}." if data.rejected else ""
@@ -262,7 +263,7 @@ def _broken(side: str, table: ParsedTable) -> Iterator[Finding]:
             f"{empty[0].file}: {format_count_of(len(empty), table.total, 'row')} "
             f"{plural(len(empty), 'has', 'have')} an empty cell where a text or an answer belongs, and "
             f"{plural(len(empty), 'is', 'are')} set aside.",
-            tuple(Hit("", f"{row.file}, line {row.line}", side, redact(row.reason)) for row in empty),
+            tuple(Hit("", rejected_location(row.redacted()), side, redact(row.reason)) for row in empty),
             "Fill them in, or leave it at that.",
         )
     if len(broken) <= MAX_BROKEN * table.total:
@@ -274,7 +275,7 @@ def _broken(side: str, table: ParsedTable) -> Iterator[Finding]:
         "block",
         f"{broken[0].file}: {format_count_of(len(broken), table.total, 'row')} "
         f"{plural(len(broken), 'is', 'are')} broken, more than {MAX_BROKEN:.0%}.",
-        tuple(Hit("", f"{row.file}, line {row.line}", side, redact(row.reason)) for row in broken),
+        tuple(Hit("", rejected_location(row.redacted()), side, redact(row.reason)) for row in broken),
         f"Fix or remove them{hint}.",
     )
 

@@ -24,16 +24,20 @@ from finetooth.report.confusion import (
 from finetooth.rundir import read_jsonl
 from finetooth.types import Example
 
+ROWS = "rows.jsonl"  # the rows of an evaluation on new ones
 ROWS_SHOWN = 20
 LONGEST_TEXT = 2_000
 
 
-def answers(run_path: Path, summary: Mapping[str, Any] | None) -> dict[str, Any] | None:
-    """Validation rows that the tuned model gets right and wrong, and the labels that it confuses.
+def answers(
+    run_path: Path, summary: Mapping[str, Any] | None, evaluation: str = "validation"
+) -> dict[str, Any] | None:
+    """Rows that the tuned model gets right and wrong, and the labels that it confuses.
 
+    evaluation: the folder of records in evaluate/; those of new rows have their own rows.jsonl beside them.
     Rows on which it differs from the best prompt come first. None without the tuned model's records.
     """
-    records = run_path / "evaluate" / "validation" / "records.jsonl"
+    records = run_path / "evaluate" / evaluation / "records.jsonl"
     if summary is None or not records.is_file():
         return None
     comparison = summary.get("comparison") or {}
@@ -44,7 +48,9 @@ def answers(run_path: Path, summary: Mapping[str, Any] | None) -> dict[str, Any]
     tuned, base = by_name.get(TUNED, {}), by_name.get(base_name or "", {})
     if not tuned:
         return None
-    questions = {example.id: last_question(example) for example in examples_of(run_path, "validation")}
+    own = records.with_name(ROWS)
+    examples = read_examples(own) if own.is_file() else examples_of(run_path, "validation")
+    questions = {example.id: last_question(example) for example in examples}
     wrong: list[dict[str, Any]] = []
     right: list[dict[str, Any]] = []
     for id, record in tuned.items():
@@ -69,6 +75,7 @@ def answers(run_path: Path, summary: Mapping[str, Any] | None) -> dict[str, Any]
     if without_options(summary["grader"]) == "label":
         known = {example.tags.get("label") for example in examples_of(run_path, "train")} - {None}
         labels = _labels(confusion(tuned.values(), sorted(map(str, known))), questions)
+        labels["of"] = f"{'' if own.is_file() else 'validation '}rows"
     return {
         "baseline": base_name if base else None,
         "groups": groups,

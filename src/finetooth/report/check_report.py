@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from finetooth.config.values import format_count
+from finetooth.data.read.locations import rejected_line, rejected_location
 from finetooth.quality.findings import Finding, View, blocking_findings
 from finetooth.quality.prepare import AssembledData
 from finetooth.quality.repair.fix import FixedFile
@@ -95,7 +96,7 @@ class CheckReport:
             "format": self.data.format,
             "rows": self.data.total,
             "sides": {side: len(rows) for side, rows in self.data.sides.items()},
-            "rejected": [row.to_json() for row in self.data.rejected],
+            "rejected": list(map(rejected_line, self.data.rejected)),
             "labels": self.labels,
             "tokens": self._token_counts(),
             "cleaned": [step.to_json() for step in self.data.cleaned],
@@ -196,7 +197,7 @@ def _reasons(report: CheckReport) -> Iterator[tuple[str, int]]:
     counts: Counter[str] = Counter()
     for row in report.data.rejected:
         counts[row.reason] += 1
-        first.setdefault(row.reason, f"{row.file}, line {row.line}")
+        first.setdefault(row.reason, rejected_location(row))
     for reason, count in counts.most_common(SHOWN_ROWS):
         yield f"{first[reason]}: {reason}", count
     if len(counts) > SHOWN_ROWS:

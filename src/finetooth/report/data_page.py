@@ -8,6 +8,7 @@ from dataclasses import asdict
 from typing import Any
 
 from finetooth.config.values import format_count, plural
+from finetooth.data.read.locations import rejected_location
 from finetooth.privacy.masking import redact
 from finetooth.quality.findings import Finding, blocking_findings, question
 from finetooth.quality.survey import Lengths
@@ -35,7 +36,7 @@ def page_context(report: CheckReport) -> dict[str, Any]:
     blocking = blocking_findings(report.findings, report.allowed)
     counts = Counter[str](finding.severity for finding in report.findings)
     doubts = counts["review"] or report.overridden_rules
-    rejected = [(row.file, row.line, row.reason) for row in report.data.rejected[:REJECTED_SHOWN]]
+    rejected = [(rejected_location(row), row.reason) for row in report.data.rejected[:REJECTED_SHOWN]]
     return {
         "name": report.name,
         "source": report.source,

@@ -8,6 +8,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from finetooth.data.read.locations import location
 from finetooth.evaluation import ledger
 from finetooth.evaluation.graders import PERPLEXITY, PREFERENCE, without_options
 from finetooth.evaluation.preference import BY_LENGTH
@@ -59,7 +60,7 @@ def page_context(run_path: Path, notes: Sequence[str] = ()) -> dict[str, Any]:
         "tuned": config.get("tuned"),
         "method": method or "sft",
         "date": day(ledger.result_time(run_path, first["split"])) if first else "",
-        "verdict": _verdict(first) if first else None,
+        "verdict": verdict(first) if first else None,
         "next": next_steps(
             run_path, first, method, rows["wrong"] if rows else 0, source, saved_bag, gradable(config)
         ),
@@ -118,9 +119,15 @@ def simple_badges(summary: Mapping[str, Any]) -> list[str]:
     return found
 
 
-def _verdict(summary: Mapping[str, Any]) -> dict[str, Any]:
+def rows_in_words(split: str) -> str:
+    """The rows of an evaluation; a split that is no side of the run is the name of a file of new rows."""
+    return {"test": "the sealed test", "validation": "the validation rows"}.get(split, f"the rows of {split}")
+
+
+def verdict(summary: Mapping[str, Any]) -> dict[str, Any]:
+    """The verdict for the head of a page: headline, badges, words, and the chart of the difference."""
     result = summary.get("comparison")
-    where = "the sealed test" if summary["split"] == "test" else "the validation rows"
+    where = rows_in_words(summary["split"])
     words = summary.get("words", "").partition(": ")[2]  # the headline has what stands before the colon
     words = words[:1].upper() + words[1:]
     if not result:
@@ -272,7 +279,8 @@ def _data(run_path: Path) -> dict[str, Any]:
         "counts": counts + ([("sealed test", sealed)] if sealed is not None else []),
         "rejected": len(rejected),
         "reasons": [
-            (row.get("file"), row.get("line"), clip(row["reason"])) for row in rejected[:REJECTED_SHOWN]
+            (row.get("place") or location(str(row.get("file")), row.get("line")), clip(row["reason"]))
+            for row in rejected[:REJECTED_SHOWN]
         ],
         "labels": len(labels),
         "frequent": [(clip(str(label)), count) for label, count in labels.most_common(5)],

@@ -16,6 +16,7 @@ from finetooth.config.method_keys import PREFERENCE_METHODS
 from finetooth.config.task import EMBEDDED, Task
 from finetooth.config.values import source_name
 from finetooth.data.hub import context_length, embedding_count
+from finetooth.data.read.locations import rejected_line
 from finetooth.data.render.overlong import row_limit
 from finetooth.errors import DataError, ModelError
 from finetooth.evaluation import graders
@@ -94,7 +95,7 @@ def write(report: CheckReport, out: Path) -> CheckReport:
         write_jsonl(out / "data" / "findings.jsonl", (finding.to_json() for finding in report.findings))
         write_text(out / "data" / "report.html", data_page.render(report))
         if not (out / "data" / "split.json").is_file():
-            write_jsonl(out / "data" / "rejected.jsonl", (row.to_json() for row in report.data.rejected))
+            write_jsonl(out / "data" / "rejected.jsonl", map(rejected_line, report.data.rejected))
     return report
 
 

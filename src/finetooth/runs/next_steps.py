@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from itertools import count
 from pathlib import Path
 from shlex import join, quote
@@ -104,8 +104,7 @@ def beside(path: Path, only_rows_changed: bool, tuned: str | None = None) -> lis
     """
     stem, _, number = path.name.rpartition("-")
     stem, first = (stem, int(number) + 1) if stem and number.isdecimal() else (path.name, 2)
-    names = (path.with_name(f"{stem}-{n}") for n in count(first))
-    other = quote(str(next(name for name in names if not name.exists())))
+    other = quote(str(_unused(path.with_name(f"{stem}-{n}") for n in count(first))))
     run = quote(str(path))
     if tuned is not None:
         again = f"finetooth evaluate {quote(tuned)} {quote(str(path / workspace.CONFIG))} --out {other}"
@@ -115,6 +114,17 @@ def beside(path: Path, only_rows_changed: bool, tuned: str | None = None) -> lis
     if only_rows_changed and workspace.trained_path(path) is not None:
         steps.append((f"finetooth run TASK --from {run} --out {other}", "train on, from its weights"))
     return steps
+
+
+def from_pairs(run: Path, pairs: Path) -> str:
+    """The command that goes on from a run with a file of preference pairs, which `run` makes a task of."""
+    other = _unused(run.with_name(f"{run.name}-dpo{f'-{n}' if n > 1 else ''}") for n in count(1))
+    words = ["run", str(pairs), "--from", str(run), "--train.method", "dpo", "--out", str(other)]
+    return join(["finetooth", *words])
+
+
+def _unused(names: Iterable[Path]) -> Path:
+    return next(name for name in names if not name.exists())
 
 
 def flow(value: Any) -> str:

@@ -52,6 +52,9 @@ class SheetTask:
         lines = [f"{self.file.name}:"]
         if self.roles is not None:
             lines += [f"  {column!r} is {why}" for column, why in self.roles.reasons.items()]
+            if self.roles.unread:
+                unread = "is not used" if len(self.roles.unread) == 1 else "are not used"
+                lines.append(f"  {listed(self.roles.unread)} {unread}")
         for row in self.rows:
             question = " / ".join(message.content for message in row.context)
             lines += [f"  {row.id or 'row'}: {_short(question)}", f"    → {_short(row.target)}"]

@@ -58,12 +58,12 @@ def test_a_header_in_the_middle_is_set_aside_and_named(tmp_path: Path) -> None:
         found = table(tmp_path / "a.csv", f"text,label\n{rows}{middle}{rows}")
         assert len(found.rows) == 10
         assert [(row.line, row.reason) for row in found.rejected] == [(7, "repeats the header")]
-        assert any("line 7 repeats the header" in note for note in found.notes)
+        assert any("row 7 repeats the header" in note for note in found.notes)
     task = build_task({"data": {"train": str(tmp_path / "a.csv"), "test": 0, "validation": 0}})
     assert not assemble(task).findings, "it is no broken row"
     (found,) = read([{"text": "a", "label": "b"}, {"text": "text", "label": "label"}])
     assert [row.reason for row in found.rejected] == ["repeats the header"]
-    with pytest.raises(DataError, match=r"line 7: the header again, with its columns in another order"):
+    with pytest.raises(DataError, match=r"row 7: the header again, with its columns in another order"):
         table(tmp_path / "b.csv", f"text,label\n{rows}label,text\nx,row\n")
 
 

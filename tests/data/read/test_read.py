@@ -108,7 +108,7 @@ def test_csv_with_quotes_line_breaks_and_a_mark_of_byte_order(tmp_path: Path) ->
     assert table.columns == ["text", "label"] and not table.rejected
     assert texts(table) == ["a, b", "line one\nline two", 'say "hi"', '5" pipe']
     assert [row.line for row in table.rows] == [2, 3, 5, 7]
-    assert table.notes == ["a.csv: 1 rows have line breaks inside quotes; the longest is lines 3-4."]
+    assert table.notes == ["a.csv: 1 rows have line breaks inside quotes; the longest, row 3, has 2 lines."]
 
 
 @pytest.mark.parametrize("bad", ['"stray, quote,ham', 'a "fine" one,ham,more', "short", '"closed" wrong,x'])

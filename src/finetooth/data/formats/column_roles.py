@@ -43,6 +43,21 @@ LABELS = (
         "art",
     ),
 )
+TEXTS = (  # parts of the question also where few different ones occur
+    *(
+        "subject",
+        "title",
+        "headline",
+        "betreff",
+        "titel",
+        "überschrift",
+        "objet",
+        "titre",
+        "asunto",
+        "título",
+    ),
+    *("oggetto", "titolo", "assunto", "onderwerp"),
+)
 IDS = ("id", "nr", "no", "number", "nummer", "key", "ticket", "ticketid", "caseid", "#", "uid", "uuid")
 TEXT_WORDS = 2  # median words of a cell from which a column is text
 ANSWER_WORDS = 4  # the same, of an answer that no name marks
@@ -55,11 +70,13 @@ NUMBER = re.compile(r"[\d.,:/\s€$%+-]+")  # also a date or an amount
 class ColumnRoles:
     """columns: data.columns, {} where nothing was recognised. reasons: column -> what it is, in words.
 
-    choices: mappings to choose from, where several columns could be the answer and no name decides.
+    unread: columns with contents that have no role. choices: mappings to choose from, where several columns
+    could be the answer and no name decides.
     """
 
     columns: dict[str, str] = field(default_factory=dict)
     reasons: dict[str, str] = field(default_factory=dict)
+    unread: tuple[str, ...] = ()
     choices: tuple[dict[str, str], ...] = ()
 
 
@@ -78,8 +95,13 @@ def propose_roles(table: Table) -> ColumnRoles:
     filled = {column: values for column, values in filled.items() if 2 * len(values) > len(table.rows)}
     words = {column: median(len(cell.split()) for cell in values) for column, values in filled.items()}
     numbers = {column for column, values in filled.items() if all(map(NUMBER.fullmatch, values))}
-    found = few_valued([column for column in filled if column not in numbers], table.rows)
-    texts = [c for c in filled if c not in found and c not in numbers and words[c] >= TEXT_WORDS]
+    maybe_labels = [c for c in filled if c not in numbers and folded_name(c) not in TEXTS]
+    found = few_valued(maybe_labels, table.rows)
+    texts = [
+        c
+        for c in filled
+        if c not in found and c not in numbers and (words[c] >= TEXT_WORDS or folded_name(c) in TEXTS)
+    ]
     ids = [column for column in filled if column not in texts and _is_id(filled[column], len(table.rows))]
     id = next((column for column in ids if folded_name(column) in IDS), ids[0] if len(ids) == 1 else None)
     named_answers = [column for column in texts if folded_name(column) in ANSWERS]
@@ -102,7 +124,7 @@ def propose_roles(table: Table) -> ColumnRoles:
             reasons[column] = f"the answer: free text of {words[column]:g} words (median)"
         else:
             reasons[column] = "a part of the text" if len(questions) > 1 else "the text"
-    return ColumnRoles(columns, reasons)
+    return ColumnRoles(columns, reasons, tuple(column for column in filled if column not in columns))
 
 
 def suggested_roles(columns: Sequence[str], rows: Sequence[RawRow]) -> dict[str, str]:

@@ -126,7 +126,17 @@ def parse(
         try:
             examples.append(with_earlier_turns(_example(row, table, name, used, group), earlier, name))
         except InvalidRowError as problem:
-            rejected.append(RejectedRow(row.file or table.name, row.line, str(problem), dict(row.values)))
+            id = row.values.get("id")
+            rejected.append(
+                RejectedRow(
+                    row.file or table.name,
+                    row.line,
+                    str(problem),
+                    dict(row.values),
+                    sheet_row=row.sheet_row,
+                    id=id.strip() if isinstance(id, str) else "",
+                )
+            )
     notes = list(table.notes)
     if extra:
         notes.append(f"{table.name}: not trained on, kept as tags: {first_few(extra, SHOWN_COLUMNS)}.")

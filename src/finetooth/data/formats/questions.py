@@ -14,9 +14,11 @@ from finetooth.data.formats.columns import CANONICAL, advice, has_turns, joined_
 from finetooth.data.formats.conversations import EARLIER, QUESTIONS
 from finetooth.data.formats.parse import FORMAT_READERS, WITH_TOOLS, with_earlier_turns
 from finetooth.data.formats.text_columns import PAIRS, InvalidRowError, parse_list
+from finetooth.data.read.locations import location, location_of
 from finetooth.data.read.names import clean_name, similar_names
 from finetooth.data.read.table import RawRow, Table
 from finetooth.errors import DataError
+from finetooth.privacy.masking import redact
 from finetooth.types import Example
 
 ANSWER = "?"  # a placeholder; it is never rendered
@@ -45,9 +47,13 @@ _ANY = ("chat", "sharegpt", "prompt", "alpaca", "labels", "qa")
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """A row to be asked: its example, or the reason why there is none. place: RawRow.place."""
+    """A row to be asked: its example, or the reason why there is none. place: RawRow.place.
+
+    where: for messages, such as `row 5 (T-31)`.
+    """
 
     place: int
+    where: str
     example: Example | None
     reason: str = ""
 
@@ -87,15 +93,17 @@ def read_questions(
             )
     asked = [name for name in names if name in mapping.values() or name not in unread]
     format, column = _question_column(table, format, asked, columns or {})
-    found = [Question(row.place, None, row.reason) for row in table.rejected]
+    found = [Question(row.place, location_of(row, table.name), None, row.reason) for row in table.rejected]
     for row in table.rows:
         for parts in joined:
             row = joined_text(row, parts)
         values = {mapping.get(name, name): value for name, value in row.values.items()}
+        id = values.get("id")
+        where = location_of(row, table.name, redact(id.strip()) if isinstance(id, str) else "")
         try:
-            found.append(Question(row.place, _example(row, values, table, format, column)))
+            found.append(Question(row.place, where, _example(row, values, table, format, column)))
         except InvalidRowError as problem:
-            found.append(Question(row.place, None, str(problem)))
+            found.append(Question(row.place, where, None, str(problem)))
     messages = [message for question in found if question.example for message in question.example.context]
     has_system = any(message.role == "system" for message in messages)
     return Questions(sorted(found, key=lambda question: question.place), has_system)
@@ -174,7 +182,7 @@ def _example(row: RawRow, values: dict[str, Any], table: Table, format: str, col
     parsed = FORMAT_READERS[format](asked)
     tags = {name: values[name] for name in earlier}
     example = Example("", tuple(parsed.context), tuple(parsed.answers[:1]), tags, parsed.tools)
-    where = f"{row.file or table.name}, line {row.line}"
+    where = location(row.file or table.name, row.line, row.sheet_row)
     return replace(with_earlier_turns(example, earlier, format), id=where)
 
 

@@ -114,37 +114,40 @@ def _table(path: Path, name: str, kind: str, content: bytes) -> Table:  # long: 
         raise DataError(f"{path}: duplicate column {duplicate!r}. Rename one.")
     rows: list[RawRow] = []
     rejected: list[RejectedRow] = []
-    spans: list[tuple[int, int]] = []
+    spans: list[tuple[int, int]] = []  # (lines, row of the sheet)
     hidden = last - first + bool(HINT.fullmatch(lines[0]))  # lines so far that are no row of a spreadsheet
     for (start, end), fields, error in layout.records(lines):
         above, hidden = hidden, hidden + end - start
         reason = next((bad for _, bad in decoded[start - 1 : end] if bad), "") or error
         if fields and clean_name(fields[0]) in header and _is_another_header(fields, header):
             raise DataError(
-                f"{path}, line {start}: the header again, with its columns in another order: files were put "
-                "together. Split the file there, and name both files in data.train."
+                f"{path}, row {start - above}: the header again, with its columns in another order: files "
+                "were put together. Split the file there, and name both files in data.train."
             )
         if reason:
-            rejected.append(RejectedRow(name, start, reason, lines[start - 1][:SHOWN]))
+            rejected.append(
+                RejectedRow(name, start, reason, lines[start - 1][:SHOWN], sheet_row=start - above)
+            )
             continue
         values = dict(zip(header, fields, strict=True))
         rows.append(RawRow(start, values, sheet_row=start - above if above else 0))
         if end > start:
-            spans.append((start, end))
+            spans.append((end - start + 1, start - above))
     notes = []
     if marked:
         notes.append(f"{name}: byte-order marks at the start of {marked} later lines are removed.")
     if spans:
-        start, end = max(spans, key=lambda span: span[1] - span[0])
+        most, row = max(spans, key=lambda span: span[0])
         notes.append(
-            f"{name}: {len(spans)} rows have line breaks inside quotes; the longest is lines {start}-{end}."
+            f"{name}: {len(spans)} rows have line breaks inside quotes; the longest, row {row}, has "
+            f"{most} lines."
         )
-    formulas = [(row.line, cell) for row in rows for cell in row.values.values() if FORMULA.fullmatch(cell)]
+    formulas = [(one, cell) for one in rows for cell in one.values.values() if FORMULA.fullmatch(cell)]
     if formulas:
-        line, cell = formulas[0]
+        one, cell = formulas[0]
         notes.append(
             f"{name}: {len(formulas)} cells look like spreadsheet formulas or errors and are kept as text; "
-            f"the first is {cell[:60]!r} in line {line}."
+            f"the first is {cell[:60]!r} in row {one.sheet_row or one.line}."
         )
     return Table(name, rows, header, rejected, notes)
 

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from finetooth.data.read.locations import location_in
 from finetooth.data.read.sources import kind_of
 from finetooth.data.read.table import RawRow, RejectedRow, Table, columns_of
 from finetooth.data.unicode_forms import normal_form
@@ -69,7 +70,9 @@ def clean_columns(table: Table) -> Table:
             reason, repeated = REPEATED, repeated + 1
         if reason:
             rejected.append(
-                RejectedRow(row.file or table.name, row.line, reason, dict(row.values), row.number)
+                RejectedRow(
+                    row.file or table.name, row.line, reason, dict(row.values), row.number, row.sheet_row
+                )
             )
         else:
             rows.append(replace(row, values=values) if renamed else row)
@@ -77,13 +80,14 @@ def clean_columns(table: Table) -> Table:
         return table
     notes = list(table.notes)
     if repeated:
-        first = next(row.line for row in rejected if row.reason == REPEATED)
-        lines = (
-            f"line {first} repeats the header and is"
+        one = next(row for row in rejected if row.reason == REPEATED)
+        first = location_in(one.file, one.line, one.sheet_row)
+        rows_set_aside = (
+            f"{first} repeats the header and is"
             if repeated == 1
-            else (f"{repeated} lines repeat the header (the first: line {first}) and are")
+            else f"{repeated} rows repeat the header (the first: {first}) and are"
         )
-        notes.append(f"{table.name}: {lines} set aside, as in files put together.")
+        notes.append(f"{table.name}: {rows_set_aside} set aside, as in files put together.")
     columns = list(dict.fromkeys(names.values())) if rows else columns_of(rows) or list(names.values())
     return replace(table, rows=rows, columns=columns, rejected=rejected, notes=notes)
 

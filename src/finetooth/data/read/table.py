@@ -39,13 +39,18 @@ class RawRow:
 
 @dataclass(frozen=True, slots=True)
 class RejectedRow:
-    """A row that was set aside: a line of rejected.jsonl. number: as in RawRow."""
+    """A row that was set aside: a line of rejected.jsonl.
+
+    number, sheet_row: as in RawRow. id: its own, or "".
+    """
 
     file: str
     line: int
     reason: str
     row: Any
     number: int = 0
+    sheet_row: int = 0
+    id: str = ""
 
     @property
     def place(self) -> int:
@@ -54,7 +59,7 @@ class RejectedRow:
 
     def redacted(self) -> RejectedRow:
         """A copy with personal data and secrets redacted."""
-        return replace(self, reason=redact(self.reason), row=redact_json(self.row))
+        return replace(self, reason=redact(self.reason), row=redact_json(self.row), id=redact(self.id))
 
     def to_json(self) -> dict[str, Any]:
         """The line of rejected.jsonl."""

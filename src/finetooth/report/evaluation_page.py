@@ -1,0 +1,67 @@
+"""The page of an evaluation beside a run's own, evaluate/NAME/report.html: another grader, rows or prompt."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from shlex import quote
+from typing import Any
+
+from finetooth.evaluation import ledger
+from finetooth.report.advice import Step
+from finetooth.report.answers import answers
+from finetooth.report.run_page import day, rows_in_words, score_table, verdict
+from finetooth.report.settings import environment_in_words, read_config
+from finetooth.rundir import read_json
+
+
+def page_context(run_path: Path, evaluation: str) -> dict[str, Any]:
+    """Everything that evaluation.html.jinja needs. evaluation: the folder in evaluate/.
+
+    The rows of the sealed test are never read.
+    """
+    config, _ = read_config(run_path / "config.yaml")
+    summary = read_json(run_path / "evaluate" / evaluation / "summary.json")
+    rows = answers(run_path, summary, evaluation) if summary["split"] != "test" else None
+    return {
+        "name": config.get("name", run_path.name),
+        "model": config.get("model", ""),
+        "evaluation": evaluation,
+        "date": day(ledger.result_time(run_path, evaluation)),
+        "verdict": verdict(summary),
+        "about": f"{summary['n']:,} rows, graded by {summary['grader']}",
+        "next": _next(run_path, rows["wrong"] if rows else 0),
+        "table": score_table(summary),
+        "rows": rows,
+        "limits": _limits(run_path, summary["split"]),
+        "environment": environment_in_words(run_path / "environment.json"),
+    }
+
+
+def _next(run_path: Path, wrong: int) -> list[Step]:
+    steps: list[Step] = []
+    if wrong:
+        noun = "answer" if wrong == 1 else "answers"
+        steps.append((f"Read the {wrong:,} wrong {noun} below; where the expected answer is the mistake, "
+                      "correct the row.", ""))  # fmt: skip
+    return [*steps, ("Compare with the run's own result:", f"finetooth report {quote(str(run_path))}")]
+
+
+def _limits(run_path: Path, split: str) -> list[str]:
+    limits = []
+    if split == "validation":
+        limits.append(
+            "These are validation rows, on which the baseline and the checkpoint were chosen, so the scores "
+            "are optimistic."
+        )
+    elif split == "test":
+        looks = ledger.look_count(run_path)
+        if looks > 1:
+            limits.append(
+                f"The sealed test was opened {looks} times; each further look weakens its evidence."
+            )
+    else:
+        limits.append(
+            f"Whether {rows_in_words(split)} are typical of what the model will be asked, only you can know; "
+            "copies of the run's rows were left out, paraphrases were not looked for."
+        )
+    return [*limits, "This result stands beside the run's own, and changes nothing in it."]
