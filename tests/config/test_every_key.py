@@ -14,7 +14,7 @@ from contexts_for_tests import checked
 from models_for_tests import tiny_model_dir
 from rich.console import Console
 
-from finetooth.commands import evaluate
+from finetooth.commands import baseline, evaluate
 from finetooth.config.load import load_task
 from finetooth.config.task import Task, keys
 from finetooth.data.examples import to_json
@@ -28,7 +28,7 @@ from finetooth.evaluation.candidates import ModelCandidate
 from finetooth.model.api import Model
 from finetooth.quality.prepare import PreparedData, assemble
 from finetooth.rundir import write_json, write_jsonl
-from finetooth.runs import elsewhere, parent, setup, workspace
+from finetooth.runs import asking, elsewhere, parent, setup, workspace
 from finetooth.runs.context import RunContext
 from finetooth.types import Answer, Example, Message
 
@@ -147,6 +147,13 @@ def kept(task: Task) -> Any:
     return {side: len(rows) for side, rows in found.items()}
 
 
+def prompted(task: Task) -> Any:
+    """The candidates of a task with a prompt file, and what the file says."""
+    if task.evaluate.prompt is not None:
+        Path(task.evaluate.prompt).write_text("shots: 3")
+    return candidates(task), asking.task_prompt(RunContext(task, Path("run"), Console(quiet=True)))
+
+
 def slowly_graded(task: Task) -> Any:
     """What a grader that takes half a second gives."""
     path = Path(task.model).parent / "slow.py"
@@ -188,6 +195,9 @@ CASES: dict[str, tuple[Callable[[Task], Any], dict[str, Any]]] = {
     "evaluate.grader": (graded, {"evaluate.grader": "exact"}),
     "evaluate.shots": (prompting, {"evaluate.shots": [2]}),
     "evaluate.free": (candidates, {"evaluate.free": True}),
+    "evaluate.prompt": (prompted, {"evaluate.prompt": "{other}/prompt.yaml"}),
+    "evaluate.price_in": (baseline.prices, {"evaluate.price_in": 0.5}),
+    "evaluate.price_out": (baseline.prices, {"evaluate.price_out": 2}),
     "evaluate.max_tokens": (prompting, {"evaluate.max_tokens": 3}),
     "evaluate.temperature": (prompting, {"evaluate.temperature": 0.5}),
     "evaluate.limit": (
@@ -206,7 +216,8 @@ def test_changing_a_key_changes_something(key: str, model: Path, tmp_path: Path)
     look, change = CASES[key]
     tiny_model_dir(tmp_path / "other")
     change = {
-        name: str(tmp_path / "other") if value == "{other}" else value for name, value in change.items()
+        name: value.replace("{other}", str(tmp_path / "other")) if isinstance(value, str) else value
+        for name, value in change.items()
     }
     base = {"model": str(model), "data": {"train": LONG if look is fitted else ROWS}}
     if key == "data.overlong":

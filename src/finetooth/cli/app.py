@@ -94,6 +94,7 @@ def group(context: click.Context) -> None:
 
 for verb in (
     task_verbs.check,
+    task_verbs.baseline,
     task_verbs.train,
     run_verbs.evaluate,
     task_verbs.run,

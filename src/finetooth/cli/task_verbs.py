@@ -1,4 +1,4 @@
-"""The verbs that take data or a task: check, train and run.
+"""The verbs that take data or a task: check, baseline, train and run.
 
 A verb imports its command when it is called, so that `--help` and `check` never load torch.
 """
@@ -145,3 +145,46 @@ def run(
 
     result = command.run_task(task, out, console(quiet), path, sealed)
     return finish(result, as_json, quiet, *result.next_steps())
+
+
+@click.command(cls=SectionedCommand, epilog="Example: finetooth baseline task.yaml --budget 500")
+@click.argument("path", metavar="TASK", type=PathArgument("task"))
+@out_option
+@click.option(
+    "--budget",
+    type=click.IntRange(1),
+    default=500,
+    metavar="N",
+    help="Maximum number of answers to held-out rows.",
+)
+@click.option(
+    "--instructions",
+    type=PathArgument(),
+    metavar="FILE",
+    help="Instructions to try: a list in a .yaml or .json file, or the lines of a text file.",
+)
+@yes_option
+@output_options
+@task_options
+def baseline(
+    path: Path,
+    out: Path | None,
+    budget: int,
+    instructions: Path | None,
+    yes: bool,
+    as_json: bool,
+    quiet: bool,
+    **flags: str | None,
+) -> int:
+    """Find the best prompt of the base model, and save it.
+
+    Tries zero-shot and few-shot prompts of the base model: demonstrations drawn or nearest to each question,
+    several layouts and instructions, calibrated label scores. Half of the validation rows select, the other
+    half confirms; nothing is trained, and the sealed test set stays closed. Writes baseline/prompt.yaml into
+    the run directory, for the option evaluate.prompt.
+    """
+    task, path = task_of(path, parse_overrides(flags), yes, quiet, "baseline")
+    from finetooth.commands import baseline as command
+
+    report = command.run(task, out, console(quiet), budget, instructions)
+    return finish(report, as_json, quiet, command.next_step(path, report))

@@ -19,26 +19,27 @@ from typing import Any
 from rich.console import Console
 
 from finetooth.commands import report
+from finetooth.config.evaluate_keys import PRICES, RETENTION
 from finetooth.config.load import load_task
 from finetooth.config.task import Task
 from finetooth.config.values import format_count
 from finetooth.data.examples import source_location, to_json
-from finetooth.data.render.renderer import Renderer
 from finetooth.errors import ConfigError, DataError
 from finetooth.evaluation import graders, ledger
 from finetooth.evaluation.answer_text import answer_normaliser, identity
 from finetooth.evaluation.baselines import BagOfWords, Majority
 from finetooth.evaluation.candidates import Candidate
 from finetooth.evaluation.looks import Look
+from finetooth.evaluation.prompting.spec import PromptSpec
 from finetooth.evaluation.prompts import Prompt
 from finetooth.evaluation.proof import level, record_look, withdraw_better
 from finetooth.evaluation.runner import Evaluation, evaluate
-from finetooth.evaluation.summary import BAG_FILE, FREE, START, TUNED
+from finetooth.evaluation.summary import BAG_FILE, FREE, START, TUNED, TUNED_PROMPT
 from finetooth.evaluation.verdict_words import foresight_words
 from finetooth.model.api import Model
 from finetooth.report.console import answer_bars
 from finetooth.report.terminal import terminal_table
-from finetooth.rundir import json_bytes, read_json, write_json
+from finetooth.rundir import json_bytes, read_json, sha256_file, write_json
 from finetooth.runs import (
     elsewhere,
     inputs,
@@ -48,13 +49,11 @@ from finetooth.runs import (
     preference_candidates,
     workspace,
 )
-from finetooth.runs.asking import candidate, prompt
+from finetooth.runs.asking import candidate, candidate_of_spec, prompt, task_prompt
 from finetooth.runs.confidence import with_confidence
 from finetooth.runs.context import RunContext, base_digest
 from finetooth.runs.setup import ensure_set_up
 from finetooth.types import Example
-
-PromptWithRenderer = tuple[Prompt, Renderer]
 
 
 @dataclass(frozen=True, slots=True)
@@ -260,14 +259,18 @@ def evaluate_rows(
 
 
 def run_candidates(
-    context: RunContext, grader: str, split: str, extra: PromptWithRenderer | None = None
+    context: RunContext, grader: str, split: str, extra: PromptSpec | None = None
 ) -> Iterator[Candidate]:
-    """The candidates, built one at a time so that only one model is in memory. extra: one more prompt."""
+    """The candidates, built one at a time so that only one model is in memory.
+
+    extra: one more prompt of the base model, in place of evaluate.prompt.
+    """
+    own_prompt = task_prompt(context)
     train = context.prepared.train
     if context.prepared.labels and grader != graders.PERPLEXITY:  # these two have no likelihoods
         yield Majority(train)
         yield BagOfWords(train, file=context.path / BAG_FILE)
-    yield from prompting_candidates(context, grader, extra)
+    yield from prompting_candidates(context, grader, extra or own_prompt)
     if context.task.start is not None:
         known = parent_records.recorded(context, result_digest) if split == "test" else None
         yield known or candidate(context, grader, context.parent_model(), Prompt(START))
@@ -275,6 +278,8 @@ def run_candidates(
     if context.task.tuned is not None:
         tuned.notes.append("trained elsewhere: whether it was trained on some of these rows is not known")
     yield tuned
+    if own_prompt is not None:
+        yield candidate_of_spec(context, grader, context.tuned(), own_prompt, TUNED_PROMPT)
     if context.task.evaluate.free and tuned.labels is not None:
         note = f"generates its answers; the other models choose among the {len(tuned.labels)} labels"
         yield replace(tuned, name=FREE, prompt=Prompt(FREE), labels=None, notes=[note])
@@ -283,7 +288,7 @@ def run_candidates(
 def prompting_candidates(
     context: RunContext,
     grader: str,
-    extra: PromptWithRenderer | None = None,
+    extra: PromptSpec | None = None,
     shots: Sequence[int] | None = None,
 ) -> Iterator[Candidate]:
     """The base model under prompts with these numbers of demonstrations, then under the extra prompt.
@@ -297,7 +302,7 @@ def prompting_candidates(
         for count in shots:
             yield candidate(context, grader, base, prompt(context, grader, count), context.base_renderer)
         if extra is not None:
-            yield candidate(context, grader, base, *extra)
+            yield candidate_of_spec(context, grader, base, extra)
 
 
 def _usable(context: RunContext, examples: Sequence[Example]) -> list[Example]:
@@ -333,8 +338,8 @@ def result_digest(context: RunContext, tuned: Model) -> str:
     """A digest of everything that decides the test's result: weights, prompts, sampling and graders."""
     task = context.task
     unset = {"free", "margin"} - {name for name in ("free", "margin") if getattr(task.evaluate, name)}
-    # As in older results; what follows decides no answer.
-    apart = {"grader_seconds", "looks", "cost_wrong", "cost_handover", "retention", "retention_margin"}
+    # As in older results. Of a prompt the content counts; the others decide no answer.
+    apart = {"prompt", "grader_seconds", "looks", "cost_wrong", "cost_handover", *PRICES, *RETENTION}
     excluded = {*apart, *unset}
     parts: dict[str, Any] = {
         "tuned": tuned.digest(),
@@ -344,6 +349,8 @@ def result_digest(context: RunContext, tuned: Model) -> str:
         "template": context.renderer.chat_template,
         "graders": [graders.grader_digest(spec, Path.cwd()) for spec in graders.specs(task.evaluate.grader)],
     }
+    if task.evaluate.prompt is not None:
+        parts["prompt"] = sha256_file(Path(task.evaluate.prompt))
     if task.tuned is not None:
         parts["base_template"] = context.base_renderer.chat_template
         # These decide the prompts' demonstrations, and elsewhere the trained weights with them.

@@ -11,7 +11,7 @@ import json
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,6 @@ from rich.console import Console
 
 from finetooth.commands.evaluate import (
     EvaluateReport,
-    PromptWithRenderer,
     evaluate_rows,
     prompting_candidates,
     require_evaluable,
@@ -32,18 +31,18 @@ from finetooth.config.load import load_task
 from finetooth.config.values import format_count, safe_name
 from finetooth.data.examples import normalised_context, to_json
 from finetooth.data.read.locations import rejected_location
-from finetooth.data.render.renderer import Renderer
 from finetooth.errors import ConfigError, DataError
 from finetooth.evaluation import graders, ledger
 from finetooth.evaluation.candidates import Candidate, SupportsLikelihood
 from finetooth.evaluation.looks import Look
-from finetooth.evaluation.prompts import read_prompt
+from finetooth.evaluation.prompting.spec import PromptSpec, read_spec
+from finetooth.evaluation.prompts import FROM_FILE
 from finetooth.evaluation.summary import START, TUNED
 from finetooth.quality.prepare import read_rows
 from finetooth.report.answers import ROWS
 from finetooth.rundir import jsonl_bytes, read_json, read_jsonl, sha256_file
 from finetooth.runs import inputs, parent, workspace
-from finetooth.runs.asking import listed_labels, primary_grader
+from finetooth.runs.asking import primary_grader
 from finetooth.runs.context import RunContext
 from finetooth.runs.parent_records import RecordedCandidate
 from finetooth.types import Example
@@ -56,7 +55,7 @@ ON_RECORD = "answers on record, graded again"
 class Request:
     """What differs from the run's own evaluation; None: nothing.
 
-    grader: as evaluate.grader. test: a file with new rows. prompt: a file, see prompts.read_prompt. sealed:
+    grader: as evaluate.grader. test: a file with new rows. prompt: a file, see spec.read_spec. sealed:
     the sealed test in place of the validation rows. name: of the folder in evaluate/.
     """
 
@@ -114,7 +113,7 @@ def _run(context: RunContext, request: Request, folder: str) -> EvaluateReport:
     suffice = request.test is None and not {own, *names} & set(NOT_RECORDED) and on_record.is_file()
     if suffice:
         ledger.require_unchanged(path, split)
-    extra = _prompt(context, request.prompt, own)
+    extra = None if request.prompt is None else read_spec(request.prompt)
     look = None
     if request.test is not None:
         rows = new_rows(context, request.test)
@@ -140,25 +139,12 @@ def _run(context: RunContext, request: Request, folder: str) -> EvaluateReport:
     return EvaluateReport(path, {**result.summary, "evaluation": folder})
 
 
-def _prompt(context: RunContext, file: Path | None, grader: str) -> PromptWithRenderer | None:
-    """The prompt of a file, and the renderer with its instruction. grader: the run's own."""
-    if file is None:
-        return None
-    task, prepared = context.task, context.prepared
-    labels, multi_label = listed_labels(context, grader)
-    prompt, instruction = read_prompt(file, prepared.train, labels, task.seed)
-    prompt = replace(prompt, multi_label=multi_label)
-    if instruction is None:
-        return prompt, context.base_renderer
-    template = workspace.template(task, context.path)
-    return prompt, Renderer(context.base_tokenizer, template, instruction)
-
-
 def _recorded(
-    context: RunContext, records: Path, grader: str, extra: PromptWithRenderer | None
+    context: RunContext, records: Path, grader: str, extra: PromptSpec | None
 ) -> Iterator[Candidate]:
     """The candidates of an evaluation with the answers that they gave; the extra prompt is asked."""
     summary = read_json(records.with_name("summary.json"))
+    replaced = extra is not None
     lines: dict[str, dict[str, Any]] = {}
     for line in read_jsonl(records):
         lines.setdefault(line["candidate"], {})[line["id"]] = line
@@ -166,6 +152,8 @@ def _recorded(
         if extra is not None and entry["name"] in (START, TUNED):
             yield from prompting_candidates(context, grader, extra, shots=())
             extra = None
+        if entry["name"] == FROM_FILE and replaced:
+            continue
         yield RecordedCandidate(lines[entry["name"]], [*entry.get("notes", ()), ON_RECORD], entry["name"])
 
 

@@ -21,9 +21,10 @@ from finetooth.config.task import Task
 from finetooth.data.formats.questions import Question
 from finetooth.errors import ConfigError, DataError, Interrupted
 from finetooth.evaluation import ledger, proof
+from finetooth.evaluation.prompting.advice import Recommendation, recommend
 from finetooth.report.console import terminal
 from finetooth.report.terminal import terminal_table
-from finetooth.rundir import read_json
+from finetooth.rundir import read_json, read_jsonl
 from finetooth.runs import asking, elsewhere, inputs, next_steps, parent, retention, workspace
 from finetooth.runs.asking import Asking
 from finetooth.runs.context import RunContext
@@ -31,6 +32,8 @@ from finetooth.runs.predictions import answer_rows
 from finetooth.runs.setup import ensure_set_up
 from finetooth.training.interrupts import Terminated
 from finetooth.types import Example, Message
+
+UNGRADED = ("perplexity", "preference")  # graders of likelihoods, for which no prompt is searched
 
 
 @dataclass(frozen=True)
@@ -43,7 +46,15 @@ class Run:
 
     def to_json(self) -> dict[str, Any]:
         """The run's path, its report and the summary of the contract."""
-        return {"run": str(self.path), "report": str(self.path / "report.html"), **self.summary}
+        values = {"run": str(self.path), "report": str(self.path / "report.html"), **self.summary}
+        return values | {"recommendation": self._recommendation().to_json()}
+
+    def _recommendation(self) -> Recommendation:
+        """Whether prompting is enough; the tokens that training computed are those of its steps on record."""
+        metrics = self.path / "train" / "metrics.jsonl"
+        lines = read_jsonl(metrics) if metrics.is_file() else ()
+        computed = sum(line.get("computed_tokens", 0) for line in lines)
+        return recommend(self.summary, computed or None)
 
     @classmethod
     def open(cls, path: str | Path) -> Run:
@@ -90,8 +101,10 @@ class Run:
         return predict.predict(self.path, rows, unsure_below=unsure_below)
 
     def print(self, console: Console) -> None:
-        """The score table, the verdict and the path of the report."""
+        """The score table, the verdict, whether prompting is enough, and the path of the report."""
         console.print(terminal_table(self.summary))
+        if self.summary.get("comparison"):
+            console.print(f"\n{self._recommendation().words}", highlight=False, markup=False, soft_wrap=True)
         console.print(f"\nReport: {self.path / 'report.html'}", highlight=False, markup=False, soft_wrap=True)
 
     def next_steps(self) -> list[str]:
@@ -100,6 +113,10 @@ class Run:
         scores = [entry["score"] for entry in self.summary.get("candidates", ()) if entry["name"] == "tuned"]
         perfect = scores == [1.0] and self.summary.get("grader") != "perplexity"
         steps = (chat, *([] if perfect else next_steps.longer_training(self.path)))
+        names = {entry["name"] for entry in self.summary.get("candidates", ())}
+        if "zero-shot" in names and "prompt" not in names and self.summary.get("grader") not in UNGRADED:
+            search = f"finetooth baseline TASK --out {quote(str(self.path))}"
+            steps = (*steps, (search, "search for a better prompt, the baseline to beat"))
         return [f"{command}    {purpose}" for command, purpose in steps]
 
 
@@ -128,6 +145,7 @@ def run_task(
     task = elsewhere.with_tuned(parent.inherit_settings(task, console))
     folder = None if file is None else file.parent
     context = RunContext(task, workspace.run_path(task, out), console, folder)
+    asking.task_prompt(context)  # one that cannot be read ends the command before the training
     with workspace.occupied(context.path):
         workspace.open_run(context.task, context.path)
         inputs.require_unchanged(context.task, context.path, console)

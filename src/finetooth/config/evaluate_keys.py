@@ -14,6 +14,7 @@ Auto = Literal["auto"]
 Count = Annotated[int, Field(ge=1, le=1_000_000_000)]
 Share = Annotated[Number, Field(ge=0, lt=1)]
 Grader = str | dict[str, Any]  # a name, or a mapping with the name and its options
+PRICES, RETENTION = ("price_in", "price_out"), ("retention", "retention_margin")  # decide no answer
 GRADER_SECONDS = 20.0  # also what graders of no task get
 
 
@@ -48,6 +49,17 @@ class EvaluateKeys(BaseModel):
         default_factory=lambda: [0, 4],
         description="Few-shot prompting baselines of the base model: numbers of examples in the prompt, 0 "
         "for zero-shot.",
+    )
+    prompt: str | None = Field(
+        None,
+        description="Prompt file, as `finetooth baseline` writes it: the candidate `prompt` beside the other "
+        "prompting baselines, and `tuned+prompt`, the tuned model under it.",
+    )
+    price_in: Annotated[Number, Field(ge=0)] | None = Field(
+        None, description="Price of a million prompt tokens, in any currency; shown as the cost of answers."
+    )
+    price_out: Annotated[Number, Field(ge=0)] | None = Field(
+        None, description="Price of a million generated tokens, in the same currency."
     )
     free: bool = Field(
         False,

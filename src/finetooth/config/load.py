@@ -203,9 +203,14 @@ def _resolve_paths(task: Task, folder: Path, from_flags: set[str]) -> Task:
         changed["template"] = str((base("template") / task.template).resolve())
     if task.start is not None:
         changed["start"] = str((base("start") / Path(task.start).expanduser()).resolve())
+    evaluate: dict[str, Any] = {}
     grader = _resolve_grader(task.evaluate.grader, base("evaluate.grader"))
     if grader != task.evaluate.grader:
-        changed["evaluate"] = task.evaluate.model_copy(update={"grader": grader})
+        evaluate["grader"] = grader
+    if task.evaluate.prompt is not None:
+        evaluate["prompt"] = str((base("evaluate.prompt") / expand_path(task.evaluate.prompt)).resolve())
+    if evaluate:
+        changed["evaluate"] = task.evaluate.model_copy(update=evaluate)
     reward = _resolve_grader(task.train.reward, base("train.reward"))
     if reward != task.train.reward:
         changed["train"] = task.train.model_copy(update={"reward": reward})

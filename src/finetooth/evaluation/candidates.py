@@ -134,17 +134,30 @@ class ModelCandidate:
     def _choose(
         self, contexts: Sequence[Context], labels: Sequence[str], confidence: bool, distribution: bool
     ) -> Iterator[Prediction]:
-        groups: dict[tuple[int, ...], list[int]] = {}
-        for index, (_, row) in enumerate(contexts):
-            groups.setdefault(tuple(row.tokens[-BOUNDARY:].tolist()), []).append(index)
-        for members in groups.values():
-            options = [self.renderer.answer_ids(contexts[members[0]][0], label) for label in labels]
+        for members, options in self.label_ids(contexts, labels):
             rows = [contexts[index][1] for index in members]
-            for choice in self.model.choose(rows, options, confidence, self.temperature, distribution):
+            if self.prompt.offsets:
+                from finetooth.evaluation.prompting.label_scores import choose  # as torch in answer_logprobs
+
+                offset_L = [self.prompt.offsets.get(label, 0.0) for label in labels]
+                choices = choose(self.model, rows, options, offset_L)
+            else:
+                choices = self.model.choose(rows, options, confidence, self.temperature, distribution)
+            for choice in choices:
                 index, label, tokens = members[choice.row], labels[choice.option], options[choice.option]
                 logprobs = dict(zip(labels, choice.logprobs, strict=True)) if choice.logprobs else None
                 used = len(contexts[index][1]), len(tokens)
                 yield Prediction(index, label, *used, confidence=choice.share, logprobs=logprobs)
+
+    def label_ids(
+        self, contexts: Sequence[Context], labels: Sequence[str]
+    ) -> Iterator[tuple[list[int], list[tuple[int, ...]]]]:
+        """The labels' token ids, for each group of contexts (their indices) after which they are equal."""
+        groups: dict[tuple[int, ...], list[int]] = {}
+        for index, (_, row) in enumerate(contexts):
+            groups.setdefault(tuple(row.tokens[-BOUNDARY:].tolist()), []).append(index)
+        for members in groups.values():
+            yield members, [self.renderer.answer_ids(contexts[members[0]][0], label) for label in labels]
 
     def context(self, example: Example) -> Context:
         """The messages and the context row of one example, made to fit. GradeError says why it cannot be."""
@@ -166,12 +179,12 @@ class ModelCandidate:
             contexts.append(context)
             cut += truncated
             unlisted += bool(self.prompt.labels and not prompt.labels)
-            if len(prompt.demos) < len(self.prompt.demos):
+            if len(prompt.demos) < self.prompt.shots:
                 fewer.append(len(prompt.demos))
         n, takes = len(examples), f"the model takes {self.model.max_tokens} tokens"
         if noted and fewer:
             self.notes.append(
-                f"{len(fewer)} of {n} rows had fewer than {len(self.prompt.demos)} demonstrations in their "
+                f"{len(fewer)} of {n} rows had fewer than {self.prompt.shots} demonstrations in their "
                 f"prompt (the fewest: {min(fewer)}): {takes}"
             )
         if noted and unlisted:
@@ -187,7 +200,7 @@ class ModelCandidate:
             hard_limit = self.model.max_tokens - 1
         else:
             limit = hard_limit = self.model.max_tokens - self._longest_label(example)
-        prompt = self.prompt
+        prompt = self.prompt.of_row(example)
         row = self._row(example, prompt.messages(example))
         if len(row) > limit and (prompt.labels or prompt.demos):
             prompt = fit_prompt(prompt, example, partial(self._length, example), limit)

@@ -23,6 +23,7 @@ from finetooth.evaluation.verdict_words import (
 from finetooth.types import Score
 
 TUNED = "tuned"
+TUNED_PROMPT = "tuned+prompt"  # the tuned model under the prompt of evaluate.prompt
 FREE = "tuned-free"  # the tuned model without the label set that it was measured under as TUNED
 START = "start"  # the model that training continued from, where that is another run's
 MAJORITY = "majority"
@@ -41,6 +42,7 @@ EXPLAINED = {
     "prompt": "the best prompt found by search",
     START: "the model that training continued from",
     TUNED: "the model that this run trained",
+    TUNED_PROMPT: "the tuned model under the best prompt",
     f"{TUNED}-free": "the same model, answering without the list of labels",
 }
 CORPUS_METRICS = {"bleu": "BLEU", "chrf": "chrF", "perplexity": "perplexity"}  # by grader

@@ -26,12 +26,14 @@ from finetooth.evaluation import graders
 from finetooth.evaluation.candidates import ModelCandidate
 from finetooth.evaluation.graders.label_sets import label_names
 from finetooth.evaluation.graders.named import DEFAULTS
-from finetooth.evaluation.prompts import Prompt, build_prompt
+from finetooth.evaluation.prompting.spec import Indexes, PromptSpec, index_of, read_spec
+from finetooth.evaluation.prompts import FROM_FILE, Prompt, build_prompt
 from finetooth.evaluation.summary import TUNED
 from finetooth.model.api import Model
 from finetooth.quality.repair.clean import TEXT, changed_row
 from finetooth.runs import confidence, workspace
 from finetooth.runs.context import RunContext, model_lines, tokenizer_of
+from finetooth.runs.embeddings import embedder_of
 from finetooth.types import Example, Message, Sampling
 
 SHOWN_LABELS = 6
@@ -74,6 +76,38 @@ def prompt(context: RunContext, grader: str, shots: int) -> Prompt:
     labels, several = listed_labels(context, grader)
     made = build_prompt(shots, context.prepared.train, labels, context.task.seed)
     return replace(made, multi_label=several)
+
+
+def candidate_of_spec(
+    context: RunContext,
+    grader: str,
+    model: Model,
+    spec: PromptSpec,
+    name: str = FROM_FILE,
+    indexes: Indexes | None = None,
+) -> ModelCandidate:
+    """A model under a prompt that was found by search or comes from a file.
+
+    name: of the candidate; offsets are those of the base model, and left out for another name's. indexes: of
+    the train rows, where they are built already.
+    """
+    labels, several = listed_labels(context, grader)
+    indexes = indexes or index_of(context.prepared.train, embedder_of(model))
+    built = spec.build(context.prepared.train, labels, context.task.seed, indexes)
+    offsets = built.offsets if name == built.name else None
+    asked = replace(built, name=name, multi_label=several, offsets=offsets)
+    tuned = name.startswith(TUNED)
+    renderer = context.renderer if tuned else context.base_renderer
+    if spec.instruction is not None:
+        tokenizer = context.tokenizer if tuned else context.base_tokenizer
+        renderer = Renderer(tokenizer, workspace.template(context.task, context.path), spec.instruction)
+    return candidate(context, grader, model, asked, renderer)
+
+
+def task_prompt(context: RunContext) -> PromptSpec | None:
+    """The prompt of the key evaluate.prompt. Raises ConfigError."""
+    file = context.task.evaluate.prompt
+    return None if file is None else read_spec(Path(file), "evaluate.prompt")
 
 
 def listed_labels(context: RunContext, grader: str) -> tuple[Sequence[str], bool]:

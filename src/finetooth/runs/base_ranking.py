@@ -168,9 +168,9 @@ def _measure(
         raise ModelError(f"{name} is a reward model: it scores answers and cannot generate text.")
     for note in (*model.notes, *context.renderer.notes):
         context.console.print(f"{name}: {note}", markup=False, highlight=False, soft_wrap=True)
-    context.task = _with_answer_tokens(context, model, examples)
+    context.task = with_answer_tokens(context, model, examples)
     candidate = asking.candidate(context, grader_name, model, asking.prompt(context, grader_name, 0))
-    asked, notes = _askable(candidate, examples)
+    asked, notes = askable(candidate, examples)
     if not asked:
         raise GradeError(notes[0])
     bits_R = np.full(len(examples), np.nan)
@@ -211,7 +211,7 @@ def _measure(
     )
 
 
-def _with_answer_tokens(context: RunContext, model: Model, examples: Sequence[Example]) -> Task:
+def with_answer_tokens(context: RunContext, model: Model, examples: Sequence[Example]) -> Task:
     """The context's task with evaluate.max_tokens as a run sets it, by the longest answer of the sample."""
     task, longest = context.task, 1
     if task.evaluate.max_tokens != "auto":
@@ -225,7 +225,7 @@ def _with_answer_tokens(context: RunContext, model: Model, examples: Sequence[Ex
     return task.model_copy(update={"evaluate": task.evaluate.model_copy(update={"max_tokens": tokens})})
 
 
-def _askable(candidate: ModelCandidate, examples: Sequence[Example]) -> tuple[list[int], list[str]]:
+def askable(candidate: ModelCandidate, examples: Sequence[Example]) -> tuple[list[int], list[str]]:
     """The indices of rows that can be asked, and a sentence on the others."""
     asked, reasons = [], []
     for row, example in enumerate(examples):

@@ -1,4 +1,4 @@
-"""Text embeddings from a base model's hidden states, for the rules that look for paraphrases."""
+"""Text embeddings from a model's hidden states: for paraphrases, and for the demonstrations of a prompt."""
 
 from __future__ import annotations
 
@@ -22,7 +22,11 @@ def embedder(name: str, say: Say = silent) -> Embed:
     Only the first 256 tokens of a text are used. say: as in Model.load. Raises ModelError when the
     model cannot be loaded.
     """
-    model = Model.load(name, say=say)
+    return embedder_of(Model.load(name, say=say))
+
+
+def embedder_of(model: Model) -> Embed:
+    """The same for a model that is loaded, as it is when it is asked: with or without its adapter."""
     assert model.tokenizer is not None
     encode = model.tokenizer.encode
 

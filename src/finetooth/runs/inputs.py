@@ -31,7 +31,7 @@ _CODE = re.compile(r"(.+):[A-Za-z_]\w*", re.DOTALL)  # file.py:function or packa
 
 @dataclass(frozen=True, slots=True)
 class InputChange:
-    """A file that is not what a run was made of. kind: data, template, grader, reward or model."""
+    """A file that is not what a run was made of. kind: data, template, prompt, grader, reward or model."""
 
     kind: str
     file: str
@@ -181,7 +181,7 @@ def _place(path: Path) -> dict[str, Any]:
 
 
 def _files(task: Task) -> Iterator[tuple[str, Path]]:
-    """The local files that a task reads, each with its kind: data, template, grader or reward."""
+    """The local files that a task reads, each with its kind: data, template, prompt, grader or reward."""
     for side in ("train", "validation", "test"):
         source = getattr(task.data, side)
         if isinstance(source, str) and is_hub_id(source):
@@ -193,6 +193,8 @@ def _files(task: Task) -> Iterator[tuple[str, Path]]:
                 continue
     if task.template.endswith((".jinja", ".j2")):
         yield "template", Path(task.template)
+    if task.evaluate.prompt is not None:
+        yield "prompt", Path(task.evaluate.prompt)
     for kind, value in (("grader", task.evaluate.grader), ("reward", task.train.reward)):
         yield from ((kind, file) for file in map(_code_file, _named_code(value)) if file is not None)
 

@@ -15,6 +15,7 @@ from typing import Any
 
 import yaml
 
+from finetooth.config.evaluate_keys import PRICES
 from finetooth.config.task import Task, build_task
 from finetooth.config.values import is_files
 from finetooth.errors import ConfigError, DataError
@@ -33,7 +34,7 @@ from finetooth.rundir import (
 
 CONFIG = "config.yaml"
 ATOMIC_KEYS = ("columns", "grader", "reward")  # mappings that are compared as one value
-LIMITS = {"grader_seconds"}  # keys that decide no result, so that a run continues with another value
+LIMITS = {"grader_seconds", *PRICES}  # keys that decide no result, so that a run continues with another value
 NULL_IS_AUTO = {"beta"}  # keys whose null is resolved to a value, like auto
 FROM_PYTHON = "rows from Python"  # in config.yaml, in place of rows that are in no file
 # Files of a run that stopped before its config.yaml was written, which a new start deletes if they are ours.
@@ -162,7 +163,7 @@ def open_run(task: Task, path: Path) -> Task | None:
                 f"{path} has a run with another configuration: {key} is {found!r} there and {wanted!r} "
                 "here. To continue that run, give the same value; for a new one choose another --out."
             )
-        evaluate = stored.evaluate.model_copy(update={"grader_seconds": task.evaluate.grader_seconds})
+        evaluate = stored.evaluate.model_copy(update={key: getattr(task.evaluate, key) for key in LIMITS})
         return stored.model_copy(update={"evaluate": evaluate})
     discard(path)
     return None

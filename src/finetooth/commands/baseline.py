@@ -1,0 +1,216 @@
+"""`finetooth baseline TASK`: how far prompting alone gets, and the best prompt as a file.
+
+Nothing is trained, and the sealed test stays closed. Writes baseline/ into the run directory: prompt.yaml,
+baseline.json and records.jsonl.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from shlex import quote
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from finetooth.config.task import Task
+from finetooth.config.values import format_count
+from finetooth.evaluation.prompting.advice import (
+    Recommendation,
+    before_training,
+    money,
+)
+from finetooth.evaluation.prompting.instructions import read_instructions
+from finetooth.evaluation.prompting.search import TrialResult
+from finetooth.evaluation.runner import row_groups
+from finetooth.evaluation.statistics import mean_interval
+from finetooth.evaluation.verdict_words import percent
+from finetooth.report.console import answer_bars
+from finetooth.rundir import write_json, write_jsonl, write_text
+from finetooth.runs import prompt_search, workspace
+from finetooth.runs.context import RunContext
+from finetooth.runs.prompt_search import Ladder
+
+BUDGET = 500  # answers; minutes on two CPU cores with a model of 135 M parameters and short rows
+SHOWN = 10  # prompts in the table
+
+
+@dataclass(frozen=True, slots=True)
+class BaselineReport:
+    """The ladder of a task. path: the run directory. prices: of a million tokens in and out, if given."""
+
+    path: Path
+    ladder: Ladder
+    prices: tuple[float, float] | None
+    ok: bool = True
+
+    @property
+    def prompt(self) -> Path:
+        """The best prompt, as `evaluate RUN --prompt` and the key evaluate.prompt take it."""
+        return self.path / "baseline" / "prompt.yaml"
+
+    @property
+    def advice(self) -> Recommendation:
+        """Whether prompting is enough, from the winner's score on the confirmation rows."""
+        values = [row.score for row in self.ladder.found.winner.confirmed]
+        plan, examples = self.ladder.found.plan, self.ladder.held_out.examples
+        rows = self.ladder.held_out.halves()[1][: plan.confirm]
+        low, high = mean_interval(values, clusters=row_groups([examples[row] for row in rows]))
+        return before_training(sum(values) / len(values), low, high, len(values))
+
+    def to_json(self) -> dict[str, Any]:
+        """baseline.json."""
+        ladder, found = self.ladder, self.ladder.found
+        finalists = [one.trial for one in found.finalists]
+        return {
+            "run": str(self.path),
+            "prompt": str(self.prompt),
+            "grader": ladder.grader,
+            "rows": {
+                "selection": found.plan.select,
+                "confirmation": found.plan.confirm,
+                "from_train": ladder.held_out.from_train,
+                "shown": len(ladder.held_out.rest),
+            },
+            "effort": {
+                "budget": ladder.budget,
+                "answers": ladder.answered,
+                "tokens": ladder.effort.tokens,
+                "computed_tokens": ladder.effort.computed,
+                "seconds": round(ladder.effort.seconds, 2),
+            },
+            "winner": self._entry(found.winner),
+            "confirmed": found.confirmed,
+            "layouts": found.layouts,
+            "prompts": [self._entry(one) | {"finalist": one.trial in finalists} for one in found.results],
+            "recommendation": self.advice.to_json(),
+        }
+
+    def _entry(self, result: TrialResult) -> dict[str, Any]:
+        """One prompt. score: over the selection rows that it answered; confirmed: over the others."""
+        parts = {"score": result.selected, "confirmed": result.confirmed}
+        means = {
+            name: sum(one.score for one in rows) / len(rows) if rows else None for name, rows in parts.items()
+        }
+        entry = {
+            "name": result.trial.title,
+            **means,
+            "rows": len(result.selected) + len(result.confirmed),
+            "prompt_tokens": result.prompt_tokens,
+            "completion_tokens": result.completion_tokens,
+        }
+        if self.prices is not None:
+            entry["price"] = money(result.prompt_tokens, result.completion_tokens, *self.prices)
+        return entry
+
+    def records(self) -> list[dict[str, Any]]:
+        """The finalists' answers, one a row: lines of records.jsonl."""
+        plan, (select, confirm) = self.ladder.found.plan, self.ladder.held_out.halves()
+        lines = []
+        for result in self.ladder.found.finalists:
+            for part, rows, answers in (
+                ("selection", select[: plan.select], result.selected),
+                ("confirmation", confirm[: plan.confirm], result.confirmed),
+            ):
+                for row, one in zip(rows, answers, strict=True):
+                    lines.append(
+                        {
+                            "id": self.ladder.held_out.examples[row].id,
+                            "candidate": result.trial.title,
+                            "part": part,
+                            "text": one.text,
+                            "score": one.score,
+                            "prompt_tokens": one.prompt_tokens,
+                            "completion_tokens": one.completion_tokens,
+                        }
+                    )
+        return lines
+
+    def print(self, console: Console) -> None:
+        """The best prompts in a table, what the search took, and the recommendation."""
+        facts = self.to_json()
+        table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+        headings = ["prompt", f"{facts['grader']}", "rows", "confirmed", "tokens"]
+        for heading in [*headings, *(["price of 1,000"] if self.prices else [])]:
+            table.add_column(heading, justify="left" if heading == "prompt" else "right")
+        best = facts["winner"]["name"]
+        for entry in facts["prompts"][:SHOWN]:
+            tokens = entry["prompt_tokens"] + entry["completion_tokens"]
+            cells = [
+                entry["name"],
+                percent(entry["score"]),
+                str(entry["rows"]),
+                "–" if entry["confirmed"] is None else percent(entry["confirmed"]),
+                f"{tokens:,.0f}",
+                *([f"{1000 * entry['price']:.4g}"] if self.prices else []),
+            ]
+            table.add_row(*map(Text, cells), style="bold" if entry["name"] == best else None)
+        console.print(table)
+        for line in ("", *self._lines(facts)):
+            console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+    def _lines(self, facts: dict[str, Any]) -> list[str]:
+        rows, effort, scores = facts["rows"], facts["effort"], [*facts["layouts"].values()]
+        more = len(facts["prompts"]) - SHOWN
+        held = f"{rows['selection']} rows chose the finalists, {rows['confirmation']} others confirmed them"
+        if rows["from_train"]:
+            held += (
+                f"; {rows['from_train']} of these are training rows, since the validation split is small, "
+                "and no prompt shows them"
+            )
+        lines = [f"{held}. The sealed test stays closed."]
+        if more > 0:
+            lines.append(f"{format_count(more, 'more prompt')} in {self.path / 'baseline' / 'baseline.json'}")
+        if len(scores) > 1:
+            lines.append(
+                f"The same demonstrations in {len(scores)} equivalent layouts: {percent(min(scores))} to "
+                f"{percent(max(scores))}."
+            )
+        lines.append(
+            f"Effort: {format_count(effort['answers'], 'answer')} of at most {effort['budget']:,}, "
+            f"{effort['tokens']:,} tokens in rows, of which {effort['computed_tokens']:,} were computed, "
+            f"{effort['seconds']:.0f} s."
+        )
+        if not facts["confirmed"]:
+            lines.append("No prompt that was found did as well as zero-shot on the confirmation rows.")
+        return [*lines, self.advice.words, f"Prompt: {self.prompt}"]
+
+
+def run(
+    task: Task, out: Path | None, console: Console, budget: int = BUDGET, instructions: Path | None = None
+) -> BaselineReport:
+    """Search for the best prompt of the task's base model, and write it. Raises FinetoothError.
+
+    out: the run directory, default runs/NAME. budget: the most answers. instructions: a file with
+    instructions to try, in place of the templates.
+    """
+    path = workspace.run_path(task, out)
+    workspace.require_ours(path)
+    given: Sequence[str] | None = None if instructions is None else read_instructions(instructions)
+    with answer_bars(console, "baseline") as progress:
+        ladder = prompt_search.find(task, RunContext(task, path, console), budget, given, console, progress)
+    report = BaselineReport(path, ladder, prices(task))
+    winner = ladder.found.winner
+    comment = (
+        f"Found by `finetooth baseline` for {task.name} and {Path(task.model).name}: {winner.trial.title}.\n"
+        "Demonstrations come from the train rows. For a run: finetooth evaluate RUN --prompt FILE"
+    )
+    with workspace.occupied(path):
+        write_text(report.prompt, ladder.winner.to_yaml(comment))
+        write_jsonl(path / "baseline" / "records.jsonl", report.records())
+        write_json(path / "baseline" / "baseline.json", report.to_json())
+    return report
+
+
+def prices(task: Task) -> tuple[float, float] | None:
+    """The prices of a million tokens in and out; None where neither is given."""
+    given = task.evaluate.price_in, task.evaluate.price_out
+    return None if given == (None, None) else (given[0] or 0.0, given[1] or 0.0)
+
+
+def next_step(task_file: Path, report: BaselineReport) -> str:
+    """The command that compares the prompt with a tuned model."""
+    return f"finetooth run {quote(str(task_file))} --evaluate.prompt {quote(str(report.prompt))}"

@@ -1,0 +1,145 @@
+"""`finetooth baseline TASK` and the key evaluate.prompt, on a tiny model."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from command_line import finetooth
+from models_for_tests import tiny_model_dir
+from trained_elsewhere import train_adapter
+
+from finetooth.evaluation.candidates import ModelCandidate
+from finetooth.evaluation.prompting.spec import read_spec
+from finetooth.rundir import read_json, read_jsonl, write_json, write_jsonl
+from finetooth.types import Example
+
+COLORS = {"apple": "red", "banana": "yellow", "plum": "deep blue"}
+ROWS = [(f"{n} of {fruit}?", color) for n in range(24) for fruit, color in COLORS.items()]
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A task of labels, one of free text, and the ladder of the first in runs/fruit."""
+    folder = tmp_path_factory.mktemp("place")
+    tiny_model_dir(folder / "base")
+    write_jsonl(folder / "fruit.jsonl", [{"text": q, "label": a} for q, a in ROWS])
+    data = {"train": "fruit.jsonl", "validation": 0.3, "test": 0.2}
+    evaluate = {"shots": [0], "price_in": 2.0, "price_out": 8.0}
+    write_json(folder / "fruit.json", {"name": "fruit", "model": "base", "data": data, "evaluate": evaluate})
+    write_jsonl(folder / "free.jsonl", [{"prompt": q, "completion": a} for q, a in ROWS])
+    free = {"train": "free.jsonl", "validation": 0.1, "test": 0.2}
+    settings = {"grader": "exact", "max_tokens": 3}
+    write_json(folder / "free.json", {"name": "free", "model": "base", "data": free, "evaluate": settings})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FINETOOTH_CACHE", str(folder / "cache"))
+        done = finetooth(folder, "baseline", "fruit.json", "--out", "ladder", "--budget", "200", "--quiet")
+        assert done.returncode == 0, done.stderr
+        yield folder
+
+
+def ladder(place: Path) -> dict[str, Any]:
+    result: dict[str, Any] = read_json(place / "ladder" / "baseline" / "baseline.json")
+    return result
+
+
+def test_the_ladder_counts_its_effort_and_keeps_its_halves_apart(place: Path) -> None:
+    found, lines = ladder(place), [*read_jsonl(place / "ladder" / "baseline" / "records.jsonl")]
+    effort = found["effort"]
+    assert effort["answers"] <= effort["budget"] == 200
+    assert 0 < effort["computed_tokens"] < effort["tokens"] / 2  # labels and demonstrations share prefixes
+    parts = {
+        part: {line["id"] for line in lines if line["part"] == part} for part in ("selection", "confirmation")
+    }
+    assert not parts["selection"] & parts["confirmation"]
+    assert len(parts["selection"]) == found["rows"]["selection"]
+    names = [entry["name"] for entry in found["prompts"]]
+    assert found["winner"]["name"] in names and "zero-shot" in names and len(set(names)) == len(names)
+    assert set(found["layouts"]) >= {"turns", "cue", "block"}
+    assert not (place / "ladder" / "data").exists() and not (place / "ladder" / "ledger.jsonl").exists()
+
+
+def test_an_entry_is_the_mean_of_its_records_and_its_price_that_of_its_tokens(place: Path) -> None:
+    found, lines = ladder(place), [*read_jsonl(place / "ladder" / "baseline" / "records.jsonl")]
+    for entry in found["prompts"]:
+        if not entry["finalist"]:
+            continue
+        for part, key in (("selection", "score"), ("confirmation", "confirmed")):
+            own = [one for one in lines if one["candidate"] == entry["name"] and one["part"] == part]
+            assert entry[key] == pytest.approx(sum(one["score"] for one in own) / len(own))
+            if part == "selection":
+                tokens = sum(one["prompt_tokens"] for one in own) / len(own)
+                assert entry["prompt_tokens"] == pytest.approx(tokens)
+        price = (2.0 * entry["prompt_tokens"] + 8.0 * entry["completion_tokens"]) / 1e6
+        assert entry["price"] == pytest.approx(price)
+
+
+def test_no_demonstration_is_a_held_out_row(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shown: set[str] = set()
+    real = ModelCandidate.context
+
+    def context(self: ModelCandidate, example: Example) -> Any:
+        shown.update(demo.id for demo in self.prompt.of_row(example).demos)
+        return real(self, example)
+
+    monkeypatch.setattr(ModelCandidate, "context", context)
+    done = finetooth(place, "baseline", "free.json", "--out", "free", "--budget", "120", "--json")
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    held_out = {line["id"] for line in read_jsonl(place / "free" / "baseline" / "records.jsonl")}
+    assert shown and not shown & held_out
+    assert found["rows"]["from_train"] > 0 and found["effort"]["answers"] <= 120
+    assert found["recommendation"]["outcome"] in ("prompting is enough", "fine-tune", "not proven")
+
+
+def test_what_was_measured_is_what_evaluate_asks(place: Path) -> None:
+    """The winner of the ladder, as evaluate.prompt of a run: the same answers to the same rows."""
+    file = place / "nearest.yaml"
+    file.write_text("shots: 2\ndemonstrations: bm25\nlayout: cue\noffsets: {red: 0.3, yellow: -0.2}\n")
+    train_adapter(place / "base", ROWS[::4], place / "adapter", steps=2)
+    done = finetooth(
+        place, "evaluate", "adapter", "fruit.json", "--out", "run", "--evaluate.prompt", file, "--json"
+    )
+    if done.returncode == 2:  # evaluate MODEL takes no keys
+        task = read_json(place / "fruit.json")
+        task["evaluate"] |= {"prompt": "nearest.yaml"}
+        write_json(place / "prompted.json", task)
+        done = finetooth(place, "evaluate", "adapter", "prompted.json", "--out", "run", "--json")
+    assert done.returncode == 0, done.stderr
+    names = [entry["name"] for entry in json.loads(done.stdout)["candidates"]]
+    assert names == ["majority", "bag-of-words", "zero-shot", "prompt", "tuned", "tuned+prompt"]
+    lines = [*read_jsonl(place / "run" / "evaluate" / "validation" / "records.jsonl")]
+    tokens = {
+        name: [line["prompt_tokens"] for line in lines if line["candidate"] == name]
+        for name in ("prompt", "tuned+prompt", "zero-shot")
+    }
+    assert tokens["prompt"] == tokens["tuned+prompt"] and min(tokens["prompt"]) > max(tokens["zero-shot"])
+    file.write_text("shots: 3\n")
+    again = finetooth(place, "evaluate", "adapter", "prompted.json", "--out", "run")
+    assert again.returncode == 2 and "nearest.yaml has changed since run was made" in again.stderr
+
+
+def test_the_prompt_file_is_the_winner(place: Path) -> None:
+    spec, winner = read_spec(place / "ladder" / "baseline" / "prompt.yaml"), ladder(place)["winner"]
+    assert spec.title == winner["name"].split(", batch")[0].split(", contextual")[0]
+    assert bool(spec.offsets) == ("calibration" in winner["name"])
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--budget", "12"), "--budget 12: too few answers"),
+        (("--instructions", "empty.txt"), "there is no instruction in it"),
+        (("--evaluate.prompt", "none.yaml"), "none.yaml: cannot be read"),
+        (("--evaluate.grader", "perplexity"), "perplexity grades none"),
+    ],
+)
+def test_wrong_input_is_refused(place: Path, words: tuple[str, ...], message: str) -> None:
+    (place / "empty.txt").write_text("\n \n")
+    verb = "run" if "none.yaml" in words else "baseline"
+    done = finetooth(place, verb, "fruit.json", "--out", "wrong", *words)
+    assert done.returncode == 2 and message in done.stderr, done.stderr
+    assert not (place / "wrong").exists()

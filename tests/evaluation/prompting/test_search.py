@@ -1,0 +1,115 @@
+"""The search for a prompt, on simulated scores: its budget, its rows, and what it may claim."""
+
+from collections.abc import Callable, Sequence
+from statistics import fmean
+
+import numpy as np
+import pytest
+
+from finetooth.errors import ConfigError
+from finetooth.evaluation.prompting.search import (
+    RowResult,
+    SearchResult,
+    Trial,
+    make_plan,
+    pool,
+    search,
+)
+from finetooth.evaluation.prompting.spec import PromptSpec
+
+SELECT, CONFIRM = range(40), range(40, 80)
+LAYOUTS = ["turns", "cue", "block"]
+
+
+class Simulated:
+    """Prompts with a true accuracy each. asked: (spec, row) of every answer, in order."""
+
+    def __init__(self, accuracy: Callable[[Trial], float], seed: int = 0) -> None:
+        self.accuracy, self.seed = accuracy, seed
+        self.asked: dict[tuple[PromptSpec, int], None] = {}  # in order
+
+    def __call__(self, trial: Trial, rows: Sequence[int], fitted_on: Sequence[int]) -> list[RowResult]:
+        assert set(fitted_on) <= set(SELECT)
+        self.asked |= dict.fromkeys((trial.spec, row) for row in rows)
+        key = [self.seed, *trial.title.encode()]
+        draw = np.random.default_rng(key).random(80)
+        right = draw < self.accuracy(trial)
+        tokens = 20 + 30 * trial.spec.shots
+        return [RowResult(float(right[row]), float(right[row]), tokens, 2) for row in rows]
+
+    def search(self, budget: int = 900, calibrations: Sequence[str] = ("none", "batch")) -> SearchResult:
+        return search(pool(), LAYOUTS, ["Answer."], self, calibrations, SELECT, CONFIRM, budget)
+
+
+def test_the_pool_has_every_way_to_choose_demonstrations() -> None:
+    specs = pool(3)
+    assert specs[0] == PromptSpec() and len(set(specs)) == len(specs)
+    ways = {(one.shots, one.demonstrations, one.draw) for one in specs[1:]}
+    for count in (1, 2, 4, 8):
+        assert {(count, "bm25", None), (count, "vectors", None)} <= ways
+        assert {(count, how, d) for how in ("balanced", "random") for d in (1, 2, 3)} <= ways
+
+
+@pytest.mark.parametrize("budget", [120, 300, 600, 1500])
+def test_the_budget_bounds_the_answers(budget: int) -> None:
+    simulated = Simulated(lambda trial: 0.3)
+    result = simulated.search(budget)
+    assert len(simulated.asked) <= result.plan.cost <= budget
+
+
+def test_a_larger_budget_uses_more_rows_and_prompts() -> None:
+    plans = [make_plan(25, 3, 40, 40, budget) for budget in (150, 400, 900, 5000)]
+    sizes = [(plan.rungs[0][0], plan.select) for plan in plans]
+    assert sizes == sorted(sizes) and sizes[-1] == (25, 40) and sizes[0][0] < 25
+
+
+def test_a_budget_for_no_comparison_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"--budget 20: too few answers .* at least [0-9]+ are needed"):
+        Simulated(lambda trial: 0.3).search(20)
+
+
+def test_confirmation_rows_are_answered_by_the_finalists_alone_and_last() -> None:
+    simulated = Simulated(lambda trial: 0.3)
+    result = simulated.search()
+    confirming = [spec for spec, row in simulated.asked if row in CONFIRM]
+    assert set(confirming) == {one.trial.spec for one in result.finalists}
+    first = next(at for at, (_, row) in enumerate(simulated.asked) if row in CONFIRM)
+    assert all(row in CONFIRM for _, row in [*simulated.asked][first:])
+
+
+def test_the_good_prompt_is_found() -> None:
+    def accuracy(trial: Trial) -> float:
+        return 0.3 + 0.4 * (trial.spec.demonstrations == "bm25") * (trial.spec.shots > 0)
+
+    winners = [Simulated(accuracy, seed).search().winner.trial.spec for seed in range(40)]
+    assert sum(one.demonstrations == "bm25" and one.shots > 0 for one in winners) >= 38
+
+
+def test_a_good_layout_and_a_good_calibration_are_found() -> None:
+    def accuracy(trial: Trial) -> float:
+        return 0.2 + 0.3 * (trial.spec.layout == "block") + 0.3 * (trial.calibration == "batch")
+
+    results = [Simulated(accuracy, seed).search() for seed in range(20)]
+    found = [(one.winner.trial.spec.layout, one.winner.trial.calibration) for one in results]
+    assert found.count(("block", "batch")) >= 18
+    spread = results[0].layouts
+    assert set(spread) == set(LAYOUTS) and spread["block"] == max(spread.values())
+
+
+def test_of_equal_prompts_the_cheapest_wins() -> None:
+    winner = Simulated(lambda trial: 1.0).search().winner
+    assert winner.trial.spec.shots == 0 and winner.score == 1.0
+
+
+def test_a_prompt_that_won_by_chance_is_not_called_better() -> None:
+    """The score on the confirmation rows is fair, where that on the selection rows is too good."""
+    results = [Simulated(lambda trial: 0.3, seed).search() for seed in range(60)]
+    best = [max(one.finalists, key=lambda one: fmean(r.score for r in one.selected)) for one in results]
+    selected = fmean(row.score for one in best for row in one.selected)
+    confirmed = fmean(row.score for one in best for row in one.confirmed)
+    assert selected > 0.38 and abs(confirmed - 0.3) < 0.035
+    for one in results:
+        plain = next(each for each in one.finalists if each.trial == Trial(PromptSpec()))
+        if not one.confirmed:
+            assert one.winner is plain
+    assert any(not one.confirmed for one in results)
