@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from public_data import DATA, ROOT
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # before any test imports transformers: a test never downloads
 # Where tests marked `models` look, "-" for the usual place; kept in the environment for workers of xdist.
@@ -27,8 +28,6 @@ os.environ["OMP_NUM_THREADS"] = (
 )
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # two workers share the machine: no spinning
 
-ROOT = Path(__file__).resolve().parent.parent
-DATA = Path(os.environ.get("FINETOOTH_DATA") or ROOT.parent / "shared" / "data")
 NEEDS = {
     "data": "needs the public data sets: set FINETOOTH_DATA to their folder",
     "gpu": "needs an NVIDIA GPU and pytest -m gpu",

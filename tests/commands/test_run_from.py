@@ -28,6 +28,7 @@ from finetooth.evaluation.prompts import Prompt
 from finetooth.model.api import Model
 from finetooth.rundir import read_json, read_jsonl, write_jsonl
 from finetooth.runs import next_steps, parent, parent_records, workspace
+from finetooth.runs.result_digest import result_digest
 from finetooth.training import loop, reference
 from finetooth.tree import PrefixTree, Row
 
@@ -146,12 +147,12 @@ def test_answers_are_written_again_where_they_would_be_others(place: Path, secon
     """Known answers are those of the same rows, asked alike, by the weights that the first run has now."""
     first = place / "first"
     context, longer = of_run(second), of_run(second)
-    assert parent_records.recorded(context, evaluate.result_digest) is not None
+    assert parent_records.recorded(context, result_digest) is not None
     assert parent_records.recorded(context, lambda context, model: "other weights") is None
     limited = longer.task.evaluate.model_copy(update={"max_tokens": 3})
     longer.task = longer.task.model_copy(update={"evaluate": limited})
-    assert parent_records.recorded(longer, evaluate.result_digest) is None
-    known = parent_records.recorded(context, evaluate.result_digest)
+    assert parent_records.recorded(longer, result_digest) is None
+    known = parent_records.recorded(context, result_digest)
     again = evaluate.candidate(context, "exact", context.parent_model(), Prompt("start"))
     rows = ledger.read_sealed(first)
     text = {answer.index: answer.text for answer in again.predict(rows)}

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 from contexts_for_tests import checked
 from models_for_tests import tiny_model_dir
@@ -25,10 +27,13 @@ from finetooth.errors import FinetoothError
 from finetooth.evaluation import graders, proof
 from finetooth.evaluation.calibration import Decisions, fit
 from finetooth.evaluation.candidates import ModelCandidate
+from finetooth.evaluation.retention import PanelScores
+from finetooth.evaluation.retention import retention as panel_retention
+from finetooth.evaluation.summary import non_inferior
 from finetooth.model.api import Model
 from finetooth.quality.prepare import PreparedData, assemble
 from finetooth.rundir import write_json, write_jsonl
-from finetooth.runs import asking, elsewhere, parent, setup, workspace
+from finetooth.runs import asking, elsewhere, parent, retention, setup, workspace
 from finetooth.runs.context import RunContext
 from finetooth.types import Answer, Example, Message
 
@@ -171,6 +176,25 @@ def threshold(task: Task) -> Any:
     return fit(decisions, task.evaluate.cost_wrong, task.evaluate.cost_handover).threshold
 
 
+def measured(task: Task) -> str | None:
+    """Whether general ability is measured: the first thing that it needs is the tuned model."""
+
+    def tuned() -> Model:
+        raise LookupError("measured")
+
+    try:
+        retention.ensure_measured(SimpleNamespace(task=task, tuned=tuned))  # type: ignore[arg-type]
+    except LookupError as error:
+        return str(error)
+    return None
+
+
+def kept_ability(task: Task) -> str:
+    """The verdict on a model that lost twelve points in every item."""
+    scores = [PanelScores(np.full(120, right), np.full(12, 400.0)) for right in (0.5, 0.38)]
+    return str(panel_retention(*scores, task.evaluate.retention_margin)["verdict"])
+
+
 CASES: dict[str, tuple[Callable[[Task], Any], dict[str, Any]]] = {
     "name": (lambda task: workspace.run_path(task, None), {"name": "other"}),
     "model": (lambda task: model_directory(task.model), {"model": "{other}"}),
@@ -206,6 +230,12 @@ CASES: dict[str, tuple[Callable[[Task], Any], dict[str, Any]]] = {
     ),
     "evaluate.cost_wrong": (threshold, {"evaluate.cost_wrong": 9.0, "evaluate.cost_handover": 3.0}),
     "evaluate.cost_handover": (threshold, {"evaluate.cost_wrong": 9.0, "evaluate.cost_handover": 4.0}),
+    "evaluate.margin": (
+        lambda task: non_inferior([{"units": 50, "low": -0.05}], task.evaluate.margin or 0.01),
+        {"evaluate.margin": 0.1},
+    ),
+    "evaluate.retention": (measured, {"evaluate.retention": True}),
+    "evaluate.retention_margin": (kept_ability, {"evaluate.retention_margin": 0.2}),
     "evaluate.looks": (lambda task: proof.level_of(task.evaluate.looks), {"evaluate.looks": 3}),
     "evaluate.grader_seconds": (slowly_graded, {"evaluate.grader_seconds": 0.05}),
 }

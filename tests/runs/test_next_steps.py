@@ -109,7 +109,7 @@ def test_every_command_after_a_run_works_as_it_stands(place: Path, capsys) -> No
     assert invoke(["run", "task.yaml", "--out", "runs/a desk", *columns, *QUICK]) == 0
     lines = capsys.readouterr().out.split("Next: ")[1].splitlines()
     commands = [shlex.split(re.split(r" {4}", line.strip())[0]) for line in lines]
-    assert [words[1] for words in commands] == ["chat", "train", "evaluate", "compare"]
+    assert [words[1] for words in commands] == ["chat", "train", "evaluate", "compare", "baseline"]
     for words in commands[1:]:
         assert invoke(words[1:]) == 0, words
     first, second = (

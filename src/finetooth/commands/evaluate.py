@@ -6,8 +6,6 @@ given weights and settings; a second evaluation returns the stored result, which
 
 from __future__ import annotations
 
-import hashlib
-import json
 import random
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -19,11 +17,10 @@ from typing import Any
 from rich.console import Console
 
 from finetooth.commands import report
-from finetooth.config.evaluate_keys import PRICES, RETENTION
 from finetooth.config.load import load_task
 from finetooth.config.task import Task
 from finetooth.config.values import format_count
-from finetooth.data.examples import source_location, to_json
+from finetooth.data.examples import source_location
 from finetooth.errors import ConfigError, DataError
 from finetooth.evaluation import graders, ledger
 from finetooth.evaluation.answer_text import answer_normaliser, identity
@@ -36,22 +33,21 @@ from finetooth.evaluation.proof import level, record_look, withdraw_better
 from finetooth.evaluation.runner import Evaluation, evaluate
 from finetooth.evaluation.summary import BAG_FILE, FREE, START, TUNED, TUNED_PROMPT
 from finetooth.evaluation.verdict_words import foresight_words
-from finetooth.model.api import Model
 from finetooth.report.console import answer_bars
 from finetooth.report.terminal import terminal_table
-from finetooth.rundir import json_bytes, read_json, sha256_file, write_json
+from finetooth.rundir import json_bytes, read_json, write_json
 from finetooth.runs import (
     elsewhere,
     inputs,
     next_steps,
-    parent,
     parent_records,
     preference_candidates,
     workspace,
 )
 from finetooth.runs.asking import candidate, candidate_of_spec, prompt, task_prompt
 from finetooth.runs.confidence import with_confidence
-from finetooth.runs.context import RunContext, base_digest
+from finetooth.runs.context import RunContext
+from finetooth.runs.result_digest import result_digest
 from finetooth.runs.setup import ensure_set_up
 from finetooth.types import Example
 
@@ -332,29 +328,3 @@ def _usable(context: RunContext, examples: Sequence[Example]) -> list[Example]:
     if dropped:
         console.print(f"evaluate: {dropped} of {len(examples)} rows longer than {limit} tokens were dropped")
     return kept
-
-
-def result_digest(context: RunContext, tuned: Model) -> str:
-    """A digest of everything that decides the test's result: weights, prompts, sampling and graders."""
-    task = context.task
-    unset = {"free", "margin"} - {name for name in ("free", "margin") if getattr(task.evaluate, name)}
-    # As in older results. Of a prompt the content counts; the others decide no answer.
-    apart = {"prompt", "grader_seconds", "looks", "cost_wrong", "cost_handover", *PRICES, *RETENTION}
-    excluded = {*apart, *unset}
-    parts: dict[str, Any] = {
-        "tuned": tuned.digest(),
-        "base": tuned.digest(adapter=False) if tuned.peft is not None else base_digest(context.path),
-        "evaluate": task.evaluate.model_dump(mode="json", exclude=excluded),
-        "instruction": task.instruction,
-        "template": context.renderer.chat_template,
-        "graders": [graders.grader_digest(spec, Path.cwd()) for spec in graders.specs(task.evaluate.grader)],
-    }
-    if task.evaluate.prompt is not None:
-        parts["prompt"] = sha256_file(Path(task.evaluate.prompt))
-    if task.tuned is not None:
-        parts["base_template"] = context.base_renderer.chat_template
-        # These decide the prompts' demonstrations, and elsewhere the trained weights with them.
-        parts["train"] = [task.seed, [to_json(row) | {"tags": {}} for row in context.prepared.train]]
-    if task.start is not None:
-        parts["start"] = parent.digest(parent.trained_weights(Path(task.start)))
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()

@@ -22,7 +22,6 @@ from finetooth.commands.evaluate import (
     evaluate_rows,
     prompting_candidates,
     require_evaluable,
-    result_digest,
     run_candidates,
     sample_rows,
 )
@@ -45,6 +44,7 @@ from finetooth.runs import inputs, parent, workspace
 from finetooth.runs.asking import primary_grader
 from finetooth.runs.context import RunContext
 from finetooth.runs.parent_records import RecordedCandidate
+from finetooth.runs.result_digest import result_digest
 from finetooth.types import Example
 
 NOT_RECORDED = (graders.PERPLEXITY, graders.PREFERENCE)  # graders of likelihoods, which no record has

@@ -115,8 +115,7 @@ class Run:
         steps = (chat, *([] if perfect else next_steps.longer_training(self.path)))
         names = {entry["name"] for entry in self.summary.get("candidates", ())}
         if "zero-shot" in names and "prompt" not in names and self.summary.get("grader") not in UNGRADED:
-            search = f"finetooth baseline TASK --out {quote(str(self.path))}"
-            steps = (*steps, (search, "search for a better prompt, the baseline to beat"))
+            steps = (*steps, *next_steps.better_prompt(self.path))
         return [f"{command}    {purpose}" for command, purpose in steps]
 
 

@@ -13,7 +13,6 @@ from finetooth.evaluation import form, ledger
 from finetooth.evaluation.graders import PERPLEXITY, PREFERENCE, without_options
 from finetooth.evaluation.preference import BY_LENGTH
 from finetooth.evaluation.proof import shown_look
-from finetooth.evaluation.retention import FILE as RETENTION_FILE
 from finetooth.evaluation.summary import (
     BAG_FILE,
     BAG_OF_WORDS,
@@ -28,6 +27,7 @@ from finetooth.report.advice import next_steps
 from finetooth.report.answers import answers, clip, examples_of
 from finetooth.report.charts import difference_bar, flattened, score_bar, smooth, training_curve
 from finetooth.report.confidence_part import confidence_part
+from finetooth.report.retention_part import retention_part
 from finetooth.report.settings import environment_in_words, prompts_in_words, read_config, settings
 from finetooth.rundir import read_json, read_jsonl
 
@@ -68,7 +68,7 @@ def page_context(run_path: Path, notes: Sequence[str] = ()) -> dict[str, Any]:
             run_path, first, method, rows["wrong"] if rows else 0, source, saved_bag, gradable(config)
         ),
         "tables": [score_table(summary) for summary in shown],
-        "retention": _retention(run_path),
+        "retention": retention_part(run_path),
         "prompts": prompts_in_words(run_path / "environment.json", config),
         "confidence": confidence_part(first),
         "loss": _training(run_path / "train"),
@@ -269,23 +269,6 @@ def _training(folder: Path) -> dict[str, Any] | None:
         "by_score": result.get("selected_by") == "score",
         "time": duration(sum(line.get("seconds") or 0.0 for line in lines)) if train_S else "",
     }
-
-
-def _retention(run_path: Path) -> dict[str, Any] | None:
-    """What the tuned model kept of its base's general ability, None where it was not measured."""
-    file = run_path / RETENTION_FILE
-    if not file.is_file():
-        return None
-    found = read_json(file)
-    headline, _, words = found["words"].partition(": ")
-    bar = difference_bar(
-        found["difference"],
-        found["low"],
-        found["high"],
-        {"kept": "better", "forgotten": "worse"}.get(found["verdict"], "not proven"),
-        ("base knows more", "tuned model knows more"),
-    )
-    return {**found, "headline": headline, "words": words[:1].upper() + words[1:], "chart": bar}
 
 
 def _data(run_path: Path) -> dict[str, Any]:

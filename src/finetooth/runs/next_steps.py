@@ -83,9 +83,7 @@ def longer_training(path: Path) -> list[tuple[str, str]]:
     stored = workspace.load_config(path)
     if stored.tuned is not None:
         return []
-    sources = (stored.data.train, stored.data.validation, stored.data.test)
-    in_python = any(isinstance(source, str) and workspace.FROM_PYTHON in source for source in sources)
-    task = "TASK" if in_python else quote(str(path / workspace.CONFIG))
+    task = "TASK" if _in_python(stored) else quote(str(path / workspace.CONFIG))
     more = f"--train.epochs {2 * float(stored.train.epochs):g}"
     if stored.train.max_steps is not None:
         more += f" --train.max_steps {2 * stored.train.max_steps}"
@@ -95,6 +93,21 @@ def longer_training(path: Path) -> list[tuple[str, str]]:
         (f"finetooth evaluate {other}", "on the same validation rows"),
         (f"finetooth compare {run} {other}", "see which run is better"),
     ]
+
+
+def better_prompt(path: Path) -> list[tuple[str, str]]:
+    """The command that searches for a better prompt of a run's base, with its purpose, where it can."""
+    stored = workspace.load_config(path)
+    if stored.tuned is not None or stored.start is not None or _in_python(stored):
+        return []
+    search = f"finetooth baseline {quote(str(path / workspace.CONFIG))} --out {quote(str(path))}"
+    return [(search, "search for a better prompt, the baseline to beat")]
+
+
+def _in_python(stored: Task) -> bool:
+    """Whether rows of a run came from Python, so that its config.yaml has no copy of them."""
+    sources = (stored.data.train, stored.data.validation, stored.data.test)
+    return any(isinstance(source, str) and workspace.FROM_PYTHON in source for source in sources)
 
 
 def beside(path: Path, only_rows_changed: bool, tuned: str | None = None) -> list[tuple[str, str]]:

@@ -10,7 +10,7 @@ from finetooth.evaluation.retention import FILE, panel_rows, read_panel, retenti
 from finetooth.rundir import read_json, write_json
 from finetooth.runs.context import RunContext
 
-WORTH_MEASURING = 50_000_000  # weights; a smaller base has little general ability to lose
+WEIGHTS = 50_000_000  # a smaller base has little general ability to lose
 
 
 def ensure_measured(context: RunContext) -> None:
@@ -19,11 +19,9 @@ def ensure_measured(context: RunContext) -> None:
     What was measured with these weights and this margin before is taken as it is.
     """
     wanted, method = context.task.evaluate.retention, context.task.train.method
-    if wanted is False or method == "reward_model":  # a reward model has another head
+    if wanted is not True or method == "reward_model":  # a reward model has another head
         return
     tuned, file = context.tuned(), context.path / FILE
-    if wanted == "auto" and sum(weight.numel() for weight in tuned.hf.parameters()) < WORTH_MEASURING:
-        return
     margin = context.task.evaluate.retention_margin
     asked = {"tuned": tuned.digest(), "margin": margin}
     if file.is_file() and {key: read_json(file).get(key) for key in asked} == asked:

@@ -23,7 +23,7 @@ from finetooth.model import reward_head
 from finetooth.model.device import device_memory
 from finetooth.quality.prepare import prepare
 from finetooth.rundir import append_jsonl, write_bytes
-from finetooth.runs import check, inputs, next_steps, parent, workspace
+from finetooth.runs import check, inputs, next_steps, parent, retention, workspace
 from finetooth.runs.context import RunContext, base_digest
 from finetooth.runs.estimate import probe_of
 from finetooth.runs.rewards import require_valid_reward
@@ -229,6 +229,10 @@ def _resolve(  # long: the automatic values, one after the other
         reasons["evaluate.max_tokens"] = (
             f"{evaluate['max_tokens']}: the longest training answer has {longest} tokens"
         )
+    if evaluate["retention"] == "auto":
+        weights = sum(weight.numel() for weight in model.hf.parameters())
+        evaluate["retention"] = weights >= retention.WEIGHTS and not model.fresh
+        reasons["evaluate.retention"] = f"{evaluate['retention']}: the base has {weights:,} weights"
     if evaluate["grader"] == "auto" and prepared.format != "text":
         preference = task.train.method in PREFERENCE_METHODS
         format = context.grading_format

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import DATA
 from label_rows import flipped, row, topics, view, words
+from public_data import DATA
 from scipy import stats
 from scripts_for_tests import load_script
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from conftest import DATA
 from label_rows import row, topics, view
+from public_data import DATA
 
 from finetooth.quality.rules.language import language, language_mix
 from finetooth.rundir import read_json

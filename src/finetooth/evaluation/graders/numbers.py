@@ -46,6 +46,7 @@ _REFERENCE = re.compile(
     r"|eq\.|see|ref\.?)\s*#?\d+\b",
     re.IGNORECASE,
 )
+DENIAL = 12  # characters in front of a number in which it may be denied
 _DENIED = re.compile(r"(?:\bnot|n't|\bnever|\bnicht)\s*$", re.IGNORECASE)  # before a number that is no answer
 _SPACES = re.compile(r"[^\S\n]+")
 _CHOICE = re.compile(r"\s*(?:or|oder|ou|o)\s*", re.IGNORECASE)
@@ -167,7 +168,8 @@ def _without_words(aside: re.Match[str]) -> str:
 
 def _last(text: str, decimal: Mark) -> Quantity | None:
     """The last quantity that is not denied; two joined by "or" or "between" are a range and no number."""
-    found = [one for one in quantities(text, decimal) if not _DENIED.search(text[: one[1]])]
+    every = quantities(text, decimal)
+    found = [one for one in every if not _DENIED.search(text[max(0, one[1] - DENIAL) : one[1]])]
     if not found:
         return None
     last, start, _ = found[-1]
