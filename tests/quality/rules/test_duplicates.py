@@ -101,6 +101,7 @@ def test_the_page_draws_the_groups_by_size(tmp_path: Path) -> None:
     assert re.findall(r'<div class="copy"><b>([^<]+)</b>', page) == ["3 times", "2 times", "2 rows"]
 
 
+@pytest.mark.full
 def test_views_share_nothing_with_each_other() -> None:
     """A view of other rows, even one made from the first, is looked at anew; equal views stay equal."""
     first = view([*CLEAN[:50], planted.row("c", TEXTS[0] + " now", CLEAN[0].target)])
