@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import planted
+import pytest
 from contexts_for_tests import checked
 
 from finetooth.config.task import DataConfig, Task
