@@ -55,7 +55,7 @@ def texts(count: int, seed: int = 0) -> list[str]:
 def finetooth(asking: asks.Asking, rows: Sequence[str]) -> list[str]:
     """The answers of `predict`."""
     messages = [(Message("user", text),) for text in rows]
-    questions = [Question(n, Example(str(n), context, ())) for n, context in enumerate(messages)]
+    questions = [Question(n, f"row {n}", Example(str(n), context, ())) for n, context in enumerate(messages)]
     found = dict(answer_rows(asking, questions))
     return [found[n].answer or "" for n in range(len(rows))]
 
