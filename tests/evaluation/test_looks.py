@@ -11,6 +11,7 @@ from sealed_for_tests import clock, copies, events, look, number, rows, sealed_r
 
 from finetooth.evaluation import ledger, looks
 from finetooth.evaluation.looks import FOLDER, Look, SealedSet
+from finetooth.evaluation.proof import looks_words
 from finetooth.types import Answer, Example, Message
 
 
@@ -109,3 +110,10 @@ def test_the_users_state_directory(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
     assert looks.state_directory() == tmp_path / ".local/state/finetooth"
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "xdg"))
     assert looks.state_directory() == tmp_path / "xdg" / "finetooth"
+
+
+def test_the_page_says_how_often_the_test_was_opened() -> None:
+    told = looks_words({"look": 2, "looks": 3, "alpha": 0.0167}, 1)
+    assert told == "The sealed test was opened 2 times, by all runs together, of which 3 can prove something."
+    assert looks_words({"look": 1, "looks": 3, "alpha": 0.0167}, 4) == ""  # its own count is the whole one
+    assert looks_words({}, 1) == "" and "opened 3 times; each further look" in looks_words({}, 3)

@@ -142,15 +142,12 @@ def test_not_proven_says_what_could_have_been_seen() -> None:
     assert f"80% power to detect a true difference of {100 * mde:.1f} points" in result.summary["words"]
 
 
-def test_words_for_few_rows_worse_looks_and_nothing_to_compare() -> None:
+def test_words_for_few_rows_worse_and_nothing_to_compare() -> None:
     few = run(Fixed("zero-shot", range(0)), Fixed("tuned", range(29)), n=29)
     assert few.summary["words"].startswith("Not proven: 29 rows are too few")
-    worse = run(Fixed("zero-shot", range(90)), Fixed("tuned", range(40)), look=3)
+    worse = run(Fixed("zero-shot", range(90)), Fixed("tuned", range(40)))
     assert worse.summary["words"].startswith("Worse than the best prompt: the tuned model scores 40.0%")
     assert "−50.0 points" in worse.summary["words"]
-    assert worse.summary["words"].endswith(
-        "look 3 at the sealed test: each further look weakens its evidence."
-    )
     alone = run(Fixed("zero-shot", range(90)))
     assert alone.summary["comparison"] is None
     assert alone.summary["words"].startswith("No verdict")

@@ -67,6 +67,23 @@ def withdraw_better(summary: dict[str, Any], reason: str) -> None:
     summary["words"] = words
 
 
+def looks_words(summary: Mapping[str, Any], looks: int) -> str:
+    """What repeated looks at the sealed test mean for its result, a sentence; "" for a first look.
+
+    looks: what the run's own ledger counts, for summaries of an older version.
+    """
+    if "alpha" in summary:
+        if summary["look"] < 2:
+            return ""
+        return (
+            f"The sealed test was opened {summary['look']} times, by all runs together, of which "
+            f"{summary['looks']} can prove something."
+        )
+    if looks < 2:
+        return ""
+    return f"The sealed test was opened {looks} times; each further look weakens its evidence."
+
+
 def shown_look(summary: Mapping[str, Any]) -> str:
     """`look 2 of 3, alpha .0167`; "" for a single one, for other rows and for an older version."""
     if "alpha" not in summary or summary["look"] == summary["looks"] == 1:

@@ -58,7 +58,6 @@ def evaluate(  # long: one pass over the candidates
     grader_name: str,
     split: str,
     secondary_graders: Mapping[str, Grader] | None = None,
-    look: int | None = None,
     progress: Progress | None = None,
     normalise: AnswerNormaliser = identity,
     alpha: float = ALPHA,
@@ -67,11 +66,10 @@ def evaluate(  # long: one pass over the candidates
     """Grade every candidate's answers to the same examples, and compare `tuned` with every prompting one.
 
     candidates: taken one at a time, so each may be built when its turn comes. grader: decides the verdict;
-    secondary_graders are reported beside it. look: how often the sealed test has been opened, this time
-    included. progress: called with (candidate, rows done, rows). normalise: turns a row and its answer into
-    what graders compare. alpha: two-sided level of the comparisons; their intervals have the level 1 - alpha.
-    margin: of non-inferiority, a share. Perplexity is computed for candidates that have likelihoods.
-    GradeError for zero rows, or where nothing could be graded.
+    secondary_graders are reported beside it. progress: called with (candidate, rows done, rows). normalise:
+    turns a row and its answer into what graders compare. alpha: two-sided level of the comparisons; their
+    intervals have the level 1 - alpha. margin: of non-inferiority, a share. Perplexity is computed for
+    candidates that have likelihoods. GradeError for zero rows, or where nothing could be graded.
     """
     if not examples:
         raise GradeError(f"The {split} split has no rows: there is nothing to evaluate.")
@@ -128,7 +126,7 @@ def evaluate(  # long: one pass over the candidates
             )
         del candidate  # and its model, before the next one is loaded
     groups = row_groups(examples)
-    summary = summarise(results, grader_name, split, look, groups, alpha, margin)
+    summary = summarise(results, grader_name, split, groups, alpha, margin)
     return Evaluation(records, summary, logprobs)
 
 

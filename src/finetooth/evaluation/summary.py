@@ -107,7 +107,6 @@ def summarise(  # long: the summary is built in the order of its keys
     graded: Sequence[CandidateResult],
     grader: str,
     split: str,
-    look: int | None = None,
     groups: Sequence[str] | None = None,
     alpha: float = ALPHA,
     margin: float | None = None,
@@ -131,8 +130,6 @@ def summarise(  # long: the summary is built in the order of its keys
     }
     if groups is not None:
         summary["groups"] = len(set(groups))
-    if look is not None:
-        summary["look"] = look
     by_name = {result.name: result for result in graded}
     baseline = best_prompting(summary)
     if baseline is None or TUNED not in by_name:

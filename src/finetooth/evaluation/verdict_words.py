@@ -13,7 +13,7 @@ OFTEN_TRUNCATED = 0.05  # the verdict mentions truncation from this share of ans
 
 
 def verdict_words(summary: Mapping[str, Any], errors: int) -> str:
-    """The verdict with its numbers, then what limits it: clusters, truncated answers, repeated looks."""
+    """The verdict with its numbers, then what limits it: clusters and truncated answers."""
     n, result = summary["n"], summary["comparison"]
     by_name = {entry["name"]: entry for entry in summary["candidates"]}
     base, tuned = by_name[result["baseline"]], by_name[result["candidate"]]
@@ -58,9 +58,6 @@ def verdict_words(summary: Mapping[str, Any], errors: int) -> str:
             f" Of {n} answers each, {' and '.join(truncated)} were truncated and graded as they are: a "
             "larger evaluate.max_tokens may change the scores."
         )
-    look = summary.get("look") or 1
-    if look > 1:
-        words += f" This was look {look} at the sealed test: each further look weakens its evidence."
     return words
 
 

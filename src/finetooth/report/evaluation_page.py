@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from shlex import quote
 from typing import Any
 
 from finetooth.evaluation import ledger
+from finetooth.evaluation.proof import looks_words
 from finetooth.report.advice import Step
 from finetooth.report.answers import answers
 from finetooth.report.run_page import day, rows_in_words, score_table, verdict
@@ -32,7 +34,7 @@ def page_context(run_path: Path, evaluation: str) -> dict[str, Any]:
         "next": _next(run_path, rows["wrong"] if rows else 0),
         "table": score_table(summary),
         "rows": rows,
-        "limits": _limits(run_path, summary["split"]),
+        "limits": _limits(run_path, summary),
         "environment": environment_in_words(run_path / "environment.json"),
     }
 
@@ -46,19 +48,15 @@ def _next(run_path: Path, wrong: int) -> list[Step]:
     return [*steps, ("Compare with the run's own result:", f"finetooth report {quote(str(run_path))}")]
 
 
-def _limits(run_path: Path, split: str) -> list[str]:
-    limits = []
+def _limits(run_path: Path, summary: Mapping[str, Any]) -> list[str]:
+    limits, split = [], summary["split"]
     if split == "validation":
         limits.append(
-            "These are validation rows, on which the baseline and the checkpoint were chosen, so the scores "
-            "are optimistic."
+            "These are validation rows, on which the checkpoint was chosen, so the scores are optimistic."
         )
     elif split == "test":
-        looks = ledger.look_count(run_path)
-        if looks > 1:
-            limits.append(
-                f"The sealed test was opened {looks} times; each further look weakens its evidence."
-            )
+        if repeated := looks_words(summary, ledger.look_count(run_path)):
+            limits.append(repeated)
     else:
         limits.append(
             f"Whether {rows_in_words(split)} are typical of what the model will be asked, only you can know; "

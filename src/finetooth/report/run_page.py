@@ -12,7 +12,7 @@ from finetooth.data.read.locations import location
 from finetooth.evaluation import form, ledger
 from finetooth.evaluation.graders import PERPLEXITY, PREFERENCE, without_options
 from finetooth.evaluation.preference import BY_LENGTH
-from finetooth.evaluation.proof import shown_look
+from finetooth.evaluation.proof import looks_words, shown_look
 from finetooth.evaluation.summary import (
     BAG_FILE,
     BAG_OF_WORDS,
@@ -316,22 +316,15 @@ def _limitations(page: Mapping[str, Any], shown: Sequence[Mapping[str, Any]], ru
         limits.append("Whether the model kept its general ability was not measured.")
     if shown and shown[0]["split"] == "validation":
         limits.append(
-            "These are validation rows, on which the baseline and the checkpoint were chosen, so the scores "
-            "are optimistic. "
+            "These are validation rows, on which the checkpoint was chosen, so the scores are optimistic. "
             + (
                 "This run has not opened the sealed test, and other runs have."
                 if "looks_of_others" in shown[0]
                 else "The sealed test has not been opened."
             )
         )
-    looks = ledger.look_count(run_path)
-    if shown and "alpha" in shown[0] and shown[0]["look"] > 1:
-        limits.append(
-            f"The sealed test was opened {shown[0]['look']} times, by all runs together, of which "
-            f"{shown[0]['looks']} can prove something."
-        )
-    elif shown and looks > 1:
-        limits.append(f"The sealed test was opened {looks} times; each further look weakens its evidence.")
+    if shown and (repeated := looks_words(shown[0], ledger.look_count(run_path))):
+        limits.append(repeated)
     apart = "No prompt is on both sides of the split"
     if "leak" in page["allowed"]:
         apart = "Some prompts are on both sides of the split, since the rule leak was overridden"
