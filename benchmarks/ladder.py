@@ -39,7 +39,7 @@ from finetooth.evaluation.statistics import compare  # noqa: E402
 from finetooth.model.api import Model  # noqa: E402
 from finetooth.quality.prepare import assemble  # noqa: E402
 from finetooth.rundir import read_json, read_jsonl, write_json, write_jsonl  # noqa: E402
-from finetooth.runs import asking, prompt_search  # noqa: E402
+from finetooth.runs import asking, base_ranking, prompt_search  # noqa: E402
 from finetooth.runs.context import RunContext  # noqa: E402
 from finetooth.runs.embeddings import embedder_of  # noqa: E402
 from finetooth.types import Example, Message  # noqa: E402
@@ -270,7 +270,8 @@ def measured(name: str, given: argparse.Namespace) -> dict[str, Any]:
     test = assemble(task).sides["test"]
     context = RunContext(task, given.out / name / "run", Console(quiet=True))
     started = time.perf_counter()
-    ladder = prompt_search.find(task, context, given.budget, None, Console(quiet=True), lambda *_: None)
+    prepared = base_ranking.without_test(task)
+    ladder = prompt_search.find(context, prepared, given.budget, None, lambda *_: None)
     searched = time.perf_counter()
     print(f"{name}: {ladder.found.winner.trial.title} {ladder.found.winner.score}", flush=True)
     model = context.initial_model()

@@ -15,7 +15,7 @@ from typing import Any
 
 from rich.console import Console
 
-from finetooth.commands import evaluate, predict, report, train
+from finetooth.commands import baseline, evaluate, predict, report, train
 from finetooth.config.load import load_task, task_file_in
 from finetooth.config.task import Task
 from finetooth.data.formats.questions import Question
@@ -23,8 +23,9 @@ from finetooth.errors import ConfigError, DataError, Interrupted
 from finetooth.evaluation import ledger, proof
 from finetooth.evaluation.prompting.advice import Recommendation, recommend
 from finetooth.report.console import terminal
+from finetooth.report.prompting_part import efforts
 from finetooth.report.terminal import terminal_table
-from finetooth.rundir import read_json, read_jsonl
+from finetooth.rundir import read_json
 from finetooth.runs import asking, elsewhere, inputs, next_steps, parent, retention, workspace
 from finetooth.runs.asking import Asking
 from finetooth.runs.context import RunContext
@@ -47,14 +48,12 @@ class Run:
     def to_json(self) -> dict[str, Any]:
         """The run's path, its report and the summary of the contract."""
         values = {"run": str(self.path), "report": str(self.path / "report.html"), **self.summary}
-        return values | {"recommendation": self._recommendation().to_json()}
+        given = {"recommendation": self._recommendation().to_json(), "effort": efforts(self.path)}
+        return values | given
 
     def _recommendation(self) -> Recommendation:
-        """Whether prompting is enough; the tokens that training computed are those of its steps on record."""
-        metrics = self.path / "train" / "metrics.jsonl"
-        lines = read_jsonl(metrics) if metrics.is_file() else ()
-        computed = sum(line.get("computed_tokens", 0) for line in lines)
-        return recommend(self.summary, computed or None)
+        """Whether prompting is enough."""
+        return recommend(self.summary, efforts(self.path)["training"]["computed_tokens"] or None)
 
     @classmethod
     def open(cls, path: str | Path) -> Run:
@@ -166,6 +165,7 @@ def _stages(context: RunContext, file: Path | None, sealed: bool) -> Run:
         new = not validation.is_file()
         if new:
             retention.ensure_measured(context)
+            baseline.ensure(context)
         if context.prepared.validation and new:
             evaluate.evaluate_run(context, sealed=False)
         summary = path / "evaluate" / "summary.json"  # written last, so it is complete
