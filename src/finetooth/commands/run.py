@@ -23,7 +23,7 @@ from finetooth.errors import ConfigError, DataError, Interrupted
 from finetooth.evaluation import ledger, proof
 from finetooth.evaluation.prompting.advice import Recommendation, recommend
 from finetooth.report.console import terminal
-from finetooth.report.prompting_part import efforts
+from finetooth.report.prompting_part import effort_words, efforts
 from finetooth.report.terminal import terminal_table
 from finetooth.rundir import read_json
 from finetooth.runs import asking, elsewhere, inputs, next_steps, parent, retention, workspace
@@ -103,7 +103,8 @@ class Run:
         """The score table, the verdict, whether prompting is enough, and the path of the report."""
         console.print(terminal_table(self.summary))
         if self.summary.get("comparison"):
-            console.print(f"\n{self._recommendation().words}", highlight=False, markup=False, soft_wrap=True)
+            words = f"\n{self._recommendation().words} {effort_words(efforts(self.path))}"
+            console.print(words, highlight=False, markup=False, soft_wrap=True)
         console.print(f"\nReport: {self.path / 'report.html'}", highlight=False, markup=False, soft_wrap=True)
 
     def next_steps(self) -> list[str]:

@@ -36,7 +36,7 @@ def prompting_part(
         "ladder": ladder and _ladder_words(ladder),
         "costs": costs(run_path, summary, config),
         "paid_back": _paid_back(run_path, summary, effort["training"]),
-        "effort": _effort_words(effort),
+        "effort": effort_words(effort),
     }
 
 
@@ -164,14 +164,17 @@ def _paid_back(run_path: Path, summary: Mapping[str, Any], training: Mapping[str
     return f"{words}."
 
 
-def _effort_words(effort: Mapping[str, Any]) -> str:
+def effort_words(effort: Mapping[str, Any]) -> str:
     """What choosing took in either arm, and whether both chose by as many answers."""
     prompts, training = effort["prompts"], effort["training"]
     fewer, more = sorted((prompts["answers"], training["answers"]))
     equal = more == fewer or (fewer > 0 and more / fewer <= EQUAL)
+    searched = (
+        f"the prompt was chosen by {prompts['answers']:,} evaluations of held-out rows "
+        f"({prompts['computed_tokens']:,} tokens computed)"
+    )
     return (
-        f"Effort: prompts were chosen by {prompts['answers']:,} evaluations of held-out rows "
-        f"({prompts['computed_tokens']:,} tokens computed), the checkpoint by {training['answers']:,} "
-        f"({training['computed_tokens']:,} tokens computed in training): "
-        f"{'about equal' if equal else 'unequal'} effort in choosing."
+        f"Effort: {searched if prompts['answers'] else 'no prompt was chosen on held-out rows'}, the "
+        f"checkpoint by {training['answers']:,} evaluations ({training['computed_tokens']:,} tokens computed "
+        f"in training): {'about equal' if equal else 'unequal'} effort in choosing."
     )
