@@ -86,6 +86,8 @@ class PromptSpec:
             parts = [f"{self.shots} {self.demonstrations}{how}"]
         if self.layout != "turns":
             parts.append(f"layout {self.layout}")
+        if not self.labels:
+            parts.append("labels not listed")
         if self.instruction is not None:
             parts.append(f"instruction {self.instruction[:24]!r}")
         if self.max_tokens is not None:
