@@ -177,7 +177,7 @@ def test_costs_are_those_that_were_logged(place: Path, climbed: tuple[Path, Any]
 
 
 def test_an_earlier_search_is_taken_and_one_of_other_rows_is_not(place: Path) -> None:
-    search = ("baseline", "fruit.json", "--budget", "60", "--quiet")
+    search = ("baseline", "fruit.json", "--budget", "130", "--quiet")
     for out, more in (("early", ()), ("other", ("--seed", "5"))):  # another seed, other sides
         assert finetooth(place, *search, "--out", out, *more).returncode == 0
         done = finetooth(place, "run", "fruit.json", "--out", out, *FEW_STEPS, "--json")
@@ -188,7 +188,7 @@ def test_an_earlier_search_is_taken_and_one_of_other_rows_is_not(place: Path) ->
     for command in ("finetooth baseline other/config.yaml --out other", "finetooth evaluate other"):
         assert f"<code>{command}</code>" in page  # and these bring it
         words = command.split()[1:]
-        done = finetooth(place, *words, *(("--budget", "60") if "baseline" in words else ()), "--json")
+        done = finetooth(place, *words, *(("--budget", "130") if "baseline" in words else ()), "--json")
         assert done.returncode == 0, done.stderr
     assert "prompt" in names(json.loads(done.stdout))
 
