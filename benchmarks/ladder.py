@@ -212,7 +212,7 @@ def hand_candidate(
         prompt = replace(prompt, nearest=Nearest(indexes(hand.how), hand.shots))
     elif hand.shots:
         prompt = replace(prompt, demos=drawn(hand.shots, rows, hand.draw, hand.how == "balanced"))
-    renderer = Renderer(context.base_tokenizer, context.renderer.chat_template, "")
+    renderer = Renderer(context.base_tokenizer)
     asked = asking.candidate(context, "label", model, prompt, renderer)
     return replace(asked, labels=None) if hand.free else asked
 

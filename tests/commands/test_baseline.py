@@ -203,8 +203,9 @@ def test_a_prompt_has_room_to_reason(place: Path) -> None:
     write_json(place / "sums.json", {"model": "base", "data": data, "evaluate": settings})
     done = finetooth(place, "baseline", "sums.json", "--out", "sums", "--budget", "150", "--json")
     assert done.returncode == 0, done.stderr
-    (reasoned,) = [one for one in json.loads(done.stdout)["prompts"] if "up to 160 tokens" in one["name"]]
-    assert reasoned["completion_tokens"] > 3
+    prompts = json.loads(done.stdout)["prompts"]
+    reasoned = [one["completion_tokens"] for one in prompts if "up to 160 tokens" in one["name"]]
+    assert reasoned and min(reasoned) > 3
     (place / "reasons.yaml").write_text("instruction: Think first.\nmax_tokens: 40\n")
     spec = read_spec(place / "reasons.yaml")
     assert spec.max_tokens == 40 and "max_tokens: 40" in spec.to_yaml()
