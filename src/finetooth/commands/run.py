@@ -7,7 +7,7 @@ look. A stage whose result is already in the run directory is skipped.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from shlex import quote
@@ -23,6 +23,7 @@ from finetooth.errors import ConfigError, DataError, Interrupted
 from finetooth.evaluation import ledger, proof
 from finetooth.evaluation.prompting.advice import Recommendation, recommend
 from finetooth.report.console import terminal
+from finetooth.report.slices_part import run_slices
 from finetooth.report.terminal import terminal_table
 from finetooth.rundir import read_json, read_jsonl
 from finetooth.runs import asking, elsewhere, inputs, next_steps, parent, retention, workspace
@@ -99,6 +100,14 @@ class Run:
         labels: the probability among them) and error. Raises FinetoothError.
         """
         return predict.predict(self.path, rows, unsure_below=unsure_below)
+
+    def weak_slices(self) -> list[dict[str, Any]]:
+        """Groups of validation rows on which the tuned model errs more often than elsewhere, clearest first.
+
+        Each as `evaluation.slices.Slice` has it. A search for hints, no proof: confirm on new rows.
+        """
+        found = run_slices(self.path)
+        return [] if found is None else [asdict(one) for one in found.found]
 
     def print(self, console: Console) -> None:
         """The score table, the verdict, whether prompting is enough, and the path of the report."""

@@ -29,6 +29,7 @@ from finetooth.report.charts import difference_bar, flattened, score_bar, smooth
 from finetooth.report.confidence_part import confidence_part
 from finetooth.report.retention_part import retention_part
 from finetooth.report.settings import environment_in_words, prompts_in_words, read_config, settings
+from finetooth.report.slices_part import slices_part
 from finetooth.rundir import read_json, read_jsonl
 
 REJECTED_SHOWN = 8
@@ -73,6 +74,7 @@ def page_context(run_path: Path, notes: Sequence[str] = ()) -> dict[str, Any]:
         "confidence": confidence_part(first),
         "loss": _training(run_path / "train"),
         "rows": rows,
+        "slices": slices_part(run_path),
         "data": _data(run_path),
         "data_page": "data/report.html" if (run_path / "data" / "report.html").is_file() else "",
         "allowed": list(read_json(check).get("allowed", [])) if check.is_file() else [],
