@@ -80,7 +80,7 @@ def weak_slices(
         parts = [p_of[(name,)] for name in names if (name,) in p_of]
         if adjusted >= FALSE_SHARE or (len(names) > 1 and p >= min(parts, default=1.0)):
             continue
-        clusters = [groups[row] for row in np.flatnonzero(mask)] if groups else None
+        clusters = [groups[row] for row in np.flatnonzero(mask).tolist()] if groups else None
         low, high = mean_interval(error_R[mask].tolist(), clusters=clusters)
         rows, units = int(mask.sum()), _units(unit_R, mask)
         own, others = (float(error_R[part].mean()) for part in (mask, ~mask))
@@ -146,14 +146,14 @@ def _number(value: Any) -> float | None:
 
 def _supported(conditions: Mapping[tuple[str, str], Mask], unit_R: Units) -> dict[tuple[str, ...], Mask]:
     """The slices of one and of two conditions with enough units inside and outside, each set of rows once."""
-    single = {(words,): mask for (_, words), mask in conditions.items()}
-    double = {
+    single: dict[tuple[str, ...], Mask] = {(words,): mask for (_, words), mask in conditions.items()}
+    double: dict[tuple[str, ...], Mask] = {
         (one[1], other[1]): conditions[one] & conditions[other]
         for one, other in combinations(conditions, 2)
         if one[0] != other[0]
     }
     seen: set[bytes] = set()
-    supported = {}
+    supported: dict[tuple[str, ...], Mask] = {}
     for names, mask in (single | double).items():
         fewest = min(_units(unit_R, mask), _units(unit_R, ~mask))
         if fewest >= SUPPORT and (key := mask.tobytes()) not in seen:
@@ -182,7 +182,7 @@ def _p_worse(error_R: np.ndarray, unit_R: Units, masks: Iterable[Mask]) -> np.nd
     deviation = np.sqrt(np.maximum(shared * second, 1e-12))  # of the sum; 0 where all units are equal
     skewness = shared * (n - 2 * drawn) / (n - 2) * third / deviation**3
     p_graded = stats.pearson3.sf((total - drawn * mean) / deviation, skewness)
-    return np.where(graded > 0, p_graded, p_exact)
+    return np.asarray(np.where(graded > 0, p_graded, p_exact))
 
 
 def _moments(error_R: np.ndarray, unit_R: Units, mask: Mask) -> tuple[float, ...]:

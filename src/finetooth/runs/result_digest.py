@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from finetooth.config.evaluate_keys import PRICES, RETENTION
+from finetooth.config.evaluate_keys import PRICES, RETENTION, ROBUSTNESS
 from finetooth.data.examples import to_json
 from finetooth.evaluation import graders
 from finetooth.model.api import Model
@@ -22,6 +22,7 @@ def result_digest(context: RunContext, tuned: Model) -> str:
     unset = {"free", "margin"} - {name for name in ("free", "margin") if getattr(task.evaluate, name)}
     # As in older results. Of a prompt the content counts; the others decide no answer.
     apart = {"prompt", "grader_seconds", "looks", "cost_wrong", "cost_handover", *PRICES, *RETENTION}
+    apart |= {*ROBUSTNESS}
     excluded = {*apart, *unset}
     parts: dict[str, Any] = {
         "tuned": tuned.digest(),
