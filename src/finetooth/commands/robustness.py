@@ -29,14 +29,14 @@ from finetooth.evaluation.perturbations.robustness import (
     Answer,
     Pair,
 )
-from finetooth.evaluation.prompts import FROM_FILE, ZERO_SHOT, Prompt
+from finetooth.evaluation.prompts import FROM_FILE, ZERO_SHOT
 from finetooth.evaluation.retention import read_panel
 from finetooth.evaluation.runner import Evaluation, row_groups
 from finetooth.evaluation.summary import TUNED
 from finetooth.evaluation.verdict_words import percent, points
 from finetooth.rundir import read_json, read_jsonl, write_json
 from finetooth.runs import asking, confidence, inputs, workspace
-from finetooth.runs.asking import candidate, listed_labels, primary_grader, task_prompt
+from finetooth.runs.asking import listed_labels, primary_grader, task_prompt
 from finetooth.runs.base_ranking import askable
 from finetooth.runs.context import RunContext
 from finetooth.types import Example, Message
@@ -130,6 +130,12 @@ def _measure(
     context: RunContext, rows: Sequence[Example], kinds: Sequence[str], prompt: str | None
 ) -> dict[str, Any]:
     grader, how = primary_grader(context), asking.of_run(context, context.tuned())
+    of_labels = {ADDITION, OUT_OF_SCOPE} & {*kinds}
+    if of_labels and not how.labels:
+        context.console.print(
+            f"robustness: {' and '.join(sorted(of_labels))}: only for runs that choose labels"
+        )
+    tuned = replace(how.candidate, distribution=bool(of_labels))
     labels, _ = listed_labels(context, grader)
     kept, seed = Kept.of([*context.prepared.train, *rows], labels), context.task.seed
     changed: dict[str, list[Perturbed]] = {
@@ -145,36 +151,34 @@ def _measure(
         for kind, those in changed.items()
         for one in those
     ]
-    tuned = replace(
-        candidate(context, grader, context.tuned(), Prompt(TUNED)),
-        distribution=bool({ADDITION, OUT_OF_SCOPE} & {*kinds}),
-    )
-    candidates = _candidates(context, grader, prompt, tuned)
     every = _that_fit(context, tuned, every)
+    candidates = _candidates(context, grader, prompt, tuned)
     result = evaluate_rows(context, every, "robustness", None, given_candidates=candidates)
     temperature = confidence.of_run(context.path).temperature
     found: dict[str, Any] = {"grader": result.summary["grader"], "candidates": []}
     for name in dict.fromkeys(line.candidate for line in result.records):
         given = _answers(result, name)
-        parts = []
-        for kind, those in changed.items():
-            pairs = _pairs(kind, rows, those, given)
-            if kind == ADDITION:
-                parts.append(numbers.directed(pairs, temperature, len(changed)))
-            else:
-                parts.append(numbers.compare_pairs(kind, pairs, len(changed)))
+        pairs = {kind: _pairs(kind, rows, those, given) for kind, those in changed.items()}
+        parts = [
+            numbers.directed(those, temperature, len(pairs))
+            if kind == ADDITION
+            else numbers.compare_pairs(kind, those, len(pairs))
+            for kind, those in pairs.items()
+        ]
         found["candidates"].append({"name": name, "kinds": parts})
     given = _answers(result, TUNED)
     found["again"] = _again(context.path, rows, given)
     if OUT_OF_SCOPE in kinds and how.labels:
-        others = _that_fit(context, tuned, [how.example(row) for row in _foreign_rows()])
-        shares = [[one.logprobs for one in tuned.predict(others)]]
-        shares.append([given[f"{AS_IS} {row.id}"].logprobs for row in rows if f"{AS_IS} {row.id}" in given])
-        away, own = (
-            [share for one in side if (share := numbers.probability(one, None, temperature)) is not None]
-            for side in shares
+        foreign = _that_fit(context, tuned, [how.example(row) for row in _foreign_rows()])
+        sides = (
+            [given[id].logprobs for row in rows if (id := f"{AS_IS} {row.id}") in given],
+            [one.logprobs for one in tuned.predict(foreign)],
         )
-        found["out_of_scope"] = numbers.out_of_scope(own, away, how.unsure_below)
+        own, others = (
+            [share for one in side if (share := numbers.probability(one, None, temperature)) is not None]
+            for side in sides
+        )
+        found["out_of_scope"] = numbers.out_of_scope(own, others, how.unsure_below)
     return found
 
 

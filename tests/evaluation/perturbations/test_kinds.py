@@ -20,7 +20,7 @@ SENTENCES = [
     "I don't know why invoice 20412 of 12.50 euros came twice, please check it.",
     "Hello, Maria asked whether it is going to arrive on the 14th. Thank you!",
     "we have not received anything; they will not answer",
-    "Write to help@example.org or see https://example.org/track?id=77.",
+    "Write to help@example.com or see https://example.com/track?id=77.",
     "Können Sie mir bitte sagen, wann das Paket kommt?",
 ]
 
@@ -151,11 +151,11 @@ def test_the_template_of_a_task_stays() -> None:
 def test_options_addresses_code_and_labels_stay() -> None:
     parts = ["billing", "lost parcel", "A) the invoices team", "B) the drivers team", "```\nprint(404)\n```"]
     listed = f"Please choose carefully between {parts[0]} and {parts[1]}, whatever somebody wrote:"
-    text = "\n".join([listed, *parts[2:], "see help@example.org"])
+    text = "\n".join([listed, *parts[2:], "see help@example.com"])
     for seed in range(30):
         for kind, _, changed in all_perturbed([row(text, "delivery")], Kept(labels=LABELS), seed):
             after = question(changed.example)
-            assert all(part in after for part in [*parts, "help@example.org"]), (kind, after)
+            assert all(part in after for part in [*parts, "help@example.com"]), (kind, after)
     own = "this delivery was late because several streets were closed yesterday"
     for seed in range(30):
         changed = perturbed(row(own, "delivery"), "typos", seed, Kept(labels=LABELS))
