@@ -60,6 +60,9 @@ class Facts:
         file = self.run / name
         return json.loads(file.read_text("utf-8")) if file.is_file() else {}
 
+    def text(self, name: str) -> str:
+        return (self.run / name).read_text("utf-8")
+
     def lines(self, name: str) -> list[dict[str, Any]]:
         file = self.run / name
         return [json.loads(one) for one in file.read_text("utf-8").splitlines()] if file.is_file() else []

@@ -204,6 +204,9 @@ def _texts(facts: Facts) -> Iterator[Claim]:
     texts += [note for one in facts.summary["candidates"] for note in one["notes"]]
     for text in filter(None, [*texts, *facts.score]):
         yield re.escape(" ".join(text.split())), ()
+    reason = re.search(r"^#   evaluate\.ladder: [^:]*: (.*)$", facts.text("config.yaml"), re.MULTILINE)
+    if reason:
+        yield re.escape(f"The prompt ladder was skipped ({reason[1]})"), ()
     yield r"95% CI|Price of 1,000|Apache-2\.0", ()
 
 

@@ -14,6 +14,7 @@ from finetooth.report.answers import answers
 from finetooth.report.evidence import day
 from finetooth.report.run_page import score_table
 from finetooth.report.settings import environment_in_words, read_config
+from finetooth.report.slices_part import slices_part
 from finetooth.report.verdict_part import rows_in_words, verdict
 from finetooth.rundir import read_json
 
@@ -36,6 +37,7 @@ def page_context(run_path: Path, evaluation: str) -> dict[str, Any]:
         "next": _next(run_path, rows["wrong"] if rows else 0),
         "table": score_table(summary),
         "rows": rows,
+        "slices": slices_part(run_path, evaluation) if rows else None,
         "limits": _limits(run_path, summary),
         "environment": environment_in_words(run_path / "environment.json"),
     }

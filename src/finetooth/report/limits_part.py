@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from finetooth.evaluation import ledger
+from finetooth.evaluation.general import FILE as GENERAL
 from finetooth.evaluation.proof import looks_words
 from finetooth.evaluation.retention import FILE as RETENTION
 from finetooth.report.evidence import Evidence
+from finetooth.report.robustness_part import robustness_part
 
 
 def limits(evidence: Evidence) -> list[str]:
@@ -33,8 +35,10 @@ def limits(evidence: Evidence) -> list[str]:
     elsewhere = "The model was trained elsewhere: whether it was trained on some of these rows is not known."
     seeds = f"One training seed ({seed}): another seed gives a somewhat better or worse model."
     found.append(elsewhere if config.get("tuned") else seeds)
-    if summary and not (evidence.path / RETENTION).is_file():
+    if summary and not any((evidence.path / name).is_file() for name in (RETENTION, GENERAL)):
         found.append("Whether the model kept its general ability was not measured.")
+    if summary and robustness_part(evidence.path) is None:
+        found.append("Whether answers hold for typos, other case or spaces was not measured.")
     apart = "No prompt is on both sides of the split"
     if "leak" in evidence.json("data/check.json").get("allowed", []):
         apart = "Some prompts are on both sides of the split, since the rule leak was overridden"

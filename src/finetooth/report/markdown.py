@@ -69,6 +69,7 @@ def verdict_paragraphs(page: FirstPage) -> list[str]:
         lead = escaped(page.verdict["plainly"] or page.verdict["words"])
         parts = [f"**{verdict}** on {escaped(page.verdict['where'])}. {lead}"]
         parts += [escaped(page.verdict["words"])] if page.verdict["plainly"] else []
+    parts += [escaped(page.skipped)] if page.skipped else []
     if page.allowed:
         rules = ", ".join(map(code, page.allowed))
         parts.append(

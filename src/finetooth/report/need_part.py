@@ -9,6 +9,7 @@ from finetooth.evaluation.graders import PERPLEXITY, PREFERENCE, without_options
 from finetooth.evaluation.prompting.advice import MARGIN, money, recommend
 from finetooth.evaluation.verdict_words import percent, points
 from finetooth.report.evidence import Evidence, Line
+from finetooth.report.prompting_part import efforts
 from finetooth.report.verdict_part import SIMPLE_NAMES
 
 BADGES = {"fine-tune": ("yes", "better"), "prompting is enough": ("no", "worse")}
@@ -31,8 +32,7 @@ def need_line(evidence: Evidence) -> Line | None:
         return None
     if without_options(summary["grader"]) in (PERPLEXITY, PREFERENCE):
         return None
-    computed = sum(line.get("computed_tokens", 0) for line in evidence.metrics)
-    advice = recommend(summary, computed or None)
+    advice = recommend(summary, efforts(evidence.path)["training"]["computed_tokens"] or None)
     badge, kind = BADGES.get(advice.outcome, ("not proven", "not-proven"))
     instead = _simpler(summary)
     if instead and instead[0] == "worse":

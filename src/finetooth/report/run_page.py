@@ -27,11 +27,15 @@ from finetooth.report.confidence_part import confidence_line, confidence_part
 from finetooth.report.data_part import data_line, data_part
 from finetooth.report.evidence import Evidence, Line, day, text_of
 from finetooth.report.flips_part import flips_line
+from finetooth.report.general_part import general_part
 from finetooth.report.limits_part import limits
 from finetooth.report.need_part import need_line, price_of
+from finetooth.report.prompting_part import TIMING, prompting_part
 from finetooth.report.reproduction import Reproduction, reproduction
 from finetooth.report.retention_part import retention_line, retention_part
+from finetooth.report.robustness_part import robustness_part
 from finetooth.report.settings import environment_in_words, prompts_in_words, settings
+from finetooth.report.slices_part import slices_part
 from finetooth.report.training_part import training_line, training_part
 from finetooth.report.verdict_part import verdict
 
@@ -49,8 +53,13 @@ LINES: tuple[Callable[[Evidence], Line | None], ...] = (
 )
 # What follows the first page on report.html: NAME.html.jinja shows what its function gives as `NAME`.
 DETAILS: Mapping[str, Callable[[Evidence], Any]] = {
+    "prompting": lambda evidence: prompting_part(
+        evidence.path, evidence.summary, evidence.config, evidence.reasons
+    ),
     "retention": lambda evidence: retention_part(evidence.path),
+    "general": lambda evidence: general_part(evidence.path),
     "confidence": lambda evidence: confidence_part(evidence.summary),
+    "robustness": lambda evidence: robustness_part(evidence.path),
     "training": training_part,
 }
 
@@ -59,7 +68,8 @@ DETAILS: Mapping[str, Callable[[Evidence], Any]] = {
 class FirstPage:
     """verdict, table: None before the first evaluation. unchecked: limits. next: what to do, all steps.
 
-    split: of the result; "" without one. date: when it was measured.
+    split: of the result; "" without one. date: when it was measured. skipped: that no prompt was
+    searched for.
     """
 
     name: str
@@ -68,6 +78,7 @@ class FirstPage:
     split: str
     date: str
     allowed: list[str]
+    skipped: str
     verdict: dict[str, Any] | None
     table: dict[str, Any] | None
     lines: list[Line]
@@ -99,6 +110,7 @@ def first_page(evidence: Evidence, notes: Sequence[str] = (), again: str = "", w
         split=split,
         date=day(ledger.result_time(path, split)) if split else "",
         allowed=list(evidence.json("data/check.json").get("allowed", [])),
+        skipped=str((DETAILS["prompting"](evidence) or {}).get("skipped", "")),
         verdict=verdict(summary) if summary else None,
         table=score_table(summary, evidence) if summary else None,
         lines=[line for part in LINES if (line := part(evidence)) is not None],
@@ -131,6 +143,7 @@ def page_context(run_path: Path, notes: Sequence[str] = (), again: str = "") -> 
         "second": score_table(evidence.summaries[1], evidence) if len(evidence.summaries) > 1 else None,
         "prompts": prompts_in_words(run_path / "environment.json", evidence.config),
         "rows": rows,
+        "slices": slices_part(run_path),
         "data": data_part(evidence),
         "data_page": "data/report.html" if (run_path / "data" / "report.html").is_file() else "",
         "config": settings(evidence.config, evidence.reasons),
@@ -186,7 +199,7 @@ def score_table(summary: Mapping[str, Any], evidence: Evidence | None = None) ->
             "signature": found[0]["signature"] if found and grader != PERPLEXITY else "",
         }
 
-    timing = evidence.json(f"evaluate/{summary['split']}/timing.json") if evidence else {}
+    timing = evidence.json(f"evaluate/{summary['split']}/{TIMING}") if evidence else {}
     rows = [
         {
             **row(entry["name"], entry),
