@@ -98,7 +98,9 @@ def _against_prompts(facts: Facts) -> Iterator[Claim]:
         yield rf"{name} \(#\): {interval}", (percent(facts.mean(name)), *facts.difference(name))
     yield interval, facts.difference(result["baseline"])
     prompts = facts.summary.get("comparisons") or [result]
-    yield "every one of the # prompts", (str(len(prompts)),)
+    yield "of the # prompts", (str(len(prompts)),)
+    level = 1 - prompts[0].get("level", 0.95)
+    yield "worse than one of # prompts takes p < #", (str(len(prompts)), f"{level / len(prompts):.2g}")
     open = next((one for one in prompts if one["verdict"] != "better"), prompts[0])
     yield (
         "With # (?:rows|clusters) the test has 80% power to detect a true difference of # points",
