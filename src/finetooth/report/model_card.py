@@ -131,8 +131,9 @@ def metadata(page: FirstPage, evidence: Evidence, base: Base, adapter: bool) -> 
         tags=tags,
         model_name=_plain(page.name),
         eval_results=_results(page, evidence),
-        **({"base_model_relation": "adapter" if adapter else "finetune"} if base.hub else {}),
     )
+    if base.hub:
+        data["base_model_relation"] = "adapter" if adapter else "finetune"
     return f"{data.to_yaml()}\n"
 
 
