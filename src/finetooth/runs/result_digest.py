@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from finetooth.config.evaluate_keys import PRICES, RETENTION
+from finetooth.config.evaluate_keys import PRICES, RETENTION, ROBUSTNESS
 from finetooth.data.examples import to_json
 from finetooth.evaluation import graders
 from finetooth.model.api import Model
@@ -23,7 +23,7 @@ def result_digest(context: RunContext, tuned: Model) -> str:
     unset = {"free", "margin"} - {name for name in ("free", "margin") if getattr(task.evaluate, name)}
     # As in older results. Of a prompt the content counts; the others decide no answer.
     apart = {"prompt", "ladder", "grader_seconds", "looks", "cost_wrong", "cost_handover"}
-    excluded = {*apart, *unset, *PRICES, *RETENTION}
+    excluded = {*apart, *unset, *PRICES, *RETENTION, *ROBUSTNESS}
     parts: dict[str, Any] = {
         "tuned": tuned.digest(),
         "base": tuned.digest(adapter=False) if tuned.peft is not None else base_digest(context.path),
