@@ -220,6 +220,21 @@ def kept_ability(task: Task) -> str:
     return str(panel_retention(*scores, task.evaluate.retention_margin)["verdict"])
 
 
+def searched(task: Task) -> str | None:
+    """Whether `run` searches for a prompt: the first thing that this needs is the rows."""
+
+    class Closed(RunContext):
+        @property
+        def prepared(self) -> PreparedData:
+            raise LookupError("searched")
+
+    try:
+        baseline.ensure(Closed(task, Path("run"), Console(quiet=True)))
+    except LookupError as error:
+        return str(error)
+    return None
+
+
 CASES: dict[str, tuple[Callable[[Task], Any], dict[str, Any]]] = {
     "name": (lambda task: workspace.run_path(task, None), {"name": "other"}),
     "model": (lambda task: model_directory(task.model), {"model": "{other}"}),
@@ -245,6 +260,7 @@ CASES: dict[str, tuple[Callable[[Task], Any], dict[str, Any]]] = {
     "evaluate.shots": (prompting, {"evaluate.shots": [2]}),
     "evaluate.free": (candidates, {"evaluate.free": True}),
     "evaluate.prompt": (prompted, {"evaluate.prompt": "{other}/prompt.yaml"}),
+    "evaluate.ladder": (searched, {"evaluate.ladder": True}),
     "evaluate.price_in": (baseline.prices, {"evaluate.price_in": 0.5}),
     "evaluate.price_out": (baseline.prices, {"evaluate.price_out": 2}),
     "evaluate.max_tokens": (prompting, {"evaluate.max_tokens": 3}),

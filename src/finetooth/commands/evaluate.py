@@ -34,6 +34,7 @@ from finetooth.evaluation.runner import Evaluation, evaluate
 from finetooth.evaluation.summary import BAG_FILE, FREE, START, TUNED, TUNED_PROMPT
 from finetooth.evaluation.verdict_words import foresight_words
 from finetooth.report.console import answer_bars
+from finetooth.report.prompting_part import TIMING
 from finetooth.report.terminal import terminal_table
 from finetooth.rundir import json_bytes, read_json, write_json
 from finetooth.runs import (
@@ -143,6 +144,7 @@ def _evaluate_run(context: RunContext, sealed: bool, further: bool) -> EvaluateR
             result.summary["looks_of_others"] = others
             withdraw_better(result.summary, reason)
         ledger.store_files(path, "validation", result.files(), time.time)
+        write_json(validation / TIMING, dict(result.seconds))
         summary = result.summary
     if sealed:
         tested = _test(context, further)
@@ -188,6 +190,7 @@ def _test(context: RunContext, further: bool) -> dict[str, Any] | None:
     result = evaluate_rows(context, examples, "test", look)
     result = with_confidence(path, context.task, result, examples, fitted=False)
     ledger.store_files(path, "test", result.files(), time.time)
+    write_json(path / "evaluate" / "test" / TIMING, dict(result.seconds))
     ledger.store_result(path, digest, result.summary, time.time)
     return result.summary
 

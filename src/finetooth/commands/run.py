@@ -15,7 +15,7 @@ from typing import Any
 
 from rich.console import Console
 
-from finetooth.commands import evaluate, general, predict, report, robustness, train
+from finetooth.commands import baseline, evaluate, general, predict, report, robustness, train
 from finetooth.config.load import load_task, task_file_in
 from finetooth.config.task import Task
 from finetooth.data.formats.questions import Question
@@ -23,9 +23,10 @@ from finetooth.errors import ConfigError, DataError, Interrupted
 from finetooth.evaluation import ledger, proof
 from finetooth.evaluation.prompting.advice import Recommendation, recommend
 from finetooth.report.console import terminal
+from finetooth.report.prompting_part import effort_words, efforts
 from finetooth.report.slices_part import run_slices
 from finetooth.report.terminal import terminal_table
-from finetooth.rundir import read_json, read_jsonl
+from finetooth.rundir import read_json
 from finetooth.runs import asking, elsewhere, inputs, next_steps, parent, retention, workspace
 from finetooth.runs.asking import Asking
 from finetooth.runs.context import RunContext
@@ -48,14 +49,12 @@ class Run:
     def to_json(self) -> dict[str, Any]:
         """The run's path, its report and the summary of the contract."""
         values = {"run": str(self.path), "report": str(self.path / "report.html"), **self.summary}
-        return values | {"recommendation": self._recommendation().to_json()}
+        given = {"recommendation": self._recommendation().to_json(), "effort": efforts(self.path)}
+        return values | given
 
     def _recommendation(self) -> Recommendation:
-        """Whether prompting is enough; the tokens that training computed are those of its steps on record."""
-        metrics = self.path / "train" / "metrics.jsonl"
-        lines = read_jsonl(metrics) if metrics.is_file() else ()
-        computed = sum(line.get("computed_tokens", 0) for line in lines)
-        return recommend(self.summary, computed or None)
+        """Whether prompting is enough."""
+        return recommend(self.summary, efforts(self.path)["training"]["computed_tokens"] or None)
 
     @classmethod
     def open(cls, path: str | Path) -> Run:
@@ -121,7 +120,8 @@ class Run:
         """The score table, the verdict, whether prompting is enough, and the path of the report."""
         console.print(terminal_table(self.summary))
         if self.summary.get("comparison"):
-            console.print(f"\n{self._recommendation().words}", highlight=False, markup=False, soft_wrap=True)
+            words = f"\n{self._recommendation().words} {effort_words(efforts(self.path))}"
+            console.print(words, highlight=False, markup=False, soft_wrap=True)
         console.print(f"\nReport: {self.path / 'report.html'}", highlight=False, markup=False, soft_wrap=True)
 
     def next_steps(self) -> list[str]:
@@ -185,6 +185,7 @@ def _stages(context: RunContext, file: Path | None, sealed: bool) -> Run:
         if new:
             retention.ensure_measured(context)
             general.ensure_measured(context)
+            baseline.ensure(context)
         if context.prepared.validation and new:
             evaluate.evaluate_run(context, sealed=False)
             robustness.ensure_measured(context)

@@ -60,6 +60,12 @@ class EvaluateKeys(BaseModel):
         description="Prompt file, as `finetooth baseline` writes it: the candidate `prompt` beside the other "
         "prompting baselines, and `tuned+prompt`, the tuned model under it.",
     )
+    ladder: Auto | bool = Field(
+        "auto",
+        description="Whether `run` also searches for the best prompt of the base, as `finetooth baseline` "
+        "does; it is then the candidate `prompt`. auto: where the base has 50 million weights or more, and "
+        "search and prompt compute at most a quarter of what training does.",
+    )
     price_in: Annotated[Number, Field(ge=0)] | None = Field(
         None, description="Price of a million prompt tokens, in any currency; shown as the cost of answers."
     )

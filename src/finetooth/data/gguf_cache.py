@@ -114,7 +114,7 @@ def header_read_once() -> Iterator[None]:
     The gguf package makes a view of a memory map for each of a vocabulary's texts, which takes three times as
     long as views of a plain array, and transformers has it read anew for each of the three.
     """
-    gguf = import_module("gguf")
+    gguf: Any = import_module("gguf")
     stock = gguf.GGUFReader
 
     class PlainReader(stock):  # type: ignore[misc, valid-type]

@@ -28,6 +28,7 @@ from finetooth.report.answers import answers, clip, examples_of
 from finetooth.report.charts import difference_bar, flattened, score_bar, smooth, training_curve
 from finetooth.report.confidence_part import confidence_part
 from finetooth.report.general_part import general_part
+from finetooth.report.prompting_part import prompting_part
 from finetooth.report.retention_part import retention_part
 from finetooth.report.robustness_part import robustness_part
 from finetooth.report.settings import environment_in_words, prompts_in_words, read_config, settings
@@ -72,6 +73,7 @@ def page_context(run_path: Path, notes: Sequence[str] = ()) -> dict[str, Any]:
         ),
         "tables": [score_table(summary) for summary in shown],
         "retention": retention_part(run_path),
+        "prompting": prompting_part(run_path, first, config, reasons),
         "general": general_part(run_path),
         "prompts": prompts_in_words(run_path / "environment.json", config),
         "confidence": confidence_part(first),
