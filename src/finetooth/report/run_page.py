@@ -323,7 +323,9 @@ def _limitations(page: Mapping[str, Any], shown: Sequence[Mapping[str, Any]], ru
     if shown and not (page["retention"] or page["general"]):
         limits.append("Whether the model kept its general ability was not measured.")
     if shown and not page["robustness"]:
-        limits.append("Whether answers hold for typos, other case or spaces was not measured.")
+        limits.append(
+            "Whether answers hold for typos, other case or spaces is not known (evaluate --perturb)."
+        )
     if shown and shown[0]["split"] == "validation":
         limits.append(
             "These are validation rows, on which the checkpoint was chosen, so the scores are optimistic. "
