@@ -27,7 +27,7 @@ from finetooth.report.advice import next_steps
 from finetooth.report.answers import answers, clip, examples_of
 from finetooth.report.charts import difference_bar, flattened, score_bar, smooth, training_curve
 from finetooth.report.confidence_part import confidence_part
-from finetooth.report.retention_part import retention_part
+from finetooth.report.retention_part import retention_part, retention_steps
 from finetooth.report.settings import environment_in_words, prompts_in_words, read_config, settings
 from finetooth.rundir import read_json, read_jsonl
 
@@ -56,6 +56,7 @@ def page_context(run_path: Path, notes: Sequence[str] = ()) -> dict[str, Any]:
     check = run_path / "data" / "check.json"  # written by the data gate when the run began
     rows = answers(run_path, summaries["validation"])
     saved_bag = (run_path / BAG_FILE).is_file()
+    kept = retention_part(run_path)
     method, source = (text_of(config, *keys) for keys in (("train", "method"), ("data", "train")))
     page: dict[str, Any] = {
         "name": config.get("name", run_path.name),
@@ -64,11 +65,14 @@ def page_context(run_path: Path, notes: Sequence[str] = ()) -> dict[str, Any]:
         "method": method or "sft",
         "date": day(ledger.result_time(run_path, first["split"])) if first else "",
         "verdict": verdict(first) if first else None,
-        "next": next_steps(
-            run_path, first, method, rows["wrong"] if rows else 0, source, saved_bag, gradable(config)
-        ),
+        "next": [
+            *(retention_steps(run_path, kept) if not config.get("tuned") else ()),
+            *next_steps(
+                run_path, first, method, rows["wrong"] if rows else 0, source, saved_bag, gradable(config)
+            ),
+        ],
         "tables": [score_table(summary) for summary in shown],
-        "retention": retention_part(run_path),
+        "retention": kept,
         "prompts": prompts_in_words(run_path / "environment.json", config),
         "confidence": confidence_part(first),
         "loss": _training(run_path / "train"),
@@ -158,6 +162,7 @@ def verdict(summary: Mapping[str, Any]) -> dict[str, Any]:
         "groups": summary.get("groups"),
         "words": words,
         "plainly": _plainly(summary, result),
+        "again": summary.get("asked_again"),
         "chart": difference_bar(
             result["difference"],
             result["low"],
@@ -266,6 +271,7 @@ def _training(folder: Path) -> dict[str, Any] | None:
         "smoothing": smooth(train_S)[1],
         "best": min(valid_S, key=lambda point: point[1]) if valid_S and not rewarded else None,
         "kept": best_step,
+        "retention": [(line["step"], line["valid_retention"]) for line in lines if "valid_retention" in line],
         "by_score": result.get("selected_by") == "score",
         "time": duration(sum(line.get("seconds") or 0.0 for line in lines)) if train_S else "",
     }
@@ -311,7 +317,8 @@ def _limitations(page: Mapping[str, Any], shown: Sequence[Mapping[str, Any]], ru
     seed = next((value for key, value, _ in page["config"] if key == "seed"), "?")
     seeds = f"One training seed ({seed}): another seed gives a somewhat better or worse model."
     elsewhere = "The model was trained elsewhere: whether it was trained on some of these rows is not known."
-    limits.append(elsewhere if page["tuned"] else seeds)
+    if not (shown and "recipe" in shown[0]):
+        limits.append(elsewhere if page["tuned"] else seeds)
     if shown and not page["retention"]:
         limits.append("Whether the model kept its general ability was not measured.")
     if shown and shown[0]["split"] == "validation":
