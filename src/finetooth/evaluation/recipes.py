@@ -25,9 +25,9 @@ from finetooth.evaluation.summary import TUNED
 from finetooth.evaluation.verdict_words import percent, points
 
 MODELS_ONLY = (
-    "These are claims about models, not about the recipes (data and settings) that gave them: another seed of "
-    "one recipe gives another score. With train.seeds: 3 in every run the recipes are compared too, on the "
-    "validation rows."
+    "These are claims about models, not about the recipes (data and settings) that gave them: another seed "
+    "of one recipe gives another score. With train.seeds: 3 in every run the recipes are compared too, on "
+    "the validation rows."
 )
 MIN_SEEDS = 3  # with two the seeds' variance has one degree of freedom, and nearly nothing can be shown
 
