@@ -53,6 +53,7 @@ def arguments() -> argparse.Namespace:
         "--grid", nargs="*", default=[], choices=list(INSTRUCTIONS), help="sets to try rates on"
     )
     parser.add_argument("--rates", nargs="+", type=float, default=RATES, help="default %(default)s")
+    parser.add_argument("--epochs", default="auto", help="of every run, default %(default)s")
     parser.add_argument("--without-milktooth", action="store_true")
     parser.add_argument("--data", type=Path, default=HERE / "tasks" / "data", help="the converted sets")
     parser.add_argument("--out", type=Path, default=Path("runs/public_sets"), help="for runs and results")
@@ -90,6 +91,7 @@ def task_of(name: str, given: argparse.Namespace) -> Path:
         "instruction": INSTRUCTIONS[name],
         "data": {"train": "train.jsonl", "validation": 0.15, "test": "test.jsonl", "format": "labels",
                  "allow": ["leak"]},
+        "train": {"epochs": given.epochs if given.epochs == "auto" else float(given.epochs)},
         "evaluate": {"grader": "label"},
         "seed": 1,
     }  # fmt: skip
@@ -126,9 +128,8 @@ def measured(name: str, given: argparse.Namespace) -> dict[str, Any]:
         )
         row["milktooth"] = 100 * float(np.mean(little[TUNED]))
     for rate in given.rates if name in given.grid else ():
-        at = scores(
-            task, f"rate-{rate:g}", *base, "--train.learning_rate", f"{rate}", "--evaluate.shots", "[]"
-        )
+        only = ("--train.learning_rate", f"{rate}", "--evaluate.shots", "[]", "--evaluate.retention", "false")
+        at = scores(task, f"rate-{rate:g}", *base, *only)
         row.setdefault("rates", {})[f"{rate:g}"] = 100 * float(np.mean(at[TUNED]))
     return row
 

@@ -116,7 +116,8 @@ def main() -> None:
             command = [str(python), str(HERE / "peers" / "run_whole.py"), str(told)]
             done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
             theirs = time.perf_counter() - begun
-            said = json.loads(done.stdout.splitlines()[0])
+            lines = done.stdout.splitlines()  # the trainer prints there, too
+            said = json.loads(next(line for line in lines if line.startswith('{"seconds"')))
             summary = read_json(run / "evaluate" / "summary.json")
             mine = {one["name"]: one["score"] for one in summary["candidates"]}
         rounds.append({"finetooth": ours, "script": theirs, "ratio": theirs / ours, "parts": said["seconds"],

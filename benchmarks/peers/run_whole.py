@@ -34,7 +34,7 @@ def train(spec: Facts, model: Any, tokenizer: Any) -> Any:
             num_train_epochs=spec["epochs"],
             learning_rate=spec["learning_rate"],
             lr_scheduler_type="cosine",
-            warmup_ratio=0.05,
+            warmup_steps=0.05,  # a share of all steps
             optim="adamw_torch_fused",
             train_sampling_strategy="group_by_length",
             gradient_checkpointing=False,

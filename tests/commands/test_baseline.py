@@ -12,8 +12,10 @@ from command_line import finetooth
 from models_for_tests import tiny_model_dir
 from trained_elsewhere import train_adapter
 
+from finetooth.errors import ConfigError
 from finetooth.evaluation.candidates import ModelCandidate
 from finetooth.evaluation.prompting.spec import read_spec
+from finetooth.report.prompting_part import costs
 from finetooth.rundir import read_json, read_jsonl, write_json, write_jsonl
 from finetooth.types import Example
 
@@ -120,6 +122,96 @@ def test_what_was_measured_is_what_evaluate_asks(place: Path) -> None:
     file.write_text("shots: 3\n")
     again = finetooth(place, "evaluate", "adapter", "prompted.json", "--out", "run")
     assert again.returncode == 2 and "nearest.yaml has changed since run was made" in again.stderr
+
+
+FEW_STEPS = ("--train.preflight", "off", "--train.max_steps", "2", "--evaluate.shots", "0")
+
+
+def names(summary: dict[str, Any]) -> list[str]:
+    return [entry["name"] for entry in summary["candidates"]]
+
+
+@pytest.fixture(scope="module")
+def climbed(place: Path) -> tuple[Path, Any]:
+    """A run with the ladder as a stage, and what the command said."""
+    words = ("run", "fruit.json", "--out", "climbed", "--evaluate.ladder", "true", *FEW_STEPS)
+    done = finetooth(place, *words, "--json")
+    assert done.returncode == 0, done.stderr
+    return place / "climbed", done
+
+
+def test_run_searches_for_the_prompt_to_beat_and_counts_both_efforts(climbed: tuple[Path, Any]) -> None:
+    run, done = climbed
+    assert "ladder: at most 300 answers of the base under other prompts" in done.stderr
+    facts = json.loads(done.stdout)
+    assert facts["split"] == "test"
+    assert names(facts) == ["majority", "bag-of-words", "zero-shot", "prompt", "tuned", "tuned+prompt"]
+    found = read_json(run / "baseline" / "baseline.json")
+    metrics = [*read_jsonl(run / "train" / "metrics.jsonl")]
+    held_out = len([*read_jsonl(run / "data" / "validation.jsonl")])
+    assert facts["effort"]["prompts"]["answers"] == found["effort"]["answers"] <= 300
+    assert facts["effort"]["training"]["answers"] == held_out * sum("valid_loss" in one for one in metrics)
+    shown = {line["id"] for line in read_jsonl(run / "baseline" / "records.jsonl")}
+    sealed = {line["id"] for line in read_jsonl(run / "evaluate" / "test" / "records.jsonl")}
+    assert shown and not shown & sealed  # the test chose no prompt
+    page = (run / "report.html").read_text("utf-8")
+    assert "The prompt ladder compared" in page and "was skipped" not in page
+    assert "unequal effort" in page  # two checkpoints here, some hundred answers there
+
+
+def test_costs_are_those_that_were_logged(place: Path, climbed: tuple[Path, Any]) -> None:
+    run = climbed[0]
+    summary, config = read_json(run / "evaluate" / "test" / "summary.json"), read_json(place / "fruit.json")
+    lines = [*read_jsonl(run / "evaluate" / "test" / "records.jsonl")]
+    timing = read_json(run / "evaluate" / "test" / "timing.json")
+    shown = costs(run, summary, config)
+    assert [one["name"] for one in shown] == ["zero-shot", "prompt", "tuned", "tuned+prompt"]
+    for one in shown:
+        own = [line for line in lines if line["candidate"] == one["name"]]
+        for key in ("prompt_tokens", "completion_tokens"):
+            assert one[key] == pytest.approx(sum(line[key] for line in own) / len(own), abs=1e-9)
+        assert one["seconds"] == timing[one["name"]] > 0
+        assert one["price"] == pytest.approx(
+            (2.0 * one["prompt_tokens"] + 8.0 * one["completion_tokens"]) / 1e6
+        )
+
+
+def test_an_earlier_search_is_taken_and_one_of_other_rows_is_not(place: Path) -> None:
+    search = ("baseline", "fruit.json", "--budget", "130", "--quiet")
+    for out, more in (("early", ()), ("other", ("--seed", "5"))):  # another seed, other sides
+        assert finetooth(place, *search, "--out", out, *more).returncode == 0
+        done = finetooth(place, "run", "fruit.json", "--out", out, *FEW_STEPS, "--json")
+        assert done.returncode == 0, done.stderr
+        page = (place / out / "report.html").read_text("utf-8")
+        assert ("prompt" in names(json.loads(done.stdout))) == (out == "early")
+        assert ("The prompt ladder was skipped" in page) == (out == "other")
+    for command in ("finetooth baseline other/config.yaml --out other", "finetooth evaluate other"):
+        assert f"<code>{command}</code>" in page  # and these bring it
+        words = command.split()[1:]
+        done = finetooth(place, *words, *(("--budget", "130") if "baseline" in words else ()), "--json")
+        assert done.returncode == 0, done.stderr
+    assert "prompt" in names(json.loads(done.stdout))
+
+
+def test_a_prompt_has_room_to_reason(place: Path) -> None:
+    """Tasks of numbers also try reasons before the answer, which have more room than a tuned answer."""
+    write_jsonl(
+        place / "sums.jsonl", [{"prompt": f"{n} + {n}?", "completion": str(2 * n)} for n in range(80)]
+    )
+    data = {"train": "sums.jsonl", "validation": 0.2, "test": 0.2}
+    settings = {"grader": "number", "max_tokens": 3}
+    write_json(place / "sums.json", {"model": "base", "data": data, "evaluate": settings})
+    done = finetooth(place, "baseline", "sums.json", "--out", "sums", "--budget", "150", "--json")
+    assert done.returncode == 0, done.stderr
+    prompts = json.loads(done.stdout)["prompts"]
+    reasoned = [one["completion_tokens"] for one in prompts if "up to 160 tokens" in one["name"]]
+    assert reasoned and min(reasoned) > 3
+    (place / "reasons.yaml").write_text("instruction: Think first.\nmax_tokens: 40\n")
+    spec = read_spec(place / "reasons.yaml")
+    assert spec.max_tokens == 40 and "max_tokens: 40" in spec.to_yaml()
+    (place / "reasons.yaml").write_text("max_tokens: 0\n")
+    with pytest.raises(ConfigError, match="max_tokens: expected at least 1"):
+        read_spec(place / "reasons.yaml")
 
 
 def test_the_prompt_file_is_the_winner(place: Path) -> None:

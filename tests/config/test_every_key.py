@@ -16,7 +16,7 @@ from contexts_for_tests import checked
 from models_for_tests import tiny_model_dir
 from rich.console import Console
 
-from finetooth.commands import baseline, evaluate
+from finetooth.commands import baseline, evaluate, general, robustness
 from finetooth.config.load import load_task
 from finetooth.config.task import Task, keys
 from finetooth.data.examples import to_json
@@ -189,10 +189,50 @@ def measured(task: Task) -> str | None:
     return None
 
 
+def perturbing(task: Task) -> list[str]:
+    """The kinds that a run measures: it writes them into its file."""
+    rows = SimpleNamespace(validation=assemble(task).sides["train"])
+    context = SimpleNamespace(
+        task=task, prepared=rows, grading_format="labels", path=Path("none"), console=Console(quiet=True)
+    )
+    measured: list[str] = []
+
+    def measure(context: Any, kinds: list[str]) -> dict[str, Any]:
+        measured.extend(kinds)
+        return {"candidates": []}
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(robustness, "_measured", measure)
+        robustness.ensure_measured(context)  # type: ignore[arg-type]
+    return measured
+
+
+def neighbours(task: Task) -> list[str]:
+    """The names of the neighbouring tasks that a run asks."""
+    for file in map(Path, task.evaluate.general):
+        write_json(file, {"name": "other", "data": {"train": "rows.jsonl"}})
+    return [one.name for one in general.load_neighbours(task).values()]
+
+
 def kept_ability(task: Task) -> str:
     """The verdict on a model that lost twelve points in every item."""
     scores = [PanelScores(np.full(120, right), np.full(12, 400.0)) for right in (0.5, 0.38)]
     return str(panel_retention(*scores, task.evaluate.retention_margin)["verdict"])
+
+
+def searched(task: Task) -> str | None:
+    """Whether `run` searches for a prompt: the first thing that this needs is the rows."""
+
+    class Closed(RunContext):
+        @property
+        def prepared(self) -> PreparedData:
+            raise LookupError("searched")
+
+    try:
+        baseline.ensure(Closed(task, Path("run"), Console(quiet=True)))
+    except LookupError as error:
+        return str(error)
+    return None
 
 
 CASES: dict[str, tuple[Callable[[Task], Any], dict[str, Any]]] = {
@@ -220,6 +260,7 @@ CASES: dict[str, tuple[Callable[[Task], Any], dict[str, Any]]] = {
     "evaluate.shots": (prompting, {"evaluate.shots": [2]}),
     "evaluate.free": (candidates, {"evaluate.free": True}),
     "evaluate.prompt": (prompted, {"evaluate.prompt": "{other}/prompt.yaml"}),
+    "evaluate.ladder": (searched, {"evaluate.ladder": True}),
     "evaluate.price_in": (baseline.prices, {"evaluate.price_in": 0.5}),
     "evaluate.price_out": (baseline.prices, {"evaluate.price_out": 2}),
     "evaluate.max_tokens": (prompting, {"evaluate.max_tokens": 3}),
@@ -236,6 +277,8 @@ CASES: dict[str, tuple[Callable[[Task], Any], dict[str, Any]]] = {
     ),
     "evaluate.retention": (measured, {"evaluate.retention": True}),
     "evaluate.retention_margin": (kept_ability, {"evaluate.retention_margin": 0.2}),
+    "evaluate.general": (neighbours, {"evaluate.general": "{other}/near.yaml"}),
+    "evaluate.perturbations": (perturbing, {"evaluate.perturbations": ["typos"]}),
     "evaluate.looks": (lambda task: proof.level_of(task.evaluate.looks), {"evaluate.looks": 3}),
     "evaluate.grader_seconds": (slowly_graded, {"evaluate.grader_seconds": 0.05}),
 }

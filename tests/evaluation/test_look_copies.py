@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import signal
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
-from processes import FORK, Launched
+from processes import FORK, Launched, kill_at_write
 from sealed_for_tests import clock, copies, events, look, number, rows, sealed_run
 
 from finetooth.errors import DataError
@@ -151,20 +149,8 @@ def test_an_empty_variable_keeps_it_beside_the_task_alone(
 
 def _open(run: str, digest: str, kill_at: int) -> None:
     """Take a look and store its result, killed before this fsync or rename (0: never)."""
-    calls = 0
-
-    def counted(real: Any) -> Any:
-        def call(*arguments: Any, **options: Any) -> Any:
-            nonlocal calls
-            calls += 1
-            if calls == kill_at:
-                os.kill(os.getpid(), signal.SIGKILL)
-            return real(*arguments, **options)
-
-        return call
-
     if kill_at:
-        os.fsync, os.replace, os.rename = counted(os.fsync), counted(os.replace), counted(os.rename)
+        kill_at_write(kill_at)
     ledger.take_look(Path(run), digest, clock)
     ledger.store_result(Path(run), digest, {"digest": digest}, clock)
 

@@ -6,15 +6,13 @@ Nothing of a killed process stays: neither its lock nor its temporary files.
 from __future__ import annotations
 
 import json
-import os
 import resource
 import signal
 from pathlib import Path
-from typing import Any
 
 import pytest
 from models_for_tests import tiny_model_dir
-from processes import Launched
+from processes import Launched, kill_at_write
 
 from finetooth.training import checkpoint
 
@@ -23,19 +21,8 @@ OPTIONS = "{max_steps: 2, batch_size: 8, rank: 2, save_every: 1, validate_every:
 
 def _train(out: str, kill_at: int, limit: int) -> None:
     """`finetooth train`, killed before this fsync or rename (0: never); files have at most `limit` bytes."""
-    calls = 0
-
-    def counted(real: Any) -> Any:
-        def call(*arguments: Any, **options: Any) -> Any:
-            nonlocal calls
-            calls += 1
-            if calls == kill_at:
-                os.kill(os.getpid(), signal.SIGKILL)
-            return real(*arguments, **options)
-
-        return call
-
-    os.fsync, os.replace, os.rename = counted(os.fsync), counted(os.replace), counted(os.rename)
+    if kill_at:
+        kill_at_write(kill_at)
     if limit:
         resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
     from finetooth.cli.app import main

@@ -5,10 +5,14 @@ from __future__ import annotations
 import random
 from pathlib import Path
 
+import numpy as np
 import pytest
+from gate import gate
 from html_for_tests import page_of
 from made_up_run import made_up_run
+from sklearn.metrics import f1_score
 
+from finetooth.quality.intervals import wilson
 from finetooth.report.answers import answers
 from finetooth.report.confusion import OTHER_ANSWER, SHOWN_LABELS, confusion, grid, label_table
 from finetooth.rundir import read_json, read_jsonl
@@ -49,6 +53,31 @@ def test_recall_and_precision_are_those_of_the_counts() -> None:
     assert (b["recall"]["share"], b["precision"]["share"]) == (0, 0)
     assert (c["label"], c["recall"], c["precision"]["of"]) == ("c", None, 1)
     assert a["recall"]["low"] < 2 / 3 < a["recall"]["high"]
+
+
+def test_f1_is_that_of_a_reference() -> None:
+    """Label by label, and its mean; labels that are answered and never expected have none right."""
+    draw = random.Random(3)
+    want, got = (draw.choices(names, k=300) for names in ("aabbc", "aabcd"))
+    lines = [record(str(i), one, other) for i, (one, other) in enumerate(zip(want, got, strict=True))]
+    table = label_table(confusion(lines, ["a", "b", "c", "d", "never seen"]))
+    found = {line["label"]: line["f1"]["share"] for line in table if line["f1"]}
+    expected = f1_score(want, got, labels=[*"abcd"], average=None, zero_division=0)
+    assert found == pytest.approx(dict(zip("abcd", expected, strict=True)))
+
+
+@pytest.mark.parametrize("n", gate([60, 250, 1_000], [250]))
+def test_the_interval_of_f1_covers_it(n: int) -> None:
+    """95% intervals of the rarer of two labels, found in four of five and given wrongly in one of ten."""
+    random, covered, trials = np.random.default_rng(n), 0, 1_000
+    true = 2 * (0.3 * 0.8) / (0.3 + 0.3 * 0.8 + 0.7 * 0.1)
+    for _ in range(trials):
+        want = random.random(n) < 0.3
+        got = random.random(n) < np.where(want, 0.8, 0.1)
+        right, union = int((want & got).sum()), int((want | got).sum())
+        low, high = (2 * bound / (1 + bound) for bound in wilson(right, union))
+        covered += low <= true <= high
+    assert 0.925 * trials <= covered <= 0.975 * trials, covered
 
 
 def test_the_page_shows_the_records_of_the_tuned_model(tmp_path: Path) -> None:

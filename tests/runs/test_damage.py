@@ -40,7 +40,7 @@ def test_no_command_calls_damage_a_bug(
     tmp_path: Path, name: str, wrong: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = made_up_run(tmp_path / "run")
-    (run / "train").mkdir(exist_ok=True)
+    (run / name).parent.mkdir(exist_ok=True)
     (run / name).write_bytes(WRONG[wrong])
     for command in (["report"], ["compare", str(made_up_run(tmp_path / "other"))], ["pairs"], ["evaluate"]):
         code = invoke([*command, str(run)])

@@ -117,3 +117,20 @@ def _start(
     os.chdir(folder)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     program(*arguments)
+
+
+def kill_at_write(number: int) -> None:
+    """This process is killed before its fsync, replace or rename of this number, counted together from 1."""
+    calls = 0
+
+    def counted(real: Any) -> Any:
+        def call(*arguments: Any, **options: Any) -> Any:
+            nonlocal calls
+            calls += 1
+            if calls == number:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return real(*arguments, **options)
+
+        return call
+
+    os.fsync, os.replace, os.rename = counted(os.fsync), counted(os.replace), counted(os.rename)

@@ -36,6 +36,11 @@ from finetooth.errors import ConfigError
     "--prompt", type=PathArgument(), metavar="FILE", help="Of a RUN: one more prompt for the base model."
 )
 @click.option(
+    "--perturb",
+    metavar="KINDS",
+    help="Of a RUN: measure its robustness to typos, case ...: true, or kinds of evaluate.perturbations.",
+)
+@click.option(
     "--name", "folder", metavar="NAME", help="Folder in evaluate/ for these three.  [default: of them]"
 )
 @click.option(
@@ -58,6 +63,7 @@ def evaluate(
     prompt: Path | None,
     folder: str | None,
     interpolate: str | None,
+    perturb: str | None,
 ) -> int:
     """Compare the fine-tuned model with prompting the base model.
 
@@ -75,7 +81,7 @@ def evaluate(
     from finetooth.commands import evaluate as command
     from finetooth.config.load import load_task, task_file_in
 
-    given = {"--grader": grader, "--test": test, "--prompt": prompt, "--name": folder}
+    given = {"--grader": grader, "--test": test, "--prompt": prompt, "--name": folder, "--perturb": perturb}
     given |= {"--interpolate": interpolate}
     if task is not None:
         if used := [flag for flag, value in given.items() if value is not None]:
@@ -96,6 +102,14 @@ def evaluate(
         return finish(made, as_json, quiet, *made.next_steps())
     elif out is not None:
         raise ConfigError(f"--out is for a model; {target} has its results where it is. See --name.")
+    elif perturb is not None:
+        from finetooth.commands import robustness
+
+        if sealed or any(value is not None for flag, value in given.items() if flag != "--perturb"):
+            raise ConfigError("--perturb asks perturbed validation rows, and stands alone.")
+        kinds = parse_value("evaluate.perturbations", perturb)
+        found = robustness.run(run_or_model(target), kinds, console(quiet), trust_code)
+        return finish(found, as_json, quiet, f"finetooth report {quote(target)}")
     elif any(value is not None for value in (grader, test, prompt)):
         from finetooth.commands import evaluate_beside as beside
 

@@ -18,6 +18,7 @@ from rich.text import Text
 
 from finetooth.config.task import Task
 from finetooth.config.values import format_count
+from finetooth.errors import ConfigError, GradeError
 from finetooth.evaluation.prompting.advice import (
     Recommendation,
     before_training,
@@ -30,7 +31,8 @@ from finetooth.evaluation.statistics import mean_interval
 from finetooth.evaluation.verdict_words import percent
 from finetooth.report.console import answer_bars
 from finetooth.rundir import write_json, write_jsonl, write_text
-from finetooth.runs import prompt_search, workspace
+from finetooth.runs import best_prompt, prompt_search, workspace
+from finetooth.runs.base_ranking import without_test
 from finetooth.runs.context import RunContext
 from finetooth.runs.prompt_search import Ladder
 
@@ -50,7 +52,7 @@ class BaselineReport:
     @property
     def prompt(self) -> Path:
         """The best prompt, as `evaluate RUN --prompt` and the key evaluate.prompt take it."""
-        return self.path / "baseline" / "prompt.yaml"
+        return self.path / best_prompt.PROMPT
 
     @property
     def advice(self) -> Recommendation:
@@ -190,18 +192,57 @@ def run(
     path = workspace.run_path(task, out)
     workspace.require_ours(path)
     given: Sequence[str] | None = None if instructions is None else read_instructions(instructions)
+    context = RunContext(task, path, console)
     with answer_bars(console, "baseline") as progress:
-        ladder = prompt_search.find(task, RunContext(task, path, console), budget, given, console, progress)
-    report = BaselineReport(path, ladder, prices(task))
-    winner = ladder.found.winner
+        ladder = prompt_search.find(context, without_test(task), budget, given, progress)
+    return _write(BaselineReport(path, ladder, prices(task)), task)
+
+
+def ensure(context: RunContext) -> None:
+    """The search as a stage of `run`: where evaluate.ladder is true, and the run has no prompt to beat yet.
+
+    The models are those in memory. Where no search is possible the reason is printed, and the run goes on.
+    """
+    task, path, console = context.task, context.path, context.console
+    if task.evaluate.ladder is not True or best_prompt.prompt_file(context) is not None:
+        return
+    if reason := best_prompt.obstacle(task):
+        console.print(f"ladder: skipped: {reason}", markup=False, highlight=False, soft_wrap=True)
+        return
+    tokens = best_prompt.search_tokens(context)
+    seconds = best_prompt.search_seconds(path, tokens)
+    takes = "" if seconds is None else f", with its evaluation about {max(1, round(seconds / 60))} min"
+    console.print(
+        f"ladder: at most {best_prompt.ANSWERS} answers of the base under other prompts{takes} "
+        "(evaluate.ladder: false leaves it out)",
+        markup=False,
+        highlight=False,
+        soft_wrap=True,
+    )
+    searching = RunContext(task, path, console)
+    try:
+        with context.base() as base, answer_bars(console, "ladder") as progress:
+            ladder = prompt_search.find(
+                searching, context.prepared, best_prompt.ANSWERS, None, progress, base
+            )
+    except (ConfigError, GradeError) as error:
+        console.print(f"ladder: skipped: {error}", markup=False, highlight=False, soft_wrap=True)
+        return
+    report = _write(BaselineReport(path, ladder, prices(task)), task)
+    console.print(f"ladder: {report.advice.words}", markup=False, highlight=False, soft_wrap=True)
+
+
+def _write(report: BaselineReport, task: Task) -> BaselineReport:
+    ladder, path = report.ladder, report.path
     comment = (
-        f"Found by `finetooth baseline` for {task.name} and {Path(task.model).name}: {winner.trial.title}.\n"
+        f"Found by `finetooth baseline` for {task.name} and {Path(task.model).name}: "
+        f"{ladder.found.winner.trial.title}.\n"
         "Demonstrations come from the train rows. For a run: finetooth evaluate RUN --prompt FILE"
     )
     with workspace.occupied(path):
-        write_text(report.prompt, ladder.winner.to_yaml(comment))
+        write_text(path / best_prompt.PROMPT, ladder.winner.to_yaml(comment))
         write_jsonl(path / "baseline" / "records.jsonl", report.records())
-        write_json(path / "baseline" / "baseline.json", report.to_json())
+        write_json(path / best_prompt.RESULT, report.to_json() | {"made_for": ladder.made_for})
     return report
 
 

@@ -34,6 +34,7 @@ from finetooth.evaluation.runner import Evaluation, evaluate
 from finetooth.evaluation.summary import BAG_FILE, FREE, START, TUNED, TUNED_PROMPT
 from finetooth.evaluation.verdict_words import foresight_words
 from finetooth.report.console import answer_bars
+from finetooth.report.prompting_part import TIMING
 from finetooth.report.terminal import terminal_table
 from finetooth.rundir import json_bytes, read_json, write_json
 from finetooth.runs import (
@@ -150,6 +151,7 @@ def _evaluate_run(context: RunContext, sealed: bool, further: bool) -> EvaluateR
             result.summary["looks_of_others"] = others
             withdraw_better(result.summary, reason)
         ledger.store_files(path, "validation", result.files(), time.time)
+        write_json(validation / TIMING, dict(result.seconds))
         summary = result.summary
     if sealed:
         tested = _test(context, further)
@@ -196,6 +198,7 @@ def _test(context: RunContext, further: bool) -> dict[str, Any] | None:
     result = with_confidence(path, context.task, result, examples, fitted=False)
     carry_over(path, result.summary)
     ledger.store_files(path, "test", result.files(), time.time)
+    write_json(path / "evaluate" / "test" / TIMING, dict(result.seconds))
     ledger.store_result(path, digest, result.summary, time.time)
     return result.summary
 
@@ -271,8 +274,7 @@ def run_candidates(
 ) -> Iterator[Candidate]:
     """The candidates, built one at a time so that only one model is in memory.
 
-    extra: one more prompt of the base model, in place of evaluate.prompt. untuned: in place of all candidates
-    without this run's weights.
+    extra: one more prompt of the base, in place of evaluate.prompt. untuned: in place of all other models.
     """
     own_prompt = task_prompt(context)
     yield from untuned or _untuned(context, grader, split, extra or own_prompt)
@@ -287,15 +289,13 @@ def run_candidates(
         yield replace(tuned, name=FREE, prompt=Prompt(FREE), labels=None, notes=[note])
 
 
-def _untuned(
-    context: RunContext, grader: str, split: str, prompt_file: PromptSpec | None
-) -> Iterator[Candidate]:
+def _untuned(context: RunContext, grader: str, split: str, spec: PromptSpec | None) -> Iterator[Candidate]:
     """The candidates without this run's weights: simple baselines, prompts, and the run that it continues."""
     train = context.prepared.train
     if context.prepared.labels and grader != graders.PERPLEXITY:  # these two have no likelihoods
         yield Majority(train)
         yield BagOfWords(train, file=context.path / BAG_FILE)
-    yield from prompting_candidates(context, grader, prompt_file)
+    yield from prompting_candidates(context, grader, spec)
     if context.task.start is not None:
         known = parent_records.recorded(context, result_digest) if split == "test" else None
         yield known or candidate(context, grader, context.parent_model(), Prompt(START))

@@ -198,14 +198,7 @@ def new_rows(context: RunContext, file: Path) -> list[Example]:
         console.print(
             f"{file}: {format_count(len(rejected), 'row')} cannot be read and are left out; {first}"
         )
-    sides: dict[str, Sequence[Example]] = {
-        "sealed test": ledger.read_sealed(path) if ledger.sealed_count(path) else [],
-        "validation": context.prepared.validation,
-        "training": context.prepared.train,
-    }
-    if earlier := parent.parent_run(task):
-        sides["training"] = [*sides["training"], *earlier.rows("train"), *earlier.rows("validation")]
-    home = {normalised_context(row): side for side, examples in sides.items() for row in examples}
+    home = sides_of_prompts(context)
     known = Counter(home[key] for row in rows if (key := normalised_context(row)) in home)
     new = [row for row in rows if normalised_context(row) not in home]
     counts = ", ".join(f"{count} of the {side} rows" for side, count in known.items())
@@ -218,3 +211,16 @@ def new_rows(context: RunContext, file: Path) -> list[Example]:
             style="yellow",
         )
     return new
+
+
+def sides_of_prompts(context: RunContext) -> dict[str, str]:
+    """The side of every normalised prompt of the run and its parents; sealed ones are only matched."""
+    path = context.path
+    sides: dict[str, Sequence[Example]] = {
+        "sealed test": ledger.read_sealed(path) if ledger.sealed_count(path) else [],
+        "validation": context.prepared.validation,
+        "training": context.prepared.train,
+    }
+    if earlier := parent.parent_run(context.task):
+        sides["training"] = [*sides["training"], *earlier.rows("train"), *earlier.rows("validation")]
+    return {normalised_context(row): side for side, examples in sides.items() for row in examples}

@@ -6,8 +6,8 @@ look. A stage whose result is already in the run directory is skipped.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from shlex import quote
@@ -15,7 +15,7 @@ from typing import Any
 
 from rich.console import Console
 
-from finetooth.commands import evaluate, predict, report, seeds, train
+from finetooth.commands import baseline, evaluate, general, predict, report, robustness, seeds, train
 from finetooth.config.load import load_task, task_file_in
 from finetooth.config.task import Task
 from finetooth.data.formats.questions import Question
@@ -23,8 +23,10 @@ from finetooth.errors import ConfigError, DataError, Interrupted
 from finetooth.evaluation import ledger, proof
 from finetooth.evaluation.prompting.advice import Recommendation, recommend
 from finetooth.report.console import terminal
+from finetooth.report.prompting_part import effort_words, efforts
+from finetooth.report.slices_part import run_slices
 from finetooth.report.terminal import terminal_table
-from finetooth.rundir import read_json, read_jsonl
+from finetooth.rundir import read_json
 from finetooth.runs import asking, elsewhere, inputs, next_steps, parent, retention, workspace
 from finetooth.runs.asking import Asking
 from finetooth.runs.context import RunContext
@@ -47,14 +49,12 @@ class Run:
     def to_json(self) -> dict[str, Any]:
         """The run's path, its report and the summary of the contract."""
         values = {"run": str(self.path), "report": str(self.path / "report.html"), **self.summary}
-        return values | {"recommendation": self._recommendation().to_json()}
+        given = {"recommendation": self._recommendation().to_json(), "effort": efforts(self.path)}
+        return values | given
 
     def _recommendation(self) -> Recommendation:
-        """Whether prompting is enough; the tokens that training computed are those of its steps on record."""
-        metrics = self.path / "train" / "metrics.jsonl"
-        lines = read_jsonl(metrics) if metrics.is_file() else ()
-        computed = sum(line.get("computed_tokens", 0) for line in lines)
-        return recommend(self.summary, computed or None)
+        """Whether prompting is enough."""
+        return recommend(self.summary, efforts(self.path)["training"]["computed_tokens"] or None)
 
     @classmethod
     def open(cls, path: str | Path) -> Run:
@@ -100,11 +100,28 @@ class Run:
         """
         return predict.predict(self.path, rows, unsure_below=unsure_below)
 
+    def robustness(self, kinds: Sequence[str] | bool = True) -> dict[str, Any]:
+        """How the tuned model and the best prompt answer perturbed validation rows: evaluate/robustness.json.
+
+        kinds: as evaluate.perturbations; true: all. Measured now, unless the same was measured before.
+        Raises FinetoothError.
+        """
+        return robustness.run(self.path, kinds, Console(quiet=True)).found
+
+    def weak_slices(self) -> list[dict[str, Any]]:
+        """Groups of validation rows on which the tuned model errs more often than elsewhere, clearest first.
+
+        Each as `evaluation.slices.Slice` has it. A search for hints, no proof: confirm on new rows.
+        """
+        found = run_slices(self.path)
+        return [] if found is None else [asdict(one) for one in found.found]
+
     def print(self, console: Console) -> None:
         """The score table, the verdict, whether prompting is enough, and the path of the report."""
         console.print(terminal_table(self.summary))
         if self.summary.get("comparison"):
-            console.print(f"\n{self._recommendation().words}", highlight=False, markup=False, soft_wrap=True)
+            words = f"\n{self._recommendation().words} {effort_words(efforts(self.path))}"
+            console.print(words, highlight=False, markup=False, soft_wrap=True)
         console.print(f"\nReport: {self.path / 'report.html'}", highlight=False, markup=False, soft_wrap=True)
 
     def next_steps(self) -> list[str]:
@@ -147,6 +164,7 @@ def run_task(
     folder = None if file is None else file.parent
     context = RunContext(task, workspace.run_path(task, out), console, folder)
     asking.task_prompt(context)  # one that cannot be read ends the command before the training
+    general.load_neighbours(task)
     with workspace.occupied(context.path):
         workspace.open_run(context.task, context.path)
         inputs.require_unchanged(context.task, context.path, console)
@@ -168,8 +186,11 @@ def _stages(context: RunContext, file: Path | None, sealed: bool) -> Run:
         new = not validation.is_file()
         if new:
             retention.ensure_measured(context)
+            general.ensure_measured(context)
+            baseline.ensure(context)
         if context.prepared.validation and new:
             evaluate.evaluate_run(context, sealed=False)
+            robustness.ensure_measured(context)
         if context.task.train.seeds > 1:
             seeds.train_others(context)
             seeds.evaluate_others(context)

@@ -15,6 +15,11 @@ Count = Annotated[int, Field(ge=1, le=1_000_000_000)]
 Share = Annotated[Number, Field(ge=0, lt=1)]
 Grader = str | dict[str, Any]  # a name, or a mapping with the name and its options
 PRICES, RETENTION = ("price_in", "price_out"), ("retention", "retention_margin")  # decide no answer
+ROBUSTNESS = ("perturbations", "general")  # nor do these
+Perturbation = Literal[
+    "typos", "case", "punctuation", "contractions", "whitespace", "names", "numbers",
+    "addition", "out-of-scope",
+]  # fmt: skip
 GRADER_SECONDS = 20.0  # also what graders of no task get
 
 
@@ -55,6 +60,12 @@ class EvaluateKeys(BaseModel):
         description="Prompt file, as `finetooth baseline` writes it: the candidate `prompt` beside the other "
         "prompting baselines, and `tuned+prompt`, the tuned model under it.",
     )
+    ladder: Auto | bool = Field(
+        "auto",
+        description="Whether `run` also searches for the best prompt of the base, as `finetooth baseline` "
+        "does; it is then the candidate `prompt`. auto: where the base has 50 million weights or more, and "
+        "search and prompt compute at most a quarter of what training does.",
+    )
     price_in: Annotated[Number, Field(ge=0)] | None = Field(
         None, description="Price of a million prompt tokens, in any currency; shown as the cost of answers."
     )
@@ -74,6 +85,16 @@ class EvaluateKeys(BaseModel):
     )
     retention_margin: Share = Field(
         0.1, description="Tolerated loss of the probability of right answers on that panel."
+    )
+    general: Annotated[list[str], BeforeValidator(one_or_more)] = Field(
+        default_factory=list,
+        description="Files of other tasks: `run` also asks base and tuned model up to 200 rows of each, with "
+        "its own instruction and grader. Whether the tuned model kept it is judged by retention_margin.",
+    )
+    perturbations: Annotated[bool | list[Perturbation], BeforeValidator(one_or_more)] = Field(
+        False,
+        description="Whether `run` also asks the tuned model and the best prompt perturbed validation rows: "
+        "which kinds, or all (true). Every kind costs about as much as another evaluation.",
     )
     max_tokens: Auto | Count = Field(
         "auto", description="Maximum answer length in tokens; auto fits the training answers."

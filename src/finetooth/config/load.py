@@ -209,6 +209,9 @@ def _resolve_paths(task: Task, folder: Path, from_flags: set[str]) -> Task:
         evaluate["grader"] = grader
     if task.evaluate.prompt is not None:
         evaluate["prompt"] = str((base("evaluate.prompt") / expand_path(task.evaluate.prompt)).resolve())
+    if task.evaluate.general:
+        files = [base("evaluate.general") / expand_path(file) for file in task.evaluate.general]
+        evaluate["general"] = [str(file.resolve()) for file in files]
     if evaluate:
         changed["evaluate"] = task.evaluate.model_copy(update=evaluate)
     reward = _resolve_grader(task.train.reward, base("train.reward"))

@@ -9,11 +9,14 @@ transformers reads the configuration and the tokenizer; it is loaded by name, on
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from functools import cache
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import tokenizers
 from tokenizers import pre_tokenizers, processors
 
@@ -85,7 +88,7 @@ def _write(file: Path, header: Header, directory: Path) -> None:
     given = {"gguf_file": file.name, "local_files_only": True}
     where = str(file.resolve().parent)
     what = f"{file}: a GGUF file of the architecture {header.architecture[:40]!r}, which cannot be used"
-    with refusing(what, "Take the original model in safetensors."):
+    with refusing(what, "Take the original model in safetensors."), header_read_once():
         config = transformers.AutoConfig.from_pretrained(where, trust_remote_code=False, **given).to_dict()
         for name in ("quantization_config", "_name_or_path"):
             config.pop(name, None)
@@ -102,6 +105,32 @@ def _write(file: Path, header: Header, directory: Path) -> None:
         raise ModelError(f"{file}: its end tokens {ids} are outside its vocabulary.")
     write_json(directory / "generation_config.json", {"eos_token_id": ids} if ids else {})
     write_json(directory / SOURCE, _source(file, header))
+
+
+@contextmanager
+def header_read_once() -> Iterator[None]:
+    """Inside, transformers reads a GGUF file's header once, for the config, the tokenizer and the weights.
+
+    The gguf package makes a view of a memory map for each of a vocabulary's texts, which takes three times as
+    long as views of a plain array, and transformers has it read anew for each of the three.
+    """
+    gguf: Any = import_module("gguf")
+    stock = gguf.GGUFReader
+
+    class PlainReader(stock):  # type: ignore[misc, valid-type]
+        @property
+        def data(self) -> Any:
+            return self._data
+
+        @data.setter
+        def data(self, mapped: Any) -> None:
+            self._data = mapped.view(np.ndarray)
+
+    gguf.GGUFReader = cache(PlainReader)
+    try:
+        yield
+    finally:
+        gguf.GGUFReader = stock
 
 
 def _as_trained(

@@ -11,6 +11,7 @@ Axes: I items of the panel, T texts.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import cache
 from importlib import resources
@@ -104,11 +105,7 @@ def retention(base: PanelScores, tuned: PanelScores, margin: float) -> dict[str,
     compared = asdict(compare(base.right_I.tolist(), tuned.right_I.tolist()))
     split = len(panel.statements)
     size = sum(len(text.encode()) for text in panel.texts)
-    verdict = NOT_PROVEN
-    if compared["low"] > -margin:
-        verdict = KEPT
-    elif compared["high"] < 0 and compared["difference"] < -margin:
-        verdict = FORGOTTEN
+    verdict = verdict_of(compared, margin)
     result: dict[str, Any] = {
         "verdict": verdict,
         "margin": margin,
@@ -118,6 +115,14 @@ def retention(base: PanelScores, tuned: PanelScores, margin: float) -> dict[str,
     for name, part in (("statements", slice(split)), ("requests", slice(split, None))):
         result[name] = {who: float(of.right_I[part].mean()) for who, of in _both(base, tuned)}
     return {**result, "words": _words(result)}
+
+
+def verdict_of(compared: Mapping[str, float], margin: float) -> str:
+    """`kept` where the interval excludes a loss of the margin, `forgotten` for a proven one beyond it."""
+    if compared["low"] > -margin:
+        return KEPT
+    proven = compared["high"] < 0 and compared["difference"] < -margin
+    return FORGOTTEN if proven else NOT_PROVEN
 
 
 def _both(base: PanelScores, tuned: PanelScores) -> tuple[tuple[str, PanelScores], ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -28,12 +29,14 @@ Progress = Callable[[str, int, int], None]
 class Evaluation:
     """The records of all candidates, in the examples' order, and the summary of the contract.
 
-    logprobs: of candidates that give them, those of all labels (nats) for each example.
+    logprobs: of candidates that give them, those of all labels (nats) for each example. seconds: an answer
+    took, by candidate: the mean, as the rows were answered together.
     """
 
     records: list[Record]
     summary: dict[str, Any]
     logprobs: Mapping[str, list[Mapping[str, float]]] = field(default_factory=dict)
+    seconds: Mapping[str, float] = field(default_factory=dict, compare=False)
 
     def write(self, directory: Path) -> None:
         """Write the files; their digests are not recorded, as ledger.store_files does."""
@@ -75,9 +78,11 @@ def evaluate(  # long: one pass over the candidates
         raise GradeError(f"The {split} split has no rows: there is nothing to evaluate.")
     results = []
     records = []
-    logprobs = {}
+    logprobs, seconds = {}, {}
     for candidate in candidates:
+        started = time.perf_counter()
         predictions = _predictions(candidate, examples, progress)
+        seconds[candidate.name] = (time.perf_counter() - started) / len(examples)
         pairs = [normalise(example, one.text) for example, one in zip(examples, predictions, strict=True)]
         grades = _grade(grader_name, grader, candidate, examples, pairs)
         if grades is None:
@@ -127,7 +132,7 @@ def evaluate(  # long: one pass over the candidates
         del candidate  # and its model, before the next one is loaded
     groups = row_groups(examples)
     summary = summarise(results, grader_name, split, groups, alpha, margin)
-    return Evaluation(records, summary, logprobs)
+    return Evaluation(records, summary, logprobs, seconds)
 
 
 def row_groups(examples: Sequence[Example]) -> list[str] | None:

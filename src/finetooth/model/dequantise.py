@@ -22,7 +22,7 @@ from transformers import AutoModelForCausalLM
 from finetooth import machine
 from finetooth.config.values import first_few
 from finetooth.data.cache import Say, disk_full, exclusive, silent
-from finetooth.data.gguf_cache import source_of
+from finetooth.data.gguf_cache import header_read_once, source_of
 from finetooth.data.gguf_file import FLOATS, read_header
 from finetooth.data.model_files import refusing
 from finetooth.errors import ModelError
@@ -112,7 +112,8 @@ def _read(file: Path, config: Any) -> Any:
         options["quantization_config"] = transformers.GgufConfig(dequantize=True)
     loader: Any = AutoModelForCausalLM
     unseen = redirect_stderr(io.StringIO())  # a progress bar that ignores transformers' switch for them
-    with quiet(), unseen, refusing(f"{file}: the GGUF file cannot be read", "Download it again."):
+    what = f"{file}: the GGUF file cannot be read"
+    with quiet(), unseen, refusing(what, "Download it again."), header_read_once():
         hf, info = loader.from_pretrained(
             str(file.parent),
             gguf_file=file.name,

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from finetooth.data.examples import read_examples
@@ -95,11 +96,13 @@ def _labels(matrix: Confusion, questions: Mapping[str, str]) -> dict[str, Any]:
         cells[kind].append(
             {"key": key, "want": clip(want), "got": clip(got), "count": len(ids), "rows": rows}
         )
+    table = label_table(matrix)
     return {
         "grid": grid(matrix),
         "cells": cells,
         "more": len(matrix.wrong) - len(cells["wrong"]),
-        "table": label_table(matrix),
+        "table": table,
+        "macro_f1": fmean(line["f1"]["share"] for line in table if line["f1"]) if table else 0.0,
         "n": sum(map(len, matrix.ids.values())),
         "failed": matrix.failed,
     }

@@ -63,13 +63,23 @@ def confusion(records: Iterable[Mapping[str, Any]], labels: Iterable[str] = ()) 
 
 
 def label_table(matrix: Confusion) -> list[dict[str, Any]]:
-    """Of each label: its rows, recall and precision with their counts and 95% intervals (None of no row)."""
+    """Of each label: its rows; recall, precision and F1 with their counts and 95% intervals, None of no row.
+
+    F1 is 2J/(1 + J), where J is the share of right rows among those that have the label or were given it: a
+    rate, whose Wilson interval is carried over.
+    """
 
     def share(right: int, of: int) -> dict[str, Any] | None:
         if not of:
             return None
         low, high = wilson(right, of)
         return {"right": right, "of": of, "share": right / of, "low": low, "high": high}
+
+    def f1(right: int, of: int) -> dict[str, Any] | None:
+        jaccard = share(right, of)
+        if jaccard is None:
+            return None
+        return {key: 2 * jaccard[key] / (1 + jaccard[key]) for key in ("share", "low", "high")}
 
     answers = (*matrix.labels, OTHER_ANSWER)
     table = []
@@ -83,6 +93,7 @@ def label_table(matrix: Confusion) -> list[dict[str, Any]]:
                 "rows": rows,
                 "recall": share(right, rows),
                 "precision": share(right, called),
+                "f1": f1(right, rows + called - right),
                 "mistaken": mistaken[0] if mistaken else None,
             }
         )

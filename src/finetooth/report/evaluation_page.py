@@ -13,6 +13,7 @@ from finetooth.report.advice import Step
 from finetooth.report.answers import answers
 from finetooth.report.run_page import day, rows_in_words, score_table, verdict
 from finetooth.report.settings import environment_in_words, read_config
+from finetooth.report.slices_part import slices_part
 from finetooth.rundir import read_json
 
 
@@ -34,6 +35,7 @@ def page_context(run_path: Path, evaluation: str) -> dict[str, Any]:
         "next": _next(run_path, rows["wrong"] if rows else 0),
         "table": score_table(summary),
         "rows": rows,
+        "slices": slices_part(run_path, evaluation) if rows else None,
         "limits": _limits(run_path, summary),
         "environment": environment_in_words(run_path / "environment.json"),
     }

@@ -27,8 +27,12 @@ from finetooth.report.advice import next_steps
 from finetooth.report.answers import answers, clip, examples_of
 from finetooth.report.charts import difference_bar, flattened, score_bar, smooth, training_curve
 from finetooth.report.confidence_part import confidence_part
+from finetooth.report.general_part import general_part
+from finetooth.report.prompting_part import prompting_part
 from finetooth.report.retention_part import retention_part, retention_steps
+from finetooth.report.robustness_part import robustness_part
 from finetooth.report.settings import environment_in_words, prompts_in_words, read_config, settings
+from finetooth.report.slices_part import slices_part
 from finetooth.rundir import read_json, read_jsonl
 
 REJECTED_SHOWN = 8
@@ -73,10 +77,14 @@ def page_context(run_path: Path, notes: Sequence[str] = ()) -> dict[str, Any]:
         ],
         "tables": [score_table(summary) for summary in shown],
         "retention": kept,
+        "prompting": prompting_part(run_path, first, config, reasons),
+        "general": general_part(run_path),
         "prompts": prompts_in_words(run_path / "environment.json", config),
         "confidence": confidence_part(first),
+        "robustness": robustness_part(run_path),
         "loss": _training(run_path / "train"),
         "rows": rows,
+        "slices": slices_part(run_path),
         "data": _data(run_path),
         "data_page": "data/report.html" if (run_path / "data" / "report.html").is_file() else "",
         "allowed": list(read_json(check).get("allowed", [])) if check.is_file() else [],
@@ -319,8 +327,10 @@ def _limitations(page: Mapping[str, Any], shown: Sequence[Mapping[str, Any]], ru
     elsewhere = "The model was trained elsewhere: whether it was trained on some of these rows is not known."
     if not (shown and "recipe" in shown[0]):
         limits.append(elsewhere if page["tuned"] else seeds)
-    if shown and not page["retention"]:
+    if shown and not (page["retention"] or page["general"]):
         limits.append("Whether the model kept its general ability was not measured.")
+    if shown and not page["robustness"]:
+        limits.append("Whether answers hold for typos, other case or spaces was not measured.")
     if shown and shown[0]["split"] == "validation":
         limits.append(
             "These are validation rows, on which the checkpoint was chosen, so the scores are optimistic. "

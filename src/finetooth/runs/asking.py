@@ -32,6 +32,7 @@ from finetooth.evaluation.summary import TUNED
 from finetooth.model.api import Model
 from finetooth.quality.repair.clean import TEXT, changed_row
 from finetooth.runs import confidence, workspace
+from finetooth.runs.best_prompt import prompt_file
 from finetooth.runs.context import RunContext, model_lines, tokenizer_of
 from finetooth.runs.embeddings import embedder_of
 from finetooth.types import Example, Message, Sampling
@@ -101,13 +102,16 @@ def candidate_of_spec(
     if spec.instruction is not None:
         tokenizer = context.tokenizer if tuned else context.base_tokenizer
         renderer = Renderer(tokenizer, workspace.template(context.task, context.path), spec.instruction)
-    return candidate(context, grader, model, asked, renderer)
+    found = candidate(context, grader, model, asked, renderer)
+    if spec.max_tokens is not None:
+        found = replace(found, sampling=replace(found.sampling, max_tokens=spec.max_tokens))
+    return found
 
 
 def task_prompt(context: RunContext) -> PromptSpec | None:
-    """The prompt of the key evaluate.prompt. Raises ConfigError."""
-    file = context.task.evaluate.prompt
-    return None if file is None else read_spec(Path(file), "evaluate.prompt")
+    """The prompt of the key evaluate.prompt, else the one that was searched for this run. ConfigError."""
+    file = prompt_file(context)
+    return None if file is None else read_spec(file, "evaluate.prompt")
 
 
 def listed_labels(context: RunContext, grader: str) -> tuple[Sequence[str], bool]:

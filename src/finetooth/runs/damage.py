@@ -25,6 +25,9 @@ OBJECTS: dict[str, dict[str, type]] = {
     "evaluate/validation/summary.json": _SUMMARY,
     "evaluate/test/summary.json": _SUMMARY,
     "evaluate/summary.json": _SUMMARY,
+    "evaluate/validation/timing.json": {},
+    "evaluate/test/timing.json": {},
+    "baseline/baseline.json": {"prompts": list, "winner": dict, "effort": dict, "rows": dict},
 }
 _ROW: dict[str, type] = {"id": str, "context": list, "answers": list, "tags": dict}
 _RECORD: dict[str, type] = {"id": str, "candidate": str, "text": str, "score": ANY, "stop": str}

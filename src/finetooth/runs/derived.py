@@ -20,10 +20,11 @@ from finetooth.runs.context import RunContext
 from finetooth.runs.parent_records import RecordedCandidate
 from finetooth.types import Example
 
-# Of the other run's directory: its rows, what the data gate said of them, and its template.
+# Of the other run's directory: its rows, what the data gate said of them, its template and its best prompt.
 ROWS = (
     *("data/train.jsonl", "data/validation.jsonl", "data/split.json", "data/rejected.jsonl"),
     *("data/check.json", "data/findings.jsonl", "data/report.html", "template.jinja"),
+    *("baseline/prompt.yaml", "baseline/baseline.json"),
 )
 NOT_RECORDED = (graders.PERPLEXITY, graders.PREFERENCE)  # graders of likelihoods, which no record has
 OWN = (TUNED, TUNED_PROMPT, FREE)  # candidates with the run's own weights

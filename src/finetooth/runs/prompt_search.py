@@ -10,9 +10,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from rich.console import Console
 
-from finetooth.config.task import Task
 from finetooth.data.render.turns import has_answer
 from finetooth.data.split import split_keys
 from finetooth.errors import ConfigError
@@ -20,7 +18,7 @@ from finetooth.evaluation import graders
 from finetooth.evaluation.answer_text import AnswerNormaliser, answer_normaliser
 from finetooth.evaluation.candidates import Context, ModelCandidate, Prediction
 from finetooth.evaluation.graders import Grader
-from finetooth.evaluation.prompting.instructions import variants
+from finetooth.evaluation.prompting.instructions import REASON, REASONED, ROOM, variants
 from finetooth.evaluation.prompting.label_scores import (
     CONTENT_FREE,
     Effort,
@@ -37,7 +35,8 @@ from finetooth.model import reward_head
 from finetooth.model.api import Model
 from finetooth.quality.prepare import PreparedData
 from finetooth.runs import asking
-from finetooth.runs.base_ranking import askable, with_answer_tokens, without_test
+from finetooth.runs.base_ranking import askable, with_answer_tokens
+from finetooth.runs.best_prompt import made_for
 from finetooth.runs.context import RunContext
 from finetooth.runs.embeddings import TOKENS, embedder_of
 from finetooth.tree import PrefixTree
@@ -96,7 +95,7 @@ class HeldOut:
 
 @dataclass(frozen=True)
 class Ladder:
-    """A finished search. grader: the primary one's name. offsets: of the winner's labels."""
+    """A finished search. grader: the primary one's name. made_for: model and rows; see best_prompt."""
 
     held_out: HeldOut
     grader: str
@@ -105,6 +104,7 @@ class Ladder:
     winner: PromptSpec
     effort: Effort
     answered: int
+    made_for: dict[str, str]
 
 
 class Scorer:
@@ -245,21 +245,22 @@ class Scorer:
 
 
 def find(
-    task: Task,
     context: RunContext,
+    prepared: PreparedData,
     budget: int,
     instructions: Sequence[str] | None,
-    console: Console,
     progress: Progress,
+    model: Model | None = None,
 ) -> Ladder:
     """Search for the best prompt of the task's base model, with at most `budget` answers.
 
-    context: of the task; gets the rows. instructions: to try in place of the task's; None: a few templates.
-    Raises ConfigError for a task without graded answers or one that continues a run.
+    context: of the task; gets the rows that can be shown. instructions: to try in place of the task's; None:
+    a few templates. model: the base, where it is loaded. Raises ConfigError for a task without graded answers
+    or one that continues a run.
     """
+    task = context.task
     if task.start is not None:
         raise ConfigError(f"This task continues {task.start}; search for a prompt with that run's task.")
-    prepared = without_test(task)
     held_out = HeldOut.of(prepared, task.seed)
     grading = graders.grading_format(task.data.columns, prepared.format, prepared.train)
     spec = graders.settled(graders.specs(task.evaluate.grader)[0], prepared.train)
@@ -267,14 +268,15 @@ def find(
     if name in (graders.PERPLEXITY, graders.PREFERENCE):
         raise ConfigError(f"Prompts are compared by graded answers, and {name} grades none.")
     context.prepared = replace(prepared, train=held_out.rest)
-    model = context.initial_model()
+    model = context.initial_model() if model is None else model
+    base = model.digest(adapter=False)
     if reward_head.is_reward(model.hf):
         raise ConfigError(f"{task.model} is a reward model: it scores answers and cannot generate text.")
     context.task = with_answer_tokens(context, model, held_out.examples)
     plain = asking.candidate_of_spec(context, name, model, PromptSpec())
     asked, notes = askable(plain, held_out.examples)
     for note in notes:
-        console.print(note, markup=False, highlight=False, soft_wrap=True)
+        context.console.print(note, markup=False, highlight=False, soft_wrap=True)
     held_out = replace(held_out, examples=[held_out.examples[row] for row in asked])
     scorer = Scorer(context, model, name, grader, held_out.examples, progress, budget)
     select, confirm = held_out.halves()
@@ -282,8 +284,12 @@ def find(
         raise ConfigError("Prompts need held-out rows of at least two groups, to select and to confirm.")
     labels = scorer.candidate(PromptSpec()).labels
     own = variants(task.instruction, labels or ()) if instructions is None else instructions
+    specs = pool()
+    if labels is None and graders.without_options(name) in REASONED:
+        room = max(ROOM, scorer.candidate(PromptSpec()).sampling.max_tokens)
+        specs.insert(1, PromptSpec(f"{task.instruction} {REASON}".strip(), max_tokens=room))
     found = search(
-        pool(),
+        specs,
         _layouts(held_out, scorer),
         [text for text in own if text != task.instruction],
         scorer,
@@ -296,7 +302,8 @@ def find(
     if trial.calibration != "none" and labels is not None:
         offset_L = scorer.offsets(trial, select[: found.plan.select])
         winner = replace(winner, offsets=dict(zip(labels, offset_L.tolist(), strict=True)))
-    return Ladder(held_out, name, budget, found, winner, scorer.effort, scorer.answered)
+    wanted = made_for(task, prepared, base)
+    return Ladder(held_out, name, budget, found, winner, scorer.effort, scorer.answered, wanted)
 
 
 def _layouts(held_out: HeldOut, scorer: Scorer) -> list[str]:

@@ -7,12 +7,13 @@ import json
 from pathlib import Path
 from typing import Any
 
-from finetooth.config.evaluate_keys import PRICES, RETENTION
+from finetooth.config.evaluate_keys import PRICES, RETENTION, ROBUSTNESS
 from finetooth.data.examples import to_json
 from finetooth.evaluation import graders
 from finetooth.model.api import Model
 from finetooth.rundir import sha256_file
 from finetooth.runs import parent
+from finetooth.runs.best_prompt import prompt_file
 from finetooth.runs.context import RunContext, base_digest
 
 
@@ -21,8 +22,8 @@ def result_digest(context: RunContext, tuned: Model) -> str:
     task = context.task
     unset = {"free", "margin"} - {name for name in ("free", "margin") if getattr(task.evaluate, name)}
     # As in older results. Of a prompt the content counts; the others decide no answer.
-    apart = {"prompt", "grader_seconds", "looks", "cost_wrong", "cost_handover", *PRICES, *RETENTION}
-    excluded = {*apart, *unset}
+    apart = {"prompt", "ladder", "grader_seconds", "looks", "cost_wrong", "cost_handover"}
+    excluded = {*apart, *unset, *PRICES, *RETENTION, *ROBUSTNESS}
     parts: dict[str, Any] = {
         "tuned": tuned.digest(),
         "base": tuned.digest(adapter=False) if tuned.peft is not None else base_digest(context.path),
@@ -31,8 +32,8 @@ def result_digest(context: RunContext, tuned: Model) -> str:
         "template": context.renderer.chat_template,
         "graders": [graders.grader_digest(spec, Path.cwd()) for spec in graders.specs(task.evaluate.grader)],
     }
-    if task.evaluate.prompt is not None:
-        parts["prompt"] = sha256_file(Path(task.evaluate.prompt))
+    if (prompt := prompt_file(context)) is not None:
+        parts["prompt"] = sha256_file(prompt)
     if task.tuned is not None:
         parts["base_template"] = context.base_renderer.chat_template
         # These decide the prompts' demonstrations, and elsewhere the trained weights with them.

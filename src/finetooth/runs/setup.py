@@ -23,7 +23,7 @@ from finetooth.model import reward_head
 from finetooth.model.device import device_memory
 from finetooth.quality.prepare import prepare
 from finetooth.rundir import append_jsonl, write_bytes
-from finetooth.runs import check, inputs, next_steps, parent, retention, workspace
+from finetooth.runs import best_prompt, check, inputs, next_steps, parent, retention, workspace
 from finetooth.runs.context import RunContext, base_digest
 from finetooth.runs.estimate import probe_of
 from finetooth.runs.rewards import require_valid_reward
@@ -249,6 +249,10 @@ def _resolve(  # long: the automatic values, one after the other
     if prepared.format == "text":
         evaluate["grader"] = []  # plain text is not graded
     values["data"]["format"] = prepared.format
+    if evaluate["ladder"] == "auto":
+        context.task = Task.model_validate(values)
+        evaluate["ladder"], why = best_prompt.automatic(context)
+        reasons["evaluate.ladder"] = f"{evaluate['ladder']}: {why}"
     for key, reason in reasons.items():
         console.print(f"auto: {key} = {reason}")
     about = {

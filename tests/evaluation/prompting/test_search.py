@@ -96,6 +96,28 @@ def test_a_good_layout_and_a_good_calibration_are_found() -> None:
     assert set(spread) == set(LAYOUTS) and spread["block"] == max(spread.values())
 
 
+def test_instructions_are_tried_in_the_best_layout() -> None:
+    def accuracy(trial: Trial) -> float:
+        blocked = trial.spec.layout == "block"
+        return 0.2 + 0.3 * blocked + 0.4 * (blocked and trial.spec.instruction == "Answer.")
+
+    found = [Simulated(accuracy, seed).search().winner.trial.spec for seed in range(20)]
+    assert sum(one.layout == "block" and one.instruction == "Answer." for one in found) >= 18
+
+
+@pytest.mark.parametrize(("calibrations", "least", "most"), [(("none", "batch"), 18, 20), (("none",), 0, 0)])
+def test_the_list_of_labels_is_left_out_where_that_is_better(
+    calibrations: Sequence[str], least: int, most: int
+) -> None:
+    """Without labels there is no list, and only ("none",) to calibrate."""
+
+    def accuracy(trial: Trial) -> float:
+        return 0.3 + 0.4 * (not trial.spec.labels)
+
+    results = [Simulated(accuracy, seed).search(calibrations=calibrations) for seed in range(20)]
+    assert least <= sum(not one.winner.trial.spec.labels for one in results) <= most
+
+
 def test_of_equal_prompts_the_cheapest_wins() -> None:
     winner = Simulated(lambda trial: 1.0).search().winner
     assert winner.trial.spec.shots == 0 and winner.score == 1.0

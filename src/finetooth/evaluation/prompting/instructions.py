@@ -15,6 +15,9 @@ EXPERT = "You are an expert at this task and read every word before you decide."
 LABEL_ALONE = "Answer with the label that fits best, and nothing else."
 ANSWER_ALONE = "Give only the answer, without an explanation."
 CLASSIFY = "Classify the text."
+REASON = "Think step by step. End with “Answer: ” and the answer alone."
+REASONED = ("number", "contains")  # graders that find the answer behind its reasons
+ROOM = 160  # tokens of an answer with its reasons, at least
 
 
 def variants(instruction: str, labels: Sequence[str]) -> list[str]:

@@ -1,8 +1,9 @@
 """A bounded search for the best prompt: successive halving on some rows, confirmation on others.
 
 All prompts of the pool answer a few rows; the better half answers twice as many, until a few have answered
-all selection rows. The best of them is tried in other layouts and with other instructions. The finalists and
-zero-shot then answer the confirmation rows, which decided nothing before.
+all selection rows. The best of them is tried in other layouts, and in the best layout with other instructions
+and without the list of labels. The finalists and zero-shot then answer the confirmation rows, which decided
+nothing before.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from statistics import fmean
+from typing import Any
 
 from finetooth.errors import ConfigError
 from finetooth.evaluation.prompting.layouts import LAYOUTS, TURNS
@@ -177,12 +179,15 @@ def search(
 ) -> SearchResult:
     """Search for the best prompt with at most `budget` answers.
 
-    specs: the pool, zero-shot first. layouts, instructions: tried on the best of them. calibrations: tried on
-    every prompt for nothing, since they need no further answers; ("none",) without labels. select, confirm:
-    indices of rows. Raises ConfigError for a budget that is too small.
+    specs: the pool, zero-shot first. layouts, instructions: tried on the best of them, one after the other.
+    calibrations: tried on every prompt for nothing, since they need no further answers; ("none",) without
+    labels, else the list of labels is left out, too. select, confirm: indices of rows. Raises ConfigError for
+    a budget that is too small.
     """
     others = [name for name in layouts if name != TURNS.name]
-    plan = make_plan(len(specs), len(others) + len(instructions), len(select), len(confirm), budget)
+    changes: list[dict[str, Any]] = [{"instruction": text} for text in instructions]
+    changes += [{"labels": False}] if len(calibrations) > 1 else []
+    plan = make_plan(len(specs), len(others) + len(changes), len(select), len(confirm), budget)
     select, confirm = select[: plan.select], confirm[: plan.confirm]
 
     def best(spec: PromptSpec, rows: Sequence[int]) -> TrialResult:
@@ -199,9 +204,10 @@ def search(
     ended = ranked[:keep]
     top = ended[0].trial.spec
     in_layout = {name: best(replace(top, layout=name), select) for name in others}
-    instructed = [best(replace(top, instruction=text), select) for text in instructions]
+    laid = min((ended[0], *in_layout.values()), key=lambda one: one.rank).trial.spec
+    changed = [best(replace(laid, **change), select) for change in changes]
     zero_shot = Trial(specs[0])
-    ended = sorted([*ended, *in_layout.values(), *instructed], key=lambda one: one.rank)
+    ended = sorted([*ended, *in_layout.values(), *changed], key=lambda one: one.rank)
     final = [*ended[:FINALISTS]]
     if zero_shot not in [one.trial for one in final]:
         final.append(TrialResult(zero_shot, score(zero_shot, select, select)))

@@ -27,6 +27,7 @@ KEYS = {
     "draw": int,
     "layout": str,
     "offsets": dict,
+    "max_tokens": int,
 }
 DRAWN, NEAREST = ("balanced", "random"), ("bm25", "vectors")
 VALUED = (".yaml", ".yml", ".json")
@@ -45,7 +46,8 @@ class PromptSpec:
     instruction: in place of the task's; None keeps that. labels: whether to list them. shots: number of
     demonstrations. demonstrations: balanced or random (drawn by `draw`; None: the task's own draw), or bm25
     or vectors (the nearest to each question). examples: demonstrations of its own. layout: a key of LAYOUTS.
-    offsets: of the labels.
+    offsets: of the labels. max_tokens: of a generated answer, where the prompt asks for reasoning before it;
+    None: the task's.
     """
 
     instruction: str | None = None
@@ -56,6 +58,7 @@ class PromptSpec:
     draw: int | None = None
     layout: str = "turns"
     offsets: Mapping[str, float] = field(default_factory=dict, hash=False)
+    max_tokens: int | None = None
 
     def build(self, train: Sequence[Example], labels: Sequence[str], seed: int, indexes: Indexes) -> Prompt:
         """The prompt for a task with these labels. Raises GradeError where no train row can be shown."""
@@ -83,8 +86,12 @@ class PromptSpec:
             parts = [f"{self.shots} {self.demonstrations}{how}"]
         if self.layout != "turns":
             parts.append(f"layout {self.layout}")
+        if not self.labels:
+            parts.append("labels not listed")
         if self.instruction is not None:
             parts.append(f"instruction {self.instruction[:24]!r}")
+        if self.max_tokens is not None:
+            parts.append(f"up to {self.max_tokens} tokens")
         return ", ".join(parts)
 
     def to_yaml(self, comment: str = "") -> str:
@@ -98,6 +105,8 @@ class PromptSpec:
         values["layout"] = self.layout
         if self.offsets:
             values["offsets"] = {label: round(nats, 4) for label, nats in self.offsets.items()}
+        if self.max_tokens is not None:
+            values["max_tokens"] = self.max_tokens
         text = yaml.safe_dump(values, sort_keys=False, allow_unicode=True, width=100)
         return "".join(f"# {line}\n" for line in comment.splitlines()) + text
 
@@ -108,7 +117,8 @@ def read_spec(path: Path, key: str = "--prompt") -> PromptSpec:
     A .yaml, .yml or .json file has some of the keys of KEYS: instruction (text), labels (whether to list
     them, where the task has labels: true by default), shots (number of demonstrations from the train split),
     examples (demonstrations of its own: a list of {question, answer}), demonstrations (how they are chosen),
-    draw (their seed), layout, offsets (label: nats). Any other file is the instruction, and all that is said.
+    draw (their seed), layout, offsets (label: nats), max_tokens (of a generated answer). Any other file is
+    the instruction, and all that is said.
     key: that names the file, for messages. Raises ConfigError.
     """
     try:
@@ -127,6 +137,8 @@ def read_spec(path: Path, key: str = "--prompt") -> PromptSpec:
     shots, given = values.get("shots", 0), values.pop("examples", [])
     if shots < 0 or (shots and given):
         raise ConfigError(f"{key} {path}: shots is a count of training rows, in place of examples.")
+    if values.get("max_tokens", 1) < 1:
+        raise ConfigError(f"{key} {path}: max_tokens: expected at least 1.")
     for name, known_values in (("demonstrations", (*DRAWN, *NEAREST)), ("layout", tuple(LAYOUTS))):
         if name in values and values[name] not in known_values:
             raise ConfigError(
