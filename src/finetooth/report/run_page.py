@@ -29,7 +29,7 @@ from finetooth.report.charts import difference_bar, flattened, score_bar, smooth
 from finetooth.report.confidence_part import confidence_part
 from finetooth.report.general_part import general_part
 from finetooth.report.prompting_part import prompting_part
-from finetooth.report.retention_part import retention_part
+from finetooth.report.retention_part import retention_part, retention_steps
 from finetooth.report.robustness_part import robustness_part
 from finetooth.report.settings import environment_in_words, prompts_in_words, read_config, settings
 from finetooth.report.slices_part import slices_part
@@ -60,6 +60,7 @@ def page_context(run_path: Path, notes: Sequence[str] = ()) -> dict[str, Any]:
     check = run_path / "data" / "check.json"  # written by the data gate when the run began
     rows = answers(run_path, summaries["validation"])
     saved_bag = (run_path / BAG_FILE).is_file()
+    kept = retention_part(run_path)
     method, source = (text_of(config, *keys) for keys in (("train", "method"), ("data", "train")))
     page: dict[str, Any] = {
         "name": config.get("name", run_path.name),
@@ -68,11 +69,14 @@ def page_context(run_path: Path, notes: Sequence[str] = ()) -> dict[str, Any]:
         "method": method or "sft",
         "date": day(ledger.result_time(run_path, first["split"])) if first else "",
         "verdict": verdict(first) if first else None,
-        "next": next_steps(
-            run_path, first, method, rows["wrong"] if rows else 0, source, saved_bag, gradable(config)
-        ),
+        "next": [
+            *(retention_steps(run_path, kept) if not config.get("tuned") else ()),
+            *next_steps(
+                run_path, first, method, rows["wrong"] if rows else 0, source, saved_bag, gradable(config)
+            ),
+        ],
         "tables": [score_table(summary) for summary in shown],
-        "retention": retention_part(run_path),
+        "retention": kept,
         "prompting": prompting_part(run_path, first, config, reasons),
         "general": general_part(run_path),
         "prompts": prompts_in_words(run_path / "environment.json", config),
@@ -166,6 +170,7 @@ def verdict(summary: Mapping[str, Any]) -> dict[str, Any]:
         "groups": summary.get("groups"),
         "words": words,
         "plainly": _plainly(summary, result),
+        "again": summary.get("asked_again"),
         "chart": difference_bar(
             result["difference"],
             result["low"],
@@ -274,6 +279,7 @@ def _training(folder: Path) -> dict[str, Any] | None:
         "smoothing": smooth(train_S)[1],
         "best": min(valid_S, key=lambda point: point[1]) if valid_S and not rewarded else None,
         "kept": best_step,
+        "retention": [(line["step"], line["valid_retention"]) for line in lines if "valid_retention" in line],
         "by_score": result.get("selected_by") == "score",
         "time": duration(sum(line.get("seconds") or 0.0 for line in lines)) if train_S else "",
     }
@@ -319,7 +325,8 @@ def _limitations(page: Mapping[str, Any], shown: Sequence[Mapping[str, Any]], ru
     seed = next((value for key, value, _ in page["config"] if key == "seed"), "?")
     seeds = f"One training seed ({seed}): another seed gives a somewhat better or worse model."
     elsewhere = "The model was trained elsewhere: whether it was trained on some of these rows is not known."
-    limits.append(elsewhere if page["tuned"] else seeds)
+    if not (shown and "recipe" in shown[0]):
+        limits.append(elsewhere if page["tuned"] else seeds)
     if shown and not (page["retention"] or page["general"]):
         limits.append("Whether the model kept its general ability was not measured.")
     if shown and not page["robustness"]:

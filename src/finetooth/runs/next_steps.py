@@ -95,6 +95,11 @@ def longer_training(path: Path) -> list[tuple[str, str]]:
     ]
 
 
+def interpolation(path: Path) -> str:
+    """The command that makes a run beside this one whose model forgets less."""
+    return f"finetooth evaluate {quote(str(path))} --interpolate auto"
+
+
 def better_prompt(path: Path) -> list[tuple[str, str]]:
     """The command that searches for a better prompt of a run's base, with its purpose, where it can."""
     stored = workspace.load_config(path)
