@@ -26,7 +26,7 @@ from finetooth.evaluation.retention import (
     score_panel,
 )
 from finetooth.model.api import Model
-from finetooth.rundir import read_json
+from finetooth.rundir import read_json, read_jsonl
 from finetooth.tree import Row
 
 FRUIT = {"apple": "red", "plum": "blue", "lime": "green"}
@@ -128,3 +128,20 @@ def test_a_run_measures_it_once_and_the_report_shows_it(tmp_path: Path) -> None:
 def invoke_report(path: Path) -> str:
     assert invoke(["report", str(path)]) == 0
     return (path / "report.html").read_text("utf-8")
+
+
+def test_checkpoints_are_measured_on_request(tmp_path: Path) -> None:
+    """At every validation, the first before a step, where nothing is lost yet; LoRA and full fine-tuning."""
+    rows = [{"text": f"{n} {fruit}", "label": label} for n in range(20) for fruit, label in FRUIT.items()]
+    evaluation = {"shots": [], "limit": 6, "retention": "checkpoints"}
+    for adapter in ("lora", "none"):
+        train = {"preflight": "off", "max_steps": 2, "validate_every": 1, "adapter": adapter}
+        task = {"data": {"train": rows, "format": "labels"}, "train": train, "evaluate": evaluation}
+        run = ft.run(task, tmp_path / adapter, quiet=True)
+        lines = [line for line in read_jsonl(run.path / "train/metrics.jsonl") if "valid_loss" in line]
+        assert [line["step"] for line in lines] == [0, 1, 2]
+        kept = [line["valid_retention"] for line in lines]
+        assert kept[0] == pytest.approx(0, abs=1e-6) and kept[-1] != 0
+        if read_json(run.path / "train/result.json")["best_step"] == 2:
+            assert kept[-1] == pytest.approx(read_json(run.path / FILE)["difference"], abs=1e-5)
+        assert "General ability at the validations" in (run.path / "report.html").read_text("utf-8")

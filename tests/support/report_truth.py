@@ -81,6 +81,10 @@ def _verdict(facts: Facts) -> Iterator[Claim]:
             *([f"{clusters:,}"] if clusters else []),
         ),
     )
+    gained, lost = (sum((b - a) * sign > 0 for a, b in facts.pairs(base)) for sign in (1, -1))
+    yield "higher on # rows, lower on #", (f"{gained:,}", f"{lost:,}")
+    again = facts.summary.get("asked_again") or {}
+    yield "asked again, # of # answers changed", tuple(str(again.get(key)) for key in ("changed", "rows"))
     yield "The # rows form # clusters", (str(facts.n), str(clusters))
     if "bag-of-words" in facts.score:
         score = percent(facts.mean("bag-of-words"))

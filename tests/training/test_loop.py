@@ -141,6 +141,7 @@ CHANGES: dict[str, dict[str, object]] = {
 SCHEDULED = ("epochs", "max_steps", "schedule", "warmup", "validate_every", "save_every", "log_every")
 ELSEWHERE = {
     *("select", "preflight", "checkpointing", "track"),  # what they change: commands/test_before_training
+    *("interpolate", "seed", "seeds"),  # commands/test_interpolate, commands/test_seeds
     *("method", *PreferenceKeys.model_fields),  # training/test_preferences
     *RewardKeys.model_fields,  # training/test_rollout
 }

@@ -5,9 +5,10 @@ A verb imports its command when it is called, so that `--help` never loads torch
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 from shlex import quote
-from typing import Any
+from typing import Any, Literal
 
 import click
 
@@ -42,6 +43,11 @@ from finetooth.errors import ConfigError
 @click.option(
     "--name", "folder", metavar="NAME", help="Folder in evaluate/ for these three.  [default: of them]"
 )
+@click.option(
+    "--interpolate",
+    metavar="auto|SHARE",
+    help="Of a RUN: make a run whose model forgets less: base + share x (tuned - base).",
+)
 @trust_option
 @output_options
 def evaluate(
@@ -56,6 +62,7 @@ def evaluate(
     test: Path | None,
     prompt: Path | None,
     folder: str | None,
+    interpolate: str | None,
     perturb: str | None,
 ) -> int:
     """Compare the fine-tuned model with prompting the base model.
@@ -66,11 +73,16 @@ def evaluate(
 
     With --grader, --test or --prompt a run is evaluated once more, beside its own results: answers on record
     are graded again where they suffice, otherwise the models are asked again.
+
+    With --interpolate a run that has forgotten is mended without training: its weights are interpolated with
+    the base's, in a run of its own (--out, default RUN-interpolated). auto chooses the share of the change by
+    the score on validation rows among those that keep general ability.
     """
     from finetooth.commands import evaluate as command
     from finetooth.config.load import load_task, task_file_in
 
     given = {"--grader": grader, "--test": test, "--prompt": prompt, "--name": folder, "--perturb": perturb}
+    given |= {"--interpolate": interpolate}
     if task is not None:
         if used := [flag for flag, value in given.items() if value is not None]:
             raise ConfigError(
@@ -78,6 +90,16 @@ def evaluate(
             )
         beside_task = (task_file_in(task) or task).parent
         report = command.run_model(target, load_task(task), out, sealed, console(quiet), beside_task)
+    elif interpolate is not None:
+        others = {**given, "--sealed": sealed or None, "--interpolate": None}
+        if used := [flag for flag, value in others.items() if value is not None]:
+            raise ConfigError(
+                f"--interpolate makes a run; {used[0]} is for one that is there. Leave one out."
+            )
+        from finetooth.commands import interpolate as interpolation
+
+        made = interpolation.run(run_or_model(target), _share(interpolate), out, console(quiet), trust_code)
+        return finish(made, as_json, quiet, *made.next_steps())
     elif out is not None:
         raise ConfigError(f"--out is for a model; {target} has its results where it is. See --name.")
     elif perturb is not None:
@@ -100,9 +122,21 @@ def evaluate(
         directory = run_or_model(target)
         if folder is not None:
             raise ConfigError("--name goes with --grader, --test or --prompt.")
-        report = command.run(directory, sealed, console(quiet), trust_code)
+        from finetooth.commands import seeds
+
+        report = seeds.run(directory, sealed, console(quiet), trust_code)
     path = quote(str(report.path))
     return finish(report, as_json, quiet, f"finetooth report {path}", f"finetooth chat {path}")
+
+
+def _share(text: str) -> float | Literal["auto"]:
+    """The value of --interpolate. Raises ConfigError."""
+    if text == "auto":
+        return "auto"
+    with suppress(ValueError):
+        if 0 < (share := float(text)) < 1:
+            return share
+    raise ConfigError(f"--interpolate: expected auto or a share between 0 and 1, found {text!r}.")
 
 
 def flag_words(flags: dict[str, Any]) -> list[str]:

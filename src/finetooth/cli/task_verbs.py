@@ -115,9 +115,9 @@ def train(
     else:
         source, file = task_of(path, overrides, yes, quiet, "train")
         folder = file.parent
-    from finetooth.commands import train as command
+    from finetooth.commands import seeds as command
 
-    result = command.run(source, out, console(quiet), trust_code, folder)
+    result = command.train_all(source, out, console(quiet), trust_code, folder)
     return finish(result, as_json, quiet, *result.next_steps())
 
 

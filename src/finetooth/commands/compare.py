@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console, Group
-from rich.table import Table
 from rich.text import Text
 
 from finetooth.config.values import first_few
@@ -21,14 +20,17 @@ from finetooth.data.examples import read_examples
 from finetooth.errors import ConfigError, FinetoothError, GradeError
 from finetooth.evaluation import form, ledger
 from finetooth.evaluation.prompts import ZERO_SHOT
+from finetooth.evaluation.recipes import MODELS_ONLY, compare_recipes, compared_words
 from finetooth.evaluation.runner import row_groups
-from finetooth.evaluation.statistics import ALPHA, MIN_ROWS, compare
+from finetooth.evaluation.statistics import ALPHA, MIN_ROWS, compare, holm
 from finetooth.evaluation.summary import BAG_OF_WORDS, MAJORITY, TUNED
 from finetooth.evaluation.verdict_words import percent, points
 from finetooth.report import compare_page, html
+from finetooth.report.compare_table import scores_table, settings_table
 from finetooth.report.terminal import COLOURS
 from finetooth.rundir import read_json, read_jsonl
 from finetooth.runs import next_steps, workspace
+from finetooth.runs.replicates import replicates, scores_of
 from finetooth.types import Example
 
 ORDER = (MAJORITY, BAG_OF_WORDS, ZERO_SHOT)  # then the others in their order, the tuned model last
@@ -38,7 +40,8 @@ ORDER = (MAJORITY, BAG_OF_WORDS, ZERO_SHOT)  # then the others in their order, t
 class RunScores:
     """A run's result on one split. score_I: row id -> score of the tuned model; example_I: row id -> row.
 
-    lenient_I: row id -> score when form is forgiven, of answers that have one.
+    lenient_I: row id -> score when form is forgiven, of answers that have one. seeds: score_I of each seed of
+    the recipe, this one first; empty for one seed, and on the sealed test, which no other seed sees.
     """
 
     path: Path
@@ -47,6 +50,7 @@ class RunScores:
     example_I: dict[str, Example]
     lenient_I: dict[str, float]
     settings: dict[str, Any]
+    seeds: list[dict[str, float | None]] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,25 +77,31 @@ class CompareReport:
             "differences": self.differences,
             "other_runs": self.others,
             "adjusted_for": self.adjustment,
+            "claim": self.claim,
             "report": None if self.page is None else str(self.page),
         }
 
     def print(self, console: Console) -> None:
         """Scores, comparisons in words, and the settings that differ."""
-        console.print(Group(_scores(self), Text()))
+        console.print(Group(scores_table(self.split, self.runs, self.candidate_names()), Text()))
         for comparison in self.comparisons:
             text = comparison["words"]
             words = Text(text)
             words.stylize(COLOURS[comparison["verdict"]], 0, text.find(":") + 1)
             console.print(words)
-        if self.adjustment:
-            console.print(self.adjustment, style="dim")
+        for line in filter(None, (self.adjustment, self.claim)):
+            console.print(line, style="dim")
         if self.split == "test":
             console.print("A sealed test that was used to choose among runs is spent: use a new one next.")
         console.print()
-        console.print(_settings(self))
+        console.print(settings_table([each["run"] for each in self.runs], self.differences))
         if self.page is not None:
             console.print(f"\nReport: {self.page}", highlight=False, markup=False, soft_wrap=True)
+
+    @property
+    def claim(self) -> str:
+        """What the comparisons are about where no recipe has several seeds; "" where one is compared."""
+        return "" if any(pair.get("recipe") for pair in self.comparisons) else MODELS_ONLY
 
     @property
     def adjustment(self) -> str:
@@ -171,7 +181,9 @@ def _read(path: Path, split: str) -> RunScores:
             f"{path}: there are records of rows that are not in its data, such as {min(unknown)}."
         )
     lenient = {line["id"]: line["lenient"] for line in records if line.get("lenient") is not None}
-    return RunScores(path, summary, score, content, lenient, _flat(path))
+    runs = replicates(path) if split == "validation" else []
+    seeds = [scores_of(run) for run in runs] if len(runs) > 1 else []
+    return RunScores(path, summary, score, content, lenient, _flat(path), seeds)
 
 
 def _paired(base: RunScores, other: RunScores) -> dict[str, Any]:
@@ -214,8 +226,30 @@ def _paired(base: RunScores, other: RunScores) -> dict[str, Any]:
     }
     if left_out["not_graded"]:
         result["verdict"] = "not proven"
-    about = {"baseline": str(base.path), "candidate": str(other.path), "scores": scores}
-    return {**about, **result, "left_out": left_out}
+    again = [one.summary["asked_again"] for one in (base, other) if "asked_again" in one.summary]
+    totals = again and {key: sum(one[key] for one in again) for key in ("rows", "changed")}
+    about = {
+        "baseline": str(base.path),
+        "candidate": str(other.path),
+        "scores": scores,
+        "asked_again": totals,
+    }
+    return {**about, **result, "left_out": left_out, "recipe": _recipes(base, other, same)}
+
+
+def _recipes(base: RunScores, other: RunScores, same: Sequence[str]) -> dict[str, Any] | None:
+    """The comparison of the recipes over all seeds and these rows; None where one of them has one seed."""
+    if not (base.seeds and other.seeds):
+        return None
+    every = [*base.seeds, *other.seeds]
+    graded = [id for id in same if all(scores.get(id) is not None for scores in every)]
+    if not graded:
+        return None
+    first, second = ([[of[id] or 0.0 for id in graded] for of in one.seeds] for one in (base, other))
+    result = compare_recipes(first, second, row_groups([base.example_I[id] for id in graded])).to_json()
+    if len(graded) < len(same):
+        result["verdict"] = "not proven"
+    return result
 
 
 def _others(paths: Sequence[Path], first: RunScores) -> list[str]:
@@ -241,14 +275,13 @@ def _adjust(pairs: list[dict[str, Any]], others: int = 0) -> None:
     others: comparisons that were not made, and count as if their p values were larger than all of these. So
     the error rate holds also where these were chosen for being the best.
     """
-    largest = 0.0
-    for rank, pair in enumerate(sorted(pairs, key=lambda pair: float(pair["p"]))):
-        largest = max(largest, min(1.0, (len(pairs) + others - rank) * pair["p"]))
-        pair["p_adjusted"] = largest
-        if largest >= ALPHA:
-            pair |= {"verdict": "not proven"} | (
-                {"strict_verdict": "not proven"} if "lenient" in pair else {}
-            )
+    for tests in (pairs, [pair["recipe"] for pair in pairs if pair.get("recipe")]):
+        for one, adjusted in zip(tests, holm([float(one["p"]) for one in tests], others), strict=True):
+            one["p_adjusted"] = adjusted
+            if adjusted >= ALPHA:
+                one |= {"verdict": "not proven"} | (
+                    {"strict_verdict": "not proven"} if "lenient" in one else {}
+                )
     for pair in pairs:
         pair["words"] = _words(pair, adjusted=len(pairs) + others > 1)
 
@@ -262,6 +295,11 @@ def _words(pair: Mapping[str, Any], adjusted: bool) -> str:
         f"the {pair['n']:,} rows that they share; the paired difference is {points(pair['difference'])} "
         f"points, 95% confidence interval {points(pair['low'])} to {points(pair['high'])} ({p})."
     )
+    if again := pair.get("asked_again"):
+        words += (
+            f" It scores higher on {pair['gained']:,} rows and lower on {pair['lost']:,}; asked again, "
+            f"{again['changed']} of {again['rows']} answers changed."
+        )
     if pair["units"] < MIN_ROWS:
         unit = "rows" if pair["units"] == pair["n"] else "clusters of rows"
         words += f" These are too few {unit} for a verdict, which needs {MIN_ROWS}."
@@ -271,6 +309,8 @@ def _words(pair: Mapping[str, Any], adjusted: bool) -> str:
         words += f" The test has 80% power to detect a true difference of {100 * pair['mde']:.1f} points."
     if pair["verdict"] != "not proven" and (remaining := form.remaining(pair)):
         words += f" {remaining}"
+    if pair.get("recipe"):
+        words += f" {compared_words(pair['recipe'], adjusted)}"
     names = {
         "only_in_baseline": f"only in {pair['baseline']}",
         "only_in_candidate": f"only in {pair['candidate']}",
@@ -304,41 +344,3 @@ def _differences(runs: Sequence[RunScores]) -> dict[str, list[Any]]:
     keys = dict.fromkeys(key for each in runs for key in each.settings)
     values = {key: [each.settings.get(key) for each in runs] for key in keys if key != "name"}
     return {key: found for key, found in values.items() if any(value != found[0] for value in found)}
-
-
-def _scores(report: CompareReport) -> Table:
-    """Candidates by runs: each score with its confidence interval."""
-    by_run = [{entry["name"]: entry for entry in each["candidates"]} for each in report.runs]
-    where = "the sealed test" if report.split == "test" else "the validation rows"
-    table = _table(f"Scores on {where}, with 95% confidence intervals")
-    table.add_column("candidate")
-    for each in report.runs:
-        heading = f"{each['run']}\n{each['n']:,} rows, graded by {each['grader']}"
-        table.add_column(Text(heading), justify="right", overflow="fold")
-    for name in report.candidate_names():
-        entries = [entries.get(name) for entries in by_run]
-        if any(entries):
-            table.add_row(Text(name), *map(_cell, entries), style="bold" if name == TUNED else None)
-    return table
-
-
-def _cell(entry: Mapping[str, Any] | None) -> Text:
-    if entry is None or entry["score"] is None:
-        return Text("–")
-    return Text(f"{percent(entry['score'])}  {percent(entry['low'])} – {percent(entry['high'])}")
-
-
-def _settings(report: CompareReport) -> Table | Text:
-    if not report.differences:
-        return Text("Settings: no difference.")
-    table = _table("Settings that differ")
-    table.add_column("key")
-    for each in report.runs:
-        table.add_column(Text(each["run"]), overflow="fold")
-    for key, values in report.differences.items():
-        table.add_row(Text(key), *(Text("–" if value is None else str(value)) for value in values))
-    return table
-
-
-def _table(title: str) -> Table:
-    return Table(title=Text(title, "bold"), title_justify="left", box=None, padding=(0, 2, 0, 0))

@@ -38,6 +38,7 @@ from finetooth.report.prompting_part import TIMING
 from finetooth.report.terminal import terminal_table
 from finetooth.rundir import json_bytes, read_json, write_json
 from finetooth.runs import (
+    derived,
     elsewhere,
     inputs,
     next_steps,
@@ -45,9 +46,11 @@ from finetooth.runs import (
     preference_candidates,
     workspace,
 )
-from finetooth.runs.asking import candidate, candidate_of_spec, prompt, task_prompt
+from finetooth.runs.asking import candidate, candidate_of_spec, primary_grader, prompt, task_prompt
 from finetooth.runs.confidence import with_confidence
 from finetooth.runs.context import RunContext
+from finetooth.runs.repeat import asked_again
+from finetooth.runs.replicates import carry_over
 from finetooth.runs.result_digest import result_digest
 from finetooth.runs.setup import ensure_set_up
 from finetooth.types import Example
@@ -136,8 +139,12 @@ def _evaluate_run(context: RunContext, sealed: bool, further: bool) -> EvaluateR
     if not sealed or (prepared.validation and not (validation / "summary.json").is_file()):
         # Also before the test, so that its words can say what the test will be able to show.
         rows = sample_rows(prepared.validation, context.task)
-        result = evaluate_rows(context, rows, "validation", None)
+        known = derived.recorded(context, rows)
+        asked = known and run_candidates(context, primary_grader(context), "validation", untuned=known)
+        result = evaluate_rows(context, rows, "validation", None, given_candidates=asked or None)
         result = with_confidence(path, context.task, result, rows, fitted=True)
+        if (again := asked_again(context, rows, result.records)) is not None:
+            result.summary["asked_again"] = again
         if others := ledger.looks(path).others:
             before = f"other runs have taken {format_count(others, 'look')} at the sealed test"
             reason = f"these are validation rows, on which iterations are chosen, and {before}"
@@ -189,6 +196,7 @@ def _test(context: RunContext, further: bool) -> dict[str, Any] | None:
     examples = sample_rows(ledger.read_sealed(path), context.task)
     result = evaluate_rows(context, examples, "test", look)
     result = with_confidence(path, context.task, result, examples, fitted=False)
+    carry_over(path, result.summary)
     ledger.store_files(path, "test", result.files(), time.time)
     write_json(path / "evaluate" / "test" / TIMING, dict(result.seconds))
     ledger.store_result(path, digest, result.summary, time.time)
@@ -258,21 +266,18 @@ def evaluate_rows(
 
 
 def run_candidates(
-    context: RunContext, grader: str, split: str, extra: PromptSpec | None = None
+    context: RunContext,
+    grader: str,
+    split: str,
+    extra: PromptSpec | None = None,
+    untuned: Sequence[Candidate] = (),
 ) -> Iterator[Candidate]:
     """The candidates, built one at a time so that only one model is in memory.
 
-    extra: one more prompt of the base model, in place of evaluate.prompt.
+    extra: one more prompt of the base, in place of evaluate.prompt. untuned: in place of all other models.
     """
     own_prompt = task_prompt(context)
-    train = context.prepared.train
-    if context.prepared.labels and grader != graders.PERPLEXITY:  # these two have no likelihoods
-        yield Majority(train)
-        yield BagOfWords(train, file=context.path / BAG_FILE)
-    yield from prompting_candidates(context, grader, extra or own_prompt)
-    if context.task.start is not None:
-        known = parent_records.recorded(context, result_digest) if split == "test" else None
-        yield known or candidate(context, grader, context.parent_model(), Prompt(START))
+    yield from untuned or _untuned(context, grader, split, extra or own_prompt)
     tuned = replace(candidate(context, grader, context.tuned(), Prompt(TUNED)), distribution=True)
     if context.task.tuned is not None:
         tuned.notes.append("trained elsewhere: whether it was trained on some of these rows is not known")
@@ -282,6 +287,18 @@ def run_candidates(
     if context.task.evaluate.free and tuned.labels is not None:
         note = f"generates its answers; the other models choose among the {len(tuned.labels)} labels"
         yield replace(tuned, name=FREE, prompt=Prompt(FREE), labels=None, notes=[note])
+
+
+def _untuned(context: RunContext, grader: str, split: str, spec: PromptSpec | None) -> Iterator[Candidate]:
+    """The candidates without this run's weights: simple baselines, prompts, and the run that it continues."""
+    train = context.prepared.train
+    if context.prepared.labels and grader != graders.PERPLEXITY:  # these two have no likelihoods
+        yield Majority(train)
+        yield BagOfWords(train, file=context.path / BAG_FILE)
+    yield from prompting_candidates(context, grader, spec)
+    if context.task.start is not None:
+        known = parent_records.recorded(context, result_digest) if split == "test" else None
+        yield known or candidate(context, grader, context.parent_model(), Prompt(START))
 
 
 def prompting_candidates(

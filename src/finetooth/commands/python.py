@@ -67,7 +67,7 @@ def evaluate(
     (95% confidence interval) in [0, 1] for most graders, and mean tokens a row. Raises ConfigError for
     anything but a trained run, GradeError where nothing can be graded.
     """
-    from finetooth.commands import evaluate as command
+    from finetooth.commands import seeds as command
 
     return command.run(_directory(run), sealed, terminal(stderr=True, quiet=quiet), trust_code)
 

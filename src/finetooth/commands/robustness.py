@@ -34,8 +34,8 @@ from finetooth.evaluation.retention import read_panel
 from finetooth.evaluation.runner import Evaluation, row_groups
 from finetooth.evaluation.summary import TUNED
 from finetooth.evaluation.verdict_words import percent, points
-from finetooth.rundir import read_json, read_jsonl, write_json
-from finetooth.runs import asking, confidence, inputs, workspace
+from finetooth.rundir import read_json, read_jsonl, sha256_file, write_json
+from finetooth.runs import asking, best_prompt, confidence, inputs, workspace
 from finetooth.runs.asking import listed_labels, primary_grader, task_prompt
 from finetooth.runs.base_ranking import askable
 from finetooth.runs.context import RunContext
@@ -115,6 +115,8 @@ def _measured(context: RunContext, kinds: Sequence[str]) -> dict[str, Any]:
     comparison = (read_json(summary) if summary.is_file() else {}).get("comparison") or {}
     rows = sample_rows(context.prepared.validation, context.task)
     asked: dict[str, Any] = {"tuned": tuned.digest(), "prompt": comparison.get("baseline")}
+    if asked["prompt"] == FROM_FILE and (prompt_file := best_prompt.prompt_file(context)) is not None:
+        asked["prompt_file"] = sha256_file(prompt_file)
     specs = graders.specs(context.task.evaluate.grader)
     code = [graders.grader_digest(spec, Path.cwd()) for spec in specs]
     asked |= {"asked": [*kinds], "rows": len(rows), "seed": context.task.seed, "graders": code}

@@ -15,7 +15,7 @@ from typing import Any
 
 from rich.console import Console
 
-from finetooth.commands import baseline, evaluate, general, predict, report, robustness, train
+from finetooth.commands import baseline, evaluate, general, predict, report, robustness, seeds, train
 from finetooth.config.load import load_task, task_file_in
 from finetooth.config.task import Task
 from finetooth.data.formats.questions import Question
@@ -129,7 +129,9 @@ class Run:
         chat = (f"finetooth chat {quote(str(self.path))}", "chat with the tuned model")
         scores = [entry["score"] for entry in self.summary.get("candidates", ()) if entry["name"] == "tuned"]
         perfect = scores == [1.0] and self.summary.get("grader") != "perplexity"
-        steps = (chat, *([] if perfect else next_steps.longer_training(self.path)))
+        mend = (next_steps.interpolation(self.path), "get general ability back, without training")
+        first = (mend, chat) if retention.can_be_mended(self.path) else (chat,)
+        steps = (*first, *([] if perfect else next_steps.longer_training(self.path)))
         names = {entry["name"] for entry in self.summary.get("candidates", ())}
         if "zero-shot" in names and "prompt" not in names and self.summary.get("grader") not in UNGRADED:
             steps = (*steps, *next_steps.better_prompt(self.path))
@@ -189,6 +191,9 @@ def _stages(context: RunContext, file: Path | None, sealed: bool) -> Run:
         if context.prepared.validation and new:
             evaluate.evaluate_run(context, sealed=False)
             robustness.ensure_measured(context)
+        if context.task.train.seeds > 1:
+            seeds.train_others(context)
+            seeds.evaluate_others(context)
         summary = path / "evaluate" / "summary.json"  # written last, so it is complete
         if not (summary.is_file() and read_json(summary)["split"] == "test"):
             if context.prepared.sealed_count:
@@ -211,6 +216,14 @@ def _open_test(context: RunContext, sealed: bool, new: bool) -> None:
     new: whether the run gets here for the first time; the weights are then in memory, to be looked up.
     """
     path, looks = context.path, ledger.looks(context.path)
+    if not sealed and not looks.begun and context.prepared.validation and retention.can_be_mended(path):
+        context.console.print(
+            "The sealed test stays closed: the model has forgotten, and a look at the test is worth more for "
+            f"one that has not: {next_steps.interpolation(path)}. To spend it on this model: finetooth "
+            f"evaluate {quote(str(path))} --sealed",
+            soft_wrap=True,
+        )
+        return
     if sealed or new or looks.begun or not looks.others:
         if evaluate.evaluate_run(context, sealed=True, further=sealed).summary["split"] == "test":
             return

@@ -19,10 +19,12 @@ from finetooth.evaluation import graders
 from finetooth.evaluation.answer_text import answer_normaliser
 from finetooth.evaluation.prompts import Prompt
 from finetooth.evaluation.summary import TUNED
+from finetooth.model.interpolation import Interpolation
 from finetooth.rundir import read_json, write_json
-from finetooth.runs import inputs, next_steps, parent, workspace
+from finetooth.runs import inputs, next_steps, parent, retention, workspace
 from finetooth.runs.asking import candidate
 from finetooth.runs.context import RunContext
+from finetooth.runs.interpolation import base_weights
 from finetooth.runs.preflight import ensure_preflight
 from finetooth.runs.rewards import rollouts
 from finetooth.runs.setup import set_up
@@ -125,14 +127,19 @@ def _train(context: RunContext, needs_grader: bool) -> TrainReport:
             context.validation_rows,
             task.train,
             path,
-            task.seed,
+            context.training_seed,
             console,
             stop,
             answers=answers,
             objective=objective,
             rollouts=policy,
             probe=context.probe,
+            retention=retention.at_validations(context),
         ).run()
+        if task.train.interpolate < 1:
+            adapter = context.model.peft is not None
+            base = None if adapter else base_weights(context.load())
+            Interpolation(context.model, base).move(task.train.interpolate)
         saved = save_model(context.model, path, context.renderer.chat_template)
         load = context.load if saved.name == "model" else lambda saved: context.load(adapter=saved)
         tuned = verify_saved(context.model, saved, load, verified, untrained_M)

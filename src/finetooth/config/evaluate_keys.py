@@ -64,7 +64,7 @@ class EvaluateKeys(BaseModel):
         "auto",
         description="Whether `run` also searches for the best prompt of the base, as `finetooth baseline` "
         "does; it is then the candidate `prompt`. auto: where the base has 50 million weights or more, and "
-        "search and prompt compute at most a quarter of what training does.",
+        "search and prompt compute at most a third of what training does.",
     )
     price_in: Annotated[Number, Field(ge=0)] | None = Field(
         None, description="Price of a million prompt tokens, in any currency; shown as the cost of answers."
@@ -77,10 +77,11 @@ class EvaluateKeys(BaseModel):
         description="Label tasks: also grade answers that the tuned model generates freely, as from a server "
         "that does not hold it to the labels. The verdict stays on the constrained ones.",
     )
-    retention: Auto | bool = Field(
+    retention: Literal["auto", "checkpoints"] | bool = Field(
         "auto",
         description="Whether `run` also measures what general ability the tuned model kept, on a panel of "
-        "questions and prose that comes with finetooth; auto: where the base has 50 million weights or more.",
+        "questions and prose that comes with finetooth; auto: where the base has 50 million weights or more; "
+        "checkpoints: also at every validation of the training.",
     )
     retention_margin: Share = Field(
         0.1, description="Tolerated loss of the probability of right answers on that panel."

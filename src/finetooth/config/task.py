@@ -175,6 +175,14 @@ class _Training(Section):
         description="Checkpoint selection metric: score (graded answers to up to 64 validation rows, ties "
         "broken by the loss) or loss; auto is score if a built-in grader applies and is cheap.",
     )
+    seed: Annotated[int, AfterValidator(_seed)] | None = Field(
+        None, description="Random seed of the training alone: row order and adapters; null is `seed`."
+    )
+    seeds: Annotated[int, Field(ge=1, le=20)] = Field(
+        1,
+        description="Trainings of one recipe, with seeds that follow each other. The model of the first is "
+        "the run's; the others, in RUN/seeds, show on the validation rows what the seed decides.",
+    )
     preflight: Annotated[Literal["on", "off"], BeforeValidator(yaml_switch)] = Field(
         "on",
         description="Preflight check before training: overfit up to 8 rows, save, reload and answer them, "
@@ -184,6 +192,11 @@ class _Training(Section):
         False,
         description="Gradient checkpointing: recompute activations in the backward pass; less memory, "
         "identical gradients.",
+    )
+    interpolate: Annotated[Positive, Field(le=1)] = Field(
+        1.0,
+        description="Share of the training's change of the weights that is kept: the model is base + share x "
+        "(tuned - base). Below 1 it forgets less; `finetooth evaluate RUN --interpolate auto` chooses one.",
     )
     track: Annotated[
         list[Literal["tensorboard", "mlflow", "wandb", "trackio"]], BeforeValidator(one_or_more)

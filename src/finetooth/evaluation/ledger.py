@@ -76,6 +76,17 @@ def seal(
     _append(run_path, event)
 
 
+def seal_copy(run_path: Path, source: Path, clock: Clock) -> None:
+    """Seal the sealed rows of another run here too, for a model that was made from that run's.
+
+    Its looks count here. DataError as open_sealed raises it.
+    """
+    read_sealed(source)
+    write_bytes(run_path / "data" / "sealed.jsonl", _read(source))
+    folder = (_sealed(source) or {}).get("folder")
+    seal(run_path, clock, {"run": str(source.resolve())}, None if folder is None else Path(folder))
+
+
 def open_sealed(run_path: Path, digest: str, clock: Clock) -> list[Example]:
     """The test rows, after the look was recorded as by `take_look`."""
     examples = read_sealed(run_path)

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from finetooth.model.api import Model
 
 FILE = "evaluate/retention.json"  # of a run
+INTERPOLATION = "train/interpolation.json"  # of a run that was made by interpolation with its base
 ENDS = 4  # of an item; the first is right
 FORGOTTEN, KEPT, NOT_PROVEN = "forgotten", "kept", "not proven"
 

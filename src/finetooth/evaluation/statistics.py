@@ -102,6 +102,18 @@ def _root(function: Callable[[float], float], end: float, observed: float) -> fl
     return float(optimize.brentq(function, end, near, xtol=1e-12))
 
 
+def holm(p_values: Sequence[float], others: int = 0) -> list[float]:
+    """p values adjusted for their number (Holm 1979), in their order.
+
+    others: tests that were not made, and count as if their p values were larger than all of these.
+    """
+    adjusted, largest = [0.0] * len(p_values), 0.0
+    for rank, at in enumerate(sorted(range(len(p_values)), key=lambda at: p_values[at])):
+        largest = max(largest, min(1.0, (len(p_values) + others - rank) * p_values[at]))
+        adjusted[at] = largest
+    return adjusted
+
+
 def minimum_detectable_effect(n: float, discordant: float, alpha: float = ALPHA) -> float:
     """The smallest true difference that a paired test of n rows detects with 80% power at p < alpha.
 

@@ -21,7 +21,7 @@ def render(result: Mapping[str, Any], names: Sequence[str]) -> str:
         "compare.html.jinja",
         {
             "sealed": result["split"] == "test",
-            "adjustment": result["adjusted_for"],
+            "adjustment": " ".join(filter(None, (result["adjusted_for"], result.get("claim")))),
             "runs": runs,
             "headline": _headline(result["comparisons"]),
             "comparisons": [

@@ -34,11 +34,14 @@ def limits(evidence: Evidence) -> list[str]:
     seed = config.get("seed", "?")
     elsewhere = "The model was trained elsewhere: whether it was trained on some of these rows is not known."
     seeds = f"One training seed ({seed}): another seed gives a somewhat better or worse model."
-    found.append(elsewhere if config.get("tuned") else seeds)
+    if not (summary and "recipe" in summary):
+        found.append(elsewhere if config.get("tuned") else seeds)
     if summary and not any((evidence.path / name).is_file() for name in (RETENTION, GENERAL)):
         found.append("Whether the model kept its general ability was not measured.")
     if summary and robustness_part(evidence.path) is None:
-        found.append("Whether answers hold for typos, other case or spaces was not measured.")
+        found.append(
+            "Whether answers hold for typos, other case or spaces is not known (evaluate --perturb)."
+        )
     apart = "No prompt is on both sides of the split"
     if "leak" in evidence.json("data/check.json").get("allowed", []):
         apart = "Some prompts are on both sides of the split, since the rule leak was overridden"

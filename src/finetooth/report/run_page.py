@@ -32,7 +32,7 @@ from finetooth.report.limits_part import limits
 from finetooth.report.need_part import need_line, price_of
 from finetooth.report.prompting_part import TIMING, prompting_part
 from finetooth.report.reproduction import Reproduction, reproduction
-from finetooth.report.retention_part import retention_line, retention_part
+from finetooth.report.retention_part import retention_line, retention_part, retention_steps
 from finetooth.report.robustness_part import robustness_part
 from finetooth.report.settings import environment_in_words, prompts_in_words, settings
 from finetooth.report.slices_part import slices_part
@@ -102,6 +102,8 @@ def first_page(evidence: Evidence, notes: Sequence[str] = (), again: str = "", w
         (path / BAG_FILE).is_file(),
         gradable(config),
     )
+    if not config.get("tuned"):
+        steps = [*retention_steps(path, retention_part(path)), *steps]
     split = str(summary["split"]) if summary else ""
     return FirstPage(
         name=str(config.get("name", path.name)),

@@ -47,6 +47,15 @@ def terminal_table(summary: Mapping[str, Any]) -> Group:
     sure = [Text(f"confidence: {calibration_words(measured)}", "dim")] if measured else []
     if measured and measured.get("decision"):
         sure.append(Text(decision_words(measured["decision"]), "dim"))
+    result = summary.get("comparison")
+    if result and (again := summary.get("asked_again")):
+        sure.append(
+            Text(
+                f"against {result['baseline']}: higher on {result['gained']:,} rows, lower on "
+                f"{result['lost']:,}; asked again, {again['changed']} of {again['rows']} answers changed",
+                "dim",
+            )
+        )
     notes = [Text(f"{name}: {note}", "dim") for name, note in page["notes"]]
     verdict = (summary.get("comparison") or {}).get("verdict", "")
     text = summary.get("words", "")

@@ -37,6 +37,7 @@ def training_part(evidence: Evidence) -> dict[str, Any] | None:
         "smoothing": smooth(train_S)[1],
         "best": min(valid_S, key=lambda point: point[1]) if valid_S and not rewarded else None,
         "kept": best_step,
+        "retention": [(line["step"], line["valid_retention"]) for line in lines if "valid_retention" in line],
         "by_score": result.get("selected_by") == "score",
         "time": duration(sum(line.get("seconds") or 0.0 for line in lines)) if train_S else "",
     }

@@ -69,6 +69,7 @@ def verdict(summary: Mapping[str, Any]) -> dict[str, Any]:
         "groups": summary.get("groups"),
         "words": words,
         "plainly": in_plain_words(summary, result),
+        "again": summary.get("asked_again"),
         "chart": difference_bar(
             result["difference"],
             result["low"],

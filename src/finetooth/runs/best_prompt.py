@@ -21,7 +21,7 @@ from finetooth.tree import PrefixTree, Row
 
 PROMPT, RESULT = "baseline/prompt.yaml", "baseline/baseline.json"  # in the run directory
 ANSWERS = 300  # of the search in `run`; finetooth baseline has a larger budget
-SHARE = 0.25  # of what training computes: the most that a search and its prompt may cost where auto decides
+SHARE = 1 / 3  # of what training computes: the most that a search and its prompt may cost where auto decides
 SEARCHED, FOUND = 2, 4  # demonstrations for one row alone: of the mean prompt tried, of a likely winner
 SAMPLE = 64  # training rows, for their mean length
 

@@ -54,6 +54,15 @@ class RunContext:
         """The context of a run directory. ConfigError for another directory."""
         return cls(workspace.load_config(path), path, console)
 
+    @property
+    def training_seed(self) -> int:
+        """The seed of what training draws: the order of rows, the initial adapter, rollouts."""
+        return self.task.seed if self.task.train.seed is None else self.task.train.seed
+
+    def release(self) -> None:
+        """Give up the model in memory; it is loaded again when it is needed."""
+        self._in_memory = None
+
     # Rendering and rows -------------------------------------------------------------------------------------
 
     @cached_property
@@ -168,7 +177,7 @@ class RunContext:
         """Add the task's LoRA adapter to the model: fresh, or with the weights of the parent run's."""
         from finetooth.model import lora
 
-        coverage = model.add_lora(self.task.train.rank, self.task.seed)
+        coverage = model.add_lora(self.task.train.rank, self.training_seed)
         if self.task.start is not None:
             lora.copy_adapter_weights(model.peft, parent.trained_weights(Path(self.task.start)))
         return coverage
@@ -210,7 +219,7 @@ class RunContext:
 
         Raises ModelError when it is not the base that the run began with.
         """
-        if self._shares_base():
+        if self.shares_base:
             with self.tuned().without_adapter() as model:
                 stops = model.stop_ids  # those of the base's template are not the tuned model's
                 try:
@@ -234,11 +243,12 @@ class RunContext:
         trained = parent.trained_weights(Path(self.task.start))
         if not workspace.is_adapter(trained):
             return self._load_once("parent", lambda: self.load(trained))
-        if self._shares_base():
+        if self.shares_base:
             return self.tuned().with_adapter(trained)
         return self._load_once("parent", lambda: self.load(adapter=trained))
 
-    def _shares_base(self) -> bool:
+    @property
+    def shares_base(self) -> bool:
         """Whether the tuned model contains the base. That of a reward model has another head."""
         trained = self._elsewhere or workspace.trained_path(self.path)
         adapter = trained is not None and workspace.is_adapter(trained)

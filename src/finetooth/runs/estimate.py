@@ -37,7 +37,7 @@ def probe_of(context: RunContext) -> Probe:
 
 def _workload(context: RunContext) -> Workload:
     """The steps that are left. Sampled answers are taken to be as long as expected ones."""
-    config, seed = context.task.train, context.task.seed
+    config, seed = context.task.train, context.training_seed
     units = schedule.group_by_unit(context.train_rows)
     if config.method in RL_METHODS:
         units = [list(as_group(row, config.group_size)) for row in context.train_rows]

@@ -175,6 +175,15 @@ def is_in_its_place(path: Path) -> bool:
     return file.is_file() and read_json(file).get("place") == _place(path)
 
 
+def moved(source: Path, path: Path) -> dict[str, Any]:
+    """The environment of the run in `source` for one that finetooth makes of it in `path`.
+
+    Its code is trusted there if it is trusted here.
+    """
+    environment: dict[str, Any] = read_json(source / "environment.json")
+    return environment | ({"place": _place(path)} if is_in_its_place(source) else {})
+
+
 def _place(path: Path) -> dict[str, Any]:
     """A run's place: the inode makes it no use to write another's path into a run that one sends."""
     return {"path": str(path.resolve()), "inode": path.stat().st_ino}

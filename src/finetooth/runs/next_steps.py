@@ -14,6 +14,7 @@ from finetooth.config.load import set_dotted
 from finetooth.config.task import Task
 from finetooth.config.values import is_data_file
 from finetooth.errors import ConfigError, GradeError
+from finetooth.evaluation.retention import INTERPOLATION
 from finetooth.rundir import read_json
 from finetooth.runs import workspace
 
@@ -107,8 +108,16 @@ def again(path: Path) -> str:
     if _in_python(stored):
         return ""
     config, other = quote(str(path / workspace.CONFIG)), quote(f"{path}-again")
+    if (path / INTERPOLATION).is_file():
+        made = read_json(path / INTERPOLATION)
+        return f"finetooth evaluate {quote(made['run'])} --interpolate {made['share']:g} --out {other}"
     verb = "run" if stored.tuned is None else f"evaluate {quote(stored.tuned)}"
     return f"finetooth {verb} {config} --out {other}"
+
+
+def interpolation(path: Path) -> str:
+    """The command that makes a run beside this one whose model forgets less."""
+    return f"finetooth evaluate {quote(str(path))} --interpolate auto"
 
 
 def better_prompt(path: Path) -> list[tuple[str, str]]:

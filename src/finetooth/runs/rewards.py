@@ -94,7 +94,9 @@ def rollouts(context: RunContext) -> RolloutTrainer | None:
         if isinstance(scorer, RewardModelScorer):
             scale = f"{scorer.middle:.3g} on expected answers is 0.5; its spread is {scorer.spread:.3g}"
             console.print(f"reward: {name}: a score of {scale}", highlight=False)
-    return RolloutTrainer(context.model, fitting, reward, task.train, task.seed, longest, context.path)
+    return RolloutTrainer(
+        context.model, fitting, reward, task.train, context.training_seed, longest, context.path
+    )
 
 
 def load_reward_model(

@@ -59,6 +59,8 @@ class Journal:
         line: dict[str, Any] = {"step": step, "valid_loss": loss}
         line |= {f"valid_{name}": value for name, value in metrics.items()}
         shown = f", accuracy {metrics['accuracy']:.3f}" if "accuracy" in metrics else ""
+        if "retention" in metrics:
+            shown += f", general ability {100 * metrics['retention']:+.1f} points"
         if answers is not None and answers.score is not None:
             line["valid_score"], shown = answers.score, f"{shown}, score {answers.score:.3f}"
             if answers.errors:

@@ -86,20 +86,22 @@ class Trainer:
         objective: Objective = supervised,
         rollouts: RolloutTrainer | None = None,
         probe: Probe | None = None,
+        retention: Callable[[], float] | None = None,
     ) -> None:
         """config: without any auto. console: for messages and the progress bar. stop: polled after every
         step.
 
         answers: generates and grades answers at each validation, None for no answers. Rows of one unit stay
         in one step and count as one row. rollouts: takes the steps of reinforcement learning; train_rows are
-        then its prompts. probe: corrects its estimate by the first steps.
+        then its prompts. probe: corrects its estimate by the first steps. retention: measured at
+        each validation.
         """
         if not train_rows:
             raise TrainError("There are no training rows.")
         self.model, self.units, self.validation_rows = model, group_by_unit(train_rows), validation_rows
         self.objective = objective
         self.config, self.seed, self.console, self.stop, self.clock = config, seed, console, stop, clock
-        self.answers, self.rollouts, self.probe = answers, rollouts, probe
+        self.answers, self.rollouts, self.probe, self.retention = answers, rollouts, probe, retention
         self.run_path, self.directory = run_path, run_path / "train"
         self.checkpoints = self.directory / "checkpoints"
         self.batch_size, self.budget = _resolved(config.batch_size), _resolved(config.micro_tokens)
@@ -231,6 +233,8 @@ class Trainer:
             self.model, self.validation_rows, budget=self.budget, objective=self.objective
         )
         answers = self.answers.evaluate() if self.answers else None
+        if self.retention:
+            metrics = {**metrics, "retention": self.retention()}
         self.journal.validation(self.state.step, loss, answers, metrics)
         return loss, answers.score if answers else None
 

@@ -188,6 +188,10 @@ def reject_unused_keys(config: TrainConfig) -> None:
                 f"train.{key} is set, but train.method {config.method} does not read it. It belongs to "
                 f"{users}: choose one of these methods, or remove the key."
             )
+    if config.interpolate != 1 and config.method == "reward_model":
+        raise ConfigError(
+            "train.interpolate is for models that answer; a reward model scores. Remove the key."
+        )
 
 
 def objective(config: TrainConfig) -> Objective:

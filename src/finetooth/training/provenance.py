@@ -29,7 +29,11 @@ def run_fingerprint(
     """Digests of the settings and rows, the shapes of the trained weights, and what rounding depends on."""
     shapes = {name: list(weight.shape) for name, weight in model.named_trainable().items()}
     return {
-        "settings": _digest(config.model_dump(exclude={"save_every", "log_every", "preflight", "track"})),
+        "settings": _digest(
+            config.model_dump(
+                exclude={"save_every", "log_every", "preflight", "track", "interpolate", "seed", "seeds"}
+            )
+        ),
         "rows": f"{len(train_rows)} + {len(validation_rows)} {rows_digest([*train_rows, *validation_rows])}",
         "seeds": seed,
         "weights": _digest([model.hf.config.model_type, shapes]),
