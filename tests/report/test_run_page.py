@@ -38,7 +38,7 @@ def test_a_whole_run(tmp_path: Path) -> None:
     assert "leakage through paraphrases was not checked" in page.words
     kinds = [attributes["class"] for tag, attributes in page.seen if tag == "svg" and "class" in attributes]
     assert sum("bar" in kind for kind in kinds) == 10
-    assert [kind for kind in kinds if "bar" not in kind] == ["difference better", "curve"]
+    assert [kind for kind in kinds if "bar" not in kind] == ["difference better", "flips", "curve"]
 
 
 def test_twenty_right_and_wrong_rows_of_the_validation_split_alone(tmp_path: Path) -> None:

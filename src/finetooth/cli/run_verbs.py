@@ -163,17 +163,43 @@ def run_or_model(target: str) -> Path:
 @click.command(cls=SectionedCommand, epilog="Example: finetooth report runs/first")
 @click.argument("path", metavar="RUN|FOLDER", type=PathArgument("run"))
 @click.option("--evaluation", metavar="NAME", help="Show evaluate/NAME, and write its page there.")
+@click.option("--markdown", "as_markdown", is_flag=True, help="The result as Markdown, in place of a page.")
+@click.option("--model-card", "as_card", is_flag=True, help="Write a model card beside the tuned weights.")
+@click.option(
+    "--out", type=PathArgument(), metavar="FILE", help="File for these two.  [default: stdout, README.md]"
+)
 @output_options
-def report(path: Path, evaluation: str | None, as_json: bool, quiet: bool) -> int:
-    """Show a run, or all runs in a folder, and write report.html."""
+def report(
+    path: Path,
+    evaluation: str | None,
+    as_markdown: bool,
+    as_card: bool,
+    out: Path | None,
+    as_json: bool,
+    quiet: bool,
+) -> int:
+    """Show a run, or all runs in a folder, and write report.html.
+
+    With --markdown the first page of a run is printed for a pull request or a wiki. With --model-card it
+    becomes README.md beside the tuned weights, as Hugging Face reads it.
+    """
     folder = not (path / "config.yaml").is_file() and any(path.glob("*/config.yaml"))
     directory = path if folder else run_directory(path)
     from finetooth.commands import report as command
 
+    texts = as_markdown + as_card
+    if texts > 1 or (texts and (folder or evaluation is not None)) or (out is not None and not texts):
+        raise ConfigError(
+            "--markdown and --model-card are two forms of one run's own result, and --out is the file for "
+            "one of them."
+        )
     if evaluation is not None:
         if folder:
             raise ConfigError(f"--evaluation is of one run, and {path} is a folder of runs.")
         return finish(command.of_evaluation(directory, evaluation), as_json, quiet)
+    if as_markdown or as_card:
+        make = command.as_markdown if as_markdown else command.as_model_card
+        return finish(make(directory, out), as_json, quiet)
     return finish(command.run_overview(path) if folder else command.run(directory), as_json, quiet)
 
 

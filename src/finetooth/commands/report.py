@@ -13,12 +13,13 @@ from rich.text import Text
 from finetooth.errors import ConfigError
 from finetooth.evaluation import ledger
 from finetooth.evaluation.verdict_words import percent
-from finetooth.report import evaluation_page, html
+from finetooth.report import evaluation_page, html, markdown, model_card
+from finetooth.report.evidence import Evidence
 from finetooth.report.overview_page import overview
-from finetooth.report.run_page import page_context
+from finetooth.report.run_page import first_page, page_context
 from finetooth.report.terminal import COLOURS, terminal_table
 from finetooth.rundir import read_json, write_text
-from finetooth.runs import inputs, next_steps
+from finetooth.runs import inputs, next_steps, workspace
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,13 +67,72 @@ def of_evaluation(run_path: Path, name: str) -> Report:
     return Report(page, read_json(summary))
 
 
+@dataclass(frozen=True, slots=True)
+class TextReport:
+    """The result as Markdown. path: of the file that it was written to, None where it is to be printed."""
+
+    text: str
+    path: Path | None
+    ok: bool = True
+
+    def to_json(self) -> dict[str, Any]:
+        """The path, or the text where there is none."""
+        return {"markdown": self.text} if self.path is None else {"report": str(self.path)}
+
+    def print(self, console: Console) -> None:
+        """The text, or the path of the file."""
+        shown = self.text.rstrip("\n") if self.path is None else f"Report: {self.path}"
+        console.print(shown, highlight=False, markup=False, emoji=False, soft_wrap=True)
+
+
+def as_markdown(run_path: Path, out: Path | None) -> TextReport:
+    """The first page as Markdown. out: a file for it, which is replaced. ConfigError before an evaluation."""
+    evidence = _evaluated(run_path)
+    page = first_page(evidence, _changed_inputs(run_path), next_steps.again(run_path))
+    text = markdown.markdown(page)
+    if out is not None:
+        write_text(out, text)
+    return TextReport(text, out)
+
+
+def as_model_card(run_path: Path, out: Path | None) -> TextReport:
+    """The model card, written as README.md beside the tuned weights, or to `out`.
+
+    ConfigError before an evaluation, for weights that were trained elsewhere without `out`, and for a file
+    there that is no card of ours.
+    """
+    evidence = _evaluated(run_path)
+    trained = workspace.trained_path(run_path)
+    if trained is None:
+        raise workspace.not_trained(run_path)
+    if out is None and evidence.config.get("tuned"):
+        raise ConfigError(f"{trained} was trained elsewhere. To write its model card: --out FILE")
+    path = trained / "README.md" if out is None else out
+    text = model_card.model_card(first_page(evidence), evidence, workspace.is_adapter(trained))
+    model_card.write_card(path, text)
+    return TextReport(text, path)
+
+
+def _evaluated(run_path: Path) -> Evidence:
+    ledger.require_unchanged(run_path)
+    evidence = Evidence.read(run_path)
+    if evidence.summary is None:
+        raise ConfigError(f"{run_path} is not evaluated yet. First: {next_steps.of_run(run_path)}")
+    return evidence
+
+
+def _changed_inputs(run_path: Path) -> list[str]:
+    changed = inputs.changed_since(run_path)
+    return [f"{one.file} has changed since this run: the result is of what it was then." for one in changed]
+
+
 def run(run_path: Path) -> Report:
     """Write report.html from the run directory's present contents; sealed test rows are never read."""
     unknown = ledger.require_unchanged(run_path)
     page = run_path / "report.html"
-    changed = inputs.changed_since(run_path)
-    notes = [f"{one.file} has changed since this run: the result is of what it was then." for one in changed]
-    write_text(page, html.render("report.html.jinja", page_context(run_path, notes)))
+    notes = _changed_inputs(run_path)
+    context = page_context(run_path, notes, next_steps.again(run_path))
+    write_text(page, html.render("report.html.jinja", context))
     summary = run_path / "evaluate" / "summary.json"
     if unknown:
         notes.append(

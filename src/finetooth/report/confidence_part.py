@@ -7,6 +7,7 @@ from typing import Any
 
 from finetooth.evaluation.verdict_words import percent
 from finetooth.report.charts import coverage_curve, reliability
+from finetooth.report.evidence import Evidence, Line
 
 
 def confidence_part(summary: Mapping[str, Any] | None) -> dict[str, Any] | None:
@@ -25,6 +26,23 @@ def confidence_part(summary: Mapping[str, Any] | None) -> dict[str, Any] | None:
         "words": calibration_words(measured),
         "decision": decision_words(decision) if decision else "",
     }
+
+
+def confidence_line(evidence: Evidence) -> Line | None:
+    """How far the stated confidence is from the truth, and how many rows it lets the model answer alone."""
+    measured = (evidence.summary or {}).get("calibration")
+    if measured is None:
+        return None
+    after, decision = measured["after"], measured.get("decision")
+    error, low, high = (f"{100 * after[key]:.1f}" for key in ("ece", "ece_low", "ece_high"))
+    words = f"It is off by {error} points on average (95% confidence interval {low} to {high})."
+    if decision and decision["accuracy"]["value"] is not None:
+        words += (
+            f" From a confidence of {percent(decision['threshold'])} on, the model answers "
+            f"{decision['answered']:,} of {decision['n']:,} rows alone, "
+            f"{percent(decision['accuracy']['value'])} of them right; the others go to a person."
+        )
+    return Line("Confidence", words)
 
 
 def temperature_words(measured: Mapping[str, Any]) -> str:

@@ -11,9 +11,11 @@ from finetooth.evaluation import ledger
 from finetooth.evaluation.proof import looks_words
 from finetooth.report.advice import Step
 from finetooth.report.answers import answers
-from finetooth.report.run_page import day, rows_in_words, score_table, verdict
+from finetooth.report.evidence import day
+from finetooth.report.run_page import score_table
 from finetooth.report.settings import environment_in_words, read_config
 from finetooth.report.slices_part import slices_part
+from finetooth.report.verdict_part import rows_in_words, verdict
 from finetooth.rundir import read_json
 
 

@@ -19,8 +19,10 @@ from finetooth.evaluation import ledger
 from finetooth.evaluation.summary import TUNED
 from finetooth.report.advice import next_steps
 from finetooth.report.charts import score_bar
-from finetooth.report.run_page import day, gradable, simple_badges, text_of
+from finetooth.report.evidence import day, text_of
+from finetooth.report.run_page import gradable
 from finetooth.report.settings import read_config
+from finetooth.report.verdict_part import simple_badges
 from finetooth.rundir import read_json, read_jsonl, sha256_file
 
 CONFIG = "config.yaml"

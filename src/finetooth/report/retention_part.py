@@ -8,7 +8,9 @@ from shlex import quote
 from typing import Any
 
 from finetooth.evaluation.retention import FILE, FORGOTTEN, INTERPOLATION, KEPT
+from finetooth.evaluation.verdict_words import points
 from finetooth.report.charts import difference_bar
+from finetooth.report.evidence import Evidence, Line
 from finetooth.rundir import read_json
 
 
@@ -19,11 +21,28 @@ def retention_part(run_path: Path) -> dict[str, Any] | None:
         return None
     found = read_json(file)
     headline, _, words = found["words"].partition(": ")
-    kind = {KEPT: "better", FORGOTTEN: "worse"}.get(found["verdict"], "not proven")
+    kind = _kind(found)
     names = "base knows more", "tuned model knows more"
     bar = difference_bar(found["difference"], found["low"], found["high"], kind, names)
     shown = {"headline": headline, "words": words[:1].upper() + words[1:], "kind": kind.replace(" ", "-")}
     return {**found, **shown, "chart": bar, "interpolation": _interpolation(run_path)}
+
+
+def retention_line(evidence: Evidence) -> Line | None:
+    """Kept, forgotten or not proven, with the change in points."""
+    found = evidence.json(FILE)
+    if not found:
+        return None
+    words = (
+        f"The right answer's probability on {found['n']} general questions changed by "
+        f"{points(found['difference'])} points (95% confidence interval {points(found['low'])} to "
+        f"{points(found['high'])}); a loss of {100 * found['margin']:g} is tolerated."
+    )
+    return Line("General ability", words, found["verdict"], _kind(found).replace(" ", "-"))
+
+
+def _kind(found: Mapping[str, Any]) -> str:
+    return {KEPT: "better", FORGOTTEN: "worse"}.get(found["verdict"], "not proven")
 
 
 def retention_steps(run_path: Path, found: Mapping[str, Any] | None) -> list[tuple[str, str]]:

@@ -13,7 +13,8 @@ import yaml
 from finetooth.config.load import set_dotted
 from finetooth.config.task import Task
 from finetooth.config.values import is_data_file
-from finetooth.errors import GradeError
+from finetooth.errors import ConfigError, GradeError
+from finetooth.evaluation.retention import INTERPOLATION
 from finetooth.rundir import read_json
 from finetooth.runs import workspace
 
@@ -93,6 +94,25 @@ def longer_training(path: Path) -> list[tuple[str, str]]:
         (f"finetooth evaluate {other}", "on the same validation rows"),
         (f"finetooth compare {run} {other}", "see which run is better"),
     ]
+
+
+def again(path: Path) -> str:
+    """The command that makes a run again beside it.
+
+    "" where its rows came from Python, and where its config.yaml is none of this version.
+    """
+    try:
+        stored = workspace.load_config(path)
+    except ConfigError:
+        return ""
+    if _in_python(stored):
+        return ""
+    config, other = quote(str(path / workspace.CONFIG)), quote(f"{path}-again")
+    if (path / INTERPOLATION).is_file():
+        made = read_json(path / INTERPOLATION)
+        return f"finetooth evaluate {quote(made['run'])} --interpolate {made['share']:g} --out {other}"
+    verb = "run" if stored.tuned is None else f"evaluate {quote(stored.tuned)}"
+    return f"finetooth {verb} {config} --out {other}"
 
 
 def interpolation(path: Path) -> str:

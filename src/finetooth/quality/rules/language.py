@@ -49,6 +49,12 @@ def language(text: str) -> str:
     return _language(text[:TEXT])
 
 
+def language_code(name: str) -> str:
+    """The code of a language by its name; "" where languages share the name, or it is not known."""
+    codes = [code for code, known in _NAMES.items() if known == name]
+    return codes[0] if name and len(codes) == 1 else ""
+
+
 @functools.lru_cache(1024)
 def _language(read: str) -> str:
     if len("".join(filter(str.isalpha, read)).encode()) < LETTERS:
