@@ -164,7 +164,7 @@ def test_where_no_share_keeps_general_ability_nothing_is_made(
     ("words", "message"),
     [
         (("lora", "--interpolate", "2"), "expected auto or a share between 0 and 1, found '2'"),
-        (("lora", "--interpolate", "auto", "--sealed"), "--sealed is for one that is there"),
+        (("lora", "--interpolate", "auto", "--sealed"), "--interpolate stands alone: leave out --sealed"),
         (("lora", "--interpolate", "auto", "--out", "full"), "full has another run"),
     ],
 )

@@ -5,6 +5,7 @@ A verb imports its command when it is called, so that `--help` never loads torch
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from shlex import quote
@@ -79,10 +80,13 @@ def evaluate(
     the score on validation rows among those that keep general ability.
     """
     from finetooth.commands import evaluate as command
+    from finetooth.commands import evaluate_beside as beside
+    from finetooth.commands import interpolate as interpolation
+    from finetooth.commands import robustness, seeds
     from finetooth.config.load import load_task, task_file_in
 
-    given = {"--grader": grader, "--test": test, "--prompt": prompt, "--name": folder, "--perturb": perturb}
-    given |= {"--interpolate": interpolate}
+    given = {"--grader": grader, "--test": test, "--prompt": prompt, "--name": folder, "--perturb": perturb,
+             "--interpolate": interpolate}  # fmt: skip
     if task is not None:
         if used := [flag for flag, value in given.items() if value is not None]:
             raise ConfigError(
@@ -91,28 +95,17 @@ def evaluate(
         beside_task = (task_file_in(task) or task).parent
         report = command.run_model(target, load_task(task), out, sealed, console(quiet), beside_task)
     elif interpolate is not None:
-        others = {**given, "--sealed": sealed or None, "--interpolate": None}
-        if used := [flag for flag, value in others.items() if value is not None]:
-            raise ConfigError(
-                f"--interpolate makes a run; {used[0]} is for one that is there. Leave one out."
-            )
-        from finetooth.commands import interpolate as interpolation
-
+        _require_alone("--interpolate", {**given, "--sealed": sealed or None})
         made = interpolation.run(run_or_model(target), _share(interpolate), out, console(quiet), trust_code)
         return finish(made, as_json, quiet, *made.next_steps())
     elif out is not None:
         raise ConfigError(f"--out is for a model; {target} has its results where it is. See --name.")
     elif perturb is not None:
-        from finetooth.commands import robustness
-
-        if sealed or any(value is not None for flag, value in given.items() if flag != "--perturb"):
-            raise ConfigError("--perturb asks perturbed validation rows, and stands alone.")
+        _require_alone("--perturb", {**given, "--sealed": sealed or None})
         kinds = parse_value("evaluate.perturbations", perturb)
         found = robustness.run(run_or_model(target), kinds, console(quiet), trust_code)
         return finish(found, as_json, quiet, f"finetooth report {quote(target)}")
     elif any(value is not None for value in (grader, test, prompt)):
-        from finetooth.commands import evaluate_beside as beside
-
         spec = grader and parse_value("evaluate.grader", grader)
         request = beside.Request(spec, test, prompt, sealed, folder)
         report = beside.run(run_or_model(target), request, console(quiet), trust_code)
@@ -122,11 +115,15 @@ def evaluate(
         directory = run_or_model(target)
         if folder is not None:
             raise ConfigError("--name goes with --grader, --test or --prompt.")
-        from finetooth.commands import seeds
-
         report = seeds.run(directory, sealed, console(quiet), trust_code)
     path = quote(str(report.path))
     return finish(report, as_json, quiet, f"finetooth report {path}", f"finetooth chat {path}")
+
+
+def _require_alone(flag: str, given: Mapping[str, object]) -> None:
+    """Raise ConfigError where another of these flags is given, too."""
+    if used := [other for other, value in given.items() if other != flag and value is not None]:
+        raise ConfigError(f"{flag} stands alone: leave out {used[0]}.")
 
 
 def _share(text: str) -> float | Literal["auto"]:
