@@ -191,6 +191,7 @@ def _data(facts: Facts) -> Iterator[Claim]:
     yield "The data check has # findings? to review", (f"{review:,}",)
     yield "(?:All candidates (?:answered|on) the same|Measured on) #", (f"{facts.n:,}",)
     yield " rows in # clusters", (str(facts.summary.get("groups")),)
+    yield "sealed test in # clusters, graded by", (str(facts.summary.get("groups")),)
     yield "Validation rows · # rows, on which choices were made", (f"{facts.n:,}",)
 
 
