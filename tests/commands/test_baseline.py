@@ -176,6 +176,7 @@ def test_costs_are_those_that_were_logged(place: Path, climbed: tuple[Path, Any]
         )
 
 
+@pytest.mark.full
 def test_an_earlier_search_is_taken_and_one_of_other_rows_is_not(place: Path) -> None:
     search = ("baseline", "fruit.json", "--budget", "130", "--quiet")
     for out, more in (("early", ()), ("other", ("--seed", "5"))):  # another seed, other sides
@@ -186,13 +187,14 @@ def test_an_earlier_search_is_taken_and_one_of_other_rows_is_not(place: Path) ->
         assert ("prompt" in names(json.loads(done.stdout))) == (out == "early")
         assert ("The prompt ladder was skipped" in page) == (out == "other")
     for command in ("finetooth baseline other/config.yaml --out other", "finetooth evaluate other"):
-        assert f"<code>{command}</code>" in page  # and these bring it
+        assert f'<code class="command">{command}</code>' in page  # and these bring it
         words = command.split()[1:]
         done = finetooth(place, *words, *(("--budget", "130") if "baseline" in words else ()), "--json")
         assert done.returncode == 0, done.stderr
     assert "prompt" in names(json.loads(done.stdout))
 
 
+@pytest.mark.full
 def test_a_prompt_has_room_to_reason(place: Path) -> None:
     """Tasks of numbers also try reasons before the answer, which have more room than a tuned answer."""
     write_jsonl(

@@ -108,6 +108,7 @@ def test_a_second_call_does_nothing(place: Path, monkeypatch: pytest.MonkeyPatch
     )
 
 
+@pytest.mark.full
 def test_compare_says_which_claim_it_makes(place: Path) -> None:
     flags = ["--train.learning_rate", "0.001", "--train.max_steps", "1"]
     for out, number in (("other", "3"), ("single", "1")):

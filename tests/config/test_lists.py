@@ -21,6 +21,7 @@ ONE = {
     "data.allow": "leak",
     "train.track": "tensorboard",
     "evaluate.shots": 4,
+    "evaluate.general": "/other/task.yaml",
 }
 
 

@@ -130,6 +130,7 @@ def invoke_report(path: Path) -> str:
     return (path / "report.html").read_text("utf-8")
 
 
+@pytest.mark.full
 def test_checkpoints_are_measured_on_request(tmp_path: Path) -> None:
     """At every validation, the first before a step, where nothing is lost yet; LoRA and full fine-tuning."""
     rows = [{"text": f"{n} {fruit}", "label": label} for n in range(20) for fruit, label in FRUIT.items()]

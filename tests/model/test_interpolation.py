@@ -14,7 +14,7 @@ from finetooth.model.api import Model
 from finetooth.model.interpolation import Interpolation
 from finetooth.tree import PrefixTree, Row
 
-FAMILIES = gate(["llama", "gpt2", "gpt-oss"], ["llama", "gpt-oss"])
+FAMILIES = gate(["llama", "gpt2", "gpt-oss"], ["llama"])
 TREE = PrefixTree.build([Row([1, 5, 9, 7], [0, 1, 1, 1]), Row([1, 5, 8], [0, 0, 1])])
 
 
