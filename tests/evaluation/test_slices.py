@@ -12,7 +12,6 @@ from finetooth.evaluation.slices import FALSE_SHARE, SUPPORT, weak_slices
 from finetooth.types import Answer, Example, Message
 
 
-
 @cache
 def rows_of(seed: int, n: int, labels: bool = True) -> list[Example]:
     """Rows with columns of few values, of numbers and of texts, questions of different lengths, and files."""
