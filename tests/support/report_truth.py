@@ -27,15 +27,45 @@ Claim = tuple[str, tuple[str | float, ...]]  # a float: true within 0.1, as stor
 @cache
 def claims(facts: Facts) -> tuple[Claim, ...]:
     """Patterns, in which # is a figure, each with the figures that it has to have."""
-    parts = (_scores, _verdict, _against_prompts, _lines, _confidence, _data, _origin, _texts)
+    parts = (_secondary, _scores, _verdict, _against_prompts, _lines, _confidence, _data, _origin, _texts)
     return tuple(claim for part in parts for claim in part(facts))
+
+
+ABOUT = r"[a-z][^\d%|]*?"  # what a candidate is, beside its name
+
+
+def _secondary(facts: Facts) -> Iterator[Claim]:
+    """The whole table of each further grader, as a caption and a row for each candidate."""
+    for grader, difference in (facts.result or {}).get("also", {}).items():
+        scores = {
+            name: [line["also"][grader]["score"] for line in lines] for name, lines in facts.records.items()
+        }
+        pairs = zip(scores[facts.result["baseline"]], scores["tuned"], strict=True)
+        gain = sum(b - a for a, b in pairs) / len(scores["tuned"])
+        want = [points(gain), "95%", points(difference["low"]), points(difference["high"]), "95%"]
+        pattern = (
+            rf"{grader} Paired difference, tuned minus {facts.result['baseline']}: # points, # confidence "
+            rf"interval # to #\. The verdict rests on {facts.summary['grader']} alone\. Candidate Score # CI "
+            "Grader errors"
+        )
+        for name, values in scores.items():
+            shots = name.removeprefix("few-shot-")
+            about = f"prompt with {shots} solved examples" if shots != name else ABOUT
+            graded = [value for value in values if value is not None]
+            pattern += rf" {name}(?: baseline)?(?: {about})? # # – # #"
+            low, high = wilson(sum(graded), len(graded))
+            if "groups" in facts.summary or not set(graded) <= {0, 1}:
+                low, high = (facts.entry[name]["also"][grader][key] for key in ("low", "high"))
+            mean = sum(graded) / len(graded)
+            want += [percent(mean), percent(low), percent(high), f"{len(values) - len(graded):,}"]
+        yield pattern, tuple(want)
 
 
 def _scores(facts: Facts) -> Iterator[Claim]:
     """A row of the table for each candidate."""
     for name in facts.score:
         shots = name.removeprefix("few-shot-")
-        about = f"prompt with {shots} solved examples" if shots != name else r"[a-z][^\d%|]*?"
+        about = f"prompt with {shots} solved examples" if shots != name else ABOUT
         pattern = rf"\b{name}(?: baseline)?(?: {about})? # # – #"
         want = [percent(facts.mean(name)), *map(percent, facts.interval(name))]
         if (one := facts.against(name)) is not None:
