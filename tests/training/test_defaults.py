@@ -161,7 +161,7 @@ def test_small_trees_where_little_is_shared() -> None:
 
 @pytest.mark.parametrize(("adapter", "tokens"), [("lora", 3072), ("none", 2048)])
 def test_a_group_behind_a_long_question_is_one_tree(adapter: str, tokens: int) -> None:
-    """Eight answers of 100 tokens to 1,100: trees of 1,536 tokens would compute the question several times."""
+    """Eight answers of 100 tokens to 1,100: trees of 1,536 tokens would compute the question twice."""
     asked = [[*range(2000 * i, 2000 * i + 1200)] for i in range(1, 3)]
     known = facts(sample=tuple(Row(row, [0.0] * 1100 + [1.0] * 100) for row in asked))
     keys = {"adapter": adapter, "method": "grpo", "group_size": 8, "batch_size": 2}

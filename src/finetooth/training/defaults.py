@@ -197,8 +197,8 @@ def micro_tokens(
         usual = most = fitting(max(0, facts.memory - facts.model_state_bytes) / 4)
     tokens, steps = usual, _sample_steps(facts.sample, batch, group)
     if facts.model_state_bytes is None and steps:
-        # Beyond these sizes a CPU is hardly faster, and memory grows with the tree (log.md). Take the smallest
-        # size at which recomputing shared prefixes in each tree costs at most a tenth. Full fine-tuning needs
+        # Beyond these sizes a CPU is hardly faster, and memory grows with the tree (log.md). Take the first
+        # at which recomputing shared prefixes in each tree costs at most a tenth. Full fine-tuning needs
         # memory for gradients and moments, so its trees start smaller.
         doublings = [(512 if adapter == "none" else 1536) * 2**power for power in range(6)]
         sizes = sorted({usual, most, *(size for size in doublings if size < most)})
