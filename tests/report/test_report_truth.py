@@ -12,7 +12,7 @@ import shutil
 import tempfile
 from collections.abc import Callable
 from dataclasses import replace
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -27,9 +27,9 @@ from report_words import PageWords, words_of_markdown
 from finetooth.commands import report
 from finetooth.evaluation.calibration import Calibration, Decisions, decide, measure
 from finetooth.evaluation.graders import BUILT_IN
-from finetooth.evaluation.recipes import recipe_claim
 from finetooth.evaluation.retention import PanelScores, retention
 from finetooth.evaluation.slices import WeakSlices
+from finetooth.evaluation.verdict_words import points
 from finetooth.report import (
     answers,
     flips_part,
@@ -265,9 +265,10 @@ def another_seed(run: Path) -> None:
     write_jsonl(file, [{**lines[0], "score": 1 - lines[0]["score"]}, *lines[1:]])
 
 
-def another_mean(run: Path) -> None:
+def another_score(run: Path) -> None:
     def more(summary: dict) -> dict:
-        return {**summary, "recipe": {**summary["recipe"], "mean": summary["recipe"]["mean"] + 0.01}}
+        first, *others = summary["recipe"]["scores"]
+        return {**summary, "recipe": {**summary["recipe"], "scores": [first + 0.01, *others]}}
 
     rewrite(run / "evaluate" / "test" / "summary.json", more)
 
@@ -298,7 +299,7 @@ def a_task_called_kept(run: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "plant", [another_seed, another_mean, a_smaller_loss, a_proof_that_is_none, a_task_called_kept]
+    "plant", [another_seed, another_score, a_smaller_loss, a_proof_that_is_none, a_task_called_kept]
 )
 def test_an_error_in_what_was_measured_beside_the_scores_is_found(
     tmp_path: Path, plant: Callable[[Path], None]
@@ -309,24 +310,22 @@ def test_an_error_in_what_was_measured_beside_the_scores_is_found(
 
 
 def test_an_error_in_the_lines_about_it_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The least clear group, one with the others' errors, the best kind and task, and seeds in disorder."""
+    """Another group, errors of the others in place of its own, the best kind and task, and turned signs."""
     run = full_run(tmp_path / "run")
     searched = slices_part.weak_slices
 
-    def last(*given: object) -> WeakSlices:
+    def planted(*given: object, turned: bool) -> WeakSlices:
         found = searched(*given)
-        return replace(found, found=found.found[::-1])
-
-    def turned(*given: object) -> WeakSlices:
-        found = searched(*given)
-        return replace(
-            found, found=tuple(replace(one, error=one.others, others=one.error) for one in found.found)
+        (one,) = found.found
+        other = (
+            replace(one, error=one.others, others=one.error) if turned else replace(one, conditions=("day",))
         )
+        return replace(found, found=(other,))
 
-    plants = [(slices_part, "weak_slices", last), (slices_part, "weak_slices", turned)]
+    plants = [(slices_part, "weak_slices", partial(planted, turned=turned)) for turned in (False, True)]
     plants += [(robustness_part, "min", max), (general_part, "min", max)]
-    plants += [(seeds_part, "recipe_claim", lambda seeds, found: recipe_claim(seeds[::-1], found))]
-    for module, name, planted in plants:
+    plants += [(seeds_part, "points", lambda value: points(-value))]
+    for module, name, plant in plants:
         with monkeypatch.context() as patch:
-            patch.setattr(module, name, planted, raising=False)
-            assert untrue(run), (module, planted)
+            patch.setattr(module, name, plant, raising=False)
+            assert untrue(run), (module, plant)

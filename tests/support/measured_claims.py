@@ -54,12 +54,10 @@ def _seeds(facts: Facts) -> Iterator[Claim]:
     means = [fmean(scores) for scores in tuned]
     first = int(facts.config["train"].get("seed") or facts.config["seed"])
     seeds = [first, *(int(one.name) for one in runs)]
-    pattern = (
-        rf"# trainings that differ in the seed score # on average on # validation rows "
-        rf"\({', '.join(f'seed {seed} #' for seed in seeds)}; standard deviation # points\)"
-    )
-    want = [str(len(seeds)), percent(fmean(means)), f"{len(tuned[0]):,}", *map(percent, means)]
-    want.append(f"{100 * stdev(means):.1f}")
+    listed = f"{', '.join('#' * len(means[1:]))} and #"
+    pattern = rf"# trainings that differ in the seed score {listed} on # validation rows "
+        r"\(standard deviation # points\)"
+    want = [str(len(seeds)), *map(percent, means), f"{len(tuned[0]):,}", f"{100 * stdev(means):.1f}"]
     prompts = {
         name: _against_seeds([*scores.values()], tuned)
         for name, scores in folders[0].score.items()
@@ -69,7 +67,7 @@ def _seeds(facts: Facts) -> Iterator[Claim]:
         yield pattern, tuple(want)
         return
     if len(seeds) < 3:
-        yield f"{pattern}; a verdict on it needs # seeds", (*want, "3")
+        yield f"{pattern}; a verdict on the recipe takes # seeds", (*want, "3")
         return
     strongest = max(prompts, key=lambda name: fmean(folders[0].score[name].values()))
     difference, low, high, _ = prompts[strongest]
@@ -81,8 +79,8 @@ def _seeds(facts: Facts) -> Iterator[Claim]:
     elif any(one[2] < 0 and one[3] < 0.05 / len(prompts) for one in prompts.values()):
         verdict = "worse than a prompt"
     yield (
-        rf"{pattern}\. With seeds and rows as chance it is {verdict}: # points to {strongest}, # confidence "
-        r"interval # to #\. The verdict above is about the model of seed # alone",
+        rf"{pattern}; with seeds as chance too, the recipe is {verdict}: # points to {strongest} "
+        r"\(# CI # to #\)\. The verdict above is about the model of seed #",
         (*want, points(difference), "95%", points(low), points(high), str(first)),
     )
 
@@ -124,12 +122,14 @@ def _weak_groups(facts: Facts) -> Iterator[Claim]:
         inside = [error[at] for at in tested[name]]
         outside = [one for at, one in enumerate(error) if at not in tested[name]]
         words = re.escape(" and ".join(name))
+        among = "the clearest of # weak ones" if len(weak) > 1 else "the only weak one"
+        want = [percent(fmean(inside)), f"{len(inside):,}", "95%", *map(percent, weak[name])]
+        want += [percent(fmean(outside)), f"{len(tested):,}", *([str(len(weak))] if len(weak) > 1 else [])]
         yield (
-            rf"(?:{words}:|One has) # errors in # rows \(95% confidence interval # to #\), # in the others; "
-            "of # groups of # validation rows or more it is the clearest of # that look weak",
-            (percent(fmean(inside)), f"{len(inside):,}", *map(percent, weak[name]), percent(fmean(outside)),
-             f"{len(tested):,}", str(LEAST), str(len(weak))),
-        )  # fmt: skip
+            rf"(?:{words}:|One has) # errors in # validation rows \(# CI # to #\), # in the others; "
+            rf"of # groups tested {among}, to be",
+            tuple(want),
+        )
 
 
 def _weak(tested: Mapping[tuple[str, ...], frozenset[int]], error: Sequence[float]) -> list[tuple[str, ...]]:
@@ -239,7 +239,7 @@ def _changed_rows(facts: Facts) -> Iterator[Claim]:
     among = ", the worst of # kinds of change" if len(tested) > 1 else ""
     proven = f"a loss is proven with {' and '.join(lost)}" if lost else "no loss is proven"
     yield (
-        rf"With {worst} the score changes by # points \(# confidence interval # to #\){among}; {proven}",
+        rf"With {worst} the score changes by # points \(# CI # to #\){among}; {proven}",
         (*want, *([str(len(tested))] if among else [])),
     )
 
@@ -260,9 +260,11 @@ def _other_tasks(facts: Facts) -> Iterator[Claim]:
     worst = min(tasks, key=order)
     verdict = ("forgotten", "not proven", "kept")[order(worst)[0]]
     change = [points(worst["tuned"] - worst["base"]), "95%", points(worst["low"]), points(worst["high"])]
-    yield (
-        rf"{verdict}\.? On {re.escape(worst['task'])} the score changed from the base model's # by # "
-        r"points \(# confidence interval # to #\); a loss of # is tolerated",
-        (percent(worst["base"]), *change, f"{100 * worst['margin']:g}"),
+    among, number = (
+        (", the worst of # neighbouring tasks,", [str(len(tasks))]) if len(tasks) > 1 else ("", [])
     )
-    yield "It is the worst of # neighbouring tasks", (str(len(tasks)),)
+    yield (
+        rf"{verdict}\.? On {re.escape(worst['task'])}{among} the score changed from the base model's # by "
+        r"# points \(# CI # to #\); a loss of # is tolerated",
+        (*number, percent(worst["base"]), *change, f"{100 * worst['margin']:g}"),
+    )

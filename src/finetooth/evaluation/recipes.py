@@ -146,13 +146,13 @@ def over_prompts(
     return {**found, "comparison": {**about, **compared[strongest].to_json(), "verdict": verdict}}
 
 
-def recipe_claim(seeds: Sequence[int], found: Mapping[str, Any]) -> str:
-    """What the seeds show of the recipe, in sentences."""
+def recipe_words(seeds: Sequence[int], found: Mapping[str, Any]) -> str:
+    """What is claimed of the recipe, in sentences, apart from the claim about the run's model."""
     each = ", ".join(
         f"seed {seed} {percent(score)}" for seed, score in zip(seeds, found["scores"], strict=True)
     )
     words = (
-        f"{len(seeds)} trainings that differ in the seed score {percent(found['mean'])} on "
+        f"Of the recipe: {len(seeds)} trainings that differ in the seed score {percent(found['mean'])} on "
         f"average on {found['n']:,} validation rows ({each}; standard deviation {100 * found['spread']:.1f} "
         "points)"
     )
@@ -165,17 +165,9 @@ def recipe_claim(seeds: Sequence[int], found: Mapping[str, Any]) -> str:
     return (
         f"{words}. With seeds and rows as chance it is {verdict}: "
         f"{points(result['difference'])} points to {result['baseline']}, 95% confidence interval "
-        f"{points(result['low'])} to {points(result['high'])}."
+        f"{points(result['low'])} to {points(result['high'])}. What stands before is about the model of seed "
+        f"{seeds[0]} alone."
     )
-
-
-def recipe_words(seeds: Sequence[int], found: Mapping[str, Any]) -> str:
-    """The claim about the recipe as it stands after that about the run's model."""
-    claim = f"Of the recipe: {recipe_claim(seeds, found)}"
-    result = found["comparison"]
-    if result is None or result["seeds"][1] < MIN_SEEDS:
-        return claim
-    return f"{claim} What stands before is about the model of seed {seeds[0]} alone."
 
 
 def compared_words(found: Mapping[str, Any], adjusted: bool) -> str:

@@ -31,11 +31,10 @@ def general_line(evidence: Evidence) -> Line | None:
     if not tasks:
         return None
     worst = min(tasks, key=lambda one: (WORST_FIRST.index(one["verdict"]), one["difference"]))
+    among = f", the worst of {len(tasks)} neighbouring tasks," if len(tasks) > 1 else ""
     words = (
-        f"On {worst['task']} the score changed from the base model's {percent(worst['base'])} by "
-        f"{points(worst['difference'])} points (95% confidence interval {points(worst['low'])} to "
-        f"{points(worst['high'])}); a loss of {100 * worst['margin']:g} is tolerated."
+        f"On {worst['task']}{among} the score changed from the base model's {percent(worst['base'])} by "
+        f"{points(worst['difference'])} points (95% CI {points(worst['low'])} to {points(worst['high'])}); a "
+        f"loss of {100 * worst['margin']:g} is tolerated."
     )
-    if len(tasks) > 1:
-        words += f" It is the worst of {len(tasks)} neighbouring tasks."
     return Line("Other tasks", words, worst["verdict"], KINDS.get(worst["verdict"], "not-proven"))

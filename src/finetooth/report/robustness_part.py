@@ -78,7 +78,7 @@ def robustness_line(evidence: Evidence) -> Line | None:
     kind = min(tested, key=lambda name: tested[name]["difference"])
     worst, lost = tested[kind], [name for name, one in tested.items() if one["loses"]]
     words = (
-        f"With {kind} the score changes by {points(worst['difference'])} points (95% confidence interval "
+        f"With {kind} the score changes by {points(worst['difference'])} points (95% CI "
         f"{points(worst['low'])} to {points(worst['high'])})"
     )
     words += f", the worst of {len(tested)} kinds of change" if len(tested) > 1 else ""

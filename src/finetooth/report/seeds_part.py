@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from finetooth.evaluation.recipes import MIN_SEEDS, recipe_claim
+from finetooth.evaluation.recipes import MIN_SEEDS
+from finetooth.evaluation.verdict_words import percent, points
 from finetooth.report.evidence import Evidence, Line
+
+CLAIMS = {"better": "better than the best prompt", "worse": "worse than a prompt"}
 
 
 def seeds_line(evidence: Evidence) -> Line | None:
@@ -11,8 +14,19 @@ def seeds_line(evidence: Evidence) -> Line | None:
     found = (evidence.summary or {}).get("recipe")
     if found is None:
         return None
-    claim, result = recipe_claim(found["seeds"], found), found["comparison"]
-    if result is None or result["seeds"][1] < MIN_SEEDS:
-        return Line("Other seeds", claim)
-    words = f"{claim} The verdict above is about the model of seed {found['seeds'][0]} alone."
+    seeds, result = found["seeds"], found["comparison"]
+    *scores, last = map(percent, found["scores"])
+    words = (
+        f"{len(seeds)} trainings that differ in the seed score {', '.join(scores)} and {last} on "
+        f"{found['n']:,} validation rows (standard deviation {100 * found['spread']:.1f} points)"
+    )
+    if result is None:
+        return Line("Other seeds", f"{words}.")
+    if result["seeds"][1] < MIN_SEEDS:
+        return Line("Other seeds", f"{words}; a verdict on the recipe takes {MIN_SEEDS} seeds.")
+    words += (
+        f"; with seeds as chance too, the recipe is {CLAIMS.get(result['verdict'], 'not proven better')}: "
+        f"{points(result['difference'])} points to {result['baseline']} (95% CI {points(result['low'])} to "
+        f"{points(result['high'])}). The verdict above is about the model of seed {seeds[0]}."
+    )
     return Line("Other seeds", words, result["verdict"], result["verdict"].replace(" ", "-"))

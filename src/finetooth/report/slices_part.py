@@ -59,14 +59,18 @@ def slices_line(evidence: Evidence) -> Line | None:
     result = run_slices(evidence.path)
     if result is None or not result.tested:
         return None
-    groups = f"{result.tested:,} groups of {SUPPORT} validation rows or more"
     if not result.found:
-        return Line("Weak groups", f"None of {groups} is proven to have more errors than the other rows.")
-    first = result.found[0]
+        return Line(
+            "Weak groups",
+            f"None of {result.tested:,} groups of {SUPPORT} validation rows or more is proven to have more "
+            "errors than the other rows.",
+        )
+    first, weak = result.found[0], len(result.found)
+    among = f"the clearest of {weak} weak ones" if weak > 1 else "the only weak one"
     errors = (
-        f"{percent(first.error)} errors in {first.rows:,} rows (95% confidence interval "
-        f"{percent(first.low)} to {percent(first.high)}), {percent(first.others)} in the others; of {groups} "
-        f"it is the clearest of {len(result.found)} that look weak, to be confirmed with new rows."
+        f"{percent(first.error)} errors in {first.rows:,} validation rows (95% CI {percent(first.low)} to "
+        f"{percent(first.high)}), {percent(first.others)} in the others; of {result.tested:,} groups tested "
+        f"{among}, to be confirmed on new rows."
     )
     words = f"{clip(' and '.join(first.conditions))}: {errors}"
     return Line("Weak groups", words, "exploratory", "not-proven", public=f"One has {errors}")
