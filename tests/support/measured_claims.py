@@ -55,8 +55,10 @@ def _seeds(facts: Facts) -> Iterator[Claim]:
     first = int(facts.config["train"].get("seed") or facts.config["seed"])
     seeds = [first, *(int(one.name) for one in runs)]
     listed = f"{', '.join('#' * len(means[1:]))} and #"
-    pattern = rf"# trainings that differ in the seed score {listed} on # validation rows "
+    pattern = (
+        rf"# trainings that differ in the seed score {listed} on # validation rows "
         r"\(standard deviation # points\)"
+    )
     want = [str(len(seeds)), *map(percent, means), f"{len(tuned[0]):,}", f"{100 * stdev(means):.1f}"]
     prompts = {
         name: _against_seeds([*scores.values()], tuned)
