@@ -84,7 +84,7 @@ def robustness_line(evidence: Evidence) -> Line | None:
     words += f", the worst of {len(tested)} kinds of change" if len(tested) > 1 else ""
     words += f"; a loss is proven with {' and '.join(lost)}." if lost else "; no loss is proven."
     words += f" {few} more {'has' if few == 1 else 'have'} fewer than {MIN_ROWS} rows." if few else ""
-    return Line("Robustness", words, *(("loss", "worse") if lost else ()))
+    return Line("Robustness", words, "loss" if lost else "", "worse" if lost else "")
 
 
 def fall_words(part: dict[str, Any]) -> str:
