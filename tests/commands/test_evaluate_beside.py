@@ -147,7 +147,6 @@ def test_new_rows_are_asked_and_those_of_the_run_are_left_out(
     assert both.returncode == 2 and "Leave one out" in both.stderr
 
 
-@pytest.mark.parametrize("kind", ["text", "yaml", "json"])
 def test_near_copies_among_new_rows_are_one_observation(place: Path, tmp_path: Path) -> None:
     """Planted: 40 letters, each in six versions that differ in a word; as evidence they are 40."""
     draw = Random(1)
@@ -168,6 +167,7 @@ def test_near_copies_among_new_rows_are_one_observation(place: Path, tmp_path: P
     assert "240 rows in 40 clusters" in page_words(place, "letters")
 
 
+@pytest.mark.parametrize("kind", ["text", "yaml", "json"])
 def test_a_new_prompt_is_asked_of_the_base_alone(
     place: Path, tmp_path: Path, asked: list[str], kind: str
 ) -> None:
