@@ -257,14 +257,9 @@ def test_paths_below_the_working_directory_are_relative(
     """A task's `split_from: runs/first` is stored with its whole path."""
     monkeypatch.chdir(tmp_path)
     config = runs[1] / "config.yaml"
-    kept = f"  validation: 0.1\n  split_from: {tmp_path}/runs/first"
-    train = f"[{tmp_path}/a.csv, /elsewhere/b.csv]"
-    text = config.read_text().replace("  validation: 0.1", kept)
-    config.write_text(text.replace("/home/ada/tickets.csv", train))
-    assert run(runs, False).differences == {
-        "data.train": ["/home/ada/tickets.csv", ["a.csv", "/elsewhere/b.csv"]],
-        "data.split_from": [None, "runs/first"],
-    }
+    kept = f"validation: 0.1\n  split_from: {tmp_path}/runs/first"
+    config.write_text(config.read_text().replace("validation: 0.1", kept))
+    assert run(runs, False).differences == {"data.split_from": [None, "runs/first"]}
 
 
 def test_the_command_prints_one_table_or_one_object(
