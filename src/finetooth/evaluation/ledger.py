@@ -226,7 +226,7 @@ def require_unchanged(run_path: Path, *splits: str) -> list[str]:
             continue
         for name in known[-1]:
             file = folder / split / name
-            if not file.is_file() or sha256_file(file) not in [digests[name] for digests in known]:
+            if not file.is_file() or sha256_file(file) not in [digests.get(name) for digests in known]:
                 raise _edited(file, run_path, split)
         bound.append(read_json(folder / split / "summary.json"))
     summary = folder / "summary.json"
