@@ -251,6 +251,17 @@ def test_what_differs_in_the_settings_is_listed(runs: tuple[Path, Path]) -> None
     }
 
 
+def test_paths_below_the_working_directory_are_relative(
+    runs: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A task's `split_from: runs/first` is stored with its whole path."""
+    monkeypatch.chdir(tmp_path)
+    config = runs[1] / "config.yaml"
+    kept = f"validation: 0.1\n  split_from: {tmp_path}/runs/first"
+    config.write_text(config.read_text().replace("validation: 0.1", kept))
+    assert run(runs, False).differences == {"data.split_from": [None, "runs/first"]}
+
+
 def test_the_command_prints_one_table_or_one_object(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
@@ -144,6 +145,26 @@ def test_new_rows_are_asked_and_those_of_the_run_are_left_out(
     assert done.returncode == 2 and "no row is new" in done.stderr
     both = finetooth(place, "evaluate", "run", "--test", tmp_path / "march.jsonl", "--sealed")
     assert both.returncode == 2 and "Leave one out" in both.stderr
+
+
+def test_near_copies_among_new_rows_are_one_observation(place: Path, tmp_path: Path) -> None:
+    """Planted: 40 letters, each in six versions that differ in a word; as evidence they are 40."""
+    draw = Random(1)
+    words = ["".join(draw.choices("bdfgklmnprst", k=3)) + draw.choice("aeiou") + "n" for _ in range(400)]
+    letters = [" ".join(draw.sample(words, 14)) for _ in range(40)]
+    colors = list(COLORS.values())
+    rows = [
+        {"text": f"{letter} {'please' if copy == 0 else f'kindly {copy}'}", "label": colors[at % 3]}
+        for at, letter in enumerate(letters)
+        for copy in range(6)
+    ]
+    write_jsonl(tmp_path / "letters.jsonl", rows)
+    summary, _ = evaluated(place, "--test", tmp_path / "letters.jsonl")
+    assert summary["n"] == 240 and summary["groups"] == 40
+    assert {one["units"] for one in summary["comparisons"]} == {40}
+    kept = read_jsonl(place / "run" / "evaluate" / "letters" / "rows.jsonl")
+    assert len({row["tags"]["near-copies"] for row in kept}) == 40
+    assert "240 rows in 40 clusters" in page_words(place, "letters")
 
 
 @pytest.mark.parametrize("kind", ["text", "yaml", "json"])

@@ -128,8 +128,33 @@ def test_the_same_weights_get_the_stored_result_from_any_run(
     assert shown.returncode == 0 and "older version" not in shown.stdout
     again = finetooth(place, "evaluate", "runs/same", "--sealed", "--json")
     assert again.returncode == 0 and looks(place) == [1]
-    compared = finetooth(place, "compare", "runs/renamed", "runs/same", "--sealed")
-    assert compared.returncode == 2 and "Traceback" not in compared.stderr
+    compared = finetooth(place, "compare", "runs/renamed", "runs/same", "--sealed", "--json")
+    assert compared.returncode == 0, "the records have come along"
+    (pair,) = json.loads(compared.stdout)["comparisons"]
+    assert (pair["n"], pair["difference"], pair["verdict"]) == (sealed, 0, "not proven")
+
+
+def test_a_stored_result_without_its_records_says_where_they_are(place: Path) -> None:
+    """The run that has them is elsewhere; when it is back, they are copied at no look."""
+    (place / "runs/first").rename(place / "away")
+    run(place, "runs/same")
+    run(place, "runs/second", *OTHER, "--sealed")
+    refused = finetooth(place, "compare", "runs/second", "runs/same", "--sealed")
+    told = " ".join(refused.stderr.split())
+    assert refused.returncode == 2 and "took its sealed result over from the run first" in told
+    assert f"Put that run into {place / 'runs'}" in told
+    assert "finetooth evaluate runs/same --sealed" in told and "leave --sealed out" in told
+    (place / "away").rename(place / "runs/first")
+    records = place / "runs/first/evaluate/test/records.jsonl"
+    content = records.read_bytes()
+    records.write_bytes(content.replace(b"red", b"sad"))
+    assert finetooth(place, "evaluate", "runs/same", "--sealed").returncode == 0
+    assert not (place / "runs/same/evaluate/test/records.jsonl").exists(), "edited records are no records"
+    records.write_bytes(content)
+    assert finetooth(place, "evaluate", "runs/same", "--sealed").returncode == 0
+    assert looks(place) == [1, 2]
+    compared = finetooth(place, "compare", "runs/second", "runs/same", "--sealed")
+    assert compared.returncode == 0, compared.stderr
 
 
 @pytest.mark.parametrize(

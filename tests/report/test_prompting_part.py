@@ -7,7 +7,9 @@ import pytest
 from command_line import invoke
 from made_up_run import made_up_run
 
+from finetooth.report.evidence import Evidence
 from finetooth.report.prompting_part import efforts, prompting_part
+from finetooth.report.run_page import score_table
 from finetooth.rundir import append_jsonl, read_json, write_json, write_jsonl, write_text
 
 
@@ -72,7 +74,8 @@ def test_training_is_paid_back_in_tokens_and_seconds_or_never(tmp_path: Path) ->
     words = part(run)["paid_back"]
     assert "saves 190 tokens" in words and "paid back after 30 answers" in words  # 3 * 1,900 / 190
     assert "its seconds after 200" in words
-    costs = {one["name"]: one["seconds"] for one in part(run)["costs"]}
+    table = score_table(read_json(run / "evaluate" / "summary.json"), Evidence.read(run))
+    costs = {one["candidate"]: one["seconds"] for one in table["rows"] if one["kind"] != "baseline"}
     assert costs == {"zero-shot": None, "few-shot-4": 0.5, "tuned": 0.2}
     summary = read_json(run / "evaluate" / "summary.json")
     for entry in summary["candidates"]:
@@ -83,12 +86,21 @@ def test_training_is_paid_back_in_tokens_and_seconds_or_never(tmp_path: Path) ->
 
 def test_prices_are_of_the_logged_tokens(tmp_path: Path) -> None:
     run = made_up_run(tmp_path / "run")
-    summary = read_json(run / "evaluate" / "summary.json")
-    shown = prompting_part(run, summary, {"evaluate": {"price_in": 2.0, "price_out": 8.0}}, {})
-    assert shown is not None
-    assert [one["price"] for one in shown["costs"]] == [
-        pytest.approx((2.0 * tokens + 8.0 * 4) / 1e6) for tokens in (64, 213, 23)
+    config = (run / "config.yaml").read_text("utf-8")
+    priced = config.replace("evaluate:", "evaluate:\n  price_in: 2.0\n  price_out: 8.0")
+    write_text(run / "config.yaml", priced)
+    table = score_table(read_json(run / "evaluate" / "summary.json"), Evidence.read(run))
+    assert [one["price"] for one in table["rows"] if one["kind"] != "baseline"] == [
+        pytest.approx((2.0 * tokens + 8.0 * 4) / 1e3) for tokens in (64, 213, 23)
     ]
+
+
+def test_what_an_answer_costs_is_on_the_page_once(tmp_path: Path) -> None:
+    run = made_up_run(tmp_path / "run")
+    page = page_of(run)
+    details = page[page.index("Prompt, weights, or both?") :]
+    assert page.count("213.0") == 2, "on the sealed test, and on the validation rows"
+    assert "<table" not in details[: details.index("Training")]
 
 
 def test_nothing_is_said_where_no_answers_are_graded() -> None:

@@ -11,13 +11,15 @@ import re
 import shutil
 import tempfile
 from collections.abc import Callable
-from functools import cache
+from dataclasses import replace
+from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 import yaml
 from made_up_run import LABELS, made_up_run
+from measured_run import with_measured_parts
 from report_facts import Facts
 from report_truth import NUMBER, detail_problems, flip_problems, problems
 from report_words import PageWords, words_of_markdown
@@ -26,7 +28,17 @@ from finetooth.commands import report
 from finetooth.evaluation.calibration import Calibration, Decisions, decide, measure
 from finetooth.evaluation.graders import BUILT_IN
 from finetooth.evaluation.retention import PanelScores, retention
-from finetooth.report import answers, flips_part, run_page
+from finetooth.evaluation.slices import WeakSlices
+from finetooth.evaluation.verdict_words import points
+from finetooth.report import (
+    answers,
+    flips_part,
+    general_part,
+    robustness_part,
+    run_page,
+    seeds_part,
+    slices_part,
+)
 from finetooth.report.confusion import Confusion
 from finetooth.rundir import read_json, read_jsonl, write_json, write_jsonl, write_text
 
@@ -72,7 +84,7 @@ def _full(path: Path, **options: object) -> Path:
     split = "test" if (run / "evaluate" / "test").is_dir() else "validation"
     write_json(run / "evaluate" / split / "timing.json", {"zero-shot": 0.123, "tuned": 0.0912})
     confident(run, split)
-    return run
+    return with_measured_parts(run)
 
 
 def confident(run: Path, split: str) -> None:
@@ -244,3 +256,76 @@ def test_the_front_matter_of_the_card_has_the_figures_of_the_records(tmp_path: P
         assert (one.dataset_split, one.dataset_revision) == ("test", facts.sealed["sha256"])
     settings = re.search(r"```yaml\n(.*?)```", card.content, re.DOTALL)
     assert settings and yaml.safe_load(settings[1]).items() <= facts.config["train"].items()
+
+
+def another_seed(run: Path) -> None:
+    """One answer of the third training."""
+    file = run / "seeds" / "3" / "evaluate" / "validation" / "records.jsonl"
+    lines = [*read_jsonl(file)]
+    write_jsonl(file, [{**lines[0], "score": 1 - lines[0]["score"]}, *lines[1:]])
+
+
+def another_score(run: Path) -> None:
+    def more(summary: dict) -> dict:
+        first, *others = summary["recipe"]["scores"]
+        return {**summary, "recipe": {**summary["recipe"], "scores": [first + 0.01, *others]}}
+
+    rewrite(run / "evaluate" / "test" / "summary.json", more)
+
+
+def a_smaller_loss(run: Path) -> None:
+    def less(found: dict) -> dict:
+        (tuned,) = found["candidates"]
+        tuned["kinds"][0]["difference"] += 0.02
+        return found
+
+    rewrite(run / "evaluate" / "robustness.json", less)
+
+
+def a_loss_left_out(run: Path) -> None:
+    def fewer(found: dict) -> dict:
+        (tuned,) = found["candidates"]
+        tuned["kinds"][1] |= {"loses": False}
+        return found
+
+    rewrite(run / "evaluate" / "robustness.json", fewer)
+
+
+def a_task_called_kept(run: Path) -> None:
+    def kept(found: dict) -> dict:
+        return {**found, "tasks": [{**one, "verdict": "kept"} for one in found["tasks"]]}
+
+    rewrite(run / "evaluate" / "general.json", kept)
+
+
+@pytest.mark.parametrize(
+    "plant", [another_seed, another_score, a_smaller_loss, a_loss_left_out, a_task_called_kept]
+)
+def test_an_error_in_what_was_measured_beside_the_scores_is_found(
+    tmp_path: Path, plant: Callable[[Path], None]
+) -> None:
+    run = full_run(tmp_path / "run")
+    plant(run)
+    assert untrue(run)
+
+
+def test_an_error_in_the_lines_about_it_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another group, errors of the others in place of its own, the best kind and task, and turned signs."""
+    run = full_run(tmp_path / "run")
+    searched = slices_part.weak_slices
+
+    def planted(*given: object, turned: bool) -> WeakSlices:
+        found = searched(*given)
+        (one,) = found.found
+        other = (
+            replace(one, error=one.others, others=one.error) if turned else replace(one, conditions=("day",))
+        )
+        return replace(found, found=(other,))
+
+    plants = [(slices_part, "weak_slices", partial(planted, turned=turned)) for turned in (False, True)]
+    plants += [(robustness_part, "min", max), (general_part, "min", max)]
+    plants += [(seeds_part, "points", lambda value: points(-value))]
+    for module, name, plant in plants:
+        with monkeypatch.context() as patch:
+            patch.setattr(module, name, plant, raising=False)
+            assert untrue(run), (module, plant)

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
+from measured_claims import measured_claims
 from report_facts import Facts, percent, points, wilson
 
 Claim = tuple[str, tuple[str | float, ...]]  # a float: true within 0.1, as stored confidences are rounded
@@ -19,7 +20,8 @@ Claim = tuple[str, tuple[str | float, ...]]  # a float: true within 0.1, as stor
 @cache
 def claims(facts: Facts) -> tuple[Claim, ...]:
     """Patterns, in which # is a figure, each with the figures that it has to have."""
-    parts = (_secondary, _scores, _verdict, _against_prompts, _lines, _confidence, _data, _origin, _texts)
+    parts = (_secondary, measured_claims, _scores, _verdict, _against_prompts, _lines, _confidence, _data,
+             _origin, _texts)  # fmt: skip
     return tuple(claim for part in parts for claim in part(facts))
 
 

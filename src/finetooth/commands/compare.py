@@ -15,7 +15,7 @@ from typing import Any
 from rich.console import Console, Group
 from rich.text import Text
 
-from finetooth.config.values import first_few
+from finetooth.config.values import first_few, from_here
 from finetooth.data.examples import read_examples
 from finetooth.errors import ConfigError, FinetoothError, GradeError
 from finetooth.evaluation import form, ledger
@@ -29,7 +29,7 @@ from finetooth.report import compare_page, html
 from finetooth.report.compare_table import scores_table, settings_table
 from finetooth.report.terminal import COLOURS
 from finetooth.rundir import read_json, read_jsonl
-from finetooth.runs import next_steps, workspace
+from finetooth.runs import next_steps, stored_results, workspace
 from finetooth.runs.replicates import replicates, scores_of
 from finetooth.types import Example
 
@@ -164,6 +164,8 @@ def _read(path: Path, split: str) -> RunScores:
     ledger.require_unchanged(path, split)
     folder = path / "evaluate" / split
     summary = read_json(folder / "summary.json")
+    if split == "test" and not (folder / stored_results.RECORDS).is_file():
+        raise stored_results.no_records_error(path, ledger.digest_of_result(path, summary))
     records = [line for line in read_jsonl(folder / "records.jsonl") if line["candidate"] == TUNED]
     if not records:
         raise ConfigError(f"{path}: no {split} records of a tuned model. First: finetooth evaluate {path}")
@@ -343,4 +345,5 @@ def _flat(path: Path) -> dict[str, Any]:
 def _differences(runs: Sequence[RunScores]) -> dict[str, list[Any]]:
     keys = dict.fromkeys(key for each in runs for key in each.settings)
     values = {key: [each.settings.get(key) for each in runs] for key in keys if key != "name"}
-    return {key: found for key, found in values.items() if any(value != found[0] for value in found)}
+    differing = {key: found for key, found in values.items() if any(value != found[0] for value in found)}
+    return {key: [from_here(value) for value in found] for key, found in differing.items()}

@@ -36,7 +36,7 @@ from finetooth.evaluation.verdict_words import foresight_words
 from finetooth.report.console import answer_bars
 from finetooth.report.prompting_part import TIMING
 from finetooth.report.terminal import terminal_table
-from finetooth.rundir import json_bytes, read_json, write_json
+from finetooth.rundir import read_json, write_json
 from finetooth.runs import (
     derived,
     elsewhere,
@@ -44,6 +44,7 @@ from finetooth.runs import (
     next_steps,
     parent_records,
     preference_candidates,
+    stored_results,
     workspace,
 )
 from finetooth.runs.asking import candidate, candidate_of_spec, primary_grader, prompt, task_prompt
@@ -180,9 +181,7 @@ def _test(context: RunContext, further: bool) -> dict[str, Any] | None:
         console.print(f"warning: {note}", style="yellow", soft_wrap=True)
     if known is not None:
         console.print("The sealed test was already evaluated with these weights; this is the stored result.")
-        if ledger.stored_result(path, digest, here=True) is None:
-            ledger.store_files(path, "test", {"summary.json": json_bytes(known)}, time.time)
-            ledger.store_result(path, digest, known, time.time)
+        stored_results.take_over(path, digest, known)
         write_json(path / "evaluate" / "test" / "summary.json", known)
         ledger.require_unchanged(path, "test")
         return known

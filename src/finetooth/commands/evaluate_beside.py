@@ -38,6 +38,7 @@ from finetooth.evaluation.prompting.spec import PromptSpec, read_spec
 from finetooth.evaluation.prompts import FROM_FILE
 from finetooth.evaluation.summary import START, TUNED
 from finetooth.quality.prepare import read_rows
+from finetooth.quality.similarity.clusters import with_clusters
 from finetooth.report.answers import ROWS
 from finetooth.rundir import jsonl_bytes, read_json, read_jsonl, sha256_file
 from finetooth.runs import inputs, parent, workspace
@@ -185,7 +186,8 @@ def new_rows(context: RunContext, file: Path) -> list[Example]:
     """The rows of a file that are new to the run, read as its data is.
 
     Rows whose prompt the run has on any side are left out and counted: trained on, they prove nothing, and
-    sealed ones are opened by --sealed alone. DataError where none is left.
+    sealed ones are opened by --sealed alone. Near copies are tagged as in the split: as evidence they are one
+    row. DataError where none is left.
     """
     task, path, console = context.task, context.path, context.console
     kept = [one for one in task.data.clean if cleaning.operations([one])[0].name not in ("dedupe", "balance")]
@@ -210,7 +212,7 @@ def new_rows(context: RunContext, file: Path) -> list[Example]:
             f"them: {counts}.",
             style="yellow",
         )
-    return new
+    return with_clusters(new, {})
 
 
 def sides_of_prompts(context: RunContext) -> dict[str, str]:

@@ -141,6 +141,15 @@ def expand_path(text: str) -> Path:
         return Path(text)
 
 
+def from_here(value: Any) -> Any:
+    """A value of a task in which paths below the working directory are relative to it, as one types them."""
+    if isinstance(value, list):
+        return [from_here(one) for one in value]
+    here = Path.cwd()
+    inside = isinstance(value, str) and value != str(here) and Path(value).is_relative_to(here)
+    return str(Path(value).relative_to(here)) if inside else value
+
+
 def is_data_file(path: Path) -> bool:
     """Whether a path has the suffix of a data file."""
     return path.name.lower().removesuffix(".gz").endswith(DATA_FILES)

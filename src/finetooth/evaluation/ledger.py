@@ -181,8 +181,24 @@ def rows_of_result(run_path: Path, summary: Mapping[str, Any]) -> list[Example] 
 
     That look is on record, so this is no new one. Raises DataError as open_sealed does.
     """
-    results = (event["summary"] for event in _events(run_path) if event["event"] == "result")
-    return read_sealed(run_path) if summary in results else None
+    return None if digest_of_result(run_path, summary) is None else read_sealed(run_path)
+
+
+def digest_of_result(run_path: Path, summary: Mapping[str, Any]) -> str | None:
+    """The digest of this run's look that gave this summary; None where its ledger has no such look."""
+    results = (event for event in _events(run_path) if event["event"] == "result")
+    return next((str(event["digest"]) for event in results if event["summary"] == summary), None)
+
+
+def first_run(run_path: Path, digest: str) -> str | None:
+    """The name of the run that took the look with this digest first; None where that is not on record."""
+    return next((str(one["run"]) for one in _rows(run_path).looks() if one["digest"] == digest), None)
+
+
+def is_recorded(run_path: Path, split: str, file: Path) -> bool:
+    """Whether this file of an evaluation is as a run has written it."""
+    events = (one for one in _events(run_path) if one["event"] == "evaluated" and one["split"] == split)
+    return sha256_file(file) in [one["files"].get(file.name) for one in events]
 
 
 def store_files(run_path: Path, split: str, files: Mapping[str, bytes], clock: Clock) -> None:
@@ -210,7 +226,7 @@ def require_unchanged(run_path: Path, *splits: str) -> list[str]:
             continue
         for name in known[-1]:
             file = folder / split / name
-            if not file.is_file() or sha256_file(file) not in [digests[name] for digests in known]:
+            if not file.is_file() or sha256_file(file) not in [digests.get(name) for digests in known]:
                 raise _edited(file, run_path, split)
         bound.append(read_json(folder / split / "summary.json"))
     summary = folder / "summary.json"

@@ -24,7 +24,7 @@ class Line:
     """One labelled line of the first page, in plain words. badge: one or two words in front of them.
 
     kind: better, not-proven, worse or "", which colours the badge. chart: of the page alone; its numbers are
-    in the words.
+    in the words. public: the words without values of the data, for a model card; "": those of `words`.
     """
 
     label: str
@@ -32,6 +32,7 @@ class Line:
     badge: str = ""
     kind: str = ""
     chart: Markup | None = None
+    public: str = ""
 
 
 @dataclass(frozen=True)

@@ -133,11 +133,12 @@ def _cells(row: dict[str, Any], table: dict[str, Any]) -> list[str]:
     return cells + [str(row[key]) for key in ("truncated", "errors") if table[key]]
 
 
-def line_items(page: FirstPage) -> str:
-    """The lines of the parts as a list."""
+def line_items(page: FirstPage, public: bool = False) -> str:
+    """The lines of the parts as a list. public: without values of the data."""
     return "\n".join(
         f"- **{escaped(line.label.rstrip('?.'))}{'?' if line.label.endswith('?') else '.'}** "
-        f"{f'*{escaped(line.badge)}.* ' if line.badge else ''}{escaped(line.words)}"
+        f"{f'*{escaped(line.badge)}.* ' if line.badge else ''}"
+        f"{escaped((public and line.public) or line.words)}"
         for line in page.lines
     )
 

@@ -100,7 +100,7 @@ def model_card(page: FirstPage, evidence: Evidence, adapter: bool) -> str:
         *_use(page, data["labels"]),
         "## Results",
         *score_paragraphs(page),
-        line_items(page),
+        line_items(page, public=True),
         "## Limits",
         bullets(page.unchecked),
         "## How to use it",

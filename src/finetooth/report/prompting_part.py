@@ -8,9 +8,8 @@ from pathlib import Path
 from shlex import quote
 from typing import Any
 
-from finetooth.config.evaluate_keys import PRICES
 from finetooth.evaluation.graders import PERPLEXITY, PREFERENCE
-from finetooth.evaluation.prompting.advice import break_even, money, recommend
+from finetooth.evaluation.prompting.advice import break_even, recommend
 from finetooth.evaluation.prompts import FROM_FILE
 from finetooth.evaluation.summary import TUNED, is_prompting
 from finetooth.evaluation.verdict_words import percent
@@ -34,7 +33,7 @@ def prompting_part(
         "skipped": "" if ladder is not None else _skipped(summary, config, reasons),
         "commands": [] if ladder is not None or config.get("start") else _commands(run_path),
         "ladder": ladder and _ladder_words(ladder),
-        "costs": costs(run_path, summary, config),
+        "timed": (run_path / "evaluate" / summary["split"] / TIMING).is_file(),
         "paid_back": _paid_back(run_path, summary, effort["training"]),
         "effort": effort_words(effort),
     }
@@ -64,29 +63,6 @@ def efforts(run_path: Path, ladder: Mapping[str, Any] | None = None) -> dict[str
             "seconds": scale * sum(line.get("seconds") or 0.0 for line in of_steps),
         },
     }
-
-
-def costs(run_path: Path, summary: Mapping[str, Any], config: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Tokens, seconds and price of an answer, for prompts and the tuned model; None where not known."""
-    file = run_path / "evaluate" / summary["split"] / TIMING
-    seconds = read_json(file) if file.is_file() else {}
-    given = [(config.get("evaluate") or {}).get(key) for key in PRICES]
-    found = []
-    for entry in summary["candidates"]:
-        if not is_prompting(entry["name"]) and not entry["name"].startswith(TUNED):
-            continue
-        tokens = entry["prompt_tokens"], entry["completion_tokens"]
-        price = None if given == [None, None] else money(*tokens, given[0] or 0.0, given[1] or 0.0)
-        line = {"name": entry["name"], "score": entry["score"], "prompt_tokens": tokens[0]}
-        found.append(
-            {
-                **line,
-                "completion_tokens": tokens[1],
-                "seconds": seconds.get(entry["name"]),
-                "price": price,
-            }
-        )
-    return found
 
 
 def _ladder(

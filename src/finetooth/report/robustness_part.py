@@ -7,14 +7,25 @@ from typing import Any
 
 from finetooth.evaluation.perturbations.kinds import KINDS
 from finetooth.evaluation.perturbations.robustness import ADDITION, FILE, TOLERANCE
+from finetooth.evaluation.statistics import MIN_ROWS
 from finetooth.evaluation.summary import TUNED
-from finetooth.evaluation.verdict_words import percent
+from finetooth.evaluation.verdict_words import percent, points
 from finetooth.report.answers import clip
+from finetooth.report.evidence import Evidence, Line
 from finetooth.rundir import read_json
 
 ABOUT = {
     **{name: kind.words for name, kind in KINDS.items()},
     ADDITION: "with a training row of the same label behind it, so that more speaks for the label",
+}
+
+PLAIN = {  # the kinds in a sentence, where their names do not say it
+    "case": "other case",
+    "punctuation": "other punctuation",
+    "whitespace": "other spaces",
+    "names": "other names",
+    "numbers": "other numbers",
+    ADDITION: "a further row of the same label",
 }
 
 
@@ -49,6 +60,31 @@ def robustness_part(run_path: Path) -> dict[str, Any] | None:
         "scope": scope_words(scope) if scope else "",
         "examples": [(line["kind"], examples) for line in lines if (examples := _examples(line["tuned"]))],
     }
+
+
+def robustness_line(evidence: Evidence) -> Line | None:
+    """The kind of change that costs most, and the losses that are proven; None where none was measured.
+
+    A kind with few rows says little, so it is only counted.
+    """
+    found = robustness_part(evidence.path)
+    if found is None or not found["lines"]:
+        return None
+    kinds = {PLAIN.get(line["kind"], line["kind"]): line["tuned"] for line in found["lines"]}
+    tested = {kind: one for kind, one in kinds.items() if one["units"] >= MIN_ROWS}
+    few = len(kinds) - len(tested)
+    if not tested:
+        return Line("Robustness", f"Nothing is proven: no kind of change has {MIN_ROWS} rows or more.")
+    kind = min(tested, key=lambda name: tested[name]["difference"])
+    worst, lost = tested[kind], [name for name, one in tested.items() if one["loses"]]
+    words = (
+        f"With {kind} the score changes by {points(worst['difference'])} points (95% CI "
+        f"{points(worst['low'])} to {points(worst['high'])})"
+    )
+    words += f", the worst of {len(tested)} kinds of change" if len(tested) > 1 else ""
+    words += f"; a loss is proven with {' and '.join(lost)}." if lost else "; no loss is proven."
+    words += f" {few} more {'has' if few == 1 else 'have'} fewer than {MIN_ROWS} rows." if few else ""
+    return Line("Robustness", words, "loss" if lost else "", "worse" if lost else "")
 
 
 def fall_words(part: dict[str, Any]) -> str:

@@ -27,15 +27,16 @@ from finetooth.report.confidence_part import confidence_line, confidence_part
 from finetooth.report.data_part import data_line, data_part
 from finetooth.report.evidence import Evidence, Line, day, text_of
 from finetooth.report.flips_part import flips_line
-from finetooth.report.general_part import general_part
+from finetooth.report.general_part import general_line, general_part
 from finetooth.report.limits_part import limits
 from finetooth.report.need_part import need_line, price_of
 from finetooth.report.prompting_part import TIMING, prompting_part
 from finetooth.report.reproduction import Reproduction, reproduction
 from finetooth.report.retention_part import retention_line, retention_part, retention_steps
-from finetooth.report.robustness_part import robustness_part
+from finetooth.report.robustness_part import robustness_line, robustness_part
+from finetooth.report.seeds_part import seeds_line
 from finetooth.report.settings import environment_in_words, prompts_in_words, settings
-from finetooth.report.slices_part import slices_part
+from finetooth.report.slices_part import slices_line, slices_part
 from finetooth.report.training_part import training_line, training_part
 from finetooth.report.verdict_part import verdict
 
@@ -45,9 +46,13 @@ NEXT_SHOWN = 3  # steps on the first page; the others, about its rows, stand abo
 # The lines of the first page below the scores, in this order. A part that has nothing to say gives None.
 LINES: tuple[Callable[[Evidence], Line | None], ...] = (
     need_line,
+    seeds_line,
     flips_line,
+    slices_line,
     confidence_line,
+    robustness_line,
     retention_line,
+    general_line,
     training_line,
     data_line,
 )

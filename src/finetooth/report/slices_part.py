@@ -13,7 +13,9 @@ from finetooth.data.examples import read_examples
 from finetooth.evaluation.runner import row_groups
 from finetooth.evaluation.slices import FALSE_SHARE, SUPPORT, WeakSlices, weak_slices
 from finetooth.evaluation.summary import TUNED
+from finetooth.evaluation.verdict_words import percent
 from finetooth.report.answers import ROWS, clip, examples_of
+from finetooth.report.evidence import Evidence, Line
 from finetooth.rundir import read_jsonl
 
 SHOWN = 10
@@ -50,3 +52,25 @@ def slices_part(run_path: Path, evaluation: str = "validation") -> dict[str, Any
     rows = [(clip(" and ".join(one.conditions)), one) for one in result.found[:SHOWN]]
     more = len(result.found) - len(rows)
     return {"tested": result.tested, "rows": rows, "more": more, "support": SUPPORT, "chance": FALSE_SHARE}
+
+
+def slices_line(evidence: Evidence) -> Line | None:
+    """The group of validation rows that is most clearly weak; None where no group could be tested."""
+    result = run_slices(evidence.path)
+    if result is None or not result.tested:
+        return None
+    if not result.found:
+        return Line(
+            "Weak groups",
+            f"None of {result.tested:,} groups of {SUPPORT} validation rows or more is proven to have more "
+            "errors than the other rows.",
+        )
+    first, weak = result.found[0], len(result.found)
+    among = f"the clearest of {weak} weak ones" if weak > 1 else "the only weak one"
+    errors = (
+        f"{percent(first.error)} errors in {first.rows:,} validation rows (95% CI {percent(first.low)} to "
+        f"{percent(first.high)}), {percent(first.others)} in the others; of {result.tested:,} groups tested "
+        f"{among}, to be confirmed on new rows."
+    )
+    words = f"{clip(' and '.join(first.conditions))}: {errors}"
+    return Line("Weak groups", words, "exploratory", "not-proven", public=f"One has {errors}")

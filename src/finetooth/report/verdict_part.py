@@ -45,7 +45,8 @@ def verdict(summary: Mapping[str, Any]) -> dict[str, Any]:
     result = summary.get("comparison")
     where = rows_in_words(summary["split"])
     where += f" ({shown})" if (shown := shown_look(summary)) else ""
-    words = summary.get("words", "").partition(": ")[2]  # the headline has what stands before the colon
+    claim = summary.get("words", "").removesuffix(summary.get("recipe", {}).get("words", "")).strip()
+    words = claim.partition(": ")[2]  # the headline has what stands before the colon
     words = words[:1].upper() + words[1:]
     if not result:
         return {

@@ -15,7 +15,7 @@ from rich.console import Console
 
 from finetooth.config.named_models import Shape, is_named, named_models
 from finetooth.config.task import Task
-from finetooth.config.values import source_name
+from finetooth.config.values import from_here, source_name
 from finetooth.data import fetch
 from finetooth.data.examples import source_location
 from finetooth.data.render.overlong import row_limit
@@ -88,9 +88,7 @@ def candidate_names(task: Task, named: Sequence[str]) -> list[str]:
 
 def _from_here(name: str) -> str:
     """A directory below this one by its relative path, which is what --model calls it, too."""
-    path, here = Path(name), Path.cwd()
-    inside = path.is_absolute() and path != here and path.is_relative_to(here)
-    short = str(path.relative_to(here)) if inside else name
+    short: str = from_here(name)
     return name if is_named(short) else short
 
 
