@@ -7,16 +7,14 @@ from __future__ import annotations
 
 import json
 import sys
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
-from urllib.parse import urlunsplit
 
 import pytest
+from chat_server import ChatServer, serving
 from command_line import finetooth
 from models_for_tests import tiny_model_dir
 
@@ -47,47 +45,13 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-class Server(ThreadingHTTPServer):
-    """An OpenAI-compatible server that proposes the planted instruction. asked: (path, headers, body)."""
-
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), Handler)
-        self.asked: list[tuple[str, dict[str, str], dict[str, Any]]] = []
-        self.status = 200
-
-    @property
-    def url(self) -> str:
-        return urlunsplit(("http", f"127.0.0.1:{self.server_address[1]}", "/v1", "", ""))
-
-
-class Handler(BaseHTTPRequestHandler):
-    server: Server
-
-    def do_POST(self) -> None:
-        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        self.server.asked.append((self.path, dict(self.headers), body))
-        text = f"It should say what is wanted.\n```\n{PLANTED}\n```"
-        found = json.dumps({"choices": [{"message": {"role": "assistant", "content": text}}]}).encode()
-        self.send_response(self.server.status)
-        self.send_header("Location", f"{self.server.url}/elsewhere")
-        self.send_header("Content-Length", str(len(found)))
-        self.end_headers()
-        self.wfile.write(found)
-
-    def log_message(self, *given: Any) -> None:
-        pass
-
-
 @pytest.fixture
-def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[ChatServer]:
+    """A model that proposes the planted instruction."""
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    monkeypatch.delenv(reflection.KEY, raising=False)
-    with Server() as one:
-        thread = threading.Thread(target=one.serve_forever, args=(0.01,))
-        thread.start()
+    monkeypatch.setenv(reflection.KEY, "secret-of-the-test")
+    with serving(f"It should say what is wanted.\n```\n{PLANTED}\n```") as one:
         yield one
-        one.shutdown()
-        thread.join()
 
 
 @pytest.fixture
@@ -144,15 +108,11 @@ def improved(place: Path, out: str, *words: object) -> Any:
     return finetooth(place, *given)
 
 
-def at(server: Server) -> tuple[str, ...]:
-    return "--reflection-url", server.url, "--reflection-model", "large"
-
-
 def test_a_better_instruction_wins_and_its_cost_is_counted(
-    place: Path, server: Server, obedient: None, package: str, monkeypatch: pytest.MonkeyPatch
+    place: Path, server: ChatServer, obedient: None, package: str
 ) -> None:
-    monkeypatch.setenv(reflection.KEY, "secret-of-the-test")
-    done = improved(place, f"run-{package}", *at(server))
+    at = ("--reflection-url", server.url, "--reflection-model", "large")
+    done = improved(place, f"run-{package}", *at)
     assert done.returncode == 0, done.stderr
     found = read_json(place / f"run-{package}" / "baseline" / "baseline.json")
     assert read_spec(place / f"run-{package}" / "baseline" / "prompt.yaml").instruction == PLANTED
@@ -176,27 +136,13 @@ def test_a_better_instruction_wins_and_its_cost_is_counted(
     assert server.asked
 
 
-def test_without_a_key_none_is_sent(place: Path, server: Server, obedient: None, package: str) -> None:
-    assert improved(place, "keyless", *at(server), "--quiet").returncode == 0
-    assert server.asked and not any("Authorization" in headers for _, headers, _ in server.asked)
-
-
-@pytest.mark.parametrize("status", [500, 302])
-def test_an_address_that_fails_ends_the_search_and_is_not_left(
-    place: Path, server: Server, package: str, status: int
-) -> None:
-    server.status = status
-    done = improved(place, "failed", *at(server), "--quiet")
-    assert done.returncode == 2 and f"{server.url}: large answered HTTP {status}." in done.stderr
-    assert len(server.asked) == 1 and not (place / "failed").exists()
-
-
+@pytest.mark.full
 def test_the_base_itself_reflects_where_no_address_is_named(
-    place: Path, server: Server, package: str, monkeypatch: pytest.MonkeyPatch
+    place: Path, server: ChatServer, package: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A toy has no room for the answers of six rows: it says so, and asks nobody else."""
     done = improved(place, "small", "--quiet")
-    assert done.returncode == 2 and not server.asked
+    assert done.returncode == 2 and not (place / "small").exists()
     assert "The base model cannot write instructions: it takes 256 tokens" in done.stderr
     if package == "stand-in":
         monkeypatch.setattr(optimizer, "SHOWN", 0)
@@ -206,6 +152,7 @@ def test_the_base_itself_reflects_where_no_address_is_named(
         found = json.loads(done.stdout)
         assert found["optimizer"]["instructions"] == 1
         assert found["effort"]["answers"] > found["optimizer"]["answers"] > 0
+    assert not server.asked
 
 
 def test_without_the_package_one_sentence_says_how_to_install_it(
@@ -229,8 +176,3 @@ def test_without_the_package_one_sentence_says_how_to_install_it(
 def test_half_a_request_is_refused(place: Path, words: tuple[str, ...]) -> None:
     done = finetooth(place, "baseline", "task.json", "--out", "none", *words)
     assert done.returncode == 2 and "go together, and with --with gepa" in done.stderr
-
-
-def test_an_address_is_one(place: Path, package: str) -> None:
-    done = improved(place, "none", "--reflection-url", "gpt", "--reflection-model", "large")
-    assert done.returncode == 2 and "expected an address such as https://example.com/v1" in done.stderr

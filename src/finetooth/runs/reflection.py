@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from http.client import HTTPException
 from typing import Any
 from urllib.error import HTTPError
+from urllib.parse import urlsplit
 from urllib.request import HTTPRedirectHandler, Request, build_opener
 
 from finetooth.data.render.renderer import Renderer
@@ -35,6 +36,7 @@ def of_base(context: RunContext, model: Model, effort: Effort) -> Reflect:
     effort: gets the tokens. Asking raises ConfigError where the prompt leaves no room for an answer.
     """
     renderer = Renderer(context.base_tokenizer, workspace.template(context.task, context.path))
+    model.add_stop(renderer.stop_id)
     seed = 0
 
     def reflect(prompt: str) -> str:
@@ -71,7 +73,7 @@ class Remote:
     model: str
 
     def __post_init__(self) -> None:
-        if not self.url.startswith(("http://", "https://")):
+        if urlsplit(self.url).scheme not in ("http", "https"):
             raise ConfigError(
                 f"--reflection-url: expected an address such as https://example.com/v1, found {self.url}"
             )
