@@ -3,10 +3,10 @@
     python benchmarks/tasks/convert.py trec sst2
     python benchmarks/ladder.py --model DIR --out runs/ladder
 
-For support triage and public label sets. Both arms use the same base model, training rows and held-out rows:
-`finetooth baseline` searches with --budget answers, and the person has all 40 answer --first held-out rows,
-has the best --finalists answer all of them, and keeps the best. Both then answer --test-rows other rows. A
-set whose result is in --out is not measured again.
+For support triage and public label sets. Both arms use the same base model, training rows and held-out rows,
+and as many answers: the person has all 40 answer --first held-out rows, has the best --finalists answer all
+of them, and keeps the best; `finetooth baseline` searches. Both then answer --test-rows other rows. A set
+whose result is in --out is not measured again.
 """
 
 from __future__ import annotations
@@ -253,7 +253,7 @@ def task_of(name: str, given: argparse.Namespace) -> Path:
     source = HERE.parent / "examples" / name if name == "support-triage" else given.data / name
     rows = list(read_jsonl(source / "train.jsonl"))
     order = np.random.default_rng(3).permutation(len(rows))
-    sides = {"validation": given.held_out, "test": given.test_rows, "train": given.rows}
+    sides = {"validation": given.held_out, "train": given.rows, "test": given.test_rows}
     at = 0
     for side, count in sides.items():
         write_jsonl(folder / f"{side}.jsonl", [rows[row] for row in order[at : at + count]])
@@ -271,7 +271,8 @@ def measured(name: str, given: argparse.Namespace) -> dict[str, Any]:
     context = RunContext(task, given.out / name / "run", Console(quiet=True))
     started = time.perf_counter()
     prepared = base_ranking.without_test(task)
-    ladder = prompt_search.find(context, prepared, given.budget, None, lambda *_: None)
+    budget = len(PROMPTS) * given.first + given.finalists * (given.held_out - given.first)
+    ladder = prompt_search.find(context, prepared, budget, None, lambda *_: None)
     searched = time.perf_counter()
     print(f"{name}: {ladder.found.winner.trial.title} {ladder.found.winner.score}", flush=True)
     model = context.initial_model()
@@ -314,7 +315,6 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=300, help="training rows, default %(default)s")
     parser.add_argument("--held-out", type=int, default=48, help="rows that choose, default %(default)s")
     parser.add_argument("--test-rows", type=int, default=100, help="default %(default)s")
-    parser.add_argument("--budget", type=int, default=500, help="answers of the ladder, default %(default)s")
     parser.add_argument("--first", type=int, default=20, help="rows for all 40, default %(default)s")
     parser.add_argument("--finalists", type=int, default=8, help="that answer all, default %(default)s")
     parser.add_argument("--data", type=Path, default=HERE / "tasks" / "data", help="the converted sets")

@@ -20,13 +20,15 @@ class ChildDied(RuntimeError):
 
 
 def surroundings(threads: int, ours: bool) -> dict[str, str]:
-    """The environment of a child: the same threads for all, and waiting threads sleep instead of spinning."""
-    kept = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    """The environment of a child: the same threads for all, which wait for each other as they do for users.
+
+    A child that waits for its turn reads a line, and its threads sleep soon after their last work.
+    """
+    own = {"PYTHONPATH", "OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME"}
+    kept = {name: value for name, value in os.environ.items() if name not in own}
     fixed = {
         "OMP_NUM_THREADS": str(threads),
         "MKL_NUM_THREADS": str(threads),
-        "OMP_WAIT_POLICY": "PASSIVE",
-        "KMP_BLOCKTIME": "0",
         "TOKENIZERS_PARALLELISM": "false",
         "HF_HUB_OFFLINE": "1",
         "HF_DATASETS_OFFLINE": "1",

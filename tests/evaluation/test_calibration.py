@@ -36,7 +36,7 @@ def test_the_temperature_that_the_labels_were_drawn_at_is_found(temperature: flo
     assert calibration.temperature == pytest.approx(temperature, rel=0.15)
     assert (calibration.rows, calibration.reason, calibration.threshold) == (800, "", None)
     grid = [drawn.nll(each) for each in np.geomspace(0.1, 10, 200)]
-    assert drawn.nll(calibration.temperature) <= min(grid) + 1e-6
+    assert drawn.nll(calibration.temperature) <= min(grid) + 1e-3  # 800 rows leave the prior little to say
     new = decisions(800, temperature, seed=1)
     found = measure(new, calibration)
     assert found["after"]["ece"] <= max(0.5 * found["before"]["ece"], 0.02, 1.3 * found["chance"])
@@ -75,16 +75,29 @@ def test_a_label_that_is_none_of_the_options_counts_as_wrong_and_is_not_fitted_o
     assert odd.brier_R(1.0)[0] == pytest.approx((special.softmax(odd.logp_RL[0]) ** 2).sum() + 1)
 
 
-def test_what_cannot_be_fitted_keeps_a_temperature_of_1_and_says_why() -> None:
+def test_too_few_rows_keep_a_temperature_of_1_and_say_why() -> None:
     few = fit(decisions(MIN_ROWS - 1, 3.0))
-    assert few.temperature == 1 and few.reason == "49 validation rows are too few to fit it, which takes 50"
-    logp_RL = decisions(100, 3.0).logp_RL
-    perfect = Decisions(logp_RL, logp_RL.argmax(axis=1), np.ones(100, dtype=bool))
-    assert fit(perfect).temperature == 1
-    assert fit(perfect).reason == "0 wrong answers on validation are too few to fit it by, which takes 10"
-    nine = Decisions(logp_RL, logp_RL.argmax(axis=1), np.arange(100) < 9)
-    assert fit(nine).reason.startswith("9 right answers on validation are too few")
+    assert few.temperature == 1 and few.reason == "19 validation rows are too few to fit it, which takes 20"
     assert fit(decisions(MIN_ROWS, 3.0)).reason == ""
+
+
+@pytest.mark.parametrize("temperature", [1.0, 1.8])
+def test_few_rows_make_the_confidence_better_and_never_much_worse(temperature: float) -> None:
+    """The mean over 30 draws of 25 rows; by the likelihood alone it is 0.018 and 0.013 off."""
+    new = decisions(4_000, temperature, seed=99)
+    found = [new.nll(fit(decisions(25, temperature, seed)).temperature) for seed in range(30)]
+    best, untouched = new.nll(temperature), new.nll(1.0)
+    assert np.mean(found) - best < 0.012
+    assert temperature == 1.0 or np.mean(found) - best < 0.15 * (untouched - best)
+
+
+def test_answers_that_are_nearly_all_right_decide_no_temperature_by_themselves() -> None:
+    logp_RL = decisions(100, 3.0).logp_RL
+    for wrong in (0, 3):
+        want_R = logp_RL.argmax(axis=1)
+        want_R[:wrong] = logp_RL[:wrong].argmin(axis=1)
+        sure = Decisions(logp_RL, want_R, np.arange(100) >= wrong)
+        assert 0.2 < fit(sure).temperature < 3  # of no wrong answer the likelihood alone makes 0.05
 
 
 def test_a_perfect_confidence_has_the_error_of_chance_and_the_interval_covers_it() -> None:

@@ -26,7 +26,6 @@ def test_the_confidence_that_was_measured_is_the_one_that_is_used(
 ) -> None:
     monkeypatch.setenv("FINETOOTH_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(calibration, "MIN_ROWS", 5)
-    monkeypatch.setattr(calibration, "MIN_RARER", 1)
     tiny_model_dir(tmp_path / "model")
     write_jsonl(tmp_path / "rows.jsonl", ROWS)
     train = {"preflight": "off", "max_steps": 3, "batch_size": 4, "learning_rate": 0.03, "select": "loss"}

@@ -51,9 +51,9 @@ def test_the_page_and_the_words_are_those_of_the_summary(tmp_path: Path) -> None
 
 
 def test_a_temperature_that_was_not_fitted_is_said() -> None:
-    found = measured(1.0, "12 validation rows are too few to fit it, which takes 50")
+    found = measured(1.0, "12 validation rows are too few to fit it, which takes 20")
     assert temperature_words(found) == (
-        "The temperature is 1: 12 validation rows are too few to fit it, which takes 50."
+        "The temperature is 1: 12 validation rows are too few to fit it, which takes 20."
     )
     assert " before and " not in calibration_words(found)
     nothing = decision_words(measured(threshold=1.01)["decision"])

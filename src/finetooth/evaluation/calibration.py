@@ -1,7 +1,7 @@
 """Confidence in a chosen label: a temperature fitted on validation, how well it holds, and when to hand over.
 
 The confidence in a label is its share in the softmax of all labels' total log-probabilities, divided by one
-temperature (Guo et al. 2017) that minimises the negative log-likelihood of the validation labels.
+temperature (Guo et al. 2017): the likeliest by the validation labels and by what is known of tuned models.
 
 Axes: R rows, L labels, U units (rows, or clusters of rows), B bins or bootstrap samples.
 """
@@ -22,8 +22,10 @@ from finetooth.evaluation import resampling
 from finetooth.evaluation.statistics import mean_interval
 from finetooth.quality.intervals import wilson
 
-MIN_ROWS = 50  # validation rows that a temperature or a threshold is fitted on, at least
-MIN_RARER = 10  # of the wrong answers among these, or of the right ones where they are fewer
+MIN_ROWS = 20  # validation rows that a temperature is fitted on, at least
+# The log-normal prior: a model that is tuned on few rows is rather too sure. It decides where rows are few or
+# nearly all answers are right, and hardly counts from some hundred rows on (docs/log.md has what it changes).
+USUAL, SPREAD = 1.3, 1.5
 COLDEST, HOTTEST = 0.05, 20.0
 BINS, ROWS_OF_BIN = 10, 20  # of the reliability diagram: at most so many bins, of at least so many rows
 RESAMPLES = 300
@@ -101,18 +103,16 @@ def fit(
     """The temperature, and with costs the threshold, of validation rows."""
     known = int((decisions.want_R >= 0).sum())
     temperature, reason = 1.0, ""
+
+    def loss(log: float) -> float:
+        unusual = (log - math.log(USUAL)) / math.log(SPREAD)
+        return known * decisions.nll(math.exp(log)) + unusual**2 / 2
+
     if known < MIN_ROWS:
         reason = f"{known} validation rows are too few to fit it, which takes {MIN_ROWS}"
-    elif (rarer := int(min(decisions.right_R.sum(), (~decisions.right_R).sum()))) < MIN_RARER:
-        kind = "right" if decisions.right_R.mean() < 0.5 else "wrong"
-        reason = f"{rarer} {kind} answers on validation are too few to fit it by, which takes {MIN_RARER}"
     else:
-        found = optimize.minimize_scalar(
-            lambda log: decisions.nll(math.exp(log)),
-            bounds=(math.log(COLDEST), math.log(HOTTEST)),
-            method="bounded",
-        )
-        temperature = float(math.exp(found.x))
+        bounds = math.log(COLDEST), math.log(HOTTEST)
+        temperature = math.exp(optimize.minimize_scalar(loss, bounds=bounds, method="bounded").x)
     threshold = None
     if cost_wrong is not None and cost_handover is not None:
         threshold = cheapest_threshold(cost_wrong, cost_handover)

@@ -179,7 +179,7 @@ def micro_tokens(
     more than shared prefixes benefit from.
 
     The share is a quarter of what the weights leave. On the CPU it is also at most three quarters of the size
-    of the weights in float32, or 1 GiB, unless prefixes that rows share would then be computed more than a
+    of the weights in float32, or 2 GiB, unless prefixes that rows share would then be computed more than a
     tenth again. What a layer keeps is layer_activations: in bfloat16 half of it stays float32 (norms) or is
     kept twice (adapter inputs), so the estimate is the same. With train.checkpointing a layer keeps only its
     input, and one layer at a time the rest. group: answers sampled for each row.
@@ -192,15 +192,15 @@ def micro_tokens(
 
     if facts.model_state_bytes is None:  # bytes per weight: the weight; gradient and two moments if trained
         room = max(0, facts.memory - (16 if adapter == "none" else 4) * facts.weights) / 4
-        usual, most = fitting(min(room, max(2**30, 3 * facts.weights))), fitting(room)
+        usual, most = fitting(min(room, max(2**31, 3 * facts.weights))), fitting(room)
     else:
         usual = most = fitting(max(0, facts.memory - facts.model_state_bytes) / 4)
     tokens, steps = usual, _sample_steps(facts.sample, batch, group)
     if facts.model_state_bytes is None and steps:
-        # A CPU is only a few percent faster with larger trees, and memory grows with them (log.md). Take the
-        # smallest size at which recomputing shared prefixes in each tree costs at most a tenth. Full
-        # fine-tuning needs memory for gradients and moments, so its trees start smaller.
-        doublings = [(512 if adapter == "none" else 768) * 2**power for power in range(6)]
+        # Beyond these sizes a CPU is hardly faster, and memory grows with the tree (log.md). Take the first
+        # at which recomputing shared prefixes in each tree costs at most a tenth. Full fine-tuning needs
+        # memory for gradients and moments, so its trees start smaller.
+        doublings = [(512 if adapter == "none" else 1536) * 2**power for power in range(6)]
         sizes = sorted({usual, most, *(size for size in doublings if size < most)})
         least = max(RECOMPUTED, 1.05 * recomputation(steps, most))
         tokens = next(size for size in sizes if recomputation(steps, size) <= least)
