@@ -89,7 +89,7 @@ def test_the_task_file_is_valid_and_reads_what_the_converter_writes(name: str) -
         ("ag_news_test", {"train": 7600}, 4),
         ("e2e_cleaned", {"train": 4131}, None),
         ("gsm8k", {"train": 7473}, None),
-        ("wikisql_text2sql", {"train": 4420, "test": 469}, None),
+        pytest.param("wikisql_text2sql", {"train": 4420, "test": 469}, None, marks=pytest.mark.full),
         ("dolly_flan_6400", {"train": 6283}, None),
     ],
 )

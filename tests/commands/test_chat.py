@@ -15,9 +15,12 @@ import pytest
 from command_line import finetooth
 from contexts_for_tests import of_run
 from models_for_tests import CONFIGS, tiny_model_dir
+from rich.console import Console
 from terminal_for_tests import Terminal
 
 import finetooth as ft
+from finetooth.commands import train
+from finetooth.config.load import load_task
 from finetooth.data.render.renderer import Renderer
 from finetooth.model.tiny_copy import random_model
 from finetooth.runs import conversation
@@ -32,19 +35,10 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model and two runs of it: an adapter in runs/lora; all weights in runs/full, which knows its task."""
     folder = tmp_path_factory.mktemp("place")
     model = tiny_model_dir(folder / "model")
-    for name, adapter in (("lora", "lora"), ("full", "none")):
-        task = {"model": str(model), "instruction": INSTRUCTION, "data": {"train": ROWS}}
-        train = {
-            "adapter": adapter,
-            "preflight": "off",
-            "learning_rate": 0.01,
-            "epochs": 6 if adapter == "none" else 1,
-        }
-        ft.run(
-            {**task, "train": train, "evaluate": {"shots": [0], "limit": 6}},
-            folder / "runs" / name,
-            quiet=True,
-        )
+    for name, adapter, epochs in (("lora", "lora", 1), ("full", "none", 6)):
+        settings = {"adapter": adapter, "preflight": "off", "learning_rate": 0.01, "epochs": epochs}
+        task = {"model": str(model), "instruction": INSTRUCTION, "data": {"train": ROWS}, "train": settings}
+        train.run(load_task(task, {"evaluate.shots": [0]}), folder / "runs" / name, Console(quiet=True))
     return folder
 
 

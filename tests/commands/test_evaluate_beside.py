@@ -15,7 +15,6 @@ from models_for_tests import tiny_model_dir
 from trained_elsewhere import train_adapter
 
 from finetooth.evaluation import ledger
-from finetooth.evaluation.candidates import ModelCandidate
 from finetooth.rundir import read_json, read_jsonl, sha256_file, write_json, write_jsonl
 
 COLORS = {"apple": "red", "banana": "yellow", "plum": "deep blue"}
@@ -27,7 +26,7 @@ OWN = ("evaluate/validation/records.jsonl", "evaluate/test/records.jsonl", "eval
 def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A run of labels whose test was opened: runs/fruit."""
     folder = tmp_path_factory.mktemp("place")
-    train_adapter(tiny_model_dir(folder / "base"), ROWS[::4], folder / "adapter")
+    train_adapter(tiny_model_dir(folder / "base"), ROWS[::4], folder / "adapter", steps=5)
     write_jsonl(folder / "fruit.jsonl", [{"text": q, "label": a} for q, a in ROWS])
     data = {"train": "fruit.jsonl", "validation": 0.3, "test": 0.2}
     write_json(folder / "fruit.yaml", {"model": "base", "data": data, "evaluate": {"shots": [0, 2]}})
@@ -43,20 +42,6 @@ def nothing_earlier_changes(place: Path) -> Iterator[None]:
     before = {name: sha256_file(place / "run" / name) for name in OWN}
     yield
     assert before == {name: sha256_file(place / "run" / name) for name in OWN}
-
-
-@pytest.fixture
-def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The names of the models' candidates that were asked, each once for every call."""
-    names: list[str] = []
-    real = ModelCandidate.answers
-
-    def answers(self: ModelCandidate, *given: Any, **more: Any) -> Any:
-        names.append(self.name)
-        return real(self, *given, **more)
-
-    monkeypatch.setattr(ModelCandidate, "answers", answers)
-    return names
 
 
 def evaluated(place: Path, *words: Any) -> Any:

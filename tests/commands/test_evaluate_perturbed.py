@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from command_line import finetooth
@@ -14,7 +13,6 @@ from models_for_tests import tiny_model_dir
 
 import finetooth as ft
 from finetooth.evaluation import ledger
-from finetooth.evaluation.candidates import ModelCandidate
 from finetooth.evaluation.perturbations.kinds import KINDS
 from finetooth.evaluation.perturbations.robustness import FILE
 from finetooth.rundir import read_json, read_jsonl, write_json, write_jsonl
@@ -43,20 +41,6 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         done = finetooth(folder, "run", "task.yaml", "--out", "run", "--quiet")
         assert done.returncode == 0, done.stderr
         yield folder
-
-
-@pytest.fixture
-def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The names of the candidates that were asked."""
-    names: list[str] = []
-    real = ModelCandidate.answers
-
-    def answers(self: ModelCandidate, *given: Any, **more: Any) -> Any:
-        names.append(self.name)
-        return real(self, *given, **more)
-
-    monkeypatch.setattr(ModelCandidate, "answers", answers)
-    return names
 
 
 def test_run_measures_the_kinds_of_the_task(place: Path) -> None:

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
-from types import CodeType, FrameType
+from types import FrameType
 from typing import Any, NamedTuple
 
 import pytest
@@ -23,6 +23,7 @@ from finetooth.rundir import read_jsonl
 
 ROOT = Path(__file__).resolve().parents[2]
 SOURCE = ROOT / "src" / "finetooth"
+OURS = f"{SOURCE}/"
 PAGE = ROOT / "docs" / "walk.md"
 TICKETS = Path(__file__).parent / "files" / "tickets.csv"
 HOP = re.compile(r"^\d+\. `([\w/]+\.py)` `([\w.]+)`: \S", re.MULTILINE)
@@ -52,14 +53,13 @@ def hops(text: str) -> list[Place]:
 
 def place(frame: FrameType) -> Place | None:
     """Where a frame is; that of a comprehension or a nested function is the function around it."""
-    return place_of(frame.f_code)
+    code = frame.f_code
+    return place_of(code.co_filename, code.co_qualname) if code.co_filename.startswith(OURS) else None
 
 
 @cache
-def place_of(code: CodeType) -> Place | None:
-    if not code.co_filename.startswith(str(SOURCE)):
-        return None
-    return str(Path(code.co_filename).relative_to(SOURCE)), code.co_qualname.partition(".<locals>")[0]
+def place_of(file: str, name: str) -> Place:
+    return str(Path(file).relative_to(SOURCE)), name.partition(".<locals>")[0]
 
 
 @pytest.fixture(scope="module")

@@ -5,20 +5,23 @@ A verb imports its command when it is called, so that `--help` never loads torch
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from shlex import quote
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
 from finetooth.cli.asking_flags import chat_options, parse_mapping, predict_options
 from finetooth.cli.completion import PathArgument
-from finetooth.cli.output import console, finish, output_options, run_directory, trust_option
+from finetooth.cli.output import Report, console, finish, output_options, run_directory, trust_option
 from finetooth.cli.task_flags import SectionedCommand, parse_value
 from finetooth.config.named_models import is_named
 from finetooth.errors import ConfigError
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 
 @click.command(cls=SectionedCommand, epilog="Example: finetooth evaluate runs/first")
@@ -79,51 +82,63 @@ def evaluate(
     the base's, in a run of its own (--out, default RUN-interpolated). auto chooses the share of the change by
     the score on validation rows among those that keep general ability.
     """
-    from finetooth.commands import evaluate as command
-    from finetooth.commands import evaluate_beside as beside
-    from finetooth.commands import interpolate as interpolation
-    from finetooth.commands import robustness, seeds
-    from finetooth.config.load import load_task, task_file_in
-
-    given = {"--grader": grader, "--test": test, "--prompt": prompt, "--name": folder, "--perturb": perturb,
+    flags = {"--grader": grader, "--test": test, "--prompt": prompt, "--name": folder, "--perturb": perturb,
              "--interpolate": interpolate}  # fmt: skip
+    given = {flag: value for flag, value in flags.items() if value is not None}
     if task is not None:
-        if used := [flag for flag, value in given.items() if value is not None]:
+        if given:
             raise ConfigError(
-                f"{used[0]} is for a run. For a model, first: finetooth evaluate {target} {task}"
+                f"{next(iter(given))} is for a run. For a model, first: finetooth evaluate {target} {task}"
             )
+        from finetooth.commands.evaluate import run_model
+        from finetooth.config.load import load_task, task_file_in
+
         beside_task = (task_file_in(task) or task).parent
-        report = command.run_model(target, load_task(task), out, sealed, console(quiet), beside_task)
-    elif interpolate is not None:
-        _require_alone("--interpolate", {**given, "--sealed": sealed or None})
-        made = interpolation.run(run_or_model(target), _share(interpolate), out, console(quiet), trust_code)
-        return finish(made, as_json, quiet, *made.next_steps())
-    elif out is not None:
+        made = run_model(target, load_task(task), out, sealed, console(quiet), beside_task)
+        return finish(made, as_json, quiet, *_then(made.path))
+    if out is not None and interpolate is None:
         raise ConfigError(f"--out is for a model; {target} has its results where it is. See --name.")
-    elif perturb is not None:
-        _require_alone("--perturb", {**given, "--sealed": sealed or None})
-        kinds = parse_value("evaluate.perturbations", perturb)
-        found = robustness.run(run_or_model(target), kinds, console(quiet), trust_code)
-        return finish(found, as_json, quiet, f"finetooth report {quote(target)}")
-    elif any(value is not None for value in (grader, test, prompt)):
-        spec = grader and parse_value("evaluate.grader", grader)
-        request = beside.Request(spec, test, prompt, sealed, folder)
-        report = beside.run(run_or_model(target), request, console(quiet), trust_code)
-        shown = f"finetooth report {quote(target)} --evaluation {quote(report.summary['evaluation'])}"
-        return finish(report, as_json, quiet, shown)
-    else:
-        directory = run_or_model(target)
-        if folder is not None:
-            raise ConfigError("--name goes with --grader, --test or --prompt.")
-        report = seeds.run(directory, sealed, console(quiet), trust_code)
-    path = quote(str(report.path))
-    return finish(report, as_json, quiet, f"finetooth report {path}", f"finetooth chat {path}")
+    report, commands = _evaluate_run(run_or_model(target), given, sealed, out, console(quiet), trust_code)
+    return finish(report, as_json, quiet, *commands)
 
 
-def _require_alone(flag: str, given: Mapping[str, object]) -> None:
-    """Raise ConfigError where another of these flags is given, too."""
-    if used := [other for other, value in given.items() if other != flag and value is not None]:
-        raise ConfigError(f"{flag} stands alone: leave out {used[0]}.")
+def _evaluate_run(
+    run: Path, given: Mapping[str, Any], sealed: bool, out: Path | None, shown: Console, trust_code: bool
+) -> tuple[Report, Sequence[str]]:
+    """What these flags ask of a run, and the commands to go on with."""
+    for alone in ("--interpolate", "--perturb"):
+        if alone in given and (others := [one for one in (*given, *["--sealed"] * sealed) if one != alone]):
+            raise ConfigError(f"{alone} stands alone: leave out {others[0]}.")
+    if "--interpolate" in given:
+        from finetooth.commands import interpolate
+
+        mended = interpolate.run(run, _share(given["--interpolate"]), out, shown, trust_code)
+        return mended, mended.next_steps()
+    if "--perturb" in given:
+        from finetooth.commands import robustness
+
+        kinds = parse_value("evaluate.perturbations", given["--perturb"])
+        return robustness.run(run, kinds, shown, trust_code), [f"finetooth report {quote(str(run))}"]
+    if given.keys() & {"--grader", "--test", "--prompt"}:
+        from finetooth.commands import evaluate_beside
+
+        spec = parse_value("evaluate.grader", given["--grader"]) if "--grader" in given else None
+        asked = (spec, given.get("--test"), given.get("--prompt"), sealed, given.get("--name"))
+        beside = evaluate_beside.run(run, evaluate_beside.Request(*asked), shown, trust_code)
+        name = quote(beside.summary["evaluation"])
+        return beside, [f"finetooth report {quote(str(run))} --evaluation {name}"]
+    if given:
+        raise ConfigError("--name goes with --grader, --test or --prompt.")
+    from finetooth.commands import seeds
+
+    report = seeds.run(run, sealed, shown, trust_code)
+    return report, _then(report.path)
+
+
+def _then(run: Path) -> list[str]:
+    """The commands that follow an evaluation."""
+    path = quote(str(run))
+    return [f"finetooth report {path}", f"finetooth chat {path}"]
 
 
 def _share(text: str) -> float | Literal["auto"]:

@@ -163,6 +163,19 @@ def run(
     metavar="FILE",
     help="Instructions to try: a list in a .yaml or .json file, or the lines of a text file.",
 )
+@click.option(
+    "--with",
+    "optimizer",
+    type=click.Choice(["gepa"]),
+    help="Also improve the instruction by reflection, with half of the budget (the extra finetooth[gepa]).",
+)
+@click.option(
+    "--reflection-url",
+    metavar="URL",
+    help="Of gepa: OpenAI-compatible address of the model that reflects. It is sent questions and answers of "
+    "rows, personal data masked; key: FINETOOTH_REFLECTION_KEY.  [default: the base model reflects]",
+)
+@click.option("--reflection-model", metavar="NAME", help="The model at that address.")
 @yes_option
 @output_options
 @task_options
@@ -171,6 +184,9 @@ def baseline(
     out: Path | None,
     budget: int,
     instructions: Path | None,
+    optimizer: str | None,
+    reflection_url: str | None,
+    reflection_model: str | None,
     yes: bool,
     as_json: bool,
     quiet: bool,
@@ -183,8 +199,12 @@ def baseline(
     half confirms; nothing is trained, and the sealed test set stays closed. Writes baseline/prompt.yaml into
     the run directory, for the option evaluate.prompt.
     """
+    named = (reflection_url, reflection_model)
+    if (named != (None, None) and optimizer is None) or (None in named and named != (None, None)):
+        raise ConfigError("--reflection-url and --reflection-model go together, and with --with gepa.")
     task, path = task_of(path, parse_overrides(flags), yes, quiet, "baseline")
     from finetooth.commands import baseline as command
 
-    report = command.run(task, out, console(quiet), budget, instructions)
+    improve = command.optimizing(reflection_url, reflection_model) if optimizer else None
+    report = command.run(task, out, console(quiet), budget, instructions, improve)
     return finish(report, as_json, quiet, command.next_step(path, report))

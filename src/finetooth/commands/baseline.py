@@ -25,7 +25,8 @@ from finetooth.evaluation.prompting.advice import (
     money,
 )
 from finetooth.evaluation.prompting.instructions import read_instructions
-from finetooth.evaluation.prompting.search import TrialResult
+from finetooth.evaluation.prompting.optimizer import require_gepa
+from finetooth.evaluation.prompting.trials import TrialResult
 from finetooth.evaluation.runner import row_groups
 from finetooth.evaluation.statistics import mean_interval
 from finetooth.evaluation.verdict_words import percent
@@ -34,7 +35,8 @@ from finetooth.rundir import write_json, write_jsonl, write_text
 from finetooth.runs import best_prompt, prompt_search, workspace
 from finetooth.runs.base_ranking import without_test
 from finetooth.runs.context import RunContext
-from finetooth.runs.prompt_search import Ladder
+from finetooth.runs.prompt_search import Ladder, Optimizing
+from finetooth.runs.reflection import Remote
 
 BUDGET = 500  # answers; minutes on two CPU cores with a model of 135 M parameters and short rows
 SHOWN = 10  # prompts in the table
@@ -84,12 +86,20 @@ class BaselineReport:
                 "computed_tokens": ladder.effort.computed,
                 "seconds": round(ladder.effort.seconds, 2),
             },
+            **self._optimized(),
             "winner": self._entry(found.winner),
             "confirmed": found.confirmed,
             "layouts": found.layouts,
             "prompts": [self._entry(one) | {"finalist": one.trial in finalists} for one in found.results],
             "recommendation": self.advice.to_json(),
         }
+
+    def _optimized(self) -> dict[str, Any]:
+        """The share of an optimiser, where there was one. answers: counted in those of the effort, too."""
+        if self.ladder.found.optimized is None:
+            return {}
+        answers, finished = self.ladder.found.optimized
+        return {"optimizer": {"name": "gepa", "answers": answers, "instructions": finished}}
 
     def _entry(self, result: TrialResult) -> dict[str, Any]:
         """One prompt. score: over the selection rows that it answered; confirmed: over the others."""
@@ -176,26 +186,43 @@ class BaselineReport:
             f"{effort['tokens']:,} tokens in rows, of which {effort['computed_tokens']:,} were computed, "
             f"{effort['seconds']:.0f} s."
         )
+        if own := facts.get("optimizer"):
+            lines.append(
+                f"Of these, {format_count(own['answers'], 'answer')} went to {own['name']}, which proposed "
+                f"{format_count(own['instructions'], 'instruction')} worth all selection rows."
+            )
         if not facts["confirmed"]:
             lines.append("No prompt that was found did as well as zero-shot on the confirmation rows.")
         return [*lines, self.advice.words, f"Prompt: {self.prompt}"]
 
 
 def run(
-    task: Task, out: Path | None, console: Console, budget: int = BUDGET, instructions: Path | None = None
+    task: Task,
+    out: Path | None,
+    console: Console,
+    budget: int = BUDGET,
+    instructions: Path | None = None,
+    optimizer: Optimizing | None = None,
 ) -> BaselineReport:
     """Search for the best prompt of the task's base model, and write it. Raises FinetoothError.
 
     out: the run directory, default runs/NAME. budget: the most answers. instructions: a file with
-    instructions to try, in place of the templates.
+    instructions to try, in place of the templates. optimizer: improves the best of them.
     """
+    if optimizer is not None:
+        require_gepa()
     path = workspace.run_path(task, out)
     workspace.require_ours(path)
     given: Sequence[str] | None = None if instructions is None else read_instructions(instructions)
     context = RunContext(task, path, console)
     with answer_bars(console, "baseline") as progress:
-        ladder = prompt_search.find(context, without_test(task), budget, given, progress)
+        ladder = prompt_search.find(context, without_test(task), budget, given, progress, optimizer=optimizer)
     return _write(BaselineReport(path, ladder, prices(task)), task)
+
+
+def optimizing(url: str | None, model: str | None) -> Optimizing:
+    """GEPA with the model at this address, else with the base itself. Raises ConfigError."""
+    return Optimizing(Remote(url, model) if url and model else None)
 
 
 def ensure(context: RunContext) -> None:

@@ -29,12 +29,14 @@ from finetooth.evaluation.prompting.label_scores import (
     shares,
 )
 from finetooth.evaluation.prompting.layouts import LAYOUTS, TURNS, is_single_question
-from finetooth.evaluation.prompting.search import RowResult, SearchResult, Trial, pool, search
+from finetooth.evaluation.prompting.optimizer import Gepa
+from finetooth.evaluation.prompting.search import SearchResult, pool, search
 from finetooth.evaluation.prompting.spec import PromptSpec, index_of
+from finetooth.evaluation.prompting.trials import RowResult, Trial
 from finetooth.model import reward_head
 from finetooth.model.api import Model
 from finetooth.quality.prepare import PreparedData
-from finetooth.runs import asking
+from finetooth.runs import asking, reflection
 from finetooth.runs.base_ranking import askable, with_answer_tokens
 from finetooth.runs.best_prompt import made_for
 from finetooth.runs.context import RunContext
@@ -91,6 +93,17 @@ class HeldOut:
         while middle < len(keys) and keys[middle] == keys[middle - 1]:
             middle += 1
         return [*range(middle)], [*range(middle, len(keys))]
+
+
+@dataclass(frozen=True)
+class Optimizing:
+    """An optimiser that is to be built for a search: GEPA. model: that reflects; None: the base itself."""
+
+    model: reflection.Remote | None = None
+
+    def build(self, context: RunContext, base: Model, effort: Effort, examples: Sequence[Example]) -> Gepa:
+        """The optimiser. effort: gets what the base writes."""
+        return Gepa(examples, self.model or reflection.of_base(context, base, effort), context.task.seed)
 
 
 @dataclass(frozen=True)
@@ -251,12 +264,13 @@ def find(
     instructions: Sequence[str] | None,
     progress: Progress,
     model: Model | None = None,
+    optimizer: Optimizing | None = None,
 ) -> Ladder:
     """Search for the best prompt of the task's base model, with at most `budget` answers.
 
     context: of the task; gets the rows that can be shown. instructions: to try in place of the task's; None:
-    a few templates. model: the base, where it is loaded. Raises ConfigError for a task without graded answers
-    or one that continues a run.
+    a few templates. model: the base, where it is loaded. optimizer: gets half of the budget. Raises
+    ConfigError for a task without graded answers or one that continues a run.
     """
     task = context.task
     if task.start is not None:
@@ -288,6 +302,7 @@ def find(
     if labels is None and graders.without_options(name) in REASONED:
         room = max(ROOM, scorer.candidate(PromptSpec()).sampling.max_tokens)
         specs.insert(1, PromptSpec(f"{task.instruction} {REASON}".strip(), max_tokens=room))
+    improve = None if optimizer is None else optimizer.build(context, model, scorer.effort, held_out.examples)
     found = search(
         specs,
         _layouts(held_out, scorer),
@@ -297,6 +312,8 @@ def find(
         select,
         confirm,
         budget,
+        improve,
+        task.instruction,
     )
     winner, trial = found.winner.trial.spec, found.winner.trial
     if trial.calibration != "none" and labels is not None:

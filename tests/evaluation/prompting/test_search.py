@@ -7,15 +7,9 @@ import numpy as np
 import pytest
 
 from finetooth.errors import ConfigError
-from finetooth.evaluation.prompting.search import (
-    RowResult,
-    SearchResult,
-    Trial,
-    make_plan,
-    pool,
-    search,
-)
+from finetooth.evaluation.prompting.search import SearchResult, make_plan, pool, search
 from finetooth.evaluation.prompting.spec import PromptSpec
+from finetooth.evaluation.prompting.trials import RowResult, Trial
 
 SELECT, CONFIRM = range(40), range(40, 80)
 LAYOUTS = ["turns", "cue", "block"]

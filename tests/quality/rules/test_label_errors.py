@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from gate import gate
 from label_rows import flipped, row, topics, view, words
 from public_data import DATA
 from scipy import stats
@@ -159,9 +160,10 @@ def test_the_interval_is_that_of_the_evaluation(k: int, n: int) -> None:
 
 
 @pytest.mark.data
-@pytest.mark.parametrize(("half", "seed"), [(0, 0), (0, 1), (0, 6), (1, 1), (1, 6)])
-def test_planted_on_half_of_a_published_set(half: int, seed: int, data_dir: Path) -> None:
+@pytest.mark.parametrize("sample", gate([(0, 0), (0, 1), (0, 6), (1, 1), (1, 6)], [(0, 1), (1, 6)]))
+def test_planted_on_half_of_a_published_set(sample: tuple[int, int], data_dir: Path) -> None:
     """B3 where few rows are sure: their count alone had a recall of .70 to .80 in three of these."""
+    half, seed = sample
     pairs = list(dict.fromkeys(convert.read_sms_spam(data_dir / "sms_spam")[0]["train"]))[half::2]
     rows, wrong = flipped([row(text, label, at) for at, (text, label) in enumerate(pairs)], 0.05, seed)
     recall, precision = quality(found(view(rows))["label-errors"], wrong)
@@ -169,7 +171,7 @@ def test_planted_on_half_of_a_published_set(half: int, seed: int, data_dir: Path
 
 
 @pytest.mark.data
-@pytest.mark.parametrize("name", ["sms_spam", "snips"])
+@pytest.mark.parametrize("name", gate(["sms_spam", "snips"], ["sms_spam"]))
 def test_planted_on_published_sets(name: str) -> None:
     """Requirement B3 on real texts, beside the few labels that are wrong as published."""
     if not (DATA / name).is_dir():

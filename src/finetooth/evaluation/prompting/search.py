@@ -2,84 +2,29 @@
 
 All prompts of the pool answer a few rows; the better half answers twice as many, until a few have answered
 all selection rows. The best of them is tried in other layouts, and in the best layout with other instructions
-and without the list of labels. The finalists and zero-shot then answer the confirmation rows, which decided
-nothing before.
+and without the list of labels. An optimiser, where there is one, then improves the best prompt's instruction
+on the selection rows, with half of the budget. The finalists and zero-shot answer the confirmation rows,
+which decided nothing before.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from statistics import fmean
 from typing import Any
 
 from finetooth.errors import ConfigError
 from finetooth.evaluation.prompting.layouts import LAYOUTS, TURNS
+from finetooth.evaluation.prompting.optimizer import Bench, BudgetSpent, Optimizer
 from finetooth.evaluation.prompting.spec import PromptSpec
+from finetooth.evaluation.prompting.trials import RowResult, Trial, TrialResult
 
 FINALISTS = 3
 FEWEST = 8  # selection rows
 FIRST = 6  # the first rung has a sixth of the selection rows
 COUNTS = (4, 2, 8, 1)  # demonstrations, the most useful number first
-
-
-@dataclass(frozen=True, slots=True)
-class Trial:
-    """A prompt in the search. calibration: of label scores: none, contextual or batch."""
-
-    spec: PromptSpec
-    calibration: str = "none"
-
-    @property
-    def title(self) -> str:
-        """The prompt in a few words, for tables."""
-        return f"{self.spec.title}{f', {self.calibration} calibration' * (self.calibration != 'none')}"
-
-
-@dataclass(frozen=True, slots=True)
-class RowResult:
-    """One graded answer. likelihood: probability of the right label among the labels; 0 without labels."""
-
-    score: float
-    likelihood: float = 0.0
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
-    text: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class TrialResult:
-    """The answers of one trial to the first selection rows; confirmed: to the confirmation rows."""
-
-    trial: Trial
-    selected: Sequence[RowResult]
-    confirmed: Sequence[RowResult] = field(default=())
-
-    @property
-    def score(self) -> float:
-        """The mean score over all rows that were answered."""
-        return fmean(row.score for row in (*self.selected, *self.confirmed))
-
-    @property
-    def prompt_tokens(self) -> float:
-        """Mean length of the prompt."""
-        return fmean(row.prompt_tokens for row in self.selected)
-
-    @property
-    def completion_tokens(self) -> float:
-        """Mean length of the answer."""
-        return fmean(row.completion_tokens for row in self.selected)
-
-    @property
-    def rank(self) -> tuple[float, float, float]:
-        """Sorts the better first: by score, then by the right labels' probability, then the cheaper."""
-        likelihood = fmean(row.likelihood for row in self.selected)
-        return -self.score, -likelihood, self.prompt_tokens
-
-    @property
-    def final_rank(self) -> tuple[float, float]:
-        """Sorts the better first; of equal scores the cheaper."""
-        return -self.score, self.prompt_tokens
 
 
 # score(trial, rows, fitted_on): the answers to these rows; batch calibration is fitted on the other rows.
@@ -112,7 +57,8 @@ class SearchResult:
 
     results: of each trial that was kept to the end or fell in a rung, the best first. winner: the best
     finalist by all rows, or zero-shot where the confirmation rows did not bear it out (confirmed: false).
-    layouts: the score of the winning demonstrations in each layout, over the selection rows.
+    layouts: the score of the winning demonstrations in each layout, over the selection rows. optimized: the
+    optimiser's answers and finished instructions; None without one.
     """
 
     plan: Plan
@@ -121,6 +67,7 @@ class SearchResult:
     winner: TrialResult
     confirmed: bool
     layouts: dict[str, float]
+    optimized: tuple[int, int] | None = None
 
 
 def pool(draws: int = 2) -> list[PromptSpec]:
@@ -142,20 +89,24 @@ def pool(draws: int = 2) -> list[PromptSpec]:
     return specs
 
 
-def make_plan(prompts: int, variants: int, select: int, confirm: int, budget: int) -> Plan:
+def make_plan(
+    prompts: int, variants: int, select: int, confirm: int, budget: int, optimized: bool = False
+) -> Plan:
     """The plan with the most rows that stays within the budget; of small budgets with fewer prompts.
 
-    Raises ConfigError for a budget that is too small for two prompts.
+    optimized: half of the budget is an optimiser's. Raises ConfigError for a budget that is too small for two
+    prompts.
     """
+    shares = 1 + optimized
     while prompts > 1:
         for rows in range(max(select, 1), min(FEWEST, select) - 1, -1):
             plan = Plan(_rungs(prompts, rows), variants, rows, min(confirm, rows))
-            if plan.cost <= budget:
+            if plan.cost <= budget // shares:
                 return plan
         prompts -= 1
     raise ConfigError(
-        f"--budget {budget}: too few answers to compare prompts; at least {plan.cost} are needed with "
-        f"{variants} other layouts and instructions."
+        f"--budget {budget}: too few answers to compare prompts; at least {shares * plan.cost} are needed "
+        f"with {variants} other layouts and instructions{' and an optimiser' * optimized}."
     )
 
 
@@ -176,18 +127,22 @@ def search(
     select: Sequence[int],
     confirm: Sequence[int],
     budget: int,
+    optimizer: Optimizer | None = None,
+    instruction: str = "",
 ) -> SearchResult:
     """Search for the best prompt with at most `budget` answers.
 
     specs: the pool, zero-shot first. layouts, instructions: tried on the best of them, one after the other.
     calibrations: tried on every prompt for nothing, since they need no further answers; ("none",) without
-    labels, else the list of labels is left out, too. select, confirm: indices of rows. Raises ConfigError for
-    a budget that is too small.
+    labels, else the list of labels is left out, too. select, confirm: indices of rows. optimizer: gets half
+    of the budget. instruction: the task's, of prompts without one of their own. Raises ConfigError for a
+    budget that is too small.
     """
     others = [name for name in layouts if name != TURNS.name]
     changes: list[dict[str, Any]] = [{"instruction": text} for text in instructions]
     changes += [{"labels": False}] if len(calibrations) > 1 else []
-    plan = make_plan(len(specs), len(others) + len(changes), len(select), len(confirm), budget)
+    sizes = len(specs), len(others) + len(changes), len(select), len(confirm)
+    plan = make_plan(*sizes, budget, optimizer is not None)
     select, confirm = select[: plan.select], confirm[: plan.confirm]
 
     def best(spec: PromptSpec, rows: Sequence[int]) -> TrialResult:
@@ -208,6 +163,11 @@ def search(
     changed = [best(replace(laid, **change), select) for change in changes]
     zero_shot = Trial(specs[0])
     ended = sorted([*ended, *in_layout.values(), *changed], key=lambda one: one.rank)
+    optimized = None
+    if optimizer is not None:
+        optimized, proposed = _optimize(optimizer, ended, instruction, best, select, budget // 2)
+        ended = sorted([*ended, *proposed[:1]], key=lambda one: one.rank)
+        fallen = [*proposed[1:], *fallen]
     final = [*ended[:FINALISTS]]
     if zero_shot not in [one.trial for one in final]:
         final.append(TrialResult(zero_shot, score(zero_shot, select, select)))
@@ -225,7 +185,34 @@ def search(
         winner if confirmed else plain,
         confirmed,
         {name: one.score for name, one in spread.items() if name in LAYOUTS},
+        optimized,
     )
+
+
+def _optimize(
+    optimizer: Optimizer,
+    ended: Sequence[TrialResult],
+    instruction: str,
+    best: Callable[[PromptSpec, Sequence[int]], TrialResult],
+    select: Sequence[int],
+    budget: int,
+) -> tuple[tuple[int, int], list[TrialResult]]:
+    """The optimiser's answers and finished instructions, and the prompts with these, the best first.
+
+    ended: the search so far, the best first, which it begins with.
+    """
+    parent, known = ended[0].trial.spec, {one.trial for one in ended}
+    start = instruction if parent.instruction is None else parent.instruction
+
+    def spec(text: str) -> PromptSpec:
+        return parent if text == start else replace(parent, instruction=text)
+
+    bench = Bench(start, select, budget, lambda text, rows: best(spec(text), rows).selected)
+    with suppress(BudgetSpent):
+        optimizer(bench)
+    found = [best(spec(text), select) for text in bench.finished]
+    proposed = sorted((one for one in found if one.trial not in known), key=lambda one: one.rank)
+    return (bench.asked, len(bench.finished)), proposed
 
 
 def _mean(results: Sequence[RowResult]) -> float:

@@ -89,7 +89,10 @@ class PromptSpec:
         if not self.labels:
             parts.append("labels not listed")
         if self.instruction is not None:
-            parts.append(f"instruction {self.instruction[:24]!r}")
+            length = len(self.instruction)  # instructions can begin alike
+            parts.append(
+                f"instruction {self.instruction[:24]!r}" + f" of {length} characters" * (length > 24)
+            )
         if self.max_tokens is not None:
             parts.append(f"up to {self.max_tokens} tokens")
         return ", ".join(parts)
