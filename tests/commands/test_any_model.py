@@ -39,7 +39,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A base model, an adapter trained without finetooth, its merged model, and two tasks."""
     folder = tmp_path_factory.mktemp("place")
     base = tiny_model_dir(folder / "base")
-    train_adapter(base, ROWS[::4], folder / "adapter", steps=5)
+    train_adapter(base, ROWS[::4], folder / "adapter")
     merged(base, folder / "adapter", folder / "merged")
     for name, (rows, evaluate) in TASKS.items():
         write_jsonl(folder / f"{name}.jsonl", rows)

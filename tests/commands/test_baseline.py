@@ -15,7 +15,8 @@ from trained_elsewhere import train_adapter
 from finetooth.errors import ConfigError
 from finetooth.evaluation.candidates import ModelCandidate
 from finetooth.evaluation.prompting.spec import read_spec
-from finetooth.report.prompting_part import costs
+from finetooth.report.evidence import Evidence
+from finetooth.report.run_page import score_table
 from finetooth.rundir import read_json, read_jsonl, write_json, write_jsonl
 from finetooth.types import Example
 
@@ -159,12 +160,13 @@ def test_run_searches_for_the_prompt_to_beat_and_counts_both_efforts(climbed: tu
     assert "unequal effort" in page  # two checkpoints here, some hundred answers there
 
 
-def test_costs_are_those_that_were_logged(place: Path, climbed: tuple[Path, Any]) -> None:
+def test_costs_are_those_that_were_logged(climbed: tuple[Path, Any]) -> None:
     run = climbed[0]
-    summary, config = read_json(run / "evaluate" / "test" / "summary.json"), read_json(place / "fruit.json")
+    summary = read_json(run / "evaluate" / "test" / "summary.json")
     lines = [*read_jsonl(run / "evaluate" / "test" / "records.jsonl")]
     timing = read_json(run / "evaluate" / "test" / "timing.json")
-    shown = costs(run, summary, config)
+    rows = score_table(summary, Evidence.read(run))["rows"]
+    shown = [one for one in rows if one["kind"] != "baseline"]
     assert [one["name"] for one in shown] == ["zero-shot", "prompt", "tuned", "tuned+prompt"]
     for one in shown:
         own = [line for line in lines if line["candidate"] == one["name"]]
