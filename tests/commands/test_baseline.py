@@ -174,7 +174,7 @@ def test_costs_are_those_that_were_logged(climbed: tuple[Path, Any]) -> None:
             assert one[key] == pytest.approx(sum(line[key] for line in own) / len(own), abs=1e-9)
         assert one["seconds"] == timing[one["name"]] > 0
         assert one["price"] == pytest.approx(
-            (2.0 * one["prompt_tokens"] + 8.0 * one["completion_tokens"]) / 1e6
+            (2.0 * one["prompt_tokens"] + 8.0 * one["completion_tokens"]) / 1e3  # of 1,000 answers
         )
 
 
