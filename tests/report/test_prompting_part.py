@@ -63,7 +63,7 @@ def test_unequal_efforts_are_called_unequal(tmp_path: Path, answers: int, words:
     assert found["training"] == {"answers": 480, "computed_tokens": 800, "seconds": 2.0}
     shown = prompting_part(run, summary, {}, {})
     assert shown is not None and words in shown["effort"] and not shown["skipped"]
-    assert "The best is 4 bm25: 50.0% on the 20 rows that did not choose it." in shown["ladder"]
+    assert "The best is 4 bm25: 50.0% on the 20 rows of the finalists." in shown["ladder"]
 
 
 def test_training_is_paid_back_in_tokens_and_seconds_or_never(tmp_path: Path) -> None:

@@ -19,16 +19,11 @@ from rich.text import Text
 from finetooth.config.task import Task
 from finetooth.config.values import format_count
 from finetooth.errors import ConfigError, GradeError
-from finetooth.evaluation.prompting.advice import (
-    Recommendation,
-    before_training,
-    money,
-)
+from finetooth.evaluation.prompting.advice import Recommendation, before_training, money
 from finetooth.evaluation.prompting.instructions import read_instructions
 from finetooth.evaluation.prompting.optimizer import require_gepa
 from finetooth.evaluation.prompting.trials import TrialResult
 from finetooth.evaluation.runner import row_groups
-from finetooth.evaluation.statistics import mean_interval
 from finetooth.evaluation.verdict_words import percent
 from finetooth.report.console import answer_bars
 from finetooth.rundir import write_json, write_jsonl, write_text
@@ -59,11 +54,10 @@ class BaselineReport:
     @property
     def advice(self) -> Recommendation:
         """Whether prompting is enough, from the winner's score on the confirmation rows."""
-        values = [row.score for row in self.ladder.found.winner.confirmed]
-        plan, examples = self.ladder.found.plan, self.ladder.held_out.examples
-        rows = self.ladder.held_out.halves()[1][: plan.confirm]
-        low, high = mean_interval(values, clusters=row_groups([examples[row] for row in rows]))
-        return before_training(sum(values) / len(values), low, high, len(values))
+        found, examples = self.ladder.found, self.ladder.held_out.examples
+        rows = self.ladder.held_out.halves()[1][: found.plan.confirm]
+        scores = [row.score for row in found.winner.confirmed]
+        return before_training(scores, len(found.finalists), row_groups([examples[row] for row in rows]))
 
     def to_json(self) -> dict[str, Any]:
         """baseline.json."""

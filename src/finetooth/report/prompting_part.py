@@ -85,7 +85,7 @@ def _ladder_words(ladder: Mapping[str, Any]) -> str:
         f"best is {winner['name']}"
     )
     if winner["confirmed"] is not None:
-        words += f": {percent(winner['confirmed'])} on the {rows['confirmation']} rows that did not choose it"
+        words += f": {percent(winner['confirmed'])} on the {rows['confirmation']} rows of the finalists"
     scores = [*ladder["layouts"].values()]
     if len(scores) > 1:
         words += (

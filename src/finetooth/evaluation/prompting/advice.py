@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
+from finetooth.evaluation.statistics import ALPHA, mean_interval
 from finetooth.evaluation.summary import TUNED, best_prompting
 from finetooth.evaluation.verdict_words import percent, points
 
@@ -64,10 +65,18 @@ def recommend(summary: Mapping[str, Any], training_tokens: float | None = None) 
     )
 
 
-def before_training(score: float, low: float, high: float, n: int) -> Recommendation:
-    """The same before anything is trained, from the best prompt's score and interval on n held-out rows."""
-    found = f"the best prompt scores {percent(score)} on {n} rows that did not choose it"
-    interval = f"95% confidence interval {percent(low)} to {percent(high)}"
+def before_training(
+    scores: Sequence[float], finalists: int, clusters: Sequence[str] | None = None
+) -> Recommendation:
+    """The same before anything is trained, from the best prompt's scores on the confirmation rows.
+
+    finalists: prompts that answered these rows, of which they helped to choose the best. So the interval is
+    at a level at which those of all finalists hold together (Bonferroni). clusters: of the rows.
+    """
+    score, n = sum(scores) / len(scores), len(scores)
+    low, high = mean_interval(scores, 1 - ALPHA / finalists, clusters)
+    found = f"the best of {finalists} finalists scores {percent(score)} on {n} confirmation rows"
+    interval = f"{percent(low)} to {percent(high)} at a confidence of 95% for all finalists together"
     if low >= SOLVED:
         return Recommendation("prompting is enough", f"Prompting is enough: {found} ({interval}).")
     if high < SOLVED:
