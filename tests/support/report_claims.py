@@ -12,7 +12,7 @@ from functools import cache
 from pathlib import Path
 
 from measured_claims import measured_claims
-from report_facts import Facts, percent, points, wilson
+from report_facts import Facts, corpus_score, percent, points, wilson
 
 Claim = tuple[str, tuple[str | float, ...]]  # a float: true within 0.1, as stored confidences are rounded
 
@@ -20,8 +20,8 @@ Claim = tuple[str, tuple[str | float, ...]]  # a float: true within 0.1, as stor
 @cache
 def claims(facts: Facts) -> tuple[Claim, ...]:
     """Patterns, in which # is a figure, each with the figures that it has to have."""
-    parts = (_secondary, measured_claims, _scores, _verdict, _against_prompts, _lines, _confidence, _data,
-             _origin, _texts)  # fmt: skip
+    parts = (_secondary, measured_claims, _scores, _form, _verdict, _against_prompts, _lines, _confidence,
+             _data, _origin, _texts)  # fmt: skip
     return tuple(claim for part in parts for claim in part(facts))
 
 
@@ -65,6 +65,9 @@ def _scores(facts: Facts) -> Iterator[Claim]:
         if (one := facts.against(name)) is not None:
             want += [points(one[key]) for key in ("difference", "low", "high")]
             pattern += r" # \(# to #\)"
+        more = [corpus_score(facts.records[name])] if facts.has("corpus") else []
+        more += [percent(facts.lenient(name))] if facts.has("lenient") else []
+        want, pattern = [*want, *more], pattern + " #" * len(more)
         for key in ("prompt_tokens", "completion_tokens"):
             tokens = facts.tokens(name, key)
             want += [f"{tokens:,.1f}"] if tokens else []
@@ -75,7 +78,27 @@ def _scores(facts: Facts) -> Iterator[Claim]:
             pattern += " #" if seconds is not None else " –"
         if price := facts.price(name):
             want, pattern = [*want, price], f"{pattern} #"
+        cut = [sum(line["stop"] == "length" for line in lines) for lines in facts.records.values()]
+        if any(cut):
+            want, pattern = [*want, f"{cut[[*facts.records].index(name)]}"], f"{pattern} #"
         yield pattern, tuple(want)
+
+
+def _form(facts: Facts) -> Iterator[Claim]:
+    """How much of the difference remains when form is forgiven; the interval is believed."""
+    if facts.result and (kept := facts.result.get("lenient")):
+        base = facts.result["baseline"]
+        left = points(facts.lenient("tuned") - facts.lenient(base))
+        interval = points(kept["low"]), points(kept["high"])
+        gain = points(facts.mean("tuned") - facts.mean(base))
+        yield (
+            r"Of # points, # remain when form is forgiven \([^;]*; # confidence interval # to #\)",
+            (gain.lstrip("+"), left.lstrip("+"), "95%", *interval),
+        )
+        yield (
+            r"When form is forgiven \([^)]*\), the difference is # points \(# confidence interval # to #\)",
+            (left, "95%", *interval),
+        )
 
 
 def _verdict(facts: Facts) -> Iterator[Claim]:
@@ -202,6 +225,8 @@ def _data(facts: Facts) -> Iterator[Claim]:
     yield "the weights are those of step #", (f"{facts.json('train/result.json').get('best_step')}",)
     counts = tuple(f"{count:,}" for count in facts.sides().values())
     yield "# train, # validation and # sealed rows; # rows? rejected", counts
+    for note in facts.json("train/preflight.json").get("notes", []):
+        yield re.escape(f"The preflight check was incomplete: {note}."), ()
     yield "train validation sealed test rejected # # # #", counts
     labels = {one["tags"].get("label") for one in facts.lines("data/train.jsonl")}
     yield "one of # labels", (str(len(labels)),)
@@ -233,6 +258,7 @@ def _texts(facts: Facts) -> Iterator[Claim]:
     model = str(facts.config.get("model", ""))
     texts = [str(facts.config.get("name", "")), model, Path(model).name]
     texts += [note for one in facts.summary["candidates"] for note in one["notes"]]
+    texts += {one["corpus"]["signature"] for one in facts.summary["candidates"] if one.get("corpus")}
     for text in filter(None, [*texts, *facts.score]):
         yield re.escape(" ".join(text.split())), ()
     reason = re.search(r"^#   evaluate\.ladder: [^:]*: (.*)$", facts.text("config.yaml"), re.MULTILINE)

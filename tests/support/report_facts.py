@@ -11,6 +11,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import sacrebleu
 import yaml
 
 
@@ -27,7 +28,7 @@ def wilson(right: float, n: int) -> tuple[float, float]:
     z = 1.959963984540054
     middle = (right + z * z / 2) / (n + z * z)
     half = z / (n + z * z) * math.sqrt(right * (n - right) / n + z * z / 4)
-    return middle - half, middle + half
+    return max(0.0, middle - half), middle + half
 
 
 def midp(gained: int, lost: int) -> float:
@@ -35,6 +36,12 @@ def midp(gained: int, lost: int) -> float:
     n, k = gained + lost, min(gained, lost)
     tail = sum(math.comb(n, i) for i in range(k)) + math.comb(n, k) / 2
     return min(1.0, 2 * tail / 2**n) if n else 1.0
+
+
+def corpus_score(lines: list[dict[str, Any]]) -> str:
+    """chrF over all answers, which a table shows beside the mean over rows."""
+    score = sacrebleu.corpus_chrf([line["text"] for line in lines], [[line["want"] for line in lines]]).score
+    return f"{score:,.1f}" if score >= 10 else f"{score:.2f}"
 
 
 class Facts:
@@ -77,6 +84,15 @@ class Facts:
 
     def mean(self, name: str) -> float:
         values = [value for value in self.score[name].values() if value is not None]
+        return sum(values) / len(values)
+
+    def has(self, key: str) -> bool:
+        """Whether a candidate has this beside its score: a column of the table."""
+        return any(one.get(key) for one in self.entry.values())
+
+    def lenient(self, name: str) -> float:
+        """The mean score with form forgiven, which is kept where it differs."""
+        values = [line.get("lenient", line["score"]) for line in self.records[name]]
         return sum(values) / len(values)
 
     def interval(self, name: str) -> tuple[float, float]:
