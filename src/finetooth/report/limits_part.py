@@ -64,7 +64,7 @@ def _not_measured(evidence: Evidence) -> list[str]:
         found.append("The panel of general questions was not asked (evaluate.retention: true).")
     elif not tasks:
         found.append(
-            "Whether it does other tasks as well as before was not measured (evaluate.general: [TASK])."
+            "Whether it does other tasks as well as before is not known (evaluate.general: [TASK])."
         )
     missing = evidence.json(GENERAL).get("missing", ())
     found += [f"The neighbouring task {Path(one['file']).name} was not measured." for one in missing]

@@ -27,6 +27,7 @@ SFT_OVER_RL = 5  # rewards are a noisier signal than answers to imitate
 FEWEST_GRADED = 30  # as for a verdict: fewer graded answers cannot rank checkpoints
 FEW_STEPS = 100  # fewer optimizer steps than this rarely teach a format and a task
 TOKENS_LOW, TOKENS_HIGH = 256, 16384
+SMALL = 50_000_000  # weights: fewer than a real model has, so that a small tree is as fast
 LOGITS = 2**27  # bytes: one chunk of logits and what its backward pass needs (model/head.py)
 
 
@@ -200,10 +201,11 @@ def micro_tokens(
         # Beyond these sizes a CPU is hardly faster, and memory grows with the tree (log.md). Take the first
         # at which recomputing shared prefixes in each tree costs at most a tenth. Full fine-tuning needs
         # memory for gradients and moments, so its trees start smaller.
-        doublings = [(512 if adapter == "none" else 1536) * 2**power for power in range(6)]
+        least = 512 if adapter == "none" else 768 if facts.weights < SMALL else 1536
+        doublings = [least * 2**power for power in range(6)]
         sizes = sorted({usual, most, *(size for size in doublings if size < most)})
-        least = max(RECOMPUTED, 1.05 * recomputation(steps, most))
-        tokens = next(size for size in sizes if recomputation(steps, size) <= least)
+        bearable = max(RECOMPUTED, 1.05 * recomputation(steps, most))
+        tokens = next(size for size in sizes if recomputation(steps, size) <= bearable)
     gib = facts.memory / 2**30
     reason = f"about {tokens * per_token / 2**20:.0f} MiB of activations in {gib:.0f} GiB of memory"
     if tokens < usual:
