@@ -235,7 +235,7 @@ def _data(facts: Facts) -> Iterator[Claim]:
         for one in facts.lines("evaluate/validation/records.jsonl")
         if one["candidate"] == "tuned" and one["score"] not in (None, 1)
     ]
-    yield "Read the # wrong answers? below", (f"{len(wrong):,}",)
+    yield "Read the # answers? below without full marks", (f"{len(wrong):,}",)
     review = sum(one["severity"] in ("review", "block") for one in facts.lines("data/findings.jsonl"))
     yield "The data check has # findings? to review", (f"{review:,}",)
     yield "(?:All candidates (?:answered|on) the same|Measured on) #", (f"{facts.n:,}",)
