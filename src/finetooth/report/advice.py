@@ -94,8 +94,9 @@ def _improve(
     if wrong:
         steps.append(
             (
-                f"Read the {wrong:,} {'answer' if wrong == 1 else 'answers'} below without full marks. Where the "
-                "expected answer is the mistake, correct the row; where a kind of row is missing, add some.",
+                f"Read the {wrong:,} {'answer' if wrong == 1 else 'answers'} below without full marks. Where "
+                "the expected answer is the mistake, correct the row; where a kind of row is missing, add "
+                "some.",
                 "",
             )
         )

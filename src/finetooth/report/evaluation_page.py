@@ -47,8 +47,8 @@ def _next(run_path: Path, wrong: int) -> list[Step]:
     steps: list[Step] = []
     if wrong:
         noun = "answer" if wrong == 1 else "answers"
-        steps.append((f"Read the {wrong:,} wrong {noun} below; where the expected answer is the mistake, "
-                      "correct the row.", ""))  # fmt: skip
+        steps.append((f"Read the {wrong:,} {noun} below without full marks; where the expected answer is the "
+                      "mistake, correct the row.", ""))  # fmt: skip
     return [*steps, ("Compare with the run's own result:", f"finetooth report {quote(str(run_path))}")]
 
 

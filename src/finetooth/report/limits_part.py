@@ -63,9 +63,7 @@ def _not_measured(evidence: Evidence) -> list[str]:
     elif not panel:
         found.append("The panel of general questions was not asked (evaluate.retention: true).")
     elif not tasks:
-        found.append(
-            "Whether it does other tasks as well as before is not known (evaluate.general: [TASK])."
-        )
+        found.append("Whether it does other tasks as well as before is not known (evaluate.general: [TASK]).")
     missing = evidence.json(GENERAL).get("missing", ())
     found += [f"The neighbouring task {Path(one['file']).name} was not measured." for one in missing]
     answers = without_options((evidence.summary or {})["grader"]) not in (PERPLEXITY, PREFERENCE)
