@@ -171,3 +171,11 @@ def test_usable_memory_is_what_is_held_and_what_is_free(
 def test_this_process_holds_memory_and_may_use_more() -> None:
     held, most = machine.memory_of_process(), machine.memory_of_process("VmHWM")
     assert 0 < held <= most and held < machine.usable_memory() <= machine.memory()
+
+
+def test_the_processor_is_named_by_what_decides_its_kernels(tmp_path: Path) -> None:
+    assert machine.processor(tmp_path) == ""  # a system that does not say
+    (tmp_path / "proc").mkdir()
+    one = "processor\t: 0\ncpu family\t: 25\nmodel\t\t: 17\nmodel name\t: AMD EPYC\nflags\t\t: fpu avx2\n"
+    (tmp_path / "proc/cpuinfo").write_text(f"{one}\n{one.replace('17', '1')}")
+    assert machine.processor(tmp_path) == "AMD EPYC, family 25, model 17"

@@ -81,6 +81,17 @@ def cpu_quota(root: Path = ROOT) -> float:
     return lowest
 
 
+def processor(root: Path = ROOT) -> str:
+    """The CPU as Linux names it, with family and model: they decide which kernels compute, and so how results
+    are rounded. "" where the system does not say.
+    """
+    text = _read(root / "proc/cpuinfo").partition("\n\n")[0]
+    facts = dict(re.findall(r"^(.+?)\s*: (.*)$", text, re.MULTILINE))
+    if "model name" not in facts:
+        return ""
+    return f"{facts['model name']}, family {facts.get('cpu family', '?')}, model {facts.get('model', '?')}"
+
+
 def memory(root: Path = ROOT) -> int:
     """Bytes of memory of this machine, or of this container if that is less."""
     total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

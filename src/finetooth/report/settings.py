@@ -77,7 +77,7 @@ def environment_in_words(path: Path) -> str:
     facts = read_json(path) if path.is_file() else {}
     parts = [f"{name} {version}" for name, version in facts.get("versions", {}).items()]
     machine, model, start = (facts.get(key) or {} for key in ("machine", "model", "start"))
-    parts += [str(machine["system"])] if "system" in machine else []
+    parts += [str(machine[key]) for key in ("system", "processor") if key in machine]
     parts += [f"base model {model['digest'][:12]}"] if "digest" in model else []
     parts += [f"continues {start['run']} ({start['digest'][:12]})"] if start else []
     return " · ".join(parts)

@@ -19,6 +19,7 @@ from finetooth.config.evaluate_keys import PRICES
 from finetooth.config.task import Task, build_task
 from finetooth.config.values import is_files
 from finetooth.errors import ConfigError, DataError
+from finetooth.machine import processor
 from finetooth.rundir import (
     OWN,
     has_manifest,
@@ -284,7 +285,7 @@ def save_environment(path: Path, facts: Mapping[str, Any]) -> None:
     machine = {
         "python": platform.python_version(),
         "system": platform.platform(),
-        "processor": platform.machine(),
+        "processor": processor() or platform.machine(),
         "cores": os.cpu_count(),
     }
     write_json(path / "environment.json", {"versions": versions, "machine": machine, **facts})
