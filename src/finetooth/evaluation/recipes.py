@@ -20,7 +20,7 @@ from scipy import stats
 
 from finetooth.errors import GradeError
 from finetooth.evaluation import resampling
-from finetooth.evaluation.statistics import ALPHA, MIN_ROWS, Verdict
+from finetooth.evaluation.statistics import ALPHA, MIN_ROWS, Verdict, verdict_over_prompts
 from finetooth.evaluation.summary import TUNED
 from finetooth.evaluation.verdict_words import percent, points
 
@@ -122,7 +122,7 @@ def over_prompts(
     """The scores of a recipe's seeds, and the recipe against every prompt, on the same rows.
 
     prompts: scores by name. `comparison` is that with the strongest prompt, None without prompts; its verdict
-    is over all of them, as in `summary`: better than each, or worse than one at alpha / number of prompts.
+    is over all of them (`statistics.verdict_over_prompts`).
     """
     scores = [float(np.mean(of)) for of in tuned]
     found: dict[str, Any] = {
@@ -137,10 +137,7 @@ def over_prompts(
     compared = {
         name: compare_recipes([of], tuned, clusters, alpha, fixed=True) for name, of in prompts.items()
     }
-    verdicts = {one.verdict for one in compared.values()}
-    verdict = "better" if verdicts == {"better"} else "not proven"
-    if any(one.verdict == "worse" and one.p < alpha / len(compared) for one in compared.values()):
-        verdict = "worse"
+    verdict, _ = verdict_over_prompts([(one.verdict, one.p) for one in compared.values()], alpha)
     strongest = max(compared, key=lambda name: compared[name].scores[0])
     about = {"baseline": strongest, "candidate": TUNED}
     return {**found, "comparison": {**about, **compared[strongest].to_json(), "verdict": verdict}}

@@ -54,6 +54,25 @@ class Comparison:
     level: float = 1 - ALPHA
 
 
+def verdict_over_prompts(
+    tests: Sequence[tuple[Verdict, float]], alpha: float = ALPHA
+) -> tuple[Verdict, list[Verdict]]:
+    """The verdict over all prompts, and each one's as it counts there, from their verdicts and p values.
+
+    `better` needs better than each, every test at the full level: it is false only where one prompt is at
+    least as good as the tuned model, and then the test with that prompt alone has to err (intersection-union
+    test, Berger 1982). `worse` needs worse than one at alpha / number of prompts: any of the tests can make
+    it false, so the level is shared between them (Bonferroni). Choosing one prompt on other rows, or the
+    strongest on these, and testing it alone would hold neither rate.
+    """
+    counted: list[Verdict] = [
+        "not proven" if verdict == "worse" and p >= alpha / len(tests) else verdict for verdict, p in tests
+    ]
+    if "worse" in counted:
+        return "worse", counted
+    return "better" if set(counted) == {"better"} else "not proven", counted
+
+
 def midp_mcnemar(b: int, c: int) -> float:
     """Two-sided mid-p of McNemar's test for b and c discordant pairs (Fagerland, Lydersen, Laake 2013)."""
     if b + c == 0:

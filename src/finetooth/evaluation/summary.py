@@ -12,7 +12,7 @@ from finetooth.evaluation import form
 from finetooth.evaluation.candidates import Prediction
 from finetooth.evaluation.preference import BY_LENGTH
 from finetooth.evaluation.prompts import ZERO_SHOT
-from finetooth.evaluation.statistics import ALPHA, MIN_ROWS, compare, mean_interval
+from finetooth.evaluation.statistics import ALPHA, MIN_ROWS, compare, mean_interval, verdict_over_prompts
 from finetooth.evaluation.verdict_words import (
     difference_words,
     failures,
@@ -114,10 +114,10 @@ def summarise(  # long: the summary is built in the order of its keys
     """The summary of the contract, and the verdict in words under `words`.
 
     `comparisons` holds the tuned model's comparison with every prompting candidate, `comparison` that with
-    the strongest on these rows and the verdict over all of them (see `_against_prompts`). groups: the cluster
-    of each row, where rows share one; every interval and test then treats a cluster as one unit. alpha:
-    two-sided level of the comparisons. margin: adds `non_inferior`. Raises GradeError for candidates of one
-    name, and where no row has a score of both candidates of a comparison.
+    the strongest on these rows and the verdict over all of them (`statistics.verdict_over_prompts`). groups:
+    the cluster of each row, where rows share one; every interval and test then treats a cluster as one unit.
+    alpha: two-sided level of the comparisons. margin: adds `non_inferior`. Raises GradeError for candidates
+    of one name, and where no row has a score of both candidates of a comparison.
     """
     names = [result.name for result in graded]
     if len(set(names)) < len(names) or not names:
@@ -240,31 +240,20 @@ def _against_prompts(
 ) -> dict[str, Any]:
     """`comparison` with the first of the prompts, the strongest on these rows, and `comparisons` with all.
 
-    The verdict is over all prompts. `better` needs better than each, every test at the full level: it is
-    false only where one prompt is at least as good as the tuned model, and then the test with that prompt
-    alone has to err (intersection-union test, Berger 1982). `worse` needs worse than one at alpha / number of
-    prompts: any of the tests can make it false, so the level is shared between them (Bonferroni). Choosing
-    one prompt on other rows, or the strongest on these, and testing it alone would hold neither rate.
+    The verdict is over all prompts (`statistics.verdict_over_prompts`).
     """
     shared = [
         one for one in prompting if one is prompting[0] or _paired(one.grades, tuned.grades, None, alpha)
     ]
     comparisons = [_comparison(prompt, tuned, errors, groups, alpha) for prompt in shared]
-    for one in comparisons:
-        if one["verdict"] == "worse" and one["p"] >= alpha / len(comparisons):
-            one["verdict"] = "not proven"
-    overall = {**comparisons[0], "verdict": _over_all([one["verdict"] for one in comparisons])}
+    strict = [(one.get("strict_verdict", one["verdict"]), one["p"]) for one in comparisons]
+    verdict, counted = verdict_over_prompts([(one["verdict"], one["p"]) for one in comparisons], alpha)
+    for one, each in zip(comparisons, counted, strict=True):
+        one["verdict"] = each
+    overall = {**comparisons[0], "verdict": verdict}
     if any("strict_verdict" in one for one in comparisons):  # of answers as they are; see form.settle
-        overall["strict_verdict"] = _over_all(
-            [one.get("strict_verdict", one["verdict"]) for one in comparisons]
-        )
+        overall["strict_verdict"] = verdict_over_prompts(strict, alpha)[0]
     return {"comparison": overall, "comparisons": comparisons}
-
-
-def _over_all(verdicts: Sequence[str]) -> str:
-    if "worse" in verdicts:
-        return "worse"
-    return "better" if set(verdicts) == {"better"} else "not proven"
 
 
 def _comparison(
