@@ -1,6 +1,6 @@
 """The ladder's prompt against the best of 40 prompts that a person would try, on rows that neither saw.
 
-    python benchmarks/tasks/convert.py trec sst2
+    python benchmarks/tasks/convert.py trec sst2 ag_news_test
     python benchmarks/ladder.py --model DIR --out runs/ladder
 
 For support triage and public label sets. Both arms use the same base model, training rows and held-out rows,
@@ -49,11 +49,13 @@ SETS = {
     "support-triage": ("message", "intent", "a support agent of a bike rental"),
     "trec": ("question", "answer type", "an expert in quiz questions"),
     "sst2": ("sentence", "sentiment", "a film critic"),
+    "ag_news_test": ("article", "topic", "a newspaper editor"),
 }
 INSTRUCTIONS = {  # of the task
     "support-triage": "Name what the customer wants.",
     "trec": "What kind of thing does the question ask for?",
     "sst2": "Is this sentence positive or negative?",
+    "ag_news_test": "What is the topic of this article?",
 }
 WORDINGS = {
     "none": "",

@@ -30,7 +30,7 @@ from finetooth.evaluation.prompting.label_scores import (
 )
 from finetooth.evaluation.prompting.layouts import LAYOUTS, TURNS, is_single_question
 from finetooth.evaluation.prompting.optimizer import Gepa
-from finetooth.evaluation.prompting.search import SearchResult, pool, search
+from finetooth.evaluation.prompting.search import BATCH, CONTEXTUAL, NONE, SearchResult, pool, search
 from finetooth.evaluation.prompting.spec import PromptSpec, index_of
 from finetooth.evaluation.prompting.trials import RowResult, Trial
 from finetooth.model import reward_head
@@ -190,9 +190,9 @@ class Scorer:
     def offsets(self, trial: Trial, fitted_on: Sequence[int]) -> Floats:
         """The labels' offsets of a trial: [L], zeros without calibration."""
         labels = self.candidate(trial.spec).labels or ()
-        if trial.calibration == "batch":
+        if trial.calibration == BATCH:
             return batch_offsets(self._scores(trial.spec, fitted_on))
-        if trial.calibration == "contextual":
+        if trial.calibration == CONTEXTUAL:
             if trial.spec not in self._content_free:
                 system = [one for one in self._examples[0].context if one.role == "system"]
                 asked = [
@@ -298,7 +298,7 @@ def find(
         raise ConfigError("Prompts need held-out rows of at least two groups, to select and to confirm.")
     labels = scorer.candidate(PromptSpec()).labels
     own = variants(task.instruction, labels or ()) if instructions is None else instructions
-    specs = pool()
+    specs = pool(labels is not None)
     if labels is None and graders.without_options(name) in REASONED:
         room = max(ROOM, scorer.candidate(PromptSpec()).sampling.max_tokens)
         specs.insert(1, PromptSpec(f"{task.instruction} {REASON}".strip(), max_tokens=room))
@@ -308,7 +308,7 @@ def find(
         _layouts(held_out, scorer),
         [text for text in own if text != task.instruction],
         scorer,
-        ("none",) if labels is None else ("none", "batch", "contextual"),
+        (NONE,) if labels is None else (BATCH, NONE, CONTEXTUAL),
         select,
         confirm,
         budget,
@@ -316,8 +316,9 @@ def find(
         task.instruction,
     )
     winner, trial = found.winner.trial.spec, found.winner.trial
-    if trial.calibration != "none" and labels is not None:
-        offset_L = scorer.offsets(trial, select[: found.plan.select])
+    if trial.calibration != NONE and labels is not None:
+        questions = [*select[: found.plan.select], *confirm[: found.plan.confirm]]
+        offset_L = scorer.offsets(trial, questions)
         winner = replace(winner, offsets=dict(zip(labels, offset_L.tolist(), strict=True)))
     wanted = made_for(task, prepared, base)
     return Ladder(held_out, name, budget, found, winner, scorer.effort, scorer.answered, wanted)

@@ -34,7 +34,16 @@ class Simulated:
     def search(self, optimizer: Optimizer | None, budget: int = 900, instruction: str = "") -> SearchResult:
         own = ["Answer."]
         return search(
-            pool(), ["turns", "cue"], own, self, ("none",), SELECT, CONFIRM, budget, optimizer, instruction
+            pool(False),
+            ["turns", "cue"],
+            own,
+            self,
+            ("none",),
+            SELECT,
+            CONFIRM,
+            budget,
+            optimizer,
+            instruction,
         )
 
 

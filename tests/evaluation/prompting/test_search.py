@@ -23,7 +23,7 @@ class Simulated:
         self.asked: dict[tuple[PromptSpec, int], None] = {}  # in order
 
     def __call__(self, trial: Trial, rows: Sequence[int], fitted_on: Sequence[int]) -> list[RowResult]:
-        assert set(fitted_on) <= set(SELECT)
+        assert set(fitted_on) <= {*SELECT, *rows}  # no question of another confirmation row
         self.asked |= dict.fromkeys((trial.spec, row) for row in rows)
         key = [self.seed, *trial.title.encode()]
         draw = np.random.default_rng(key).random(80)
@@ -32,16 +32,23 @@ class Simulated:
         return [RowResult(float(right[row]), float(right[row]), tokens, 2) for row in rows]
 
     def search(self, budget: int = 900, calibrations: Sequence[str] = ("none", "batch")) -> SearchResult:
-        return search(pool(), LAYOUTS, ["Answer."], self, calibrations, SELECT, CONFIRM, budget)
+        return search(pool(True), LAYOUTS, ["Answer."], self, calibrations, SELECT, CONFIRM, budget)
 
 
 def test_the_pool_has_every_way_to_choose_demonstrations() -> None:
-    specs = pool(3)
-    assert specs[0] == PromptSpec() and len(set(specs)) == len(specs)
-    ways = {(one.shots, one.demonstrations, one.draw) for one in specs[1:]}
-    for count in (1, 2, 4, 8):
-        assert {(count, "bm25", None), (count, "vectors", None)} <= ways
-        assert {(count, how, d) for how in ("balanced", "random") for d in (1, 2, 3)} <= ways
+    for labels, drawn in ((True, {"balanced", "random"}), (False, {"random"})):
+        specs = pool(labels)
+        assert specs[0] == PromptSpec() and len(set(specs)) == len(specs)
+        ways = {(one.shots, one.demonstrations, one.draw) for one in specs[1:]}
+        for count in (1, 2, 4, 8):
+            assert {(count, "bm25", None), (count, "vectors", None)} <= ways
+            assert {how for shots, how, draw in ways if (shots, draw) == (count, 1)} == drawn
+        assert {(count, "random", d) for count in (4, 8, 16) for d in (1, 2, 3)} <= ways
+        assert {one.demonstrations for one in specs[1:8]} == {
+            *drawn,
+            "bm25",
+            "vectors",
+        }  # of small budgets, too
 
 
 @pytest.mark.parametrize("budget", [120, 300, 600, 1500])
@@ -54,7 +61,7 @@ def test_the_budget_bounds_the_answers(budget: int) -> None:
 def test_a_larger_budget_uses_more_rows_and_prompts() -> None:
     plans = [make_plan(25, 3, 40, 40, budget) for budget in (150, 400, 900, 5000)]
     sizes = [(plan.rungs[0][0], plan.select) for plan in plans]
-    assert sizes == sorted(sizes) and sizes[-1] == (25, 40) and sizes[0][0] < 25
+    assert sizes == sorted(sizes, key=lambda size: size[::-1]) and sizes[-1] == (25, 40) and sizes[0][0] < 25
 
 
 def test_a_budget_for_no_comparison_is_refused() -> None:

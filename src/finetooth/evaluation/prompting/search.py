@@ -5,15 +5,22 @@ all selection rows. The best of them is tried in other layouts, and in the best 
 and without the list of labels. An optimiser, where there is one, then improves the best prompt's instruction
 on the selection rows, with half of the budget. The finalists and zero-shot answer the confirmation rows,
 which decided nothing before.
+
+What is chosen by few rows is chosen by their noise, so the search chooses little (docs/log.md has the
+measurements behind each): label scores are calibrated in one way for all prompts, by all of their answers;
+a small budget asks fewer prompts before it asks fewer rows; and the pool begins with what is good most often.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from statistics import fmean
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from finetooth.errors import ConfigError
 from finetooth.evaluation.prompting.layouts import LAYOUTS, TURNS
@@ -23,11 +30,12 @@ from finetooth.evaluation.prompting.trials import RowResult, Trial, TrialResult
 
 FINALISTS = 3
 FEWEST = 8  # selection rows
+FEWEST_PROMPTS = 12  # before there are fewer selection rows
 FIRST = 6  # the first rung has a sixth of the selection rows
-COUNTS = (4, 2, 8, 1)  # demonstrations, the most useful number first
+NONE, BATCH, CONTEXTUAL = "none", "batch", "contextual"  # calibrations of label scores
 
 
-# score(trial, rows, fitted_on): the answers to these rows; batch calibration is fitted on the other rows.
+# score(trial, rows, fitted_on): the answers to rows; batch calibration reads the questions of the other ones.
 Score = Callable[[Trial, Sequence[int], Sequence[int]], list[RowResult]]
 
 
@@ -70,40 +78,43 @@ class SearchResult:
     optimized: tuple[int, int] | None = None
 
 
-def pool(draws: int = 2) -> list[PromptSpec]:
+def pool(labels: bool) -> list[PromptSpec]:
     """The prompts of the ladder's first rung, the most useful first; the last are left out of small budgets.
 
-    Zero-shot, then {4, 2, 8, 1} demonstrations: nearest by BM25 and by the model's vectors, balanced and
-    random, the drawn ones in several draws.
+    Zero-shot, and {1, 2, 4, 8, 16} demonstrations: nearest by BM25 and by the model's vectors, random, and
+    with labels also balanced over them; of many demonstrations, three draws.
     """
-    specs = [PromptSpec()]
-    for count in COUNTS:
-        specs += [PromptSpec(shots=count, demonstrations=how) for how in ("bm25", "vectors")]
-        specs += [PromptSpec(shots=count, demonstrations=how, draw=1) for how in ("balanced", "random")]
-    for draw in range(2, draws + 1):
-        specs += [
-            PromptSpec(shots=count, demonstrations=how, draw=draw)
-            for count in COUNTS
-            for how in ("balanced", "random")
-        ]
-    return specs
+    ways = ("balanced", "random") if labels else ("random",)
+
+    def drawn(draw: int, *counts: int) -> list[PromptSpec]:
+        return [PromptSpec(shots=n, demonstrations=how, draw=draw) for n in counts for how in ways]
+
+    def nearest(*counts: int) -> list[PromptSpec]:
+        return [PromptSpec(shots=n, demonstrations=how) for n in counts for how in ("bm25", "vectors")]
+
+    first = [PromptSpec(), *drawn(1, 8), *nearest(4), *drawn(1, 4, 16), *nearest(2)]
+    return [*first, *drawn(2, 8, 4, 16), *drawn(1, 2, 1), *drawn(3, 8, 4, 16), *nearest(8, 1)]
 
 
 def make_plan(
     prompts: int, variants: int, select: int, confirm: int, budget: int, optimized: bool = False
 ) -> Plan:
-    """The plan with the most rows that stays within the budget; of small budgets with fewer prompts.
+    """The plan with the most rows that stays within the budget, and of these the one with the most prompts.
 
-    optimized: half of the budget is an optimiser's. Raises ConfigError for a budget that is too small for two
-    prompts.
+    Fewer than FEWEST_PROMPTS only where that is still too much with FEWEST rows. optimized: half of the
+    budget is an optimiser's. Raises ConfigError for a budget that is too small for two prompts.
     """
     shares = 1 + optimized
-    while prompts > 1:
-        for rows in range(max(select, 1), min(FEWEST, select) - 1, -1):
-            plan = Plan(_rungs(prompts, rows), variants, rows, min(confirm, rows))
-            if plan.cost <= budget // shares:
-                return plan
-        prompts -= 1
+    fewest_rows, fewest_prompts = min(FEWEST, max(select, 1)), min(FEWEST_PROMPTS, prompts)
+    sizes = [
+        (count, rows)
+        for rows in range(max(select, 1), fewest_rows - 1, -1)
+        for count in range(prompts, fewest_prompts - 1, -1)
+    ]
+    for count, rows in [*sizes, *((count, fewest_rows) for count in range(fewest_prompts - 1, 1, -1))]:
+        plan = Plan(_rungs(count, rows), variants, rows, min(confirm, rows))
+        if plan.cost <= budget // shares:
+            return plan
     raise ConfigError(
         f"--budget {budget}: too few answers to compare prompts; at least {shares * plan.cost} are needed "
         f"with {variants} other layouts and instructions{' and an optimiser' * optimized}."
@@ -133,7 +144,7 @@ def search(
     """Search for the best prompt with at most `budget` answers.
 
     specs: the pool, zero-shot first. layouts, instructions: tried on the best of them, one after the other.
-    calibrations: tried on every prompt for nothing, since they need no further answers; ("none",) without
+    calibrations: of label scores, one of them for all prompts, found by their answers; ("none",) without
     labels, else the list of labels is left out, too. select, confirm: indices of rows. optimizer: gets half
     of the budget. instruction: the task's, of prompts without one of their own. Raises ConfigError for a
     budget that is too small.
@@ -145,18 +156,14 @@ def search(
     plan = make_plan(*sizes, budget, optimizer is not None)
     select, confirm = select[: plan.select], confirm[: plan.confirm]
 
-    def best(spec: PromptSpec, rows: Sequence[int]) -> TrialResult:
-        every = len(rows) == len(select)  # contextual calibration takes answers of its own
-        found = [Trial(spec, one) for one in calibrations if every or one != "contextual"]
-        return min((TrialResult(one, score(one, rows, rows)) for one in found), key=lambda one: one.rank)
+    def asked(trial: Trial, rows: Sequence[int]) -> TrialResult:
+        return TrialResult(trial, score(trial, rows, rows))
 
-    alive = [*specs[: plan.rungs[0][0]]]
-    fallen: list[TrialResult] = []
-    for (_, rows), (keep, _) in zip(plan.rungs, [*plan.rungs[1:], plan.rungs[-1]], strict=True):
-        ranked = sorted((best(spec, select[:rows]) for spec in alive), key=lambda one: one.rank)
-        alive = [one.trial.spec for one in ranked[:keep]]
-        fallen = [*ranked[keep:], *fallen]
-    ended = ranked[:keep]
+    ended, fallen, calibration = _halve(specs, calibrations, asked, select, plan)
+
+    def best(spec: PromptSpec, rows: Sequence[int]) -> TrialResult:
+        return asked(Trial(spec, calibration), rows)
+
     top = ended[0].trial.spec
     in_layout = {name: best(replace(top, layout=name), select) for name in others}
     laid = min((ended[0], *in_layout.values()), key=lambda one: one.rank).trial.spec
@@ -171,7 +178,7 @@ def search(
     final = [*ended[:FINALISTS]]
     if zero_shot not in [one.trial for one in final]:
         final.append(TrialResult(zero_shot, score(zero_shot, select, select)))
-    final = [replace(one, confirmed=score(one.trial, confirm, select)) for one in final]
+    final = [replace(one, confirmed=score(one.trial, confirm, [*select, *confirm])) for one in final]
     final.sort(key=lambda one: one.final_rank)
     plain = next(one for one in final if one.trial == zero_shot)
     winner = final[0]
@@ -187,6 +194,52 @@ def search(
         {name: one.score for name, one in spread.items() if name in LAYOUTS},
         optimized,
     )
+
+
+def _halve(
+    specs: Sequence[PromptSpec],
+    calibrations: Sequence[str],
+    asked: Callable[[Trial, Sequence[int]], TrialResult],
+    select: Sequence[int],
+    plan: Plan,
+) -> tuple[list[TrialResult], list[TrialResult], str]:
+    """Those that answered all selection rows, and those that fell, the best first; and the calibration."""
+    alive, fallen = [*specs[: plan.rungs[0][0]]], list[TrialResult]()
+    for (_, rows), (keep, _) in zip(plan.rungs, [*plan.rungs[1:], plan.rungs[-1]], strict=True):
+        all_rows = rows == len(select)  # contextual calibration takes answers of its own
+        results = {
+            one: [asked(Trial(spec, one), select[:rows]) for spec in alive]
+            for one in calibrations
+            if all_rows or one != CONTEXTUAL
+        }
+        calibration = better_calibration(results)
+        ranked = sorted(results[calibration], key=lambda one: one.rank)
+        alive = [one.trial.spec for one in ranked[:keep]]
+        fallen = [*ranked[keep:], *fallen]
+    return ranked[:keep], fallen, calibration
+
+
+def better_calibration(results: Mapping[str, Sequence[TrialResult]]) -> str:
+    """The calibration of all prompts, by the answers of all of them to the same rows under each.
+
+    Batch calibration, where label scores can be calibrated, unless the prompts are together right more often
+    under another one, by more than a standard error over the rows. Chosen for each prompt, by the few rows
+    that it has answered, it would be noise.
+    """
+    usual = BATCH if BATCH in results else NONE
+    right_R = _right_by_row(results[usual])
+    gains = {}
+    for name in results.keys() - {usual}:
+        gain_R = _right_by_row(results[name]) - right_R
+        gains[name] = gain_R.mean() - (gain_R.std(ddof=1) / len(gain_R) ** 0.5 if len(gain_R) > 1 else 1.0)
+    best = max(gains, key=lambda name: gains[name], default=usual)
+    return best if gains.get(best, 0.0) > 0 else usual
+
+
+def _right_by_row(results: Sequence[TrialResult]) -> NDArray[np.float64]:
+    """The mean score of all prompts on each row: [R]."""
+    score_PR = np.array([[row.score for row in one.selected] for one in results])
+    return np.asarray(score_PR.mean(axis=0))
 
 
 def _optimize(
