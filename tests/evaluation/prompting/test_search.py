@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from finetooth.errors import ConfigError
-from finetooth.evaluation.prompting.search import SearchResult, make_plan, pool, search
+from finetooth.evaluation.prompting.search import SearchResult, better_calibration, make_plan, pool, search
 from finetooth.evaluation.prompting.spec import PromptSpec
-from finetooth.evaluation.prompting.trials import RowResult, Trial
+from finetooth.evaluation.prompting.trials import RowResult, Trial, TrialResult
 
 SELECT, CONFIRM = range(40), range(40, 80)
 LAYOUTS = ["turns", "cue", "block"]
@@ -136,3 +136,39 @@ def test_a_prompt_that_won_by_chance_is_not_called_better() -> None:
         if not one.confirmed:
             assert one.winner is plain
     assert any(not one.confirmed for one in results)
+
+
+def answered(name: str, right: np.ndarray) -> list[TrialResult]:
+    """Trials of one calibration: a row of `right` for each prompt."""
+    rows = [[RowResult(float(one)) for one in prompt] for prompt in right]
+    return [TrialResult(Trial(PromptSpec(draw=at), name), row) for at, row in enumerate(rows)]
+
+
+@pytest.mark.parametrize(
+    ("batch", "none", "wanted"), [(0.7, 0.4, "batch"), (0.4, 0.7, "none"), (0.5, 0.5, "batch")]
+)
+def test_one_calibration_is_chosen_for_all_prompts(batch: float, none: float, wanted: str) -> None:
+    """Of 16 prompts on 8 rows: batch, unless none is clearly better."""
+    chosen = []
+    for seed in range(100):
+        draw = np.random.default_rng(seed)
+        hard = draw.random(8) * 0.3 - 0.15  # a row is as hard for one prompt as for another
+        results = {
+            name: answered(name, draw.random((16, 8)) < share + hard)
+            for name, share in (("batch", batch), ("none", none))
+        }
+        chosen.append(better_calibration(results))
+    assert chosen.count(wanted) >= (80 if batch == none else 98)
+
+
+def test_without_labels_there_is_nothing_to_calibrate() -> None:
+    assert better_calibration({"none": answered("none", np.ones((3, 8)))}) == "none"
+
+
+def test_rows_are_given_up_after_prompts() -> None:
+    """Twelve prompts on more rows find a better one than thirty on few (docs/log.md)."""
+    plans = [
+        (make_plan(31, 8, 20, 20, budget), make_plan(12, 8, 20, 20, budget)) for budget in range(180, 700)
+    ]
+    assert all(many.select == few.select and many.cost >= few.cost for many, few in plans)
+    assert plans[0][0].select < 12 and plans[-1][0].rungs[0][0] == 31
