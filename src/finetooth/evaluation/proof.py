@@ -7,15 +7,13 @@ look is taken because of what the last one showed.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import Any
 
 from finetooth.config.values import format_count
 from finetooth.evaluation.looks import Look
 from finetooth.evaluation.statistics import ALPHA
-from finetooth.evaluation.summary import START
-from finetooth.evaluation.verdict_words import margin_words
+from finetooth.evaluation.summary import START, result_words
 
 
 def level(look: Look | None) -> float:
@@ -47,24 +45,26 @@ def withdraw_better(summary: dict[str, Any], reason: str) -> None:
 
     reason: a clause in words.
     """
-    words = summary["words"]
-    comparison, start = summary.get("comparison"), summary.get(START)
-    if start and start["verdict"] == "better":
-        start["verdict"] = "not proven"
-        words = words.replace("It is better than the run", "It is not proven better than the run")
+    comparison = summary.get("comparison")
+    if comparison is None:
+        return
+    if START in summary:
+        _withdraw(summary[START])
     if margin := summary.get("non_inferior"):
-        before = margin_words(summary)
         summary["non_inferior"] = {**dict.fromkeys(margin, False), "margin": margin["margin"]}
-        words = words.replace(before, margin_words(summary))
-    for one in summary.get("comparisons", ()):
-        one["verdict"] = "not proven" if one["verdict"] == "better" else one["verdict"]
-    if comparison and comparison["verdict"] == "better":
-        comparison |= {"verdict": "not proven", "withdrawn": True}
-        rest = re.sub(r" It is better than every one of the \d+ prompts\.", "", words.partition(": ")[2])
-        words = f"Not proven: {reason}. {rest[:1].upper()}{rest[1:]}"
-    elif comparison:
-        words += f" {reason[:1].upper()}{reason[1:]}."
-    summary["words"] = words
+    proven, words = comparison["verdict"] == "better", result_words(summary)
+    for one in (comparison, *summary["comparisons"]):
+        _withdraw(one)
+    if proven:
+        comparison["withdrawn"] = True
+        summary["words"] = result_words(summary, reason)
+    else:
+        summary["words"] = f"{words} {reason[:1].upper()}{reason[1:]}."
+
+
+def _withdraw(comparison: dict[str, Any]) -> None:
+    if comparison["verdict"] == "better":
+        comparison["verdict"] = "not proven"
 
 
 def looks_words(summary: Mapping[str, Any], looks: int) -> str:

@@ -147,14 +147,8 @@ def summarise(  # long: the summary is built in the order of its keys
     prompting = [result for result in graded if is_prompting(result.name)]
     prompting.sort(key=lambda result: result.name != baseline)
     summary |= _against_prompts(prompting, tuned, errors, groups, alpha)
-    words = [verdict_words(summary, errors)]
     if START in by_name:
-        result = summary[START] = _comparison(by_name[START], tuned, errors, groups, alpha)
-        verdict = {"better": "better", "worse": "worse"}.get(result["verdict"], "not proven better")
-        words.append(
-            f"It is {verdict} than the run that it continues from ({START}), which scores "
-            f"{_score(by_name[START])}: {difference_words(result)}."
-        )
+        summary[START] = _comparison(by_name[START], tuned, errors, groups, alpha)
     if margin is not None:
         against = {
             "prompts": summary["comparisons"],
@@ -162,23 +156,38 @@ def summarise(  # long: the summary is built in the order of its keys
         }
         shown = {name: not errors and non_inferior(ones, margin) for name, ones in against.items()}
         summary["non_inferior"] = {"margin": margin, **shown}
+    for name in (one for one in SIMPLE_BASELINES if one in by_name):
+        if (paired := _paired(by_name[name].grades, tuned.grades, groups, alpha)) is not None:
+            summary.setdefault("simple_baselines", {})[name] = paired  # tuned minus baseline
+    return {**summary, "words": result_words(summary)}
+
+
+def result_words(summary: Mapping[str, Any], withdrawn: str = "") -> str:
+    """The verdict in words, and what belongs to it: a run that is continued, the margin, simple baselines.
+
+    withdrawn: why `better` was withdrawn, a clause.
+    """
+    score = {entry["name"]: percent(entry["score"] or 0.0) for entry in summary["candidates"]}
+    words = [verdict_words(summary, withdrawn)]
+    if START in summary:
+        verdict = summary[START]["verdict"]
+        verdict = "not proven better" if verdict == "not proven" else verdict
+        words.append(
+            f"It is {verdict} than the run that it continues from ({START}), which scores {score[START]}: "
+            f"{difference_words(summary[START])}."
+        )
+    if "non_inferior" in summary:
         words.append(margin_words(summary))
-    for name, baseline_words in SIMPLE_BASELINES.items():
-        paired = _paired(by_name[name].grades, tuned.grades, groups, alpha) if name in by_name else None
-        if paired is None:
-            continue
-        summary.setdefault("simple_baselines", {})[name] = paired  # tuned minus baseline
-        if paired["verdict"] == "better":
-            continue
-        score = _score(by_name[name])
+    for name, paired in summary.get("simple_baselines", {}).items():
+        baseline = SIMPLE_BASELINES[name]
         if paired["verdict"] == "worse":
-            upper = baseline_words[0].upper() + baseline_words[1:]
-            words.append(f"{upper} scores higher still ({score}) and is far cheaper.")
-        else:
+            upper = baseline[0].upper() + baseline[1:]
+            words.append(f"{upper} scores higher still ({score[name]}) and is far cheaper.")
+        elif paired["verdict"] == "not proven":
             words.append(
-                f"The tuned model is not proven better than {baseline_words} ({score}), which is far cheaper."
+                f"The tuned model is not proven better than {baseline} ({score[name]}), which is far cheaper."
             )
-    return {**summary, "words": " ".join(words)}
+    return " ".join(words)
 
 
 def non_inferior(comparisons: Sequence[Mapping[str, Any]], margin: float) -> bool:
@@ -280,7 +289,3 @@ def _comparison(
         ):
             also[name] = {key: other[key] for key in ("difference", "low", "high", "p")}
     return {**comparison, "also": also} if also else comparison
-
-
-def _score(candidate: CandidateResult) -> str:
-    return percent(_mean(candidate.grades, None)["score"])

@@ -12,9 +12,13 @@ ASSUMED_DISCORDANCE = 0.2  # share of rows on which tuned model and prompt disag
 OFTEN_TRUNCATED = 0.05  # the verdict mentions truncation from this share of answers on
 
 
-def verdict_words(summary: Mapping[str, Any], errors: int) -> str:
-    """The verdict with its numbers, then what limits it: clusters and truncated answers."""
+def verdict_words(summary: Mapping[str, Any], withdrawn: str = "") -> str:
+    """The verdict with its numbers, then what limits it: clusters and truncated answers.
+
+    withdrawn: why `better` was withdrawn, a clause.
+    """
     n, result = summary["n"], summary["comparison"]
+    errors = sum(entry["errors"] for entry in summary["candidates"])
     by_name = {entry["name"]: entry for entry in summary["candidates"]}
     base, tuned = by_name[result["baseline"]], by_name[result["candidate"]]
     units = f"{result['units']} clusters" if "groups" in summary else f"{n} rows"
@@ -31,6 +35,9 @@ def verdict_words(summary: Mapping[str, Any], errors: int) -> str:
         )
     elif result["units"] < MIN_ROWS:
         words = f"Not proven: {units} are too few to prove anything, which takes {MIN_ROWS}. Here {both}."
+    elif withdrawn:
+        words = f"Not proven: {withdrawn}. {both[0].upper()}{both[1:]}."
+        words += f" {remaining}" if (remaining := form.remaining(result)) else ""
     elif form.by_form_alone(result):
         in_form = next(one for one in summary["comparisons"] if form.by_form_alone(one))
         words = f"Not proven: the gain is in form, not content. {form.remaining(in_form)} As written, {both}."
