@@ -134,7 +134,7 @@ def test_a_model_whose_context_is_too_short_is_named(tmp_path: Path) -> None:
         (("--model", "toy"), "--model belongs to `finetooth models DATA`"),
         (("get", "milktooth", "--rows", "3"), "--rows belongs to `finetooth models DATA`"),
         (("task.yaml", "--hub"), "--hub belongs to `finetooth models get NAME`"),
-        (("absent.csv",), "expected `finetooth models` or `finetooth models get NAME`"),
+        (("absent.csv",), "Expected `finetooth models` or `finetooth models get NAME`"),
     ],
 )
 def test_flags_of_another_use(tmp_path: Path, words: tuple[str, ...], error: str) -> None:

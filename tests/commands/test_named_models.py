@@ -60,7 +60,7 @@ def test_names_that_are_none(tmp_path: Path) -> None:
     assert done.stderr.startswith("smolm2-135m: no model of this name. Did you mean smollm2-135m")
     done = finetooth(tmp_path, "models", "smollm2-135m")
     assert (
-        done.returncode == 2 and "expected `finetooth models` or `finetooth models get NAME`" in done.stderr
+        done.returncode == 2 and "Expected `finetooth models` or `finetooth models get NAME`" in done.stderr
     )
     done = finetooth(tmp_path, "check", write_task(tmp_path, "smolm2-135m"))
     assert done.returncode == 2 and "Did you mean smollm2-135m" in done.stderr

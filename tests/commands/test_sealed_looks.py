@@ -195,7 +195,7 @@ def test_a_look_too_many_is_taken_and_proves_nothing(place: Path) -> None:
     assert "his is look 4 at the sealed test and 3 looks were declared" in summary["words"]
     assert summary["comparison"]["verdict"] != "better"
     _, told = run(place, "runs/last", "--train.learning_rate", "0.002")
-    assert "To spend look 5, of 3 declared (evaluate.looks), too late to prove an improvement" in told
+    assert "A further look can prove no improvement; only new sealed rows can. To spend look 5, of 3" in told
 
 
 def test_an_edited_ledger_stops_with_what_to_do(place: Path) -> None:

@@ -8,7 +8,7 @@ from command_line import invoke
 from made_up_run import made_up_run
 
 from finetooth.report.evidence import Evidence
-from finetooth.report.prompting_part import efforts, prompting_part
+from finetooth.report.prompting_part import compared_efforts, prompting_part
 from finetooth.report.run_page import score_table
 from finetooth.rundir import append_jsonl, read_json, write_json, write_jsonl, write_text
 
@@ -57,13 +57,26 @@ def test_unequal_efforts_are_called_unequal(tmp_path: Path, answers: int, words:
     entry = {"name": "4 bm25", "confirmed": 0.5}
     ladder = {"effort": effort, "rows": {"selection": 20, "confirmation": 20}, "winner": entry}
     write_json(run / "baseline" / "baseline.json", ladder | {"prompts": [entry], "layouts": {}})
-    found = efforts(run)
+    found = compared_efforts(run, summary)
     assert found["prompts"] == effort
     # Two validations of 240 rows; half of the steps are on record.
     assert found["training"] == {"answers": 480, "computed_tokens": 800, "seconds": 2.0}
     shown = prompting_part(run, summary, {}, {})
     assert shown is not None and words in shown["effort"] and not shown["skipped"]
     assert "The best is 4 bm25: 50.0% on the 20 rows of the finalists." in shown["ladder"]
+
+
+def test_a_search_after_the_comparison_is_neither_skipped_nor_counted(tmp_path: Path) -> None:
+    """The prompt was found when the rows had been answered, so that it is not among what is compared."""
+    run = made_up_run(tmp_path / "run")
+    effort = {"answers": 300, "computed_tokens": 9_000, "seconds": 3.0}
+    write_json(run / "baseline" / "baseline.json", {"effort": effort})
+    shown = part(run)
+    assert "skipped" not in shown["skipped"] and "not before these rows were answered" in shown["skipped"]
+    assert shown["commands"] == [f"finetooth evaluate {run}"]
+    assert "no prompt was chosen on held-out rows" in shown["effort"]
+    summary = read_json(run / "evaluate" / "summary.json")
+    assert compared_efforts(run, summary)["prompts"]["answers"] == 0
 
 
 def test_training_is_paid_back_in_tokens_and_seconds_or_never(tmp_path: Path) -> None:

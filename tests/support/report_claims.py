@@ -209,6 +209,8 @@ def _confidence(facts: Facts) -> Iterator[Claim]:
             "From a confidence of # on, the model answers # of # rows alone, #",
             (percent(threshold), f"{len(alone):,}", f"{facts.n:,}", right),
         )
+        none = (percent(threshold), f"{facts.n:,}") if not alone else ()
+        yield "No confidence reaches the threshold of #, so the model answers none of # rows alone", none
 
 
 def _data(facts: Facts) -> Iterator[Claim]:

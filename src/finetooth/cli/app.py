@@ -159,18 +159,19 @@ def models(
     training rows: bits per byte of the expected answers, zero-shot score, speed and memory. The
     sealed test is not opened, and nothing is fetched but a hub id of --model.
     """
+    from finetooth.commands import models as command
+    from finetooth.config.named_models import nearest_names
+
     ranks = len(words) == 1 and Path(words[0]).is_file()
     if words and not ranks and (len(words) != 2 or words[0] != "get"):
         raise ConfigError(
-            f"models {' '.join(words)}: expected `finetooth models` or `finetooth models get NAME`, or for "
-            "a data file or a task, `finetooth models DATA`."
+            f"models {' '.join(words)}: no such file or verb.{nearest_names(words[0])} Expected `finetooth "
+            "models` or `finetooth models get NAME`, or for a data file or a task, `finetooth models DATA`."
         )
     misplaced: dict[str, object] = {"--hub": hub and words[:1] != ("get",)}
     misplaced |= {"--model": named and not ranks, "--rows": rows and not ranks, "--out": out and not ranks}
     if wrong := [flag for flag, is_misplaced in misplaced.items() if is_misplaced]:
         raise ConfigError(f"{wrong[0]} belongs to `finetooth models {'get NAME' if hub else 'DATA'}`.")
-    from finetooth.commands import models as command
-
     if ranks:
         task, path = checked_task(Path(words[0]), {}, yes, quiet, "models")
         ranking = command.rank(task, named, rows or 100, out, console(quiet))

@@ -111,7 +111,7 @@ def fill_in_task(message: str, arguments: Sequence[str]) -> str:
     again = f"finetooth {join(arguments)}"
     message = re.sub(r"finetooth run [^\n]*? \(with the same flags\)", lambda _: again, message)
     if message == INTERRUPTED:
-        return f"{message} To go on: {again}"
+        return f"{message} {'To start again' if arguments[0] == 'baseline' else 'To go on'}: {again}"
     words = _positional(arguments)
     words = [str(task_file_in(Path(word)) or word) for word in words]
     given = next((word for word in words if word.endswith(TASK_FILES) or is_data_file(Path(word))), None)

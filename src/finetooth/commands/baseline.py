@@ -55,9 +55,15 @@ class BaselineReport:
     def advice(self) -> Recommendation:
         """Whether prompting is enough, from the winner's score on the confirmation rows."""
         found, examples = self.ladder.found, self.ladder.held_out.examples
-        rows = self.ladder.held_out.halves()[1][: found.plan.confirm]
+        rows = self._rows[1]
         scores = [row.score for row in found.winner.confirmed]
         return before_training(scores, len(found.finalists), row_groups([examples[row] for row in rows]))
+
+    @property
+    def _rows(self) -> tuple[list[int], list[int]]:
+        """The rows that selected, and those that confirmed."""
+        plan, (select, confirm) = self.ladder.found.plan, self.ladder.held_out.halves()
+        return select[: plan.select], confirm[: plan.confirm]
 
     def to_json(self) -> dict[str, Any]:
         """baseline.json."""
@@ -70,7 +76,7 @@ class BaselineReport:
             "rows": {
                 "selection": found.plan.select,
                 "confirmation": found.plan.confirm,
-                "from_train": ladder.held_out.from_train,
+                "from_train": ladder.held_out.from_train([*self._rows[0], *self._rows[1]]),
                 "shown": len(ladder.held_out.rest),
             },
             "effort": {
@@ -114,12 +120,12 @@ class BaselineReport:
 
     def records(self) -> list[dict[str, Any]]:
         """The finalists' answers, one a row: lines of records.jsonl."""
-        plan, (select, confirm) = self.ladder.found.plan, self.ladder.held_out.halves()
+        select, confirm = self._rows
         lines = []
         for result in self.ladder.found.finalists:
             for part, rows, answers in (
-                ("selection", select[: plan.select], result.selected),
-                ("confirmation", confirm[: plan.confirm], result.confirmed),
+                ("selection", select, result.selected),
+                ("confirmation", confirm, result.confirmed),
             ):
                 for row, one in zip(rows, answers, strict=True):
                     lines.append(
@@ -172,7 +178,7 @@ class BaselineReport:
             lines.append(f"{format_count(more, 'more prompt')} in {self.path / 'baseline' / 'baseline.json'}")
         if len(scores) > 1:
             lines.append(
-                f"The same demonstrations in {len(scores)} equivalent layouts: {percent(min(scores))} to "
+                f"The best prompt of the pool in {len(scores)} equivalent layouts: {percent(min(scores))} to "
                 f"{percent(max(scores))}."
             )
         lines.append(
@@ -274,5 +280,8 @@ def prices(task: Task) -> tuple[float, float] | None:
 
 
 def next_step(task_file: Path, report: BaselineReport) -> str:
-    """The command that compares the prompt with a tuned model."""
-    return f"finetooth run {quote(str(task_file))} --evaluate.prompt {quote(str(report.prompt))}"
+    """The command that compares the prompt with a tuned model: that of the run, if it has one."""
+    run = quote(str(report.path))
+    if workspace.trained_path(report.path) is not None:
+        return f"finetooth evaluate {run}"
+    return f"finetooth run {quote(str(task_file))} --out {run}"

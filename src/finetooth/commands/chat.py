@@ -254,7 +254,7 @@ class Screen:
         limit = self._conversation.speakers[0].model.max_tokens
         for reply in replies:
             if reply.confidence is not None:
-                unsure = "; below the run's threshold: unsure" if reply.unsure else ""
+                unsure = f", below the run's threshold, in {reply.text!r}" if reply.unsure else ""
                 self._log.print(
                     f"({reply.name}: confidence {percent(reply.confidence)}{unsure})", style="dim"
                 )

@@ -63,7 +63,8 @@ class Options:
 class PredictReport:
     """What was answered. out: the file that was written; None for stdout. names: of the added columns.
 
-    where: of each row, for messages. log: where the counts go if stdout has the rows.
+    threshold: confidence below which the answer is `unsure`. where: of each row, for messages. log: where
+    the counts go if stdout has the rows.
     """
 
     target: str
@@ -72,7 +73,7 @@ class PredictReport:
     asked: Asking
     answers: Mapping[int, RowAnswer]
     names: Mapping[str, str]
-    unsure: int
+    threshold: float | None
     resumed: int
     seconds: float
     where: Mapping[int, str]
@@ -85,8 +86,13 @@ class PredictReport:
 
     @property
     def _labels(self) -> Counter[str]:
-        chosen = (answer.answer for answer in self.answers.values() if answer.answer is not None)
-        return Counter(chosen) if self.asked.labels else Counter()
+        """What is in the column of answers, where that is a label or `unsure`."""
+        cells = (answer.cells(self.threshold)[0] for answer in self.answers.values())
+        return Counter(cell for cell in cells if cell is not None) if self.asked.labels else Counter()
+
+    @property
+    def _unsure(self) -> int:
+        return self._labels[UNSURE] if self.threshold is not None else 0
 
     @property
     def _errors(self) -> list[tuple[int, str]]:
@@ -100,7 +106,7 @@ class PredictReport:
             "out": str(self.out) if self.out else None,
             "rows": len(self.answers),
             "answered": sum(answer.answer is not None for answer in self.answers.values()),
-            "unsure": self.unsure,
+            "unsure": self._unsure,
             "errors": len(self._errors),
             "resumed": self.resumed,
             "seconds": round(self.seconds, 3),
@@ -120,17 +126,17 @@ class PredictReport:
             if (more := len(self._labels) - SHOWN_ANSWERS) > 0:
                 console.print(f"and {format_count(more, 'further label')}")
         errors = self._errors
-        if self.unsure:
-            console.print(f"{format_count(self.unsure, 'row')} below the threshold: the answer is {UNSURE}")
         for place, error in errors[:SHOWN_ERRORS]:
             console.print(f"{self.where[place]}: {error}", soft_wrap=True)
         if len(errors) > SHOWN_ERRORS:
             console.print(f"{format_count(len(errors), 'row')} with an error; see the column.")
         if any(error.startswith("not UTF-8") for _, error in errors):
             console.print("Name the encoding of the file, for example: --encoding cp1252")
-        done = sum(answer.answer is not None for answer in self.answers.values())
+        done = sum(answer.answer is not None for answer in self.answers.values()) - self._unsure
         where = f": {self.out}" if self.out else ""
-        console.print(f"{done:,} of {format_count(len(self.answers), 'row')} answered{where}", soft_wrap=True)
+        unsure = f", {self._unsure:,} below the threshold ({UNSURE})" if self._unsure else ""
+        rows = format_count(len(self.answers), "row")
+        console.print(f"{done:,} of {rows} answered{unsure}{where}", soft_wrap=True)
         renamed = [f"{name} is in {column}" for name, column in self.names.items() if name != column]
         if renamed:
             console.print(f"The input has columns of these names already: {', '.join(renamed)}.")
@@ -172,11 +178,11 @@ def run(
     names = _added_columns(asked, sheet.table)
 
     def report(answers: Mapping[int, RowAnswer], resumed: int = 0) -> PredictReport:
-        unsure = sum(_cells(answer, names, options)[0] == UNSURE for answer in answers.values())
         seconds = time.perf_counter() - started
         where = {question.place: question.where for question in questions}
+        threshold = options.unsure_below
         return PredictReport(
-            target, source, path, asked, answers, names, unsure, resumed, seconds, where, console
+            target, source, path, asked, answers, names, threshold, resumed, seconds, where, console
         )
 
     if path is None:

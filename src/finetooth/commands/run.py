@@ -23,7 +23,7 @@ from finetooth.errors import ConfigError, DataError, Interrupted
 from finetooth.evaluation import ledger, proof
 from finetooth.evaluation.prompting.advice import Recommendation, recommend
 from finetooth.report.console import terminal
-from finetooth.report.prompting_part import effort_words, efforts
+from finetooth.report.prompting_part import compared_efforts, effort_words, efforts
 from finetooth.report.slices_part import run_slices
 from finetooth.report.terminal import terminal_table
 from finetooth.rundir import read_json
@@ -49,12 +49,15 @@ class Run:
     def to_json(self) -> dict[str, Any]:
         """The run's path, its report and the summary of the contract."""
         values = {"run": str(self.path), "report": str(self.path / "report.html"), **self.summary}
-        given = {"recommendation": self._recommendation().to_json(), "effort": efforts(self.path)}
+        given = {
+            "recommendation": self._recommendation().to_json(),
+            "effort": compared_efforts(self.path, self.summary),
+        }
         return values | given
 
     def _recommendation(self) -> Recommendation:
         """Whether prompting is enough."""
-        return recommend(self.summary, efforts(self.path)["training"]["computed_tokens"] or None)
+        return recommend(self.summary, efforts(self.path, {})["training"]["computed_tokens"] or None)
 
     @classmethod
     def open(cls, path: str | Path) -> Run:
@@ -120,7 +123,9 @@ class Run:
         """The score table, the verdict, whether prompting is enough, and the path of the report."""
         console.print(terminal_table(self.summary))
         if self.summary.get("comparison"):
-            words = f"\n{self._recommendation().words} {effort_words(efforts(self.path))}"
+            words = (
+                f"\n{self._recommendation().words} {effort_words(compared_efforts(self.path, self.summary))}"
+            )
             console.print(words, highlight=False, markup=False, soft_wrap=True)
         console.print(f"\nReport: {self.path / 'report.html'}", highlight=False, markup=False, soft_wrap=True)
 
@@ -230,13 +235,14 @@ def _open_test(context: RunContext, sealed: bool, new: bool) -> None:
         looks = ledger.looks(path)
     last = f" by the run {looks.last['run']} on {looks.last['time'][:10]}" if looks.last else ""
     declared = looks.declared or context.task.evaluate.looks
-    following = f"look {looks.count + 1} of {declared}"
-    worth = f"tested at the level {proof.level_of(declared)}"
+    following = f"look {looks.count + 1} of {declared}, tested at the level {proof.level_of(declared)}"
+    new_rows = ""
     if looks.count >= declared:
         following = f"look {looks.count + 1}, of {declared} declared (evaluate.looks)"
-        worth = "too late to prove an improvement; new sealed rows could"
+        new_rows = " A further look can prove no improvement; only new sealed rows can."
+    command = f"finetooth evaluate {quote(str(path))} --sealed"
     context.console.print(
         f"The sealed test stays closed: its rows, or some of them, were opened before{last}. The result is "
-        f"on validation rows. To spend {following}, {worth}: finetooth evaluate {quote(str(path))} --sealed",
+        f"on validation rows.{new_rows} To spend {following}: {command}",
         soft_wrap=True,
     )

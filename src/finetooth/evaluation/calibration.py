@@ -30,6 +30,7 @@ COLDEST, HOTTEST = 0.05, 20.0
 BINS, ROWS_OF_BIN = 10, 20  # of the reliability diagram: at most so many bins, of at least so many rows
 RESAMPLES = 300
 CURVE = 40  # points of the curve of coverage against accuracy
+HANDOVER = "handing over every row"
 Floats = np.ndarray
 
 
@@ -226,7 +227,7 @@ def decide(
     cost_R = np.where(alone_R, ~right_R * cost_wrong, cost_handover)
     fixed = {
         "answering every row": ~right_R * cost_wrong,
-        "handing over every row": np.full(right_R.size, cost_handover),
+        HANDOVER: np.full(right_R.size, cost_handover),
     }
     other = min(fixed, key=lambda name: float(fixed[name].mean()))
     answered, correct = int(alone_R.sum()), int(right_R[alone_R].sum())
@@ -240,6 +241,8 @@ def decide(
         low, high = wilson(part, of) if of else (0.0, 1.0)
         result[name] = {"value": part / of if of else None, "low": low, "high": high}
     for name, value_R in (("cost", cost_R), ("saving", fixed[other] - cost_R)):
+        mean = float(value_R.mean())
         low, high = resampling.interval(*resampling.cluster_totals(value_R.astype(float), decisions.groups))
-        result[name] = {"value": float(value_R.mean()), "low": low, "high": high}
+        known = not answered and other == HANDOVER  # every row costs the same, whatever it is
+        result[name] = {"value": mean, "low": mean if known else low, "high": mean if known else high}
     return {**result, "against": other, "cost_wrong": cost_wrong, "cost_handover": cost_handover}

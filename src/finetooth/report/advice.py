@@ -40,10 +40,10 @@ def next_steps(
     simple = (summary.get("simple_baselines") or {}).get(BAG_OF_WORDS)
     steps: list[Step] = []
     if simple is not None and saved_bag and simple["difference"] <= 0 and verdict != "worse":
+        found = "do better" if simple["verdict"] == "worse" else "score as high or higher, not proven better,"
         steps.append(
             (
-                "Word counts do at least as well here and need no language model. Let them answer the rows "
-                "of a file:",
+                f"Word counts {found} and need no language model. Let them answer the rows of a file:",
                 f"finetooth predict {run} FILE --candidate {BAG_OF_WORDS}",
             )
         )

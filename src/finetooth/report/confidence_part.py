@@ -36,7 +36,12 @@ def confidence_line(evidence: Evidence) -> Line | None:
     after, decision = measured["after"], measured.get("decision")
     error, low, high = (f"{100 * after[key]:.1f}" for key in ("ece", "ece_low", "ece_high"))
     words = f"It is off by {error} points on average (95% confidence interval {low} to {high})."
-    if decision and decision["accuracy"]["value"] is not None:
+    if decision and not decision["answered"]:
+        words += (
+            f" No confidence reaches the threshold of {percent(decision['threshold'])}, so the model answers "
+            f"none of {decision['n']:,} rows alone; all go to a person."
+        )
+    elif decision:
         words += (
             f" From a confidence of {percent(decision['threshold'])} on, the model answers "
             f"{decision['answered']:,} of {decision['n']:,} rows alone, "
@@ -88,9 +93,14 @@ def decision_words(decision: Mapping[str, Any]) -> str:
     coverage = (
         f"{decision['answered']:,} of {decision['n']:,} rows ({percent(decision['coverage']['value'])})"
     )
-    return (
+    threshold = (
         f"If a wrong answer {costs}, the model answers alone from a confidence of "
-        f"{percent(decision['threshold'])} on: {coverage}, {right}. "
+        f"{percent(decision['threshold'])} on: {coverage}, {right}."
+    )
+    if not decision["answered"]:
+        return f"{threshold} A row then costs {_amount(decision['cost_handover'])}, as without a model."
+    return (
+        f"{threshold} "
         f"A row then costs {_amount(cost['value'])} ({_amount(cost['low'])} to {_amount(cost['high'])}). "
         f"Against {decision['against']} that {effect} {_amount(abs(saving['value']))} (95% confidence "
         f"interval of the saving {_amount(saving['low'])} to {_amount(saving['high'])}): it is {proven}."

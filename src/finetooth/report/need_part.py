@@ -32,7 +32,7 @@ def need_line(evidence: Evidence) -> Line | None:
         return None
     if without_options(summary["grader"]) in (PERPLEXITY, PREFERENCE):
         return None
-    advice = recommend(summary, efforts(evidence.path)["training"]["computed_tokens"] or None)
+    advice = recommend(summary, efforts(evidence.path, {})["training"]["computed_tokens"] or None)
     badge, kind = BADGES.get(advice.outcome, ("not proven", "not-proven"))
     instead = _simpler(summary)
     if instead and instead[0] == "worse":

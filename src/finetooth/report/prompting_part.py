@@ -13,6 +13,7 @@ from finetooth.evaluation.prompting.advice import break_even, recommend
 from finetooth.evaluation.prompts import FROM_FILE
 from finetooth.evaluation.summary import TUNED, is_prompting
 from finetooth.evaluation.verdict_words import percent
+from finetooth.report.settings import read_config
 from finetooth.rundir import read_json, read_jsonl
 
 LADDER = "baseline/baseline.json"  # in the run directory
@@ -27,10 +28,10 @@ def prompting_part(
     if summary is None or summary["grader"] in (PERPLEXITY, PREFERENCE) or not summary.get("comparison"):
         return None
     ladder = _ladder(run_path, summary, config)
-    effort = efforts(run_path, ladder)
+    effort = efforts(run_path, ladder or {})
     return {
         "recommendation": recommend(summary, effort["training"]["computed_tokens"] or None).words,
-        "skipped": "" if ladder is not None else _skipped(summary, config, reasons),
+        "skipped": "" if ladder is not None else _skipped(run_path, summary, config, reasons),
         "commands": [] if ladder is not None or config.get("start") else _commands(run_path),
         "ladder": ladder and _ladder_words(ladder),
         "timed": (run_path / "evaluate" / summary["split"] / TIMING).is_file(),
@@ -39,15 +40,19 @@ def prompting_part(
     }
 
 
-def efforts(run_path: Path, ladder: Mapping[str, Any] | None = None) -> dict[str, Any]:
+def compared_efforts(run_path: Path, summary: Mapping[str, Any]) -> dict[str, Any]:
+    """What each arm took before this comparison, see `efforts`."""
+    config, _ = read_config(run_path / "config.yaml")
+    return efforts(run_path, _ladder(run_path, summary, config) or {})
+
+
+def efforts(run_path: Path, ladder: Mapping[str, Any]) -> dict[str, Any]:
     """What each arm took. answers: evaluations of held-out rows by which it chose, one row each time.
 
     Training chooses among its checkpoints by their loss on the validation rows, and by the answers to some
-    of them; a row counts once for each checkpoint. ladder: baseline.json, default the run's.
+    of them; a row counts once for each checkpoint. ladder: baseline.json; {} where no prompt of a search is
+    compared.
     """
-    file = run_path / LADDER
-    if ladder is None:
-        ladder = read_json(file) if file.is_file() else {}
     searched = ladder.get("effort", {})
     metrics, rows = run_path / "train" / "metrics.jsonl", run_path / "data" / "validation.jsonl"
     lines = [*read_jsonl(metrics)] if metrics.is_file() else []
@@ -89,15 +94,22 @@ def _ladder_words(ladder: Mapping[str, Any]) -> str:
     scores = [*ladder["layouts"].values()]
     if len(scores) > 1:
         words += (
-            f". Its demonstrations in {len(scores)} equivalent layouts score {percent(min(scores))} to "
+            f". The best of the pool in {len(scores)} equivalent layouts scores {percent(min(scores))} to "
             f"{percent(max(scores))}"
         )
     return f"{words}."
 
 
-def _skipped(summary: Mapping[str, Any], config: Mapping[str, Any], reasons: Mapping[str, str]) -> str:
-    """That no prompt was searched for, and why."""
+def _skipped(
+    run_path: Path, summary: Mapping[str, Any], config: Mapping[str, Any], reasons: Mapping[str, str]
+) -> str:
+    """That no prompt of a search is compared, and why."""
     names = [entry["name"] for entry in summary["candidates"] if is_prompting(entry["name"])]
+    if (run_path / LADDER).is_file():
+        return (
+            "A prompt was searched for, but not before these rows were answered: “the best prompt” is the "
+            f"best of {' and '.join(names)}. What was found is compared when the run is evaluated again."
+        )
     why = reasons.get("evaluate.ladder", "").partition(": ")[2]
     if config.get("start"):
         why = "the run continues another one"
@@ -111,6 +123,8 @@ def _skipped(summary: Mapping[str, Any], config: Mapping[str, Any], reasons: Map
 
 def _commands(run_path: Path) -> list[str]:
     run = quote(str(run_path))
+    if (run_path / LADDER).is_file():
+        return [f"finetooth evaluate {run}"]
     search = f"finetooth baseline {quote(str(run_path / 'config.yaml'))} --out {run}"
     return [search, f"finetooth evaluate {run}"]
 

@@ -29,9 +29,7 @@ def simple_badges(summary: Mapping[str, Any]) -> list[str]:
         if paired["verdict"] == "worse":
             found.append(f"{shown} do better")
         elif paired["verdict"] != "better":
-            found.append(
-                f"{shown} do as well" if paired["difference"] <= 0 else f"not proven better than {shown}"
-            )
+            found.append(f"not proven better than {shown}")
     return found
 
 

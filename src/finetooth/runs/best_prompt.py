@@ -102,6 +102,6 @@ def search_tokens(context: RunContext) -> float:
 
 def search_seconds(path: Path, tokens: float) -> float | None:
     """About how long answers of so many tokens take, by the speed of the run's training; None without one."""
-    training = efforts(path)["training"]
+    training = efforts(path, {})["training"]
     computed = training["computed_tokens"]
     return tokens * float(training["seconds"]) / (PASSES * computed) if computed else None

@@ -15,7 +15,7 @@ from finetooth.model.api import Model
 from finetooth.model.generation.sampling import check_sampling
 from finetooth.runs import asking as asks
 from finetooth.runs.asking import Asking
-from finetooth.runs.confidence import DIGITS
+from finetooth.runs.confidence import DIGITS, UNSURE
 from finetooth.runs.context import require_same_base
 from finetooth.types import Completion, Example, Message, Piece
 
@@ -99,6 +99,8 @@ class Conversation:
     def ask(self, question: str) -> Generator[tuple[Reply, str]]:
         """Ask all speakers in turn: yields the reply so far and its new text, a last time at its end.
 
+        A label that the run would hand over is `unsure` in the new text, and itself in the reply.
+
         When closed early (Ctrl-C), partial answers stay in the history; a speaker without an answer forgets
         the question. Raises DataError or ModelError, before any answer, for a question that cannot be asked.
         """
@@ -114,7 +116,7 @@ class Conversation:
                         if piece.completion is not None:
                             reply.stop = piece.completion.stop
                             reply.completion_tokens = len(piece.completion.tokens)
-                        yield reply, piece.text
+                        yield reply, UNSURE if reply.unsure else piece.text
             finally:
                 if reply.text or reply.stop != "interrupted":
                     speaker.messages += [context[0][-1], Message("assistant", reply.text)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 import time
 from collections.abc import Callable, Sequence
@@ -50,14 +51,15 @@ Progress = Callable[[str, int, int], None]
 
 @dataclass(frozen=True, slots=True)
 class HeldOut:
-    """Rows that prompts are searched on: the first half selects, the second confirms.
+    """Rows that prompts are searched on, the validation rows first: one half selects, the other confirms.
 
-    rest: training rows that none of them resembles. from_train: how many were held out of the train split.
+    rest: training rows that none of them resembles. trained_on: the ids of those that were held out of the
+    train split.
     """
 
     examples: list[Example]
     rest: list[Example]
-    from_train: int
+    trained_on: frozenset[str]
 
     @classmethod
     def of(cls, prepared: PreparedData, seed: int) -> HeldOut:
@@ -85,14 +87,20 @@ class HeldOut:
             groups.setdefault(key, []).append(example)
         names = sorted(groups)
         draw.shuffle(names)
-        return cls([one for name in names for one in groups[name]], rest, len(more))
+        of_validation = set(split_keys(validation))
+        names.sort(key=lambda name: name not in of_validation)
+        return cls([one for name in names for one in groups[name]], rest, frozenset(one.id for one in more))
 
     def halves(self) -> tuple[list[int], list[int]]:
-        """The indices of the selection and the confirmation rows; a group that both would share selects."""
-        keys, middle = split_keys(self.examples), (len(self.examples) + 1) // 2
-        while middle < len(keys) and keys[middle] == keys[middle - 1]:
-            middle += 1
-        return [*range(middle)], [*range(middle, len(keys))]
+        """The indices of the selection and the confirmation rows: each group goes to the smaller half."""
+        halves: tuple[list[int], list[int]] = ([], [])
+        for _, places in itertools.groupby(enumerate(split_keys(self.examples)), key=lambda pair: pair[1]):
+            min(halves, key=len).extend(place for place, _ in places)
+        return halves
+
+    def from_train(self, rows: Sequence[int]) -> int:
+        """How many of these rows were held out of the train split."""
+        return sum(self.examples[row].id in self.trained_on for row in rows)
 
 
 @dataclass(frozen=True)

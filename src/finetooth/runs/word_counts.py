@@ -16,7 +16,7 @@ from finetooth.evaluation.bag_of_words import BagOfWordsModel
 from finetooth.evaluation.baselines import bag_text
 from finetooth.evaluation.candidates import Context, ModelCandidate, Prediction
 from finetooth.evaluation.summary import BAG_FILE, BAG_OF_WORDS
-from finetooth.runs import workspace
+from finetooth.runs import confidence, workspace
 from finetooth.runs.asking import Asking, training_rows
 from finetooth.runs.context import RunContext
 from finetooth.tree import Row
@@ -24,12 +24,10 @@ from finetooth.types import Example, Sampling
 
 
 class _KeptModel:
-    """The bag of words in the place of a model: without notes, and named by its numbers."""
+    """The bag of words in the place of a model: named by its numbers. notes: what to know of its answers."""
 
-    notes: Sequence[str] = ()
-
-    def __init__(self, kept: BagOfWordsModel) -> None:
-        self.digest = kept.digest
+    def __init__(self, kept: BagOfWordsModel, notes: Sequence[str]) -> None:
+        self.digest, self.notes = kept.digest, notes
 
 
 @dataclass
@@ -38,6 +36,7 @@ class WordCounts:
 
     kept: BagOfWordsModel
     renderer: Renderer
+    notes: Sequence[str] = ()
     name: str = BAG_OF_WORDS
     overlong: str = "raise"
     thinking: bool | None = None
@@ -52,7 +51,7 @@ class WordCounts:
     @property
     def model(self) -> _KeptModel:
         """What names the weights."""
-        return _KeptModel(self.kept)
+        return _KeptModel(self.kept, self.notes)
 
     def context(self, example: Example) -> Context:
         """The messages of an example, and its text as bytes."""
@@ -92,6 +91,12 @@ def of_run(path: Path, console: Console) -> Asking:
             f"by this version. For a run with labels, first: finetooth evaluate {path}"
         )
     context = RunContext.of_run(path, console)
-    found = WordCounts(BagOfWordsModel.read(path / BAG_FILE), context.renderer)
+    threshold = confidence.of_run(path).threshold
+    note = (
+        "the run's threshold is for the tuned model's confidence, so every row gets its label; "
+        "--unsure-below sets one for word counts"
+    )
+    notes = [note] if threshold is not None else []
+    found = WordCounts(BagOfWordsModel.read(path / BAG_FILE), context.renderer, notes)
     # `predict` reads nothing else of a candidate.
     return WordCountsAsking(cast(ModelCandidate, found), **training_rows(context))

@@ -151,7 +151,9 @@ def test_a_prompt_file_is_read_as_it_was_written(spec: PromptSpec, tmp_path: Pat
         ("layout: fancy", "'fancy' is not one of turns"),
         ("offsets: {theft: much}", "'theft': 'much' is not a number of nats"),
         ("offsets: {theft: .nan}", "is not a number of nats"),
-        ("colour: red", "colour: 'red' is not one of instruction"),
+        ("colour: red", "colour is no key of a prompt. Known are instruction, labels, shots"),
+        ("shot: 2", "shot is no key of a prompt. Did you mean shots?"),
+        ("shots: many", "shots: 'many' is not a whole number"),
         ("shots: -1", "shots is a count"),
     ],
 )

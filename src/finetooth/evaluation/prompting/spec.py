@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -29,6 +30,7 @@ KEYS = {
     "offsets": dict,
     "max_tokens": int,
 }
+WORDS = {str: "text", bool: "true or false", int: "a whole number", list: "a list", dict: "a mapping"}
 DRAWN, NEAREST = ("balanced", "random"), ("bm25", "vectors")
 VALUED = (".yaml", ".yml", ".json")
 
@@ -134,9 +136,12 @@ def read_spec(path: Path, key: str = "--prompt") -> PromptSpec:
         raise ConfigError(f"{key} {path}: expected some of the keys {', '.join(KEYS)}.")
     for name, value in values.items():
         kind = KEYS.get(name)
-        if kind is None or type(value) is not kind:
-            known = ", ".join(f"{each} ({one.__name__})" for each, one in KEYS.items())
-            raise ConfigError(f"{key} {path}: {name}: {str(value)[:40]!r} is not one of {known}.")
+        if kind is None:
+            near = difflib.get_close_matches(str(name), KEYS, n=1)
+            hint = f" Did you mean {near[0]}?" if near else f" Known are {', '.join(KEYS)}."
+            raise ConfigError(f"{key} {path}: {str(name)[:40]} is no key of a prompt.{hint}")
+        if type(value) is not kind:
+            raise ConfigError(f"{key} {path}: {name}: {str(value)[:40]!r} is not {WORDS[kind]}.")
     shots, given = values.get("shots", 0), values.pop("examples", [])
     if shots < 0 or (shots and given):
         raise ConfigError(f"{key} {path}: shots is a count of training rows, in place of examples.")
