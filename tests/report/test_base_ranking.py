@@ -62,6 +62,14 @@ def test_a_far_larger_model_behind_the_advised_one_is_named() -> None:
     assert "may learn more" not in advice(replace(small, parameters=1000), large)[1]
 
 
+def test_the_embedded_model_is_advised_only_where_there_is_no_other() -> None:
+    """It needs fewer bits of short labels before training, and learns far less."""
+    chosen, words = advice(result("milktooth", 1.0), result("large", 2.0, 3.0))
+    assert chosen == "large" and words.startswith("Start from large: ")
+    assert words.endswith("milktooth needs fewer before training, but is too small to learn much.")
+    assert advice(result("milktooth", 1.0), result("large", 2.0, fits=False))[0] == "milktooth"
+
+
 @pytest.mark.parametrize(
     ("words", "most", "said"),
     [

@@ -77,3 +77,10 @@ def test_more_is_trained_in_more_memory() -> None:
             needed = {m: needed_bytes(model.shape, model.parameters * 1e6, m, memory) for m in METHODS}
             assert needed["4-bit"] < needed["lora"] < needed["full"], model.name
     assert fits(9 * GIB, 10 * GIB) and not fits(9 * GIB + 1, 10 * GIB)
+
+
+def test_short_rows_take_less_memory_than_a_full_micro_tree() -> None:
+    model = named_models()["smollm2-135m"]
+    of = (model.shape, model.parameters * 1e6, "lora", 24 * GIB)
+    unknown, short, long = (needed_bytes(*of, tokens) for tokens in (None, 300, 10**6))
+    assert short < 0.6 * unknown and long == unknown

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from finetooth.config.task import EMBEDDED
 from finetooth.config.values import format_count
 from finetooth.evaluation.bits_per_byte import Bits, per_byte
 from finetooth.evaluation.statistics import MIN_ROWS
@@ -190,7 +191,7 @@ def advise(
     """The base to start from, and why. results: the fewest bits per byte first.
 
     Of those that fit into memory: the one with the fewest bits per byte, or a faster one that is not proven
-    to need more.
+    to need more; the embedded model only where there is no other, since it learns far less.
     """
     if not results:
         return None, "No candidate could be measured."
@@ -200,6 +201,8 @@ def advise(
             f"Training none of these fits into the memory here; {results[0].name} needs the fewest bits per "
             "byte."
         )
+    embedded = fitting[0] if fitting[0].name in EMBEDDED else None
+    fitting = [one for one in fitting if one.name not in EMBEDDED] or fitting
     best = fitting[0]
     others = [one for one in fitting[1:] if not np.isnan(one.bits_R - best.bits_R).all()]
     more = {one.name: per_byte(one.bits_R - best.bits_R, bytes_R, groups) for one in others}
@@ -220,7 +223,9 @@ def advise(
         )
     else:
         words = f"{start} {best.name}: no other could be compared with it and fits into the memory here."
-    if results[0] is not best:
+    if embedded is not None and embedded is not best:
+        words += f" {embedded.name} needs fewer before training, but is too small to learn much."
+    elif results[0] is not best:
         words += f" {results[0].name} needs fewer, but its training does not fit into the memory here."
     if larger:
         words += (

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import numpy as np
@@ -40,7 +41,7 @@ from finetooth.report.base_ranking import BaseRanking, BaseResult
 from finetooth.rundir import write_json, write_text
 from finetooth.runs import asking, parent, workspace
 from finetooth.runs.context import RunContext
-from finetooth.training.defaults import answer_tokens, inner_width
+from finetooth.training.defaults import MOST_ROWS, answer_tokens, inner_width
 from finetooth.training.model_memory import fits, needed_bytes
 from finetooth.types import Example
 
@@ -192,7 +193,8 @@ def _measure(
         normalise=answer_normaliser(context.renderer),
     ).summary["candidates"][0]
     parameters, memory = model.hf.num_parameters(), device_memory(model.device)
-    needed = needed_bytes(_shape(model), parameters, _method(context.task), memory)
+    step = _step_tokens(context, examples)
+    needed = needed_bytes(_shape(model), parameters, _method(context.task), memory, step)
     return BaseResult(
         name=name,
         bits=bits,
@@ -207,6 +209,17 @@ def _measure(
         notes=[*notes, *candidate.notes],
         bits_R=bits_R,
     )
+
+
+def _step_tokens(context: RunContext, examples: Sequence[Example]) -> int | None:
+    """Tokens of a step of rows as long as these; None where none can be rendered."""
+    lengths: list[int] = []
+    for example in examples:
+        with suppress(DataError):  # a row that cannot be rendered is left out later
+            lengths.append(sum(map(len, context.renderer.training_rows(example))))
+    batch = context.task.train.batch_size
+    rows = MOST_ROWS if batch == "auto" else batch
+    return round(rows * fmean(lengths)) + max(lengths) if lengths else None
 
 
 def with_answer_tokens(context: RunContext, model: Model, examples: Sequence[Example]) -> Task:

@@ -25,6 +25,7 @@ SFT_OVER_PREFERENCE = 5.0
 AS_SFT = ("orpo", "simpo", "reward_model")  # preference methods whose loss has no reference model
 SFT_OVER_RL = 5  # rewards are a noisier signal than answers to imitate
 FEWEST_GRADED = 30  # as for a verdict: fewer graded answers cannot rank checkpoints
+MOST_ROWS = 16  # of a step
 FEW_STEPS = 100  # fewer optimizer steps than this rarely teach a format and a task
 TOKENS_LOW, TOKENS_HIGH = 256, 16384
 SMALL = 50_000_000  # weights: fewer than a real model has, so that a small tree is as fast
@@ -161,12 +162,15 @@ def epochs(facts: DefaultsContext, method: str = "sft") -> tuple[float, str]:
 
 def batch_size(facts: DefaultsContext, passes: float) -> tuple[int, str]:
     """Rows per optimizer step: 16, or fewer where 16 would leave fewer than 100 steps."""
-    for size in (16, 8, 4, 2, 1):
+    for size in (MOST_ROWS, 8, 4, 2, 1):
         if passes * facts.rows / size >= FEW_STEPS:
             break
-    if size == 16:
-        return size, "16 rows per step"
-    return size, f"{facts.rows} rows, {passes:g} epochs: below 16 for about {FEW_STEPS} steps or more"
+    if size == MOST_ROWS:
+        return size, f"{MOST_ROWS} rows per step"
+    return (
+        size,
+        f"{facts.rows} rows, {passes:g} epochs: below {MOST_ROWS} for about {FEW_STEPS} steps or more",
+    )
 
 
 def micro_tokens(

@@ -18,10 +18,13 @@ MOST = 0.9  # share of the machine's memory that a training may take; the rest i
 QUANTISED = 0.6  # bytes of a weight in 4 bits, with its scales
 
 
-def needed_bytes(shape: Shape, parameters: float, method: str, memory: int) -> int:
+def needed_bytes(
+    shape: Shape, parameters: float, method: str, memory: int, step_tokens: int | None = None
+) -> int:
     """The memory that a training takes on a machine with so much of it. parameters: a number.
 
-    method: one of METHODS. Weights are float32. `4-bit` is LoRA on frozen weights in 4 bits, with activations
+    step_tokens: of a step, at most, where the rows are known; a micro-tree then holds no more. method: one of
+    METHODS. Weights are float32. `4-bit` is LoRA on frozen weights in 4 bits, with activations
     in bfloat16, as other tools do it.
     """
     adapter = "none" if method == "full" else "lora"
@@ -40,6 +43,7 @@ def needed_bytes(shape: Shape, parameters: float, method: str, memory: int) -> i
         sample=(unshared,),
     )
     tokens, _ = micro_tokens(context, adapter)
+    tokens = tokens if step_tokens is None else min(tokens, step_tokens)
     work = Workload(steps=1, tokens=tokens, largest=tokens, scored=tokens // 2, probed=tokens, longest=2)
     return estimate_memory(_facts(shape, parameters, method), work).to_come.peak
 
