@@ -196,8 +196,9 @@ def baseline(
 
     Tries zero-shot and few-shot prompts of the base model: demonstrations drawn or nearest to each question,
     several layouts and instructions, calibrated label scores. Half of the validation rows select, the other
-    half confirms; nothing is trained, and the sealed test set stays closed. Writes baseline/prompt.yaml into
-    the run directory, for the option evaluate.prompt.
+    half confirms; with fewer than 40 of them, training rows are held out for it too. Nothing is trained, and
+    the sealed test set stays closed. Writes baseline/prompt.yaml into the run directory, for the option
+    evaluate.prompt.
     """
     named = (reflection_url, reflection_model)
     if (named != (None, None) and optimizer is None) or (None in named and named != (None, None)):

@@ -14,7 +14,6 @@ from finetooth.config.load import set_dotted
 from finetooth.config.task import Task
 from finetooth.config.values import is_data_file
 from finetooth.errors import ConfigError, GradeError
-from finetooth.evaluation.retention import INTERPOLATION
 from finetooth.rundir import read_json
 from finetooth.runs import workspace
 
@@ -108,6 +107,8 @@ def again(path: Path) -> str:
     if _in_python(stored):
         return ""
     config, other = quote(str(path / workspace.CONFIG)), quote(f"{path}-again")
+    from finetooth.evaluation.retention import INTERPOLATION  # here: `check` needs no scipy
+
     if (path / INTERPOLATION).is_file():
         made = read_json(path / INTERPOLATION)
         return f"finetooth evaluate {quote(made['run'])} --interpolate {made['share']:g} --out {other}"
