@@ -103,8 +103,8 @@ def package(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
     return "stand-in"
 
 
-def improved(place: Path, out: str, *words: object) -> Any:
-    given = ("baseline", "task.json", "--out", out, "--budget", BUDGET, "--with", "gepa", *words)
+def improved(place: Path, out: str, *words: object, package: str = "gepa") -> Any:
+    given = ("baseline", "task.json", "--out", out, "--budget", BUDGET, "--with", package, *words)
     return finetooth(place, *given)
 
 
@@ -137,6 +137,36 @@ def test_a_better_instruction_wins_and_its_cost_is_counted(
 
 
 @pytest.mark.full
+def test_dspy_reads_instructions_and_their_scores_and_no_row(
+    place: Path, obedient: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("dspy", reason="needs the extra dspy: pip install 'finetooth[dspy]'")
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    parts = {"proposed_instruction": PLANTED, "proposed_prefix_for_output_field": "Colour:", "completed": ""}
+    text = "\n\n".join(f"[[ ## {name} ## ]]\n{value}" for name, value in parts.items())
+    with serving(text) as server:
+        at = ("--reflection-url", server.url, "--reflection-model", "large")
+        done = improved(place, "run-dspy", *at, package="dspy")
+        assert done.returncode == 0, done.stderr
+        assert server.asked and not any("for ada" in json.dumps(body) for _, _, body in server.asked)
+    found = read_json(place / "run-dspy" / "baseline" / "baseline.json")
+    assert read_spec(place / "run-dspy" / "baseline" / "prompt.yaml").instruction == PLANTED
+    assert found["winner"]["confirmed"] == 1.0 and found["optimizer"]["name"] == "dspy"
+    assert found["optimizer"]["answers"] <= found["effort"]["budget"] // 2
+    assert "went to dspy, which proposed 1 instruction" in done.stdout and "INFO" not in done.stderr
+
+
+@pytest.mark.full
+def test_what_cannot_be_read_as_an_instruction_ends_with_a_sentence(
+    place: Path, server: ChatServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("dspy", reason="needs the extra dspy: pip install 'finetooth[dspy]'")
+    done = improved(place, "none", "--reflection-url", server.url, "--reflection-model", "l", package="dspy")
+    assert done.returncode == 2 and "--with dspy: the model wrote no instruction" in done.stderr
+    assert "Traceback" not in done.stderr and not (place / "none").exists()
+
+
+@pytest.mark.full
 def test_the_base_itself_reflects_where_no_address_is_named(
     place: Path, server: ChatServer, package: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -155,13 +185,14 @@ def test_the_base_itself_reflects_where_no_address_is_named(
     assert not server.asked
 
 
+@pytest.mark.parametrize("name", ["gepa", "dspy"])
 def test_without_the_package_one_sentence_says_how_to_install_it(
-    place: Path, monkeypatch: pytest.MonkeyPatch
+    name: str, place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(optimizer, "find_spec", lambda name: None)
-    done = improved(place, "none")
+    done = improved(place, "none", package=name)
     assert done.returncode == 2 and done.stderr.count("\n") == 1 and "Traceback" not in done.stderr
-    assert done.stderr.rstrip().endswith("the package is not installed: pip install 'finetooth[gepa]'")
+    assert done.stderr.rstrip().endswith(f"the package is not installed: pip install 'finetooth[{name}]'")
     assert not (place / "none").exists()
 
 
@@ -175,4 +206,4 @@ def test_without_the_package_one_sentence_says_how_to_install_it(
 )
 def test_half_a_request_is_refused(place: Path, words: tuple[str, ...]) -> None:
     done = finetooth(place, "baseline", "task.json", "--out", "none", *words)
-    assert done.returncode == 2 and "go together, and with --with gepa" in done.stderr
+    assert done.returncode == 2 and "go together, and with --with" in done.stderr

@@ -166,14 +166,14 @@ def run(
 @click.option(
     "--with",
     "optimizer",
-    type=click.Choice(["gepa"]),
-    help="Also improve the instruction by reflection, with half of the budget (the extra finetooth[gepa]).",
+    type=click.Choice(["gepa", "dspy"]),
+    help="Also improve the instruction, with half of the budget: GEPA, or DSPy's COPRO (extras).",
 )
 @click.option(
     "--reflection-url",
     metavar="URL",
-    help="Of gepa: OpenAI-compatible address of the model that reflects. It is sent questions and answers of "
-    "rows, personal data masked; key: FINETOOTH_REFLECTION_KEY.  [default: the base model reflects]",
+    help="OpenAI-compatible address of the model that writes instructions. By gepa it is sent questions and "
+    "answers of rows, personal data masked; key: FINETOOTH_REFLECTION_KEY.  [default: the base model]",
 )
 @click.option("--reflection-model", metavar="NAME", help="The model at that address.")
 @yes_option
@@ -202,10 +202,10 @@ def baseline(
     """
     named = (reflection_url, reflection_model)
     if (named != (None, None) and optimizer is None) or (None in named and named != (None, None)):
-        raise ConfigError("--reflection-url and --reflection-model go together, and with --with gepa.")
+        raise ConfigError("--reflection-url and --reflection-model go together, and with --with.")
     task, path = task_of(path, parse_overrides(flags), yes, quiet, "baseline")
     from finetooth.commands import baseline as command
 
-    improve = command.optimizing(reflection_url, reflection_model) if optimizer else None
+    improve = command.optimizing(optimizer, reflection_url, reflection_model) if optimizer else None
     report = command.run(task, out, console(quiet), budget, instructions, improve)
     return finish(report, as_json, quiet, command.next_step(path, report))

@@ -21,7 +21,7 @@ from finetooth.config.values import format_count
 from finetooth.errors import ConfigError, GradeError
 from finetooth.evaluation.prompting.advice import Recommendation, before_training, money
 from finetooth.evaluation.prompting.instructions import read_instructions
-from finetooth.evaluation.prompting.optimizer import require_gepa
+from finetooth.evaluation.prompting.optimizer import require_package
 from finetooth.evaluation.prompting.trials import TrialResult
 from finetooth.evaluation.runner import row_groups
 from finetooth.evaluation.verdict_words import percent
@@ -39,11 +39,15 @@ SHOWN = 10  # prompts in the table
 
 @dataclass(frozen=True, slots=True)
 class BaselineReport:
-    """The ladder of a task. path: the run directory. prices: of a million tokens in and out, if given."""
+    """The ladder of a task. path: the run directory. prices: of a million tokens in and out, if given.
+
+    optimizer: the package that improved the instruction, "" for none.
+    """
 
     path: Path
     ladder: Ladder
     prices: tuple[float, float] | None
+    optimizer: str = ""
     ok: bool = True
 
     @property
@@ -99,7 +103,7 @@ class BaselineReport:
         if self.ladder.found.optimized is None:
             return {}
         answers, finished = self.ladder.found.optimized
-        return {"optimizer": {"name": "gepa", "answers": answers, "instructions": finished}}
+        return {"optimizer": {"name": self.optimizer, "answers": answers, "instructions": finished}}
 
     def _entry(self, result: TrialResult) -> dict[str, Any]:
         """One prompt. score: over the selection rows that it answered; confirmed: over the others."""
@@ -210,19 +214,20 @@ def run(
     instructions to try, in place of the templates. optimizer: improves the best of them.
     """
     if optimizer is not None:
-        require_gepa()
+        require_package(optimizer.package)
     path = workspace.run_path(task, out)
     workspace.require_ours(path)
     given: Sequence[str] | None = None if instructions is None else read_instructions(instructions)
     context = RunContext(task, path, console)
     with answer_bars(console, "baseline") as progress:
         ladder = prompt_search.find(context, without_test(task), budget, given, progress, optimizer=optimizer)
-    return _write(BaselineReport(path, ladder, prices(task)), task)
+    package = "" if optimizer is None else optimizer.package
+    return _write(BaselineReport(path, ladder, prices(task), package), task)
 
 
-def optimizing(url: str | None, model: str | None) -> Optimizing:
-    """GEPA with the model at this address, else with the base itself. Raises ConfigError."""
-    return Optimizing(Remote(url, model) if url and model else None)
+def optimizing(package: str, url: str | None, model: str | None) -> Optimizing:
+    """An optimiser with the model at this address, else with the base itself. Raises ConfigError."""
+    return Optimizing(package, Remote(url, model) if url and model else None)
 
 
 def ensure(context: RunContext) -> None:

@@ -19,6 +19,7 @@ from finetooth.evaluation import graders
 from finetooth.evaluation.answer_text import AnswerNormaliser, answer_normaliser
 from finetooth.evaluation.candidates import Context, ModelCandidate, Prediction
 from finetooth.evaluation.graders import Grader
+from finetooth.evaluation.prompting.copro import Copro
 from finetooth.evaluation.prompting.instructions import REASON, REASONED, ROOM, variants
 from finetooth.evaluation.prompting.label_scores import (
     CONTENT_FREE,
@@ -30,7 +31,7 @@ from finetooth.evaluation.prompting.label_scores import (
     shares,
 )
 from finetooth.evaluation.prompting.layouts import LAYOUTS, TURNS, is_single_question
-from finetooth.evaluation.prompting.optimizer import Gepa
+from finetooth.evaluation.prompting.optimizer import Gepa, Optimizer
 from finetooth.evaluation.prompting.search import BATCH, CONTEXTUAL, NONE, SearchResult, pool, search
 from finetooth.evaluation.prompting.spec import PromptSpec, index_of
 from finetooth.evaluation.prompting.trials import RowResult, Trial
@@ -105,13 +106,20 @@ class HeldOut:
 
 @dataclass(frozen=True)
 class Optimizing:
-    """An optimiser that is to be built for a search: GEPA. model: that reflects; None: the base itself."""
+    """An optimiser that is to be built for a search, by its package: gepa or dspy.
 
+    model: that writes instructions; None: the base itself.
+    """
+
+    package: str = "gepa"
     model: reflection.Remote | None = None
 
-    def build(self, context: RunContext, base: Model, effort: Effort, examples: Sequence[Example]) -> Gepa:
+    def build(
+        self, context: RunContext, base: Model, effort: Effort, examples: Sequence[Example]
+    ) -> Optimizer:
         """The optimiser. effort: gets what the base writes."""
-        return Gepa(examples, self.model or reflection.of_base(context, base, effort), context.task.seed)
+        reflect = self.model or reflection.of_base(context, base, effort)
+        return Copro(reflect) if self.package == "dspy" else Gepa(examples, reflect, context.task.seed)
 
 
 @dataclass(frozen=True)

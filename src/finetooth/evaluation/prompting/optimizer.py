@@ -1,4 +1,4 @@
-"""Optimisers of instructions: what they may ask, and the one that is built in, GEPA.
+"""Optimisers of instructions: what they may ask, and GEPA; copro.py has DSPy's.
 
 An optimiser writes instructions for the best prompt that a search has found so far, and reads the graded
 answers of selection rows. An instruction that all of these rows have answered is a candidate of the search;
@@ -86,10 +86,10 @@ class Bench:
 Optimizer = Callable[[Bench], None]
 
 
-def require_gepa() -> None:
-    """Raise ConfigError where the package is not installed."""
-    if find_spec("gepa") is None:
-        raise ConfigError("--with gepa: the package is not installed: pip install 'finetooth[gepa]'")
+def require_package(name: str) -> None:
+    """Raise ConfigError where an optimiser's package is not installed."""
+    if find_spec(name) is None:
+        raise ConfigError(f"--with {name}: the package is not installed: pip install 'finetooth[{name}]'")
 
 
 @dataclass
