@@ -30,8 +30,8 @@ from finetooth.rundir import write_json, write_jsonl, write_text
 from finetooth.runs import best_prompt, prompt_search, workspace
 from finetooth.runs.base_ranking import without_test
 from finetooth.runs.context import RunContext
-from finetooth.runs.prompt_search import Ladder, Optimizing
-from finetooth.runs.reflection import Remote
+from finetooth.runs.prompt_search import Ladder
+from finetooth.runs.reflection import Optimizing, Remote
 
 BUDGET = 500  # answers; minutes on two CPU cores with a model of 135 M parameters and short rows
 SHOWN = 10  # prompts in the table

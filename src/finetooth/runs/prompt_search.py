@@ -19,7 +19,6 @@ from finetooth.evaluation import graders
 from finetooth.evaluation.answer_text import AnswerNormaliser, answer_normaliser
 from finetooth.evaluation.candidates import Context, ModelCandidate, Prediction
 from finetooth.evaluation.graders import Grader
-from finetooth.evaluation.prompting.copro import Copro
 from finetooth.evaluation.prompting.instructions import REASON, REASONED, ROOM, variants
 from finetooth.evaluation.prompting.label_scores import (
     CONTENT_FREE,
@@ -31,18 +30,18 @@ from finetooth.evaluation.prompting.label_scores import (
     shares,
 )
 from finetooth.evaluation.prompting.layouts import LAYOUTS, TURNS, is_single_question
-from finetooth.evaluation.prompting.optimizer import Gepa, Optimizer
 from finetooth.evaluation.prompting.search import BATCH, CONTEXTUAL, NONE, SearchResult, pool, search
 from finetooth.evaluation.prompting.spec import PromptSpec, index_of
 from finetooth.evaluation.prompting.trials import RowResult, Trial
 from finetooth.model import reward_head
 from finetooth.model.api import Model
 from finetooth.quality.prepare import PreparedData
-from finetooth.runs import asking, reflection
+from finetooth.runs import asking
 from finetooth.runs.base_ranking import askable, with_answer_tokens
 from finetooth.runs.best_prompt import made_for
 from finetooth.runs.context import RunContext
 from finetooth.runs.embeddings import TOKENS, embedder_of
+from finetooth.runs.reflection import Optimizing
 from finetooth.tree import PrefixTree
 from finetooth.types import Example, Message
 
@@ -102,24 +101,6 @@ class HeldOut:
     def from_train(self, rows: Sequence[int]) -> int:
         """How many of these rows were held out of the train split."""
         return sum(self.examples[row].id in self.trained_on for row in rows)
-
-
-@dataclass(frozen=True)
-class Optimizing:
-    """An optimiser that is to be built for a search, by its package: gepa or dspy.
-
-    model: that writes instructions; None: the base itself.
-    """
-
-    package: str = "gepa"
-    model: reflection.Remote | None = None
-
-    def build(
-        self, context: RunContext, base: Model, effort: Effort, examples: Sequence[Example]
-    ) -> Optimizer:
-        """The optimiser. effort: gets what the base writes."""
-        reflect = self.model or reflection.of_base(context, base, effort)
-        return Copro(reflect) if self.package == "dspy" else Gepa(examples, reflect, context.task.seed)
 
 
 @dataclass(frozen=True)

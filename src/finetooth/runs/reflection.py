@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from http.client import HTTPException
 from typing import Any
@@ -14,12 +14,14 @@ from urllib.request import HTTPRedirectHandler, Request, build_opener
 
 from finetooth.data.render.renderer import Renderer
 from finetooth.errors import ConfigError, DataError
+from finetooth.evaluation.prompting.copro import Copro
 from finetooth.evaluation.prompting.label_scores import Effort
+from finetooth.evaluation.prompting.optimizer import Gepa, Optimizer
 from finetooth.model.api import Model
 from finetooth.privacy.masking import mask
 from finetooth.runs import workspace
 from finetooth.runs.context import RunContext
-from finetooth.types import Message, Sampling
+from finetooth.types import Example, Message, Sampling
 
 KEY = "FINETOOTH_REFLECTION_KEY"  # of the environment: sent to the address that the user names, nowhere else
 TEMPERATURE = 0.7  # the same answers, seen again, get another instruction
@@ -100,6 +102,24 @@ class Remote:
         except (OSError, HTTPException, ValueError) as error:
             raise ConfigError(f"--reflection-url {self.url}: no answer that can be read ({error}).") from None
         return text
+
+
+@dataclass(frozen=True)
+class Optimizing:
+    """An optimiser that is to be built for a search, by its package: gepa or dspy.
+
+    model: that writes instructions; None: the base itself.
+    """
+
+    package: str = "gepa"
+    model: Remote | None = None
+
+    def build(
+        self, context: RunContext, base: Model, effort: Effort, examples: Sequence[Example]
+    ) -> Optimizer:
+        """The optimiser. effort: gets what the base writes."""
+        reflect = self.model or of_base(context, base, effort)
+        return Copro(reflect) if self.package == "dspy" else Gepa(examples, reflect, context.task.seed)
 
 
 class _NoRedirect(HTTPRedirectHandler):
