@@ -74,8 +74,9 @@ def _scores(facts: Facts) -> Iterator[Claim]:
             pattern += " #" if tokens else " –"
         if facts.timing:
             seconds = facts.timing.get(name)
-            want += [f"{seconds:.3g}"] if seconds is not None else []
-            pattern += " #" if seconds is not None else " –"
+            small = seconds is not None and seconds < 0.001
+            want += [] if seconds is None else ["0.001" if small else f"{seconds:.3g}"]
+            pattern += " –" if seconds is None else " < #" if small else " #"
         if price := facts.price(name):
             want, pattern = [*want, price], f"{pattern} #"
         cut = [sum(line["stop"] == "length" for line in lines) for lines in facts.records.values()]

@@ -26,7 +26,11 @@ def render(template: str, page: Mapping[str, Any]) -> str:
         lstrip_blocks=True,
     )
     environment.filters.update(
-        percent=percent, points=points, p_value=p_value, format_corpus_score=format_corpus_score
+        percent=percent,
+        points=points,
+        p_value=p_value,
+        format_corpus_score=format_corpus_score,
+        format_seconds=format_seconds,
     )
     return environment.get_template(template).render(**page)
 
@@ -43,6 +47,13 @@ def write_page(path: Path, page: str) -> None:
 def p_value(p: float) -> str:
     """0.0123 as `p = 0.012`, very small values as `p < 0.001`."""
     return "p < 0.001" if p < 0.001 else f"p = {p:.3f}" if p < 0.1 else f"p = {p:.2f}"
+
+
+def format_seconds(value: float | None) -> str:
+    """Seconds of an answer with three digits; below a millisecond none of them matters."""
+    if value is None:
+        return "–"
+    return "< 0.001" if value < 0.001 else f"{value:.3g}"
 
 
 def format_corpus_score(value: float | None) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 
 from finetooth.errors import printable
 from finetooth.evaluation.verdict_words import percent, points
-from finetooth.report.html import format_corpus_score
+from finetooth.report.html import format_corpus_score, format_seconds
 from finetooth.report.run_page import FirstPage
 from finetooth.report.verdict_part import rows_in_words
 
@@ -127,9 +127,9 @@ def _cells(row: dict[str, Any], table: dict[str, Any]) -> list[str]:
         cells.append("–" if lenient is None else percent(lenient))
     for key in ("prompt_tokens", "completion_tokens"):
         cells.append(f"{row[key]:,.1f}" if row[key] else "–")
-    for key in ("seconds", "price"):
-        if table[key]:
-            cells.append("–" if row.get(key) is None else f"{row[key]:.3g}")
+    cells += [format_seconds(row["seconds"])] if table["seconds"] else []
+    if table["price"]:
+        cells.append("–" if row.get("price") is None else f"{row['price']:.3g}")
     return cells + [str(row[key]) for key in ("truncated", "errors") if table[key]]
 
 
