@@ -206,4 +206,4 @@ def test_without_the_package_one_sentence_says_how_to_install_it(
 )
 def test_half_a_request_is_refused(place: Path, words: tuple[str, ...]) -> None:
     done = finetooth(place, "baseline", "task.json", "--out", "none", *words)
-    assert done.returncode == 2 and "go together, and with --with" in done.stderr
+    assert done.returncode == 2 and "go together, and need --with" in done.stderr

@@ -59,9 +59,11 @@ def test_names_that_are_none(tmp_path: Path) -> None:
     assert done.returncode == 2
     assert done.stderr.startswith("smolm2-135m: no model of this name. Did you mean smollm2-135m")
     done = finetooth(tmp_path, "models", "smollm2-135m")
-    assert (
-        done.returncode == 2 and "Expected `finetooth models` or `finetooth models get NAME`" in done.stderr
-    )
+    assert done.returncode == 2 and "to fetch this model: finetooth models get smollm2-135m" in done.stderr
+    done = finetooth(tmp_path, "models", "get")
+    assert done.returncode == 2 and done.stderr.startswith("models get: name a model.")
+    done = finetooth(tmp_path, "models", "no.csv")
+    assert done.returncode == 2 and "models no.csv: no such file or verb. Expected `finetooth" in done.stderr
     done = finetooth(tmp_path, "check", write_task(tmp_path, "smolm2-135m"))
     assert done.returncode == 2 and "Did you mean smollm2-135m" in done.stderr
     done = finetooth(tmp_path, "models", "get", "milktooth")

@@ -56,9 +56,23 @@ def test_a_temperature_that_was_not_fitted_is_said() -> None:
         "The temperature is 1: 12 validation rows are too few to fit it, which takes 20."
     )
     assert " before and " not in calibration_words(found)
-    nothing = decision_words(measured(threshold=1.01)["decision"])
-    assert "0 of 300 rows (0.0%), so every row is handed over" in nothing
-    assert nothing.endswith("A row then costs 1, as without a model.")
+
+
+@pytest.mark.parametrize(
+    ("right", "said"),
+    [
+        (20, "A row then costs 1, as without a model."),
+        (98, "that costs 0.92 (95% confidence interval of the saving"),  # answering every row costs 0.08
+    ],
+)
+def test_handing_over_every_row_is_called_what_it_is(right: int, said: str) -> None:
+    right_R = np.arange(100) < right
+    logp_RL = np.log(np.tile([0.7, 0.3], (100, 1)))
+    rows = Decisions(logp_RL, np.where(right_R, 0, 1), right_R)
+    found = decide(rows, Calibration(1.0, 100, "", 0.75), 4, 1)
+    assert found["cost"] == {"value": 1.0, "low": 1.0, "high": 1.0}
+    words = decision_words(found)
+    assert "0 of 100 rows (0.0%), so every row is handed over" in words and said in words
 
 
 def test_charts_place_every_bin_and_the_chosen_share() -> None:

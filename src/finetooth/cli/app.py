@@ -160,10 +160,14 @@ def models(
     sealed test is not opened, and nothing is fetched but a hub id of --model.
     """
     from finetooth.commands import models as command
-    from finetooth.config.named_models import nearest_names
+    from finetooth.config.named_models import is_named, nearest_names
 
     ranks = len(words) == 1 and Path(words[0]).is_file()
     if words and not ranks and (len(words) != 2 or words[0] != "get"):
+        if words in (("get",), ["get"]):
+            raise ConfigError("models get: name a model. To list them: finetooth models")
+        if is_named(words[0]):
+            raise ConfigError(f"models {words[0]}: to fetch this model: finetooth models get {words[0]}")
         raise ConfigError(
             f"models {' '.join(words)}: no such file or verb.{nearest_names(words[0])} Expected `finetooth "
             "models` or `finetooth models get NAME`, or for a data file or a task, `finetooth models DATA`."

@@ -202,7 +202,9 @@ def baseline(
     """
     named = (reflection_url, reflection_model)
     if (named != (None, None) and optimizer is None) or (None in named and named != (None, None)):
-        raise ConfigError("--reflection-url and --reflection-model go together, and with --with.")
+        raise ConfigError(
+            "--reflection-url and --reflection-model go together, and need --with gepa or --with dspy."
+        )
     task, path = task_of(path, parse_overrides(flags), yes, quiet, "baseline")
     from finetooth.commands import baseline as command
 

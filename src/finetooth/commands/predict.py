@@ -63,8 +63,7 @@ class Options:
 class PredictReport:
     """What was answered. out: the file that was written; None for stdout. names: of the added columns.
 
-    threshold: confidence below which the answer is `unsure`. where: of each row, for messages. log: where
-    the counts go if stdout has the rows.
+    threshold: of `unsure`. where: of each row, for messages. log: where the counts go if stdout has the rows.
     """
 
     target: str
@@ -86,13 +85,16 @@ class PredictReport:
 
     @property
     def _labels(self) -> Counter[str]:
-        """What is in the column of answers, where that is a label or `unsure`."""
-        cells = (answer.cells(self.threshold)[0] for answer in self.answers.values())
-        return Counter(cell for cell in cells if cell is not None) if self.asked.labels else Counter()
+        cells = [answer.cells(self.threshold)[0] for answer in self.answers.values()]
+        return Counter(filter(None, cells)) if self.asked.labels else Counter()
 
     @property
     def _unsure(self) -> int:
         return self._labels[UNSURE] if self.threshold is not None else 0
+
+    @property
+    def _done(self) -> int:
+        return sum(answer.answer is not None for answer in self.answers.values()) - self._unsure
 
     @property
     def _errors(self) -> list[tuple[int, str]]:
@@ -105,7 +107,7 @@ class PredictReport:
             "input": self.source,
             "out": str(self.out) if self.out else None,
             "rows": len(self.answers),
-            "answered": sum(answer.answer is not None for answer in self.answers.values()),
+            "answered": self._done,
             "unsure": self._unsure,
             "errors": len(self._errors),
             "resumed": self.resumed,
@@ -132,11 +134,10 @@ class PredictReport:
             console.print(f"{format_count(len(errors), 'row')} with an error; see the column.")
         if any(error.startswith("not UTF-8") for _, error in errors):
             console.print("Name the encoding of the file, for example: --encoding cp1252")
-        done = sum(answer.answer is not None for answer in self.answers.values()) - self._unsure
         where = f": {self.out}" if self.out else ""
-        unsure = f", {self._unsure:,} below the threshold ({UNSURE})" if self._unsure else ""
-        rows = format_count(len(self.answers), "row")
-        console.print(f"{done:,} of {rows} answered{unsure}{where}", soft_wrap=True)
+        unsure, rows = self._unsure, format_count(len(self.answers), "row")
+        low = f", {unsure:,} below the threshold ({UNSURE})" if unsure else ""
+        console.print(f"{self._done:,} of {rows} answered{low}{where}", soft_wrap=True)
         renamed = [f"{name} is in {column}" for name, column in self.names.items() if name != column]
         if renamed:
             console.print(f"The input has columns of these names already: {', '.join(renamed)}.")

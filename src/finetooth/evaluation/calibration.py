@@ -243,6 +243,7 @@ def decide(
     for name, value_R in (("cost", cost_R), ("saving", fixed[other] - cost_R)):
         mean = float(value_R.mean())
         low, high = resampling.interval(*resampling.cluster_totals(value_R.astype(float), decisions.groups))
-        known = not answered and other == HANDOVER  # every row costs the same, whatever it is
+        # Where every row is handed over, each costs the same, whatever it is.
+        known = not answered and (name == "cost" or other == HANDOVER)
         result[name] = {"value": mean, "low": mean if known else low, "high": mean if known else high}
     return {**result, "against": other, "cost_wrong": cost_wrong, "cost_handover": cost_handover}

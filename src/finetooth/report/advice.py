@@ -40,7 +40,7 @@ def next_steps(
     simple = (summary.get("simple_baselines") or {}).get(BAG_OF_WORDS)
     steps: list[Step] = []
     if simple is not None and saved_bag and simple["difference"] <= 0 and verdict != "worse":
-        found = "do better" if simple["verdict"] == "worse" else "score as high or higher, not proven better,"
+        found = "do better" if simple["verdict"] == "worse" else "score no lower, though not proven better,"
         steps.append(
             (
                 f"Word counts {found} and need no language model. Let them answer the rows of a file:",

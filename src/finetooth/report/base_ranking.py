@@ -225,7 +225,7 @@ def advise(
         words = f"{start} {best.name}: no other could be compared with it and fits into the memory here."
     if embedded is not None and embedded is not best:
         words += f" {embedded.name} needs fewer before training, but is too small to learn much."
-    elif results[0] is not best:
+    if results[0] is not best and not results[0].fits:
         words += f" {results[0].name} needs fewer, but its training does not fit into the memory here."
     if larger:
         words += (

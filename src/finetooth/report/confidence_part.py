@@ -97,7 +97,7 @@ def decision_words(decision: Mapping[str, Any]) -> str:
         f"If a wrong answer {costs}, the model answers alone from a confidence of "
         f"{percent(decision['threshold'])} on: {coverage}, {right}."
     )
-    if not decision["answered"]:
+    if not decision["answered"] and saving["value"] >= 0:  # handing over every row is the cheaper
         return f"{threshold} A row then costs {_amount(decision['cost_handover'])}, as without a model."
     return (
         f"{threshold} "

@@ -108,7 +108,7 @@ def _skipped(
     if (run_path / LADDER).is_file():
         return (
             "A prompt was searched for, but not before these rows were answered: “the best prompt” is the "
-            f"best of {' and '.join(names)}. What was found is compared when the run is evaluated again."
+            f"best of {' and '.join(names)}. What was found can be compared on the validation rows."
         )
     why = reasons.get("evaluate.ladder", "").partition(": ")[2]
     if config.get("start"):

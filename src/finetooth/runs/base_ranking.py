@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
+from finetooth.config.method_keys import RL_METHODS
 from finetooth.config.named_models import Shape, is_named, named_models
 from finetooth.config.task import Task
 from finetooth.config.values import from_here, source_name
@@ -212,7 +213,9 @@ def _measure(
 
 
 def _step_tokens(context: RunContext, examples: Sequence[Example]) -> int | None:
-    """Tokens of a step of rows as long as these; None where none can be rendered."""
+    """Tokens of a step of rows as long as these; None where it samples answers, or none can be rendered."""
+    if context.task.train.method in RL_METHODS:
+        return None
     lengths: list[int] = []
     for example in examples:
         with suppress(DataError):  # a row that cannot be rendered is left out later

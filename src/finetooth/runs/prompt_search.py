@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import random
 import time
 from collections.abc import Callable, Sequence
@@ -74,28 +73,31 @@ class HeldOut:
         )
         lacking = max(0, min(FEWEST_ROWS - len(validation), len(train) // 4))
         more = draw.sample(train, lacking)
-        used = set(split_keys([*validation, *more]))
-        rest = [one for one, key in zip(train, split_keys(train), strict=True) if key not in used]
-        if not (validation or more) or not rest:
+        everything, rows = [*validation, *train], [*validation, *more]
+        key_of = dict(zip(map(id, everything), split_keys(everything), strict=True))
+        groups: dict[str, list[Example]] = {}
+        for example in rows:
+            groups.setdefault(key_of[id(example)], []).append(example)
+        rest = [one for one in train if key_of[id(one)] not in groups]
+        if not rows or not rest:
             raise ConfigError(
                 "Prompts are compared by the answers that your rows expect, and too few rows have a question "
                 f"and an answer (the data format is {prepared.format})."
             )
-        rows = [*validation, *more]
-        groups: dict[str, list[Example]] = {}
-        for example, key in zip(rows, split_keys(rows), strict=True):
-            groups.setdefault(key, []).append(example)
         names = sorted(groups)
         draw.shuffle(names)
-        of_validation = set(split_keys(validation))
+        of_validation = {key_of[id(one)] for one in validation}
         names.sort(key=lambda name: name not in of_validation)
         return cls([one for name in names for one in groups[name]], rest, frozenset(one.id for one in more))
 
     def halves(self) -> tuple[list[int], list[int]]:
         """The indices of the selection and the confirmation rows: each group goes to the smaller half."""
+        groups: dict[str, list[int]] = {}
+        for place, key in enumerate(split_keys(self.examples)):
+            groups.setdefault(key, []).append(place)
         halves: tuple[list[int], list[int]] = ([], [])
-        for _, places in itertools.groupby(enumerate(split_keys(self.examples)), key=lambda pair: pair[1]):
-            min(halves, key=len).extend(place for place, _ in places)
+        for places in groups.values():
+            min(halves, key=len).extend(places)
         return halves
 
     def from_train(self, rows: Sequence[int]) -> int:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from finetooth.errors import ConfigError, GradeError
+from finetooth.evaluation.prompting.copro import Copro
 from finetooth.evaluation.prompting.optimizer import Bench, BudgetSpent, Gepa, Optimizer
 from finetooth.evaluation.prompting.search import SearchResult, pool, search
 from finetooth.evaluation.prompting.spec import PromptSpec
@@ -183,3 +184,34 @@ def test_gepa_ends_where_nothing_is_learned_and_raises_what_the_reflection_raise
     with pytest.raises(ConfigError, match="no answer"):
         Simulated(planted).search(Gepa(EXAMPLES, broken, 1))
     assert len(calls) == 1
+
+
+# --- DSPy's COPRO, where the extra is installed ---
+
+
+def written(instruction: str) -> str:
+    """An answer in DSPy's form."""
+    parts = {"proposed_instruction": instruction, "proposed_prefix_for_output_field": "A:", "completed": ""}
+    return "\n\n".join(f"[[ ## {name} ## ]]\n{value}" for name, value in parts.items())
+
+
+@pytest.mark.full
+def test_copro_keeps_what_was_tried_before_an_answer_that_cannot_be_read() -> None:
+    pytest.importorskip("dspy", reason="needs the extra dspy: pip install 'finetooth[dspy]'")
+    answers = iter(written(f"Good {number}.") for number in range(4))  # one round
+    bench = Bench('Answer "yes" or "no"', SELECT, 1000, lambda text, rows: [RowResult(0.5) for _ in rows])
+    Copro(lambda prompt: next(answers, "nonsense"))(bench)
+    assert bench.finished == [f"Good {number}." for number in range(4)]  # and no stripped copy of the start
+
+
+@pytest.mark.full
+def test_copro_raises_what_goes_wrong_elsewhere_as_it_is() -> None:
+    pytest.importorskip("dspy", reason="needs the extra dspy: pip install 'finetooth[dspy]'")
+
+    def broken(text: str, rows: Sequence[int]) -> list[RowResult]:
+        raise RuntimeError("the grader broke")
+
+    with pytest.raises(RuntimeError, match="the grader broke"):
+        Copro(lambda prompt: written("Good."))(Bench("Answer.", SELECT, 1000, broken))
+    with pytest.raises(ConfigError, match="wrote no instruction"):
+        Copro(lambda prompt: "nonsense")(Bench("Answer.", SELECT, 1000, broken))

@@ -30,9 +30,9 @@ class Copro:
         self._failure: Exception | None = None
 
     def __call__(self, bench: Bench) -> None:
-        """Propose instructions until the budget is spent or all rounds are over.
+        """Propose instructions until the budget is spent, all rounds are over, or none can be read any more.
 
-        Raises what `reflect` raises, and ConfigError where its answers are not in DSPy's form.
+        Raises what `reflect` or the bench raises, and ConfigError where no instruction can be read at all.
         """
         # litellm, which DSPy brings, would fetch a list of prices from an address that nobody has named.
         os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
@@ -40,7 +40,10 @@ class Copro:
 
         spent, known = False, dict[str, Sequence[RowResult]]()
         program = dspy.Predict(dspy.Signature("question -> answer", bench.start or None))
-        first = program.signature.instructions  # DSPy has one of its own for ""
+        # DSPy has one of its own for "", and strips every instruction that it tries.
+        first = program.signature.instructions.strip('"').strip()
+
+        failed = self._failed
 
         class Asked(dspy.Module):  # type: ignore[misc]
             def __init__(self) -> None:
@@ -56,6 +59,8 @@ class Copro:
                 except BudgetSpent:
                     spent = True
                     raise
+                except Exception as error:
+                    raise failed(error) from None
                 return dspy.Prediction(score=known[text][bench.rows.index(row)].score)
 
         rows = [dspy.Example(row=row).with_inputs("row") for row in bench.rows]
@@ -72,18 +77,22 @@ class Copro:
         except Exception as error:  # DSPy has its own for errors in a program
             if self._failure is not None:
                 raise self._failure from None
-            if not spent:
+            if not (spent or bench.finished):
                 raise ConfigError(
                     f"--with dspy: the model wrote no instruction that can be read: {error}"
                 ) from error
+
+    def _failed(self, error: Exception) -> Exception:
+        """Keep an error that is not DSPy's, which would swallow it."""
+        self._failure = self._failure or error
+        return error
 
     def _language_model(self, dspy: Any) -> Any:
         def ask(messages: Sequence[dict[str, str]]) -> str:
             try:
                 return self._reflect("\n\n".join(message["content"] for message in messages))
             except Exception as error:
-                self._failure = error
-                raise
+                raise self._failed(error) from None
 
         class Reflecting(dspy.BaseLM):  # type: ignore[misc]
             def forward(self, prompt: str | None = None, messages: Any = None, **options: Any) -> Any:

@@ -4,7 +4,7 @@ All prompts of the pool answer a few rows; the better half answers twice as many
 all selection rows. The best of them is tried in other layouts, and in the best layout with other instructions
 and without the list of labels. An optimiser, where there is one, then improves the best prompt's instruction
 on the selection rows, with half of the budget. The finalists and zero-shot answer the confirmation rows,
-which decided nothing before.
+whose answers decided nothing before; their questions serve batch calibration, which reads no answer.
 
 What is chosen by few rows is chosen by their noise, so the search chooses little (docs/log.md has the
 measurements behind each): label scores are calibrated in one way for all prompts, by all of their answers;
@@ -16,6 +16,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from itertools import chain
 from statistics import fmean
 from typing import Any
 
@@ -31,11 +32,12 @@ from finetooth.evaluation.prompting.trials import RowResult, Trial, TrialResult
 FINALISTS = 3
 FEWEST = 8  # selection rows
 FEWEST_PROMPTS = 12  # before there are fewer selection rows
+FEWEST_QUESTIONS = 4  # that batch calibration is fitted on
 FIRST = 6  # the first rung has a sixth of the selection rows
 NONE, BATCH, CONTEXTUAL = "none", "batch", "contextual"  # calibrations of label scores
 
 
-# score(trial, rows, fitted_on): the answers to rows; batch calibration reads the questions of the other ones.
+# score(trial, rows, fitted_on): the answers to rows; batch calibration reads the questions of `fitted_on`.
 Score = Callable[[Trial, Sequence[int], Sequence[int]], list[RowResult]]
 
 
@@ -65,7 +67,7 @@ class SearchResult:
 
     results: of each trial that was kept to the end or fell in a rung, the best first. winner: the best
     finalist by all rows, or zero-shot where the confirmation rows did not bear it out (confirmed: false).
-    layouts: the score of the winning demonstrations in each layout, over the selection rows. optimized: the
+    layouts: the score of the pool's best prompt in each layout, over the selection rows. optimized: the
     optimiser's answers and finished instructions; None without one.
     """
 
@@ -106,12 +108,13 @@ def make_plan(
     """
     shares = 1 + optimized
     fewest_rows, fewest_prompts = min(FEWEST, max(select, 1)), min(FEWEST_PROMPTS, prompts)
-    sizes = [
+    most_rows = max(1, min(select, budget))
+    sizes = (
         (count, rows)
-        for rows in range(max(select, 1), fewest_rows - 1, -1)
+        for rows in range(most_rows, fewest_rows - 1, -1)
         for count in range(prompts, fewest_prompts - 1, -1)
-    ]
-    for count, rows in [*sizes, *((count, fewest_rows) for count in range(fewest_prompts - 1, 1, -1))]:
+    )
+    for count, rows in chain(sizes, ((count, fewest_rows) for count in range(fewest_prompts - 1, 1, -1))):
         plan = Plan(_rungs(count, rows), variants, rows, min(confirm, rows))
         if plan.cost <= budget // shares:
             return plan
@@ -178,7 +181,12 @@ def search(
     final = [*ended[:FINALISTS]]
     if zero_shot not in [one.trial for one in final]:
         final.append(TrialResult(zero_shot, score(zero_shot, select, select)))
-    final = [replace(one, confirmed=score(one.trial, confirm, [*select, *confirm])) for one in final]
+    both = [*select, *confirm]
+    confirmed_by = [score(one.trial, confirm, both) for one in final]
+    final = [
+        replace(one, selected=score(one.trial, select, both), confirmed=confirmed)
+        for one, confirmed in zip(final, confirmed_by, strict=True)
+    ]
     final.sort(key=lambda one: one.final_rank)
     plain = next(one for one in final if one.trial == zero_shot)
     winner = final[0]
@@ -206,17 +214,22 @@ def _halve(
     """Those that answered all selection rows, and those that fell, the best first; and the calibration."""
     alive, fallen = [*specs[: plan.rungs[0][0]]], list[TrialResult]()
     for (_, rows), (keep, _) in zip(plan.rungs, [*plan.rungs[1:], plan.rungs[-1]], strict=True):
-        all_rows = rows == len(select)  # contextual calibration takes answers of its own
+        all_rows = rows == len(select)
         results = {
             one: [asked(Trial(spec, one), select[:rows]) for spec in alive]
             for one in calibrations
-            if all_rows or one != CONTEXTUAL
+            if _can_calibrate(one, rows, all_rows)
         }
         calibration = better_calibration(results)
         ranked = sorted(results[calibration], key=lambda one: one.rank)
         alive = [one.trial.spec for one in ranked[:keep]]
         fallen = [*ranked[keep:], *fallen]
     return ranked[:keep], fallen, calibration
+
+
+def _can_calibrate(name: str, questions: int, all_rows: bool) -> bool:
+    """Contextual calibration takes answers of its own; offsets of very few questions are noise."""
+    return {BATCH: questions >= FEWEST_QUESTIONS, CONTEXTUAL: all_rows}.get(name, True)
 
 
 def better_calibration(results: Mapping[str, Sequence[TrialResult]]) -> str:
@@ -229,7 +242,7 @@ def better_calibration(results: Mapping[str, Sequence[TrialResult]]) -> str:
     usual = BATCH if BATCH in results else NONE
     right_R = _right_by_row(results[usual])
     gains = {}
-    for name in results.keys() - {usual}:
+    for name in (one for one in results if one != usual):
         gain_R = _right_by_row(results[name]) - right_R
         gains[name] = gain_R.mean() - (gain_R.std(ddof=1) / len(gain_R) ** 0.5 if len(gain_R) > 1 else 1.0)
     best = max(gains, key=lambda name: gains[name], default=usual)
