@@ -7,10 +7,11 @@ import pytest
 from command_line import invoke
 from made_up_run import made_up_run
 
+from finetooth.evaluation.prompting.spec import made_for
 from finetooth.report.evidence import Evidence
 from finetooth.report.prompting_part import compared_efforts, prompting_part
 from finetooth.report.run_page import score_table
-from finetooth.rundir import append_jsonl, read_json, write_json, write_jsonl, write_text
+from finetooth.rundir import append_jsonl, read_json, read_jsonl, write_json, write_jsonl, write_text
 
 
 def page_of(run: Path) -> str:
@@ -70,7 +71,11 @@ def test_a_search_after_the_comparison_is_neither_skipped_nor_counted(tmp_path: 
     """The prompt was found when the rows had been answered, so that it is not among what is compared."""
     run = made_up_run(tmp_path / "run")
     effort = {"answers": 300, "computed_tokens": 9_000, "seconds": 3.0}
-    write_json(run / "baseline" / "baseline.json", {"effort": effort})
+    write_json(run / "baseline" / "baseline.json", {"effort": effort, "made_for": {}})
+    assert "was skipped" in part(run)["skipped"] and len(part(run)["commands"]) == 2  # it is of another task
+    sides = [read_jsonl(run / "data" / f"{side}.jsonl") for side in ("train", "validation")]
+    own = made_for("", "", [row["id"] for side in sides for row in side])
+    write_json(run / "baseline" / "baseline.json", {"effort": effort, "made_for": own})
     shown = part(run)
     assert "skipped" not in shown["skipped"] and "not before these rows were answered" in shown["skipped"]
     assert shown["commands"] == [f"finetooth evaluate {run}"]

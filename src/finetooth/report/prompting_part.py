@@ -10,6 +10,7 @@ from typing import Any
 
 from finetooth.evaluation.graders import PERPLEXITY, PREFERENCE
 from finetooth.evaluation.prompting.advice import break_even, recommend
+from finetooth.evaluation.prompting.spec import made_for
 from finetooth.evaluation.prompts import FROM_FILE
 from finetooth.evaluation.summary import TUNED, is_prompting
 from finetooth.evaluation.verdict_words import percent
@@ -32,7 +33,7 @@ def prompting_part(
     return {
         "recommendation": recommend(summary, effort["training"]["computed_tokens"] or None).words,
         "skipped": "" if ladder is not None else _skipped(run_path, summary, config, reasons),
-        "commands": [] if ladder is not None or config.get("start") else _commands(run_path),
+        "commands": [] if ladder is not None or config.get("start") else _commands(run_path, config),
         "ladder": ladder and _ladder_words(ladder),
         "timed": (run_path / "evaluate" / summary["split"] / TIMING).is_file(),
         "paid_back": _paid_back(run_path, summary, effort["training"]),
@@ -105,7 +106,7 @@ def _skipped(
 ) -> str:
     """That no prompt of a search is compared, and why."""
     names = [entry["name"] for entry in summary["candidates"] if is_prompting(entry["name"])]
-    if (run_path / LADDER).is_file():
+    if _has_search(run_path, config):
         return (
             "A prompt was searched for, but not before these rows were answered: “the best prompt” is the "
             f"best of {' and '.join(names)}. What was found can be compared on the validation rows."
@@ -121,9 +122,21 @@ def _skipped(
     )
 
 
-def _commands(run_path: Path) -> list[str]:
+def _has_search(run_path: Path, config: Mapping[str, Any]) -> bool:
+    """Whether a search for the run's own model, instruction and rows is beside it."""
+    file, environment = run_path / LADDER, run_path / "environment.json"
+    if not (file.is_file() and environment.is_file()):
+        return False
+    sides = (run_path / "data" / f"{side}.jsonl" for side in ("train", "validation"))
+    ids = [str(row["id"]) for side in sides if side.is_file() for row in read_jsonl(side)]
+    base = (read_json(environment).get("model") or {}).get("digest", "")
+    found: object = read_json(file).get("made_for")
+    return found == made_for(base, str(config.get("instruction", "")), ids)
+
+
+def _commands(run_path: Path, config: Mapping[str, Any]) -> list[str]:
     run = quote(str(run_path))
-    if (run_path / LADDER).is_file():
+    if _has_search(run_path, config):
         return [f"finetooth evaluate {run}"]
     search = f"finetooth baseline {quote(str(run_path / 'config.yaml'))} --out {run}"
     return [search, f"finetooth evaluate {run}"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from contextlib import suppress
 from pathlib import Path
 from statistics import fmean
@@ -10,6 +9,7 @@ from statistics import fmean
 from finetooth.config.task import Task
 from finetooth.errors import DataError
 from finetooth.evaluation import graders
+from finetooth.evaluation.prompting import spec
 from finetooth.evaluation.prompting.advice import PASSES
 from finetooth.quality.prepare import PreparedData
 from finetooth.report.prompting_part import efforts
@@ -27,13 +27,9 @@ SAMPLE = 64  # training rows, for their mean length
 
 
 def made_for(task: Task, prepared: PreparedData, base: str) -> dict[str, str]:
-    """What a search was made for. base: the base model's digest.
-
-    A prompt of other rows is no baseline here: rows of this run's test may have chosen it.
-    """
-    ids = sorted(example.id for example in (*prepared.train, *prepared.validation))
-    rows = hashlib.sha256("\n".join(ids).encode()).hexdigest()
-    return {"model": base, "instruction": task.instruction, "rows": rows}
+    """What a search was made for, see `spec.made_for`. base: the base model's digest."""
+    rows = (*prepared.train, *prepared.validation)
+    return spec.made_for(base, task.instruction, (example.id for example in rows))
 
 
 def prompt_file(context: RunContext) -> Path | None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import difflib
+import hashlib
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -114,6 +115,15 @@ class PromptSpec:
             values["max_tokens"] = self.max_tokens
         text = yaml.safe_dump(values, sort_keys=False, allow_unicode=True, width=100)
         return "".join(f"# {line}\n" for line in comment.splitlines()) + text
+
+
+def made_for(base: str, instruction: str, ids: Iterable[str]) -> dict[str, str]:
+    """What a search was made for. base: digest of the base model. ids: of the train and validation rows.
+
+    A prompt of other rows is no baseline of a run: rows of its test may have chosen it.
+    """
+    rows = hashlib.sha256("\n".join(sorted(ids)).encode()).hexdigest()
+    return {"model": base, "instruction": instruction, "rows": rows}
 
 
 def read_spec(path: Path, key: str = "--prompt") -> PromptSpec:
