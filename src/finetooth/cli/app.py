@@ -159,12 +159,11 @@ def models(
     training rows: bits per byte of the expected answers, zero-shot score, speed and memory. The
     sealed test is not opened, and nothing is fetched but a hub id of --model.
     """
-    from finetooth.commands import models as command
     from finetooth.config.named_models import is_named, nearest_names
 
     ranks = len(words) == 1 and Path(words[0]).is_file()
     if words and not ranks and (len(words) != 2 or words[0] != "get"):
-        if words in (("get",), ["get"]):
+        if words == ("get",):
             raise ConfigError("models get: name a model. To list them: finetooth models")
         if is_named(words[0]):
             raise ConfigError(f"models {words[0]}: to fetch this model: finetooth models get {words[0]}")
@@ -176,6 +175,8 @@ def models(
     misplaced |= {"--model": named and not ranks, "--rows": rows and not ranks, "--out": out and not ranks}
     if wrong := [flag for flag, is_misplaced in misplaced.items() if is_misplaced]:
         raise ConfigError(f"{wrong[0]} belongs to `finetooth models {'get NAME' if hub else 'DATA'}`.")
+    from finetooth.commands import models as command
+
     if ranks:
         task, path = checked_task(Path(words[0]), {}, yes, quiet, "models")
         ranking = command.rank(task, named, rows or 100, out, console(quiet))
