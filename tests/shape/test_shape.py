@@ -27,6 +27,7 @@ LAYERS = [
     {"quality"},
     {"model"},
     {"evaluation"},
+    {"analysis"},
     {"training"},
     {"report"},
     {"runs"},
