@@ -78,9 +78,8 @@ def _row(draw: random.Random, index: int, share: float, against: bool) -> dict[s
     text, tags = got, []
     if wrong:
         name = draw.choice([tag[0] for tag in TAGS])
-        text = {"near-label": f"{want}s", "off-list": f"Dear customer, {got} it is", "number": f"{got} 2024"}.get(
-            name, got
-        )
+        texts = {"near-label": f"{want}s", "off-list": f"Dear customer, {got} it is", "number": f"{got} 2024"}
+        text = texts.get(name, got)
         start, end = (len(got) + 1, len(text)) if name == "number" else (None, None)
         tags = [{"tag": name, "words": f"{want} expected, {text} answered", "start": start, "end": end}]
         if draw.random() < 0.3:

@@ -46,7 +46,7 @@ def render(analysis: Mapping[str, Any], annotations: Annotations | None = None, 
         "issues": [_issue(one, titles, number) for number, one in enumerate(analysis["issues"])],
         "clusters": list(_clusters(analysis, shown)),
         "slices": [
-            {**one, "name": shown(" and ".join(one["conditions"])), "link": f"#group=slice-{number}&show=all"}
+            {**one, "name": shown(" and ".join(one["conditions"])), "link": _link("group", f"slice-{number}")}
             for number, one in enumerate(analysis["slices"]["found"])
         ],
         "confusions": [
@@ -62,16 +62,19 @@ def render(analysis: Mapping[str, Any], annotations: Annotations | None = None, 
         "headline": headline(analysis),
         "lead": largest_issue(tags),
         "kind": "worse" if analysis["wrong"] else "better",
-        "tags": [{**tag, "link": f"#tag={quote(tag['tag'])}&show=all", "why": why_hidden(tag)} for tag in tags],
+        "tags": [{**tag, "link": _link("tag", tag["tag"]), "why": why_hidden(tag)} for tag in tags],
         "trusted": TRUSTED,
         "flips": analysis["flips"],
         "flips_bar": flips_bar(analysis["flips"]) if analysis["flips"] else None,
-        "flip_links": [(kind, f"#flip={quote(kind)}&show=all") for kind in KINDS],
+        "flip_links": [(kind, _link("flip", kind)) for kind in KINDS],
         "asked_again": asked_again(analysis),
         "slices_tested": analysis["slices"]["tested"],
         "support": SUPPORT,
         "chance": FALSE_SHARE,
-        "training": [{**row, "words": shown(row["words"])} for row in analysis["training"]],
+        "training": [
+            {**row, **{key: shown(row[key] or "") for key in ("id", "words", "file")}}
+            for row in analysis["training"]
+        ],
         "most": SHOWN,
         "review": f"finetooth errors {shlex.quote(analysis['run'])} --review",
         "script": Markup(script),
@@ -127,12 +130,17 @@ def asked_again(analysis: Mapping[str, Any]) -> str:
     """How often an answer changes when the same model is asked again: what chance alone flips."""
     if not (again := analysis["asked_again"]) or not again["rows"]:
         return ""
-    share = percent(again["changed"] / again["rows"])
-    return f"Asked again, {again['changed']:,} of {again['rows']:,} answers of the same model changed ({share})."
+    counts, share = f"{again['changed']:,} of {again['rows']:,}", percent(again["changed"] / again["rows"])
+    return f"Asked again, {counts} answers of the same model changed ({share})."
 
 
 def _shown(text: str) -> str:
     return clip(redact(clip(text)))
+
+
+def _link(name: str, value: str) -> str:
+    """The address of the page with this filter, for right and wrong rows."""
+    return f"#{name}={quote(value, safe='')}&show=all"
 
 
 def _issue(one: Mapping[str, Any], titles: Mapping[str, str], number: int) -> dict[str, Any]:
@@ -151,8 +159,8 @@ def _clusters(analysis: Mapping[str, Any], shown: Any) -> Iterator[dict[str, Any
     for number, one in enumerate(analysis["clusters"]):
         typical = [
             {
-                "id": id,
-                "link": f"#row={quote(id)}",
+                "id": shown(id),
+                "link": f"#row={quote(shown(id), safe='')}",
                 **{key: shown(rows[id][key]) for key in ("question", "want", "text")},
             }
             for id in one["typical"]
@@ -196,7 +204,7 @@ def _row(row: Mapping[str, Any], annotations: Annotations, redacted: bool) -> di
     place += f", row {row['line']}" if place and row["line"] is not None else ""
     verdicts = annotations.verdicts
     data = {
-        "id": id,
+        "id": shown(id),
         "q": shown(row["question"]),
         "w": shown(row["want"]),
         "a": marked(row["text"], [(one["start"], one["end"]) for one in row["tags"]], redacted),
@@ -204,7 +212,7 @@ def _row(row: Mapping[str, Any], annotations: Annotations, redacted: bool) -> di
         "x": row["wrong"] or None,
         "c": row["confidence"],
         "f": row["flip"],
-        "p": place,
+        "p": shown(place),
         "cut": row["stop"] == "length" or None,
         "b": [shown(before["text"]), before["score"]] if before else None,
         "t": [[one["tag"], shown(one["words"]), verdicts.get((id, one["tag"]))] for one in row["tags"]],
@@ -232,7 +240,8 @@ def marked(text: str, spans: list[tuple[int | None, int | None]], redacted: bool
         found = [(_moved(start, moved, 0), _moved(end, moved, 1)) for start, end in found]
         text = hidden
     text = clip(text)
-    parts, at = [], 0
+    parts: list[str] = []
+    at = 0
     for start, end in sorted(found):
         start, end = max(start, at), min(end, len(text))
         if start >= end:
