@@ -18,8 +18,9 @@ from made_up_errors import HOSTILE, made_up_errors
 from finetooth.analysis.annotations import Annotations, collect
 from finetooth.privacy.masking import redact
 from finetooth.report.console import terminal
-from finetooth.report.errors_page import marked, render
+from finetooth.report.errors_page import render
 from finetooth.report.errors_text import print_errors
+from finetooth.report.shown_text import ROOM, ShownText
 
 VOID.add("input")  # the search
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -86,7 +87,19 @@ def test_a_page_of_little() -> None:
     analysis["slices"] = {"tested": 0, "found": []}
     analysis |= {"training": [], "confusions": [], "clusters": [], "tags": []}
     analysis["rows"][0] |= {"score": None, "confidence": None, "file": "", "line": None}
+    issue = {
+        "tag": "gone",
+        "slice": "",
+        "rows": 5,
+        "now": 1,
+        "before": None,
+        "state": "present",
+        "words": "n=1",
+    }
+    analysis["issues"] = [{**issue, "p": None, "adjusted": None, "ids": ["validation-00003", "none"]}]
     page, data = page_of(analysis)
+    assert "gone present 1 of 5 n=1" in page.words
+    assert data["groups"]["issue"] == [{"name": "gone", "rows": [3]}]
     assert "None of 5 validation rows is wrong" in page.words and "No tag applies" in page.words
     assert data["rows"][0]["s"] is None and "c" not in data["rows"][0]
 
@@ -133,6 +146,7 @@ def test_no_answer_is_ever_markup() -> None:
 
 
 def test_evidence_is_marked_and_moves_with_what_is_hidden() -> None:
+    marked = ShownText().marked
     assert marked("abcdef", [(1, 3), (None, None)]) == ["a", "bc", "def"]
     assert marked("abcdef", [(2, 5), (1, 3), (5, 6)]) == ["a", "bcdef", ""]
     assert marked("abc", [(0, 99)]) == ["", "abc", ""] and marked("", []) == [""]
@@ -140,7 +154,7 @@ def test_evidence_is_marked_and_moves_with_what_is_hidden() -> None:
     at = text.index("14")
     parts = marked(text, [(at, at + 2), (text.index("roe"), text.index("roe") + 3)])
     assert "".join(parts) == redact(text) and parts[1] == "j***@***.org" and parts[3] == "14"
-    assert marked(text, [(at, at + 2)], redacted=False)[1] == "14"
+    assert ShownText(False).marked(text, [(at, at + 2)])[1] == "14"
 
 
 def test_personal_data_is_hidden_unless_asked_for() -> None:
@@ -151,6 +165,19 @@ def test_personal_data_is_hidden_unless_asked_for() -> None:
     known = collect([{"id": "validation-00000", "note": "ask jane.roe@mailbox.org"}])
     assert "jane.roe" not in render(analysis, known) and "2345678" not in render(analysis, known)
     assert "jane.roe" in render(analysis, known, redacted=False)
+
+
+def test_texts_are_cut_where_they_have_no_room_and_never_within_a_value() -> None:
+    assert ShownText.of(["x" * 9_000] * 100).most == 2_000
+    assert ShownText.of(["x" * 9_000] * (ROOM // 600)).most == 500
+    shown = ShownText(most=20)
+    assert shown.text(f"{'x' * 15} jane.roe@mailbox.org and more") == f"{'x' * 15} j**…"
+    assert shown.marked(f"{'x' * 15} jane.roe@mailbox.org", [(3, 99)]) == ["xxx", f"{'x' * 12} j**…", ""]
+    analysis = made_up_errors(20)
+    for row in analysis["rows"]:
+        row["text"] = "y" * (ROOM // 15)
+    page, data = page_of(analysis)
+    assert "each of their texts is cut" not in page.words and len(data["rows"][0]["a"][-1]) == 2_000
 
 
 def test_one_screen_in_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:

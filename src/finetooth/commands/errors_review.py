@@ -277,7 +277,7 @@ def row_view(
     for number, one in enumerate(row["tags"]):
         verdict = known.verdicts.get((row["id"], one["tag"]))
         mark = {True: "✓", False: "✗", None: " "}[verdict]
-        line = Text(f"{mark} ", {True: "bold green", False: "bold red", None: ""}[verdict])
+        line = Text().append(f"{mark} ", {True: "bold green", False: "bold red", None: ""}[verdict])
         line.append(titles.get(one["tag"], one["tag"]), "reverse" if number in chosen else "bold")
         line.append(f"  {_short(one['words'])}")
         _entry(table, f"{number + 1}" if number < 9 else "", line)

@@ -21,10 +21,9 @@ from markupsafe import Markup
 from finetooth.analysis.annotations import TRUSTED, Annotations, judged_tags
 from finetooth.evaluation.slices import FALSE_SHARE, SUPPORT
 from finetooth.evaluation.verdict_words import percent
-from finetooth.privacy.masking import redact, redacted_spans
 from finetooth.report import html
-from finetooth.report.answers import clip
 from finetooth.report.flips_part import KINDS, flips_bar
+from finetooth.report.shown_text import LENGTHS, ShownText
 
 SHOWN = 12  # of issues, clusters, slices, confusions and training rows; the rest is folded
 PROVEN = {"fixed": "better", "regressed": "worse", "new": "worse", "flickering": "not-proven"}
@@ -38,7 +37,8 @@ def render(analysis: Mapping[str, Any], annotations: Annotations | None = None, 
     """
     annotations = annotations or Annotations()
     tags = judged_tags(analysis, annotations)
-    shown = _shown if redacted else clip
+    texts = ShownText.of(_texts(analysis), redacted)
+    shown = texts.text
     script = files("finetooth.report").joinpath("errors.js.jinja").read_text("utf-8")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     titles = {tag["tag"]: tag["title"] for tag in tags}
@@ -76,10 +76,11 @@ def render(analysis: Mapping[str, Any], annotations: Annotations | None = None, 
             for row in analysis["training"]
         ],
         "most": SHOWN,
+        "cut": texts.most if texts.most < LENGTHS[0] else None,
         "review": f"finetooth errors {shlex.quote(analysis['run'])} --review",
         "script": Markup(script),
         "digest": digest,
-        "data": embedded(_data(analysis, annotations, titles, parts, redacted)),
+        "data": embedded(_data(analysis, annotations, titles, parts, texts)),
     }
     return html.render("errors.html.jinja", page)
 
@@ -134,8 +135,11 @@ def asked_again(analysis: Mapping[str, Any]) -> str:
     return f"Asked again, {counts} answers of the same model changed ({share})."
 
 
-def _shown(text: str) -> str:
-    return clip(redact(clip(text)))
+def _texts(analysis: Mapping[str, Any]) -> Iterator[str]:
+    for row in analysis["rows"]:
+        yield from (row["question"], row["want"], row["text"])
+        if row["before"]:
+            yield row["before"]["text"]
 
 
 def _link(name: str, value: str) -> str:
@@ -175,7 +179,7 @@ def _data(
     annotations: Annotations,
     titles: Mapping[str, str],
     parts: Mapping[str, list[dict[str, Any]]],
-    redacted: bool,
+    shown: ShownText,
 ) -> dict[str, Any]:
     """What the script shows. Rows are named by their number; short keys, since there may be thousands."""
     number = {row["id"]: index for index, row in enumerate(analysis["rows"])}
@@ -193,12 +197,12 @@ def _data(
         ]
         for kind, key in keys.items()
     }
-    rows = [_row(row, annotations, redacted) for row in analysis["rows"]]
+    rows = [_row(row, annotations, shown) for row in analysis["rows"]]
     return {"tags": titles, "flips": list(KINDS), "groups": groups, "rows": rows}
 
 
-def _row(row: Mapping[str, Any], annotations: Annotations, redacted: bool) -> dict[str, Any]:
-    shown = _shown if redacted else clip
+def _row(row: Mapping[str, Any], annotations: Annotations, texts: ShownText) -> dict[str, Any]:
+    shown = texts.text
     id, before = row["id"], row["before"]
     place = row["file"] or ""
     place += f", row {row['line']}" if place and row["line"] is not None else ""
@@ -207,7 +211,7 @@ def _row(row: Mapping[str, Any], annotations: Annotations, redacted: bool) -> di
         "id": shown(id),
         "q": shown(row["question"]),
         "w": shown(row["want"]),
-        "a": marked(row["text"], [(one["start"], one["end"]) for one in row["tags"]], redacted),
+        "a": texts.marked(row["text"], [(one["start"], one["end"]) for one in row["tags"]]),
         "s": row["score"],
         "x": row["wrong"] or None,
         "c": row["confidence"],
@@ -220,47 +224,3 @@ def _row(row: Mapping[str, Any], annotations: Annotations, redacted: bool) -> di
         "e": shown(annotations.answers.get(id, "")),
     }
     return {key: value for key, value in data.items() if key == "s" or value not in (None, "", [])}
-
-
-def marked(text: str, spans: list[tuple[int | None, int | None]], redacted: bool = True) -> list[str]:
-    """The text in parts, of which every second one is evidence: [plain, evidence, plain, ...].
-
-    spans: half-open, in characters of the text; overlapping ones are one. Where redaction moves characters
-    they move along.
-    """
-    found = [(start, end) for start, end in spans if start is not None and end is not None]
-    if redacted and (hidden := redact(text)) != text:
-        moved, at, replaced = [], 0, ""
-        for start, end, form in redacted_spans(text):
-            replaced += text[at:start] + form
-            moved.append((start, end, len(replaced) - len(form), len(replaced)))
-            at = end
-        if replaced + text[at:] != hidden:  # a value hid another: where what stands now is not known
-            return [clip(hidden)]
-        found = [(_moved(start, moved, 0), _moved(end, moved, 1)) for start, end in found]
-        text = hidden
-    text = clip(text)
-    parts: list[str] = []
-    at = 0
-    for start, end in sorted(found):
-        start, end = max(start, at), min(end, len(text))
-        if start >= end:
-            continue
-        if parts and start == at:
-            parts[-1] += text[start:end]
-        else:
-            parts += [text[at:start], text[start:end]]
-        at = end
-    return [*parts, text[at:]]
-
-
-def _moved(at: int, moved: list[tuple[int, int, int, int]], side: int) -> int:
-    """Where a place of a text is after values in it were replaced; inside a value, its start or its end."""
-    shift = 0
-    for start, end, new_start, new_end in moved:
-        if at <= start:
-            break
-        if at < end:
-            return (new_start, new_end)[side]
-        shift = new_end - end
-    return at + shift
