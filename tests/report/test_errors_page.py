@@ -240,11 +240,14 @@ def test_a_browser_filters_ten_thousand_rows_in_a_tenth_of_a_second(tmp_path: Pa
         "#confusion=0": analysis["confusions"][0]["rows"],
         "#row=validation-00777": 1,
     }
-    times = []
     for address, count in counts.items():
-        dom = seen(page, address, tmp_path)
-        found = re.search(r'id="count"[^>]*title="found in ([\d.]+) ms"[^>]*>([\d,]+) of 10,000 rows', dom)
-        assert found and int(found[2].replace(",", "")) == count, address
-        times.append(float(found[1]))
+        times: list[float] = []
+        while not times or (times[-1] >= 100 and len(times) < 3):  # other processes may take the CPU
+            dom = seen(page, address, tmp_path)
+            found = re.search(
+                r'id="count"[^>]*title="found in ([\d.]+) ms"[^>]*>([\d,]+) of 10,000 rows', dom
+            )
+            assert found and int(found[2].replace(",", "")) == count, address
+            times.append(float(found[1]))
+        assert times[-1] < 100, (address, times)  # milliseconds, in a page that was just opened
         assert len(re.findall("<article", dom)) <= 200  # a list of pages, not of ten thousand elements
-    assert sorted(times)[len(times) // 2] < 100, times  # milliseconds
