@@ -243,6 +243,27 @@ def append_jsonl(path: Path, rows: Iterable[Any]) -> None:
             file.write(content)
 
 
+def mend_jsonl(path: Path) -> None:
+    """End the last line of a log, if a killed process left it open, so that the next one is not glued to it.
+
+    A last line that was not written whole is dropped, as `read_jsonl` does.
+    """
+    if not path.is_file():
+        return
+    content = path.read_bytes()
+    start = content.rfind(b"\n") + 1
+    if start == len(content):
+        return
+    claim(path)
+    try:
+        json.loads(content[start:])
+    except (ValueError, RecursionError):
+        os.truncate(path, start)
+    else:
+        with path.open("ab") as file:
+            file.write(b"\n")
+
+
 # Reading ----------------------------------------------------------------------------------------------------
 
 

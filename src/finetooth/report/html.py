@@ -1,4 +1,4 @@
-"""Rendering of HTML pages: self-contained, without scripts, every value escaped."""
+"""Rendering of HTML pages: self-contained, every value escaped; without scripts but for one (errors_page)."""
 
 from __future__ import annotations
 
