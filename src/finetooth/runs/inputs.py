@@ -143,7 +143,7 @@ def _row_changes(task: Task, path: Path) -> str:
     """What changed in the rows, in a sentence; "" where they cannot be compared, because files are broken or
     the run keeps a part of them only.
     """
-    if any(one.name == "balance" for one in cleaning.operations(task.data.clean)):
+    if task.data.add or any(one.name == "balance" for one in cleaning.operations(task.data.clean)):
         return ""
     try:
         kept = [row for side in ("train", "validation") for row in read_examples(path / f"data/{side}.jsonl")]
@@ -191,7 +191,7 @@ def _place(path: Path) -> dict[str, Any]:
 
 def _files(task: Task) -> Iterator[tuple[str, Path]]:
     """The local files that a task reads, each with its kind: data, template, prompt, grader or reward."""
-    for side in ("train", "validation", "test"):
+    for side in ("train", "validation", "test", "add"):
         source = getattr(task.data, side)
         if isinstance(source, str) and is_hub_id(source):
             continue
