@@ -128,6 +128,8 @@ def changed_error(task: Task, path: Path, changed: Sequence[InputChange]) -> Con
     rows = _row_changes(task, path) if any(one.kind == "data" for one in changed) else ""
     only_data = all(one.kind == "data" for one in changed)
     steps = next_steps.beside(path, only_data, task.tuned)
+    if task.data.add and only_data:
+        steps = next_steps.iterate_again(task, path)
     if all(one.kind == "grader" for one in changed):
         steps.append((f"finetooth evaluate {quote(str(path))}", "grade again, with the grader as it is now"))
     lines = [

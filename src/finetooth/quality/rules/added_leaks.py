@@ -93,10 +93,9 @@ def _judge(pair: SimilarPair, one: Example, other: Example) -> tuple[Strength, f
     if measured is None or pair.tier in ("copy", "words"):
         return measured
     strength, _ = measured
-    if strength == "similar":
-        return measured if pair.words >= ORDINARY else None
+    numbers = numbers_agree(question(one), question(other))
     if pair.words >= ORDINARY:
-        return measured
-    if not numbers_agree(question(one), question(other)):
+        return measured if numbers or strength != "similar" else None
+    if strength == "similar" or not numbers:
         return None
     return measured if strength == "partial" or pair.chance_ratio >= ORDINARY_BEYOND else None
