@@ -180,10 +180,10 @@ def run(
     if onward or random is not None:
         raise ConfigError(f"{'--onward' if onward else '--random'} goes with --add FILE --from RUN.")
     if path is None:
-        raise click.MissingParameter(param_hint="'TASK'", param_type="argument")
-    task, path = task_of(
-        path, overrides | ({"data.add": list(map(str, add))} if add else {}), yes, quiet, "run"
-    )
+        context = click.get_current_context()
+        raise click.MissingParameter(ctx=context, param_hint="'TASK'", param_type="argument")
+    overrides |= {"data.add": list(map(str, add))} if add else {}
+    task, path = task_of(path, overrides, yes, quiet, "run")
     from finetooth.commands import run as command
 
     result = command.run_task(task, out, console(quiet), path, sealed)

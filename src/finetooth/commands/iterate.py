@@ -1,8 +1,8 @@
 """`finetooth run --add FILE --from RUN`: the next iteration, compared with the run that it comes from.
 
-With --random a second arm is trained: the same corrections and removals, and as many added rows that were drawn
-at random. Only the difference between the two arms says whether choosing the rows has helped, since more rows
-of any kind may help.
+With --random a second arm is trained: the same corrections and removals, and as many added rows that were
+drawn at random. Only the difference between the two arms says whether choosing the rows has helped, since
+more rows of any kind may help.
 """
 
 from __future__ import annotations
@@ -124,7 +124,7 @@ def _require_same_draw(out: Path, arm: Path, rows: bytes, random: Path) -> None:
     known = out / RANDOM_ARM
     if (arm / workspace.CONFIG).is_file() and not (known.is_file() and known.read_bytes() == rows):
         raise ConfigError(
-            f"{arm} was made of other rows than those of {random} are now. Choose another --out for both arms."
+            f"{arm} was made of other rows than those of {random} are now. Choose another --out."
         )
 
 

@@ -169,9 +169,8 @@ def _change_set(table: Table, config: DataConfig, plan: ColumnPlan) -> ChangeSet
     columns = [name for name in table.columns if name not in (CHANGE, ROW, WHY)]
     changes: list[RowChange] = []
     waiting = 0
-    for row in table.rows:
-        if not known and not any(_filled(row.values.get(name)) for name in columns):
-            continue  # spreadsheets leave such rows at the end
+    rows = [row for row in table.rows if any(map(_filled, row.values.values()))]  # spreadsheets leave some
+    for row in rows:
         place = f"{table.name}, {location_of(row, table.name)}"
         kind, id = _kind(row, place, known), _cell(row.values.get(ROW), place)
         if kind != "add" and not id:
@@ -184,7 +183,7 @@ def _change_set(table: Table, config: DataConfig, plan: ColumnPlan) -> ChangeSet
             waiting += 1
         else:
             changes.append(RowChange(kind, id if kind == "correct" else "", place, row.values, example))
-    return ChangeSet(table.name, tuple(_once(changes)), waiting, len(table.rows))
+    return ChangeSet(table.name, tuple(_once(changes)), waiting, len(rows))
 
 
 def _kind(row: RawRow, place: str, known: bool) -> Kind:

@@ -51,9 +51,7 @@ def _require_repeatable(run: Path, stored: Task) -> Task:
     """The run's own task. Raises ConfigError where it cannot be trained again."""
     give = f"finetooth run TASK --add FILE --from {run}"
     if stored.tuned is not None:
-        raise ConfigError(
-            f"{run} has evaluated {stored.tuned}, which was trained elsewhere. To train: {give}"
-        )
+        raise ConfigError(f"{run} has evaluated {stored.tuned}, trained elsewhere. To train: {give}")
     if next_steps.in_python(stored):
         raise ConfigError(
             f"{run} was made of rows from Python, of which it keeps no copy. In Python: ft.run(task, "
@@ -117,8 +115,8 @@ def random_rows(task: Task, files: Sequence[Path], random: Path) -> tuple[list[d
         raise ConfigError(f"--random: {names} adds no row that is filled in, so there is nothing to compare.")
     if len(drawn) < count:
         raise ConfigError(
-            f"--random: {random} has {len(drawn)} filled-in rows to add, and {names} adds {count}: the random "
-            "arm takes as many. Fill in more of them."
+            f"--random: {random} has {len(drawn)} filled-in rows to add, and {names} adds {count}: the "
+            "random arm takes as many. Fill in more of them."
         )
     kept = [*(change for change in changes if change.kind != "add"), *drawn[:count]]
     return [{**change.values, CHANGE: change.kind, ROW: change.row} for change in kept], count
