@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import planted
 import processes
 import pytest
 import yaml
@@ -39,7 +40,8 @@ TASK = {
     "evaluate": {"shots": []},
 }
 FRUIT = list(COLORS.items())
-ROWS = [(f"T{n}", f"{n} of {FRUIT[n % 3][0]}?", FRUIT[n % 3][1]) for n in range(150)]
+ASKED = [*(f"{n} of {FRUIT[n % 3][0]}?" for n in range(120)), *planted.texts(30, seed=2, most=1)]
+ROWS = [(f"T{n}", text, FRUIT[n % 3][1]) for n, text in enumerate(ASKED)]
 NEW = [
     {"finetooth_change": "add", "Frage": text, "Farbe": "deep blue"}
     for text in ("a crate full of sweet damsons from the hill", "who picked the sloes behind the old mill?")
@@ -157,7 +159,7 @@ def test_what_was_chosen_automatically_is_chosen_anew(place: Path) -> None:
 def test_near_copies_of_held_out_rows_are_refused(place: Path) -> None:
     first = place / "runs/fruit"
     text = "my aunt keeps seven jars of plum jam on the upper shelf of the cellar"
-    sealed = next(iter(side(first, "sealed").values()))["context"][0]["content"]
+    sealed = max((row["context"][0]["content"] for row in side(first, "sealed").values()), key=len)
     rows = [*NEW, {**NEW[0], "Frage": f"Please answer this question: {sealed}", "Farbe": "red"},
             {**NEW[0], "Frage": text}]  # fmt: skip
     write(place / "next.jsonl", rows)
