@@ -121,7 +121,7 @@ def test_two_iterations_end_to_end(place: Path) -> None:
     with (place / "next.csv").open("w", encoding="utf-8-sig", newline="") as file:
         writer = csv.DictWriter(file, ["finetooth_change", "finetooth_row", "Frage", "Farbe"], delimiter=";")
         writer.writeheader()
-        added = next(row["id"] for row in side(second, "train").values() if ADDED in row["tags"])
+        added = next(id for id, row in side(second, "train").items() if row["tags"]["file"] == "next.jsonl")
         writer.writerow({"finetooth_change": "correct", "finetooth_row": added, "Frage": "mended",
                          "Farbe": " red "})  # fmt: skip
         writer.writerow({"finetooth_change": "add", "Frage": "the first strawberry of June", "Farbe": "red"})
@@ -139,6 +139,11 @@ def test_two_iterations_end_to_end(place: Path) -> None:
     assert "runs/fruit-3 scores" in done.stdout and "runs/fruit-2" in done.stdout
     assert "Next: finetooth errors runs/fruit-3 --against runs/fruit-2" in done.stdout
     assert (third / "data/sealed.jsonl").read_bytes() == (first / "data/sealed.jsonl").read_bytes()
+    done = finetooth(place, "run", "--add", "next.csv", "--from", "runs/fruit-3")
+    assert done.returncode == 2 and "runs/fruit-3 was made with it already" in done.stderr
+    write(place / "next.jsonl", changes[:1])
+    done = finetooth(place, "run", "--add", "next.csv", "--from", "runs/fruit-2")
+    assert done.returncode == 2 and "next.jsonl has changed since runs/fruit-2 was made" in done.stderr
 
 
 def test_what_was_chosen_automatically_is_chosen_anew(place: Path) -> None:
@@ -165,7 +170,7 @@ def test_near_copies_of_held_out_rows_are_refused(place: Path) -> None:
     write(place / "next.jsonl", rows)
     done = again(place, "--add", "next.jsonl", "--allow", "leak")
     assert done.returncode == 2
-    assert "1 of 4 added rows repeats rows of the sealed test" in done.stderr
+    assert "1 of 4 added or reworded rows repeats rows of the sealed test" in done.stderr
     assert "(next.jsonl, line 3)" in done.stderr and "Remove this row from next.jsonl" in done.stderr
     assert sealed not in done.stderr.replace("Please answer this question", "")
     assert "finetooth check " in done.stderr and "finetooth check TASK" not in done.stderr

@@ -50,6 +50,12 @@ def ids(data: AssembledData, side: str) -> list[str]:
     return [row.id for row in data.sides[side]]
 
 
+def added_to(data: AssembledData) -> list[tuple[str, str]]:
+    """The added rows: question and answer. Reworded ones come from the task's own file."""
+    rows = [row for row in data.sides["train"] if row.tags["file"] == row.tags.get(ADDED)]
+    return [(row.context[0].content, row.target) for row in rows]
+
+
 def row_of(data: AssembledData, id: str) -> Example:
     return next(row for rows in data.sides.values() for row in rows if row.id == id)
 
@@ -78,7 +84,8 @@ def test_rows_are_added_corrected_and_removed(tmp_path: Path, plain: AssembledDa
     assert added.tags == {"file": "n0.jsonl", "line": 1, "label": "blue", ADDED: "n0.jsonl"}
     mended, before = row_of(data, wrong), row_of(plain, wrong)
     assert (mended.context[0].content, mended.target) == ("another question", "blue")
-    assert mended.tags == {**before.tags, "label": "blue"}
+    assert mended.tags == {**before.tags, "label": "blue", ADDED: "n0.jsonl"}, "its wording is new"
+    assert ADDED not in row_of(data, held).tags
     assert row_of(data, held).target == "blue" and row_of(data, other) == row_of(plain, other)
     assert "n0.jsonl: rows 1 added, 2 corrected, 1 removed." in data.notes
 
@@ -98,8 +105,7 @@ def test_a_sheet_that_was_filled_in(
         {"finetooth_change": "", "finetooth_row": "", "Frage": "", "Farbe": ""},
     ]
     data = assembled(tmp_path, sheet(tmp_path / "next.csv", rows, {"delimiter": delimiter}, encoding))
-    added = [(row.context[0].content, row.target) for row in data.sides["train"] if ADDED in row.tags]
-    assert added == [("Wie grün ist Öl?", "blue"), ("by hand", "red")]
+    assert added_to(data) == [("Wie grün ist Öl?", "blue"), ("by hand", "red")]
     assert row_of(data, wrong).target == "red"
     assert "1 of 4 rows of next.csv has no answer yet and is left out." in data.notes
 

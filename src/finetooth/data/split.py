@@ -14,7 +14,7 @@ from finetooth.types import Example
 
 SIDES = ("train", "validation", "test")
 CLUSTER = "near-copies"  # tag of rows that are nearly copies of each other: the id of the first
-ADDED = "added-by"  # tag of a training row that a change set has added: the change set's name
+ADDED = "added-by"  # tag of a training row whose wording a change set has brought: its name
 
 Sides = dict[str, list[Example]]
 

@@ -21,7 +21,7 @@ from typing import Any, Literal
 from finetooth.config import cleaning
 from finetooth.config.task import DataConfig, Task
 from finetooth.config.values import first_few, format_count_of, plural
-from finetooth.data.examples import with_ids
+from finetooth.data.examples import normalised_context, with_ids
 from finetooth.data.formats.columns import ColumnPlan
 from finetooth.data.formats.parse import parse
 from finetooth.data.formats.text_columns import string
@@ -113,7 +113,8 @@ def read_change_sets(
 def applied(task: Task, plan: ColumnPlan, format: str, sides: Sides) -> ChangedSides:
     """The sides with the change sets of data.add applied in order; the same sides without any.
 
-    Added rows get ids that no other row has; corrected rows keep theirs, with their tags. data.clean applies
+    Added rows get ids that no other row has; corrected rows keep theirs, with their tags. Added and reworded
+    training rows have the tag ADDED, by which the gate compares them with held-out rows. data.clean applies
     to added and corrected rows as to others, except `balance`, which comes later. Raises DataError for a
     change of a row that is not there or stays as it is.
     """
@@ -136,7 +137,10 @@ def applied(task: Task, plan: ColumnPlan, format: str, sides: Sides) -> ChangedS
             added.append(row.id)
         _require_possible(one, home, gone)
         for change in one.of("correct"):
-            rows[change.row] = _corrected(rows[change.row], change, texts, task.seed)
+            row = _corrected(rows[change.row], change, texts, task.seed)
+            if home[row.id] == "train" and normalised_context(row) != normalised_context(rows[row.id]):
+                row = replace(row, tags={ADDED: one.name, **row.tags})
+            rows[row.id] = row
         gone |= {change.row: one.name for change in one.of("remove")}
     train = [rows[id] for id in (*(row.id for row in sides["train"]), *added) if id not in gone]
     for copies in (one for one in operations if one.name == "dedupe"):

@@ -29,6 +29,8 @@ def next_task(
     the template, lengths) stays. Raises ConfigError for a run of which no task can be made.
     """
     stored = workspace.load_config(run)
+    new = [str(file.resolve()) for file in files]
+    _require_earlier(run, stored, new)
     changed: dict[str, Any] = {}
     if task is None:
         task = _require_repeatable(run, stored)
@@ -40,11 +42,25 @@ def next_task(
                 changed[key] = default
         changed["template"] = workspace.template(stored, run)
     changed |= {key: value for key, value in overrides.items() if key != "start"}
-    new = [str(file.resolve()) for file in files]
     changed["data.add"] = list(dict.fromkeys([*stored.data.add, *task.data.add, *new]))
     changed["start"] = str(run.resolve()) if onward else None
     changed["data.split_from"] = None if onward else str(run.resolve())
     return load_task(task, changed)
+
+
+def _require_earlier(run: Path, stored: Task, new: Sequence[str]) -> None:
+    """Raise ConfigError unless the run's own change sets are as they were and none is given again."""
+    if again := next((file for file in new if file in stored.data.add), None):
+        raise ConfigError(
+            f"{again}: {run} was made with it already. Put further rows into a file of their own."
+        )
+    changed, gone = inputs.changes(stored, run)
+    for file in [*(one.file for one in changed), *gone]:
+        if file in stored.data.add:
+            raise ConfigError(
+                f"{file} has changed since {run} was made with it, and the next iteration builds on it. "
+                "Restore it; further rows go into a file of their own."
+            )
 
 
 def _require_repeatable(run: Path, stored: Task) -> Task:

@@ -88,7 +88,7 @@ def test_the_rest_of_the_report_shows_no_sealed_row_beside_an_added_one() -> Non
     findings = [one for one in inspect(replace(looking, sides=sides)) if one.rule != "unseen-label"]
     (leak,) = (finding for finding in findings if finding.rule == "added-leak")
     assert leak.severity == "block" and {hit.id for hit in leak.hits} == {"near", "exact"}
-    assert "2 of 2 added rows repeat rows of the sealed test" in leak.summary
+    assert "2 of 2 added or reworded rows repeat rows of the sealed test" in leak.summary
     assert leak.fix == "Remove these rows from next.jsonl."
     assert all(hit.evidence.endswith(" a row of the sealed test") for hit in leak.hits)
     shown = [hit for finding in findings for hit in finding.hits if "secret" in (hit.id, hit.other)]

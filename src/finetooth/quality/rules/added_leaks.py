@@ -1,4 +1,4 @@
-"""The rule `added-leak`: rows of a change set that are nearly rows of the validation set or the sealed test.
+"""The rule `added-leak`: added or reworded training rows that are nearly held-out rows.
 
 It is stricter than `leak`, which judges rows that the user has collected: rows that are chosen for what the
 model got wrong come from people and models who have seen wrong answers, and another row can take their place.
@@ -34,7 +34,9 @@ HELD_OUT = ("validation", "test")
 
 
 def added_leaks(view: View) -> Iterator[Finding]:
-    """`added-leak` (block): an added row that is a copy, an edited copy or a passage of a held-out row."""
+    """`added-leak` (block): an added or reworded row that is a copy, an edited copy or a passage of a
+    validation row or a row of the sealed test.
+    """
     added = [row for row in view.sides.get("train", ()) if ADDED in row.tags]
     held = [(side, row) for side in HELD_OUT for row in view.sides.get(side, ())]
     if not (added and held):
@@ -44,13 +46,14 @@ def added_leaks(view: View) -> Iterator[Finding]:
         return
     sides = Counter(leak.one[0] for leak in found)
     names = {"validation": "validation rows", "test": "rows of the sealed test"}
+    where = " or ".join(names[side] for side in HELD_OUT if side in sides)
     files = list(dict.fromkeys(str(leak.other[1].tags[ADDED]) for leak in found))
     yield Finding(
         "added-leak",
         "block",
-        f"{format_count_of(len(found), len(added), 'added row')} {plural(len(found), 'repeats', 'repeat')} "
-        f"{' or '.join(names[side] for side in HELD_OUT if side in sides)}, so a score on these would "
-        f"measure memory, not skill. {NOT_CHECKED}",
+        f"{format_count_of(len(found), len(added), 'added or reworded row')} "
+        f"{plural(len(found), 'repeats', 'repeat')} {where}, so a score on these would measure memory, not "
+        f"skill. {NOT_CHECKED}",
         tuple(_hit(leak) for leak in found),
         f"Remove {plural(len(found), 'this row', 'these rows')} from {first_few(files, 5)}.",
         facts={"rows": len(found), "added": len(added), "by_side": dict(sides)},
