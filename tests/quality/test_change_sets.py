@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from openpyxl import Workbook
 
 from finetooth.config.task import build_task
 from finetooth.data.split import ADDED
@@ -108,6 +109,40 @@ def test_a_sheet_that_was_filled_in(
     assert added_to(data) == [("Wie grün ist Öl?", "blue"), ("by hand", "red")]
     assert row_of(data, wrong).target == "red"
     assert "1 of 4 rows of next.csv has no answer yet and is left out." in data.notes
+
+
+def test_a_workbook_that_was_filled_in(tmp_path: Path) -> None:
+    """Its ids are numbers, and so are those of the rows."""
+    rows = [{**row, "Nr": n} for n, row in enumerate(ROWS)]
+    base = lines(tmp_path / "numbered.jsonl", rows)
+    wrong = ids(assembled(tmp_path, train=base), "train")[0]
+    book = Workbook()
+    book.active.append(["finetooth_change", "finetooth_row", "Frage", "Farbe"])
+    book.active.append(["correct", int(wrong), "Wie grün?", "red"])
+    book.active.append(["add", None, "waiting", None])
+    book.save(tmp_path / "next.xlsx")
+    data = assembled(tmp_path, str(tmp_path / "next.xlsx"), train=base)
+    assert (row_of(data, wrong).context[0].content, row_of(data, wrong).target) == ("Wie grün?", "red")
+    assert "1 of 2 rows of next.xlsx has no answer yet and is left out." in data.notes
+
+
+def test_a_sheet_in_another_encoding_says_how_to_save_it(tmp_path: Path) -> None:
+    rows = [{"finetooth_change": "add", "Frage": "Wie grün ist Öl?", "Farbe": "red"}]
+    saved = sheet(tmp_path / "next.csv", rows, {"delimiter": ";"}, "cp1252")
+    with pytest.raises(DataError, match=r"next\.csv: not UTF-8\. Save it again as CSV UTF-8"):
+        assembled(tmp_path, saved)
+    base = sheet(tmp_path / "rows.csv", ROWS, {"delimiter": ";"}, "cp1252")
+    assert added_to(assembled(tmp_path, saved, train=base, encoding="cp1252")) == [
+        ("Wie grün ist Öl?", "red")
+    ]
+
+
+def test_a_new_label_is_told(tmp_path: Path) -> None:
+    data = assembled(
+        tmp_path, [{**NEW, "Farbe": "bleu"}, {**NEW, "Farbe": "yelow"}, {**NEW, "Farbe": "yelow"}]
+    )
+    assert "n0.jsonl, line 1: the label 'bleu' is new: no other row has it." in data.notes
+    assert sum("Did you mean 'yellow'?" in note for note in data.notes) == 1
 
 
 def test_rows_without_an_answer_are_counted(tmp_path: Path) -> None:

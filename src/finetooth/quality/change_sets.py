@@ -25,13 +25,14 @@ from finetooth.data.examples import normalised_context, with_ids
 from finetooth.data.formats.columns import ColumnPlan
 from finetooth.data.formats.parse import parse
 from finetooth.data.formats.text_columns import string
-from finetooth.data.read.files import read_bytes, read_file
+from finetooth.data.read.files import BYTE_ORDER_MARKS, read_bytes, read_file
 from finetooth.data.read.locations import location_of, rejected_location
 from finetooth.data.read.names import REPEATED, clean_columns
-from finetooth.data.read.sources import find_files
+from finetooth.data.read.sources import find_files, kind_of
 from finetooth.data.read.table import RawRow, Table
 from finetooth.data.split import ADDED, SIDES, Sides
 from finetooth.errors import DataError
+from finetooth.privacy.masking import redact
 from finetooth.quality.repair.clean import CleaningStep, clean, merge_steps
 from finetooth.types import Example
 
@@ -149,17 +150,39 @@ def applied(task: Task, plan: ColumnPlan, format: str, sides: Sides) -> ChangedS
         steps.append([CleaningStep(copies.name, len(added) - dropped, dropped, 0)])
         train = result.examples
     validation = [rows[row.id] for row in sides["validation"]]
-    notes = [words for one in sets for words in one.words()]
+    notes = [*(words for one in sets for words in one.words()), *_new_labels(sets, sides)]
     return ChangedSides(sides | {"train": train, "validation": validation}, merge_steps(steps), notes)
 
 
 def _encoding(path: Path, encoding: str) -> str:
     """UTF-8 where the file is in it, as finetooth writes change sets; otherwise that of the task's files."""
+    content = read_bytes(path)
     try:
-        read_bytes(path).decode("utf-8")
+        content.decode("utf-8")
     except UnicodeDecodeError:
+        marked = any(content.startswith(mark) for mark, _ in BYTE_ORDER_MARKS)
+        if encoding == "utf-8" and kind_of(path) in (".csv", ".tsv") and not marked:
+            raise DataError(
+                f"{path}: not UTF-8. Save it again as CSV UTF-8, or as .xlsx, in the spreadsheet program."
+            ) from None
         return encoding
     return "utf-8"
+
+
+def _new_labels(sets: Sequence[ChangeSet], sides: Sides) -> Iterator[str]:
+    """A note for each label that a change set brings and no open row has: often it is a slip."""
+    open = [*sides["train"], *sides["validation"]]
+    known = {row.tags["label"] for row in open if "label" in row.tags}
+    if not known:
+        return
+    for change in (change for one in sets for change in one.changes if change.example):
+        label = change.example.tags.get("label") if change.example else None
+        if label is None or label in known:
+            continue
+        near = difflib.get_close_matches(str(label), sorted(map(str, known)), 1, 0.8)
+        known.add(label)
+        hint = f" Did you mean {redact(near[0])!r}?" if near else ""
+        yield f"{change.place}: the label {redact(str(label))[:60]!r} is new: no other row has it.{hint}"
 
 
 # --- reading ---

@@ -14,7 +14,7 @@ from finetooth.errors import ConfigError
 from finetooth.quality.change_sets import CHANGE, ROW, read_change_sets
 from finetooth.quality.prepare import read_rows
 from finetooth.report.settings import read_config
-from finetooth.rundir import has_manifest
+from finetooth.rundir import has_manifest, read_json
 from finetooth.runs import inputs, next_steps, workspace
 
 
@@ -31,6 +31,14 @@ def next_task(
     stored = workspace.load_config(run)
     new = [str(file.resolve()) for file in files]
     _require_earlier(run, stored, new)
+    split = run / "data" / "split.json"
+    if not split.is_file():
+        raise ConfigError(f"{run} has no split yet. To make it: finetooth train {run}")
+    if not onward and "sealed_format" in read_json(split):
+        raise ConfigError(
+            f"{run} continues {stored.start} and is tested on its rows, so it is not trained from the base. "
+            "To go on from its weights: --onward."
+        )
     changed: dict[str, Any] = {}
     if task is None:
         task = _require_repeatable(run, stored)
