@@ -23,7 +23,6 @@ import finetooth as ft
 from finetooth.commands import iterate
 from finetooth.config.load import load_task
 from finetooth.data.split import ADDED
-from finetooth.evaluation.recipes import compare_recipes
 from finetooth.rundir import read_json, read_jsonl, write_json
 from finetooth.runs import iteration, workspace
 
@@ -234,41 +233,6 @@ def scores_of(path: Path) -> dict[str, float]:
 
 def contents(folder: Path) -> dict[Path, bytes]:
     return {file: file.read_bytes() for file in folder.rglob("*") if file.is_file()}
-
-
-def scored(pairs: list[tuple[float, float]], monkeypatch: pytest.MonkeyPatch, **more: Any) -> dict[str, Any]:
-    """What is said of these scores (random, targeted) of the rows."""
-    examples = {
-        f"r{n}": ft.Example(f"r{n}", (ft.Message("user", f"question {n}"),), ()) for n in range(len(pairs))
-    }
-
-    def read(path: Path, split: str) -> Any:
-        column = ("random", "targeted").index(path.name)
-        scores = {f"r{n}": pair[column] for n, pair in enumerate(pairs)}
-        seeds = [scores] * more["seeds"] if "seeds" in more else []
-        return iterate.compare.RunScores(
-            path, {"grader": "label", "split": split}, scores, examples, {}, {}, seeds
-        )
-
-    monkeypatch.setattr(iterate.compare, "read_scores", read)
-    return iterate.targeting(Path("targeted"), Path("random"), 12)
-
-
-def test_targeting_helped_only_if_the_interval_is_above_zero(monkeypatch: pytest.MonkeyPatch) -> None:
-    gain, same, loss = (0.0, 1.0), (1.0, 1.0), (1.0, 0.0)
-    helped = scored([gain] * 20 + [same] * 40, monkeypatch)
-    assert helped["verdict"] == "helped" and helped["low"] > 0
-    assert helped["words"].startswith("Targeting helped: with the 12 added rows the model scores 100.0%")
-    for rows in ([gain] * 5 + [loss] * 4 + [same] * 50, [gain] * 10, [loss] * 20 + [same] * 40):
-        found = scored(rows, monkeypatch)
-        assert found["verdict"] == "not proven" and found["words"].startswith("Not proven that targeting")
-    assert "The rows drawn at random did better." in found["words"]
-    recipe = scored([gain] * 20 + [same] * 40, monkeypatch, seeds=3)
-    known = compare_recipes([[0.0] * 20 + [1.0] * 40] * 3, [[1.0] * 60] * 3)
-    assert (recipe["seeds"], recipe["low"]) == ([3, 3], pytest.approx(known.low)) and recipe[
-        "verdict"
-    ] == "helped"
-    assert scored([gain] * 20 + [same] * 40, monkeypatch, seeds=2)["verdict"] == "not proven"
 
 
 def test_it_goes_on_after_an_interruption(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
