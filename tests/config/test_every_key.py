@@ -152,6 +152,13 @@ def kept(task: Task) -> Any:
     return {side: len(rows) for side, rows in found.items()}
 
 
+def extended(task: Task) -> Any:
+    """The splits with a change set that adds a row."""
+    for file in map(Path, task.data.add):
+        write_jsonl(file, [{"text": "a new question", "label": "a"}])
+    return sides(task)
+
+
 def prompted(task: Task) -> Any:
     """The candidates of a task with a prompt file, and what the file says."""
     if task.evaluate.prompt is not None:
@@ -250,6 +257,7 @@ CASES: dict[str, tuple[Callable[[Task], Any], dict[str, Any]]] = {
     "data.columns": (sides, {"data.columns": {"who": "label"}}),
     "data.group": (sides, {"data.group": "who"}),
     "data.split_from": (kept, {"data.split_from": "kept"}),
+    "data.add": (extended, {"data.add": "{other}/next.jsonl"}),
     "data.clean": (sides, {"data.clean": [{"balance": {"by": "label", "max_ratio": 1}}]}),
     "data.allow": (gate, {"data.allow": ["leak"]}),
     "data.rates": (gate, {"data.rates": "half"}),

@@ -17,6 +17,7 @@ from finetooth.evaluation.graders import BUILT_IN
 from finetooth.quality.gate import BLOCKS
 
 ONE = {
+    "data.add": "/other/next.jsonl",
     "data.clean": "dedupe",
     "data.allow": "leak",
     "train.track": "tensorboard",

@@ -31,6 +31,7 @@ FILES = (
     "data.train",
     "data.validation",
     "data.test",
+    "data.add",
 )  # keys that may name a path
 
 

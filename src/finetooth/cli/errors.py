@@ -144,6 +144,8 @@ def _positional(arguments: Sequence[str]) -> list[str]:
     """The words of a command line that are no flags and no values of flags."""
     valued = {name for name, _ in keys()} | {
         "from",
+        "add",
+        "random",
         "allow",
         "out",
         "label-queue",

@@ -122,7 +122,21 @@ def train(
 
 
 @click.command(cls=SectionedCommand, epilog="Example: finetooth run task.yaml --out runs/first")
-@click.argument("path", metavar="TASK", type=PathArgument("task"))
+@click.argument("path", metavar="[TASK]", required=False, type=PathArgument("task"))
+@click.option(
+    "--add",
+    type=PathArgument(),
+    multiple=True,
+    metavar="FILE",
+    help="Change set of the next iteration of the run --from (repeatable): added, corrected, removed rows.",
+)
+@click.option("--onward", is_flag=True, help="With --add: go on from the run's weights, not from its base.")
+@click.option(
+    "--random",
+    type=PathArgument(),
+    metavar="FILE",
+    help="With --add: also train with as many added rows of this file, to see whether choosing them helped.",
+)
 @click.option(
     "--sealed", is_flag=True, help="Spend a look at the sealed test set, even if it was opened before."
 )
@@ -131,7 +145,16 @@ def train(
 @output_options
 @task_options
 def run(
-    path: Path, sealed: bool, out: Path | None, yes: bool, as_json: bool, quiet: bool, **flags: str | None
+    path: Path | None,
+    add: tuple[Path, ...],
+    onward: bool,
+    random: Path | None,
+    sealed: bool,
+    out: Path | None,
+    yes: bool,
+    as_json: bool,
+    quiet: bool,
+    **flags: str | None,
 ) -> int:
     """Check, train, compare with prompting, and report.
 
@@ -139,8 +162,28 @@ def run(
     proposed and written. The comparison is made on the validation set and then on the sealed test set, if no
     run has opened that before; later runs stay on the validation set, unless --sealed spends a look.
     Run the same command again to resume; finished stages are not repeated.
+
+    With --add and --from the next iteration of a run is trained: its task (or TASK) with the change sets that
+    `errors --next` has written, on the same split, compared with the run. --out is then by default the run's
+    directory with the next number.
     """
-    task, path = task_of(path, parse_overrides(flags), yes, quiet, "run")
+    overrides = parse_overrides(flags)
+    if add and "start" in overrides:
+        from finetooth.commands import iterate
+        from finetooth.runs import iteration
+
+        against = run_directory(Path(overrides.pop("start")))
+        given, file = (None, None) if path is None else task_of(path, overrides, yes, quiet, "run")
+        wanted = iteration.next_task(against, add, onward, overrides, given)
+        report = iterate.run(wanted, against, add, out, console(quiet), file, sealed, random)
+        return finish(report, as_json, quiet, *report.next_steps())
+    if onward or random is not None:
+        raise ConfigError(f"{'--onward' if onward else '--random'} goes with --add FILE --from RUN.")
+    if path is None:
+        context = click.get_current_context()
+        raise click.MissingParameter(ctx=context, param_hint="'TASK'", param_type="argument")
+    overrides |= {"data.add": list(map(str, add))} if add else {}
+    task, path = task_of(path, overrides, yes, quiet, "run")
     from finetooth.commands import run as command
 
     result = command.run_task(task, out, console(quiet), path, sealed)

@@ -149,8 +149,8 @@ def run(paths: Sequence[Path], sealed: bool, page: Path | None = None) -> Compar
             todo.append(f"  finetooth evaluate {path}{flag}")
         problem = "The sealed test was not opened" if sealed else "Not evaluated yet"
         raise ConfigError("\n".join([f"{problem} in {', '.join(map(str, missing))}. First:", *todo]))
-    runs = [_read(path, split) for path in paths]
-    pairs = [_paired(runs[0], other) for other in runs[1:]]
+    runs = [read_scores(path, split) for path in paths]
+    pairs = [paired(runs[0], other) for other in runs[1:]]
     others = _others(paths, runs[0])
     _adjust(pairs, len(others))
     listed = [{"run": str(each.path), **each.summary} for each in runs]
@@ -160,7 +160,8 @@ def run(paths: Sequence[Path], sealed: bool, page: Path | None = None) -> Compar
     return report
 
 
-def _read(path: Path, split: str) -> RunScores:
+def read_scores(path: Path, split: str) -> RunScores:
+    """A run's result on a split. Raises ConfigError for one that was not evaluated."""
     ledger.require_unchanged(path, split)
     folder = path / "evaluate" / split
     summary = read_json(folder / "summary.json")
@@ -188,7 +189,7 @@ def _read(path: Path, split: str) -> RunScores:
     return RunScores(path, summary, score, content, lenient, _flat(path), seeds)
 
 
-def _paired(base: RunScores, other: RunScores) -> dict[str, Any]:
+def paired(base: RunScores, other: RunScores) -> dict[str, Any]:
     """The paired comparison of two runs, the other minus the base, over the rows that both share."""
 
     def content(example: Example) -> tuple[Any, ...]:

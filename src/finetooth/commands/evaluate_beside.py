@@ -191,7 +191,7 @@ def new_rows(context: RunContext, file: Path) -> list[Example]:
     """
     task, path, console = context.task, context.path, context.console
     kept = [one for one in task.data.clean if cleaning.operations([one])[0].name not in ("dedupe", "balance")]
-    own = {"train": str(file), "validation": 0.0, "test": 0.0, "split_from": None, "clean": kept}
+    own = {"train": str(file), "validation": 0.0, "test": 0.0, "split_from": None, "add": [], "clean": kept}
     data = task.data.model_copy(update={**own, "format": context.prepared.format})
     found = read_rows(task.model_copy(update={"data": data}))
     rows = found.cleaned["train"].examples

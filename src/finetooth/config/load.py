@@ -193,6 +193,9 @@ def _resolve_paths(task: Task, folder: Path, from_flags: set[str]) -> Task:
     if data.split_from is not None:
         kept = (base("data.split_from") / expand_path(data.split_from)).resolve()
         data = data.model_copy(update={"split_from": str(kept)})
+    if data.add:
+        sets = [str((base("data.add") / expand_path(file)).resolve()) for file in data.add]
+        data = data.model_copy(update={"add": sets})
     changed: dict[str, Any] = {"data": data}
     model = absolute("model", task.model)
     if model != task.model:  # a copied key counts as set, and a default is not

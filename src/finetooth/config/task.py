@@ -26,7 +26,7 @@ from finetooth.config.evaluate_keys import Auto, Count, EvaluateKeys, Share
 from finetooth.config.messages import explain_problems
 from finetooth.config.method_keys import Number, Positive, PreferenceKeys, RewardKeys
 from finetooth.config.other_tools import key_hint
-from finetooth.config.values import SEEDS, folder_name, one_or_more, yaml_switch
+from finetooth.config.values import SEEDS, file_list, folder_name, one_or_more, yaml_switch
 from finetooth.config.values import encoding as _encoding
 from finetooth.config.values import source as _source
 from finetooth.errors import ConfigError
@@ -96,6 +96,12 @@ class DataConfig(Section):
         None,
         description="Run whose split is kept: its rows, edited ones too, stay in training, validation or the "
         "sealed test set; only new rows are assigned.",
+    )
+    add: Annotated[list[str], BeforeValidator(file_list)] = Field(
+        default_factory=list,
+        description="Change sets to apply, in order: rows to add to the training rows, corrected rows, and "
+        "training rows to remove; written by `finetooth errors --next`. A data file without the column "
+        "finetooth_change adds all of its rows.",
     )
     clean: Annotated[list[str | dict[str, Any]], BeforeValidator(_cleaning)] = Field(
         default_factory=list,

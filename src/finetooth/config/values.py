@@ -179,6 +179,14 @@ def one_or_more(value: Any) -> Any:
     return [value] if isinstance(value, str | int | float) and not isinstance(value, bool) else value
 
 
+def file_list(value: Any) -> Any:
+    """A list of files as text where one or several are expected, each as text or a path."""
+    values = value if isinstance(value, list | tuple) else [value]
+    if all(isinstance(one, str | os.PathLike) for one in values):
+        return [os.fsdecode(one) for one in values]
+    return value
+
+
 def encoding(value: str) -> str:
     """The canonical name of a text encoding. Raises ValueError for an unknown name."""
     try:

@@ -14,6 +14,7 @@ from finetooth.types import Example
 
 SIDES = ("train", "validation", "test")
 CLUSTER = "near-copies"  # tag of rows that are nearly copies of each other: the id of the first
+ADDED = "added-by"  # tag of a training row whose wording a change set has brought: its name
 
 Sides = dict[str, list[Example]]
 
@@ -185,9 +186,17 @@ def inherit_split(
 
 
 def rows_not_in(parent_run: ParentRun, examples: Sequence[Example]) -> list[Example]:
-    """The rows of the parent run and its ancestors whose normalised context no example has."""
+    """The rows of the parent run and its ancestors whose normalised context no example has.
+
+    Rows that a change set has added decide nothing about the side of others, and are left out.
+    """
     here = {normalised_context(row) for row in examples}
-    return [row for side in SIDES for row in parent_run.rows(side) if normalised_context(row) not in here]
+    return [
+        row
+        for side in SIDES
+        for row in parent_run.rows(side)
+        if normalised_context(row) not in here and ADDED not in row.tags
+    ]
 
 
 def exact_leaks(

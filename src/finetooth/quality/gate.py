@@ -12,6 +12,7 @@ from dataclasses import replace
 from finetooth.errors import ConfigError
 from finetooth.privacy.masking import redact, redact_json
 from finetooth.quality.findings import SEVERITIES, Finding, Rule, View
+from finetooth.quality.rules.added_leaks import added_leaks
 from finetooth.quality.rules.answer_rates import answer_rates
 from finetooth.quality.rules.duplicates import conflicting_answers, duplicates, near_duplicates
 from finetooth.quality.rules.label_errors import label_errors
@@ -40,6 +41,7 @@ from finetooth.quality.rules.unseen import pairs_alike, unseen_in_label
 RULES: tuple[Rule, ...] = (
     leaks,
     possible_leaks,
+    added_leaks,
     one_label,
     labels_are_unique,
     empty_answer,
@@ -73,6 +75,7 @@ RULES: tuple[Rule, ...] = (
 BLOCKS = ("leak", "one-label", "labels-are-unique", "broken-rows")
 # Blocking rules that cannot be overridden, and what to do instead.
 HARD = {
+    "added-leak": "remove these rows from the change set",
     "empty-side": "every side needs a row",
     "grader": "choose another one with evaluate.grader",
     "overlong": "set data.overlong: cut or drop",

@@ -6,26 +6,23 @@ validation rows back, and opens neither the user's files nor the sealed rows aga
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from finetooth.config import cleaning
-from finetooth.config.task import DataConfig, Task
-from finetooth.config.values import format_count, format_count_of, plural
-from finetooth.data.examples import from_json, source_location, to_json, with_ids
-from finetooth.data.formats.columns import ColumnPlan, advice, nearest_column
+from finetooth.config.task import Task
+from finetooth.data.examples import from_json, to_json, with_ids
+from finetooth.data.formats.columns import ColumnPlan
 from finetooth.data.formats.parse import ParsedTable, parse
 from finetooth.data.read.files import read
-from finetooth.data.read.locations import rejected_line, rejected_location
-from finetooth.data.read.names import REPEATED
+from finetooth.data.read.locations import rejected_line
 from finetooth.data.read.table import RejectedRow
 from finetooth.data.split import (
     SIDES,
     InheritedSplit,
     ParentRun,
     Sides,
-    exact_leaks,
     inherit_split,
     label_notes,
     rows_not_in,
@@ -33,17 +30,20 @@ from finetooth.data.split import (
     split_keys,
 )
 from finetooth.errors import ConfigError, DataError
-from finetooth.privacy.masking import redact
-from finetooth.quality.findings import Finding, Hit, blocking_findings
+from finetooth.quality import change_sets
+from finetooth.quality.findings import Finding, blocking_findings
+from finetooth.quality.reading_findings import (
+    broken,
+    empty_sides,
+    leaks_found,
+    require_rates_column,
+    unread_labels,
+)
 from finetooth.quality.repair.clean import CleaningResult, CleaningStep, clean, merge_steps
 from finetooth.quality.similarity.clusters import SplitKeys, merge_near_duplicate_keys, with_clusters
 from finetooth.quality.similarity.near import SimilarPair
 from finetooth.rundir import read_json, read_jsonl, write_json, write_jsonl
 from finetooth.types import Example
-
-MAX_BROKEN = 0.01  # share of a file's rows
-MAX_EMPTY = 0.1  # the same, of rows with an empty cell
-EMPTY_CELL = " is empty"  # the end of the reason of such a row
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,10 +149,19 @@ def _write(data: AssembledData, folder: Path, allowed: Sequence[str]) -> None:
 
 @dataclass(frozen=True, slots=True)
 class ReadRows:
-    """The rows of the user's files before the split. tables, cleaned: by side with a source of its own."""
+    """The rows of the user's files before the split. tables, cleaned: by side with a source of its own.
+
+    plan: how the columns of all files are read.
+    """
 
     tables: dict[str, list[ParsedTable]]
     cleaned: dict[str, CleaningResult]
+    plan: ColumnPlan
+
+    @property
+    def format(self) -> str:
+        """The format of all files. Raises DataError if they differ: all rows are graded in one way."""
+        return _one_format(self.tables)
 
 
 def read_rows(task: Task) -> ReadRows:
@@ -172,7 +181,7 @@ def read_rows(task: Task) -> ReadRows:
         # A test set of the user's own also keeps its duplicates, so that results stay comparable.
         later = {"balance"} if side == "train" else {"balance", "dedupe"}
         cleaned[side] = clean(rows, [one for one in operations if one.name not in later], task.seed)
-    return ReadRows(parsed, cleaned)
+    return ReadRows(parsed, cleaned, plan)
 
 
 def assemble(task: Task, parent_run: ParentRun | None = None) -> AssembledData:  # long: stages in order
@@ -191,7 +200,7 @@ def assemble(task: Task, parent_run: ParentRun | None = None) -> AssembledData: 
     found = read_rows(task)
     parsed, examples = found.tables, {side: result.examples for side, result in found.cleaned.items()}
     tables = [table for tables in parsed.values() for table in tables]
-    format = _one_format(parsed)
+    format = found.format
     # A row that is nearly one of the parent run's stays on its side, so those are clustered with the others.
     rows = [*examples["train"], *(rows_not_in(parent_run, examples["train"]) if parent_run else ())]
     keys = SplitKeys(split_keys(rows), [])
@@ -202,25 +211,27 @@ def assemble(task: Task, parent_run: ParentRun | None = None) -> AssembledData: 
     inherited = InheritedSplit(sides, [])
     if parent_run:
         inherited = inherit_split(examples["train"], sides, parent_run, shares, keys.keys)
-    sides = inherited.sides
+    sides = inherited.sides | {side: rows for side, rows in examples.items() if side != "train"}
+    changed = change_sets.applied(task, found.plan, format, sides)
     balance = [one for one in cleaning.operations(config.clean) if one.name == "balance"]
-    after = clean(sides["train"], balance, task.seed)
-    sides |= {"train": after.examples} | {side: rows for side, rows in examples.items() if side != "train"}
+    after = clean(changed.sides["train"], balance, task.seed)
+    sides = changed.sides | {"train": after.examples}
     key_of = {row.id: key for row, key in zip(examples["train"], own_keys, strict=True)}
     sides |= {side: with_clusters(sides[side], key_of) for side in ("validation", "test")}
-    findings = [one for side, found in parsed.items() for table in found for one in _broken(side, table)]
-    findings += [one for tables in parsed.values() for table in tables for one in _unread_labels(table)]
-    findings += _leaks(config, sides)
-    _require_rates_column(config, sides)
+    findings = [one for side, found in parsed.items() for table in found for one in broken(side, table)]
+    findings += [one for tables in parsed.values() for table in tables for one in unread_labels(table)]
+    findings += leaks_found(config, sides)
+    require_rates_column(config, sides)
     if sides["train"] or not blocking_findings(findings, config.allow):
-        findings += _empty_sides(config, sides)
+        findings += empty_sides(config, sides)
     notes = [note for table in tables for note in table.notes]
-    notes += [*keys.notes, *inherited.notes, *label_notes(sides)]
+    notes += [*keys.notes, *inherited.notes, *changed.notes, *label_notes(sides)]
     if format == "preference" and task.train.method == "sft":
         notes.append("the chosen answers are learned; train.method: sft does not use the rejected ones.")
     pairs = None
     # Where a cluster was left apart (keys.notes), its rows may be on two sides: the rules look themselves.
-    if keys.pairs is not None and not (keys.notes or parent_run or len(examples) > 1 or after.dropped):
+    apart = keys.notes or parent_run or len(examples) > 1 or after.dropped or config.add
+    if keys.pairs is not None and not apart:
         pairs = tuple((rows[pair.one].id, rows[pair.other].id, pair) for pair in keys.pairs)
     return AssembledData(
         format=format,
@@ -230,7 +241,7 @@ def assemble(task: Task, parent_run: ParentRun | None = None) -> AssembledData: 
         findings=findings,
         notes=notes,
         user_provided=frozenset(side for side in examples if side != "train"),
-        cleaned=(*merge_steps([result.steps for result in found.cleaned.values()]), *after.steps),
+        cleaned=(*merge_steps([*(one.steps for one in found.cleaned.values()), changed.steps]), *after.steps),
         pairs=pairs,
         sealed_of=parent_run if inherited.sealed else None,
     )
@@ -248,98 +259,3 @@ def _one_format(parsed: dict[str, list[ParsedTable]]) -> str:
         found = ", ".join(f"{where} is {name}" for where, name in names[:10])
         raise DataError(f"The files have different formats: {found}. Use one, or name it with data.format.")
     return names[0][1] if names else "unknown"
-
-
-def _broken(side: str, table: ParsedTable) -> Iterator[Finding]:
-    """A blocking finding if more than 1% of a file's rows are broken. Repeated headers are no rows.
-
-    People leave a few cells empty: rows with one are set aside, for review, up to 10%.
-    """
-    broken = [row for row in table.rejected if row.reason != REPEATED]
-    empty = [row for row in broken if row.reason.endswith(EMPTY_CELL)]
-    if empty and len(empty) <= MAX_EMPTY * table.total:
-        broken = [row for row in broken if row not in empty]
-        yield Finding(
-            "empty-cells",
-            "review",
-            f"{empty[0].file}: {format_count_of(len(empty), table.total, 'row')} "
-            f"{plural(len(empty), 'has', 'have')} an empty cell where a text or an answer belongs, and "
-            f"{plural(len(empty), 'is', 'are')} set aside.",
-            tuple(Hit("", rejected_location(row.redacted()), side, redact(row.reason)) for row in empty),
-            "Fill them in, or leave it at that.",
-        )
-    if len(broken) <= MAX_BROKEN * table.total:
-        return
-    bytes = any(row.reason.startswith("not UTF-8") for row in broken)
-    hint = ", or name the file's encoding, for example `data.encoding: cp1252`" if bytes else ""
-    yield Finding(
-        "broken-rows",
-        "block",
-        f"{broken[0].file}: {format_count_of(len(broken), table.total, 'row')} "
-        f"{plural(len(broken), 'is', 'are')} broken, more than {MAX_BROKEN:.0%}.",
-        tuple(Hit("", rejected_location(row.redacted()), side, redact(row.reason)) for row in broken),
-        f"Fix or remove them{hint}.",
-    )
-
-
-def _unread_labels(table: ParsedTable) -> Iterator[Finding]:
-    """A review finding for plain text beside columns that look like labels."""
-    for column, values in table.maybe_labels.items():
-        yield Finding(
-            "unread-label",
-            "review",
-            f"{table.name}: the rows are read as plain text, and the column {column!r}, which has {values} "
-            "different values, is left out. It may be the label.",
-            fix=f"If it is, {advice({column: 'label'})}; else set data.format: text.",
-        )
-
-
-def _leaks(config: DataConfig, sides: Sides) -> Iterator[Finding]:
-    """A blocking finding for exact leaks. The rule `leak` (quality/rules/leaks.py) finds these and more."""
-    leaks = exact_leaks(sides, groups=config.group is not None)
-    if leaks:
-        yield Finding(
-            "leak",
-            "block",
-            f"{format_count(len(leaks), 'row (or group) is', 'rows (or groups) are')} on two sides of the "
-            "split, so no result could be trusted.",
-            tuple(
-                Hit.of(copy, other, f"= {one} {source_location(row)}", row.id)
-                for one, row, other, copy in leaks
-            ),
-            "Remove each from one of the two files.",
-        )
-
-
-def _require_rates_column(config: DataConfig, sides: Sides) -> None:
-    """Raise DataError if data.rates names a column that no training row has."""
-    own = {"file", "line", "sheet_row", "label", "group"}
-    known = {tag for row in sides["train"] for tag in row.tags} - own
-    known |= {config.group} if config.group else set()
-    if sides["train"] and config.rates is not None and config.rates not in known:
-        listed = ", ".join(sorted(known)[:20])
-        others = f"Columns to group by: {listed}." if listed else "The rows have no columns to group by."
-        near = nearest_column("data.rates", config.rates, known)
-        raise DataError(f"data.rates: no training row has {config.rates!r}. {others}{near}")
-
-
-def _empty_sides(config: DataConfig, sides: Sides) -> Iterator[Finding]:
-    """A blocking finding for sides without rows, unless their share is 0. Raises DataError without train."""
-    empty = [
-        side for side in SIDES if not sides[side] and not (side != "train" and getattr(config, side) == 0)
-    ]
-    if not empty:
-        return
-    total = sum(map(len, sides.values()))
-    counts = ", ".join(f"{len(sides[side])} {side}" for side in SIDES)
-    wanted = " and ".join(f"data.{side}: a larger share or a file" for side in empty if side != "train")
-    finding = Finding(
-        "empty-side",
-        "block",
-        f"Too few rows ({total}): they split into {counts}, and every side needs at least one "
-        "(30 in the test before a result can be called better).",
-        fix="Add more rows" + (f", or set {wanted}." if wanted else "."),
-    )
-    if not sides["train"]:
-        raise DataError(f"{finding.summary} {finding.fix}")
-    yield finding

@@ -128,6 +128,8 @@ def changed_error(task: Task, path: Path, changed: Sequence[InputChange]) -> Con
     rows = _row_changes(task, path) if any(one.kind == "data" for one in changed) else ""
     only_data = all(one.kind == "data" for one in changed)
     steps = next_steps.beside(path, only_data, task.tuned)
+    if task.data.add and only_data:
+        steps = next_steps.iterate_again(task, path)
     if all(one.kind == "grader" for one in changed):
         steps.append((f"finetooth evaluate {quote(str(path))}", "grade again, with the grader as it is now"))
     lines = [
@@ -143,7 +145,7 @@ def _row_changes(task: Task, path: Path) -> str:
     """What changed in the rows, in a sentence; "" where they cannot be compared, because files are broken or
     the run keeps a part of them only.
     """
-    if any(one.name == "balance" for one in cleaning.operations(task.data.clean)):
+    if task.data.add or any(one.name == "balance" for one in cleaning.operations(task.data.clean)):
         return ""
     try:
         kept = [row for side in ("train", "validation") for row in read_examples(path / f"data/{side}.jsonl")]
@@ -191,7 +193,7 @@ def _place(path: Path) -> dict[str, Any]:
 
 def _files(task: Task) -> Iterator[tuple[str, Path]]:
     """The local files that a task reads, each with its kind: data, template, prompt, grader or reward."""
-    for side in ("train", "validation", "test"):
+    for side in ("train", "validation", "test", "add"):
         source = getattr(task.data, side)
         if isinstance(source, str) and is_hub_id(source):
             continue

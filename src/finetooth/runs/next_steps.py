@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import count
 from pathlib import Path
 from shlex import join, quote
@@ -12,7 +12,7 @@ import yaml
 
 from finetooth.config.load import set_dotted
 from finetooth.config.task import Task
-from finetooth.config.values import is_data_file
+from finetooth.config.values import from_here, is_data_file
 from finetooth.errors import ConfigError, GradeError
 from finetooth.rundir import read_json
 from finetooth.runs import workspace
@@ -83,7 +83,7 @@ def longer_training(path: Path) -> list[tuple[str, str]]:
     stored = workspace.load_config(path)
     if stored.tuned is not None:
         return []
-    task = "TASK" if _in_python(stored) else quote(str(path / workspace.CONFIG))
+    task = "TASK" if in_python(stored) else quote(str(path / workspace.CONFIG))
     more = f"--train.epochs {2 * float(stored.train.epochs):g}"
     if stored.train.max_steps is not None:
         more += f" --train.max_steps {2 * stored.train.max_steps}"
@@ -104,7 +104,7 @@ def again(path: Path) -> str:
         stored = workspace.load_config(path)
     except ConfigError:
         return ""
-    if _in_python(stored):
+    if in_python(stored):
         return ""
     config, other = quote(str(path / workspace.CONFIG)), quote(f"{path}-again")
     from finetooth.evaluation.retention import INTERPOLATION  # here: `check` needs no scipy
@@ -124,13 +124,13 @@ def interpolation(path: Path) -> str:
 def better_prompt(path: Path) -> list[tuple[str, str]]:
     """The command that searches for a better prompt of a run's base, with its purpose, where it can."""
     stored = workspace.load_config(path)
-    if stored.tuned is not None or stored.start is not None or _in_python(stored):
+    if stored.tuned is not None or stored.start is not None or in_python(stored):
         return []
     search = f"finetooth baseline {quote(str(path / workspace.CONFIG))} --out {quote(str(path))}"
     return [(search, "search for a better prompt, the baseline to beat")]
 
 
-def _in_python(stored: Task) -> bool:
+def in_python(stored: Task) -> bool:
     """Whether rows of a run came from Python, so that its config.yaml has no copy of them."""
     sources = (stored.data.train, stored.data.validation, stored.data.test)
     return any(isinstance(source, str) and workspace.FROM_PYTHON in source for source in sources)
@@ -141,9 +141,7 @@ def beside(path: Path, only_rows_changed: bool, tuned: str | None = None) -> lis
 
     TASK stands for the task and its options; the command line fills it in. tuned: the run's key of that name.
     """
-    stem, _, number = path.name.rpartition("-")
-    stem, first = (stem, int(number) + 1) if stem and number.isdecimal() else (path.name, 2)
-    other = quote(str(_unused(path.with_name(f"{stem}-{n}") for n in count(first))))
+    other = quote(str(_unused(numbered(path))))
     run = quote(str(path))
     if tuned is not None:
         again = f"finetooth evaluate {quote(tuned)} {quote(str(path / workspace.CONFIG))} --out {other}"
@@ -153,6 +151,24 @@ def beside(path: Path, only_rows_changed: bool, tuned: str | None = None) -> lis
     if only_rows_changed and workspace.trained_path(path) is not None:
         steps.append((f"finetooth run TASK --from {run} --out {other}", "train on, from its weights"))
     return steps
+
+
+def numbered(path: Path) -> Iterator[Path]:
+    """The directories that may come after this one: runs/triage-2, runs/triage-3, ..."""
+    stem, _, number = path.name.rpartition("-")
+    stem, first = (stem, int(number) + 1) if stem and number.isdecimal() else (path.name, 2)
+    return (path.with_name(f"{stem}-{n}") for n in count(first))
+
+
+def iterate_again(task: Task, path: Path) -> list[tuple[str, str]]:
+    """The command for an iteration beside the one in `path`, whose files have changed, with its purpose."""
+    run = task.start or task.data.split_from
+    if run is None:
+        return beside(path, only_rows_changed=True)
+    earlier = workspace.load_config(Path(run)).data.add
+    words = [word for file in task.data.add if file not in earlier for word in ("--add", from_here(file))]
+    words += ["--from", from_here(run), *(["--onward"] if task.start else [])]
+    return [(join(["finetooth", "run", *words, "--out", str(_unused(numbered(path)))]), "train it anew")]
 
 
 def from_pairs(run: Path, pairs: Path) -> str:

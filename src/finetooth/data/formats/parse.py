@@ -57,7 +57,7 @@ from finetooth.data.formats.text_columns import (
 )
 from finetooth.data.read.names import clean_name
 from finetooth.data.read.table import RawRow, RejectedRow, Table
-from finetooth.data.split import CLUSTER
+from finetooth.data.split import ADDED, CLUSTER
 from finetooth.errors import DataError
 from finetooth.types import Example
 
@@ -74,7 +74,7 @@ NEEDS = {
 }
 WITH_TOOLS = ("chat", "sharegpt", "prompt", "preference")
 # Names of finetooth's own tags: other columns with such a name get an underscore.
-RESERVED = {name: f"{name}_" for name in ("file", "line", "sheet_row", "label", "group", CLUSTER)}
+RESERVED = {name: f"{name}_" for name in ("file", "line", "sheet_row", "label", "group", CLUSTER, ADDED)}
 
 
 @dataclass(frozen=True, slots=True)

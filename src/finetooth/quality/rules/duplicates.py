@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from finetooth.config.values import format_count, format_count_of
 from finetooth.data.examples import normalise, normalised_context
 from finetooth.data.render.turns import answer_key
-from finetooth.data.split import connected_components
+from finetooth.data.split import ADDED, connected_components
 from finetooth.privacy.masking import redact
 from finetooth.quality.findings import Edit, Finding, Hit, Severity, View, question
 from finetooth.quality.similarity.anchors import split_words
@@ -219,6 +219,9 @@ def conflicting_answers(view: View) -> Iterator[Finding]:
     for side, example in view.rows():
         if example.context:
             by_question.setdefault(normalised_context(example), []).append((side, example))
+    for key, rows in by_question.items():  # an added row must not show the answer of a sealed one
+        if any(ADDED in row.tags for _, row in rows):
+            by_question[key] = [(side, row) for side, row in rows if side != "test"]
     several = [
         rows for rows in by_question.values() if len({normalise(answer_key(row)) for _, row in rows}) > 1
     ]

@@ -9,7 +9,7 @@ from typing import Literal
 
 from finetooth.config.values import format_count, format_count_of, plural
 from finetooth.data.examples import normalised_context, source_location
-from finetooth.data.split import ParentRun, exact_leaks
+from finetooth.data.split import ADDED, ParentRun, exact_leaks
 from finetooth.quality.findings import Finding, Hit, View, question
 from finetooth.quality.rules.duplicates import NUMBER, difference, informative_agreement, same_answer
 from finetooth.quality.similarity.embeddings import RARELY, nearest
@@ -194,19 +194,21 @@ def _classify(view: View) -> tuple[list[Leak], list[Leak]]:
     sure: dict[str, Leak] = {}
     perhaps: dict[str, Leak] = {}
     for side, example, beside, copy in exact_leaks(view.sides, groups=view.config.group is not None):
+        if ADDED in example.tags:  # `added-leak` tells it, and shows no sealed row
+            continue
         same = normalised_context(example) == normalised_context(copy)
         strength = exact_strength(example, copy) if same else "group"
         sure.setdefault(copy.id, Leak((side, example), (beside, copy), strength))
     for pair in found.pairs:
         one, other = found.rows[pair.one], found.rows[pair.other]
-        if one[0] == other[0] or other[1].id in sure:
+        if one[0] == other[0] or other[1].id in sure or ADDED in one[1].tags:
             continue
         user_provided = bool(view.user_provided & {one[0], other[0]})
         judged = _judge(pair, one[1], other[1], view.labelled, user_provided)
         if judged is not None:
             certain, strength, share = judged
             (sure if certain else perhaps).setdefault(other[1].id, Leak(one, other, strength, share))
-    return _strongest(sure.values()), _strongest(leak for id, leak in perhaps.items() if id not in sure)
+    return strongest(sure.values()), strongest(leak for id, leak in perhaps.items() if id not in sure)
 
 
 def _judge(
@@ -222,7 +224,7 @@ def _judge(
     strength, share = measured
     if pair.tier in ("copy", "words"):
         return same or normalised_context(one) == normalised_context(other), strength, share
-    strong = strength in SURE_BEYOND and _numbers_agree(question(one), question(other))
+    strong = strength in SURE_BEYOND and numbers_agree(question(one), question(other))
     certain = (
         strong
         and user_provided
@@ -241,13 +243,13 @@ def _judge(
     return (certain, strength, share) if certain or possible else None
 
 
-def _numbers_agree(one: str, other: str) -> bool:
+def numbers_agree(one: str, other: str) -> bool:
     """Whether the numbers of one of the texts are all in the other one too."""
     here, there = Counter(NUMBER.findall(one)), Counter(NUMBER.findall(other))
     return not (here - there and there - here)
 
 
-def _strongest(leaks: Iterable[Leak]) -> list[Leak]:
+def strongest(leaks: Iterable[Leak]) -> list[Leak]:
     """The leaks by strength; otherwise in the given order."""
     order = ("group", *STRENGTHS)
     return sorted(leaks, key=lambda leak: order.index(leak.strength))
