@@ -11,7 +11,7 @@ Axes: R rows, C conditions, K slices, U units (rows, or clusters of rows).
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from typing import Any
@@ -30,7 +30,7 @@ FALSE_SHARE = 0.1  # of the slices that are called weak, the share that may be c
 QUARTERS, FEW_VALUES = 4, 8  # a column with more numbers than this is cut into quarters
 LONGEST_VALUE = 60  # characters; longer ones are texts and no groups
 MOST_VALUES = 200  # of a column: the most frequent
-PAIRED = 300  # conditions that are tested in pairs: those that halve the rows most evenly
+PAIRED = 150  # conditions that are tested in pairs: those that halve the rows most evenly
 TEXT = "text"  # the kind of all features of the question's text, so that no two of them are a pair
 
 Mask = np.ndarray  # bool [R]
@@ -75,12 +75,14 @@ def weak_slices(
     """
     error_R = 1 - np.asarray(scores, dtype=np.float64)
     unit_R = np.unique(groups, return_inverse=True)[1] if groups else None
+    if error_R.size < 2 * SUPPORT:
+        return WeakSlices(0, ())
     by_kind = dict(_conditions(examples))
     known = {words: mask for (_, words), mask in by_kind.items()}
     moments = _supported(by_kind, error_R, unit_R)
     if not moments:
         return WeakSlices(0, ())
-    p_K = _p_worse(np.array([*moments.values()]))
+    p_K = _p_worse(np.array([*moments.values()], dtype=np.float64))
     adjusted_K = stats.false_discovery_control(p_K)
     p_of = dict(zip(moments, p_K.tolist(), strict=True))
     found = []
@@ -185,10 +187,11 @@ def _supported(
     """
     seen: set[bytes] = set()
     supported: dict[tuple[str, ...], Moments] = {}
+    moments_of = _of_rows(error_R) if unit_R is None else _of_clusters(error_R, unit_R)
     for names, mask in _slices(conditions, error_R.size):
         if not SUPPORT <= mask.sum() <= mask.size - SUPPORT or (key := np.packbits(mask).tobytes()) in seen:
             continue
-        moments = _moments(error_R, unit_R, mask)
+        moments = moments_of(mask)
         if moments[0] >= SUPPORT and moments[2] - moments[0] >= SUPPORT:
             seen.add(key)
             supported[names] = moments
@@ -216,35 +219,67 @@ def _p_worse(moments_KM: np.ndarray) -> np.ndarray:
 
     A unit is a cluster's mean inside the slice, or outside. Right or wrong: mid-p of the hypergeometric
     distribution (Fisher's exact test); else the permutation distribution of the sum by its first three
-    moments (Pearson's type III).
+    moments (Pearson's type III), its variance widened where the units inside are smaller ones.
     """
-    drawn, total, n, mean, second, third, graded = moments_KM.T
-    exact = stats.hypergeom(n.astype(int), np.rint(n * mean).astype(int), drawn.astype(int))
-    p_exact = exact.sf(total) + exact.pmf(np.rint(total)) / 2
+    drawn, total, n, mean, second, third, widened, graded = moments_KM.T
+    p_exact = _fisher_midp(np.rint(total), drawn, np.rint(n * mean), n)
     shared = drawn * (n - drawn) / (n - 1)
     deviation = np.sqrt(np.maximum(shared * second, 1e-12))  # of the sum; 0 where all units are equal
     skewness = shared * (n - 2 * drawn) / (n - 2) * third / deviation**3
-    p_graded = stats.pearson3.sf((total - drawn * mean) / deviation, skewness)
+    p_graded = stats.pearson3.sf((total - drawn * mean) / (deviation * np.sqrt(widened)), skewness)
     return np.asarray(np.where(graded > 0, p_graded, p_exact))
 
 
-def _moments(error_R: np.ndarray, unit_R: Units, mask: Mask) -> Moments:
+def _fisher_midp(k_K: np.ndarray, drawn_K: np.ndarray, wrong_K: np.ndarray, n_K: np.ndarray) -> np.ndarray:
+    """[K]: mid-p of as many wrong units or more among those drawn, by the ratios of neighbouring terms.
+
+    scipy.stats.hypergeom sums over all of its support for one slice after the other.
+    """
+    term_K = stats.hypergeom.pmf(k_K, n_K, wrong_K, drawn_K)
+    certain_K = (term_K == 0) & (k_K * n_K < wrong_K * drawn_K)  # too far below what is expected for a number
+    sum_K, k_K = term_K / 2, k_K.copy()
+    while ((term_K > 1e-18) | (k_K * n_K < wrong_K * drawn_K)).any():
+        more = (wrong_K - k_K) * (drawn_K - k_K)
+        term_K = term_K * more / ((k_K + 1) * (n_K - wrong_K - drawn_K + k_K + 1))
+        k_K += 1
+        sum_K += term_K
+    return np.where(certain_K, 1.0, np.minimum(sum_K, 1.0))
+
+
+def _of_rows(error_R: np.ndarray) -> Callable[[Mask], Moments]:
+    """The moments of a slice; see `_of_clusters`. Those of all rows are the same for every slice."""
+    centred_R = error_R - error_R.mean()
+    graded = float(not ((error_R == 0) | (error_R == 1)).all())
+    of_all = (error_R.mean(), (centred_R**2).mean(), (centred_R**3).mean(), 1.0, graded)
+    return lambda mask: (float(mask.sum()), float(error_R[mask].sum()), float(error_R.size), *of_all)
+
+
+def _of_clusters(error_R: np.ndarray, unit_R: np.ndarray) -> Callable[[Mask], Moments]:
     """Units inside and the sum of their values; of all units number, mean, second and third central moment.
 
-    Last: 1 where a value is neither 0 nor 1.
+    Then how much wider the values inside vary than all: a mean of fewer rows varies more, the more so the
+    less the rows of a cluster resemble each other. Last: 1 where a value is neither 0 nor 1.
     """
-    inside_U, outside_U = error_R[mask], error_R[~mask]
-    if unit_R is not None:
-        inside_U, outside_U = _unit_means(inside_U, unit_R[mask]), _unit_means(outside_U, unit_R[~mask])
-    value_U = np.concatenate([inside_U, outside_U])
-    centred_U = value_U - value_U.mean()
-    graded = not ((value_U == 0) | (value_U == 1)).all()
-    moments = (value_U.mean(), (centred_U**2).mean(), (centred_U**3).mean())
-    return inside_U.size, inside_U.sum(), value_U.size, *moments, graded
+    rows_U = np.bincount(unit_R)
+    sum_U = np.bincount(unit_R, weights=error_R)
+    within_R = error_R - (sum_U / rows_U)[unit_R]
+    freedom, variance = max(1, error_R.size - rows_U.size), max(float(error_R.var()), 1e-12)
+    alike = min(1.0, max(0.0, 1 - float((within_R**2).sum()) / freedom / variance))
 
+    def moments(mask: Mask) -> Moments:
+        inside_U = np.bincount(unit_R[mask], minlength=rows_U.size)
+        wrong_U = np.bincount(unit_R[mask], weights=error_R[mask], minlength=rows_U.size)
+        within, without = inside_U > 0, inside_U < rows_U
+        value_U = np.concatenate(
+            [wrong_U[within] / inside_U[within], (sum_U - wrong_U)[without] / (rows_U - inside_U)[without]]
+        )
+        inside = int(within.sum())
+        share_U = 1 / np.concatenate([inside_U[within], (rows_U - inside_U)[without]])
+        widened = (alike + (1 - alike) * share_U[:inside].mean()) / (alike + (1 - alike) * share_U.mean())
+        centred_U = value_U - value_U.mean()
+        graded = not ((np.abs(value_U) < 1e-9) | (np.abs(value_U - 1) < 1e-9)).all()
+        third = (centred_U * centred_U * centred_U).mean()
+        own = (inside, value_U[:inside].sum(), value_U.size, value_U.mean(), (centred_U**2).mean(), third)
+        return (*map(float, own), max(1.0, float(widened)), float(graded))
 
-def _unit_means(error_R: np.ndarray, unit_R: np.ndarray) -> np.ndarray:
-    size_U = np.bincount(unit_R)
-    there = size_U > 0
-    means_U: np.ndarray = np.bincount(unit_R, weights=error_R)[there] / size_U[there]
-    return means_U
+    return moments
