@@ -172,7 +172,7 @@ def test_a_slow_fall_is_proven_against_the_iteration_of_the_last_change() -> Non
     steps = of(range(24), range(21), range(18), range(15), range(12))
     states = [only(steps[:last]).state for last in range(2, 6)]
     assert states == ["persisting", "fixed", "persisting", "fixed"]
-    assert only(steps[:3]).words.endswith("24 -> 18 of 210 rows since iteration 1, fixed (p = 0.031)")
+    assert only(steps[:3]).words.endswith("24 -> 18 of 210 rows since iteration 1, fixed (p = 0.016)")
 
 
 def test_alternating_and_noise_are_flickering() -> None:
