@@ -103,7 +103,8 @@ def noise(seed: int, flips: float, clusters: bool, n: int = 400) -> list[Iterati
     unit_R = np.arange(n)
     if clusters:
         unit_R = np.repeat(np.arange(n), random.integers(1, 9, n))[:n]
-    base_IU = random.random((ISSUES, n)) < random.uniform(0.05, 0.3, (ISSUES, 1))
+    often_IU = np.where(np.arange(ISSUES)[:, None] % 5 == np.arange(n) % 5, 2.0, 0.75)  # more in one slice
+    base_IU = random.random((ISSUES, n)) < often_IU * random.uniform(0.05, 0.3, (ISSUES, 1))
     drawn = [base_IU ^ ((random.random((ISSUES, n)) < flips) & (random.random((ISSUES, n)) < 0.5))
              for _ in range(ITERATIONS)]  # fmt: skip
     groups = unit_R.tolist() if clusters else None
