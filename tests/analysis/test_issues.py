@@ -157,7 +157,7 @@ def test_the_words_of_each_state() -> None:
         "9 -> 6 of 210 rows, improved (n=9, not proven)": of(r(9), r(6)),
         "20 -> 20 of 210 rows, persisting (no change)": of(r(20), r(20)),
         "20 -> 17 of 210 rows, persisting (fewer, not proven)": of(r(20), r(17)),
-        "5 -> 5 of 210 rows, flickering (rows come and go, as they do by chance)": of(r(5), r(4, 9)),
+        "5 -> 5 of 210 rows, flickering (rows come and go, no change proven)": of(r(5), r(4, 9)),
         "0 -> 0 of 210 rows, fixed since iteration 2": of(r(30), [], []),
         "0 -> 0 of 210 rows, none again (not proven)": of(r(4), [], []),
         "5 -> 30 of 210 rows, regressed, after it was fixed in iteration 2 (p < 0.001)": of(

@@ -35,11 +35,8 @@ SAMPLE, CHARACTERS, DIMENSIONS = 1_500, 2_000, 50
 NEAR = 0.35  # least cosine to the centre of a cluster's rows
 SHORT = 5  # words of an answer that is a label: compared as a whole
 WEIGHTS = (1.0, 0.8, 0.8)  # of the question, of what was wanted and of what was answered
-TYPICAL, TITLE_WORDS, COMMON = (
-    3,
-    3,
-    0.3,
-)  # a word of the title is in this share of the rows, and distinguishes
+TYPICAL, TITLE_WORDS = 3, 3  # at most
+COMMON = 0.15  # the share of a cluster's rows that a word of its title is in
 MOST_OF = 0.6  # the share of a cluster's rows that one label speaks for
 
 _WORD = re.compile(r"[^\W_]+(?:['’][^\W_]+)*")

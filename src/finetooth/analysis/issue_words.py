@@ -46,7 +46,7 @@ def _state(
     if state == "improved":
         return f", improved (n={affected}, not proven)" if affected else ", none again (not proven)"
     if state == "flickering":
-        return ", flickering (rows come and go, as they do by chance)"
+        return ", flickering (rows come and go, no change proven)"
     more = "no change" if now == was else "fewer, not proven" if now < was else f"more, not proven{earlier}"
     return f", persisting ({more})"
 
