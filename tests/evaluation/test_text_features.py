@@ -11,7 +11,7 @@ FEATURES = {
     "a number in the question": (["Order 66", "in 2024"], ["order sixty-six"]),
     "a question mark in the question": (["Why?", "为什么？", "Why? Tell me."], ["Why."]),
     "a link or e-mail address in the question": (
-        ["see https://example.org", "ask ada.l@b.de now", "www.shop.com"], ["a @ b", "e.g. this"]
+        ["see https://example.com/help", "ask ada.l@b.de now", "www.shop.com"], ["a @ b", "e.g. this"]
     ),
     "a word in capitals in the question": (["It is LATE", "the USA"], ["I am", "A thing", "Iphone"]),
     "no capital letters in the question": (["where is it", "où est-il"], ["Where", "1234", "hi Ada", "日本"]),
