@@ -12,9 +12,10 @@ from html_for_tests import page_of
 from made_up_run import made_up_run
 from sklearn.metrics import f1_score
 
+from finetooth.analysis.confusions import OTHER_ANSWER, confusion
 from finetooth.quality.intervals import wilson
 from finetooth.report.answers import answers
-from finetooth.report.confusion import OTHER_ANSWER, SHOWN_LABELS, confusion, grid, label_table
+from finetooth.report.confusion import SHOWN_LABELS, grid, label_table
 from finetooth.rundir import read_json, read_jsonl
 
 

@@ -24,6 +24,7 @@ from report_facts import Facts
 from report_truth import NUMBER, detail_problems, flip_problems, problems
 from report_words import PageWords, words_of_markdown
 
+from finetooth.analysis.confusions import Confusion
 from finetooth.commands import report
 from finetooth.evaluation.calibration import Calibration, Decisions, decide, measure
 from finetooth.evaluation.graders import BUILT_IN
@@ -39,7 +40,6 @@ from finetooth.report import (
     seeds_part,
     slices_part,
 )
-from finetooth.report.confusion import Confusion
 from finetooth.rundir import read_json, read_jsonl, write_json, write_jsonl, write_text
 
 ROOM = tempfile.TemporaryDirectory()

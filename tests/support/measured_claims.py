@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 from report_facts import Facts, percent, points, wilson
 from scipy import stats
+from text_groups import text_groups
 
 Claim = tuple[str, tuple[str | float, ...]]
 KINDS = {
@@ -169,7 +170,7 @@ def _tested(groups: Groups, total: int) -> dict[tuple[str, ...], frozenset[int]]
 
 
 def _groups(rows: Sequence[Mapping[str, Any]]) -> Groups:
-    """Rows by length of the question, label (or length of the answer), file, and every column."""
+    """Rows by length of the question, label (or length of the answer), file, every column, and the text."""
     tags = [row.get("tags", {}) for row in rows]
     asked = [[turn["content"] for turn in row["context"] if turn["role"] != "system"] for row in rows]
     found = _quarters(
@@ -189,7 +190,7 @@ def _groups(rows: Sequence[Mapping[str, Any]]) -> Groups:
             found |= _quarters(column, numbers, f"{column} {{}}")
         else:
             found |= _values(column, values, f"{column} is {{}}")
-    return found
+    return found | text_groups(["\n".join(one) for one in asked], LEAST)
 
 
 def _number(value: Any) -> float | None:

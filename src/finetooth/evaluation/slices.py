@@ -1,16 +1,17 @@
 """Weak slices: groups of rows on which a model errs more often than on the others.
 
-A condition is a value of a column, the expected label, the source file, or a quarter of the rows by a length
-or a number; a slice is one condition, or two of different kinds. Hundreds of slices are tested, so p values
-are adjusted for their number (Benjamini and Hochberg 1995), and what is found is a hint where to look.
+A condition is a value of a column, the expected label, the source file, a quarter of the rows by a length or
+a number, or a feature of the question's text; a slice is one condition, or two of different kinds. Hundreds
+of slices are tested, so p values are adjusted for their number (Benjamini and Hochberg 1995), and what is
+found is a hint where to look.
 
-Axes: R rows, K slices, U units (rows, or clusters of rows).
+Axes: R rows, C conditions, K slices, U units (rows, or clusters of rows).
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from typing import Any
@@ -20,12 +21,17 @@ from scipy import stats
 
 from finetooth.data.formats.parse import RESERVED
 from finetooth.evaluation.statistics import mean_interval
+from finetooth.evaluation.text_features import text_conditions
+from finetooth.quality.findings import question
 from finetooth.types import Example
 
 SUPPORT = 20  # units that a slice has, and that stand outside of it
 FALSE_SHARE = 0.1  # of the slices that are called weak, the share that may be chance
 QUARTERS, FEW_VALUES = 4, 8  # a column with more numbers than this is cut into quarters
 LONGEST_VALUE = 60  # characters; longer ones are texts and no groups
+MOST_VALUES = 200  # of a column: the most frequent
+PAIRED = 150  # conditions that are tested in pairs: those that halve the rows most evenly
+TEXT = "text"  # the kind of all features of the question's text, so that no two of them are a pair
 
 Mask = np.ndarray  # bool [R]
 Units = np.ndarray | None  # [R]: the number of each row's cluster; None: every row is a unit
@@ -69,23 +75,44 @@ def weak_slices(
     """
     error_R = 1 - np.asarray(scores, dtype=np.float64)
     unit_R = np.unique(groups, return_inverse=True)[1] if groups else None
-    masks = _supported(dict(_conditions(examples)), unit_R)
-    if not masks:
+    if error_R.size < 2 * SUPPORT:
         return WeakSlices(0, ())
-    p_K = _p_worse(error_R, unit_R, masks.values())
+    by_kind = dict(_conditions(examples))
+    known = {words: mask for (_, words), mask in by_kind.items()}
+    moments = _supported(by_kind, error_R, unit_R)
+    if not moments:
+        return WeakSlices(0, ())
+    p_K = _p_worse(np.array([*moments.values()], dtype=np.float64))
     adjusted_K = stats.false_discovery_control(p_K)
-    p_of = dict(zip(masks, p_K.tolist(), strict=True))
+    p_of = dict(zip(moments, p_K.tolist(), strict=True))
     found = []
-    for (names, mask), p, adjusted in zip(masks.items(), p_K, adjusted_K, strict=True):
+    for names, p, adjusted in zip(moments, p_K, adjusted_K, strict=True):
         parts = [p_of[(name,)] for name in names if (name,) in p_of]
         if adjusted >= FALSE_SHARE or (len(names) > 1 and p >= min(parts, default=1.0)):
             continue
+        mask = _all_of(known, names)
         clusters = [groups[row] for row in np.flatnonzero(mask).tolist()] if groups else None
         low, high = mean_interval(error_R[mask].tolist(), clusters=clusters)
-        rows, units = int(mask.sum()), _units(unit_R, mask)
+        rows, units = int(mask.sum()), int(moments[names][0])
         own, others = (float(error_R[part].mean()) for part in (mask, ~mask))
         found.append(Slice(names, rows, units, own, low, high, others, float(p), float(adjusted)))
-    return WeakSlices(len(masks), tuple(sorted(found, key=lambda one: (one.p, len(one.conditions)))))
+    return WeakSlices(len(moments), tuple(sorted(found, key=lambda one: (one.p, len(one.conditions)))))
+
+
+def conditions(examples: Sequence[Example]) -> dict[str, Mask]:
+    """The rows of every single condition, by its words."""
+    return {words: mask for (_, words), mask in _conditions(examples)}
+
+
+def slice_masks(examples: Sequence[Example], slices: Iterable[Slice]) -> list[Mask]:
+    """The rows of each slice that was found in these examples."""
+    known = conditions(examples)
+    return [_all_of(known, one.conditions) for one in slices]
+
+
+def _all_of(known: Mapping[str, Mask], names: Sequence[str]) -> Mask:
+    mask: Mask = np.logical_and.reduce([known[name] for name in names])
+    return mask
 
 
 def _conditions(examples: Sequence[Example]) -> Iterator[tuple[tuple[str, str], Mask]]:
@@ -107,13 +134,17 @@ def _conditions(examples: Sequence[Example]) -> Iterator[tuple[tuple[str, str], 
             yield from _of_numbers(column, f"{column} ", numbers)
         else:
             yield from _of_values(column, f"{column} is ", values)
+    for words, mask in text_conditions([question(row) for row in examples], SUPPORT):
+        yield (TEXT, words), mask
 
 
 def _of_values(kind: str, before: str, values: Sequence[Any]) -> Iterator[tuple[tuple[str, str], Mask]]:
     texts = ["" if value is None else " ".join(str(value).split()) for value in values]
     text_R = np.array(texts, dtype=object)
-    for text, count in Counter(texts).items():
-        if text and count >= SUPPORT and len(text) <= LONGEST_VALUE:
+    counts = Counter(texts)
+    often = {text for text, _ in counts.most_common(MOST_VALUES + 1) if text}
+    for text, count in counts.items():
+        if text in often and count >= SUPPORT and len(text) <= LONGEST_VALUE:
             yield (kind, f"{before}{text}"), text_R == text
 
 
@@ -144,62 +175,111 @@ def _number(value: Any) -> float | None:
     return number if np.isfinite(number) else None
 
 
-def _supported(conditions: Mapping[tuple[str, str], Mask], unit_R: Units) -> dict[tuple[str, ...], Mask]:
-    """The slices of one and of two conditions with enough units inside and outside, each set of rows once."""
-    single: dict[tuple[str, ...], Mask] = {(words,): mask for (_, words), mask in conditions.items()}
-    double: dict[tuple[str, ...], Mask] = {
-        (one[1], other[1]): conditions[one] & conditions[other]
-        for one, other in combinations(conditions, 2)
-        if one[0] != other[0]
-    }
+Moments = tuple[float, ...]
+
+
+def _supported(
+    conditions: Mapping[tuple[str, str], Mask], error_R: np.ndarray, unit_R: Units
+) -> dict[tuple[str, ...], Moments]:
+    """The moments of the slices of one and of two conditions with enough units inside and outside.
+
+    Each set of rows once. A slice's rows are not kept: at 20,000 rows there may be thousands of slices.
+    """
     seen: set[bytes] = set()
-    supported: dict[tuple[str, ...], Mask] = {}
-    for names, mask in (single | double).items():
-        fewest = min(_units(unit_R, mask), _units(unit_R, ~mask))
-        if fewest >= SUPPORT and (key := mask.tobytes()) not in seen:
+    supported: dict[tuple[str, ...], Moments] = {}
+    moments_of = _of_rows(error_R) if unit_R is None else _of_clusters(error_R, unit_R)
+    for names, mask in _slices(conditions, error_R.size):
+        if not SUPPORT <= mask.sum() <= mask.size - SUPPORT or (key := np.packbits(mask).tobytes()) in seen:
+            continue
+        moments = moments_of(mask)
+        if moments[0] >= SUPPORT and moments[2] - moments[0] >= SUPPORT:
             seen.add(key)
-            supported[names] = mask
+            supported[names] = moments
     return supported
 
 
-def _units(unit_R: Units, mask: Mask) -> int:
-    return int(mask.sum() if unit_R is None else np.unique(unit_R[mask]).size)
+def _slices(conditions: Mapping[tuple[str, str], Mask], rows: int) -> Iterator[tuple[tuple[str, ...], Mask]]:
+    """The conditions, and the pairs of different kinds with enough rows inside."""
+    yield from (((words,), mask) for (_, words), mask in conditions.items())
+    uneven = {one: abs(2 * int(mask.sum()) - rows) for one, mask in conditions.items()}
+    chosen = {*sorted(uneven, key=lambda one: uneven[one])[:PAIRED]}
+    names = [one for one in conditions if one in chosen]
+    if not names:
+        return
+    member_CR = np.array([conditions[one] for one in names], dtype=np.float32)
+    both_CC = member_CR @ member_CR.T
+    for one, other in combinations(range(len(names)), 2):
+        if names[one][0] != names[other][0] and both_CC[one, other] >= SUPPORT:
+            mask = conditions[names[one]] & conditions[names[other]]
+            yield (names[one][1], names[other][1]), mask
 
 
-def _p_worse(error_R: np.ndarray, unit_R: Units, masks: Iterable[Mask]) -> np.ndarray:
+def _p_worse(moments_KM: np.ndarray) -> np.ndarray:
     """[K]: one-sided p of the hypothesis that a slice's units are a random draw from all units.
 
     A unit is a cluster's mean inside the slice, or outside. Right or wrong: mid-p of the hypergeometric
     distribution (Fisher's exact test); else the permutation distribution of the sum by its first three
-    moments (Pearson's type III).
+    moments (Pearson's type III), its variance widened where the units inside are smaller ones.
     """
-    drawn, total, n, mean, second, third, graded = np.array(
-        [_moments(error_R, unit_R, mask) for mask in masks]
-    ).T
-    exact = stats.hypergeom(n.astype(int), np.rint(n * mean).astype(int), drawn.astype(int))
-    p_exact = exact.sf(total) + exact.pmf(np.rint(total)) / 2
+    drawn, total, n, mean, second, third, widened, graded = moments_KM.T
+    p_exact = _fisher_midp(np.rint(total), drawn, np.rint(n * mean), n)
     shared = drawn * (n - drawn) / (n - 1)
     deviation = np.sqrt(np.maximum(shared * second, 1e-12))  # of the sum; 0 where all units are equal
     skewness = shared * (n - 2 * drawn) / (n - 2) * third / deviation**3
-    p_graded = stats.pearson3.sf((total - drawn * mean) / deviation, skewness)
+    p_graded = stats.pearson3.sf((total - drawn * mean) / (deviation * np.sqrt(widened)), skewness)
     return np.asarray(np.where(graded > 0, p_graded, p_exact))
 
 
-def _moments(error_R: np.ndarray, unit_R: Units, mask: Mask) -> tuple[float, ...]:
+def _fisher_midp(k_K: np.ndarray, drawn_K: np.ndarray, wrong_K: np.ndarray, n_K: np.ndarray) -> np.ndarray:
+    """[K]: mid-p of as many wrong units or more among those drawn, by the ratios of neighbouring terms.
+
+    scipy.stats.hypergeom sums over all of its support for one slice after the other.
+    """
+    term_K = stats.hypergeom.pmf(k_K, n_K, wrong_K, drawn_K)
+    certain_K = (term_K == 0) & (k_K * n_K < wrong_K * drawn_K)  # too far below what is expected for a number
+    sum_K, k_K = term_K / 2, k_K.copy()
+    while ((term_K > 1e-18) | (k_K * n_K < wrong_K * drawn_K)).any():
+        more = (wrong_K - k_K) * (drawn_K - k_K)
+        term_K = term_K * more / ((k_K + 1) * (n_K - wrong_K - drawn_K + k_K + 1))
+        k_K += 1
+        sum_K += term_K
+    return np.where(certain_K, 1.0, np.minimum(sum_K, 1.0))
+
+
+def _of_rows(error_R: np.ndarray) -> Callable[[Mask], Moments]:
+    """The moments of a slice; see `_of_clusters`. Those of all rows are the same for every slice."""
+    centred_R = error_R - error_R.mean()
+    graded = float(not ((error_R == 0) | (error_R == 1)).all())
+    of_all = (error_R.mean(), (centred_R**2).mean(), (centred_R**3).mean(), 1.0, graded)
+    return lambda mask: (float(mask.sum()), float(error_R[mask].sum()), float(error_R.size), *of_all)
+
+
+def _of_clusters(error_R: np.ndarray, unit_R: np.ndarray) -> Callable[[Mask], Moments]:
     """Units inside and the sum of their values; of all units number, mean, second and third central moment.
 
-    Last: 1 where a value is neither 0 nor 1.
+    Then how much wider the values inside vary than all: a mean of fewer rows varies more, the more so the
+    less the rows of a cluster resemble each other. Last: 1 where a value is neither 0 nor 1.
     """
-    inside_U, outside_U = error_R[mask], error_R[~mask]
-    if unit_R is not None:
-        inside_U, outside_U = _unit_means(inside_U, unit_R[mask]), _unit_means(outside_U, unit_R[~mask])
-    value_U = np.concatenate([inside_U, outside_U])
-    centred_U = value_U - value_U.mean()
-    graded = not ((value_U == 0) | (value_U == 1)).all()
-    moments = (value_U.mean(), (centred_U**2).mean(), (centred_U**3).mean())
-    return inside_U.size, inside_U.sum(), value_U.size, *moments, graded
+    rows_U = np.bincount(unit_R)
+    sum_U = np.bincount(unit_R, weights=error_R)
+    within_R = error_R - (sum_U / rows_U)[unit_R]
+    freedom, variance = max(1, error_R.size - rows_U.size), max(float(error_R.var()), 1e-12)
+    alike = min(1.0, max(0.0, 1 - float((within_R**2).sum()) / freedom / variance))
 
+    def moments(mask: Mask) -> Moments:
+        inside_U = np.bincount(unit_R[mask], minlength=rows_U.size)
+        wrong_U = np.bincount(unit_R[mask], weights=error_R[mask], minlength=rows_U.size)
+        within, without = inside_U > 0, inside_U < rows_U
+        value_U = np.concatenate(
+            [wrong_U[within] / inside_U[within], (sum_U - wrong_U)[without] / (rows_U - inside_U)[without]]
+        )
+        inside = int(within.sum())
+        share_U = 1 / np.concatenate([inside_U[within], (rows_U - inside_U)[without]])
+        widened = (alike + (1 - alike) * share_U[:inside].mean()) / (alike + (1 - alike) * share_U.mean())
+        centred_U = value_U - value_U.mean()
+        graded = not ((np.abs(value_U) < 1e-9) | (np.abs(value_U - 1) < 1e-9)).all()
+        third = (centred_U * centred_U * centred_U).mean()
+        own = (inside, value_U[:inside].sum(), value_U.size, value_U.mean(), (centred_U**2).mean(), third)
+        return (*map(float, own), max(1.0, float(widened)), float(graded))
 
-def _unit_means(error_R: np.ndarray, unit_R: np.ndarray) -> np.ndarray:
-    _, at_R, size_U = np.unique(unit_R, return_inverse=True, return_counts=True)
-    return np.bincount(at_R, weights=error_R) / size_U
+    return moments

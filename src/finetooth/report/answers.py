@@ -10,18 +10,11 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+from finetooth.analysis.confusions import Confusion, confusion
 from finetooth.data.examples import read_examples
 from finetooth.evaluation.graders import without_options
 from finetooth.evaluation.summary import TUNED, best_prompting
-from finetooth.report.confusion import (
-    CORRECT_EXAMPLES,
-    EXAMPLES,
-    Confusion,
-    cell_keys,
-    confusion,
-    grid,
-    label_table,
-)
+from finetooth.report.confusion import CORRECT_EXAMPLES, EXAMPLES, cell_keys, grid, label_table
 from finetooth.rundir import read_jsonl
 from finetooth.types import Example
 

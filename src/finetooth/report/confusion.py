@@ -1,65 +1,16 @@
-"""What the tuned model takes for what: the confusion matrix, and recall and precision of each label."""
+"""Tables of what the tuned model takes for what: the matrix, and recall and precision of each label."""
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections import Counter
 from typing import Any
 
+from finetooth.analysis.confusions import OTHER_ANSWER, Confusion
 from finetooth.quality.intervals import wilson
 
 SHOWN_LABELS = 12  # rows and columns of the matrix; of more labels, those with most errors, and the rest
 EXAMPLES, CORRECT_EXAMPLES = 5, 2  # shown of a cell
 SHOWN_CELLS = 40  # cells with wrong answers that have examples
-OTHER_ANSWER = "(not a label)"
-
-
-@dataclass(frozen=True, slots=True)
-class Confusion:
-    """The rows of each expected label by the label that was answered.
-
-    labels: all that were expected or answered, the most frequent first. ids: (expected, answered) -> ids of
-    rows; answered is OTHER_ANSWER for a text that is no label. failed: rows without a score, in no cell.
-    """
-
-    labels: tuple[str, ...]
-    ids: Mapping[tuple[str, str], Sequence[str]]
-    failed: int
-
-    def count(self, expected: Iterable[str], answered: Iterable[str]) -> int:
-        """The number of rows with one of these expected labels that were answered with one of those."""
-        found = set(answered)
-        return sum(len(self.ids.get((one, other), ())) for one in expected for other in found)
-
-    @property
-    def wrong(self) -> list[tuple[tuple[str, str], Sequence[str]]]:
-        """The cells with wrong answers, the largest first."""
-        cells = [(cell, ids) for cell, ids in self.ids.items() if cell[0] != cell[1]]
-        return sorted(cells, key=lambda cell: (-len(cell[1]), cell[0]))
-
-
-def confusion(records: Iterable[Mapping[str, Any]], labels: Iterable[str] = ()) -> Confusion:
-    """The matrix of one candidate's records of a task whose answers are labels.
-
-    labels: of the training rows, some of which may be answered and never expected.
-    """
-    records = list(records)
-    expected: Counter[str] = Counter(line["want"] for line in records)
-    names = {label.casefold(): label for label in (*labels, *expected)}
-    ids: dict[tuple[str, str], list[str]] = defaultdict(list)
-    failed = 0
-    for line in records:
-        if line["score"] is None:
-            failed += 1
-            continue
-        got = line["want"] if line["score"] == 1 else names.get(line["got"].casefold(), OTHER_ANSWER)
-        if line["score"] != 1 and got == line["want"]:  # graded otherwise: then it is none of the labels
-            got = OTHER_ANSWER
-        ids[line["want"], got].append(line["id"])
-    order = sorted(expected, key=lambda name: (-expected[name], name))
-    only_answered = sorted({got for _, got in ids} - {*order, OTHER_ANSWER})
-    return Confusion((*order, *only_answered), dict(ids), failed)
 
 
 def label_table(matrix: Confusion) -> list[dict[str, Any]]:

@@ -1,0 +1,55 @@
+"""Which rows changed between two answers to them: fixed, broken, still wrong, still right."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from finetooth.analysis.answered import AnsweredRow
+
+FIXED, BROKEN, STILL_WRONG, STILL_RIGHT = "fixed", "broken", "still wrong", "still right"
+KINDS = (FIXED, BROKEN, STILL_WRONG, STILL_RIGHT)
+
+Content = tuple[tuple[tuple[str, str], ...], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Flips:
+    """kind: by id, what became of each row that both graded. left_out: ids of either side that are not."""
+
+    kind: Mapping[str, str]
+    left_out: int
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """The number of rows of each of the four kinds."""
+        kinds = list(self.kind.values())
+        return {kind: kinds.count(kind) for kind in KINDS}
+
+
+def content(row: AnsweredRow) -> Content:
+    """The row's context and answers: a row of another content is another row, though it has the same id."""
+    example = row.example
+    return (
+        tuple((message.role, message.content) for message in example.context),
+        tuple((answer.role, answer.text) for answer in example.answers),
+    )
+
+
+def flips(before: Iterable[AnsweredRow], now: Iterable[AnsweredRow]) -> Flips:
+    """What became of each row, in the order of `now`. Wrong is below half marks, as AnsweredRow says.
+
+    Left out are rows that only one side has, that have another content, or that one side could not grade.
+    """
+    old = {row.id: row for row in before}
+    ids, kind = set(old), {}
+    for row in now:
+        ids.add(row.id)
+        was = old.get(row.id)
+        if was is None or was.score is None or row.score is None or content(was) != content(row):
+            continue
+        if was.wrong:
+            kind[row.id] = STILL_WRONG if row.wrong else FIXED
+        else:
+            kind[row.id] = BROKEN if row.wrong else STILL_RIGHT
+    return Flips(kind, len(ids) - len(kind))
