@@ -18,9 +18,7 @@ from finetooth.types import Example
 
 __all__ = ["QUIET", "TAGS", "Evidence", "Tag", "TagContext", "gold_rows", "silent_tags", "tag_rows"]
 
-QUIET = (
-    0.015  # share of training answers with a tag from which the tag is silent, if it is two answers or more
-)
+QUIET = 0.03  # share of training answers from which a tag is silent, if they are two or more
 
 TAGS: tuple[Tag, ...] = (
     *form.TAGS,

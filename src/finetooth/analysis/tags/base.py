@@ -54,8 +54,8 @@ class Tag:
 class TagContext:
     """What the tags know of a task, from its training rows.
 
-    labels: the allowed ones. labelled: answers are labels. several: of them to an answer. vocabulary: words of
-    training inputs and answers, casefolded. answer_words: casefolded word -> training answers that hold it, of
+    labels: the allowed ones. labelled: answers are labels. several: of them to an answer. vocabulary: casefolded word ->
+    training rows with it. new_words: casefolded word -> training answers whose input lacks it, of
     `answers` in all. low, high: the 5th and 95th percentile of the answers' characters, None for too few.
     languages: of the answers, by how many. scripts: of their letters. wants_json: answers are JSON; keys: those
     of JSON objects, by how many of `objects`; kinds: key -> kinds of its values. problem: says how a JSON text
@@ -67,8 +67,8 @@ class TagContext:
     labels: tuple[str, ...] = ()
     labelled: bool = False
     several: bool = False
-    vocabulary: frozenset[str] = frozenset()
-    answer_words: Mapping[str, int] = field(default_factory=dict)
+    vocabulary: Mapping[str, int] = field(default_factory=dict)
+    new_words: Mapping[str, int] = field(default_factory=dict)
     answers: int = 0
     low: int | None = None
     high: int | None = None
@@ -116,7 +116,7 @@ class TagContext:
 
     def common(self, word: str) -> bool:
         """Whether training answers use a casefolded word often enough that it is no news in an answer."""
-        return self.answer_words.get(word, 0) >= max(2, COMMON * self.answers)
+        return self.new_words.get(word, 0) >= max(2, COMMON * self.answers)
 
 
 def schema_problem(schema: Any) -> Callable[[str], str]:
@@ -184,19 +184,19 @@ def _known(fixed: TagContext, rows: Sequence[Example]) -> TagContext:
     """What rows of training tell."""
     answers = [row.target for row in rows]
     counts: Counter[str] = Counter()
-    vocabulary: set[str] = set()
+    vocabulary: Counter[str] = Counter()
     for row in rows:
-        own = set(folded_words(row.target))
-        counts.update(own)
-        vocabulary.update(own, folded_words(source_text(row)))
+        own, given = set(folded_words(row.target)), set(folded_words(source_text(row)))
+        counts.update(own - given)
+        vocabulary.update(own | given)
     sizes = sorted(len(answer.strip()) for answer in answers)
     enough = len(sizes) >= FEWEST
     sample = answers[:: max(1, len(answers) // SAMPLED)]
     languages = Counter(name for answer in sample if (name := language(answer)))
     asked = replace(
         fixed,
-        vocabulary=frozenset(vocabulary),
-        answer_words=counts,
+        vocabulary=vocabulary,
+        new_words=counts,
         answers=len(answers),
         low=sizes[int(0.05 * (len(sizes) - 1))] if enough else None,
         high=sizes[round(0.95 * (len(sizes) - 1))] if enough else None,

@@ -15,7 +15,7 @@ from itertools import combinations
 from finetooth.analysis.answered import AnsweredRow
 from finetooth.analysis.tags.base import Evidence, Tag, TagContext, free_text, shorten, source_text
 
-MOST = 60  # numbers of the input whose sums and shares are looked at
+MOST = 12  # numbers of the input whose sums and shares are looked at
 AROUND = 80  # characters in front of and behind a number in which a calculation is spoken of
 _ONES = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve", "thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen"]  # fmt: skip
 _TENS = ["twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety"]
@@ -57,20 +57,30 @@ _NUMBER = re.compile(
 )
 _PLAIN = re.compile(r"\d+(?:\.\d+)?")
 _LIST_MARK = re.compile(r"(?m)^\s*(?:[-*•]\s*)?(?:step\s+|#)?\(?\d{1,3}[.):]\s", re.IGNORECASE)
+_TIME = re.compile(r"\b(?P<hour>[01]?\d|2[0-4])(?:(?P<sign>[:.h])(?P<minute>[0-5]\d))(?!\d|\.\d)")
+_HOUR = re.compile(
+    r"\b(?:(?P<part>half|quarter) (?P<side>past|to|after|before) )?(?P<hour>\d{1,2}|"
+    + "|".join(_ONES[1:13])
+    + r")\b(?!:?\d)"
+)
 _CALCULATION = re.compile(
-    r"\b(?:total\w*|sum|combined|altogether|together|in all|difference|increas\w+|decreas\w+|more|less|fewer|rose|fell"
-    r"|grew|dropp?\w*|average|mean|share|percent|per|times|twice|half|left|remain\w*|between|older|younger|later"
-    r"|earlier|after|before|over|both|plus|minus|years?|days?|ratio|change\w*|gain\w*|lost|loss)\b|[%=+×*/]",
+    r"\b(?:total\w*|sum|combined|altogether|in all|difference|increas\w+|decreas\w+|more than|less than|fewer|rose|fell"
+    r"|grew|dropp\w*|average|mean|share|times|twice|remain\w*|left over|older|younger|later|earlier|both|plus|minus"
+    r"|ratio|net|gain\w*|lost|loss)\b|[=+×*]",
     re.IGNORECASE,
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """A number of a text. value: with its size word. digits: it is written in digits. start, end: where."""
+    """A number of a text. value: with its size word. digits: it is written in digits. percent: it is one.
+
+    start, end: where it stands.
+    """
 
     value: float
     digits: bool
+    percent: bool
     start: int
     end: int
 
@@ -86,7 +96,7 @@ def figures(text: str) -> Iterator[Figure]:
         else:
             size = (match["size"] or "").strip(" -").lower()
             value = float(match["digits"].replace(",", "")) * _SIZES.get(size, 1.0)
-        yield Figure(value, not match["words"], *match.span())
+        yield Figure(value, not match["words"], bool(match["percent"]), *match.span())
 
 
 def _apart(text: str) -> str:
@@ -127,14 +137,24 @@ def supported_values(source: str) -> set[float]:
     return values
 
 
-def supports(value: float, values: set[float]) -> bool:
-    """Whether a number is one of these, a percentage of one, or one of them rounded."""
-    if value in values or value / 100 in values or value * 100 in values:
+def clock_times(text: str) -> set[int]:
+    """The times of day that a text may tell, in minutes of half a day."""
+    lower = text.casefold()
+    found = {int(one["hour"]) * 60 + int(one["minute"]) for one in _TIME.finditer(lower)}
+    for one in _HOUR.finditer(lower):
+        minutes = 60 * int(_WORDS.get(one["hour"]) or float(one["hour"]))
+        part = {"half": 30, "quarter": 15}.get(one["part"] or "", 0)
+        found.add(minutes - part if one["side"] in ("to", "before") else minutes + part)
+    return {minutes % 720 for minutes in found}
+
+
+def supports(value: float, values: set[float], percent: bool = False) -> bool:
+    """Whether a number is one of these, the percentage of one, or one of them rounded."""
+    if value in values or ((percent or value < 1) and (value / 100 in values or value * 100 in values)):
         return True
     for one in values:
-        if one and abs(one) > abs(value) * 0.5 and abs(one) < abs(value) * 2 and one != round(one, 0):
-            if any(round(one, digits) == value for digits in (0, 1, 2)):
-                return True
+        if one != round(one) and any(round(one, digits) == value for digits in (0, 1, 2)):
+            return True
         if one >= 1000 and value >= 100 and abs(one - value) <= 0.005 * one and value == _rounded(one, value):
             return True
         if one > 31 and value < 100 and int(one) % 100 == value and 1000 <= one <= 2100:
@@ -148,43 +168,61 @@ def _rounded(one: float, like: float) -> float:
     return float(round(one, -zeros)) if zeros else one
 
 
-def calculated(value: float, values: set[float]) -> bool:
-    """Whether a number is the sum, difference, product or share of two of these, or the sum of all."""
-    known = sorted(values)[:MOST]
-    if abs(sum(known) - value) < 1e-6:
+def calculated(value: float, values: set[float], percent: bool = False) -> bool:
+    """Whether a number is the sum, difference or product of two of these, the sum of all, or a percentage."""
+    if abs(sum(values) - value) < 1e-6:
         return True
-    for one, other in combinations(known, 2):
-        made = [one + other, other - one, one * other]
-        if one and other:
-            made += [
+    if len(values) > MOST:
+        return False  # some pair of so many gives any number
+    for one, other in combinations(sorted(values), 2):
+        if any(abs(value - made) < 1e-6 for made in (one + other, other - one, one * other)):
+            return True
+        if one and other and percent:
+            shares = [
                 100 * one / other,
                 100 * other / one,
                 100 * (other - one) / one,
-                other / one,
-                one / other,
+                100 * (other - one) / other,
             ]
-        if any(abs(value - result) < 1e-6 or value in (round(result, 1), round(result)) for result in made):
+            if any(value in (round(share), round(share, 1), round(share, 2)) for share in shares):
+                return True
+        if one and value in (other / one, (one + other) / 2):
             return True
     return False
 
 
+class _Source:
+    """The numbers of an input."""
+
+    def __init__(self, text: str) -> None:
+        self.values, self.times = supported_values(text), clock_times(text)
+
+
 def _unsupported(row: AnsweredRow, context: TagContext) -> Evidence | None:
+    text = row.text
     if not free_text(row, context) or not row.example.context:
         return None
-    values: set[float] | None = None
-    for figure in figures(row.text):
-        if not figure.digits and figure.value <= 3:
+    source: _Source | None = None
+    clock: set[int] = set()  # characters of times, which are looked at as a whole
+    for match in _TIME.finditer(text) if ":" in text else ():
+        if match["sign"] != ":":
+            continue
+        source = source or _Source(source_text(row.example))
+        if (int(match["hour"]) * 60 + int(match["minute"])) % 720 not in source.times:
+            return Evidence(f"the input has no {match[0]}", *match.span())
+        clock.update(range(*match.span()))
+    for figure in figures(text):
+        words = text[figure.start : figure.end]
+        if figure.start in clock or (not figure.digits and figure.value <= 3):
             continue  # "one of them", "both of the two": no figures of a text
-        words = row.text[figure.start : figure.end]
         if context.common(words.casefold()):
             continue
-        values = supported_values(source_text(row.example)) if values is None else values
-        if not values and not figure.digits:
+        source = source or _Source(source_text(row.example))
+        if (not source.values and not figure.digits) or supports(figure.value, source.values, figure.percent):
             continue
-        if supports(figure.value, values):
-            continue
-        around = row.text[max(0, figure.start - AROUND) : figure.end + AROUND]
-        if _CALCULATION.search(around) and calculated(figure.value, values):
+        around = text[max(0, figure.start - AROUND) : figure.end + AROUND]
+        spoken_of = figure.percent or _CALCULATION.search(around)
+        if spoken_of and calculated(figure.value, source.values, figure.percent):
             continue
         return Evidence(f"the input has no {shorten(words)}", figure.start, figure.end)
     return None

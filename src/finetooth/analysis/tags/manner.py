@@ -27,7 +27,7 @@ _DOES = (
     r"|make|perform|say)"
 )
 _CANNOT = (
-    r"(?:can(?:not|['’]?t| not)|could(?: not|n['’]t)|won['’]?t|will not|(?:do not|don['’]t) feel comfortable"
+    r"(?:can(?:not|['’]?t| not)|won['’]?t|will not|(?:do not|don['’]t) feel comfortable"
     r"|(?:am|['’]m)(?: currently)? (?:not able|unable|not allowed|not permitted|not comfortable) (?:to|with))"
 )
 _REFUSAL = re.compile(

@@ -105,7 +105,11 @@ def names(text: str) -> Iterator[tuple[int, int]]:
     """Where the names of a text stand: spans of capitalised words, without the first word of a sentence."""
     for line in re.finditer(r"[^\n]+", text):
         words = re.findall(r"[^\W\d_]{2,}", line[0])
-        if len(words) > 2 and sum(word[0].isupper() for word in words) >= TITLE * len(words):
+        if (
+            len(words) > 2
+            and len(line[0]) < len(text)
+            and sum(word[0].isupper() for word in words) >= TITLE * len(words)
+        ):
             continue  # a heading
         for match in _SPAN.finditer(line[0]):
             start, end = match.span()

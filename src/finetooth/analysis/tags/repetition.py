@@ -20,7 +20,7 @@ from finetooth.analysis.tags.base import (
 
 GRAM, REPEATED, FEWEST = 4, 0.2, 24  # words of a gram, share of grams that are repeats, grams of an answer
 TIMES, LONGEST = 3, 40  # a phrase of so many words at most, said so often in a row, is a loop
-LETTERS = 8  # characters of a looping phrase at least: "no, no, no" is none
+LETTERS = 8  # characters of a looping phrase; a shorter one must be said once more, a number six times
 COPY = 25  # words that are copied from the input, at least
 TAIL = 600  # characters at the end in which loops without spaces are looked for
 _UNSPACED = re.compile(r"(.{1,40}?)\1{7,}", re.DOTALL)
@@ -36,7 +36,8 @@ def _loop(words: list[str]) -> tuple[int, int] | None:
             if run >= (TIMES - 1) * size:
                 start = at - TIMES * size + 1
                 phrase = words[start : start + size]
-                if sum(map(len, phrase)) >= LETTERS or run >= 3 * max(size, 2):
+                often = TIMES * 2 if "".join(phrase).isdigit() else TIMES + 1
+                if sum(map(len, phrase)) >= LETTERS or run >= (often - 1) * size:
                     return start, size
     return None
 

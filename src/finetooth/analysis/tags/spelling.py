@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from finetooth.analysis.answered import AnsweredRow
 from finetooth.analysis.tags.base import (
@@ -24,7 +24,11 @@ from finetooth.analysis.tags.base import (
 from finetooth.quality.rules.language import language
 
 FEWEST = 4  # letters of a word that is judged
-KNOWN = 50  # times that the dictionary's texts have a word, for it to be the one that was meant
+KNOWN = 50  # times that the dictionary's texts have a word, for it to be part of another
+# Letters of the word that was meant -> times that the dictionary's texts have it, at least: short words are one
+# slip away from many.
+OFTEN = {4: 1_000_000, 5: 200_000, 6: 10_000, 7: 500}
+TAUGHT = 3  # training rows with a word for it to be the one that was meant
 MOST_WORDS = 5_000  # words of an answer that are read
 _LETTERS = "abcdefghijklmnopqrstuvwxyz"
 # What is no prose: code, addresses, paths, mark-up, LaTeX.
@@ -33,7 +37,15 @@ _SKIPPED = re.compile(
     r"|[\w.-]*[/\\_=#@]\S*|\S*\w[.:_]\w\S*",
     re.DOTALL,
 )
-_WORD = re.compile(r"(?<![\w'’-])[A-Za-z]?[a-z]{3,}(?![\w'’-])")
+# ASCII words that touch no other letter, apostrophe or hyphen; names in capitals are left out.
+_WORD = re.compile(
+    r"(?<![\w'’´`-])(?<![^\x00-\x7f“”‘…–—])(?:[a-z]{4,}|[A-Z][a-z]{6,})(?![\w'’´`-]|[^\x00-\x7f“”’…–—])"
+)
+# British endings and the American ones that the dictionary has.
+_BRITISH = tuple((re.compile(one), other) for one, other in (
+    ("our", "or"), ("tre(?=s?$|d$)", "ter"), ("is(?=e|ing|ation)", "iz"), ("ys(?=e|ing)", "yz"), ("ll(?=ed|ing|er|or)", "l"),
+    ("ogue", "og"), ("ence$", "ense"), ("programme", "program"), ("mould", "mold"), ("grey", "gray"),
+    ("l(?=ful|ment)", "ll"), ("que(?=s?$)", "ck"), ("ey(?=s?$)", "y")))  # fmt: skip
 _PREFIXES = ("anti", "auto", "bi", "co", "counter", "de", "dis", "hyper", "inter", "macro", "mega", "meta", "micro",
              "mini", "mis", "mono", "multi", "non", "out", "over", "photo", "poly", "post", "pre", "pro", "pseudo",
              "re", "self", "semi", "sub", "super", "tele", "trans", "tri", "ultra", "un", "under", "uni")  # fmt: skip
@@ -66,24 +78,24 @@ def _slips(word: str) -> Iterator[str]:
 
 
 @functools.lru_cache(100_000)
-def _meant(word: str) -> str:
-    """The word that a lower-case word is a slip of; "" for a word that the dictionary knows, or that is built
-    of known ones, or that is near none."""
+def _meant(word: str) -> tuple[str, ...]:
+    """The words that a lower-case word may be a slip of, the commonest first; () for a word that is known."""
     known = _dictionary()
-    if word in known or _built(word):
-        return ""
-    near = [one for one in _slips(word) if known.get(one, 0) >= KNOWN and len(one) >= FEWEST]
-    near = [one for one in near if not _inflected(word, one)]
-    return max(near, key=lambda one: known[one], default="")
+    if _known(word):
+        return ()
+    near = {one for one in _slips(word) if len(one) >= FEWEST and not _inflected(word, one)}
+    return tuple(sorted(near & known.keys(), key=lambda one: -known[one]))
 
 
-def _built(word: str) -> bool:
-    """Whether known words make up a word: a prefix or a suffix at one, or two of them."""
+def _known(word: str) -> bool:
+    """Whether the dictionary has a word, its American form, or the words that make it up."""
     known = _dictionary()
 
     def stem(part: str) -> bool:
         return len(part) > 3 and known.get(part, 0) >= KNOWN
 
+    if word in known or any(known.get(there.sub(here, word), 0) >= KNOWN for there, here in _BRITISH):
+        return True
     for prefix in _PREFIXES:
         if word.startswith(prefix) and len(prefix) > 2 and stem(word[len(prefix) :]):
             return True
@@ -91,7 +103,33 @@ def _built(word: str) -> bool:
         root = word.removesuffix(suffix)
         if len(suffix) > 2 and root != word and (stem(root) or stem(root + "e") or stem(root[:-1] + "y")):
             return True
-    return any(stem(word[:at]) and stem(word[at:]) for at in range(4, len(word) - 3))
+    return False
+
+
+def _compound(word: str) -> bool:
+    """Whether two common words make up a word."""
+    known = _dictionary()
+    return any(
+        min(known.get(word[:at], 0), known.get(word[at:], 0)) >= OFTEN[6] for at in range(3, len(word) - 2)
+    )
+
+
+def _wanted(word: str, context: TagContext) -> str:
+    """The word that was meant; "" where a word is right, or nothing is near enough."""
+    known = _dictionary()
+    for one in _meant(word):
+        often = OFTEN.get(len(one), KNOWN)
+        if known[one] >= often and not (_compound(word) and known[one] < 30 * often):
+            return one
+    return _near(word, lambda one: context.vocabulary.get(one, 0) >= TAUGHT)
+
+
+def _near(word: str, taught: Callable[[str], bool]) -> str:
+    """The first taught word that an unknown one is a slip of; "" without one."""
+    if len(word) < 5 or _known(word):
+        return ""
+    near = (one for one in _slips(word) if len(one) >= 6 and taught(one) and not _inflected(word, one))
+    return next(near, "")
 
 
 def _inflected(word: str, other: str) -> bool:
@@ -111,16 +149,17 @@ def _misspelling(row: AnsweredRow, context: TagContext) -> Evidence | None:
         if at >= MOST_WORDS:
             break
         lower = word.lower()
-        if lower in context.vocabulary or len(word) < FEWEST or not (meant := _meant(lower)):
+        if lower in context.vocabulary or lower in _dictionary():
             continue
-        if word != lower and not (_begins(prose, match.start()) and _dictionary()[meant] >= 100 * KNOWN):
+        if word != lower and not _begins(prose, match.start()):
             continue  # a name
         if own is None:
             own = set(folded_words(source_text(row.example))) | set(folded_words(gold_text(row.example)))
             if not _english(text, context):
                 return None
-        if lower not in own:
-            return Evidence(f"{word!r} is not a known word; meant may be {meant!r}", *match.span())
+        if lower in own or not (meant := _wanted(lower, context) or _near(lower, own.__contains__)):
+            continue
+        return Evidence(f"{word!r} is not a known word; meant may be {meant!r}", *match.span())
     return None
 
 
