@@ -1,9 +1,9 @@
 """How often each tag of error analysis is wrong, and what it finds: python benchmarks/error_tags.py.
 
-False alarms: the expected answers of four public sets as if a model had given them, from rows that do not tell
-what is expected, so that no tag can look it up. The tags know one half of each set as training rows; the other
-half is reported, with Wilson intervals at 95%. --tune shows the first half, on which the tags were tuned: what
-they know is then its even rows. Recall: errors that are planted in the answers of the reported half.
+False alarms: the expected answers of four public sets as if a model had given them, from rows that do not
+tell what is expected, so that no tag can look it up. The tags know one half of each set as training rows; the
+other half is reported, with Wilson intervals at 95%. --tune shows the first half, on which the tags were
+tuned: what they know is then its even rows. Recall: errors that are planted in the reported half.
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ import sys
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 

@@ -35,7 +35,7 @@ TAGS: tuple[Tag, ...] = (
 def tag_rows(
     rows: Sequence[AnsweredRow], context: TagContext, more: Sequence[Tag] = ()
 ) -> list[dict[str, Evidence]]:
-    """For each row the tags that hold, by name, with their evidence. more: further tags, which are never silent.
+    """For each row the tags that hold, by name, with their evidence. more: further tags, never silent.
 
     A tag of TAGS is silent for a kind of row (with and without a long input) whose training answers have it.
     """
@@ -57,7 +57,7 @@ def _held(
 
 @functools.lru_cache(8)
 def silent_tags(context: TagContext) -> dict[tuple[str, bool], float]:
-    """(tag, whether the input is long) -> share of such training answers that have the tag, of silent tags."""
+    """(silent tag, whether the input is long) -> share of such training answers that have the tag."""
     if context.half is None:
         return {}
     half = context.half

@@ -23,6 +23,7 @@ FEWEST = 10  # training answers for bounds of length and the like
 SAMPLED = 400  # training answers whose language is looked at
 COMMON = 0.005  # share of the training answers that hold a word, from which it is no news in an answer
 JSON_SHARE = 0.95  # of the training answers are JSON: it is what is asked for
+SHORTEST_COPY = 8  # words in a row that are a copy
 WORD = re.compile(r"\w+(?:['’]\w+)*")
 
 
@@ -54,14 +55,14 @@ class Tag:
 class TagContext:
     """What the tags know of a task, from its training rows.
 
-    labels: the allowed ones. labelled: answers are labels. several: of them to an answer. vocabulary: casefolded word ->
-    training rows with it. new_words: casefolded word -> training answers whose input lacks it, of
-    `answers` in all. low, high: the 5th and 95th percentile of the answers' characters, None for too few.
-    languages: of the answers, by how many. scripts: of their letters. wants_json: answers are JSON; keys: those
-    of JSON objects, by how many of `objects`; kinds: key -> kinds of its values. problem: says how a JSON text
-    violates the grader's schema, "" where it does not. copied: word runs of this length and less are copied
-    from the input by training answers too.
-    held, half: training answers that were held out, and what is known without them, on which the tags are tried.
+    labels: the allowed ones. labelled: answers are labels. several: of them to an answer. vocabulary:
+    casefolded word -> training rows with it. new_words: casefolded word -> training answers whose input lacks
+    it, of `answers` in all. low, high: the 5th and 95th percentile of the answers' characters, None for too
+    few. languages: of the answers, by how many. scripts: of their letters. wants_json: answers are JSON.
+    keys: those of JSON objects, by how many of `objects`; kinds: key -> kinds of its values. problem: says how
+    a JSON text violates the grader's schema, "" where it does not. copied: the words in a row that training
+    answers copy from their input. held, half: training answers that were held out, and what is known without
+    them, on which the tags are tried.
     """
 
     labels: tuple[str, ...] = ()
@@ -235,24 +236,26 @@ def _container(text: str) -> Any:
     return value if isinstance(value, dict | list) else None
 
 
-def longest_copy(words: Sequence[str], source: Sequence[str], least: int = 1) -> tuple[int, int]:
-    """(start, length) of the longest run of words that is a run of the source too; (0, 0) if below `least`."""
+def longest_copy(words: Sequence[str], source: Sequence[str], least: int) -> tuple[int, int]:
+    """(start, length) of the longest run of `least` words or more that the source has; or (0, 0)."""
+    places: dict[tuple[str, ...], int] = {}
+    for place in range(len(source) - least + 1 if len(words) >= least else 0):
+        places.setdefault(tuple(source[place : place + least]), place)
     best = 0, 0
-    size = max(1, least)
-    while size <= min(len(words), len(source)):
-        runs = {tuple(source[at : at + size]) for at in range(len(source) - size + 1)}
-        found = next(
-            (at for at in range(len(words) - size + 1) if tuple(words[at : at + size]) in runs), None
-        )
-        if found is None:
-            break
-        # Words and source agree here for longer than `size`: go on from the longest of these.
-        best = found, size
-        size += max(1, size // 8)
+    at = 0
+    while at <= len(words) - least:
+        size = 0
+        if (place := places.get(tuple(words[at : at + least]), -1)) >= 0:
+            size = least
+            while words[at + size : at + size + 1] == source[place + size : place + size + 1] != []:
+                size += 1
+            best = max(best, (at, size), key=lambda run: run[1])
+        at += max(1, size - least + 1)
     return best
 
 
 def _copied(rows: Iterable[Example]) -> int:
     """The 98th percentile of the longest runs of words that training answers copy from their input."""
-    runs = sorted(longest_copy(folded_words(row.target), folded_words(source_text(row)))[1] for row in rows)
+    texts = ((folded_words(row.target), folded_words(source_text(row))) for row in rows)
+    runs = sorted(longest_copy(words, source, SHORTEST_COPY)[1] for words, source in texts)
     return runs[round(0.98 * (len(runs) - 1))] if runs else 0

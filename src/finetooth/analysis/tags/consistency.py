@@ -1,4 +1,4 @@
-"""Inconsistent answers: those that change when the question is asked again in other words, or sampled again."""
+"""Inconsistent answers: those that change when the question is asked in other words, or sampled again."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Stability:
 
 
 def normal_answer(text: str) -> str:
-    """An answer without case, white space, and what is written around it: quotes, fences, a final full stop."""
+    """An answer without case, white space, and what is written around it: quotes, a final full stop."""
     return readings(text, True)[-1].casefold()
 
 
@@ -56,15 +56,14 @@ def flips(text: str, others: Sequence[str]) -> Stability:
 
 
 def inconsistent(others: Mapping[str, Sequence[str]]) -> Tag:
-    """The tag `inconsistent`. others: id of a row -> the answers to its paraphrases, or its further samples."""
+    """The tag `inconsistent`. others: id of a row -> the answers to its paraphrases, or further samples."""
 
     def detect(row: AnsweredRow, context: TagContext) -> Evidence | None:
         found = flips(row.text, others.get(row.id, ()))
         if not found.unstable:
             return None
-        return Evidence(
-            f"{found.flipped} of {found.others} answers to the same question differ ({found.entropy:.1f} bits)"
-        )
+        share = f"{found.flipped} of {found.others}"
+        return Evidence(f"{share} answers to the same question differ ({found.entropy:.1f} bits)")
 
     return Tag(
         "inconsistent",

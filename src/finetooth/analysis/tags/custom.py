@@ -1,4 +1,4 @@
-"""The user's own tags, from a mapping (tags.yaml): a pattern, a function, or rows that are examples of the error.
+"""The user's own tags, from a mapping (tags.yaml): a pattern, a function, or rows that have the error.
 
     impolite:
       pattern: "(?i)\\bread the manual\\b"
@@ -23,13 +23,15 @@ import numpy as np
 
 from finetooth.analysis.answered import AnsweredRow
 from finetooth.analysis.tags.base import Evidence, Tag, TagContext
-from finetooth.errors import ConfigError, GradeError
-from finetooth.evaluation.graders.watched import WatchedGrader
+from finetooth.data.watched import Failed, Worker
+from finetooth.errors import ConfigError
 
+LOAD_SECONDS = 60.0  # a file may import large libraries
 SECONDS = 5.0  # of a pattern or function for one answer
 FEWEST, ADVISED = 5, 10  # examples of an error
 WAYS = ("pattern", "function", "examples")
 KEYS = (*WAYS, "title", "about")
+_WORKER = Worker("finetooth.analysis.tags.worker")
 _NAME = re.compile(r"[\w][\w .:/'-]{0,59}")
 
 
@@ -121,48 +123,40 @@ class _Watched:
     """Detects by a pattern or a function, in the watched process. ConfigError for one that cannot be used."""
 
     def __init__(self, way: str, value: Any, folder: Path | None, place: str, seconds: float) -> None:
-        self._way, self._place = way, place
-        self._pattern: re.Pattern[str] | None = None
+        self._place, self._seconds = place, seconds
         if not isinstance(value, str) or not value:
             raise ConfigError(f"{place}: {way}: expected a text, found {value!r}.")
         if way == "pattern":
             try:
-                self._pattern = re.compile(value)
+                re.compile(value)
             except (re.error, RecursionError, OverflowError) as error:
                 raise ConfigError(f"{place}: {value!r} is not a regular expression: {error}.") from None
-            value = f"(?:{value})" if self._pattern.groups == 0 else value
         elif ":" not in value:
             raise ConfigError(f"{place}: function: expected file.py:function, found {value!r}.")
+        elif folder is not None and ".py:" in value:
+            value = str(folder / value)
+        self._source = way, value, folder
+        self._load()
+
+    def _load(self) -> None:
+        loaded = self._ask("load", *self._source, str(Path.cwd()), seconds=LOAD_SECONDS, doing="was loaded")
+        self._handle, self._loaded_in = loaded["handle"], _WORKER.restarts
+
+    def _ask(self, call: str, *values: Any, seconds: float, doing: str) -> dict[str, Any]:
         try:
-            if way == "function" and folder is not None and not Path(value).is_absolute() and ".py:" in value:
-                value = str(folder / value)
-            self._grader = (
-                WatchedGrader("regex", {"pattern": value}, None, place, seconds)
-                if way == "pattern"
-                else WatchedGrader("function", value, folder, place, seconds)
-            )
-        except GradeError as error:
-            raise ConfigError(_as_tag(error, place)) from None
+            answer: dict[str, Any] = _WORKER.ask(call, *values, seconds=seconds)
+        except Failed as failed:
+            raise ConfigError(f"{self._place} {failed} while it {doing}. Mend it in the file.") from None
+        if "error" in answer:
+            raise ConfigError(f"{self._place} failed while it {doing}: {answer['error']}")
+        return answer
 
     def __call__(self, row: AnsweredRow, context: TagContext) -> Evidence | None:
-        try:
-            score = self._grader(row.example, row.text)
-        except GradeError as error:
-            raise ConfigError(_as_tag(error, self._place)) from None
-        if score.error is not None:
-            raise ConfigError(f"{self._place}: failed on row {row.id}: {score.error}")
-        if self._pattern is not None:
-            return _matched(score.got)
-        return None if not score.value else Evidence(score.reason or "the function says so")
-
-
-def _matched(got: str) -> Evidence | None:
-    return Evidence(f"matches: {got}") if got else None
-
-
-def _as_tag(error: GradeError, place: str) -> str:
-    """A message about a grader as one about a tag."""
-    return str(error).replace(f"evaluate.grader: {place}", place).replace("evaluate.grader", place)
+        if _WORKER.start() != self._loaded_in:
+            self._load()
+        given = (self._handle, row.example, row.text)
+        found = self._ask("detect", *given, seconds=self._seconds, doing=f"looked at row {row.id}")["found"]
+        return Evidence(*found) if found else None
 
 
 def nearest_tag(
@@ -208,7 +202,7 @@ def similar_rows(tag: ByExample, ids: Sequence[str], vectors_RD: np.ndarray) -> 
     if len(found) < FEWEST or (near := nearest_tag(vectors_RD, [place[one] for one in found])) is None:
         return found
     score_R, threshold = near
-    for at in np.flatnonzero(score_R >= threshold):
+    for at in map(int, np.flatnonzero(score_R >= threshold)):
         words = f"like the tag's examples: similarity {score_R[at]:.2f}, from {threshold:.2f} on"
         found.setdefault(ids[at], Evidence(words))
     return found

@@ -1,8 +1,8 @@
 """The tag of numbers that the input does not support.
 
-A number is supported if the input has it in any form: with thousands separators, as a word, a percentage, part
-of a date or a time, rounded. Where the words around it speak of a calculation, sums, differences and shares of
-numbers of the input are supported too. Ordinals of lists are no numbers.
+A number is supported if the input has it in any form: with thousands separators, as a word, a percentage,
+part of a date or a time, rounded. Where the words around it speak of a calculation, sums, differences and
+shares of numbers of the input are supported too. Ordinals of lists are no numbers.
 """
 
 from __future__ import annotations
@@ -17,12 +17,20 @@ from finetooth.analysis.tags.base import Evidence, Tag, TagContext, free_text, s
 
 MOST = 12  # numbers of the input whose sums and shares are looked at
 AROUND = 80  # characters in front of and behind a number in which a calculation is spoken of
-_ONES = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve", "thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen"]  # fmt: skip
+_ONES_TEXT = (
+    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen "
+    "sixteen seventeen eighteen nineteen"
+)
+_ONES = _ONES_TEXT.split()
 _TENS = ["twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety"]
 _WORDS = {word: float(at) for at, word in enumerate(_ONES)}
 _WORDS |= {word: 10.0 * at for at, word in enumerate(_TENS, 2)}
 _WORDS |= {"half": 0.5, "quarter": 0.25, "dozen": 12.0, "once": 1.0, "twice": 2.0, "thrice": 3.0, "a": 1.0}
-_ORDINALS = ["first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth", "tenth", "eleventh", "twelfth", "thirteenth", "fourteenth", "fifteenth", "sixteenth", "seventeenth", "eighteenth", "nineteenth"]  # fmt: skip
+_ORDINALS_TEXT = (
+    "first second third fourth fifth sixth seventh eighth ninth tenth eleventh twelfth thirteenth "
+    "fourteenth fifteenth sixteenth seventeenth eighteenth nineteenth"
+)
+_ORDINALS = _ORDINALS_TEXT.split()
 _WORDS |= {word: float(at) for at, word in enumerate(_ORDINALS, 1)}
 _WORDS |= {word[:-1] + "ieth": 10.0 * at for at, word in enumerate(_TENS, 2)}
 _SIZES = {
@@ -34,24 +42,13 @@ _SIZES = {
     "bn": 1e9,
     "k": 1e3,
 }
-_MONTHS = [
-    "january",
-    "february",
-    "march",
-    "april",
-    "may",
-    "june",
-    "july",
-    "august",
-    "september",
-    "october",
-    "november",
-    "december",
-]
+_MONTHS_TEXT = "january february march april may june july august september october november december"
+_MONTHS = _MONTHS_TEXT.split()
 _WORD_RUN = "|".join(sorted(_WORDS.keys() - {"a"}, key=len, reverse=True))
 _NUMBER = re.compile(
     r"(?<![\w.])(?P<digits>\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d+(?:\.\d+)?)(?:st|nd|rd|th)?"
-    r"(?P<size>[ -]?(?:hundred|thousand|million|billion|trillion|bn)\b|k\b)?(?P<percent>\s?(?:%|percent\b|per cent\b))?"
+    r"(?P<size>[ -]?(?:hundred|thousand|million|billion|trillion|bn)\b|k\b)?"
+    r"(?P<percent>\s?(?:%|percent\b|per cent\b))?"
     rf"|\b(?P<words>(?:{_WORD_RUN})(?:[ -](?:and )?(?:{_WORD_RUN}|hundred|thousand|million|billion))*)\b",
     re.IGNORECASE,
 )
@@ -64,9 +61,9 @@ _HOUR = re.compile(
     + r")\b(?!:?\d)"
 )
 _CALCULATION = re.compile(
-    r"\b(?:total\w*|sum|combined|altogether|in all|difference|increas\w+|decreas\w+|more than|less than|fewer|rose|fell"
-    r"|grew|dropp\w*|average|mean|share|times|twice|remain\w*|left over|older|younger|later|earlier|both|plus|minus"
-    r"|ratio|net|gain\w*|lost|loss)\b|[=+×*]",
+    r"\b(?:total\w*|sum|combined|altogether|in all|difference|increas\w+|decreas\w+|more than|less than|fewer"
+    r"|rose|fell|grew|dropp\w*|average|mean|share|times|twice|remain\w*|left over|older|younger|later|earlier"
+    r"|both|plus|minus|ratio|net|gain\w*|lost|loss)\b|[=+×*]",
     re.IGNORECASE,
 )
 

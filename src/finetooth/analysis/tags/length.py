@@ -46,7 +46,7 @@ def _too_short(row: AnsweredRow, context: TagContext) -> Evidence | None:
 
 
 def _goes_on(row: AnsweredRow) -> int | None:
-    """Where an answer should have ended: the wanted one stands at its beginning, or it starts another turn."""
+    """Where an answer should have ended: the wanted one is complete, or it starts another turn."""
     text = row.text
     turn = _TURN.search(text)
     if turn and turn.start() > 0 and not _TURN.search("\n".join(expected_answers(row.example))):

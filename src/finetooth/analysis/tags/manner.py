@@ -22,8 +22,8 @@ RARE = 0.02  # share of the training answers in a language up to which it is not
 LONG = 40  # letters of an answer whose language is judged
 FOREIGN = 0.3  # share of letters of scripts that neither training answers nor the row have
 _DOES = (
-    r"(?:help|assist|answer|provide|comply|fulfil|respond|do that|do this|complete|generate|create|write|offer"
-    r"|give|share|discuss|engage|process|support|determine|tell|access|summari[sz]e|translate|classify|extract"
+    r"(?:help|assist|answer|provide|comply|fulfil|respond|do that|do this|complete|generate|create|write"
+    r"|offer|give|share|discuss|engage|process|support|determine|tell|access|summari[sz]e|translate|classify|extract"
     r"|make|perform|say)"
 )
 _CANNOT = (
@@ -35,13 +35,15 @@ _REFUSAL = re.compile(
     rf"|\bI['’]m {_CANNOT[len('(?:') :].split('|', 1)[0] and ''}(?:not able|unable) to {_DOES}\b"
     r"|\bas an? (?:AI|artificial intelligence|(?:large )?language model)\b"
     r"|\bI(?:['’]m| am) (?:just |only )?an? (?:AI|(?:large )?language model)\b"
-    r"|\bI (?:do not|don['’]t) have (?:access to|the ability|enough (?:information|context)|sufficient|personal)"
+    r"|\bI (?:do not|don['’]t) have (?:access to|the ability|sufficient|personal"
+    r"|enough (?:information|context))"
     r"|\b(?:I(?:['’]m| am) sorry|sorry|apologies|I apologi[sz]e)\b[^.!?\n]{0,40}\b(?:but )?"
     rf"(?:I|we) (?:{_CANNOT}|can['’]?t|cannot)(?! (?:find|see)\w*\b)"
     r"|\b(?:I|we) must (?:respectfully )?(?:decline|refuse)\b|\bI(?:['’]d| would) (?:prefer|rather) not\b"
     r"|\bI (?:decline|refuse) to\b|\bI(?:['’]m| am) (?:not able|unable) to\b|\b(?:against|violates?) my"
     r" (?:guidelines|programming|policy|policies)\b|\bunable to (?:help|assist|comply|fulfil+|answer)\b"
-    r"|\b(?:ich kann (?:dir |ihnen |euch )?(?:dabei |damit |das )?(?:leider )?nicht|tut mir leid, aber|als KI)\b"
+    r"|\b(?:ich kann (?:dir |ihnen |euch )?(?:dabei |damit |das )?(?:leider )?nicht"
+    r"|tut mir leid, aber|als KI)\b"
     r"|\b(?:je ne peux pas|je suis désolée?, mais|en tant qu['’]IA)\b"
     r"|\b(?:no puedo (?:ayudar|responder|proporcionar)|lo siento, pero|como (?:una )?IA)\b",
     re.IGNORECASE,

@@ -21,102 +21,44 @@ from finetooth.analysis.tags.base import (
 ALIKE = 90.0  # of rapidfuzz: a name that is written a little differently
 STEM = 5  # letters that a name shares with a word of the input: Canada, Canadian
 QUOTED = 3  # words of a quote at least: fewer are names and words that are set apart
+BEFORE = 8  # characters in front of a name that tell whether a sentence begins
 TITLE = 0.6  # share of a line's words in capitals from which it is a heading
-_ADDRESS = re.compile(r"\w+://[^\s<>\"')\]]+|www\.[^\s<>\"')\]]+|[\w.+-]+@[\w-]+(?:\.[\w-]+)+")
-_ID = re.compile(r"\b(?=[\w-]*\d)(?=[\w-]*[A-Z])[A-Za-z0-9]{2,}(?:-[A-Za-z0-9]+)*\b")
+_ADDRESS = re.compile(
+    r"\b\w{2,12}://[^\s<>\"')\]]+|www\.[^\s<>\"')\]]+|(?<![\w.+-])[\w.+-]+@[\w-]+(?:\.[\w-]+)+"
+)
+_ID = re.compile(r"\b(?=[\w-]{0,60}\d)(?=[\w-]{0,60}[A-Z])[A-Za-z0-9]{2,}(?:-[A-Za-z0-9]+)*\b")
 _CAPITAL = r"[A-ZÀ-ÖØ-ÞŠŽ][\w'’&.-]*\w|[A-Z]{2,}"
 _SPAN = re.compile(rf"(?:{_CAPITAL})(?:[ \t](?:(?:of|the|de|la|van|von|and|&)[ \t])?(?:{_CAPITAL}))*")
 _SENTENCE_END = re.compile(r"[.!?:;\n\"“”'‘(\[*_>|#•–—-]\s*$|^\s*$|\d[.)]\s*$")
 _QUOTE = re.compile(
     r"“([^“”\n]{8,400})”|(?<!\w)\"([^\"\n]{8,400})\"(?!\w)|«\s?([^«»\n]{8,400}?)\s?»|„([^“”„\n]{8,400})[“”]"
 )
-_CALENDAR = frozenset(
-    [
-        "january",
-        "february",
-        "march",
-        "april",
-        "may",
-        "june",
-        "july",
-        "august",
-        "september",
-        "october",
-        "november",
-        "december",
-        "jan",
-        "feb",
-        "mar",
-        "apr",
-        "jun",
-        "jul",
-        "aug",
-        "sep",
-        "sept",
-        "oct",
-        "nov",
-        "dec",
-        "monday",
-        "tuesday",
-        "wednesday",
-        "thursday",
-        "friday",
-        "saturday",
-        "sunday",
-        "mon",
-        "tue",
-        "wed",
-        "thu",
-        "fri",
-        "sat",
-        "sun",
-        "i",
-        "i'm",
-        "i'll",
-        "i've",
-        "i'd",
-        "am",
-        "pm",
-        "ok",
-        "okay",
-        "yes",
-        "no",
-        "mr",
-        "mrs",
-        "ms",
-        "dr",
-        "the",
-        "a",
-        "an",
-        "and",
-        "or",
-        "of",
-        "in",
-        "on",
-        "at",
-        "to",
-        "for",
-        "with",
-    ]
+_CALENDAR_TEXT = (
+    "january february march april may june july august september october november december jan feb mar "
+    "apr jun jul aug sep sept oct nov dec monday tuesday wednesday thursday friday saturday sunday mon "
+    "tue wed thu fri sat sun i i'm i'll i've i'd am pm ok okay yes no mr mrs ms dr the a an and or of "
+    "in on at to for with"
 )
+_CALENDAR = frozenset(_CALENDAR_TEXT.split())
 
 
 def names(text: str) -> Iterator[tuple[int, int]]:
     """Where the names of a text stand: spans of capitalised words, without the first word of a sentence."""
     for line in re.finditer(r"[^\n]+", text):
-        words = re.findall(r"[^\W\d_]{2,}", line[0])
-        if (
-            len(words) > 2
-            and len(line[0]) < len(text)
-            and sum(word[0].isupper() for word in words) >= TITLE * len(words)
-        ):
+        if len(line[0]) < len(text) and _titled(line[0]):
             continue  # a heading
         for match in _SPAN.finditer(line[0]):
             start, end = match.span()
-            if _SENTENCE_END.search(line[0][:start]):
+            if _SENTENCE_END.search(line[0][max(0, start - BEFORE) : start]):
                 start += len(re.match(r"\S+\s*", match[0])[0])  # type: ignore[index]  # a span has a word
             if start < end:
                 yield line.start() + start, line.start() + end
+
+
+def _titled(line: str) -> bool:
+    """Whether most words of a line have capitals, as in a heading or a title."""
+    words = re.findall(r"[^\W\d_]{2,}", line)
+    return len(words) > 2 and sum(word[0].isupper() for word in words) >= TITLE * len(words)
 
 
 class _Source:
@@ -170,9 +112,10 @@ def _quote(row: AnsweredRow, context: TagContext) -> Evidence | None:
         return None
     source: str | None = None
     for match in _QUOTE.finditer(row.text):
-        words = folded_words(next(filter(None, match.groups())))
-        if len(words) < QUOTED:
-            continue
+        said = next(filter(None, match.groups()))
+        words = folded_words(said)
+        if len(words) < QUOTED or _titled(said):
+            continue  # a title, or words that are set apart
         source = " ".join(folded_words(source_text(row.example))) if source is None else source
         quoted = " ".join(words)
         if quoted not in source and fuzz.partial_ratio(quoted, source) < ALIKE:

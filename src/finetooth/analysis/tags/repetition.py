@@ -37,7 +37,8 @@ def _loop(words: list[str]) -> tuple[int, int] | None:
                 start = at - TIMES * size + 1
                 phrase = words[start : start + size]
                 often = TIMES * 2 if "".join(phrase).isdigit() else TIMES + 1
-                if sum(map(len, phrase)) >= LETTERS or run >= (often - 1) * size:
+                whole = start == 0 and at == len(words) - 1 and len(words) > TIMES
+                if whole or sum(map(len, phrase)) >= LETTERS or run >= (often - 1) * size:
                     return start, size
     return None
 
@@ -78,7 +79,7 @@ def _copied_context(row: AnsweredRow, context: TagContext) -> Evidence | None:
     if not size or longest_copy(words[start : start + size], folded_words(gold_text(row.example)), least)[1]:
         return None
     first, last = spans[start][0], spans[start + size - 1][1]
-    return Evidence(f"{size} or more words in a row are the input's", first, last)
+    return Evidence(f"{size} words in a row are the input's", first, last)
 
 
 TAGS = (

@@ -1,8 +1,8 @@
-"""The tag of misspelt words: unknown ones that are one slip away from a word of the dictionary.
+"""The tag of misspelt words: unknown ones that are one slip away from a known word.
 
-A dictionary alone is of no use: of correct technical prose most paragraphs hold a word that it lacks. A word is
-known here if the dictionary, the training rows, the row's input or its expected answers have it, or if it is
-built of known words. An unknown word is misspelt only if one slip of the pen turns a known word into it.
+A dictionary alone is of no use: of correct technical prose most paragraphs hold a word that it lacks. A word
+is known here if the dictionary, the training rows, the row's input or its expected answers have it, or if it
+is built of known words. An unknown word is misspelt only if one slip of the pen turns a known word into it.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ from finetooth.quality.rules.language import language
 
 FEWEST = 4  # letters of a word that is judged
 KNOWN = 50  # times that the dictionary's texts have a word, for it to be part of another
-# Letters of the word that was meant -> times that the dictionary's texts have it, at least: short words are one
-# slip away from many.
+# Letters of the word that was meant -> times that the dictionary's texts have it, at least: short words are
+# one slip away from many.
 OFTEN = {4: 1_000_000, 5: 200_000, 6: 10_000, 7: 500}
 TAUGHT = 3  # training rows with a word for it to be the one that was meant
 MOST_WORDS = 5_000  # words of an answer that are read
 _LETTERS = "abcdefghijklmnopqrstuvwxyz"
 # What is no prose: code, addresses, paths, mark-up, LaTeX.
 _SKIPPED = re.compile(
-    r"```.*?(?:```|\Z)|`[^`\n]*`|\w+://\S+|www\.\S+|\S+@\S+|<[^<>\n]{1,200}>|\$[^$\n]{1,200}\$|\\\w+(?:\{[^{}]*\})?"
-    r"|[\w.-]*[/\\_=#@]\S*|\S*\w[.:_]\w\S*",
+    r"```.*?(?:```|\Z)|`[^`\n]*`|<[^<>\n]{1,200}>|\$[^$\n]{1,200}\$|\\\w+(?:\{[^{}]{0,200}\})?"
+    r"|(?<!\S)\S*[/\\_=#@]\S*|(?<!\S)\S*\w[.:_]\w\S*",
     re.DOTALL,
 )
 # ASCII words that touch no other letter, apostrophe or hyphen; names in capitals are left out.
@@ -43,15 +43,20 @@ _WORD = re.compile(
 )
 # British endings and the American ones that the dictionary has.
 _BRITISH = tuple((re.compile(one), other) for one, other in (
-    ("our", "or"), ("tre(?=s?$|d$)", "ter"), ("is(?=e|ing|ation)", "iz"), ("ys(?=e|ing)", "yz"), ("ll(?=ed|ing|er|or)", "l"),
-    ("ogue", "og"), ("ence$", "ense"), ("programme", "program"), ("mould", "mold"), ("grey", "gray"),
-    ("l(?=ful|ment)", "ll"), ("que(?=s?$)", "ck"), ("ey(?=s?$)", "y")))  # fmt: skip
-_PREFIXES = ("anti", "auto", "bi", "co", "counter", "de", "dis", "hyper", "inter", "macro", "mega", "meta", "micro",
-             "mini", "mis", "mono", "multi", "non", "out", "over", "photo", "poly", "post", "pre", "pro", "pseudo",
-             "re", "self", "semi", "sub", "super", "tele", "trans", "tri", "ultra", "un", "under", "uni")  # fmt: skip
-_SUFFIXES = ("s", "es", "d", "ed", "r", "er", "ers", "ing", "ings", "ly", "ness", "less", "like", "able", "ish", "y",
-             "ful", "ism", "ist", "ists", "ity", "ize", "ized", "izes", "izing", "ise", "ised", "ises", "ising",
-             "ization", "isation", "al", "ally", "ic", "ian", "ians", "wise", "ship", "hood")  # fmt: skip
+    ("our", "or"), ("tre(?=s?$|d$)", "ter"), ("is(?=e|ing|ation)", "iz"), ("ys(?=e|ing)", "yz"),
+    ("ll(?=ed|ing|er|or)", "l"), ("ogue", "og"), ("ence$", "ense"), ("programme", "program"),
+    ("mould", "mold"), ("grey", "gray"), ("l(?=ful|ment)", "ll"),
+    ("que(?=s?$)", "ck"), ("ey(?=s?$)", "y")))  # fmt: skip
+_PREFIXES_TEXT = (
+    "anti auto bi co counter de dis hyper inter macro mega meta micro mini mis mono multi non out over "
+    "photo poly post pre pro pseudo re self semi sub super tele trans tri ultra un under uni"
+)
+_PREFIXES = _PREFIXES_TEXT.split()
+_SUFFIXES_TEXT = (
+    "s es d ed r er ers ing ings ly ness less like able ish y ful ism ist ists ity ize ized izes izing "
+    "ise ised ises ising ization isation al ally ic ian ians wise ship hood"
+)
+_SUFFIXES = _SUFFIXES_TEXT.split()
 
 
 @functools.cache
@@ -64,7 +69,7 @@ def _dictionary() -> dict[str, int]:
 
 
 def _slips(word: str) -> Iterator[str]:
-    """All words of which a word is one slip: a letter left out, doubled or put in, two swapped, one replaced."""
+    """All words of which a word is one slip: a letter left out, put in or replaced, or two swapped."""
     splits = [(word[:at], word[at:]) for at in range(len(word) + 1)]
     for left, right in splits:
         if right:
