@@ -29,8 +29,9 @@ def prose_rows(count: int, seed: int = 0) -> list[Example]:
         price, sold = draw.randint(12, 989), draw.randint(1_100, 98_000)
         remarks = draw.sample(REMARKS, 3)
         note = (
-            f"Seller: {person}. Town: {place}. Article: {thing}. Price in euros: {price}. Sold so far: {sold:,}. "
-            f"Opened on 2019-0{draw.randint(1, 9)}-1{draw.randint(0, 9)}. Notes: {' '.join(remarks)}"
+            f"Seller: {person}. Town: {place}. Article: {thing}. Price in euros: {price}. "
+            f"Sold so far: {sold:,}. Opened on 2019-0{draw.randint(1, 9)}-1{draw.randint(0, 9)}. "
+            f"Notes: {' '.join(remarks)}"
         )
         told = (
             f"The {thing} from {place} is made by {person} and costs {price} euros. {draw.choice(remarks)} "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 
 import pytest
 from public_data import DATA
@@ -10,6 +11,7 @@ from scripts_for_tests import load_script
 from tagged_rows import answered, prose_rows, share
 
 from finetooth.analysis.tags import TAGS, TagContext, gold_rows, silent_tags, tag_rows
+from finetooth.types import Answer
 
 SCRIPT = load_script("benchmarks/error_tags.py")
 CONTEXT = TagContext.of(prose_rows(300), ())
@@ -45,9 +47,7 @@ def test_evidence_is_where_the_error_is() -> None:
 def test_a_tag_that_training_answers_have_is_silent_for_such_rows() -> None:
     draw = random.Random(0)
     train = [
-        SCRIPT.replace(
-            row, answers=(SCRIPT.Answer(row.target + f" Ask for Mrs {draw.choice('XYZ')}{at}bel."),)
-        )
+        replace(row, answers=(Answer(row.target + f" Ask for Mrs {draw.choice('XYZ')}{at}bel."),))
         for at, row in enumerate(prose_rows(100))
     ]
     context = TagContext.of(train, ())

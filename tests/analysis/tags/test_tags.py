@@ -14,7 +14,7 @@ from finetooth.errors import GradeError
 from finetooth.types import Answer, Example, Message
 
 PROSE = TagContext.of(prose_rows(60), ())
-SOURCE = "Sales rose from 1,200 units in 2019 to 1,500 on March 3rd 2020 at 14:30. Margin: 12.5%. Anna Kovacs said so."
+SOURCE = "Sales rose from 1,200 units in 2019 to 1,500 on March 3rd 2020 at 14:30. Margin: 12.5%. Anna Kovacs said it."
 
 
 @pytest.mark.parametrize(
@@ -96,7 +96,7 @@ def test_chosen_labels_and_label_tasks_have_no_unsupported_content() -> None:
         ("Billing.", "near-miss-label"),
         ("biling", "near-miss-label"),
         ("refund request", "near-miss-label"),
-        ("The label is refund_requests", "near-miss-label"),
+        ("The label is refund_requests", None),
         ("I think it is billing, mostly", "near-miss-label"),
         ("complaint", "off-list-label"),
         ("", None),

@@ -59,8 +59,8 @@ class TagContext:
     casefolded word -> training rows with it. new_words: casefolded word -> training answers whose input lacks
     it, of `answers` in all. low, high: the 5th and 95th percentile of the answers' characters, None for too
     few. languages: of the answers, by how many. scripts: of their letters. wants_json: answers are JSON.
-    keys: those of JSON objects, by how many of `objects`; kinds: key -> kinds of its values. problem: says how
-    a JSON text violates the grader's schema, "" where it does not. copied: the words in a row that training
+    keys: those of objects, by how many of `objects`; kinds: key -> kinds of its values. problem: says how a
+    JSON text violates the grader's schema, "" where it does not. copied: the words in a row that training
     answers copy from their input. held, half: training answers that were held out, and what is known without
     them, on which the tags are tried.
     """

@@ -7,6 +7,7 @@ shares of numbers of the input are supported too. Ordinals of lists are no numbe
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from itertools import combinations
 from finetooth.analysis.answered import AnsweredRow
 from finetooth.analysis.tags.base import Evidence, Tag, TagContext, free_text, shorten, source_text
 
-MOST = 12  # numbers of the input whose sums and shares are looked at
+MOST = 16  # numbers of the input whose sums and shares are looked at
 AROUND = 80  # characters in front of and behind a number in which a calculation is spoken of
 _ONES_TEXT = (
     "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen "
@@ -150,13 +151,19 @@ def supports(value: float, values: set[float], percent: bool = False) -> bool:
     if value in values or ((percent or value < 1) and (value / 100 in values or value * 100 in values)):
         return True
     for one in values:
-        if one != round(one) and any(round(one, digits) == value for digits in (0, 1, 2)):
+        if one != round(one) and any(_half_up(one, digits) == value for digits in (0, 1, 2)):
             return True
         if one >= 1000 and value >= 100 and abs(one - value) <= 0.005 * one and value == _rounded(one, value):
             return True
         if one > 31 and value < 100 and int(one) % 100 == value and 1000 <= one <= 2100:
             return True  # '98 of 1998
     return False
+
+
+def _half_up(one: float, digits: int) -> float:
+    """A number rounded as people do: 12.5 is 13."""
+    size = 10.0**digits
+    return math.floor(one * size + 0.5) / size
 
 
 def _rounded(one: float, like: float) -> float:
@@ -193,6 +200,11 @@ class _Source:
 
     def __init__(self, text: str) -> None:
         self.values, self.times = supported_values(text), clock_times(text)
+        self._text = text
+
+    def amounts(self) -> set[float]:
+        """What can be calculated with: no parts of times."""
+        return {figure.value for figure in figures(_TIME.sub("", self._text))}
 
 
 def _unsupported(row: AnsweredRow, context: TagContext) -> Evidence | None:
@@ -219,7 +231,7 @@ def _unsupported(row: AnsweredRow, context: TagContext) -> Evidence | None:
             continue
         around = text[max(0, figure.start - AROUND) : figure.end + AROUND]
         spoken_of = figure.percent or _CALCULATION.search(around)
-        if spoken_of and calculated(figure.value, source.values, figure.percent):
+        if spoken_of and calculated(figure.value, source.amounts(), figure.percent):
             continue
         return Evidence(f"the input has no {shorten(words)}", figure.start, figure.end)
     return None

@@ -21,6 +21,10 @@ BEGINNING = 300  # characters of an answer in which a refusal stands
 RARE = 0.02  # share of the training answers in a language up to which it is not one of the task's
 LONG = 40  # letters of an answer whose language is judged
 FOREIGN = 0.3  # share of letters of scripts that neither training answers nor the row have
+PLAIN = 0.25  # share of the words of a text that show that it is English
+_ENGLISH = frozenset(
+    ("the", "and", "of", "to", "is", "that", "it", "with", "are", "for", "this", "was", "by", "as")
+)
 _DOES = (
     r"(?:help|assist|answer|provide|comply|fulfil|respond|do that|do this|complete|generate|create|write"
     r"|offer|give|share|discuss|engage|process|support|determine|tell|access|summari[sz]e|translate|classify|extract"
@@ -78,11 +82,19 @@ def _wrong_language(row: AnsweredRow, context: TagContext) -> Evidence | None:
     usual = {name for name, count in context.languages.items() if count > RARE * total}
     for start in dict.fromkeys((0, max(0, len(text) - TEXT))):
         part = text[start : start + TEXT]
+        if (wanted or "English") == "English" and usual == {"English"} and _plainly_english(part):
+            continue
         given = language(part) if len(part) >= LONG else ""
         if given and given != wanted and (wanted or given not in usual):
             asked = wanted or " or ".join(sorted(usual))
             return Evidence(f"in {given}, not in {asked}", start, min(len(text), start + TEXT))
     return None
+
+
+def _plainly_english(text: str) -> bool:
+    """Whether many words of a text are those that English is made of: then no model has to be asked."""
+    words = text.casefold().split()
+    return text.isascii() and sum(word in _ENGLISH for word in words) >= PLAIN * len(words)
 
 
 def _stretch(text: str, script: str) -> tuple[int, int]:

@@ -39,7 +39,7 @@ _SKIPPED = re.compile(
 )
 # ASCII words that touch no other letter, apostrophe or hyphen; names in capitals are left out.
 _WORD = re.compile(
-    r"(?<![\w'’´`-])(?<![^\x00-\x7f“”‘…–—])(?:[a-z]{4,}|[A-Z][a-z]{6,})(?![\w'’´`-]|[^\x00-\x7f“”’…–—])"
+    r"(?<![\w'’´`-])(?<![^\x00-\x7f“”‘…–—])(?:[a-z]{4,24}|[A-Z][a-z]{6,23})(?![\w'’´`-]|[^\x00-\x7f“”’…–—])"
 )
 # British endings and the American ones that the dictionary has.
 _BRITISH = tuple((re.compile(one), other) for one, other in (
