@@ -24,6 +24,7 @@ from finetooth.quality.findings import question
 from finetooth.types import Example
 
 Floats = npt.NDArray[np.float32]
+Ints = npt.NDArray[np.int64]
 TEMPERATURE = 0.1  # of a cosine, in the density of the failures around a row
 SHARE = 0.1  # of the training rows that are drawn without --rows,
 FEWEST, MOST = 20, 200  # within these bounds
@@ -38,49 +39,39 @@ OURS = {*RESERVED, CLUSTER, "added-by"}  # tags that are no columns of the user'
 # Rows of a pool ---------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Picked:
-    """A pool row to label. at: its position in the pool; near: that of the nearest wrong validation row."""
-
-    at: int
-    near: int
-
-
 def default_rows(train: int) -> int:
     """How many rows are drawn from a pool unless it is said: a tenth of the training rows, 20 to 200."""
     return min(MOST, max(FEWEST, round(SHARE * train)))
 
 
-def targeted(
-    pool_PD: Floats, wrong_WD: Floats, other_OD: Floats, uncertainty_P: Floats | None, count: int
-) -> list[Picked]:
-    """Rows that a model like this one would get wrong, different from each other.
+def failure_share(pool_PD: Floats, wrong_WD: Floats, other_OD: Floats) -> tuple[Floats, Ints]:
+    """How likely each pool row is to fail, in [0, 1], and the nearest wrong validation row: two (P,).
 
-    How likely a row is to fail is read off the densities of wrong and of right validation rows around it, in
-    the model's hidden states. Rows are taken one by one: the likeliest failure, times its distance to the
-    nearest row taken before. uncertainty_P: in [0, 1], raises the likelihood by up to its double. Without a
-    wrong row there is nothing to aim at: [].
+    Read off the densities of wrong and of right validation rows around it, in the model's hidden states.
     """
-    if not len(wrong_WD) or not len(pool_PD):
-        return []
     centre = np.concatenate([pool_PD, wrong_WD, other_OD]).mean(axis=0)
     pool_PD, wrong_WD, other_OD = (unit(one - centre) for one in (pool_PD, wrong_WD, other_OD))
     near_PW = pool_PD @ wrong_WD.T
     wrong_P = np.exp(near_PW / TEMPERATURE).sum(axis=1)
-    other_P = (
-        np.exp(pool_PD @ other_OD.T / TEMPERATURE).sum(axis=1) if len(other_OD) else np.zeros(len(pool_PD))
-    )
-    fails_P = wrong_P / np.maximum(wrong_P + other_P, 1e-12)
-    if uncertainty_P is not None:
-        fails_P = fails_P * (1 + uncertainty_P)
-    apart_P = np.ones(len(pool_PD))
+    other_P = np.exp(pool_PD @ other_OD.T / TEMPERATURE).sum(axis=1)
+    share_P = np.asarray(wrong_P / np.maximum(wrong_P + other_P, 1e-12), np.float32)
+    return share_P, near_PW.argmax(axis=1)
+
+
+def spread(pool_PD: Floats, worth_P: Floats, count: int) -> list[int]:
+    """Positions of `count` rows of great worth that are unlike each other.
+
+    They are taken one by one: the most worth, times the distance to the nearest row taken before.
+    """
+    pool_PD = unit(pool_PD - pool_PD.mean(axis=0))
+    apart_P = np.ones(len(pool_PD), np.float32)
     free_P = np.ones(len(pool_PD), bool)
-    found: list[Picked] = []
+    found: list[int] = []
     for _ in range(min(count, len(pool_PD))):
-        at = int(np.where(free_P, fails_P * apart_P, -np.inf).argmax())
+        at = int(np.where(free_P, worth_P * apart_P, -np.inf).argmax())
         free_P[at] = False
         apart_P = np.minimum(apart_P, np.maximum(1 - pool_PD @ pool_PD[at], 0))
-        found.append(Picked(at, int(near_PW[at].argmax())))
+        found.append(at)
     return found
 
 

@@ -90,7 +90,7 @@ class LabelDoubt:
 def label_doubt(
     train: Sequence[Example], hidden_TD: Floats, audit: LabelAudit | str, seed: int
 ) -> LabelDoubt | str:
-    """Doubt in the labels, by hidden states and, where its audit is reliable, by a bag of words; or why none.
+    """Doubt in the labels, by hidden states and, where there is an audit, by a bag of words; or why none.
 
     Both predict each row from the others; their log-probabilities are averaged.
     """
@@ -106,7 +106,7 @@ def label_doubt(
     rows_J = np.array([at for at, example in enumerate(train) if example.target in column])
     given_J = np.array([column[train[at].target] for at in rows_J])
     logp_JL = np.log(np.maximum(_out_of_fold(hidden_TD[rows_J], given_J, len(labels), seed), LEAST))
-    if isinstance(audit, LabelAudit) and audit.is_reliable:
+    if isinstance(audit, LabelAudit):
         place = {int(row): at for at, row in enumerate(rows_J)}
         shared = [(place[int(row)], at) for at, row in enumerate(audit.rows) if int(row) in place]
         words_JL = np.full((len(rows_J), len(labels)), LEAST, np.float32)
@@ -148,7 +148,7 @@ def label_suspects(
     reliable and the label is wrong with a probability of STRONG or more.
     """
     predicted_J = doubt.proba_JL.argmax(axis=1)
-    order = np.lexsort((-doubt.doubt_J, -doubt.wrong_J))
+    order = np.argsort(-doubt.doubt_J, kind="stable")
     found = []
     for at in [int(at) for at in order if doubt.wrong_J[at] >= SUSPECT][:count]:
         row, likely = int(doubt.rows[at]), doubt.labels[predicted_J[at]]

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,10 +25,12 @@ from finetooth.analysis.next_rows import (
     TO_WRITE,
     Floats,
     default_rows,
+    entropy_share,
+    failure_share,
     missing,
     random_rows,
     short,
-    targeted,
+    spread,
 )
 from finetooth.analysis.suspects import (
     LabelDoubt,
@@ -42,10 +45,10 @@ from finetooth.config.values import format_count, is_files, is_hub_id, plural
 from finetooth.data.examples import source_location
 from finetooth.data.read.files import read
 from finetooth.data.read.table import Table
-from finetooth.errors import ConfigError, DataError
+from finetooth.errors import ConfigError, DataError, GradeError
 from finetooth.model.api import Model
 from finetooth.privacy.masking import redact
-from finetooth.quality.findings import Embed, View, question
+from finetooth.quality.findings import View, question
 from finetooth.quality.label_audit import audit_labels
 from finetooth.quality.similarity.near import find_similar_pairs
 from finetooth.rundir import read_json, sha256_file, write_bytes, write_json
@@ -59,7 +62,11 @@ FOLDER = "errors"
 NAMES = ("next.jsonl", "next.csv", "random.jsonl")
 RECORD = "next.json"  # what was written: digests, so that a file that was filled in since is never replaced
 SHARE_CHECKED, LEAST_CHECKED, MOST_CHECKED = 0.05, 10, 100  # training rows that are listed at most
-MOST_EMBEDDED = 20_000  # pool rows that are compared by the model
+MOST_EMBEDDED = 20_000  # pool rows that are compared by the model, drawn at random
+ASKED, LEAST_ASKED = (
+    10,
+    200,
+)  # likeliest failures that the model is asked, per row that is drawn, and at least
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +123,7 @@ def next_data(
     draw: ChangeSet | None = None
     if pool is not None:
         source = read_pool(context, pool)
-        drawn, others = _drawn(context, rows, source, embed, count, seed)
+        drawn, others = _drawn(context, rows, source, model, count, seed)
         counts |= {"to label" if not source.answers else "from the pool": len(drawn), **source.left_out}
         draw = change_set(form, others)
         notes += source.notes()
@@ -187,13 +194,14 @@ def _drawn(
     context: RunContext,
     rows: Sequence[AnsweredRow],
     pool: Pool,
-    embed: Embed,
+    model: Model,
     count: int | None,
     seed: int | None,
 ) -> tuple[list[Change], list[Change]]:
     """The targeted and the random rows of a pool, as many of each."""
     if count is not None and count < 1:
         raise ConfigError(f"--rows {count}: expected a number of at least 1.")
+    embed = embedder_of(model)
     seed = context.task.seed if seed is None else seed
     count = default_rows(len(context.prepared.train)) if count is None else count
     ids = [source_location(example) for example in pool.examples]
@@ -203,14 +211,36 @@ def _drawn(
     wrong = [row for row in rows if row.wrong]
     if not wrong:
         return others, others
-    kept = random_rows(ids, MOST_EMBEDDED, seed)
+    kept = np.array(random_rows(ids, MOST_EMBEDDED, seed))
     right = [row for row in rows if not row.wrong]
     texts = [question(pool.examples[at]) for at in kept]
     asked = [question(row.example) for row in (*wrong, *right)]
     hidden = np.asarray(embed([*texts, *asked]), np.float32)
-    parts = np.split(hidden, [len(texts), len(texts) + len(wrong)])
-    picked = targeted(parts[0], parts[1], parts[2], None, count)
-    return [_added(pool, kept[one.at], _why(wrong[one.near])) for one in picked], others
+    pool_PD, wrong_WD, right_OD = np.split(hidden, [len(texts), len(texts) + len(wrong)])
+    worth_P, near_P = failure_share(pool_PD, wrong_WD, right_OD)
+    first = np.argsort(-worth_P, kind="stable")[: max(LEAST_ASKED, ASKED * count)]
+    uncertain = _uncertainty(context, model, [pool.examples[at] for at in kept[first]])
+    picked = first[spread(pool_PD[first], worth_P[first] * (1 + uncertain), count)]
+    return [_added(pool, int(kept[at]), _why(wrong[near_P[at]])) for at in picked], others
+
+
+def _uncertainty(context: RunContext, model: Model, examples: Sequence[Example]) -> Floats:
+    """How unsure the tuned model is of each row, in [0, 1]: the entropy over labels.
+
+    0 where it writes its answers, and for a row that is too long to be asked.
+    """
+    asked = asking.of_run(context, model)
+    found = np.zeros(len(examples), np.float32)
+    if not asked.labels:
+        return found
+    contexts, at = [], []
+    for index, example in enumerate(examples):
+        with suppress(DataError, GradeError):
+            contexts.append(asked.candidate.context(asked.example(example)))
+            at.append(index)
+    for one in asked.candidate.answers(contexts, distribution=True):
+        found[at[one.index]] = entropy_share(one.logprobs or {})
+    return found
 
 
 def _added(pool: Pool, at: int, why: str) -> Change:
