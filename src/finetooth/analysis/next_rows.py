@@ -3,14 +3,15 @@
 Failures are those on validation rows; no function here sees a sealed row. What was tried against a random
 draw of the same size, and lost, is in docs/log.md.
 
-Axes: P pool rows, W wrong validation rows, O other validation rows, L labels, D dimensions.
+Axes: R rows of a space, P pool rows, W wrong validation rows, D dimensions, V words.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -25,7 +26,7 @@ from finetooth.types import Example
 
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
-TEMPERATURE = 0.1  # of a cosine, in the density of the failures around a row
+TEMPERATURE = 0.05  # of a cosine, in the density of the failures around a row
 SHARE = 0.1  # of the training rows that are drawn without --rows,
 FEWEST, MOST = 20, 200  # within these bounds
 MISSING_WRONG, MISSING_ROWS = 0.3, 2  # share and number of wrong validation rows of a label that lacks rows
@@ -44,33 +45,60 @@ def default_rows(train: int) -> int:
     return min(MOST, max(FEWEST, round(SHARE * train)))
 
 
-def failure_share(pool_PD: Floats, wrong_WD: Floats, other_OD: Floats) -> tuple[Floats, Ints]:
-    """How likely each pool row is to fail, in [0, 1], and the nearest wrong validation row: two (P,).
+@dataclass(frozen=True, slots=True)
+class Space:
+    """Texts by what they mean and what they say: hidden states, centred, and TF-IDF of words and word pairs.
 
-    Read off the densities of wrong and of right validation rows around it, in the model's hidden states.
+    hidden_RD, words_RV: rows of length 1; words_RV is sparse.
     """
-    centre = np.concatenate([pool_PD, wrong_WD, other_OD]).mean(axis=0)
-    pool_PD, wrong_WD, other_OD = (unit(one - centre) for one in (pool_PD, wrong_WD, other_OD))
-    near_PW = pool_PD @ wrong_WD.T
+
+    hidden_RD: Floats
+    words_RV: Any
+
+    @classmethod
+    def of(cls, texts: Sequence[str], hidden_RD: Floats) -> Space:
+        """The space of these texts. hidden_RD: the model's hidden states of them."""
+        from scipy.sparse import csr_matrix
+        from sklearn.feature_extraction.text import TfidfVectorizer
+
+        try:
+            words = TfidfVectorizer(sublinear_tf=True, ngram_range=(1, 2), dtype=np.float32)
+            words_RV = words.fit_transform(texts)
+        except ValueError:  # raised for an empty vocabulary
+            words_RV = csr_matrix((len(texts), 1), dtype=np.float32)
+        centred = hidden_RD - hidden_RD.mean(axis=0)
+        length = np.linalg.norm(centred, axis=1, keepdims=True)
+        return cls(np.asarray(centred / np.maximum(length, 1e-12), np.float32), words_RV)
+
+    def cosine(self, rows: Ints, others: Ints) -> Floats:
+        """The mean of both cosines, (rows, others)."""
+        words = (self.words_RV[rows] @ self.words_RV[others].T).toarray()
+        return np.asarray((self.hidden_RD[rows] @ self.hidden_RD[others].T + words) / 2, np.float32)
+
+
+def failure_share(space: Space, pool: Ints, wrong: Ints, right: Ints) -> tuple[Floats, Ints]:
+    """How likely each pool row is to fail, in [0, 1], and the position in wrong of the nearest row: two (P,).
+
+    Read off the densities of wrong and of right validation rows around it. pool, wrong, right: rows of space.
+    """
+    near_PW = space.cosine(pool, wrong)
     wrong_P = np.exp(near_PW / TEMPERATURE).sum(axis=1)
-    other_P = np.exp(pool_PD @ other_OD.T / TEMPERATURE).sum(axis=1)
-    share_P = np.asarray(wrong_P / np.maximum(wrong_P + other_P, 1e-12), np.float32)
-    return share_P, near_PW.argmax(axis=1)
+    right_P = np.exp(space.cosine(pool, right) / TEMPERATURE).sum(axis=1)
+    return np.asarray(wrong_P / (wrong_P + right_P), np.float32), near_PW.argmax(axis=1)
 
 
-def spread(pool_PD: Floats, worth_P: Floats, count: int) -> list[int]:
-    """Positions of `count` rows of great worth that are unlike each other.
+def spread(space: Space, pool: Ints, worth_P: Floats, count: int) -> list[int]:
+    """Positions in pool of `count` rows of great worth that are unlike each other.
 
     They are taken one by one: the most worth, times the distance to the nearest row taken before.
     """
-    pool_PD = unit(pool_PD - pool_PD.mean(axis=0))
-    apart_P = np.ones(len(pool_PD), np.float32)
-    free_P = np.ones(len(pool_PD), bool)
+    apart_P = np.ones(len(pool), np.float32)
+    free_P = np.ones(len(pool), bool)
     found: list[int] = []
-    for _ in range(min(count, len(pool_PD))):
+    for _ in range(min(count, len(pool))):
         at = int(np.where(free_P, worth_P * apart_P, -np.inf).argmax())
         free_P[at] = False
-        apart_P = np.minimum(apart_P, np.maximum(1 - pool_PD @ pool_PD[at], 0))
+        apart_P = np.minimum(apart_P, np.maximum(1 - space.cosine(pool, pool[[at]])[:, 0], 0))
         found.append(at)
     return found
 
@@ -79,20 +107,6 @@ def random_rows(ids: Sequence[str], count: int, seed: int) -> list[int]:
     """Positions of a uniformly random draw, in pool order: the same rows whatever stands beside them."""
     order = sorted(range(len(ids)), key=lambda at: (uniform(seed, f"next {ids[at]}"), at))
     return sorted(order[:count])
-
-
-def unit(vectors: Floats) -> Floats:
-    """The vectors with length 1; a zero vector stays."""
-    return np.asarray(vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12), np.float32)
-
-
-def entropy_share(logprobs: Mapping[str, float]) -> float:
-    """The entropy of a distribution over labels, as a share of the largest possible. logprobs: in nats."""
-    logp_L = np.fromiter(logprobs.values(), float)
-    if len(logp_L) < 2:
-        return 0.0
-    p_L = np.exp(logp_L - np.logaddexp.reduce(logp_L))
-    return float(-(p_L * np.log(np.maximum(p_L, 1e-12))).sum() / np.log(len(p_L)))
 
 
 # Rows that are missing --------------------------------------------------------------------------------------

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,8 +23,8 @@ from finetooth.analysis.change_set import Change, ChangeSet, RowForm, change_set
 from finetooth.analysis.next_rows import (
     TO_WRITE,
     Floats,
+    Space,
     default_rows,
-    entropy_share,
     failure_share,
     missing,
     random_rows,
@@ -45,7 +44,7 @@ from finetooth.config.values import format_count, is_files, is_hub_id, plural
 from finetooth.data.examples import source_location
 from finetooth.data.read.files import read
 from finetooth.data.read.table import Table
-from finetooth.errors import ConfigError, DataError, GradeError
+from finetooth.errors import ConfigError, DataError
 from finetooth.model.api import Model
 from finetooth.privacy.masking import redact
 from finetooth.quality.findings import View, question
@@ -63,10 +62,6 @@ NAMES = ("next.jsonl", "next.csv", "random.jsonl")
 RECORD = "next.json"  # what was written: digests, so that a file that was filled in since is never replaced
 SHARE_CHECKED, LEAST_CHECKED, MOST_CHECKED = 0.05, 10, 100  # training rows that are listed at most
 MOST_EMBEDDED = 20_000  # pool rows that are compared by the model, drawn at random
-ASKED, LEAST_ASKED = (
-    10,
-    200,
-)  # likeliest failures that the model is asked, per row that is drawn, and at least
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,7 +196,6 @@ def _drawn(
     """The targeted and the random rows of a pool, as many of each."""
     if count is not None and count < 1:
         raise ConfigError(f"--rows {count}: expected a number of at least 1.")
-    embed = embedder_of(model)
     seed = context.task.seed if seed is None else seed
     count = default_rows(len(context.prepared.train)) if count is None else count
     ids = [source_location(example) for example in pool.examples]
@@ -211,36 +205,15 @@ def _drawn(
     wrong = [row for row in rows if row.wrong]
     if not wrong:
         return others, others
-    kept = np.array(random_rows(ids, MOST_EMBEDDED, seed))
+    kept = random_rows(ids, MOST_EMBEDDED, seed)
     right = [row for row in rows if not row.wrong]
     texts = [question(pool.examples[at]) for at in kept]
-    asked = [question(row.example) for row in (*wrong, *right)]
-    hidden = np.asarray(embed([*texts, *asked]), np.float32)
-    pool_PD, wrong_WD, right_OD = np.split(hidden, [len(texts), len(texts) + len(wrong)])
-    worth_P, near_P = failure_share(pool_PD, wrong_WD, right_OD)
-    first = np.argsort(-worth_P, kind="stable")[: max(LEAST_ASKED, ASKED * count)]
-    uncertain = _uncertainty(context, model, [pool.examples[at] for at in kept[first]])
-    picked = first[spread(pool_PD[first], worth_P[first] * (1 + uncertain), count)]
-    return [_added(pool, int(kept[at]), _why(wrong[near_P[at]])) for at in picked], others
-
-
-def _uncertainty(context: RunContext, model: Model, examples: Sequence[Example]) -> Floats:
-    """How unsure the tuned model is of each row, in [0, 1]: the entropy over labels.
-
-    0 where it writes its answers, and for a row that is too long to be asked.
-    """
-    asked = asking.of_run(context, model)
-    found = np.zeros(len(examples), np.float32)
-    if not asked.labels:
-        return found
-    contexts, at = [], []
-    for index, example in enumerate(examples):
-        with suppress(DataError, GradeError):
-            contexts.append(asked.candidate.context(asked.example(example)))
-            at.append(index)
-    for one in asked.candidate.answers(contexts, distribution=True):
-        found[at[one.index]] = entropy_share(one.logprobs or {})
-    return found
+    texts += [question(row.example) for row in (*wrong, *right)]
+    space = Space.of(texts, np.asarray(embedder_of(model)(texts), np.float32))
+    places = np.split(np.arange(len(texts)), [len(kept), len(kept) + len(wrong)])
+    worth_P, near_P = failure_share(space, *places)
+    picked = spread(space, places[0], worth_P, count)
+    return [_added(pool, kept[at], _why(wrong[near_P[at]])) for at in picked], others
 
 
 def _added(pool: Pool, at: int, why: str) -> Change:
