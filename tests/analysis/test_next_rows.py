@@ -156,7 +156,7 @@ def test_flipped_labels_are_found_and_the_right_one_is_suggested() -> None:
         fitting += sum(truth[one.example.id] == one.suggestion for one in sure)
         assert all("probably wrong" in one.words for one in found)
     assert right / listed > 0.8 and right / all_wrong > 0.8
-    assert fitting / suggested > 0.9 and suggested > 0.5 * all_wrong
+    assert fitting / suggested > 0.95 and suggested > 0.25 * all_wrong
 
 
 def test_where_labels_cannot_be_told_nothing_is_suggested() -> None:

@@ -39,7 +39,10 @@ def _text(team: str, draw: random.Random) -> str:
 def _rows(count: int, name: str, shares: tuple[float, ...]) -> list[dict[str, str]]:
     draw = random.Random(name)
     teams = draw.choices(TEAMS, shares, k=count)
-    return [{"Nr": f"{name}-{at}", "Frage": _text(team, draw), "Team": team} for at, team in enumerate(teams)]
+    return [
+        {"Nr": f"{name}-{at}", "Frage": _text(team, draw), "Team": team, "Ort": "Graz"}
+        for at, team in enumerate(teams)
+    ]
 
 
 def _sheet(path: Path, rows: list[dict[str, str]]) -> None:
@@ -101,7 +104,7 @@ def pool(place: Path) -> tuple[Path, list[dict[str, str]]]:
     known += list(csv.DictReader((place / "validation.csv").open()))[:4]
     sealed = [row | {"Frage": f"{row['Frage']}!"} for row in csv.DictReader((place / "test.csv").open())][:6]
     added = [*rows, *known, *sealed, *(rows[at] | {"Nr": f"again-{at}"} for at in range(3))]
-    _sheet(place / "pool.csv", [{"Frage": row["Frage"], "Kanal": "Mail"} for row in added])
+    _sheet(place / "pool.csv", [{"Frage": row["Frage"], "Ort": "Wien", "Kanal": "Mail"} for row in added])
     _sheet(place / "labelled.csv", added)
     return place / "pool.csv", added
 
@@ -126,7 +129,7 @@ def test_a_draw_aims_at_what_is_missing_and_leaves_out_what_is_known(
     assert not {text.removesuffix("!") for text in sides} & sealed
     said = json.dumps([found.to_json(), [row[WHY] for row in found.changes.rows]], ensure_ascii=False)
     assert not any(text in said for text in sealed)
-    assert all(row["Team"] == "" and row["Kanal"] == "Mail" for row in drawn)
+    assert all(row["Team"] == "" and row["Ort"] == "Wien" and "Kanal" not in row for row in drawn)
     assert all("like the validation row validation-" in row[WHY] for row in drawn)
     validation = {row["Frage"] for row in csv.DictReader((place / "validation.csv").open())}
     assert not any(text in said for text in validation)

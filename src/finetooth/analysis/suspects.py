@@ -32,10 +32,8 @@ from finetooth.types import Example
 
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
-SUSPECT, STRONG = (
-    0.3,
-    0.7,
-)  # probability that a label is wrong: of listed rows, and of those with a suggestion
+# The probability that a label is wrong: of rows that are listed, and of those with a suggestion.
+SUSPECT, STRONG = 0.3, 0.9
 FEWEST_LOSSES = 20  # rows whose loss is known, to say which stands out
 OUTLYING = 6  # median deviations of a loss above the median
 LEAST = 1e-4  # of a probability before its logarithm
@@ -79,6 +77,11 @@ class LabelDoubt:
         majority = np.bincount(self.given_J).max() / len(self.given_J)
         avoided = (self.accuracy - majority) / max(1 - majority, 1e-9)
         return bool(self.accuracy >= SURE_ENOUGH and avoided >= BEYOND_MAJORITY)
+
+    @property
+    def expected(self) -> int:
+        """How many labels are probably wrong."""
+        return round(float(self.wrong_J.sum()))
 
     @property
     def doubt_J(self) -> Floats:
@@ -141,7 +144,7 @@ def _out_of_fold(hidden_TD: Floats, given_T: Ints, labels: int, seed: int) -> Fl
 def label_suspects(
     train: Sequence[Example], doubt: LabelDoubt, chosen: Mapping[int, str], count: int
 ) -> list[Suspect]:
-    """At most `count` training rows whose label is probably wrong, the surest first.
+    """At most `count` training rows whose label is probably wrong, the most doubtful first.
 
     chosen: by index, the label that the tuned model chooses for a training row; another than the row's,
     although it was trained on it, is evidence of its own. A suggestion is only made where the predictions are

@@ -60,7 +60,7 @@ from finetooth.types import Example
 FOLDER = "errors"
 NAMES = ("next.jsonl", "next.csv", "random.jsonl")
 RECORD = "next.json"  # what was written: digests, so that a file that was filled in since is never replaced
-SHARE_CHECKED, LEAST_CHECKED, MOST_CHECKED = 0.05, 10, 100  # training rows that are listed at most
+SHARE_CHECKED, LEAST_CHECKED, MOST_CHECKED = 0.05, 10, 100  # training rows listed, at most
 MOST_EMBEDDED = 20_000  # pool rows that are compared by the model, drawn at random
 
 
@@ -155,6 +155,8 @@ def suspects(
         view = View({"train": train}, prepared.format, context.task.data, context.task.seed)
         doubt = label_doubt(train, hidden_TD, audit_labels(view), context.task.seed)
         if isinstance(doubt, LabelDoubt):
+            if doubt.is_reliable:
+                most = min(MOST_CHECKED, max(LEAST_CHECKED, doubt.expected))
             doubtful = [int(row) for row in doubt.rows[doubt.wrong_J > 0]]
             found += label_suspects(train, doubt, _chosen(context, model, doubtful), most)
             if not doubt.is_reliable:

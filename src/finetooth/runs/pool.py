@@ -10,10 +10,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from finetooth.analysis.next_rows import OURS
 from finetooth.config.values import format_count, plural
 from finetooth.data.formats.columns import ColumnPlan
 from finetooth.data.formats.parse import parse
 from finetooth.data.formats.questions import read_questions
+from finetooth.data.read.names import clean_name
 from finetooth.data.read.table import Table
 from finetooth.data.write.sheet import Sheet
 from finetooth.errors import ConfigError, DataError
@@ -64,6 +66,8 @@ def read_pool(context: RunContext, file: Path) -> Pool:
     table = Sheet.read(file, task.data.encoding).table
     read = read_questions(table, facts["format"], facts["columns"], facts["unread"]).rows
     answers = _answers(context, table)
+    others = facts["unread"] - OURS  # columns of the training rows that are not read
+    id = next((clean_name(name) for name, role in task.data.columns.items() if role == "id"), "id")
     clean = [one for one in read if one.example is not None]
     examples, expected = [], []
     values = {row.place: row for row in table.rows}
@@ -71,9 +75,10 @@ def read_pool(context: RunContext, file: Path) -> Pool:
         assert one.example is not None
         row = values[one.place]
         answered = answers.get(row.line)
-        tags = {"file": row.file or table.name, "line": row.line, "sheet_row": row.sheet_row or ""}
-        tags = {name: value for name, value in tags.items() if value != ""}
-        bare = replace(one.example, id="", answers=(), tags=tags)
+        known = {name: value for name, value in row.values.items() if name in others}
+        place = {"file": row.file or table.name, "line": row.line, "sheet_row": row.sheet_row or ""}
+        tags = {name: value for name, value in (known | place).items() if value not in (None, "")}
+        bare = replace(one.example, id=str(row.values.get(id, "") or ""), answers=(), tags=tags)
         examples.append(answered or bare)
         expected.append("" if answered is None else answered.target)
     unread = len(table) - len(clean)
