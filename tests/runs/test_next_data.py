@@ -1,0 +1,213 @@
+"""From validation errors to the next rows of a run, with a toy model that nobody trained."""
+
+from __future__ import annotations
+
+import csv
+import json
+import random
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+from label_rows import words
+from models_for_tests import tiny_model_dir
+from rich.console import Console
+
+from finetooth.analysis.answered import AnsweredRow
+from finetooth.analysis.change_set import CHANGE, ROW, WHY
+from finetooth.config.load import load_task
+from finetooth.errors import ConfigError, DataError
+from finetooth.quality.findings import question
+from finetooth.rundir import read_jsonl, write_json, write_text
+from finetooth.runs import next_data
+from finetooth.runs.context import RunContext
+from finetooth.runs.setup import ensure_set_up
+from finetooth.types import Example
+
+TEAMS = ("billing", "delivery", "returns", "gift")
+COLUMNS = {"Frage": "text", "Team": "label", "Nr": "id"}
+WORDS = words(random.Random(5), 140)
+COMMON, OWN = WORDS[:60], {team: WORDS[60 + 20 * at : 80 + 20 * at] for at, team in enumerate(TEAMS)}
+
+
+def _text(team: str, draw: random.Random) -> str:
+    chosen = [draw.choice(OWN[team] if draw.random() < 0.7 else COMMON) for _ in range(9)]
+    return " ".join([*chosen, str(draw.randrange(10_000))])
+
+
+def _rows(count: int, name: str, shares: tuple[float, ...]) -> list[dict[str, str]]:
+    draw = random.Random(name)
+    teams = draw.choices(TEAMS, shares, k=count)
+    return [
+        {"Nr": f"{name}-{at}", "Frage": _text(team, draw), "Team": team, "Ort": "Graz"}
+        for at, team in enumerate(teams)
+    ]
+
+
+def _sheet(path: Path, rows: list[dict[str, str]]) -> None:
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run whose training rows have next to none of the team `gift`, and one wrong label in ten."""
+    folder = tmp_path_factory.mktemp("next")
+    tiny_model_dir(folder / "base")
+    tiny_model_dir(folder / "tuned", seed=1)
+    train = _rows(160, "train", (1, 1, 1, 0.02))
+    for at in range(0, 160, 10):
+        row = train[at]
+        row["Team"] = next(team for team in TEAMS[1:3] if team != row["Team"])
+    _sheet(folder / "train.csv", train)
+    _sheet(folder / "validation.csv", _rows(80, "validation", (3, 3, 3, 2)))
+    _sheet(folder / "test.csv", _rows(30, "test", (3, 3, 3, 2)))
+    task = {
+        "model": str(folder / "base"),
+        "tuned": str(folder / "tuned"),
+        "data": {side: str(folder / f"{side}.csv") for side in ("train", "validation", "test")}
+        | {"columns": COLUMNS},
+        "evaluate": {"shots": []},
+    }
+    write_json(folder / "task.yaml", task)
+    ensure_set_up(_context(folder))
+    return folder
+
+
+def _context(folder: Path) -> RunContext:
+    return RunContext(load_task(folder / "task.yaml"), folder / "run", Console(quiet=True), folder)
+
+
+def _answers(examples: list[Example]) -> list[AnsweredRow]:
+    """Rows of the team that is missing are answered with another one, and so are a few others."""
+    rows = []
+    for at, example in enumerate(examples):
+        wrong = example.target == "gift" or at % 19 == 0
+        text = next(team for team in TEAMS if team != example.target) if wrong else example.target
+        rows.append(AnsweredRow(example, text, float(not wrong), chosen=True))
+    return rows
+
+
+def _next(folder: Path, answers: dict[str, str] | None = None, **options: Any) -> next_data.NextData:
+    context = RunContext.of_run(folder / "run", Console(quiet=True))
+    return next_data.next_data(context, _answers(context.prepared.validation), answers or {}, **options)
+
+
+@pytest.fixture(scope="module")
+def pool(place: Path) -> tuple[Path, list[dict[str, str]]]:
+    """A pool with a tenth of gifts, rows that the run has, rows of its test, and copies."""
+    rows = _rows(300, "pool", (3, 3, 3, 1))
+    known = list(csv.DictReader((place / "train.csv").open()))[:5]
+    known += list(csv.DictReader((place / "validation.csv").open()))[:4]
+    sealed = [row | {"Frage": f"{row['Frage']}!"} for row in csv.DictReader((place / "test.csv").open())][:6]
+    added = [*rows, *known, *sealed, *(rows[at] | {"Nr": f"again-{at}"} for at in range(3))]
+    _sheet(place / "pool.csv", [{"Frage": row["Frage"], "Ort": "Wien", "Kanal": "Mail"} for row in added])
+    _sheet(place / "labelled.csv", added)
+    return place / "pool.csv", added
+
+
+def test_a_draw_aims_at_what_is_missing_and_leaves_out_what_is_known(
+    place: Path, pool: tuple[Path, list[dict[str, str]]]
+) -> None:
+    file, rows = pool
+    team = {row["Frage"]: row["Team"] for row in rows}
+    found = _next(place, pool=file, count=25)
+    drawn = [row for row in found.changes.rows if row[CHANGE] == "add" and row["Frage"]]
+    assert found.random is not None
+    assert len(drawn) == len(found.random.rows) == 25
+    gifts = [sum(team[row["Frage"]] == "gift" for row in side) for side in (drawn, found.random.rows)]
+    pooled = sum(row["Team"] == "gift" for row in rows) / len(rows)  # a random draw has 25 times this
+    assert gifts[0] >= 3 * 25 * pooled and gifts[0] > 2 * gifts[1]
+    assert (
+        found.counts["known"] == 9 and found.counts["near a sealed row"] == 6 and found.counts["copies"] == 3
+    )
+    sealed = {row["Frage"] for row in csv.DictReader((place / "test.csv").open())}
+    sides = [*(row["Frage"] for row in found.changes.rows), *(row["Frage"] for row in found.random.rows)]
+    assert not {text.removesuffix("!") for text in sides} & sealed
+    said = json.dumps([found.to_json(), [row[WHY] for row in found.changes.rows]], ensure_ascii=False)
+    assert not any(text in said for text in sealed)
+    assert all(row["Team"] == "" and row["Ort"] == "Wien" and "Kanal" not in row for row in drawn)
+    assert all("like the validation row validation-" in row[WHY] for row in drawn)
+    validation = {row["Frage"] for row in csv.DictReader((place / "validation.csv").open())}
+    assert not any(text in said for text in validation)
+    again = _next(place, pool=file, count=25)
+    assert again.changes.rows == found.changes.rows and again.random == found.random
+
+
+def test_a_labelled_pool_keeps_its_answers(place: Path, pool: tuple[Path, list[dict[str, str]]]) -> None:
+    team = {row["Frage"]: row["Team"] for row in pool[1]}
+    found = _next(place, pool=place / "labelled.csv", count=10, seed=3)
+    drawn = [row for row in found.changes.rows if row["Nr"].startswith("pool-")]
+    assert len(drawn) == 10 == found.counts["from the pool"] and found.random is not None
+    assert all(row["Team"] == team[row["Frage"]] for row in (*drawn, *found.random.rows))
+
+
+def test_corrections_checks_and_what_is_to_be_written(place: Path) -> None:
+    context = RunContext.of_run(place / "run", Console(quiet=True))
+    first, second = context.prepared.validation[:2]
+    answers = {
+        first.id: "gift" if first.target != "gift" else "billing",
+        second.id: second.target,
+        "gone": "x",
+    }
+    found = _next(place, answers)
+    corrected = [row for row in found.changes.rows if row[ROW] == first.id]
+    assert [(row[CHANGE], row["Team"], row["Frage"]) for row in corrected] == [
+        ("correct", answers[first.id], question(first))
+    ]
+    assert not any(row[ROW] == second.id for row in found.changes.rows)
+    checks = [row for row in found.changes.rows if row[CHANGE] == "correct" and row not in corrected]
+    flipped = {f"train-{at}" for at in range(0, 160, 10)}
+    assert checks and all(row[ROW].startswith("train-") for row in checks)
+    assert sum(row[ROW] in flipped for row in checks) > 0.5 * len(checks)
+    assert [one["id"] for one in found.training] == [row[ROW] for row in checks]
+    assert {*found.training[0]} == {"id", "kind", "words", "file", "line"}
+    write = [row for row in found.changes.rows if row[CHANGE] == "add"]
+    assert write and all("whose answer is 'gift'" in row[WHY] for row in write)
+    assert all(row["Frage"] == row["Team"] == row[ROW] == "" for row in write)
+    assert found.random is None
+
+
+def test_files_are_written_once_and_never_over_what_was_filled_in(place: Path) -> None:
+    run = place / "run"
+    found = _next(place)
+    files = next_data.write(run, found)
+    assert [file.name for file in files] == ["next.jsonl", "next.csv"]
+    lines, sheet = [*read_jsonl(files[0])], [*csv.DictReader(files[1].open(encoding="utf-8-sig"))]
+    assert lines == sheet == found.changes.rows
+    assert next_data.write(run, found) == files  # unchanged since: made again
+    filled = files[1].read_text(encoding="utf-8-sig").replace('""', '"x"', 1)
+    write_text(files[1], filled)
+    before = {file: file.read_bytes() for file in files}
+    with pytest.raises(ConfigError, match="has been changed since it was written"):
+        next_data.write(run, found)
+    assert before == {file: file.read_bytes() for file in files}
+    for file in files:
+        file.unlink()
+    assert next_data.write(run, found) == files
+
+
+def test_what_cannot_be_drawn_is_told(place: Path) -> None:
+    with pytest.raises(ConfigError, match="--rows 0"):
+        _sheet(place / "other.csv", [{"Frage": "something else"}, {"Frage": "and more"}])
+        _next(place, pool=place / "other.csv", count=0)
+    known = list(csv.DictReader((place / "train.csv").open()))[:3]
+    _sheet(place / "same.csv", [{"Frage": row["Frage"]} for row in known])
+    with pytest.raises(DataError, match="no row of it can be drawn: 3 known"):
+        _next(place, pool=place / "same.csv")
+    _sheet(place / "columns.csv", [{"Unbekannt": "a"}])
+    with pytest.raises(DataError, match="has no column 'Frage'"):
+        _next(place, pool=place / "columns.csv")
+
+
+def test_without_a_wrong_row_a_draw_is_random(place: Path, pool: tuple[Path, list[dict[str, str]]]) -> None:
+    context = RunContext.of_run(place / "run", Console(quiet=True))
+    right = [AnsweredRow(one, one.target, 1.0) for one in context.prepared.validation]
+    found = next_data.next_data(context, right, {}, pool[0], 10)
+    drawn = [row for row in found.changes.rows if row[CHANGE] == "add"]
+    assert found.random is not None and drawn == found.random.rows
+    assert any("random draw" in note for note in found.notes)
+    assert Counter(row[WHY] for row in drawn) == {"drawn at random from the pool": 10}
