@@ -58,6 +58,7 @@ def test_help_lists_the_verbs_in_the_order_of_use(capsys) -> None:
         "chat",
         "compare",
         "pairs",
+        "log",
         "examples",
         "models",
         "completion",
