@@ -16,7 +16,7 @@ from rich.console import Console
 from finetooth.config.load import load_task, task_file_in
 from finetooth.errors import ConfigError
 from finetooth.report import html, log_page
-from finetooth.report.log_table import log_lines
+from finetooth.report.log_table import print_task
 from finetooth.runs import lineage, workspace
 from finetooth.runs.history import DAMAGED, MEASURED, History, changes_in_words
 from finetooth.runs.lineage import KEEPS, Run
@@ -41,7 +41,7 @@ class LogReport:
         for number, task in enumerate(self.tasks):
             if number:
                 console.print()
-            console.print(log_lines(task, console.width))
+            print_task(console, task)
         if self.page is not None:
             console.print(f"\nReport: {self.page}", highlight=False, markup=False, soft_wrap=True)
 

@@ -8,14 +8,16 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from finetooth.data.examples import from_json
 from finetooth.data.row_changes import compare_rows
-from finetooth.rundir import read_jsonl, sha256_file
+from finetooth.errors import DataError
+from finetooth.rundir import sha256_file
+from finetooth.types import Example
 
 SHOWN = 8  # digits of a version
 MOST_COMPARED = (
@@ -54,11 +56,6 @@ def row_digest(line: Mapping[str, Any]) -> bytes:
     return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).digest()
 
 
-def row_digests(file: Path) -> list[bytes]:
-    """The digest of each row of a run's data/train.jsonl or data/validation.jsonl. DataError."""
-    return [row_digest(line) for line in read_jsonl(file)]
-
-
 def version_of(digests: Iterable[bytes]) -> Version:
     """The version of rows with these digests, in any order."""
     ordered = sorted(digests)
@@ -66,17 +63,22 @@ def version_of(digests: Iterable[bytes]) -> Version:
 
 
 class Versions:
-    """Versions and changes of files, each content read once, since runs of one task share their rows."""
+    """Versions and changes of files. A line is parsed once: runs of one task have most of their rows in common."""
 
     def __init__(self) -> None:
+        self._digest: dict[bytes, bytes] = {}  # of the bytes of a line -> of what it says
         self._versions: dict[str, Version] = {}
         self._changes: dict[tuple[str, str], VersionChanges] = {}
+
+    def digests(self, file: Path) -> list[bytes]:
+        """`row_digest` of each row of a run's data/train.jsonl or data/validation.jsonl. DataError."""
+        return [digest for digest, _ in self._rows(file)]
 
     def of(self, file: Path) -> Version:
         """The version of a file of rows. DataError."""
         key = sha256_file(file)
         if key not in self._versions:
-            self._versions[key] = version_of(row_digests(file))
+            self._versions[key] = version_of(self.digests(file))
         return self._versions[key]
 
     def changes(self, old: Path, new: Path) -> VersionChanges:
@@ -86,23 +88,33 @@ class Versions:
             self._changes[key] = self._compare(old, new)
         return self._changes[key]
 
-    @staticmethod
-    def _compare(old: Path, new: Path) -> VersionChanges:
-        before, after = Counter(row_digests(old)), Counter(row_digests(new))
+    def _compare(self, old: Path, new: Path) -> VersionChanges:
+        before, after = Counter(self.digests(old)), Counter(self.digests(new))
         gone, come = before - after, after - before
         if gone.total() * come.total() > MOST_COMPARED:
             return VersionChanges(come.total(), gone.total(), 0)
-        lines = [_lines(old, gone), _lines(new, come)]
-        found = compare_rows(*([from_json(line) for line in side] for side in lines))
+        found = compare_rows(self._examples(old, gone), self._examples(new, come))
         return VersionChanges(len(found.added), len(found.removed), len(found.edited))
 
+    def _examples(self, file: Path, wanted: Counter[bytes]) -> list[Example]:
+        """The rows with these digests, as often as each is wanted."""
+        left, found = wanted.copy(), []
+        for digest, line in self._rows(file) if wanted else ():
+            if left[digest] > 0:
+                left[digest] -= 1
+                found.append(from_json(json.loads(line)))
+        return found
 
-def _lines(file: Path, wanted: Counter[bytes]) -> list[dict[str, Any]]:
-    """The lines with these digests, as often as each is wanted."""
-    left, found = wanted.copy(), []
-    for line in read_jsonl(file) if wanted else ():
-        digest = row_digest(line)
-        if left[digest] > 0:
-            left[digest] -= 1
-            found.append(line)
-    return found
+    def _rows(self, file: Path) -> Iterator[tuple[bytes, bytes]]:
+        """The digest and the bytes of each line. A torn last line is left out, as by `read_jsonl`."""
+        with file.open("rb") as lines:
+            for number, line in enumerate(lines, 1):
+                key = hashlib.blake2b(line, digest_size=16).digest()
+                if key not in self._digest:
+                    try:
+                        self._digest[key] = row_digest(json.loads(line))
+                    except (ValueError, RecursionError, KeyError, TypeError) as error:
+                        if not line.endswith(b"\n"):
+                            return
+                        raise DataError(f"{file}, line {number}: not a row of a run ({error!r}).") from error
+                yield self._digest[key], line

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
-from rich.console import Group, RenderableType
+from rich.console import Console
+from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
@@ -15,9 +16,14 @@ from finetooth.report.terminal import COLOURS
 WIDE = 100  # columns of a terminal from which on all of the table is shown
 
 
-def log_lines(task: Mapping[str, Any], width: int) -> Group:
-    """One task. width: columns of the terminal; where it is narrow, only the score and the step are shown."""
-    return Group(_table(task, width >= WIDE), Text(), *_details(task))
+def print_task(console: Console, task: Mapping[str, Any]) -> None:
+    """Print one task. On a narrow terminal the table has the scores and the steps alone."""
+    console.print(_table(task, console.width >= WIDE))
+    console.print()
+    for one in task["iterations"]:
+        _print_details(console, one)
+    console.print()
+    console.print(Text(task["note"], "dim"))
 
 
 def _table(task: Mapping[str, Any], wide: bool) -> Table:
@@ -71,19 +77,16 @@ def _verdict(verdict: Mapping[str, Any] | None) -> Text:
     )
 
 
-def _details(task: Mapping[str, Any]) -> Iterator[RenderableType]:
-    for one in task["iterations"]:
-        number = "–" if one["number"] is None else one["number"]
-        yield Text(f"{number}  {one['name']} ", "bold").append(one["lineage"], "not bold")
-        lines = [f"{one['problem']} {one['next']}".strip()] if one["problem"] or one["next"] else []
-        lines += [f"changed: {words}" for words in one["changes"]]
-        lines += [f"no difference to the run before: {one['no_step']}"] if one["no_step"] else []
-        lines += one["fit"]
-        for line in lines:
-            yield Text(f"   {line}")
-        if one["versions"]:
-            yield Text(f"   {one['versions']}", "dim")
-        if one["again"]:  # on one line, to be copied
-            yield Text(f"   {one['again']}", "dim", no_wrap=True, overflow="ignore")
-    yield Text()
-    yield Text(task["note"], "dim")
+def _print_details(console: Console, one: Mapping[str, Any]) -> None:
+    """What an iteration was made from, what changed in it, and the command that repeats it, on one line."""
+    number = "–" if one["number"] is None else one["number"]
+    console.print(Text(f"{number}  {one['name']} ", "bold").append(one["lineage"], "not bold"))
+    lines = [f"{one['problem']} {one['next']}".strip()] if one["problem"] or one["next"] else []
+    lines += [f"changed: {words}" for words in one["changes"]]
+    lines += [f"no difference to the run before: {one['no_step']}"] if one["no_step"] else []
+    for line in [*lines, *one["fit"]]:
+        console.print(Padding(Text(line), (0, 0, 0, 3)))
+    if one["versions"]:
+        console.print(Padding(Text(one["versions"], "dim"), (0, 0, 0, 3)))
+    if one["again"]:
+        console.print(Text(f"   {one['again']}", "dim"), soft_wrap=True)

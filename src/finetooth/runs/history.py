@@ -44,6 +44,7 @@ class History:
         self._by_path = {run.path: run for run in runs}
         self._versions = versions or Versions()
         self._scores = lru_cache(KEPT_SCORES)(_scores)
+        self._reasons = lru_cache(KEPT_SCORES)(_reasons)
 
     def iterations(self) -> list[dict[str, Any]]:
         """One object for each run, parents first:
@@ -161,7 +162,7 @@ class History:
         settings = [flat_settings(side.task) for side in (before, run) if side.task is not None]
         for side, flat in zip((before, run), settings, strict=True):
             flat["base weights (sha256)"] = base_weights(side.path)
-        reasons = [read_config(side.path / workspace.CONFIG)[1] for side in (before, run)]
+        reasons = [self._reasons(side.path) for side in (before, run)]
         one["settings"] = [
             {"key": key, "before": old, "after": new, "automatic": all(key in found for found in reasons)}
             for key, (old, new) in differences(settings).items()
@@ -183,6 +184,11 @@ class History:
 
 def _scores(path: Path) -> RunScores:
     return read_scores(path, "validation")
+
+
+def _reasons(path: Path) -> dict[str, str]:
+    """The reasons of a run's automatic settings, by key."""
+    return read_config(path / workspace.CONFIG)[1]
 
 
 def _text(path: Path | None) -> str | None:

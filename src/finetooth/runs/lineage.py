@@ -10,11 +10,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from finetooth.config.task import Task
-from finetooth.data.version import row_digests
+from finetooth.data.version import Versions
 from finetooth.errors import FinetoothError
 from finetooth.evaluation import ledger
 from finetooth.rundir import has_manifest, read_json
@@ -51,6 +52,7 @@ def find_runs(folders: Iterable[Path]) -> list[Run]:
     A damaged run is among them, with its problem.
     """
     paths: dict[Path, Path] = {}
+    versions = Versions()
     waiting = [path for folder in folders for path in _runs_in(folder)]
     found: list[Run] = []
     while waiting:
@@ -58,7 +60,7 @@ def find_runs(folders: Iterable[Path]) -> list[Run]:
         if path.resolve() in paths:
             continue
         paths[path.resolve()] = path
-        found.append(_read(path))
+        found.append(_read(path, versions))
         if (asked := found[-1].asked) and (Path(asked) / workspace.CONFIG).is_file():
             waiting.append(Path(asked))
     by_name = {run.path.name: run.path for run in reversed(found)}
@@ -105,10 +107,10 @@ def _runs_in(folder: Path) -> Iterator[Path]:
             yield path
 
 
-def _read(path: Path) -> Run:
+def _read(path: Path, versions: Versions) -> Run:
     """The run, as far as it can be read; the rows first, by which a damaged one finds its relatives."""
     run = Run(path, time=_mtime(path))
-    for part in (_read_rows, _read_task):
+    for part in (partial(_read_rows, versions=versions), _read_task):
         try:
             part(run)
         except (FinetoothError, OSError, ValueError, KeyError, TypeError, AttributeError) as error:
@@ -116,9 +118,9 @@ def _read(path: Path) -> Run:
     return run
 
 
-def _read_rows(run: Run) -> None:
+def _read_rows(run: Run, versions: Versions) -> None:
     file = run.path / "data" / "validation.jsonl"
-    run.rows = {digest.hex() for digest in row_digests(file)} if file.is_file() else set()
+    run.rows = {digest.hex() for digest in versions.digests(file)} if file.is_file() else set()
     sealed = ledger.sealed_set(run.path)
     run.rows |= {f"sealed {content}" for content in sealed.contents} if sealed else set()
     run.time = min([run.time, *_ledger_time(run.path)])
@@ -205,8 +207,9 @@ def _ordered(runs: Sequence[Run]) -> list[Run]:
         for one in reversed(chain):
             ordered.setdefault(one.path, one)
 
+    runs = sorted(runs, key=lambda run: (run.time, run.path.name))
     arms = {run.path: run for run in runs if run.arm_of not in (None, run.path)}
-    for run in sorted(runs, key=lambda run: (run.time, run.path.name)):
+    for run in runs:
         if run.path not in arms:
             add(run)
     listed: list[Run] = []
