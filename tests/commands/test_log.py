@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import random
+import shlex
 from contextlib import chdir
 from pathlib import Path
 from typing import Any
@@ -184,6 +185,39 @@ def test_boilerplate_that_every_row_has_is_not_memorised(place: Path) -> None:
     memory = found["memory"]
     assert memory["repeated"] == 16  # word for word, and yet
     assert (memory["verdict"], memory["memorised"], memory["rows"]) == ("not memorised", 0, [])
+
+
+def test_the_command_shown_repeats_an_iteration_on_the_same_split(place: Path) -> None:
+    """Of one that keeps the split of another run, and of one that continues it: what is printed is run."""
+    rows = [{"input": f"{n} of fruit", "output": "yes" if n % 3 else "no"} for n in range(60)]
+    write_jsonl(place / "rows.jsonl", rows)
+    task: dict[str, Any] = {"name": "fruit", "model": "model", "data": {"train": "rows.jsonl"}}
+    task |= {"train": {"preflight": "off", "max_steps": 2, "select": "loss"}, "evaluate": {"shots": [0]}}
+    write_json(place / "fruit.json", task)
+
+    def ran(*words: Any) -> None:
+        done = finetooth(place, *words, "--quiet")
+        assert done.returncode == 0, done.stderr
+
+    ran("run", "fruit.json")
+    write_jsonl(place / "rows.jsonl", [*rows, {"input": "a new row of vegetables", "output": "no"}])
+    ran("run", "fruit.json", "--data.split_from", "runs/fruit", "--out", "runs/more")
+    ran("run", "fruit.json", "--from", "runs/fruit", "--out", "runs/longer")
+    (listed,) = json.loads(finetooth(place, "log", "fruit.json", "--json").stdout)["tasks"]
+    for one in listed["iterations"][1:]:
+        assert one["parent"] == "runs/fruit" and one["rows"]["added"] <= 1
+        ran(*shlex.split(one["again"])[1:])
+        made, again = place / one["run"], place / f"{one['run']}-again"
+        for name in ("train.jsonl", "validation.jsonl", "sealed.jsonl"):
+            assert (made / "data" / name).read_bytes() == (again / "data" / name).read_bytes()
+        first, second = (read_json(run / "evaluate/validation/summary.json") for run in (made, again))
+        assert first["candidates"] == second["candidates"]
+    (listed,) = json.loads(finetooth(place, "log", "fruit.json", "--json").stdout)["tasks"]
+    assert {one["name"]: one["relation"] for one in listed["iterations"]} == {
+        "fruit": "",
+        **dict.fromkeys(("more", "more-again"), "keeps the split of"),
+        **dict.fromkeys(("longer", "longer-again"), "continues"),
+    }
 
 
 def test_overfitting_needs_a_trained_model(runs: Path) -> None:

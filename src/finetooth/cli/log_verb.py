@@ -32,7 +32,7 @@ from finetooth.cli.task_flags import SectionedCommand
 def log(
     target: Path, page: Path | None, overfitting: bool, trust_code: bool, as_json: bool, quiet: bool
 ) -> int:
-    """List the iterations of a task: scores, what changed, and how to repeat each.
+    """List the iterations of a task: scores, changes, and how to repeat each.
 
     TASK is a task file, RUN any run of it, FOLDER a folder of runs (default runs/). Runs are iterations of
     one task where one was made from the other, or where their validation or test rows are the same.

@@ -63,7 +63,7 @@ def version_of(digests: Iterable[bytes]) -> Version:
 
 
 class Versions:
-    """Versions and changes of files. A line is parsed once: runs of one task have most of their rows in common."""
+    """Versions and changes of files. A line is parsed once: runs of a task have most rows in common."""
 
     def __init__(self) -> None:
         self._digest: dict[bytes, bytes] = {}  # of the bytes of a line -> of what it says
