@@ -48,19 +48,8 @@ def test_help_lists_the_verbs_in_the_order_of_use(capsys) -> None:
     text = capsys.readouterr().out
     listed = [line.split()[0] for line in text.split("Commands:")[1].splitlines() if line.strip()]
     assert listed == [
-        "check",
-        "baseline",
-        "train",
-        "evaluate",
-        "run",
-        "report",
-        "predict",
-        "chat",
-        "compare",
-        "pairs",
-        "examples",
-        "models",
-        "completion",
+        *("check", "baseline", "train", "evaluate", "run", "report", "predict"),
+        *("chat", "compare", "pairs", "log", "examples", "models", "completion"),
     ]
 
 

@@ -55,5 +55,6 @@ def test_completing_a_word_is_light() -> None:
     assert packages_after(code) <= LIGHT
 
 
-def test_comparing_runs_loads_no_torch() -> None:
-    assert not packages_after("import finetooth.commands.compare") & {"torch", "transformers", "peft"}
+def test_comparing_and_listing_runs_loads_no_torch() -> None:
+    for command in ("compare", "log"):
+        assert not packages_after(f"import finetooth.commands.{command}") & {"torch", "transformers", "peft"}

@@ -20,7 +20,7 @@ from shlex import quote
 import click
 
 from finetooth import __version__
-from finetooth.cli import run_verbs, task_verbs
+from finetooth.cli import log_verb, run_verbs, task_verbs
 from finetooth.cli.completion import SHELLS, PathArgument, complete_model_words, script
 from finetooth.cli.errors import ExitCode, explain, fill_in_task, shortened
 from finetooth.cli.output import console, finish, output_options, yes_option
@@ -103,6 +103,7 @@ for verb in (
     run_verbs.chat,
     run_verbs.compare,
     run_verbs.pairs,
+    log_verb.log,
 ):
     group.add_command(verb)
 

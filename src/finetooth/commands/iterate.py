@@ -25,7 +25,7 @@ from finetooth.evaluation.recipes import MIN_SEEDS
 from finetooth.evaluation.statistics import MIN_ROWS
 from finetooth.evaluation.verdict_words import percent, points
 from finetooth.rundir import jsonl_bytes, read_json, write_bytes, write_json
-from finetooth.runs import inputs, iteration, parent, workspace
+from finetooth.runs import inputs, iteration, paired, parent, workspace
 from finetooth.runs.context import RunContext
 
 RANDOM_ARM = "errors/random_arm.jsonl"  # the change set of the random arm
@@ -162,7 +162,7 @@ def targeting(targeted: Path, random: Path, added: int) -> dict[str, Any]:
     confidence interval above 0 and as many rows (and seeds) as any verdict; all else is `not proven`. The
     comparison was planned, so it is not adjusted for other runs. added: rows that each arm has added.
     """
-    pair = compare.paired(*(compare.read_scores(path, "validation") for path in (random, targeted)))
+    pair = paired.paired(*(paired.read_scores(path, "validation") for path in (random, targeted)))
     decisive = pair["recipe"] or pair
     helped = decisive["verdict"] == "better" and decisive["low"] > 0
     kept = {key: decisive[key] for key in ("n", "units", "scores", "difference", "low", "high", "p")}

@@ -247,6 +247,17 @@ def sealed_digest(run_path: Path) -> str | None:
     return None if known is None else str(known["sha256"])
 
 
+def sealed_set(run_path: Path) -> SealedSet | None:
+    """What tells the sealed rows from others, as it is on record; None without any, and of older runs."""
+    known = _sealed(run_path) or {}
+    return SealedSet(known["set"], frozenset(known["contents"])) if "set" in known else None
+
+
+def began(run_path: Path) -> str | None:
+    """The time of the ledger's first event, in ISO 8601 and UTC; None without one."""
+    return next((str(event["time"]) for event in _events(run_path) if "time" in event), None)
+
+
 def look_count(run_path: Path, inherited: bool = True) -> int:
     """How often the sealed test was opened by this run, and if `inherited` by the runs that it continues."""
     start = (_sealed(run_path) or {}).get("start") or {}
