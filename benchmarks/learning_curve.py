@@ -41,14 +41,18 @@ LABELS = {"clinc150": 25}  # of its 150 intents, so that a few hundred rows can 
 def arguments() -> argparse.Namespace:
     """What the user asks for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--set", dest="sets", nargs="+", default=list(INSTRUCTIONS), choices=list(INSTRUCTIONS))
+    parser.add_argument(
+        "--set", dest="sets", nargs="+", default=list(INSTRUCTIONS), choices=list(INSTRUCTIONS)
+    )
     parser.add_argument("--model", default="smollm2-135m", help="name or directory, default %(default)s")
     parser.add_argument("--rows", type=int, default=160, help="that `curve` sees, default %(default)s")
     parser.add_argument("--validation", type=int, default=400, help="rows, default %(default)s")
     parser.add_argument("--seeds", type=int, default=3, help="trainings of each size, default %(default)s")
     parser.add_argument("--data", type=Path, default=HERE / "tasks" / "data", help="the converted sets")
     parser.add_argument("--out", type=Path, default=Path("runs/learning_curve"))
-    parser.add_argument("--refit", type=Path, nargs="+", metavar="FILE", help="of an earlier call: no training")
+    parser.add_argument(
+        "--refit", type=Path, nargs="+", metavar="FILE", help="of an earlier call: no training"
+    )
     return parser.parse_args()
 
 
@@ -72,8 +76,11 @@ def task_files(name: str, given: argparse.Namespace) -> tuple[Path, Path]:
             "name": f"{name}-{part}",
             "model": given.model,
             "instruction": INSTRUCTIONS[name],
-            "data": {"train": f"{part}.jsonl", "validation": "validation.jsonl", "test": 0, "format": "labels",
-                     "allow": ["leak"]},
+            "data": {"train": f"{part}.jsonl", "validation": "validation.jsonl", "test": 0,
+                     "format": "labels", "allow": ["leak"]},
+            # One recipe for all sizes, and all epochs of it: to validate costs more than to train so few rows.
+            "train": {"batch_size": 8, "epochs": 8, "validate_every": 100_000, "patience": None,
+                      "select": "loss"},
             "evaluate": {"grader": "label"},
             "seed": 1,
         }  # fmt: skip
@@ -91,7 +98,10 @@ def measured(name: str, given: argparse.Namespace) -> list[dict[str, Any]]:
         command = [sys.executable, "-m", "finetooth", "curve", str(file), "--out", str(out)]
         surroundings = os.environ | {"FINETOOTH_STATE": str(file.parent / "state")}
         subprocess.run(
-            [*command, "--seeds", str(given.seeds), *words], check=True, stdout=subprocess.DEVNULL, env=surroundings
+            [*command, "--seeds", str(given.seeds), *words],
+            check=True,
+            stdout=subprocess.DEVNULL,
+            env=surroundings,
         )
         for one in read_json(out / "curve.json")["trainings"]:
             folder = out / "curve" / f"{one['size']}-{one['seed']}"

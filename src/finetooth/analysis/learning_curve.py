@@ -24,12 +24,14 @@ Floats = np.ndarray[Any, np.dtype[np.float64]]
 LEVEL = 0.9  # of the intervals
 DRAWS = 4000
 FEWEST_SIZES, FEWEST_ROWS = 3, 100  # fewer sizes or validation rows are warned of
-LEVEL_PRIOR, GAIN_PRIOR = (0.5, 0.5), (0.1, 0.25)  # mean and deviation: score, and gain to the forecast
+# Mean and deviation before the data: of the score, and of the gain up to the forecast. A flat curve is a case
+# of its own: without it, measured scores that are equal would tell for shapes that rise only behind them.
+LEVEL_PRIOR, GAIN_PRIOR, FLAT_PRIOR = (0.5, 0.5), (0.1, 0.25), (0.0, 0.02)
 # The usual deviation between trainings: half of what answers by chance would have, and a share of the error.
-CHANCE, SHARE, SHRINKING = 0.5, 0.12, 0.25  # it falls with the rows to the power of the last one
+CHANCE, SHARE, SHRINKING = 0.5, 0.18, 0.25  # it falls with the rows to the power of the last one
 SPREADS = np.exp(np.linspace(-1.6, 1.6, 9))  # times the usual deviation
 SPREAD_SD = 0.6  # of the logarithm of what multiplies it, before the data
-WEIGHTS = {"power": 0.5, "saturating": 0.2, "step": 0.3}
+WEIGHTS = {"power": 0.4, "saturating": 0.2, "step": 0.3, "flat": 0.1}
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,9 +98,9 @@ def forecast(points: Sequence[Point], rows: int, target: int | None = None, draw
     target = int(2 * most) if target is None else target
     span = max(target, most)
     grid = np.unique(np.concatenate([np.geomspace(least, span, 33), [most, target]]))
-    shapes, prior_F = _shapes(least, most, span)
+    shapes, priors = _shapes(least, most, span)
     usual = _usual_spread(size_P, score_P, rows)
-    chosen = _Mixture.of(size_P, score_P, usual(size_P), shapes, prior_F, grid).draw(draws)
+    chosen = _Mixture.of(size_P, score_P, usual(size_P), shapes, priors, grid).draw(draws)
     at = {float(size): chosen.curve_DG[:, index] for index, size in enumerate(grid)}
     now_D, then_D = at[most], at[float(target)]
     noise_D = chosen.spread_D * float(usual(np.array([float(target)]))[0]) * chosen.normal_D
@@ -107,7 +109,7 @@ def forecast(points: Sequence[Point], rows: int, target: int | None = None, draw
     gain_low, gain_high = _interval(seen_D - now_D)
     mean_low, mean_high = _interval(then_D - now_D)
     gain, now = float((then_D - now_D).mean()), float(now_D.mean())
-    found = {
+    found: dict[str, Any] = {
         "size": int(most),
         "target": target,
         "rows": rows,
@@ -140,6 +142,15 @@ class _Draws:
 
 
 @dataclass(frozen=True, slots=True)
+class _Priors:
+    """Of each shape before the data: its weight, and mean and deviation of level and gain."""
+
+    weight_F: Floats
+    mean_FC: Floats
+    deviation_FC: Floats
+
+
+@dataclass(frozen=True, slots=True)
 class _Mixture:
     """The posterior: for each shape and spread its probability, and mean and covariance of level and gain."""
 
@@ -150,21 +161,25 @@ class _Mixture:
 
     @classmethod
     def of(
-        cls, size_P: Floats, score_P: Floats, usual_P: Floats, shapes: Any, prior_F: Floats, grid: Floats
+        cls, size_P: Floats, score_P: Floats, usual_P: Floats, shapes: Any, priors: _Priors, grid: Floats
     ) -> _Mixture:
         shape_FP, shape_FG = shapes(size_P), shapes(grid)
         design_FPC = np.stack([np.ones_like(shape_FP), shape_FP], axis=-1)
-        mean_C, deviation_C = np.array([LEVEL_PRIOR, GAIN_PRIOR]).T
         inverse = 1 / (usual_P * SPREADS[:, None]) ** 2  # of each training's variance, K P
-        precision = np.einsum("fpc,kp,fpd->fkcd", design_FPC, inverse, design_FPC) + np.diag(deviation_C**-2)
-        right = np.einsum("fpc,kp,p->fkc", design_FPC, inverse, score_P) + mean_C / deviation_C**2
+        precision = np.einsum("fpc,kp,fpd->fkcd", design_FPC, inverse, design_FPC)
+        precision += np.einsum("fc,cd->fcd", priors.deviation_FC**-2, np.eye(2))[:, None]
+        right = np.einsum("fpc,kp,p->fkc", design_FPC, inverse, score_P)
+        right += (priors.mean_FC / priors.deviation_FC**2)[:, None]
         covariance = np.linalg.inv(precision)
         mean_FKC = np.einsum("fkcd,fkd->fkc", covariance, right)
         # The evidence, by the square completed in level and gain.
         log_FK = 0.5 * np.log(inverse).sum(1) - 0.5 * (inverse @ score_P**2)
         log_FK = log_FK + 0.5 * np.einsum("fkc,fkc->fk", right, mean_FKC)
         log_FK += 0.5 * np.linalg.slogdet(covariance)[1]
-        log_FK += np.log(prior_F)[:, None] - 0.5 * (np.log(SPREADS) / SPREAD_SD) ** 2
+        log_FK -= (0.5 * (priors.mean_FC / priors.deviation_FC) ** 2 + np.log(priors.deviation_FC)).sum(1)[
+            :, None
+        ]
+        log_FK += np.log(priors.weight_F)[:, None] - 0.5 * (np.log(SPREADS) / SPREAD_SD) ** 2
         weight_FK = np.exp(log_FK - log_FK.max())
         root_FKCC = np.linalg.cholesky(covariance)
         return cls(weight_FK / weight_FK.sum(), mean_FKC, root_FKCC, shape_FG)
@@ -185,10 +200,8 @@ class _Mixture:
         return _Draws(curve_DG, SPREADS[spread_D[order_D]], random.standard_normal(draws))
 
 
-def _shapes(least: float, most: float, span: float) -> tuple[Any, Floats]:
-    """The shapes as a function of sizes (to F x sizes), each 0 at the least size and 1 at the end, and their
-    weights before the data.
-    """
+def _shapes(least: float, most: float, span: float) -> tuple[Any, _Priors]:
+    """The shapes as a function of sizes (to F x sizes), each 0 at the least size and 1 at the end."""
     powers = np.linspace(0.02, 1.5, 16)
     ends = np.geomspace(max(least, most / 16), 2 * most, 8)  # where a curve saturates
     places, steepness = np.geomspace(least, 4 * most, 12), (1.5, 3.0, 6.0)
@@ -197,15 +210,18 @@ def _shapes(least: float, most: float, span: float) -> tuple[Any, Floats]:
         power = [-(size**-one) for one in powers]
         saturating = [-np.exp(-(size - least) / one) for one in ends]
         step = [1 / (1 + (place / size) ** steep) for steep in steepness for place in places]
-        return np.array([*power, *saturating, *step])
+        return np.array([*power, *saturating, *step, *power])
 
     def shapes(size: Floats) -> Floats:
         start, end = raw(np.array([least])), raw(np.array([span]))
         return np.asarray((raw(size) - start) / np.maximum(end - start, 1e-12), dtype=np.float64)
 
     counts = {"power": len(powers), "saturating": len(ends), "step": len(places) * len(steepness)}
+    counts["flat"] = len(powers)
     weights = [np.full(count, WEIGHTS[name] / count) for name, count in counts.items()]
-    return shapes, np.concatenate(weights)
+    pairs = [[LEVEL_PRIOR, FLAT_PRIOR if name == "flat" else GAIN_PRIOR] for name in counts]
+    prior_FCX = np.repeat(np.array(pairs), list(counts.values()), axis=0)
+    return shapes, _Priors(np.concatenate(weights), prior_FCX[..., 0], prior_FCX[..., 1])
 
 
 def _usual_spread(size_P: Floats, score_P: Floats, rows: int) -> Any:
@@ -241,8 +257,8 @@ def _words(found: dict[str, Any]) -> str:
     times = found["target"] / found["size"]
     doing = f"doubling the {found['size']:,} rows" if times == 2 else f"{found['target']:,} rows"
     words = (
-        f"{doing[0].upper()}{doing[1:]} would bring about {signed(found['gain'])} points ({LEVEL:.0%} interval "
-        f"{signed(found['gain_low'])} to {signed(found['gain_high'])})."
+        f"{doing[0].upper()}{doing[1:]} would bring about {signed(found['gain'])} points "
+        f"({LEVEL:.0%} interval {signed(found['gain_low'])} to {signed(found['gain_high'])})."
     )
     if found["gain_low"] > 0:
         return words

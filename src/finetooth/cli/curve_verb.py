@@ -30,11 +30,12 @@ def parse_sizes(text: str | None) -> list[int] | None:
 @click.option(
     "--sizes", metavar="N,N,...", help="Numbers of training rows.  [default: all, and three halvings of them]"
 )
+@click.option("--seeds", type=click.IntRange(1, 20), default=3, metavar="N", help="Trainings of each size.")
 @click.option(
-    "--seeds", type=click.IntRange(1, 20), default=3, metavar="N", help="Trainings of each size."
-)
-@click.option(
-    "--out", type=PathArgument(), metavar="DIR", help="Directory of the trainings.  [default: runs/NAME-curve]"
+    "--out",
+    type=PathArgument(),
+    metavar="DIR",
+    help="Directory of the trainings.  [default: runs/NAME-curve]",
 )
 @trust_option
 @yes_option
@@ -64,8 +65,8 @@ def curve(
     if path.is_dir():
         if overrides:
             raise ConfigError(
-                f"{path}: a run has its own config.yaml, found the flag --{next(iter(overrides))}. To change an "
-                "option, name the task file."
+                f"{path}: a run has its own config.yaml, found the flag --{next(iter(overrides))}. To change "
+                "an option, name the task file."
             )
         source = run_directory(path)
     else:

@@ -25,15 +25,15 @@ from finetooth.errors import ConfigError, Interrupted
 from finetooth.evaluation.prompts import Prompt
 from finetooth.evaluation.summary import TUNED
 from finetooth.quality.prepare import AssembledData, PreparedData, prepare
-from finetooth.rundir import claim, read_json, write_bytes, write_json
-from finetooth.runs import check, inputs, next_steps, parent, sized_runs, workspace
+from finetooth.report import curve_page
+from finetooth.rundir import claim, read_json, write_bytes, write_json, write_text
+from finetooth.runs import check, curve_result, inputs, next_steps, parent, sized_runs, workspace
 from finetooth.runs.asking import candidate, primary_grader
 from finetooth.runs.context import RunContext
 from finetooth.runs.sized_runs import ANSWERS, FOLDER, MEASURED, Sized
 
 PLAN = "task.json"  # in OUT/curve: the task whose curve it is
-FILE = "curve.json"  # in OUT
-SEEDS = 3
+FILE, PAGE = "curve.json", "curve.html"  # in OUT
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,9 +49,9 @@ class CurveReport:
         return {"out": str(self.path), **self.curve}
 
     def print(self, console: Console) -> None:
-        """A line for each training."""
-        for one in self.curve["trainings"]:
-            console.print(_line(one), highlight=False, markup=False, soft_wrap=True)
+        """The sizes with their scores, the forecast, and where more rows would help most."""
+        console.print(curve_page.terminal_tables(self.curve))
+        console.print(f"\nPage: {self.path / PAGE}", highlight=False, markup=False, soft_wrap=True)
 
 
 def run(
@@ -83,9 +83,12 @@ def run(
         chosen = _sizes(sizes, len(prepared.train))
         first = task.seed if task.train.seed is None else task.train.seed
         _train_all(task, out, prepared, sized_runs.plan(chosen, first, seeds), console)
+        trainings = [*sized_runs.measured(out)]
         curve = {"name": task.name, "model": task.model, "rows": len(prepared.train)}
-        curve |= {"validation": len(prepared.validation), "trainings": [*sized_runs.measured(out)]}
+        curve |= {"validation": len(prepared.validation), "trainings": trainings}
+        curve |= curve_result.result(out, trainings, prepared.validation)
         write_json(out / FILE, curve)
+        write_text(out / PAGE, curve_page.render(curve))
     return CurveReport(out, curve)
 
 
@@ -96,7 +99,9 @@ def _prepare(context: RunContext, run: Path | None) -> PreparedData:
     of_run = {"run": None if run is None else str(run.resolve())}
     workspace.require_same_task(task, out / FOLDER / PLAN, {"inputs": {} if run else digests, **of_run})
     if run is not None and not (out / "data" / "split.json").is_file():
-        train_rows, validation = ([*read_examples(run / f"data/{side}.jsonl")] for side in ("train", "validation"))
+        train_rows, validation = (
+            [*read_examples(run / f"data/{side}.jsonl")] for side in ("train", "validation")
+        )
         format = read_json(run / "data" / "split.json")["format"]
         data: AssembledData | None = AssembledData(
             format, {"train": train_rows, "validation": validation, "test": []}, [], 0, [], []
@@ -142,7 +147,9 @@ def _train_all(
             found = _measure(sized_runs.task_of(task, one, number == 0), path, prepared, one)
         spent.append((one.size, time.perf_counter() - started))
         left = [
-            other.size for other in planned[number + 1 :] if not (out / FOLDER / other.name / MEASURED).is_file()
+            other.size
+            for other in planned[number + 1 :]
+            if not (out / FOLDER / other.name / MEASURED).is_file()
         ]
         console.print(f"curve: {_line(found)}{_left(spent, left)}", highlight=False, soft_wrap=True)
 
@@ -187,11 +194,9 @@ def _measure(task: Task, path: Path, prepared: PreparedData, one: Sized) -> dict
 
 def _line(one: dict[str, Any]) -> str:
     score = "not graded" if one["score"] is None else f"score {100 * one['score']:.1f}%"
+    rows, steps = format_count(one["size"], "row"), format_count(one["steps"], "step")
     seconds = sum(one["seconds"].values())
-    return (
-        f"{format_count(one['size'], 'row')}, seed {one['seed']}: {score}, {format_count(one['steps'], 'step')} "
-        f"({one['epochs']:g} epochs), {seconds:.0f} s"
-    )
+    return f"{rows}, seed {one['seed']}: {score}, {steps} ({one['epochs']:g} epochs), {seconds:.0f} s"
 
 
 def _left(spent: Sequence[tuple[int, float]], left: Sequence[int]) -> str:

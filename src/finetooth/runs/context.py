@@ -37,8 +37,8 @@ class RunContext:
 
     task: resolved once the run is set up. folder: that of the task file, if there is one. model: the model in
     training, with its adapter. train_rows, validation_rows: the tokenized rows. probe: the estimate of the
-    training. These four exist from set-up to the end of training. given: rows of a new run that have passed the
-    data gate, in place of those of the task's files.
+    training. These four exist from set-up to the end of training. given: rows of a new run that have passed
+    the data gate, in place of those of the task's files.
     """
 
     model: Model

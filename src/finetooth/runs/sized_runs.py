@@ -40,7 +40,7 @@ class Sized:
 
 
 def default_sizes(rows: int) -> list[int]:
-    """All training rows and halvings of them, the smallest first; none has fewer than 16 but the whole set."""
+    """All training rows and halvings of them down to 16, the smallest first."""
     halved = [rows // 2**times for times in range(HALVINGS + 1)]
     return sorted({size for size in halved if size >= FEWEST} | {rows})
 
@@ -69,7 +69,7 @@ def task_of(task: Task, one: Sized, preflight: bool) -> Task:
     changes: dict[str, Any] = {"seed": one.seed, "seeds": 1, "track": []}
     if not preflight:
         changes["preflight"] = "off"
-    asked = {"shots": [], "prompt": None, "ladder": False, "free": False, "retention": False}
+    asked: dict[str, Any] = {"shots": [], "prompt": None, "ladder": False, "free": False, "retention": False}
     asked |= {"general": [], "perturbations": False}
     return task.model_copy(
         update={
@@ -100,7 +100,8 @@ def require_curve(task: Task) -> None:
         raise ConfigError(f"tuned: {task.tuned} is trained already, so there is no curve of its training.")
     if task.train.method != "sft":
         raise ConfigError(
-            f"train.method {task.train.method}: a curve is of supervised fine-tuning, whose answers are graded."
+            f"train.method {task.train.method}: a curve is of supervised fine-tuning, whose answers are "
+            "graded. Set train.method: sft."
         )
 
 
