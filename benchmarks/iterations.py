@@ -47,6 +47,7 @@ data:
   columns: {{message: text, intent: label}}
 train:
   seed: {seed}
+  epochs: 4
 evaluate:
   grader: label
   shots: [0]
@@ -99,7 +100,9 @@ def make_data(folder: Path, seed: int) -> dict[str, str]:
     write_csv(folder / "start.csv", ["message", "intent"], given)
     write_csv(folder / "validation.csv", ["message", "intent"], rows["val"])
     write_csv(folder / "test.csv", ["message", "intent"], rows["test"])
-    write_csv(folder / "pool.csv", ["message"], [(text,) for text, label in train if (text, label) not in chosen])
+    write_csv(
+        folder / "pool.csv", ["message"], [(text,) for text, label in train if (text, label) not in chosen]
+    )
     return dict(train)
 
 
@@ -155,8 +158,12 @@ def main() -> None:
     for number in range(1, asked.iterations + 2):
         against = ["--against", before] if before else []
         last = number == asked.iterations + 1
-        following = [] if last else ["--next", "--pool", folder / "pool.csv", "--rows", asked.rows, "--random"]
-        found = finetooth("errors", run, *against, *([] if (run / "errors/next.csv").is_file() else following))
+        following = (
+            [] if last else ["--next", "--pool", folder / "pool.csv", "--rows", asked.rows, "--random"]
+        )
+        found = finetooth(
+            "errors", run, *against, *([] if (run / "errors/next.csv").is_file() else following)
+        )
         line = {
             "run": str(run),
             "score": tuned_score(run),

@@ -21,11 +21,20 @@ from finetooth.errors import ConfigError
     "--against", type=PathArgument("run"), metavar="RUN", help="The run before: what was fixed, what broke."
 )
 @click.option("--review", is_flag=True, help="Go through the wrong rows: confirm tags, correct answers.")
-@click.option("--next", "following", is_flag=True, help="Write the next data set: errors/next.jsonl and .csv.")
-@click.option("--pool", type=PathArgument(), metavar="FILE", help="--next: rows without answers to choose from.")
-@click.option("--rows", type=click.IntRange(1), metavar="N", help="--next: most rows to label.  [default: 50]")
-@click.option("--random", "control", is_flag=True, help="--next: also as many random rows of the pool, "
-              "errors/random.csv, to tell whether targeting helps.")  # fmt: skip
+@click.option("--next", "following", is_flag=True, help="Write the next data set: errors/next.csv and .jsonl.")
+@click.option("--pool", type=PathArgument(), metavar="FILE", help="--next: rows to choose from, labelled or not.")
+@click.option(
+    "--rows",
+    type=click.IntRange(1),
+    metavar="N",
+    help="--next: most rows of the pool.  [default: a tenth of the training rows, 20 to 200]",
+)
+@click.option(
+    "--random",
+    "control",
+    is_flag=True,
+    help="--next: also write as many random rows of the pool, errors/random.csv, to tell whether targeting helps.",
+)
 @click.option(
     "--tags", type=PathArgument(), metavar="FILE", help="Your own tags (.yaml); kept in errors/tags.yaml."
 )
@@ -68,7 +77,7 @@ def errors(
         against=None if against is None else run_directory(against),
         tags=tags,
         trust_code=trust_code,
-        next_rows=command.NextRows(pool, rows or command.ROWS, control) if following else None,
+        next_rows=command.NextRows(pool, rows, control) if following else None,
     )
     report = command.run(run, options, console(quiet))
     if review:

@@ -1,6 +1,7 @@
 """The command line: each verb loads a task or a run, calls its command, and shows the report.
 
-Verbs of data and tasks are in cli.task_verbs, those of runs in cli.run_verbs, the others here.
+Verbs of data and tasks are in cli.task_verbs and cli.curve_verb, those of runs in cli.run_verbs, the others
+here.
 
 Exit codes are listed in cli.errors.ExitCode. Results go to stdout; logs, progress bars and errors go to
 stderr. With FINETOOTH_DEBUG=1 in the environment an error also shows its traceback.
@@ -20,7 +21,7 @@ from shlex import quote
 import click
 
 from finetooth import __version__
-from finetooth.cli import log_verb, run_verbs, task_verbs
+from finetooth.cli import analysis_verbs, curve_verb, log_verb, run_verbs, task_verbs
 from finetooth.cli.completion import SHELLS, PathArgument, complete_model_words, script
 from finetooth.cli.errors import ExitCode, explain, fill_in_task, shortened
 from finetooth.cli.output import console, finish, output_options, yes_option
@@ -103,6 +104,8 @@ for verb in (
     run_verbs.chat,
     run_verbs.compare,
     run_verbs.pairs,
+    analysis_verbs.errors,
+    curve_verb.curve,
     log_verb.log,
 ):
     group.add_command(verb)

@@ -19,7 +19,7 @@ from finetooth.data.render.renderer import Renderer
 from finetooth.data.render.tokenizer import Tokenizer
 from finetooth.errors import ConfigError, ModelError
 from finetooth.evaluation import graders
-from finetooth.quality.prepare import PreparedData, prepare
+from finetooth.quality.prepare import AssembledData, PreparedData, prepare
 from finetooth.rundir import read_json
 from finetooth.runs import inputs, parent, workspace
 from finetooth.tree import Row
@@ -37,7 +37,8 @@ class RunContext:
 
     task: resolved once the run is set up. folder: that of the task file, if there is one. model: the model in
     training, with its adapter. train_rows, validation_rows: the tokenized rows. probe: the estimate of the
-    training. These four exist from set-up to the end of training.
+    training. These four exist from set-up to the end of training. given: rows of a new run that have passed
+    the data gate, in place of those of the task's files.
     """
 
     model: Model
@@ -47,6 +48,7 @@ class RunContext:
 
     def __init__(self, task: Task, path: Path, console: Console, folder: Path | None = None) -> None:
         self.task, self.path, self.console, self.folder = task, path, console, folder
+        self.given: AssembledData | None = None
         self._in_memory: tuple[str, Model] | None = None  # the loaded model and its role in this run
 
     @classmethod

@@ -19,10 +19,10 @@ from finetooth.analysis.clusters import clusters
 from finetooth.analysis.confusions import confused_pairs, confusion_tags
 from finetooth.analysis.flips import flips
 from finetooth.analysis.issues import Iteration, issues
-from finetooth.analysis.tags import TAGS, Evidence, Tag, TagContext, tag_rows
+from finetooth.analysis.tags import TAGS, Evidence, TagContext, tag_rows
 from finetooth.analysis.tags.custom import CustomTags, custom_tags, similar_rows
 from finetooth.data.examples import read_examples
-from finetooth.errors import ConfigError, GradeError
+from finetooth.errors import ConfigError
 from finetooth.evaluation import graders, ledger
 from finetooth.evaluation.runner import row_groups
 from finetooth.evaluation.slices import conditions, slice_masks, weak_slices
@@ -136,15 +136,14 @@ def analyse(
     history.append(Iteration(rows, tags_R))
     kinds = _kinds(answers.custom, tags_R)
     masks = conditions([row.example for row in rows])
-    by_slice = {
-        name: {rows[at].id for at in np.flatnonzero(mask)} for name, mask in masks.items()
-    }
+    by_slice = {name: {rows[at].id for at in np.flatnonzero(mask)} for name, mask in masks.items()}
     again = answers.summary.get("asked_again")
     titles = {name: title for name, (title, _) in kinds.items()}
     found = issues(history, by_slice, OF_FORM, again, titles)
     groups = clusters(rows)
     cluster_of = {id: number for number, one in enumerate(groups) for id in one.ids}
     flipped = None if last is None else flips(last.rows, rows)
+    kind = {} if flipped is None else flipped.kind
     old = {} if last is None else {row.id: row for row in last.rows}
     audit = _audit(answers)
     return {
@@ -154,7 +153,7 @@ def analyse(
         "wrong": sum(row.wrong for row in rows),
         "grader": str(answers.summary["grader"]),
         "rows": [
-            _row(row, tags, cluster_of.get(row.id), old.get(row.id), flipped and flipped.kind.get(row.id))
+            _row(row, tags, cluster_of.get(row.id), old.get(row.id), kind.get(row.id))
             for row, tags in zip(rows, tags_R, strict=True)
         ],
         "tags": list(_counts(rows, tags_R, kinds)),

@@ -64,7 +64,7 @@ def _set_up(context: RunContext, stored: Task | None, needs_grader: bool) -> Non
     requested, path, console = context.task, context.path, context.console
     context.task = task = stored or requested
     preferences.reject_unused_keys(task.train)
-    data = None if stored else check.run_gate(context, needs_grader)
+    data = None if stored else context.given or check.run_gate(context, needs_grader)
     context.prepared = prepared = prepare(task, path, data)
     if requested.train.method in PREFERENCE_METHODS and prepared.format != "preference":
         raise ConfigError(

@@ -219,6 +219,19 @@ def discard(path: Path) -> None:
         folder.rmdir()
 
 
+def require_same_task(task: Task, file: Path, more: Mapping[str, Any]) -> None:
+    """Keep the task's values and `more` in `file`, or raise ConfigError where it has others. `file`: JSON."""
+    values = {**_plain(task), **more}
+    if not file.is_file():
+        write_json(file, values)
+        return
+    for key, wanted, found in _differences(values, read_json(file)):
+        raise ConfigError(
+            f"{file.parent} was begun with another configuration: {key} is {found!r} there and {wanted!r} "
+            "here. To go on, give the same value; else choose another --out."
+        )
+
+
 def _plain(task: Task) -> dict[str, Any]:
     """The task as plain values; rows passed from Python are replaced by their number and digest."""
     values = task.model_dump(mode="json", exclude={"data": {"train", "validation", "test"}})

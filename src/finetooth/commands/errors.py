@@ -1,0 +1,188 @@
+"""`finetooth errors RUN`: what is wrong, what became of it since another run, and the next data set.
+
+Works on the answers to validation rows that are on record; only --next, and tags that are given by examples,
+load the model. Nothing is trained, and the sealed test stays sealed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from shlex import quote
+from typing import Any
+
+from rich.console import Console
+
+from finetooth.analysis.annotations import judged_tags, read_annotations
+from finetooth.config.values import format_count
+from finetooth.errors import ConfigError
+from finetooth.quality.findings import Embed
+from finetooth.report import errors_page, errors_text
+from finetooth.rundir import write_bytes, write_json, write_text
+from finetooth.runs import error_analysis, inputs, workspace
+from finetooth.runs.error_analysis import FOLDER, USER_TAGS, RunAnswers
+
+FILE, PAGE = f"{FOLDER}/errors.json", f"{FOLDER}/errors.html"
+
+
+@dataclass(frozen=True, slots=True)
+class NextRows:
+    """What `--next` asks for. pool: a file of rows to choose from. rows: most of them. random: also as many
+    random ones.
+    """
+
+    pool: Path | None = None
+    rows: int | None = None
+    random: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """against: the run before, by default the one that the run was made from. tags: a file of user tags."""
+
+    against: Path | None = None
+    tags: Path | None = None
+    trust_code: bool = False
+    next_rows: NextRows | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorsReport:
+    """The analysis of a run, as errors.json has it. files: of the next data set. notes: on it."""
+
+    path: Path
+    analysis: dict[str, Any]
+    labels: Sequence[str] = ()
+    files: Sequence[Path] = ()
+    next: Mapping[str, Any] = field(default_factory=dict)
+    ok: bool = True
+
+    def to_json(self) -> dict[str, Any]:
+        """The analysis, with `page` and, if it was asked for, `next`: counts, notes and files."""
+        more = {"next": {**self.next, "files": [str(file) for file in self.files]}} if self.next else {}
+        return {**self.analysis, "page": str(self.path / PAGE), **more}
+
+    def print(self, console: Console) -> None:
+        """One screen; the page has the rest."""
+        errors_text.print_errors(self.analysis, console, read_annotations(self.path))
+        lines = [f"Page: {self.path / PAGE}"]
+        if self.next:
+            counted = [f"{count:,} {what}" for what, count in self.next["counts"].items() if count]
+            lines += ["", f"Next rows: {', '.join(counted) or 'none'}.", *self.next["notes"]]
+            lines += [str(file) for file in self.files]
+        for line in lines:
+            console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+    def next_steps(self) -> list[str]:
+        """The commands to type next, each with its purpose."""
+        run = quote(str(self.path))
+        if not self.files:
+            review = [f"finetooth errors {run} --review    judge the tags, correct expected answers"]
+            return [*review, f"finetooth errors {run} --next    write the next data set"]
+        by_name = {file.name: quote(str(file)) for file in self.files}
+        change_set = by_name.get("next.csv")
+        if change_set is None:
+            return []
+        control = f" --random {by_name['random.csv']}" if "random.csv" in by_name else ""
+        return [
+            f"fill in {' and '.join(name for name in by_name if name.endswith('.csv'))}, then:",
+            f"finetooth run --add {change_set}{control} --from {run}    train the next iteration",
+        ]
+
+
+def run(path: Path, options: Options, console: Console) -> ErrorsReport:
+    """Analyse a run, write errors.json and errors.html, and the next data set if it is asked for.
+
+    Raises ConfigError for a run without answers, one that shares no row with the run before, and the user's
+    tags where they cannot be used.
+    """
+    inputs.require_trusted(path, "errors", options.trust_code)
+    answers = error_analysis.read_answers(path, options.tags)
+    before = _before(path, answers, options.against, console)
+    with workspace.occupied(path):
+        if options.tags is not None:
+            write_bytes(path / USER_TAGS, options.tags.read_bytes())
+        embed = _embedder(path, console) if answers.custom.by_example else None
+        following: Mapping[str, Any] = {}
+        files: Sequence[Path] = ()
+        training = None
+        if options.next_rows is not None:
+            files, following = _write_next(path, answers, options.next_rows, console)
+            training = following.pop("training")
+        analysis = error_analysis.analyse(answers, before, embed, training)
+        report = ErrorsReport(path, analysis, answers.labels, files, following)
+        return _written(report)
+
+
+def review(report: ErrorsReport, console: Console) -> ErrorsReport:
+    """Let a person go through the wrong rows, then write the page again."""
+    from finetooth.commands import errors_review
+
+    done = errors_review.review(report.path, report.analysis, console, labels=report.labels)
+    done.print(console)
+    with workspace.occupied(report.path):
+        return _written(report)
+
+
+def _written(report: ErrorsReport) -> ErrorsReport:
+    """The report with its tags as people have judged them, written into the run."""
+    annotations = read_annotations(report.path)
+    analysis = {**report.analysis, "tags": judged_tags(report.analysis, annotations)}
+    write_json(report.path / FILE, analysis)
+    write_text(report.path / PAGE, errors_page.render(analysis, annotations))
+    return replace(report, analysis=analysis)
+
+
+def _before(path: Path, answers: RunAnswers, against: Path | None, console: Console) -> list[RunAnswers]:
+    """The answers of the iterations before, the oldest first, under the same grader and with shared rows."""
+    given = against
+    if against is None:
+        against = error_analysis.parent_of(path)
+        if against is None or not (against / error_analysis.VALIDATION / "summary.json").is_file():
+            return []
+    if against.resolve() == path.resolve():
+        raise ConfigError(f"--against: {against} is this run itself.")
+    ids = {row.id for row in answers.rows}
+    found: list[RunAnswers] = []
+    for one in error_analysis.earlier(path, against):
+        inputs.require_trusted(one, "errors")
+        known = replace(error_analysis.read_answers(one), custom=answers.custom)
+        problem = ""
+        if known.summary["grader"] != answers.summary["grader"]:
+            problem = f"it was graded by {known.summary['grader']}, not by {answers.summary['grader']}"
+        elif not ids & {row.id for row in known.rows}:
+            problem = "the two share no validation row"
+        if not problem:
+            found.append(known)
+        elif one == against and given is not None:
+            raise ConfigError(f"--against: {one} cannot be compared with {path}: {problem}.")
+        else:
+            console.print(f"{one} is left out: {problem}.", highlight=False, soft_wrap=True)
+            found.clear() if one == against else None
+    return found
+
+
+def _embedder(path: Path, console: Console) -> Embed:
+    from finetooth.runs.context import RunContext
+    from finetooth.runs.embeddings import embedder_of
+
+    return embedder_of(RunContext.of_run(path, console).tuned())
+
+
+def _write_next(
+    path: Path, answers: RunAnswers, asked: NextRows, console: Console
+) -> tuple[list[Path], dict[str, Any]]:
+    """The files of the next data set, and what is in them. Loads the model."""
+    from finetooth.runs import next_data
+    from finetooth.runs.context import RunContext
+
+    context = RunContext.of_run(path, console)
+    inputs.require_kinds_unchanged(context.task, path, "model")
+    corrected = read_annotations(path).answers
+    data = next_data.next_data(context, answers.rows, corrected, asked.pool, asked.rows)
+    data = data if asked.random else replace(data, random=None)
+    files = next_data.write(path, data)
+    if files:
+        console.print(f"next: {format_count(len(data.changes.rows), 'row')}", highlight=False)
+    return files, data.to_json()
