@@ -2,8 +2,9 @@
 
 A row has the columns of the user's file and three more: `finetooth_change` (add, correct or remove),
 `finetooth_row` (the id of the row that is corrected or removed) and `finetooth_why` (the reason, which is
-never read). A cell of the answer that is empty is to be filled in. `RowForm` is the inverse of the readers:
-what is written is read back first, and a row that would not give the same example is left out and counted.
+never read). An answer's cell that is empty is to be filled in, and a conversation that ends with the user's
+turn is to be answered. `RowForm` is the inverse of the readers: what is written is read back first, and a row
+that would not give the same example is left out and counted.
 """
 
 from __future__ import annotations
@@ -106,7 +107,8 @@ class RowForm:
             return {"text": answer}
         if self.format in ("chat", "sharegpt"):
             turn = replace(example.answers[0], text=answer) if example.answers else Answer(answer)
-            asked = [*example.context, Message("assistant", turn.text, turn.weight, turn.more)]
+            last = Message("assistant", turn.text, turn.weight, turn.more)
+            asked = [*example.context, *([last] if answer else [])]  # the turn that is missing is to be added
             column = "messages" if self.format == "chat" or self._has("messages") else "conversations"
             return {column: [self._turn(one, column) for one in asked], **tools}
         if self.format in ("prompt", "preference") and (

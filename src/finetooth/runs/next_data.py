@@ -113,6 +113,9 @@ def next_data(
     checks = [Change("correct", one.example, one.suggestion, one.words, one.example.id) for one in listed]
     lacking = missing(rows, train, context.prepared.format == "labels")
     writing = [Change("add", Example("", (), ()), "", one.why) for one in lacking for _ in range(TO_WRITE)]
+    if context.prepared.format in ("chat", "sharegpt"):  # a conversation without turns cannot be read
+        notes += [f"To be written: {one.why}" for one in lacking]
+        writing = []
     counts = {"corrected": len(corrected), "to check": len(checks), "to write": len(writing)}
     drawn: list[Change] = []
     draw: ChangeSet | None = None
