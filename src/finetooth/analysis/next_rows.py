@@ -19,7 +19,7 @@ import numpy.typing as npt
 from finetooth.analysis.answered import AnsweredRow
 from finetooth.config.values import format_count
 from finetooth.data.formats.parse import RESERVED
-from finetooth.data.split import CLUSTER, uniform
+from finetooth.data.split import ADDED, CLUSTER, uniform
 from finetooth.privacy.masking import redact
 from finetooth.quality.findings import question
 from finetooth.types import Example
@@ -34,7 +34,7 @@ FEW = 0.5  # of the training rows that a label has on average, below which it la
 TO_WRITE = 5  # rows to write for one label
 MOST_VALUES, LONGEST = 200, 60  # values of a column that groups rows, and characters of one
 SHOWN = 120  # characters of a text that is quoted
-OURS = {*RESERVED, CLUSTER, "added-by"}  # tags that are no columns of the user's
+OURS = {*RESERVED, CLUSTER, ADDED}  # tags that are no columns of the user's
 
 
 # Rows of a pool ---------------------------------------------------------------------------------------------

@@ -21,8 +21,12 @@ from finetooth.errors import ConfigError
     "--against", type=PathArgument("run"), metavar="RUN", help="The run before: what was fixed, what broke."
 )
 @click.option("--review", is_flag=True, help="Go through the wrong rows: confirm tags, correct answers.")
-@click.option("--next", "following", is_flag=True, help="Write the next data set: errors/next.csv and .jsonl.")
-@click.option("--pool", type=PathArgument(), metavar="FILE", help="--next: rows to choose from, labelled or not.")
+@click.option(
+    "--next", "following", is_flag=True, help="Write the next data set: errors/next.csv and .jsonl."
+)
+@click.option(
+    "--pool", type=PathArgument(), metavar="FILE", help="--next: rows to choose from, labelled or not."
+)
 @click.option(
     "--rows",
     type=click.IntRange(1),
@@ -60,8 +64,8 @@ def errors(
     run. Writes errors/errors.html. Nothing is trained, and the sealed test set is never read.
 
     With --next it writes what would help most as a data set: corrected rows, training rows that may teach
-    the wrong thing, rows of --pool to label, and examples to fill in. Fill in next.csv in a spreadsheet, then:
-    finetooth run --add RUN/errors/next.csv --from RUN
+    the wrong thing, rows of --pool to label, and examples to write. Fill in next.csv, in a spreadsheet for
+    example, then: finetooth run --add RUN/errors/next.csv --from RUN
     """
     given = {"--pool": pool, "--rows": rows, "--random": control or None}
     if not following and (flag := next((name for name, value in given.items() if value is not None), None)):

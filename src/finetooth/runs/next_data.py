@@ -58,7 +58,7 @@ from finetooth.runs.pool import Pool, read_pool
 from finetooth.types import Example
 
 FOLDER = "errors"
-NAMES = ("next.jsonl", "next.csv", "random.jsonl")
+NAMES = ("next.jsonl", "next.csv", "random.jsonl", "random.csv")
 RECORD = "next.json"  # what was written: digests, so that a file that was filled in since is never replaced
 SHARE_CHECKED, LEAST_CHECKED, MOST_CHECKED = 0.05, 10, 100  # training rows listed, at most
 MOST_EMBEDDED = 20_000  # pool rows that are compared by the model, drawn at random
@@ -251,9 +251,9 @@ def _tables(task: Task) -> list[Table]:
 
 
 def write(path: Path, data: NextData) -> list[Path]:
-    """Write next.jsonl, next.csv and random.jsonl into RUN/errors, and return the paths of those written.
+    """Write next and random into RUN/errors, as .jsonl and as .csv, and return the paths of those written.
 
-    Files that somebody has filled in are never replaced: ConfigError. Without a pool an older random.jsonl
+    Files that somebody has filled in are never replaced: ConfigError. Without a pool an older random draw
     stays. Nothing is written where there is nothing to say.
     """
     folder = path / FOLDER
@@ -261,7 +261,7 @@ def write(path: Path, data: NextData) -> list[Path]:
         {"next.jsonl": data.changes.jsonl(), "next.csv": data.changes.csv()} if data.changes.rows else {}
     )
     if data.random is not None and data.random.rows:
-        contents["random.jsonl"] = data.random.jsonl()
+        contents |= {"random.jsonl": data.random.jsonl(), "random.csv": data.random.csv()}
     with workspace.occupied(path):
         before = read_json(folder / RECORD) if (folder / RECORD).is_file() else {}
         for name in contents:
@@ -269,7 +269,7 @@ def write(path: Path, data: NextData) -> list[Path]:
             if file.is_file() and sha256_file(file) != before.get(name):
                 raise ConfigError(
                     f"{file} has been changed since it was written, perhaps filled in, and is never "
-                    f"replaced. Move or rename it (it can be used from anywhere: --data.add {file.name}), "
+                    f"replaced. Move or rename it (it can be used from anywhere: finetooth run --add FILE), "
                     "then run the same command again."
                 )
         digests = {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()}
