@@ -47,7 +47,9 @@ data:
   columns: {{message: text, intent: label}}
 train:
   seed: {seed}
-  epochs: 4
+  epochs: 3
+  batch_size: 16
+  validate_every: 30
 evaluate:
   grader: label
   shots: [0]
