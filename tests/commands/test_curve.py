@@ -144,11 +144,18 @@ def test_a_second_call_trains_nothing(place: Path) -> None:
 def test_other_settings_and_changed_rows_are_refused(place: Path) -> None:
     other = finetooth(place, *WORDS, "--train.rank", "3")
     assert other.returncode == 2 and "train.rank is 2 there and 3 here" in other.stderr
+    rate = read_json(place / "task.yaml")
+    write_json(place / "task.yaml", {**rate, "train": {**rate["train"], "learning_rate": "auto"}})
+    automatic = finetooth(place, *WORDS)
+    write_json(place / "task.yaml", rate)
+    assert (
+        automatic.returncode == 2 and "train.learning_rate is 0.02 there and 'auto' here" in automatic.stderr
+    )
     before = (place / "rows.jsonl").read_bytes()
     (place / "rows.jsonl").write_bytes(before + b'{"text": "9 of kiwi", "label": "red"}\n')
     changed = finetooth(place, *WORDS)
     (place / "rows.jsonl").write_bytes(before)
-    assert changed.returncode == 2 and "inputs" in changed.stderr
+    assert changed.returncode == 2 and "rows.jsonl has changed since out was begun" in changed.stderr
     many = finetooth(place, *WORDS[:3], "10,5000", *WORDS[4:])
     assert many.returncode == 2 and "5000 is not between 1 and the" in many.stderr
     words = finetooth(place, *WORDS[:3], "ten", *WORDS[4:])
