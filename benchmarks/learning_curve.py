@@ -26,6 +26,7 @@ import numpy as np
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE.parent / "src")]
 
+from finetooth.analysis.learning_curve import Point, forecast  # noqa: E402
 from finetooth.rundir import read_json, read_jsonl, write_jsonl  # noqa: E402
 
 INSTRUCTIONS = {
@@ -78,7 +79,7 @@ def task_files(name: str, given: argparse.Namespace) -> tuple[Path, Path]:
             "instruction": INSTRUCTIONS[name],
             "data": {"train": f"{part}.jsonl", "validation": "validation.jsonl", "test": 0,
                      "format": "labels", "allow": ["leak"]},
-            # One recipe for all sizes, and all epochs of it: to validate costs more than to train so few rows.
+            # One recipe for all sizes, with all epochs: to validate costs more than to train so few rows.
             "train": {"batch_size": 8, "epochs": 8, "validate_every": 100_000, "patience": None,
                       "select": "loss"},
             "evaluate": {"grader": "label"},
@@ -115,11 +116,38 @@ def measured(name: str, given: argparse.Namespace) -> list[dict[str, Any]]:
     return lines
 
 
+def check(lines: list[dict[str, Any]]) -> dict[str, Any]:
+    """The forecast from all sizes but the largest, and what was measured there."""
+    most = max(line["size"] for line in lines)
+    graded = set.intersection(
+        *({id for id, one in line["scores"].items() if one is not None} for line in lines)
+    )
+    points = [
+        Point(line["size"], line["seed"], float(np.mean([line["scores"][id] for id in graded])))
+        for line in lines
+    ]
+    seen = [point for point in points if point.size < most]
+    found = forecast(seen, len(graded), most)
+    real = [point.score for point in points if point.size == most]
+    inside = [found.low <= score <= found.high for score in real]
+    return {"found": found, "real": real, "inside": inside, "points": points}
+
+
 def table(lines: list[dict[str, Any]]) -> Iterator[str]:
-    """What a set's trainings show, in lines."""
-    for size in sorted({line["size"] for line in lines}):
-        scores = [100 * line["score"] for line in lines if line["size"] == size]
-        yield f"{lines[0]['set']:14}{size:6} rows  " + "  ".join(f"{score:5.1f}" for score in scores)
+    """What a set's trainings show, in lines: scores by size, then the forecast and what came."""
+    result = check(lines)
+    found, name = result["found"], lines[0]["set"]
+    for size in sorted({point.size for point in result["points"]}):
+        scores = [100 * point.score for point in result["points"] if point.size == size]
+        yield f"{name:14}{size:6} rows  " + "  ".join(f"{score:5.1f}" for score in scores)
+    held = f"{sum(result['inside'])} of {len(result['inside'])} trainings inside"
+    mean = float(np.mean(result["real"]))
+    held += ", their mean inside" if found.low <= mean <= found.high else ", their mean OUTSIDE"
+    yield (
+        f"{name:14}forecast for {found.target}: {100 * found.score:.1f} ({100 * found.low:.1f} to "
+        f"{100 * found.high:.1f}), gain {100 * found.gain:+.1f} ({100 * found.gain_low:+.1f} to "
+        f"{100 * found.gain_high:+.1f}); came {100 * mean:.1f}: {held}"
+    )
 
 
 def main() -> None:

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from finetooth.analysis.learning_curve import signed
+from finetooth.analysis.learning_curve import CHANCE, signed
 
 NORMAL_90 = 1.6449
 POWERS = (0.05, 0.2, 0.4, 0.7, 1.0)  # of the learning curves: nearly logarithmic to quickly saturated
@@ -109,7 +109,7 @@ def _slopes(risen_TG: Any, score_TG: Any, count_G: Any) -> tuple[Any, Any, Any, 
     squares that are left, weighted by validation rows.
 
     The variance of a score is that of the residuals, a group's own with those of all, by degrees of freedom;
-    never below what the group's number of validation rows allows.
+    never below what is usual between trainings with so many validation rows.
     """
     centred_TG = risen_TG - risen_TG.mean(0)
     square_G = (centred_TG**2).sum(0)
@@ -121,7 +121,9 @@ def _slopes(risen_TG: Any, score_TG: Any, count_G: Any) -> tuple[Any, Any, Any, 
     pooled = float(((residual_TG**2).sum(0) / unit).sum() / (freedom * len(count_G)))
     own_G = (residual_TG**2).sum(0)
     prior = 4.0  # degrees of freedom that the residuals of all groups are worth
+    right_G = (score_TG.mean(0) * count_G + 0.5) / (count_G + 1)
     noise_G = (own_G + prior * pooled * unit) / (freedom + prior)
+    noise_G = np.maximum(noise_G, CHANCE**2 * right_G * (1 - right_G) * unit)
     return slope_G, np.where(used_G, noise_G / np.maximum(square_G, 1e-9), np.inf), used_G, pooled
 
 

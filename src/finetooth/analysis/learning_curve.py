@@ -13,7 +13,7 @@ Axes: P trainings, F shapes, K spreads, D draws.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -22,6 +22,13 @@ import numpy as np
 Floats = np.ndarray[Any, np.dtype[np.float64]]
 
 LEVEL = 0.9  # of the intervals
+HELPS, ON_AVERAGE, NOT_PROVEN, NO_HELP = (
+    "more rows help",
+    "more rows help on average",
+    "not proven",
+    "no help",
+)
+SMALL = 0.001  # a gain that is not shown to be larger than this is none
 DRAWS = 4000
 FEWEST_SIZES, FEWEST_ROWS = 3, 100  # fewer sizes or validation rows are warned of
 # Mean and deviation before the data: of the score, and of the gain up to the forecast. A flat curve is a case
@@ -92,6 +99,7 @@ def forecast(points: Sequence[Point], rows: int, target: int | None = None, draw
     """
     if not points:
         raise ValueError("a forecast needs at least one measured score")
+    points = sorted(points, key=lambda point: (point.size, point.seed))
     size_P = np.array([point.size for point in points], dtype=np.float64)
     score_P = np.array([point.score for point in points], dtype=np.float64)
     least, most = float(size_P.min()), float(size_P.max())
@@ -260,11 +268,21 @@ def _words(found: dict[str, Any]) -> str:
         f"{doing[0].upper()}{doing[1:]} would bring about {signed(found['gain'])} points "
         f"({LEVEL:.0%} interval {signed(found['gain_low'])} to {signed(found['gain_high'])})."
     )
+    return {
+        HELPS: words,
+        ON_AVERAGE: f"{words} More rows help on average, but one training with them need not show it.",
+        NO_HELP: f"{words} More rows of this kind do not help.",
+        NOT_PROVEN: f"{words} It is not proven that more rows help.",
+    }[verdict(found)]
+
+
+def verdict(found: Mapping[str, Any]) -> str:
+    """Whether more rows help, by the intervals of a forecast (`Forecast.to_json()`)."""
     if found["gain_low"] > 0:
-        return words
-    if found["mean_low"] > 0:
-        return f"{words} More rows help on average, but one more training need not show it."
-    return f"{words} It is not proven that more rows help."
+        return HELPS
+    if found["mean_low"] >= SMALL:
+        return ON_AVERAGE
+    return NO_HELP if found["gain_high"] < 0 else NOT_PROVEN
 
 
 def _warnings(points: Sequence[Point], rows: int) -> list[str]:

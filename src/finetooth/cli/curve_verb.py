@@ -52,7 +52,7 @@ def curve(
     quiet: bool,
     **flags: str | None,
 ) -> int:
-    """Measure the score against the number of training rows, and tell what twice as many would bring.
+    """Measure and forecast what more training rows bring.
 
     TASK is trained from its base with parts of its training rows, each part among the larger ones, several
     times with seeds of its own. All models answer the same validation rows; the sealed test stays closed. Of

@@ -11,7 +11,6 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from shlex import quote
 from typing import Any
 
 from rich.console import Console
@@ -67,7 +66,7 @@ def run(
 
     sizes: of the training sets; default all rows and halvings. out: default runs/NAME-curve. folder: that of
     the task file. Raises ConfigError for a task without a curve, without validation rows or with too few rows
-    for the sizes, and Interrupted, with the command that goes on.
+    for the sizes, and Interrupted.
     """
     run_path = source if isinstance(source, Path) else None
     if run_path is not None:
@@ -93,29 +92,44 @@ def run(
 
 
 def _prepare(context: RunContext, run: Path | None) -> PreparedData:
-    """The training and validation rows, once they have passed the data gate, or those of a run."""
+    """The training and validation rows, once they have passed the data gate, or those of a run.
+
+    Raises ConfigError where OUT was begun with other rows or another configuration.
+    """
     task, out = context.task, context.path
-    digests = {name: entry["sha256"] for name, entry in inputs.provenance(task, out)["inputs"].items()}
-    of_run = {"run": None if run is None else str(run.resolve())}
-    workspace.require_same_task(task, out / FOLDER / PLAN, {"inputs": {} if run else digests, **of_run})
-    if run is not None and not (out / "data" / "split.json").is_file():
-        train_rows, validation = (
-            [*read_examples(run / f"data/{side}.jsonl")] for side in ("train", "validation")
-        )
+    known = (out / "data" / "split.json").is_file()
+    if known:
+        _require_same(task, out, run)
+    if run is not None and not known:
+        sides = {side: [*read_examples(run / f"data/{side}.jsonl")] for side in ("train", "validation")}
         format = read_json(run / "data" / "split.json")["format"]
-        data: AssembledData | None = AssembledData(
-            format, {"train": train_rows, "validation": validation, "test": []}, [], 0, [], []
-        )
+        data: AssembledData | None = AssembledData(format, sides, [], 0, [], [])
     else:
         data = check.run_gate(context, needs_grader=True)
     if data is not None:
         data = replace(data, sides={**data.sides, "test": []}, sealed_of=None)
     prepared = prepare(task, out, data)
+    _require_same(task, out, run)
     if prepared.format == "text":
         raise next_steps.not_gradable_error("A curve needs answers that can be graded.")
     if not prepared.validation:
         raise ConfigError("data.validation is 0: there are no validation rows that the models could answer.")
     return prepared
+
+
+def _require_same(task: Task, out: Path, run: Path | None) -> None:
+    """Keep what the curve is of, or raise ConfigError where it was begun with something else."""
+    inputs_now = {} if run else inputs.provenance(task, out)["inputs"]
+    digests = {name: entry["sha256"] for name, entry in inputs_now.items()}
+    file = out / FOLDER / PLAN
+    before = read_json(file)["inputs"] if file.is_file() else digests
+    if changed := sorted(name for name, digest in digests.items() if before.get(name) != digest):
+        raise ConfigError(
+            f"{changed[0]} has changed since {out} was begun, whose rows are those of then. For a curve of "
+            "what it holds now choose another --out."
+        )
+    source = None if run is None else str(run.resolve())
+    workspace.require_same_task(task, file, {"inputs": before, "run": source})
 
 
 def _sizes(given: Sequence[int] | None, rows: int) -> list[int]:
@@ -164,8 +178,7 @@ def _measure(task: Task, path: Path, prepared: PreparedData, one: Sized) -> dict
     try:
         result = train.train(context, needs_grader=True).result
     except Interrupted as error:
-        then = f"finetooth curve with the same words, --out {quote(str(path.parents[1]))}"
-        raise Interrupted(error.message, then if error.next_command else "") from None
+        raise Interrupted(f"{error.message} The same command again goes on.") from None
     trained = time.perf_counter()
     asked = candidate(context, primary_grader(context), context.tuned(), Prompt(TUNED))
     rows = sample_rows(context.prepared.validation, context.task)

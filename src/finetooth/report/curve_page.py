@@ -9,6 +9,7 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
+from finetooth.analysis import learning_curve
 from finetooth.analysis.learning_curve import signed
 from finetooth.config.values import format_count
 from finetooth.evaluation.verdict_words import percent
@@ -27,13 +28,19 @@ def render(curve: Mapping[str, Any]) -> str:
 def page_context(curve: Mapping[str, Any]) -> dict[str, Any]:
     """Everything the template needs."""
     forecast = curve["forecast"]
-    proven = "better" if forecast["gain_low"] > 0 else "not-proven"
+    verdict = learning_curve.verdict(forecast)
+    kinds = {
+        learning_curve.HELPS: "better",
+        learning_curve.ON_AVERAGE: "better",
+        learning_curve.NO_HELP: "none",
+    }
+    proven = kinds.get(verdict, "not-proven")
     return {
         "name": curve["name"],
         "model": curve["model"],
         "headline": headline(forecast),
         "proven": proven,
-        "badge": "more rows help" if proven == "better" else "not proven",
+        "badge": verdict,
         "kicker": f"{format_count(curve['graded'], 'validation row')}, "
         f"{format_count(len(curve['trainings']), 'training')}",
         "forecast": forecast,
@@ -62,11 +69,11 @@ def page_context(curve: Mapping[str, Any]) -> dict[str, Any]:
 
 def headline(forecast: Mapping[str, Any]) -> str:
     """The result in a few words."""
-    if forecast["gain_low"] > 0:
-        return f"Twice the rows would bring about {signed(forecast['gain'])} points"
-    if forecast["gain_high"] < 0:
-        return "More rows of this kind would not help"
-    return "It is not proven that twice the rows would help"
+    return {
+        learning_curve.HELPS: f"Twice the rows would bring about {signed(forecast['gain'])} points",
+        learning_curve.ON_AVERAGE: f"Twice the rows bring about {signed(forecast['gain'])} points on average",
+        learning_curve.NO_HELP: "More rows of this kind would not help",
+    }.get(learning_curve.verdict(forecast), "It is not proven that twice the rows would help")
 
 
 def _sizes(curve: Mapping[str, Any]) -> list[dict[str, str]]:

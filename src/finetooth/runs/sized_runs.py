@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from finetooth.config.task import Task, build_task
+from finetooth.config.task import Task, build_task, fields
 from finetooth.data.split import split_keys, uniform
 from finetooth.errors import ConfigError
 from finetooth.quality.prepare import AssembledData, PreparedData
@@ -84,11 +84,10 @@ def task_of(task: Task, one: Sized, preflight: bool) -> Task:
 def task_of_run(run: Path) -> Task:
     """The task of a run, as its user wrote it: what was chosen automatically is `auto` again."""
     values, reasons = read_config(run / workspace.CONFIG)
-    for key in reasons:
+    automatic = {key: field.default for key, field in fields() if field.default == "auto"}
+    for key in reasons.keys() & {*automatic, "train.beta"} - {"template"}:
         section, _, leaf = key.rpartition(".")
-        if key != "template" and (section, leaf) != ("train", "seed"):
-            within = values[section] if section else values
-            within[leaf] = None if leaf in workspace.NULL_IS_AUTO else "auto"
+        values[section][leaf] = automatic.get(key)
     task = build_task(values, str(run / workspace.CONFIG))
     template = workspace.template(task, run)
     return task.model_copy(update={"template": template})

@@ -225,10 +225,13 @@ def require_same_task(task: Task, file: Path, more: Mapping[str, Any]) -> None:
     if not file.is_file():
         write_json(file, values)
         return
-    for key, wanted, found in _differences(values, read_json(file)):
+    stored = read_json(file)
+    differing = [*_differences(values, stored)]  # auto here is any value there, so the other way round too
+    differing += [(key, wanted, found) for key, found, wanted in _differences(stored, values)]
+    for key, wanted, found in differing:
         raise ConfigError(
-            f"{file.parent} was begun with another configuration: {key} is {found!r} there and {wanted!r} "
-            "here. To go on, give the same value; else choose another --out."
+            f"{file.parents[1]} was begun with another configuration: {key} is {found!r} there and "
+            f"{wanted!r} here. To go on, give the same value; else choose another --out."
         )
 
 
