@@ -32,10 +32,11 @@ from finetooth.cli.task_flags import SectionedCommand
 def log(
     target: Path, page: Path | None, overfitting: bool, trust_code: bool, as_json: bool, quiet: bool
 ) -> int:
-    """List the iterations of a task: scores, changes, and how to repeat each.
+    """List the iterations of a task, and what changed in each.
 
     TASK is a task file, RUN any run of it, FOLDER a folder of runs (default runs/). Runs are iterations of
-    one task where one was made from the other, or where their validation or test rows are the same.
+    one task where one was made from the other, or where their validation or test rows are the same. Each is
+    shown with its score, what changed in it, and the command that repeats it.
     Nothing is trained, and no sealed row is read.
     """
     from finetooth.commands import log as command

@@ -52,7 +52,7 @@ def measure(path: Path, console: Console, trust_code: bool = False) -> dict[str,
         )
     if workspace.trained_path(path) is None:
         raise workspace.not_trained(path)
-    inputs.require_trusted(path, "log", trust_code)
+    inputs.require_trusted(path, "log --overfitting", trust_code)
     with workspace.occupied(path):
         drawn = random.Random(f"overfitting {context.task.seed}")
         train = _sample(context, context.prepared.train, drawn)
