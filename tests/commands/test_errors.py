@@ -85,6 +85,18 @@ def test_what_is_wrong_is_what_the_records_say(place: Path) -> None:
     assert [tag["tag"] for tag in again["tags"]] == [tag["tag"] for tag in found["tags"]], "tags are kept"
 
 
+def test_answers_that_change_with_the_form_of_the_question(place: Path) -> None:
+    found = errors(place, "runs/fruit", "--consistency")
+    others = read_json(place / "runs/fruit/errors/consistency.json")["answers"]
+    assert others.keys() == {row["id"] for row in found["rows"]} and all(map(len, others.values()))
+    tagged = {row["id"] for row in found["rows"] for tag in row["tags"] if tag["tag"] == "inconsistent"}
+    text = {row["id"]: row["text"] for row in found["rows"]}
+    flipped = {id: sum(one != text[id] for one in answers) for id, answers in others.items()}
+    assert tagged == {
+        id for id, count in flipped.items() if len(others[id]) > 1 and count >= len(others[id]) / 3
+    }
+
+
 def test_from_errors_to_the_next_iteration(place: Path) -> None:
     """The commands that are printed, with a person's answers in between, lead to a run that is compared."""
     run = place / "runs/fruit"

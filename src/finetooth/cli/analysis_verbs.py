@@ -37,10 +37,13 @@ from finetooth.errors import ConfigError
     "--random",
     "control",
     is_flag=True,
-    help="--next: also write as many random rows of the pool, errors/random.csv, to tell whether targeting helps.",
+    help="--next: also write as many random rows of the pool, which tell whether targeting helps.",
 )
 @click.option(
     "--tags", type=PathArgument(), metavar="FILE", help="Your own tags (.yaml); kept in errors/tags.yaml."
+)
+@click.option(
+    "--consistency", is_flag=True, help="Ask the model again, in other forms: which answers change (once)."
 )
 @trust_option
 @output_options
@@ -53,6 +56,7 @@ def errors(
     rows: int | None,
     control: bool,
     tags: Path | None,
+    consistency: bool,
     trust_code: bool,
     as_json: bool,
     quiet: bool,
@@ -82,6 +86,7 @@ def errors(
         tags=tags,
         trust_code=trust_code,
         next_rows=command.NextRows(pool, rows, control) if following else None,
+        consistency=consistency,
     )
     report = command.run(run, options, console(quiet))
     if review:

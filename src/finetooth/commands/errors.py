@@ -39,12 +39,16 @@ class NextRows:
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """against: the run before, by default the one that the run was made from. tags: a file of user tags."""
+    """against: the run before, by default the one that the run was made from. tags: a file of user tags.
+
+    consistency: ask the model again, in other forms of the questions.
+    """
 
     against: Path | None = None
     tags: Path | None = None
     trust_code: bool = False
     next_rows: NextRows | None = None
+    consistency: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +103,8 @@ def run(path: Path, options: Options, console: Console) -> ErrorsReport:
     """
     inputs.require_trusted(path, "errors", options.trust_code)
     answers = error_analysis.read_answers(path, options.tags)
+    if options.consistency:
+        answers = _asked_again(path, answers, console)
     before = _before(path, answers, options.against, console)
     with workspace.occupied(path):
         if options.tags is not None:
@@ -161,6 +167,16 @@ def _before(path: Path, answers: RunAnswers, against: Path | None, console: Cons
             console.print(f"{one} is left out: {problem}.", highlight=False, soft_wrap=True)
             found.clear() if one == against else None
     return found
+
+
+def _asked_again(path: Path, answers: RunAnswers, console: Console) -> RunAnswers:
+    """With further answers to the same questions. Loads the model."""
+    from finetooth.runs import consistency
+    from finetooth.runs.context import RunContext
+
+    with workspace.occupied(path):
+        consistency.measure(RunContext.of_run(path, console), [row.example for row in answers.rows])
+    return replace(answers, others=error_analysis.further_answers(path))
 
 
 def _embedder(path: Path, console: Console) -> Embed:

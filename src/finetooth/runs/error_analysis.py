@@ -20,6 +20,7 @@ from finetooth.analysis.confusions import confused_pairs, confusion_tags
 from finetooth.analysis.flips import flips
 from finetooth.analysis.issues import Iteration, issues
 from finetooth.analysis.tags import TAGS, Evidence, TagContext, tag_rows
+from finetooth.analysis.tags.consistency import inconsistent
 from finetooth.analysis.tags.custom import CustomTags, custom_tags, similar_rows
 from finetooth.data.examples import read_examples
 from finetooth.errors import ConfigError
@@ -34,6 +35,7 @@ from finetooth.types import Example
 
 FOLDER = "errors"  # of a run
 USER_TAGS = f"{FOLDER}/tags.yaml"
+CONSISTENCY = f"{FOLDER}/consistency.json"  # further answers to the same questions
 VALIDATION = "evaluate/validation"
 UNREAD = (graders.PERPLEXITY, graders.PREFERENCE)  # graders of likelihoods: there are no answers to look at
 OF_FORM = ("repetition", "too-long", "cut-off", "no-stop-token", "broken-format", "misspelling")
@@ -44,7 +46,10 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True, slots=True)
 class RunAnswers:
-    """The tuned model's answers to a run's validation rows, and the rows that it was trained on."""
+    """The tuned model's answers to a run's validation rows, and the rows that it was trained on.
+
+    others: further answers to the same questions, by the row's id, where the model was asked again.
+    """
 
     path: Path
     rows: list[AnsweredRow]
@@ -53,6 +58,7 @@ class RunAnswers:
     labels: tuple[str, ...]
     grader: Any
     custom: CustomTags = field(default_factory=CustomTags)
+    others: Mapping[str, list[str]] = field(default_factory=dict)
 
     @property
     def labelled(self) -> bool:
@@ -84,7 +90,22 @@ def read_answers(path: Path, tags: Path | None = None) -> RunAnswers:
     labels = tuple(read_json(path / "data" / "split.json")["labels"])
     own = path / USER_TAGS
     source = tags if tags is not None else own if own.is_file() else None
-    return RunAnswers(path, rows, train, summary, labels, task.evaluate.grader, _custom(source))
+    return RunAnswers(
+        path,
+        rows,
+        train,
+        summary,
+        labels,
+        task.evaluate.grader,
+        _custom(source),
+        further_answers(path),
+    )
+
+
+def further_answers(path: Path) -> Mapping[str, list[str]]:
+    """Row id -> answers to the same question asked again (runs/consistency.py); {} where it was not."""
+    file = path / CONSISTENCY
+    return dict(read_json(file)["answers"]) if file.is_file() else {}
 
 
 def _custom(source: Path | None) -> CustomTags:
@@ -105,7 +126,8 @@ def tags_of(answers: RunAnswers, custom: CustomTags, embed: Embed | None = None)
     """
     choose = answers.labels if answers.labelled else ()
     context = TagContext.of(answers.train, choose, answers.grader)
-    found = tag_rows(answers.rows, context, custom.tags)
+    again = [inconsistent(answers.others)] if answers.others else []
+    found = tag_rows(answers.rows, context, [*again, *custom.tags])
     if answers.labelled:
         for tags, confused in zip(found, confusion_tags(answers.rows, answers.labels), strict=True):
             tags |= {name: Evidence(words) for name, words in confused.items()}
@@ -188,7 +210,7 @@ def parent_of(path: Path) -> Path | None:
 
 def _kinds(custom: CustomTags, tags_R: Sequence[Mapping[str, Evidence]]) -> dict[str, tuple[str, str]]:
     """(title, what it looks for) of each tag by its name; those that say what was taken for what are last."""
-    known: list[Any] = [*TAGS, *custom.tags, *custom.by_example]
+    known: list[Any] = [*TAGS, inconsistent({}), *custom.tags, *custom.by_example]
     kinds = {tag.name: (tag.title, tag.about) for tag in known}
     confused = dict.fromkeys(name for tags in tags_R for name in tags if name not in kinds)
     return kinds | {name: (name, "One label was answered in place of another.") for name in confused}
