@@ -14,7 +14,10 @@ from finetooth.errors import GradeError
 from finetooth.types import Answer, Example, Message
 
 PROSE = TagContext.of(prose_rows(60), ())
-SOURCE = "Sales rose from 1,200 units in 2019 to 1,500 on March 3rd 2020 at 14:30. Margin: 12.5%. Anna Kovacs said it."
+SOURCE = (
+    "Sales rose from 1,200 units in 2019 to 1,500 on March 3rd 2020 at 14:30. "
+    "Margin: 12.5%. Anna Kovacs said so."
+)
 
 
 @pytest.mark.parametrize(
@@ -65,8 +68,8 @@ def test_other_numbers_are_not_supported(text: str) -> None:
     ("text", "tag"),
     [
         ("According to Peter Smith, sales rose.", "unsupported-entity"),
-        ("Write to sales@kovacs.com for more.", "unsupported-entity"),
-        ("See https://kovacs.com/x for more.", "unsupported-entity"),
+        ("Write to sales@example.com for more.", "unsupported-entity"),
+        ("See https://example.com/x for more.", "unsupported-entity"),
         ("The order KV-2231 was sold.", "unsupported-entity"),
         ("She said: “we will never ever sell again”.", "unsupported-quote"),
         ("According to anna kovács and Anna Kovács, sales rose.", None),
@@ -275,7 +278,7 @@ def test_another_language_or_script_than_the_wanted() -> None:
 @pytest.mark.parametrize(
     "text",
     [
-        "Run `pip instal` or see https://exampel.com/instal and C:\\instal\\filse.",
+        "Run `pip instal` or see https://example.com/instal and C:\\instal\\filse.",
         "The getUserNmae function and NASDAQQ are fine.",
         "The colour of the neighbour's theatre was analysed in the catalogue.",
         "Die Straße ist gesperrt, weil die Brücke heute leider repariert werden muss und niemand fährt.",

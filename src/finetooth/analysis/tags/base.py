@@ -116,7 +116,7 @@ class TagContext:
         return replace(_known(fixed, rows), held=tuple(held), half=half)
 
     def common(self, word: str) -> bool:
-        """Whether training answers use a casefolded word often enough that it is no news in an answer."""
+        """Whether training answers often have a casefolded word that is not in their input: it is no news."""
         return self.new_words.get(word, 0) >= max(2, COMMON * self.answers)
 
 

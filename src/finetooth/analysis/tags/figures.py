@@ -7,6 +7,7 @@ shares of numbers of the input are supported too. Ordinals of lists are no numbe
 
 from __future__ import annotations
 
+import functools
 import math
 import re
 from collections.abc import Iterator
@@ -54,6 +55,7 @@ _NUMBER = re.compile(
     re.IGNORECASE,
 )
 _PLAIN = re.compile(r"\d+(?:\.\d+)?")
+_DIGITS = re.compile(r"(?<![\d.])(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?(?![\d,]\d)")
 _LIST_MARK = re.compile(r"(?m)^\s*(?:[-*•]\s*)?(?:step\s+|#)?\(?\d{1,3}[.):]\s", re.IGNORECASE)
 _TIME = re.compile(r"\b(?P<hour>[01]?\d|2[0-4])(?:(?P<sign>[:.h])(?P<minute>[0-5]\d))(?!\d|\.\d)")
 _HOUR = re.compile(
@@ -196,12 +198,23 @@ def calculated(value: float, values: set[float], percent: bool = False) -> bool:
 
 
 class _Source:
-    """The numbers of an input."""
+    """The numbers of an input, read no further than they are asked for."""
 
     def __init__(self, text: str) -> None:
-        self.values, self.times = supported_values(text), clock_times(text)
         self._text = text
+        self.digits = {float(one.replace(",", "")) for one in _DIGITS.findall(text)}
 
+    @functools.cached_property
+    def values(self) -> set[float]:
+        """All that the input supports."""
+        return supported_values(self._text)
+
+    @functools.cached_property
+    def times(self) -> set[int]:
+        """Its times of day."""
+        return clock_times(self._text)
+
+    @functools.cached_property
     def amounts(self) -> set[float]:
         """What can be calculated with: no parts of times."""
         return {figure.value for figure in figures(_TIME.sub("", self._text))}
@@ -227,11 +240,13 @@ def _unsupported(row: AnsweredRow, context: TagContext) -> Evidence | None:
         if context.common(words.casefold()):
             continue
         source = source or _Source(source_text(row.example))
+        if figure.value in source.digits:
+            continue
         if (not source.values and not figure.digits) or supports(figure.value, source.values, figure.percent):
             continue
         around = text[max(0, figure.start - AROUND) : figure.end + AROUND]
         spoken_of = figure.percent or _CALCULATION.search(around)
-        if spoken_of and calculated(figure.value, source.amounts(), figure.percent):
+        if spoken_of and calculated(figure.value, source.amounts, figure.percent):
             continue
         return Evidence(f"the input has no {shorten(words)}", figure.start, figure.end)
     return None

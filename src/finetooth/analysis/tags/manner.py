@@ -21,10 +21,12 @@ BEGINNING = 300  # characters of an answer in which a refusal stands
 RARE = 0.02  # share of the training answers in a language up to which it is not one of the task's
 LONG = 40  # letters of an answer whose language is judged
 FOREIGN = 0.3  # share of letters of scripts that neither training answers nor the row have
-PLAIN = 0.25  # share of the words of a text that show that it is English
-_ENGLISH = frozenset(
-    ("the", "and", "of", "to", "is", "that", "it", "with", "are", "for", "this", "was", "by", "as")
+PLAIN = 0.15  # share of the words of a text that show that it is English
+_PLAIN_WORDS = (
+    "the and of to is that it with are for this was by as from were have has you your not but they their can "
+    "his her which will its be or at there what would"
 )
+_ENGLISH = frozenset(_PLAIN_WORDS.split())
 _DOES = (
     r"(?:help|assist|answer|provide|comply|fulfil|respond|do that|do this|complete|generate|create|write"
     r"|offer|give|share|discuss|engage|process|support|determine|tell|access|summari[sz]e|translate|classify|extract"
@@ -68,17 +70,11 @@ def _wrong_language(row: AnsweredRow, context: TagContext) -> Evidence | None:
     if not free_text(row, context) or not context.answers or len(text) < LONG // 2:
         return None
     gold = gold_text(row.example)
-    counts = Counter(filter(None, map(script_of, text)))
-    known = context.scripts | set(map(script_of, gold)) | set(map(script_of, source_text(row.example)))
-    letters = counts.total()
-    foreign = {script: count for script, count in counts.items() if script not in known}
-    if letters >= LONG // 2 and sum(foreign.values()) >= FOREIGN * letters:
-        script = max(foreign, key=lambda one: foreign[one])
-        start, end = _stretch(text, script)
-        return Evidence(f"letters of the script {script.capitalize()}", start, end)
-    if letters < LONG or not (total := sum(context.languages.values())):
+    if script := _foreign_script(row, context):
+        return Evidence(f"letters of the script {script.capitalize()}", *_stretch(text, script))
+    if sum(map(str.isalpha, text)) < LONG or not (total := sum(context.languages.values())):
         return None
-    wanted = language(gold) if gold else ""
+    wanted = "English" if _plainly_english(gold) else language(gold)
     usual = {name for name, count in context.languages.items() if count > RARE * total}
     for start in dict.fromkeys((0, max(0, len(text) - TEXT))):
         part = text[start : start + TEXT]
@@ -91,10 +87,23 @@ def _wrong_language(row: AnsweredRow, context: TagContext) -> Evidence | None:
     return None
 
 
+def _foreign_script(row: AnsweredRow, context: TagContext) -> str:
+    """The script of many of an answer's letters that neither training answers nor the row have; or ""."""
+    if not {script_of(char) for char in set(row.text)} - context.scripts - {""}:
+        return ""
+    own = gold_text(row.example) + source_text(row.example)
+    known = context.scripts | {script_of(char) for char in set(own)}
+    counts = Counter(filter(None, map(script_of, row.text)))
+    foreign = {script: count for script, count in counts.items() if script not in known}
+    if counts.total() < LONG // 2 or sum(foreign.values()) < FOREIGN * counts.total():
+        return ""
+    return max(foreign, key=lambda one: foreign[one])
+
+
 def _plainly_english(text: str) -> bool:
     """Whether many words of a text are those that English is made of: then no model has to be asked."""
     words = text.casefold().split()
-    return text.isascii() and sum(word in _ENGLISH for word in words) >= PLAIN * len(words)
+    return bool(words) and text.isascii() and sum(word in _ENGLISH for word in words) >= PLAIN * len(words)
 
 
 def _stretch(text: str, script: str) -> tuple[int, int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import re
 
 from finetooth.analysis.answered import AnsweredRow
@@ -30,11 +31,13 @@ _MARKS = re.compile(r"[\s\d\W_]+")
 def _loop(words: list[str]) -> tuple[int, int] | None:
     """(first word, words of the phrase) of the first phrase that is said three times in a row."""
     for size in range(1, min(LONGEST, len(words) // TIMES) + 1):
+        if sum(map(operator.eq, words[size:], words)) < (TIMES - 1) * size:
+            continue
         run = 0  # words in a row that equal the word one phrase earlier
         for at in range(size, len(words)):
             run = run + 1 if words[at] == words[at - size] else 0
             if run >= (TIMES - 1) * size:
-                start = at - TIMES * size + 1
+                start = at - size - run + 1
                 phrase = words[start : start + size]
                 often = TIMES * 2 if "".join(phrase).isdigit() else TIMES + 1
                 whole = start == 0 and at == len(words) - 1 and len(words) > TIMES
