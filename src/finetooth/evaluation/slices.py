@@ -65,20 +65,24 @@ class WeakSlices:
 
 
 def weak_slices(
-    examples: Sequence[Example], scores: Sequence[float], groups: Sequence[str] | None = None
+    examples: Sequence[Example],
+    scores: Sequence[float],
+    groups: Sequence[str] | None = None,
+    known: Mapping[tuple[str, str], Mask] | None = None,
 ) -> WeakSlices:
     """The slices of these rows in which the scores are lower than elsewhere.
 
     scores: of one model, in [0, 1]. groups: the cluster of each row; each then counts as one observation
     inside a slice and one outside. Of slices that hold the same rows the first is tested. A pair of
-    conditions is weak only where it says more than either alone.
+    conditions is weak only where it says more than either alone. known: `conditions_by_kind` of the examples,
+    where they were looked at already.
     """
     error_R = 1 - np.asarray(scores, dtype=np.float64)
     unit_R = np.unique(groups, return_inverse=True)[1] if groups else None
     if error_R.size < 2 * SUPPORT:
         return WeakSlices(0, ())
-    by_kind = dict(_conditions(examples))
-    known = {words: mask for (_, words), mask in by_kind.items()}
+    by_kind = conditions_by_kind(examples) if known is None else known
+    mask_of = {words: mask for (_, words), mask in by_kind.items()}
     moments = _supported(by_kind, error_R, unit_R)
     if not moments:
         return WeakSlices(0, ())
@@ -90,13 +94,18 @@ def weak_slices(
         parts = [p_of[(name,)] for name in names if (name,) in p_of]
         if adjusted >= FALSE_SHARE or (len(names) > 1 and p >= min(parts, default=1.0)):
             continue
-        mask = _all_of(known, names)
+        mask = _all_of(mask_of, names)
         clusters = [groups[row] for row in np.flatnonzero(mask).tolist()] if groups else None
         low, high = mean_interval(error_R[mask].tolist(), clusters=clusters)
         rows, units = int(mask.sum()), int(moments[names][0])
         own, others = (float(error_R[part].mean()) for part in (mask, ~mask))
         found.append(Slice(names, rows, units, own, low, high, others, float(p), float(adjusted)))
     return WeakSlices(len(moments), tuple(sorted(found, key=lambda one: (one.p, len(one.conditions)))))
+
+
+def conditions_by_kind(examples: Sequence[Example]) -> dict[tuple[str, str], Mask]:
+    """(kind, words) of every condition -> the rows that it holds for."""
+    return dict(_conditions(examples))
 
 
 def conditions(examples: Sequence[Example]) -> dict[str, Mask]:

@@ -26,7 +26,7 @@ from finetooth.data.examples import read_examples
 from finetooth.errors import ConfigError
 from finetooth.evaluation import graders, ledger
 from finetooth.evaluation.runner import row_groups
-from finetooth.evaluation.slices import conditions, slice_masks, weak_slices
+from finetooth.evaluation.slices import Mask, conditions_by_kind, weak_slices
 from finetooth.quality.findings import Embed, View, question
 from finetooth.quality.label_audit import LabelAudit, audit_labels
 from finetooth.rundir import read_json, read_jsonl
@@ -157,8 +157,8 @@ def analyse(
     history = [Iteration(one.rows, tags_of(one, answers.custom, embed)) for one in before]
     history.append(Iteration(rows, tags_R))
     kinds = _kinds(answers.custom, tags_R)
-    masks = conditions([row.example for row in rows])
-    by_slice = {name: {rows[at].id for at in np.flatnonzero(mask)} for name, mask in masks.items()}
+    known = conditions_by_kind([row.example for row in rows])
+    by_slice = {name: {rows[at].id for at in np.flatnonzero(mask)} for (_, name), mask in known.items()}
     again = answers.summary.get("asked_again")
     titles = {name: title for name, (title, _) in kinds.items()}
     found = issues(history, by_slice, OF_FORM, again, titles)
@@ -182,7 +182,7 @@ def analyse(
         "issues": [asdict(one) for one in found],
         "clusters": [asdict(one) | {"rows": one.rows} for one in groups],
         "confusions": [asdict(one) for one in _confused(answers, audit)],
-        "slices": _slices(rows),
+        "slices": _slices(rows, known),
         "training": list(_doubted(answers, audit) if training is None else training),
         "flips": None if flipped is None else flipped.counts,
         "left_out": None if flipped is None else flipped.left_out,
@@ -253,12 +253,16 @@ def _row(
     }
 
 
-def _slices(rows: Sequence[AnsweredRow]) -> dict[str, Any]:
+def _slices(rows: Sequence[AnsweredRow], known: Mapping[tuple[str, str], Mask]) -> dict[str, Any]:
+    graded_R = np.array([row.score is not None for row in rows])
     graded = [row for row in rows if row.score is not None]
     examples = [row.example for row in graded]
-    found = weak_slices(examples, [row.score or 0.0 for row in graded], row_groups(examples))
+    known = {condition: mask[graded_R] for condition, mask in known.items()}
+    found = weak_slices(examples, [row.score or 0.0 for row in graded], row_groups(examples), known)
+    mask_of = {words: mask for (_, words), mask in known.items()}
     listed = []
-    for one, mask in zip(found.found, slice_masks(examples, found.found), strict=True):
+    for one in found.found:
+        mask = np.logical_and.reduce([mask_of[words] for words in one.conditions])
         listed.append(asdict(one) | {"ids": [graded[at].id for at in np.flatnonzero(mask)]})
     return {"tested": found.tested, "found": listed}
 
