@@ -29,8 +29,8 @@ _PLAIN_WORDS = (
 _ENGLISH = frozenset(_PLAIN_WORDS.split())
 _DOES = (
     r"(?:help|assist|answer|provide|comply|fulfil|respond|do that|do this|complete|generate|create|write"
-    r"|offer|give|share|discuss|engage|process|support|determine|tell|access|summari[sz]e|translate|classify|extract"
-    r"|make|perform|say)"
+    r"|offer|give|share|discuss|engage|process|support|determine|tell|access|summari[sz]e|translate|classify"
+    r"|extract|make|perform|say)"
 )
 _CANNOT = (
     r"(?:can(?:not|['’]?t| not)|won['’]?t|will not|(?:do not|don['’]t) feel comfortable"
