@@ -95,8 +95,8 @@ def main() -> None:
             )
             page = (run / "errors" / "errors.html").stat().st_size / 1e6
             print(
-                f"{kind:8}{given.rows:8,} answers: exit {status}, {took[0]:6.1f} s ({took[1]:.1f} s of processors), "
-                f"{took[2]:.2f} GiB at most, page {page:.1f} MB",
+                f"{kind:8}{given.rows:8,} answers: exit {status}, {took[0]:6.1f} s ({took[1]:.1f} s of "
+                f"processors), {took[2]:.2f} GiB at most, page {page:.1f} MB",
                 flush=True,
             )
 

@@ -3,8 +3,8 @@
     finetooth models get smollm2-135m
     python benchmarks/iterations.py --out runs/iterations
 
-The task: 15 intents of a bank's customers (clinc150, CC BY 3.0, found through FINETOOTH_DATA). It starts badly
-on purpose: 300 rows, in which three intents hardly occur (the gaps) and one label in ten is wrong (the
+The task: 15 intents of a bank's customers (clinc150, CC BY 3.0, found through FINETOOTH_DATA). It starts
+badly on purpose: 300 rows, in which three intents hardly occur (the gaps) and one label in ten is wrong (the
 noise). 1,200 further rows have no label: the pool. A script plays the person. It does what `finetooth errors
 --next` asks for and nothing else: it labels the rows of next.csv, corrects the training rows that are doubted
 there, and runs the printed command. It knows the published labels, and gives them as the person's answers.

@@ -48,11 +48,11 @@ def next_steps(
             )
         )
     if method == "reward_model":
-        return [*steps, *_improve(summary, verdict, units, wrong, source)]
+        return [*steps, *_improve(summary, verdict, units, wrong, source, run)]
     if verdict == "worse":
         return [
             ("Do not use this model: the prompt does better.", ""),
-            *_improve(summary, verdict, units, wrong, source),
+            *_improve(summary, verdict, units, wrong, source, run),
         ]
     instead = "Or let the tuned model" if steps else "Let the model"
     if verdict == "not proven":
@@ -65,11 +65,11 @@ def next_steps(
         (f"{instead} answer the rows of a file (CSV, Excel, JSON):", f"finetooth predict {run} FILE")
     )
     steps.append(("Paste single texts and see the answers:", f"finetooth chat {run}"))
-    return [*steps, *_improve(summary, "better" if withdrawn else verdict, units, wrong, source)]
+    return [*steps, *_improve(summary, "better" if withdrawn else verdict, units, wrong, source, run)]
 
 
 def _improve(
-    summary: Mapping[str, Any], verdict: str | None, units: int, wrong: int, source: str
+    summary: Mapping[str, Any], verdict: str | None, units: int, wrong: int, source: str, run: str
 ) -> list[Step]:
     """What would make the result surer, or better."""
     steps: list[Step] = []
@@ -94,10 +94,9 @@ def _improve(
     if wrong:
         steps.append(
             (
-                f"Read the {wrong:,} {'answer' if wrong == 1 else 'answers'} below without full marks. Where "
-                "the expected answer is the mistake, correct the row; where a kind of row is missing, add "
-                "some.",
-                "",
+                f"Find out what is wrong with the {wrong:,} {'answer' if wrong == 1 else 'answers'} below "
+                "without full marks, and which rows would help most:",
+                f"finetooth errors {run}",
             )
         )
     return steps

@@ -54,13 +54,14 @@ from finetooth.rundir import read_json, sha256_file, write_bytes, write_json
 from finetooth.runs import asking, workspace
 from finetooth.runs.context import RunContext
 from finetooth.runs.embeddings import embedder_of
-from finetooth.runs.pool import Pool, read_pool
+from finetooth.runs.pool import Pool, read_pool, refused
 from finetooth.types import Example
 
 FOLDER = "errors"
 NAMES = ("next.jsonl", "next.csv", "random.jsonl", "random.csv")
 RECORD = "next.json"  # what was written: digests, so that a file that was filled in since is never replaced
 SHARE_CHECKED, LEAST_CHECKED, MOST_CHECKED = 0.05, 10, 100  # training rows listed, at most
+SPARE = 40  # rows that are chosen beyond what is asked for, since the data gate refuses some
 MOST_EMBEDDED = 20_000  # pool rows that are compared by the model, drawn at random
 
 
@@ -204,7 +205,8 @@ def _drawn(
     seed = context.task.seed if seed is None else seed
     count = default_rows(len(context.prepared.train)) if count is None else count
     ids = [source_location(example) for example in pool.examples]
-    at_random = random_rows(ids, count, seed)
+    at_random = _allowed(context, pool, random_rows(ids, count + SPARE, seed))
+    at_random = [at_random[at] for at in random_rows([ids[at] for at in at_random], count, seed)]
     why = "drawn at random from the pool"
     others = [_added(pool, at, why) for at in at_random]
     wrong = [row for row in rows if row.wrong]
@@ -217,8 +219,15 @@ def _drawn(
     space = Space.of(texts, np.asarray(embedder_of(model)(texts), np.float32))
     places = np.split(np.arange(len(texts)), [len(kept), len(kept) + len(wrong)])
     worth_P, near_P = failure_share(space, *places)
-    picked = spread(space, places[0], worth_P, count)
-    return [_added(pool, kept[at], _why(wrong[near_P[at]])) for at in picked], others
+    near = {kept[at]: int(near_P[at]) for at in spread(space, places[0], worth_P, count + SPARE)}
+    picked = _allowed(context, pool, [*near])[:count]
+    return [_added(pool, at, _why(wrong[near[at]])) for at in picked], others
+
+
+def _allowed(context: RunContext, pool: Pool, chosen: Sequence[int]) -> list[int]:
+    """The chosen rows without those that the data gate would refuse in the next iteration."""
+    unwanted = refused(context, pool, chosen)
+    return [at for at in chosen if at not in unwanted]
 
 
 def _added(pool: Pool, at: int, why: str) -> Change:

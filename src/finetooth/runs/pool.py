@@ -20,7 +20,8 @@ from finetooth.data.read.table import Table
 from finetooth.data.write.sheet import Sheet
 from finetooth.errors import ConfigError, DataError
 from finetooth.evaluation import ledger
-from finetooth.quality.findings import question
+from finetooth.quality.findings import View, question
+from finetooth.quality.rules.added_leaks import HELD_OUT, repeats
 from finetooth.quality.similarity.near import SimilarPair, find_similar_pairs
 from finetooth.runs import asking
 from finetooth.runs.context import RunContext
@@ -101,6 +102,18 @@ def _answers(context: RunContext, table: Table) -> dict[int, Example]:
     except (DataError, ConfigError):
         return {}
     return {int(example.tags["line"]): example for example in parsed.examples}
+
+
+def refused(context: RunContext, pool: Pool, chosen: Sequence[int]) -> set[int]:
+    """Those of the chosen rows that the data gate would refuse beside held-out rows (rule `added-leak`)."""
+    path, prepared = context.path, context.prepared
+    sealed = ledger.read_sealed(path) if ledger.sealed_count(path) else []
+    sides = {"train": prepared.train, "validation": prepared.validation, "test": sealed}
+    added = [replace(pool.examples[at], id=f"pool {at}") for at in chosen]
+    held = [(side, row) for side in HELD_OUT for row in sides[side]]
+    view = View(sides, prepared.format, context.task.data, context.task.seed)
+    places = {row.id: at for row, at in zip(added, chosen, strict=True)}
+    return {places[leak.other[1].id] for leak in repeats(view, added, held) if leak.other[1].id in places}
 
 
 def _new(context: RunContext, pool: Sequence[Example]) -> tuple[list[int], dict[str, int]]:

@@ -41,7 +41,7 @@ def added_leaks(view: View) -> Iterator[Finding]:
     held = [(side, row) for side in HELD_OUT for row in view.sides.get(side, ())]
     if not (added and held):
         return
-    found = strongest(_repeats(view, added, held))
+    found = strongest(repeats(view, added, held))
     if not found:
         return
     sides = Counter(leak.one[0] for leak in found)
@@ -67,8 +67,8 @@ def _hit(leak: Leak) -> Hit:
     return Hit.of(leak.other[1], "train", f"{leak.words} {where}")
 
 
-def _repeats(view: View, added: Sequence[Example], held: Sequence[Row]) -> list[Leak]:
-    """The added rows that repeat a held-out row, each once."""
+def repeats(view: View, added: Sequence[Example], held: Sequence[Row]) -> list[Leak]:
+    """The added rows that repeat a held-out row, each once. held: the held-out rows with their sides."""
     found: dict[str, Leak] = {}
     sides = {"train": added} | {side: view.sides.get(side, ()) for side in HELD_OUT}
     for side, row, beside, copy in exact_leaks(sides, groups=view.config.group is not None):
