@@ -57,9 +57,9 @@ def records(rows: list[Example], kind: str, labels: list[str]) -> Iterator[Mappi
             text = draw.choice(
                 (f"{want} {want[:40]}" * 4, want[: len(want) // 5], f"{want} See 417 and 902.")
             )
-        line = {"id": row.id, "candidate": "tuned", "text": text, "score": 0.0 if wrong else 1.0, "error": None,
-                "reason": "", "got": text, "want": want, "prompt_tokens": 90, "completion_tokens": 60,
-                "stop": "stop"}  # fmt: skip
+        line = {"id": row.id, "candidate": "tuned", "text": text, "error": None, "reason": "", "stop": "stop",
+                "got": text, "want": want, "score": 0.0 if wrong else 1.0, "prompt_tokens": 90,
+                "completion_tokens": 60}  # fmt: skip
         yield line if kind == "labels" else {**line, "lenient": line["score"]}
 
 

@@ -238,7 +238,7 @@ def _data(facts: Facts) -> Iterator[Claim]:
         for one in facts.lines("evaluate/validation/records.jsonl")
         if one["candidate"] == "tuned" and one["score"] not in (None, 1)
     ]
-    yield "Read the # answers? below without full marks", (f"{len(wrong):,}",)
+    yield "what is wrong with the # answers? below without full marks", (f"{len(wrong):,}",)
     review = sum(one["severity"] in ("review", "block") for one in facts.lines("data/findings.jsonl"))
     yield "The data check has # findings? to review", (f"{review:,}",)
     yield "(?:All candidates (?:answered|on) the same|Measured on) #", (f"{facts.n:,}",)
