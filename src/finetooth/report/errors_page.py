@@ -62,7 +62,10 @@ def render(analysis: Mapping[str, Any], annotations: Annotations | None = None, 
         "headline": headline(analysis),
         "lead": largest_issue(tags),
         "kind": "worse" if analysis["wrong"] else "better",
-        "tags": [{**tag, "link": _link("tag", tag["tag"]), "why": why_hidden(tag)} for tag in tags],
+        "tags": [
+            {**tag, "link": _link("tag", tag["tag"]), "why": why_hidden(tag)} for tag in tags if tag["rows"]
+        ],
+        "absent": [tag["title"] for tag in tags if not tag["rows"]],
         "trusted": TRUSTED,
         "flips": analysis["flips"],
         "flips_bar": flips_bar(analysis["flips"]) if analysis["flips"] else None,

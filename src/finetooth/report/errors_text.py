@@ -69,15 +69,17 @@ def _tags(tags: Sequence[Mapping[str, Any]]) -> Table | None:
 
 
 def _issues(analysis: Mapping[str, Any], titles: Mapping[str, str]) -> Table | None:
+    if analysis["against"] is None:
+        return None  # the table of tags says the same
     rows: list[list[str | Text]] = []
     for one in analysis["issues"]:
         title = titles.get(one["tag"], one["tag"])
         before = "–" if one["before"] is None else f"{one['before']:,}"
-        adjusted = f" ({p_value(one['adjusted'])})" if one["adjusted"] is not None else ""
+        proof = p_value(one["adjusted"]) if one["adjusted"] is not None else ""
         name = f"{title}, {one['slice']}" if one["slice"] else title
         state = Text(one["state"], STATES.get(one["state"], ""))
-        rows.append([_cell(name), before, f"{one['now']:,}", state, _cell(f"{one['words']}{adjusted}")])
-    return _table("issues", ("Issue", "before", "now", "state", ""), rows)
+        rows.append([_cell(name), before, f"{one['now']:,}", f"{one['rows']:,}", state, proof])
+    return _table("issues", ("Issue", "before", "now", "of rows", "state", "adjusted p"), rows)
 
 
 def _slices(analysis: Mapping[str, Any]) -> Table | None:

@@ -213,7 +213,7 @@ def _kinds(custom: CustomTags, tags_R: Sequence[Mapping[str, Evidence]]) -> dict
     known: list[Any] = [*TAGS, inconsistent({}), *custom.tags, *custom.by_example]
     kinds = {tag.name: (tag.title, tag.about) for tag in known}
     confused = dict.fromkeys(name for tags in tags_R for name in tags if name not in kinds)
-    return kinds | {name: (name, "One label was answered in place of another.") for name in confused}
+    return kinds | {name: (name, "") for name in confused}
 
 
 def _counts(
