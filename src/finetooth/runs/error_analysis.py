@@ -210,7 +210,8 @@ def parent_of(path: Path) -> Path | None:
 
 def _kinds(custom: CustomTags, tags_R: Sequence[Mapping[str, Evidence]]) -> dict[str, tuple[str, str]]:
     """(title, what it looks for) of each tag by its name; those that say what was taken for what are last."""
-    known: list[Any] = [*TAGS, inconsistent({}), *custom.tags, *custom.by_example]
+    known: list[Any] = [*TAGS, *custom.tags, *custom.by_example]
+    known += [inconsistent({})] * any("inconsistent" in tags for tags in tags_R)
     kinds = {tag.name: (tag.title, tag.about) for tag in known}
     confused = dict.fromkeys(name for tags in tags_R for name in tags if name not in kinds)
     return kinds | {name: (name, "") for name in confused}
