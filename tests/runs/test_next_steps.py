@@ -109,7 +109,7 @@ def test_every_command_after_a_run_works_as_it_stands(place: Path, capsys) -> No
     assert invoke(["run", "task.yaml", "--out", "runs/a desk", *columns, *QUICK]) == 0
     lines = capsys.readouterr().out.split("Next: ")[1].splitlines()
     commands = [shlex.split(re.split(r" {4}", line.strip())[0]) for line in lines]
-    assert [words[1] for words in commands] == ["chat", "train", "evaluate", "compare", "baseline"]
+    assert [words[1] for words in commands] == ["chat", "errors", "train", "evaluate", "compare", "baseline"]
     for words in commands[1:]:
         assert invoke(words[1:]) == 0, words
     first, second = (
@@ -175,6 +175,6 @@ def test_longer_training_is_not_proposed_where_validation_had_peaked(
 
 def test_a_perfect_model_is_not_sent_to_train_longer(tmp_path: Path) -> None:
     run = made_up_run(tmp_path / "run")
-    for score, steps in ((1.0, 1), (0.9, 4)):
+    for score, steps in ((1.0, 1), (0.9, 5)):
         summary = {"grader": "label", "candidates": [{"name": "tuned", "score": score}]}
         assert len(Run(run, summary).next_steps()) == steps

@@ -136,6 +136,9 @@ class Run:
         perfect = scores == [1.0] and self.summary.get("grader") != "perplexity"
         mend = (next_steps.interpolation(self.path), "get general ability back, without training")
         first = (mend, chat) if retention.can_be_mended(self.path) else (chat,)
+        errors = (f"finetooth errors {quote(str(self.path))}", "what is wrong, and which rows would help")
+        readable = self.summary.get("grader") not in UNGRADED
+        first = (*first, *[errors] * (bool(scores) and readable and not perfect))
         steps = (*first, *([] if perfect else next_steps.longer_training(self.path)))
         names = {entry["name"] for entry in self.summary.get("candidates", ())}
         if "zero-shot" in names and "prompt" not in names and self.summary.get("grader") not in UNGRADED:
