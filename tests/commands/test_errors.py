@@ -74,6 +74,7 @@ def test_what_is_wrong_is_what_the_records_say(place: Path) -> None:
     of_tag = {issue["tag"]: issue for issue in found["issues"] if not issue["slice"]}
     for (want, got), rows in confused.items():
         assert of_tag[f"{want} taken for {got}"]["now"] == rows
+    assert of_tag["wrong answer"]["now"] == len(wrong), "being wrong at all is an issue as well"
     red = {row["id"] for row in found["rows"] if row["text"] == "red"}
     tagged = {row["id"] for row in found["rows"] for tag in row["tags"] if tag["tag"] == "says red"}
     assert tagged == red, "the user's own tag"

@@ -18,7 +18,7 @@ from finetooth.analysis.answered import AnsweredRow, answered_rows
 from finetooth.analysis.clusters import clusters
 from finetooth.analysis.confusions import confused_pairs, confusion_tags
 from finetooth.analysis.flips import flips
-from finetooth.analysis.issues import Iteration, issues
+from finetooth.analysis.issues import FIXED, REGRESSED, Iteration, issues
 from finetooth.analysis.tags import TAGS, Evidence, TagContext, tag_rows
 from finetooth.analysis.tags.consistency import inconsistent
 from finetooth.analysis.tags.custom import CustomTags, custom_tags, similar_rows
@@ -39,6 +39,7 @@ CONSISTENCY = f"{FOLDER}/consistency.json"  # further answers to the same questi
 VALIDATION = "evaluate/validation"
 UNREAD = (graders.PERPLEXITY, graders.PREFERENCE)  # graders of likelihoods: there are no answers to look at
 OF_FORM = ("repetition", "too-long", "cut-off", "no-stop-token", "broken-format", "misspelling")
+WRONG = "wrong answer"  # the issue of all wrong rows, whatever their tags
 MOST_BEFORE = 8  # earlier iterations that an issue is followed through
 
 Say = Callable[[str], None]
@@ -154,14 +155,15 @@ def analyse(
     rows = answers.rows
     tags_R = tags_of(answers, answers.custom, embed)
     last = before[-1] if before else None
-    history = [Iteration(one.rows, tags_of(one, answers.custom, embed)) for one in before]
-    history.append(Iteration(rows, tags_R))
+    history = [_iteration(one.rows, tags_of(one, answers.custom, embed)) for one in before]
+    history.append(_iteration(rows, tags_R))
     kinds = _kinds(answers.custom, tags_R)
     known = conditions_by_kind([row.example for row in rows])
     by_slice = {name: {rows[at].id for at in np.flatnonzero(mask)} for (_, name), mask in known.items()}
     again = answers.summary.get("asked_again")
     titles = {name: title for name, (title, _) in kinds.items()}
     found = issues(history, by_slice, OF_FORM, again, titles)
+    found.sort(key=lambda one: one.state not in (FIXED, REGRESSED))  # what is proven comes first
     groups = clusters(rows)
     cluster_of = {id: number for number, one in enumerate(groups) for id in one.ids}
     flipped = None if last is None else flips(last.rows, rows)
@@ -188,6 +190,11 @@ def analyse(
         "left_out": None if flipped is None else flipped.left_out,
         "asked_again": again,
     }
+
+
+def _iteration(rows: Sequence[AnsweredRow], tags_R: Sequence[Mapping[str, Evidence]]) -> Iteration:
+    """The rows with their tags; being wrong at all is an issue too, in all rows and in slices."""
+    return Iteration(rows, [{*tags, *[WRONG] * row.wrong} for row, tags in zip(rows, tags_R, strict=True)])
 
 
 def earlier(path: Path, against: Path) -> list[Path]:
