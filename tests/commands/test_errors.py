@@ -106,6 +106,9 @@ def test_from_errors_to_the_next_iteration(place: Path) -> None:
     assert {Path(file).name for file in found["next"]["files"]} == {
         *("next.jsonl", "next.csv", "random.jsonl", "random.csv"),
     }
+    waiting = finetooth(place, "run", "--add", "runs/fruit/errors/random.csv", "--from", "runs/fruit")
+    assert waiting.returncode == 2 and "no row is filled in" in waiting.stderr
+    assert not (place / "runs/fruit-2").exists()
     for name in ("next.csv", "random.csv"):
         with (run / "errors" / name).open(encoding="utf-8-sig", newline="") as file:
             rows = list(csv.DictReader(file))

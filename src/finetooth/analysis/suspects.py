@@ -35,7 +35,7 @@ Ints = npt.NDArray[np.int64]
 # The probability that a label is wrong: of rows that are listed, and of those with a suggestion.
 SUSPECT, STRONG = 0.3, 0.9
 FEWEST_LOSSES = 20  # rows whose loss is known, to say which stands out
-OUTLYING = 6  # median deviations of a loss above the median
+OUTLYING, LEAST_GAP = 6, 0.2  # median deviations and nats per token of a loss above the median
 LEAST = 1e-4  # of a probability before its logarithm
 
 
@@ -169,14 +169,15 @@ def loss_suspects(train: Sequence[Example], loss_T: Sequence[float | None], coun
     """Training rows whose answer the tuned model still finds unlikely, the unlikeliest first.
 
     loss_T: mean negative log-probability of the answer's tokens, in nats; None where there is none. Only rows
-    that stand out: OUTLYING median deviations above the median.
+    that stand out: OUTLYING median deviations above the median, and LEAST_GAP nats.
     """
     known = np.array([loss for loss in loss_T if loss is not None])
     if len(known) < FEWEST_LOSSES:
         return []
     middle = float(np.median(known))
     spread = max(float(np.median(np.abs(known - middle))), 1e-3)
-    far = [at for at, loss in enumerate(loss_T) if loss is not None and loss > middle + OUTLYING * spread]
+    least = middle + max(OUTLYING * spread, LEAST_GAP)
+    far = [at for at, loss in enumerate(loss_T) if loss is not None and loss > least]
     far.sort(key=lambda at: (-(loss_T[at] or 0.0), at))
     words = (
         "the tuned model finds its answer unlikely ({:.2f} nats per token, usually {:.2f}), although it was "

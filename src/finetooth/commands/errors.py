@@ -81,6 +81,8 @@ class ErrorsReport:
     def next_steps(self) -> list[str]:
         """The commands to type next, each with its purpose."""
         run = quote(str(self.path))
+        if self.next and not self.files:
+            return []
         if not self.files:
             review = [f"finetooth errors {run} --review    judge the tags, correct expected answers"]
             return [*review, f"finetooth errors {run} --next    write the next data set"]

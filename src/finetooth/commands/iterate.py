@@ -87,6 +87,7 @@ def run(
     after an interruption. Raises FinetoothError.
     """
     task, out = iteration.place(task, against, out)
+    iteration.require_changes(task, files)
     arm, rows, count = out.with_name(f"{out.name}-random"), b"", 0
     if random is not None:
         if not read_json(against / "data" / "split.json")["validation"]:

@@ -11,7 +11,7 @@ from finetooth.config.load import load_task
 from finetooth.config.task import Task, fields
 from finetooth.config.values import safe_name
 from finetooth.errors import ConfigError
-from finetooth.quality.change_sets import CHANGE, ROW, read_change_sets
+from finetooth.quality.change_sets import CHANGE, ROW, RowChange, read_change_sets
 from finetooth.quality.prepare import read_rows
 from finetooth.report.settings import read_config
 from finetooth.rundir import has_manifest, read_json
@@ -120,19 +120,30 @@ def check_command(task: Task, run: Path) -> str:
     return join(["finetooth", "check", str(run / workspace.CONFIG), *flags])
 
 
+def require_changes(task: Task, files: Sequence[Path]) -> None:
+    """Raise ConfigError where no row of these change sets is filled in: the same model would come out."""
+    if not _changes(task, files):
+        raise ConfigError(
+            f"{', '.join(map(str, files))}: no row is filled in, so the next iteration would be the same. "
+            "Write the missing answers, then run the same command again."
+        )
+
+
+def _changes(task: Task, files: Sequence[Path]) -> list[RowChange]:
+    """What these change sets change, in order; rows that are not filled in are left out."""
+    found = read_rows(task)
+    sets = read_change_sets([str(file) for file in files], task.data, found.plan, found.format)
+    return [change for one in sets for change in one.changes]
+
+
 def random_rows(task: Task, files: Sequence[Path], random: Path) -> tuple[list[dict[str, Any]], int]:
     """The rows of the random arm's change set, and how many of them are added.
 
     The corrections and removals of `files` with as many added rows as these have, the first of `random`.
     Raises ConfigError where they add none, or `random` has too few.
     """
-    found = read_rows(task)
-
-    def read(named: Sequence[Path]) -> list[Any]:
-        sets = read_change_sets([str(file) for file in named], task.data, found.plan, found.format)
-        return [change for one in sets for change in one.changes]
-
-    changes, drawn = read(files), [change for change in read([random]) if change.kind == "add"]
+    changes, drawn = _changes(task, files), _changes(task, [random])
+    drawn = [change for change in drawn if change.kind == "add"]
     count = sum(change.kind == "add" for change in changes)
     names = ", ".join(map(str, files))
     if not count:

@@ -235,8 +235,10 @@ def _added(pool: Pool, at: int, why: str) -> Change:
 
 
 def _why(near: AnsweredRow) -> str:
-    said = f"answered {short(near.text)!r} in place of {short(near.example.target)!r}"
-    return f"like the validation row {redact(near.id)}, which the model {said}"
+    """The reason, in which the expected answer of a validation row stands only if it is a label."""
+    label = near.example.tags.get("label")
+    said = f" as {short(near.text)!r} in place of {short(str(label))!r}" if label else " wrongly"
+    return f"like the validation row {redact(near.id)}, which the model answered{said}"
 
 
 def _training(one: Suspect) -> dict[str, Any]:
