@@ -65,7 +65,13 @@ def read_pool(context: RunContext, file: Path) -> Pool:
         )
     facts = asking.training_rows(context)
     table = Sheet.read(file, task.data.encoding).table
-    read = read_questions(table, facts["format"], facts["columns"], facts["unread"]).rows
+    try:
+        read = read_questions(table, facts["format"], facts["columns"], facts["unread"]).rows
+    except (ConfigError, DataError) as error:
+        said = str(error).partition(" Say which")[0]
+        raise DataError(
+            f"{file}: {said} A pool has the columns of the training data; rename its own."
+        ) from None
     answers = _answers(context, table)
     others = facts["unread"] - OURS  # columns of the training rows that are not read
     id = next((clean_name(name) for name, role in task.data.columns.items() if role == "id"), "id")
