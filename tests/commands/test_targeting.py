@@ -22,11 +22,11 @@ def scored(pairs: list[tuple[float, float]], monkeypatch: pytest.MonkeyPatch, **
         column = ("random", "targeted").index(path.name)
         scores = {f"r{n}": pair[column] for n, pair in enumerate(pairs)}
         seeds = [scores] * more["seeds"] if "seeds" in more else []
-        return iterate.compare.RunScores(
+        return iterate.paired.RunScores(
             path, {"grader": "label", "split": split}, scores, examples, {}, {}, seeds
         )
 
-    monkeypatch.setattr(iterate.compare, "read_scores", read)
+    monkeypatch.setattr(iterate.paired, "read_scores", read)
     return iterate.targeting(Path("targeted"), Path("random"), 12)
 
 

@@ -188,6 +188,10 @@ def _words(found: Mapping[str, Any]) -> str:
         f"{points(found['difference'])} points, 95% confidence interval {points(found['low'])} to "
         f"{points(found['high'])}."
     )
+    words += (
+        " Rows that were chosen by failures on these very validation rows are favoured here; the sealed test "
+        "tells what is left on new rows."
+    )
     if found["high"] < 0:
         words += " The rows drawn at random did better."
     if found["units"] < MIN_ROWS:
