@@ -101,7 +101,10 @@ def test_a_page_of_little() -> None:
     assert "gone present" not in page.words, "in a first run the tags say the same"
     assert "gone present" in page_of({**analysis, "against": "runs/first"})[0].words
     assert data["groups"]["issue"] == [{"name": "gone", "rows": [3]}]
-    assert "None of 5 validation rows is wrong" in page.words and "No tag applies" in page.words
+    assert "None of 5 validation rows is wrong; 1 could not be graded" in page.words
+    analysis["rows"] = [{**row, "score": None} for row in analysis["rows"]]
+    assert "None of 5 validation rows could be graded" in page_of(analysis)[0].words
+    assert "No tag applies" in page.words
     assert data["rows"][0]["s"] is None and "c" not in data["rows"][0]
 
 

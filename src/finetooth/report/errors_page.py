@@ -61,7 +61,9 @@ def render(analysis: Mapping[str, Any], annotations: Annotations | None = None, 
         "grader": analysis["grader"],
         "headline": headline(analysis),
         "lead": largest_issue(tags),
-        "kind": "worse" if analysis["wrong"] else "better",
+        "kind": "better"
+        if all(row["score"] is not None and not row["wrong"] for row in analysis["rows"])
+        else "worse",
         "tags": [
             {**tag, "link": _link("tag", tag["tag"]), "why": why_hidden(tag)} for tag in tags if tag["rows"]
         ],
@@ -99,9 +101,13 @@ def embedded(value: Any) -> Markup:
 def headline(analysis: Mapping[str, Any]) -> str:
     """How many rows are wrong, in words."""
     n, wrong = analysis["n"], analysis["wrong"]
+    ungraded = sum(row["score"] is None for row in analysis["rows"])
+    if ungraded and ungraded == n:
+        return f"None of {n:,} validation rows could be graded"
+    said = f"{wrong:,} of {n:,} validation rows {'is' if wrong == 1 else 'are'} wrong"
     if not wrong:
-        return f"None of {n:,} validation rows is wrong"
-    return f"{wrong:,} of {n:,} validation rows {'is' if wrong == 1 else 'are'} wrong"
+        said = f"None of {n:,} validation rows is wrong"
+    return f"{said}; {ungraded:,} could not be graded" if ungraded else said
 
 
 def largest_issue(tags: list[dict[str, Any]]) -> str:
