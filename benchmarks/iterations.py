@@ -5,13 +5,16 @@
 
 The task: 15 intents of a bank's customers (clinc150, CC BY 3.0, found through FINETOOTH_DATA). It starts
 badly on purpose: 300 rows, in which three intents hardly occur (the gaps) and one label in ten is wrong (the
-noise). 1,200 further rows have no label: the pool. A script plays the person. It does what `finetooth errors
---next` asks for and nothing else: it labels the rows of next.csv, corrects the training rows that are doubted
-there, and runs the printed command. It knows the published labels, and gives them as the person's answers.
+noise). Further rows have no label: the pool. It comes from the same source, so the gaps are rare in it too:
+--pool-gaps rows of each, and about 64 of every other intent.
+
+A script plays the person. It does what `finetooth errors --next` asks for and nothing else: it labels the
+rows of next.csv, corrects the training rows that are doubted there, and runs the printed command. It knows
+the published labels, and gives them as the person's answers.
 
 Every iteration is trained twice: with the rows that were asked for, and with as many random rows of the pool
-(the same corrections in both). Prints a table and writes OUT/iterations.json. What is finished is kept, so a
-call that was interrupted goes on.
+(the same corrections in both). The test set is kept for a look at the models from outside. Prints a table and
+writes OUT/iterations.json. What is finished is kept, so a call that was interrupted goes on.
 """
 
 from __future__ import annotations
@@ -28,6 +31,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from finetooth.data.examples import normalise
+
 HERE = Path(__file__).resolve().parent
 INTENTS = [
     *("transfer", "transactions", "balance", "freeze_account", "pay_bill", "bill_balance", "bill_due"),
@@ -36,6 +41,7 @@ INTENTS = [
 ]
 GAPS = ("bill_due", "min_payment", "spending_history")
 START, OF_A_GAP, NOISE = 300, 3, 0.1
+VALIDATION = 12  # rows of each intent that join the 20 of the published validation set
 TASK = """\
 name: intents
 model: {model}
@@ -65,6 +71,9 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--model", default="smollm2-135m", help="default %(default)s")
     parser.add_argument("--iterations", type=int, default=5, help="after the start, default %(default)s")
     parser.add_argument("--rows", type=int, default=45, help="to label in each, default %(default)s")
+    parser.add_argument(
+        "--pool-gaps", type=int, default=20, help="rows of a gap in the pool, default %(default)s"
+    )
     parser.add_argument("--seed", type=int, default=1, help="of the draw and the training")
     parser.add_argument("--out", type=Path, default=Path("runs/iterations"))
     return parser.parse_args()
@@ -75,36 +84,40 @@ def words(intent: str) -> str:
     return intent.replace("_", " ")
 
 
-def make_data(folder: Path, seed: int) -> dict[str, str]:
-    """Write the files of the task and the pool; the true intent of every message."""
+def make_data(folder: Path, seed: int, pool_gaps: int) -> dict[str, str]:
+    """Write the files of the task and the pool; the true intent of every message.
+
+    pool_gaps: rows of each gap in the pool.
+    """
     data = Path(os.environ.get("FINETOOTH_DATA") or HERE.parents[1] / "shared" / "data")
     published = json.loads((data / "clinc150" / "data_full.json").read_text(encoding="utf-8"))
     rows = {name: [(text, words(label)) for text, label in published[name] if label in INTENTS]
             for name in ("train", "val", "test")}  # fmt: skip
-    seen = {text for name in ("val", "test") for text, _ in rows[name]}
+    seen = {normalise(text) for name in ("val", "test") for text, _ in rows[name]}
     draw = random.Random(seed)
-    train = [row for row in dict.fromkeys(rows["train"]) if row[0] not in seen]
+    train = [row for row in dict.fromkeys(rows["train"]) if normalise(row[0]) not in seen]
     draw.shuffle(train)
     by_intent: dict[str, list[tuple[str, str]]] = defaultdict(list)
     for row in train:
         by_intent[row[1]].append(row)
     gaps = [words(intent) for intent in GAPS]
     others = [words(intent) for intent in INTENTS if intent not in GAPS]
+    validation = rows["val"] + [row for intent in by_intent for row in by_intent[intent][-VALIDATION:]]
+    by_intent = {intent: found[:-VALIDATION] for intent, found in by_intent.items()}
     start = [row for gap in gaps for row in by_intent[gap][:OF_A_GAP]]
+    unlabelled = {row for gap in gaps for row in by_intent[gap][OF_A_GAP : OF_A_GAP + pool_gaps]}
     common = [row for other in others for row in by_intent[other]]
     draw.shuffle(common)
+    unlabelled |= {*common[START - len(start) :]}
     start += common[: START - len(start)]
-    chosen = set(start)
     noisy = {text for text, _ in draw.sample(start, round(NOISE * START))}
     given = [(text, draw.choice([one for one in others if one != label]) if text in noisy else label)
              for text, label in start]  # fmt: skip
     draw.shuffle(given)
     write_csv(folder / "start.csv", ["message", "intent"], given)
-    write_csv(folder / "validation.csv", ["message", "intent"], rows["val"])
+    write_csv(folder / "validation.csv", ["message", "intent"], validation)
     write_csv(folder / "test.csv", ["message", "intent"], rows["test"])
-    write_csv(
-        folder / "pool.csv", ["message"], [(text,) for text, label in train if (text, label) not in chosen]
-    )
+    write_csv(folder / "pool.csv", ["message"], [row[:1] for row in train if row in unlabelled])
     return dict(train)
 
 
@@ -151,7 +164,7 @@ def main() -> None:
     asked = arguments()
     folder = asked.out
     folder.mkdir(parents=True, exist_ok=True)
-    truth = make_data(folder, asked.seed)
+    truth = make_data(folder, asked.seed, asked.pool_gaps)
     (folder / "task.yaml").write_text(TASK.format(model=asked.model, seed=asked.seed), encoding="utf-8")
     lines: list[dict[str, Any]] = []
     run = folder / "run-1"

@@ -66,7 +66,7 @@ def place(made: Path) -> Iterator[Path]:
     """That folder with that run alone; what a test adds is removed."""
     kept = {path.name for path in made.iterdir()}
     yield made
-    for path in (made / "runs").glob("fruit-*"):
+    for path in [*(made / "runs").glob("fruit-*"), *(made / "runs/fruit").glob("errors")]:
         shutil.rmtree(path)
     for path in made.iterdir():
         if path.name not in kept:
@@ -224,6 +224,33 @@ def test_a_random_arm_says_whether_targeting_helped(place: Path) -> None:
     write(place / "random.jsonl", drawn[1:])
     done = again(place, "--add", "next.jsonl", "--random", "random.jsonl")
     assert done.returncode == 2 and "was made of other rows than those of random.jsonl are now" in done.stderr
+
+
+def test_rows_that_chose_a_draw_do_not_judge_it(place: Path) -> None:
+    """From `errors --next --random` to the comparison: half of the validation rows judge."""
+    first = place / "runs/fruit"
+    pool = [{"Frage": text} for text in planted.texts(60, seed=9, most=1)]
+    write(place / "pool.jsonl", pool)
+    words = ("errors", "runs/fruit", "--next", "--pool", "pool.jsonl", "--rows", 6, "--random")
+    assert (done := finetooth(place, *words)).returncode == 0, done.stderr
+    for name in ("next", "random"):
+        rows = [row for row in read_jsonl(first / f"errors/{name}.jsonl") if row["Frage"]]
+        assert sum(row["finetooth_change"] == "add" for row in rows) >= 6
+        write(place / f"{name}.jsonl", [{**row, "Farbe": "red"} for row in rows])
+    done = again(place, "--add", "next.jsonl", "--random", "random.jsonl", "--json")
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)["targeting"]
+    by = read_json(first / "errors/next.json")["steered"]["by"]
+    held = list(side(place / "runs/fruit-2", "validation"))
+    assert set(by) < set(held) and found["chosen_by"] == len(by) and found["n"] == len(held) - len(by)
+    assert "validation rows that have chosen none" in found["words"]
+    task = iteration.next_task(first, [place / "next.jsonl"], False, {})
+    files = (place / "next.jsonl", place / "random.jsonl")
+    assert iteration.random_rows(task, first, files[:1], files[1])[2] == set(by)
+    with (place / "next.jsonl").open("a") as file:  # a row that a person has written, who saw all failures
+        file.write(json.dumps(NEW[0]) + "\n")
+    write(place / "random.jsonl", [*read_jsonl(files[1]), NEW[1]])
+    assert iteration.random_rows(task, first, files[:1], files[1])[2] == set()
 
 
 def scores_of(path: Path) -> dict[str, float]:

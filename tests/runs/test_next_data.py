@@ -114,16 +114,19 @@ def test_a_draw_aims_at_what_is_missing_and_leaves_out_what_is_known(
 ) -> None:
     file, rows = pool
     team = {row["Frage"]: row["Team"] for row in rows}
+    pooled = sum(row["Team"] == "gift" for row in rows) / len(rows)  # a random draw has 25 times this
     found = _next(place, pool=file, count=25)
     drawn = [row for row in found.changes.rows if row[CHANGE] == "add" and row["Frage"]]
+    whole = sum(team[row["Frage"]] == "gift" for row in drawn)
+    assert whole >= 3 * 25 * pooled and found.random is None
+    found = _next(place, pool=file, count=25, random=True)
+    drawn = [row for row in found.changes.rows if row[CHANGE] == "add" and row["Frage"]]
     assert found.random is not None
-    assert len(drawn) == len(found.random.rows) == 25
-    gifts = [sum(team[row["Frage"]] == "gift" for row in side) for side in (drawn, found.random.rows)]
-    pooled = sum(row["Team"] == "gift" for row in rows) / len(rows)  # a random draw has 25 times this
-    assert gifts[0] >= 3 * 25 * pooled and gifts[0] > 2 * gifts[1]
-    assert (
-        found.counts["known"] == 9 and found.counts["near a sealed row"] == 6 and found.counts["copies"] == 3
-    )
+    assert len(drawn) == 25 and len(found.random.rows) == 25 + found.counts["to write"]
+    at_random = found.random.rows[:25]
+    gifts = [sum(team[row["Frage"]] == "gift" for row in side) for side in (drawn, at_random)]
+    assert whole > 2 * gifts[1] and gifts[0] >= 2 * 25 * pooled, "here half of the failures have chosen"
+    assert found.counts["known"] == 15 and found.counts["copies"] == 3  # which are sealed is not told
     sealed = {row["Frage"] for row in csv.DictReader((place / "test.csv").open())}
     sides = [*(row["Frage"] for row in found.changes.rows), *(row["Frage"] for row in found.random.rows)]
     assert not {text.removesuffix("!") for text in sides} & sealed
@@ -133,13 +136,13 @@ def test_a_draw_aims_at_what_is_missing_and_leaves_out_what_is_known(
     assert all("like the validation row validation-" in row[WHY] for row in drawn)
     validation = {row["Frage"] for row in csv.DictReader((place / "validation.csv").open())}
     assert not any(text in said for text in validation)
-    again = _next(place, pool=file, count=25)
+    again = _next(place, pool=file, count=25, random=True)
     assert again.changes.rows == found.changes.rows and again.random == found.random
 
 
 def test_a_labelled_pool_keeps_its_answers(place: Path, pool: tuple[Path, list[dict[str, str]]]) -> None:
     team = {row["Frage"]: row["Team"] for row in pool[1]}
-    found = _next(place, pool=place / "labelled.csv", count=10, seed=3)
+    found = _next(place, pool=place / "labelled.csv", count=10, seed=3, random=True)
     drawn = [row for row in found.changes.rows if row["Nr"].startswith("pool-")]
     assert len(drawn) == 10 == found.counts["from the pool"] and found.random is not None
     assert all(row["Team"] == team[row["Frage"]] for row in (*drawn, *found.random.rows))
@@ -206,7 +209,7 @@ def test_what_cannot_be_drawn_is_told(place: Path) -> None:
 def test_without_a_wrong_row_a_draw_is_random(place: Path, pool: tuple[Path, list[dict[str, str]]]) -> None:
     context = RunContext.of_run(place / "run", Console(quiet=True))
     right = [AnsweredRow(one, one.target, 1.0) for one in context.prepared.validation]
-    found = next_data.next_data(context, right, {}, pool[0], 10)
+    found = next_data.next_data(context, right, {}, pool[0], 10, random=True)
     drawn = [row for row in found.changes.rows if row[CHANGE] == "add"]
     assert found.random is not None and drawn == found.random.rows
     assert any("random draw" in note for note in found.notes)

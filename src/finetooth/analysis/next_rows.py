@@ -104,9 +104,11 @@ def spread(space: Space, pool: Ints, worth_P: Floats, count: int) -> list[int]:
 
 
 def random_rows(ids: Sequence[str], count: int, seed: int) -> list[int]:
-    """Positions of a uniformly random draw, in pool order: the same rows whatever stands beside them."""
-    order = sorted(range(len(ids)), key=lambda at: (uniform(seed, f"next {ids[at]}"), at))
-    return sorted(order[:count])
+    """Positions of a uniformly random draw, in a random order: the same rows whatever stands beside them.
+
+    The first few of them are a random draw too.
+    """
+    return sorted(range(len(ids)), key=lambda at: (uniform(seed, f"next {ids[at]}"), at))[:count]
 
 
 # Rows that are missing --------------------------------------------------------------------------------------
@@ -126,11 +128,8 @@ class Missing:
     @property
     def why(self) -> str:
         """What to write. Only a training row is quoted: a validation row must not get into training."""
-        what = (
-            f"whose answer is {self.value!r}"
-            if self.column == "label"
-            else f"with {self.column} = {self.value!r}"
-        )
+        value = repr(short(self.value))
+        what = f"whose answer is {value}" if self.column == "label" else f"with {self.column} = {value}"
         rows = format_count(self.train, "training row")
         example = f"; like: {short(question(self.like))!r}" if self.like is not None else ""
         errors = f"{self.wrong} of {self.validation} validation rows wrong"
@@ -149,6 +148,8 @@ def missing(rows: Sequence[AnsweredRow], train: Sequence[Example], labelled: boo
             trained.setdefault(group, []).append(example)
     seen, wrong = Counter[tuple[str, str]](), Counter[tuple[str, str]]()
     for row in rows:
+        if row.score is None:
+            continue
         for group in _groups(row.example, labelled):
             seen[group] += 1
             wrong[group] += row.wrong

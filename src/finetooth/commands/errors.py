@@ -198,8 +198,7 @@ def _write_next(
     context = RunContext.of_run(path, console)
     inputs.require_kinds_unchanged(context.task, path, "model")
     corrected = read_annotations(path).answers
-    data = next_data.next_data(context, answers.rows, corrected, asked.pool, asked.rows)
-    data = data if asked.random else replace(data, random=None)
+    data = next_data.next_data(context, answers.rows, corrected, asked.pool, asked.rows, random=asked.random)
     files = next_data.write(path, data)
     if files:
         console.print(f"next: {format_count(len(data.changes.rows), 'row')}", highlight=False)

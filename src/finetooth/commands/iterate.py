@@ -7,8 +7,8 @@ more rows of any kind may help.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence, Set
+from dataclasses import dataclass, replace
 from pathlib import Path
 from shlex import quote
 from typing import Any
@@ -27,6 +27,7 @@ from finetooth.evaluation.verdict_words import percent, points
 from finetooth.rundir import jsonl_bytes, read_json, write_bytes, write_json
 from finetooth.runs import inputs, iteration, paired, parent, workspace
 from finetooth.runs.context import RunContext
+from finetooth.runs.paired import RunScores
 
 RANDOM_ARM = "errors/random_arm.jsonl"  # the change set of the random arm
 TARGETING = "errors/targeting.json"
@@ -88,11 +89,11 @@ def run(
     """
     task, out = iteration.place(task, against, out)
     iteration.require_changes(task, files)
-    arm, rows, count = out.with_name(f"{out.name}-random"), b"", 0
+    arm, rows, count, choosing = out.with_name(f"{out.name}-random"), b"", 0, set[str]()
     if random is not None:
         if not read_json(against / "data" / "split.json")["validation"]:
             raise ConfigError(f"--random: {against} has no validation rows on which to compare the two arms.")
-        values, count = iteration.random_rows(task, files, random)
+        values, count, choosing = iteration.random_rows(task, against, files, random)
         rows = jsonl_bytes(values)
         _require_same_draw(out, arm, rows, random)
     try:
@@ -114,7 +115,7 @@ def run(
         problem = f"Not compared with {against}: {error}"
     found = None
     if random is not None:
-        found = targeting(out, arm, count)
+        found = targeting(out, arm, count, choosing)
         with workspace.occupied(out):
             write_json(out / TARGETING, found)
     return IterationReport(done, against, comparison, problem, found)
@@ -156,14 +157,16 @@ def _train_arm(task: Task, path: Path, out: Path, files: Sequence[Path], console
         raise Interrupted(error.message, again if error.next_command else "") from None
 
 
-def targeting(targeted: Path, random: Path, added: int) -> dict[str, Any]:
+def targeting(targeted: Path, random: Path, added: int, choosing: Set[str]) -> dict[str, Any]:
     """Whether the chosen rows have helped more than as many that were drawn at random.
 
     The two models are compared on the validation rows; with several seeds, the two recipes. `helped` needs a
     confidence interval above 0 and as many rows (and seeds) as any verdict; all else is `not proven`. The
     comparison was planned, so it is not adjusted for other runs. added: rows that each arm has added.
+    choosing: ids of the validation rows that have chosen them; the arms are compared on the others alone.
     """
-    pair = paired.paired(*(paired.read_scores(path, "validation") for path in (random, targeted)))
+    arms = [_without(paired.read_scores(path, "validation"), choosing) for path in (random, targeted)]
+    pair = paired.paired(*arms)
     decisive = pair["recipe"] or pair
     helped = decisive["verdict"] == "better" and decisive["low"] > 0
     kept = {key: decisive[key] for key in ("n", "units", "scores", "difference", "low", "high", "p")}
@@ -172,26 +175,39 @@ def targeting(targeted: Path, random: Path, added: int) -> dict[str, Any]:
         "targeted": str(targeted),
         "random": str(random),
         "added": added,
+        "chosen_by": len(choosing),
         "seeds": list(pair["recipe"]["seeds"]) if pair["recipe"] else [1, 1],
         **kept,
     }
     return {**found, "words": _words(found)}
 
 
+def _without(arm: RunScores, out: Set[str]) -> RunScores:
+    """Its scores without those of the rows with these ids."""
+
+    def kept(scores: Mapping[str, Any]) -> dict[str, Any]:
+        return {id: score for id, score in scores.items() if id not in out}
+
+    seeds = [kept(scores) for scores in arm.seeds]
+    return replace(arm, score_I=kept(arm.score_I), lenient_I=kept(arm.lenient_I), seeds=seeds)
+
+
 def _words(found: Mapping[str, Any]) -> str:
     other, chosen = map(percent, found["scores"])
+    apart = found["chosen_by"] > 0
     start = "Targeting helped:" if found["verdict"] == "helped" else "Not proven that targeting helped:"
     rows = format_count(found["added"], "added row")
     words = (
         f"{start} with the {rows} the model scores {chosen}, with as many drawn at random {other}, on "
-        f"{format_count(found['n'], 'validation row')}; the paired difference is "
-        f"{points(found['difference'])} points, 95% confidence interval {points(found['low'])} to "
-        f"{points(found['high'])}."
+        f"{format_count(found['n'], 'validation row')}{' that have chosen none' if apart else ''}; the "
+        f"paired difference is {points(found['difference'])} points, 95% confidence interval "
+        f"{points(found['low'])} to {points(found['high'])}."
     )
-    words += (
-        " Rows that were chosen by failures on these very validation rows are favoured here; the sealed test "
-        "tells what is left on new rows."
-    )
+    if not apart:
+        words += (
+            " Rows that were chosen by failures on these very validation rows are favoured here; the sealed "
+            "test tells what is left on new rows."
+        )
     if found["high"] < 0:
         words += " The rows drawn at random did better."
     if found["units"] < MIN_ROWS:

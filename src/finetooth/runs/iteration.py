@@ -15,7 +15,7 @@ from finetooth.quality.change_sets import CHANGE, ROW, RowChange, read_change_se
 from finetooth.quality.prepare import read_rows
 from finetooth.report.settings import read_config
 from finetooth.rundir import has_manifest, read_json
-from finetooth.runs import inputs, next_steps, workspace
+from finetooth.runs import inputs, next_data, next_steps, workspace
 
 
 def next_task(
@@ -136,16 +136,19 @@ def _changes(task: Task, files: Sequence[Path]) -> list[RowChange]:
     return [change for one in sets for change in one.changes]
 
 
-def random_rows(task: Task, files: Sequence[Path], random: Path) -> tuple[list[dict[str, Any]], int]:
-    """The rows of the random arm's change set, and how many of them are added.
+def random_rows(
+    task: Task, run: Path, files: Sequence[Path], random: Path
+) -> tuple[list[dict[str, Any]], int, set[str]]:
+    """The rows of the random arm's change set; how many of them are added; and the ids of the validation rows
+    that have chosen all that `files` add, so that the others can judge (analysis/steering.py), or none.
 
-    The corrections and removals of `files` with as many added rows as these have, the first of `random`.
-    Raises ConfigError where they add none, or `random` has too few.
+    The corrections and removals of `files` with as many added rows as these have: the first of `random`,
+    whose order is random. Raises ConfigError where they add none, or `random` has too few.
     """
     changes, drawn = _changes(task, files), _changes(task, [random])
     drawn = [change for change in drawn if change.kind == "add"]
-    count = sum(change.kind == "add" for change in changes)
-    names = ", ".join(map(str, files))
+    added = [change.example for change in changes if change.kind == "add" and change.example]
+    count, names = len(added), ", ".join(map(str, files))
     if not count:
         raise ConfigError(f"--random: {names} adds no row that is filled in, so there is nothing to compare.")
     if len(drawn) < count:
@@ -154,4 +157,8 @@ def random_rows(task: Task, files: Sequence[Path], random: Path) -> tuple[list[d
             "random arm takes as many. Fill in more of them."
         )
     kept = [*(change for change in changes if change.kind != "add"), *drawn[:count]]
-    return [{**change.values, CHANGE: change.kind, ROW: change.row} for change in kept], count
+    record = run / next_data.FOLDER / next_data.RECORD
+    known = (read_json(record).get(next_data.STEERED) if record.is_file() else None) or {"rows": [], "by": []}
+    chosen = {next_data.context_digest(row) for row in added} <= set(known["rows"])
+    by = set(known["by"]) if chosen else set()
+    return [{**change.values, CHANGE: change.kind, ROW: change.row} for change in kept], count, by

@@ -4,15 +4,16 @@
     pool          rows of a file to label: near the failures, and unlike each other; or a random draw
     missing       what to write, for labels with many errors and few training rows
 
-Only validation rows are looked at. The sealed rows are read for one thing: a pool row that is nearly one of
-them is left out and counted, and none is shown.
+Only validation rows are looked at: half of them where a random arm will judge (analysis/steering.py). The
+sealed rows are read for one thing: a pool row that is nearly one of them is left out, and none is shown.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import compress
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ from finetooth.analysis.next_rows import (
     short,
     spread,
 )
+from finetooth.analysis.steering import steering
 from finetooth.analysis.suspects import (
     LabelDoubt,
     Suspect,
@@ -41,7 +43,7 @@ from finetooth.analysis.suspects import (
 )
 from finetooth.config.task import Task
 from finetooth.config.values import format_count, is_files, is_hub_id, plural
-from finetooth.data.examples import source_location
+from finetooth.data.examples import normalised_context, source_location
 from finetooth.data.read.files import read
 from finetooth.data.read.table import Table
 from finetooth.errors import ConfigError, DataError
@@ -54,22 +56,26 @@ from finetooth.rundir import read_json, sha256_file, write_bytes, write_json
 from finetooth.runs import asking, workspace
 from finetooth.runs.context import RunContext
 from finetooth.runs.embeddings import embedder_of
-from finetooth.runs.pool import Pool, read_pool, refused
+from finetooth.runs.pool import KNOWN, Pool, read_pool, refused_rows
 from finetooth.types import Example
 
 FOLDER = "errors"
 NAMES = ("next.jsonl", "next.csv", "random.jsonl", "random.csv")
 RECORD = "next.json"  # what was written: digests, so that a file that was filled in since is never replaced
+STEERED = "steered"  # in it, where half of the validation rows have chosen: NextData.steered
 SHARE_CHECKED, LEAST_CHECKED, MOST_CHECKED = 0.05, 10, 100  # training rows listed, at most
+AT_RANDOM = "drawn at random from the pool"
 SPARE = 40  # rows that are chosen beyond what is asked for, since the data gate refuses some
 MOST_EMBEDDED = 20_000  # pool rows that are compared by the model, drawn at random
 
 
 @dataclass(frozen=True, slots=True)
 class NextData:
-    """What comes next. training: for errors.json, {id, kind, words, file, line}. random: None without a pool.
+    """What comes next. training: for errors.json, {id, kind, words, file, line}. random: None without it.
 
     counts: rows by what they are for; pool rows that were left out, by why. notes: for the user.
+    steered: with a random draw, `by`, the ids of the validation rows whose failures have chosen, and `rows`,
+    the digests of what the chosen rows ask.
     """
 
     changes: ChangeSet
@@ -77,6 +83,7 @@ class NextData:
     training: list[dict[str, Any]]
     counts: dict[str, int]
     notes: list[str] = field(default_factory=list)
+    steered: dict[str, list[str]] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """Counts and notes, for programs; the rows are in the files."""
@@ -90,12 +97,14 @@ def next_data(
     pool: Path | None = None,
     count: int | None = None,
     seed: int | None = None,
+    random: bool = False,
 ) -> NextData:
     """The next rows of a trained run. rows: its validation rows with the tuned model's answers.
 
     answers: corrected expected answers by the id of a validation or training row. pool: a file of rows,
     labelled or not. count: how many of it are drawn, default a tenth of the training rows. seed: of the
-    random draw, by default the run's. Raises ConfigError or DataError.
+    random draw, by default the run's. random: draw as many at random too; the failures of one half of `rows`
+    then choose, so that the other half can judge. Raises ConfigError or DataError.
     """
     task, train = context.task, context.prepared.train
     model = context.tuned()
@@ -112,30 +121,46 @@ def next_data(
     found, notes = suspects(context, rows, model, hidden_TD)
     listed = [one for one in found if one.example.id not in answers]
     checks = [Change("correct", one.example, one.suggestion, one.words, one.example.id) for one in listed]
-    lacking = missing(rows, train, context.prepared.format == "labels")
+    choosing = [*compress(rows, steering([row.example for row in rows]))] if random else rows
+    lacking = missing(choosing, train, context.prepared.format == "labels")
     writing = [Change("add", Example("", (), ()), "", one.why) for one in lacking for _ in range(TO_WRITE)]
     if context.prepared.format in ("chat", "sharegpt"):  # a conversation without turns cannot be read
         notes += [f"To be written: {one.why}" for one in lacking]
         writing = []
     counts = {"corrected": len(corrected), "to check": len(checks), "to write": len(writing)}
-    drawn: list[Change] = []
-    draw: ChangeSet | None = None
+    drawn = Drawn([], [], {}, [])
     if pool is not None:
-        source = read_pool(context, pool)
-        drawn, others = _drawn(context, rows, source, model, count, seed)
-        counts |= {"to label" if not source.answers else "from the pool": len(drawn), **source.left_out}
-        draw = change_set(form, others)
-        notes += source.notes()
-        if not any(row.wrong for row in rows):
-            notes.append("No validation row is wrong, so the rows of the pool are a random draw.")
-    changes = change_set(form, [*corrected, *checks, *drawn, *writing])
+        drawn = _drawn(context, choosing, read_pool(context, pool), model, count, seed, len(writing))
+    if pool is not None and random:
+        drawn.notes.append(
+            f"The failures of {format_count(len(choosing), 'validation row')} have chosen the rows; the "
+            f"other {len(rows) - len(choosing):,} are to judge whether choosing them has helped."
+        )
+    changes = change_set(form, [*corrected, *checks, *drawn.chosen, *writing])
     if changes.left_out:
         lost = len(changes.left_out)
         notes.append(
             f"{format_count(lost, 'row')} {plural(lost, 'is', 'are')} left out: the task's format cannot "
             f"hold {plural(lost, 'it', 'them')} as {plural(lost, 'it is', 'they are')}."
         )
-    return NextData(changes, draw, [_training(one) for one in found], counts, notes)
+    return NextData(
+        changes,
+        change_set(form, drawn.random) if pool is not None and random else None,
+        [_training(one) for one in found],
+        counts | drawn.counts,
+        notes + drawn.notes,
+        {
+            "by": [row.id for row in choosing],
+            "rows": [context_digest(one.example) for one in drawn.chosen],
+        }
+        if random
+        else {},
+    )
+
+
+def context_digest(example: Example) -> str:
+    """The sha256 of what an example asks: a chosen row is known by it when it is filled in."""
+    return hashlib.sha256(normalised_context(example).encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def suspects(
@@ -191,6 +216,16 @@ def _losses(context: RunContext, model: Model) -> list[float | None]:
     return [None if isinstance(one, str) or not len(one) else float(-one.mean()) for one in scored]
 
 
+@dataclass(frozen=True, slots=True)
+class Drawn:
+    """Rows of a pool: those that the failures have chosen, and those drawn at random."""
+
+    chosen: list[Change]
+    random: list[Change]
+    counts: dict[str, int]
+    notes: list[str]
+
+
 def _drawn(
     context: RunContext,
     rows: Sequence[AnsweredRow],
@@ -198,36 +233,40 @@ def _drawn(
     model: Model,
     count: int | None,
     seed: int | None,
-) -> tuple[list[Change], list[Change]]:
-    """The targeted and the random rows of a pool, as many of each."""
+    more: int,
+) -> Drawn:
+    """The targeted rows of a pool, and as many random ones. more: random rows beside those to be written."""
     if count is not None and count < 1:
         raise ConfigError(f"--rows {count}: expected a number of at least 1.")
     seed = context.task.seed if seed is None else seed
     count = default_rows(len(context.prepared.train)) if count is None else count
     ids = [source_location(example) for example in pool.examples]
-    at_random = _allowed(context, pool, random_rows(ids, count + SPARE, seed))
-    at_random = [at_random[at] for at in random_rows([ids[at] for at in at_random], count, seed)]
-    why = "drawn at random from the pool"
-    others = [_added(pool, at, why) for at in at_random]
+    at_random = random_rows(ids, count + more + SPARE, seed)
     wrong = [row for row in rows if row.wrong]
-    if not wrong:
-        return others, others
-    kept = random_rows(ids, MOST_EMBEDDED, seed)
-    right = [row for row in rows if not row.wrong]
-    texts = [question(pool.examples[at]) for at in kept]
-    texts += [question(row.example) for row in (*wrong, *right)]
-    space = Space.of(texts, np.asarray(embedder_of(model)(texts), np.float32))
-    places = np.split(np.arange(len(texts)), [len(kept), len(kept) + len(wrong)])
-    worth_P, near_P = failure_share(space, *places)
-    near = {kept[at]: int(near_P[at]) for at in spread(space, places[0], worth_P, count + SPARE)}
-    picked = _allowed(context, pool, [*near])[:count]
-    return [_added(pool, at, _why(wrong[near[at]])) for at in picked], others
-
-
-def _allowed(context: RunContext, pool: Pool, chosen: Sequence[int]) -> list[int]:
-    """The chosen rows without those that the data gate would refuse in the next iteration."""
-    unwanted = refused(context, pool, chosen)
-    return [at for at in chosen if at not in unwanted]
+    notes, near = [], {}
+    if wrong:
+        kept = random_rows(ids, MOST_EMBEDDED, seed)
+        right = [row for row in rows if row.score is not None and not row.wrong]
+        texts = [question(pool.examples[at]) for at in kept]
+        texts += [question(row.example) for row in (*wrong, *right)]
+        space = Space.of(texts, np.asarray(embedder_of(model)(texts), np.float32))
+        places = np.split(np.arange(len(texts)), [len(kept), len(kept) + len(wrong)])
+        worth_P, near_P = failure_share(space, *places)
+        near = {kept[at]: int(near_P[at]) for at in spread(space, places[0], worth_P, count + SPARE)}
+    else:
+        notes.append("No validation row is wrong, so the rows of the pool are a random draw.")
+    refused = refused_rows(context, pool, {*at_random, *near})
+    random = [at for at in at_random if at not in refused]
+    chosen = [at for at in near or random if at not in refused][:count]
+    random = random[: len(chosen) + more]
+    counts = {"to label" if not pool.answers else "from the pool": len(chosen)}
+    left_out = pool.left_out | {KNOWN: pool.left_out[KNOWN] + len(refused)}
+    return Drawn(
+        [_added(pool, at, _why(wrong[near[at]]) if near else AT_RANDOM) for at in chosen],
+        [_added(pool, at, AT_RANDOM) for at in random],
+        counts | left_out,
+        replace(pool, left_out=left_out).notes() + notes,
+    )
 
 
 def _added(pool: Pool, at: int, why: str) -> Change:
@@ -273,6 +312,8 @@ def write(path: Path, data: NextData) -> list[Path]:
     )
     if data.random is not None and data.random.rows:
         contents |= {"random.jsonl": data.random.jsonl(), "random.csv": data.random.csv()}
+    if not contents:
+        return []
     with workspace.occupied(path):
         before = read_json(folder / RECORD) if (folder / RECORD).is_file() else {}
         for name in contents:
@@ -286,5 +327,5 @@ def write(path: Path, data: NextData) -> list[Path]:
         digests = {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()}
         for name, content in contents.items():
             write_bytes(folder / name, content)
-        write_json(folder / RECORD, {**before, **digests})
+        write_json(folder / RECORD, {**before, **digests, STEERED: data.steered})
     return [folder / name for name in contents]

@@ -24,7 +24,7 @@ from finetooth.types import Example
 ANSWER = "?"  # a placeholder; it is never rendered
 # Roles of columns that hold answers or belong to training: a question has none of them.
 _NOT_ASKED = {"answer", "label", "completion", "chosen", "rejected", "group", "weight"}
-# The columns of a question in each format, the first that a file has; and the placeholders of its answer.
+# The columns of a question in each format, the first that a file has; and those of its answer.
 _ASKED: dict[str, tuple[str, ...]] = {
     "labels": ("text",),
     "qa": tuple(dict.fromkeys(question for question, _ in PAIRS)),
@@ -34,7 +34,7 @@ _ASKED: dict[str, tuple[str, ...]] = {
     "sharegpt": ("conversations", "messages"),
     "preference": (*QUESTIONS, "messages"),
 }
-_ANSWERS: dict[str, tuple[str, ...]] = {
+ANSWERS: dict[str, tuple[str, ...]] = {
     "labels": ("label",),
     "qa": tuple(dict.fromkeys(answer for _, answer in PAIRS)),
     "prompt": ("completion",),
@@ -176,7 +176,7 @@ def _example(row: RawRow, values: dict[str, Any], table: Table, format: str, col
         answer = next(answer for question, answer in PAIRS if question == column)
         asked[answer] = ANSWER
     else:
-        asked |= dict.fromkeys(_ANSWERS[format], ANSWER)
+        asked |= dict.fromkeys(ANSWERS[format], ANSWER)
     if format == "preference":
         asked["rejected"] = f"{ANSWER}{ANSWER}"
     parsed = FORMAT_READERS[format](asked)
