@@ -32,6 +32,7 @@ from pathlib import Path
 from typing import Any
 
 from finetooth.data.examples import normalise
+from finetooth.quality.similarity.near import find_similar_pairs
 
 HERE = Path(__file__).resolve().parent
 INTENTS = [
@@ -103,7 +104,10 @@ def make_data(folder: Path, seed: int, pool_gaps: int) -> dict[str, str]:
     gaps = [words(intent) for intent in GAPS]
     others = [words(intent) for intent in INTENTS if intent not in GAPS]
     validation = rows["val"] + [row for intent in by_intent for row in by_intent[intent][-VALIDATION:]]
-    by_intent = {intent: found[:-VALIDATION] for intent, found in by_intent.items()}
+    free = apart([text for one in by_intent.values() for text, _ in one[:-VALIDATION]],
+                 [text for text, _ in (*validation, *rows["test"])])  # fmt: skip
+    by_intent = {intent: [row for row in found[:-VALIDATION] if row[0] in free]
+                 for intent, found in by_intent.items()}  # fmt: skip
     start = [row for gap in gaps for row in by_intent[gap][:OF_A_GAP]]
     unlabelled = {row for gap in gaps for row in by_intent[gap][OF_A_GAP : OF_A_GAP + pool_gaps]}
     common = [row for other in others for row in by_intent[other]]
@@ -119,6 +123,13 @@ def make_data(folder: Path, seed: int, pool_gaps: int) -> dict[str, str]:
     write_csv(folder / "test.csv", ["message", "intent"], rows["test"])
     write_csv(folder / "pool.csv", ["message"], [row[:1] for row in train if row in unlabelled])
     return dict(train)
+
+
+def apart(texts: Sequence[str], held: Sequence[str]) -> set[str]:
+    """The texts that are no near copies of held-out ones."""
+    pairs = find_similar_pairs([*held, *texts], [0] * len(held) + [1] * len(texts))
+    near = {pair.other - len(held) for pair in pairs if pair.one < len(held) <= pair.other}
+    return {text for at, text in enumerate(texts) if at not in near}
 
 
 def write_csv(path: Path, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
