@@ -206,6 +206,76 @@ def test_what_cannot_be_drawn_is_told(place: Path) -> None:
         _next(place, pool=place / "columns.csv")
 
 
+def test_rows_of_held_out_groups_never_enter(tmp_path: Path) -> None:
+    """A customer of the sealed test is in the pool, with other words: the row is left out, and the group of
+    the others is kept in the change set."""
+    tiny_model_dir(tmp_path / "base")
+    for name, count in (("train", 60), ("validation", 30), ("test", 20), ("pool", 60)):
+        rows = _rows(count, name, (1, 1, 1, 1))
+        for at, row in enumerate(rows):
+            row["Kunde"] = f"{name} {at}"
+        if name == "pool":
+            rows[0]["Kunde"], rows[1]["Kunde"] = "test 3", "validation 4"
+        _sheet(tmp_path / f"{name}.csv", rows)
+    sides = {side: str(tmp_path / f"{side}.csv") for side in ("train", "validation", "test")}
+    data = sides | {"columns": COLUMNS, "group": "Kunde"}
+    task = {"model": str(tmp_path / "base"), "data": data, "evaluate": {"shots": []}}
+    write_json(tmp_path / "task.yaml", task | {"tuned": str(tmp_path / "base")})
+    ensure_set_up(_context(tmp_path))
+    found = _next(tmp_path, pool=tmp_path / "pool.csv", count=58)
+    drawn = {row["Kunde"] for row in found.changes.rows if row[CHANGE] == "add" and row["Frage"]}
+    assert drawn == {f"pool {at}" for at in range(2, 60)} and found.counts["known"] == 2
+    rows = [{"Frage": row["Frage"]} for row in csv.DictReader((tmp_path / "pool.csv").open())]
+    _sheet(tmp_path / "bare.csv", rows)
+    found = _next(tmp_path, pool=tmp_path / "bare.csv", count=5)
+    assert any("bare.csv has no column 'Kunde'" in note for note in found.notes)
+
+
+def test_answers_of_a_pool_are_never_lost_without_a_word(
+    place: Path, pool: tuple[Path, list[dict[str, str]]]
+) -> None:
+    rows = [{key: row[key] for key in ("Frage", "Team")} for row in pool[1][:50]]
+    _sheet(place / "no-ids.csv", rows)
+    found = _next(place, pool=place / "no-ids.csv", count=10)
+    drawn = [row for row in found.changes.rows if row[CHANGE] == "add" and row["Frage"]]
+    assert len(drawn) == 10 and all(row["Team"] for row in drawn)
+    _sheet(place / "twice.csv", [{**row, "text": "x"} for row in rows])
+    with pytest.raises(DataError, match="text"):
+        _next(place, pool=place / "twice.csv", count=10)
+
+
+def test_rows_that_could_not_be_graded_steer_nothing(
+    place: Path, pool: tuple[Path, list[dict[str, str]]]
+) -> None:
+    """They are neither right nor wrong: what is drawn is the same as without them."""
+    context = RunContext.of_run(place / "run", Console(quiet=True))
+    rows = _answers(context.prepared.validation)
+    ungraded = [AnsweredRow(row.example, row.text, None, chosen=True) if at % 3 == 0 else row
+                for at, row in enumerate(rows)]  # fmt: skip
+    graded = [row for row in ungraded if row.score is not None]
+    texts = [
+        [
+            (row["Frage"], row[WHY])
+            for row in next_data.next_data(context, found, {}, pool[0], 15).changes.rows
+        ]
+        for found in (ungraded, graded)
+    ]
+    assert texts[0] == texts[1]
+
+
+def test_both_arms_have_as_many_rows_and_the_random_one_starts_anywhere(
+    place: Path, pool: tuple[Path, list[dict[str, str]]]
+) -> None:
+    at = {row["Frage"]: number for number, row in enumerate(pool[1])}
+    found = _next(place, pool=pool[0], count=40, random=True)
+    assert found.random is not None
+    drawn = [row for row in found.changes.rows if row[CHANGE] == "add" and row["Frage"]]
+    places = [at[row["Frage"]] for row in found.random.rows]
+    assert len(drawn) == 40 and len(places) == 40 + found.counts["to write"]
+    assert places != sorted(places), "what is used of it if few are filled in is a random draw too"
+    assert sum(one < 150 for one in places[:20]) in range(4, 17)
+
+
 def test_without_a_wrong_row_a_draw_is_random(place: Path, pool: tuple[Path, list[dict[str, str]]]) -> None:
     context = RunContext.of_run(place / "run", Console(quiet=True))
     right = [AnsweredRow(one, one.target, 1.0) for one in context.prepared.validation]

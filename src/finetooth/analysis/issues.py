@@ -47,10 +47,14 @@ Mask = np.ndarray  # bool [R], or [T, R]
 
 @dataclass(frozen=True, slots=True)
 class Iteration:
-    """The answers of one iteration. tags: of each row, the names of its tags."""
+    """The answers of one iteration. tags: of each row, the names of its tags.
+
+    measured: for a tag that not every row is looked at for, the ids of those that were.
+    """
 
     rows: Sequence[AnsweredRow]
     tags: Sequence[Collection[str]]
+    measured: Mapping[str, Collection[str]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,14 +92,15 @@ def issues(
     slices: conditions that issues may be formed over, each with the ids of its rows: evaluation.slices
     .conditions gives them. of_form: tags that count in right answers too. asked_again: the A/A flip rate,
     {rows, changed}. titles: the tags' names in words. The state of an issue follows it by its key over all
-    iterations; issues without a row affected in any are left out.
+    iterations; issues without a row affected in any are left out; so are those of a
+    tag that this and the last iteration were not looked at for on any row.
     """
     if not history:
         return []
     table = _Table(history)
     keys = [(tag, EVERYWHERE) for tag in table.tags] + _slices(table, slices or {}, of_form)
     ledgers = [_Ledger(key, *table.of(key, slices or {}, of_form)) for key in keys]
-    ledgers = [one for one in ledgers if one.affected_TR.any()]
+    ledgers = [one for one in ledgers if one.affected_TR.any() and table.comparable(one)]
     for at in range(1, len(history)):
         _compare(ledgers, at, table)
     noise = asked_again["changed"] / asked_again["rows"] if asked_again and asked_again["rows"] else 0.0
@@ -160,13 +165,22 @@ class _Table:
         shape = len(history), len(at)
         self.answered_TR, self.graded_TR, self.wrong_TR = (np.zeros(shape, bool) for _ in range(3))
         self.tagged: dict[str, Mask] = {tag: np.zeros(shape, bool) for tag in self.tags}
+        self.measured = {tag: np.zeros(shape, bool) for one in history for tag in one.measured}
         for t, (one, places) in enumerate(zip(history, self.place_T, strict=True)):
+            for tag, mask_TR in self.measured.items():
+                looked_at = one.measured.get(tag, ())
+                mask_TR[t, places] = [row.id in looked_at for row in one.rows]
             self.answered_TR[t, places] = True
             self.graded_TR[t, places] = [row.score is not None for row in one.rows]
             self.wrong_TR[t, places] = [row.wrong for row in one.rows]
             for place, tags in zip(places, one.tags, strict=True):
                 for tag in tags:
                     self.tagged[tag][t, place] = True
+
+    def comparable(self, one: _Ledger) -> bool:
+        """Whether the last two iterations were looked at for a tag on a row that both answered."""
+        last = len(self.history) - 1
+        return one.key[0] not in self.measured or bool(one.both(max(0, last - 1), last)[0].any())
 
     def members(self, ids: Collection[str]) -> Mask:
         """The rows with these ids."""
@@ -180,6 +194,8 @@ class _Table:
         tag, name = key
         formal = tag in of_form
         known = self.answered_TR if formal else self.graded_TR
+        if tag in self.measured:
+            known = known & self.measured[tag]
         if name != EVERYWHERE:
             known = known & self.members(slices[name])
         return self.tagged[tag] & known & (formal | self.wrong_TR), known

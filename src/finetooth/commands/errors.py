@@ -177,8 +177,8 @@ def _asked_again(path: Path, answers: RunAnswers, console: Console) -> RunAnswer
     from finetooth.runs.context import RunContext
 
     with workspace.occupied(path):
-        consistency.measure(RunContext.of_run(path, console), [row.example for row in answers.rows])
-    return replace(answers, others=error_analysis.further_answers(path))
+        consistency.measure(RunContext.of_run(path, console), answers.rows)
+    return replace(answers, others=error_analysis.further_answers(path, answers.rows))
 
 
 def _embedder(path: Path, console: Console) -> Embed:

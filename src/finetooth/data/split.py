@@ -212,8 +212,7 @@ def exact_leaks(
     for side, examples in sides.items():
         keys[side], first[side] = [], {}
         for example in examples:
-            group = [f"group\0{example.tags['group']}"] if groups and "group" in example.tags else []
-            keys[side].append([normalised_context(example), *group])
+            keys[side].append(leak_keys(example, groups))
             for key in keys[side][-1]:
                 first[side].setdefault(key, example)
     return [
@@ -222,6 +221,12 @@ def exact_leaks(
         for example, own in zip(sides[other], keys[other], strict=True)
         if (shared := next((key for key in own if key in first[one]), None)) is not None
     ]
+
+
+def leak_keys(example: Example, groups: bool) -> list[str]:
+    """What makes an example a leak if a row of another side has it too: its context, and its group."""
+    group = [f"group\0{example.tags['group']}"] if groups and "group" in example.tags else []
+    return [normalised_context(example), *group]
 
 
 def label_notes(sides: Mapping[str, Sequence[Example]]) -> list[str]:

@@ -11,26 +11,28 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
+from finetooth.analysis.answered import AnsweredRow
 from finetooth.errors import DataError, GradeError
 from finetooth.evaluation.perturbations.kept import Kept
 from finetooth.evaluation.perturbations.kinds import perturbed
 from finetooth.rundir import read_json, write_json
 from finetooth.runs import asking
 from finetooth.runs.context import RunContext
-from finetooth.runs.error_analysis import CONSISTENCY
-from finetooth.types import Example
+from finetooth.runs.error_analysis import CONSISTENCY, answers_digest
 
 KINDS = ("case", "punctuation", "whitespace", "typos")
 SAMPLES, TEMPERATURE = 2, 0.7
 
 
-def measure(context: RunContext, rows: Sequence[Example]) -> None:
-    """Ask the tuned model again, and write the answers; nothing where it was asked with these weights before.
+def measure(context: RunContext, answered: Sequence[AnsweredRow]) -> None:
+    """Ask the tuned model again, and write the answers; nothing where it was asked with these weights, beside
+    these answers, before.
 
     A form that is too long for the model is left out.
     """
     model, file = context.tuned(), context.path / CONSISTENCY
-    asked: dict[str, Any] = {"tuned": model.digest(), "rows": [row.id for row in rows]}
+    rows = [row.example for row in answered]
+    asked: dict[str, Any] = {"tuned": model.digest(), "beside": answers_digest(answered)}
     if file.is_file() and asked.items() <= read_json(file).items():
         return
     how = asking.of_run(context, model)

@@ -6,6 +6,8 @@ are given by examples.
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -20,7 +22,7 @@ from finetooth.analysis.confusions import confused_pairs, confusion_tags
 from finetooth.analysis.flips import flips
 from finetooth.analysis.issues import FIXED, REGRESSED, Iteration, issues
 from finetooth.analysis.tags import TAGS, Evidence, TagContext, tag_rows
-from finetooth.analysis.tags.consistency import inconsistent
+from finetooth.analysis.tags.consistency import INCONSISTENT, inconsistent
 from finetooth.analysis.tags.custom import CustomTags, custom_tags, similar_rows
 from finetooth.data.examples import read_examples
 from finetooth.errors import ConfigError
@@ -99,14 +101,23 @@ def read_answers(path: Path, tags: Path | None = None) -> RunAnswers:
         labels,
         task.evaluate.grader,
         _custom(source),
-        further_answers(path),
+        further_answers(path, rows),
     )
 
 
-def further_answers(path: Path) -> Mapping[str, list[str]]:
-    """Row id -> answers to the same question asked again (runs/consistency.py); {} where it was not."""
+def further_answers(path: Path, rows: Sequence[AnsweredRow]) -> Mapping[str, list[str]]:
+    """Row id -> answers to the same question asked again (runs/consistency.py); {} where it was not, or where
+    the answers to which they were further ones are not those of `rows`.
+    """
     file = path / CONSISTENCY
-    return dict(read_json(file)["answers"]) if file.is_file() else {}
+    known = read_json(file) if file.is_file() else {}
+    return dict(known["answers"]) if known.get("beside") == answers_digest(rows) else {}
+
+
+def answers_digest(rows: Sequence[AnsweredRow]) -> str:
+    """The sha256 of all answers, by their rows' ids."""
+    texts = json.dumps(sorted((row.id, row.text) for row in rows))
+    return hashlib.sha256(texts.encode()).hexdigest()
 
 
 def _custom(source: Path | None) -> CustomTags:
@@ -120,17 +131,26 @@ def _custom(source: Path | None) -> CustomTags:
     return custom_tags(values, source.parent, [tag.name for tag in TAGS], str(source))
 
 
-def tags_of(answers: RunAnswers, custom: CustomTags, embed: Embed | None = None) -> list[dict[str, Evidence]]:
-    """Of each row its tags by name: finetooth's, the user's, and for labels which one was taken for which.
+def tagger(run: RunAnswers, embed: Embed | None = None) -> Callable[[RunAnswers], list[dict[str, Evidence]]]:
+    """What gives each row of some answers its tags by name: finetooth's, the user's, and for labels which one
+    was taken for which.
 
-    embed: hidden states of texts, for tags that are given by examples; without it these are left out.
+    All is judged by the training rows, the labels and the grader of `run`, so that the same answer has the
+    same tags in every iteration that is compared with it. embed: hidden states of texts, for tags that are
+    given by examples; without it these are left out.
     """
-    choose = answers.labels if answers.labelled else ()
-    context = TagContext.of(answers.train, choose, answers.grader)
+    context = TagContext.of(run.train, run.labels if run.labelled else (), run.grader)
+    return lambda answers: _tags(answers, run, context, embed)
+
+
+def _tags(
+    answers: RunAnswers, run: RunAnswers, context: TagContext, embed: Embed | None
+) -> list[dict[str, Evidence]]:
+    custom = run.custom
     again = [inconsistent(answers.others)] if answers.others else []
     found = tag_rows(answers.rows, context, [*again, *custom.tags])
-    if answers.labelled:
-        for tags, confused in zip(found, confusion_tags(answers.rows, answers.labels), strict=True):
+    if run.labelled:
+        for tags, confused in zip(found, confusion_tags(answers.rows, run.labels), strict=True):
             tags |= {name: Evidence(words) for name, words in confused.items()}
     if custom.by_example and embed is not None:
         ids = [row.id for row in answers.rows]
@@ -150,13 +170,13 @@ def analyse(
 ) -> dict[str, Any]:
     """The analysis, as errors.json has it. before: earlier iterations, the oldest first.
 
-    embed: see `tags_of`. training: training rows to check, by default those that the label audit doubts.
+    embed: see `tagger`. training: training rows to check, by default those that the label audit doubts.
     """
     rows = answers.rows
-    tags_R = tags_of(answers, answers.custom, embed)
+    tags_of = tagger(answers, embed)
+    tags_R = tags_of(answers)
     last = before[-1] if before else None
-    history = [_iteration(one.rows, tags_of(one, answers.custom, embed)) for one in before]
-    history.append(_iteration(rows, tags_R))
+    history = [*(_iteration(one, tags_of(one)) for one in before), _iteration(answers, tags_R)]
     kinds = _kinds(answers.custom, tags_R)
     known = conditions_by_kind([row.example for row in rows])
     by_slice = {name: {rows[at].id for at in np.flatnonzero(mask)} for (_, name), mask in known.items()}
@@ -192,9 +212,10 @@ def analyse(
     }
 
 
-def _iteration(rows: Sequence[AnsweredRow], tags_R: Sequence[Mapping[str, Evidence]]) -> Iteration:
+def _iteration(answers: RunAnswers, tags_R: Sequence[Mapping[str, Evidence]]) -> Iteration:
     """The rows with their tags; being wrong at all is an issue too, in all rows and in slices."""
-    return Iteration(rows, [{*tags, *[WRONG] * row.wrong} for row, tags in zip(rows, tags_R, strict=True)])
+    tags = [{*tags, *[WRONG] * row.wrong} for row, tags in zip(answers.rows, tags_R, strict=True)]
+    return Iteration(answers.rows, tags, {INCONSISTENT: frozenset(answers.others)})
 
 
 def earlier(path: Path, against: Path) -> list[Path]:
@@ -218,7 +239,7 @@ def parent_of(path: Path) -> Path | None:
 def _kinds(custom: CustomTags, tags_R: Sequence[Mapping[str, Evidence]]) -> dict[str, tuple[str, str]]:
     """(title, what it looks for) of each tag by its name; those that say what was taken for what are last."""
     known: list[Any] = [*TAGS, *custom.tags, *custom.by_example]
-    known += [inconsistent({})] * any("inconsistent" in tags for tags in tags_R)
+    known += [inconsistent({})] * any(INCONSISTENT in tags for tags in tags_R)
     kinds = {tag.name: (tag.title, tag.about) for tag in known}
     confused = dict.fromkeys(name for tags in tags_R for name in tags if name not in kinds)
     return kinds | {name: (name, "") for name in confused}

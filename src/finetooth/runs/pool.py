@@ -161,7 +161,8 @@ def _new(context: RunContext, pool: Sequence[Example]) -> tuple[list[int], dict[
     """The positions of rows that the run does not have, and how many were left out, by why."""
     path, prepared = context.path, context.prepared
     sealed = ledger.read_sealed(path) if ledger.sealed_count(path) else []
-    held = {row.tags["group"] for row in (*prepared.validation, *sealed) if "group" in row.tags}
+    held = {row.tags.get("group") for row in (*prepared.validation, *sealed)}
+    held -= {row.tags.get("group") for row in prepared.train} | {None}
     reason = {at: KNOWN for at, row in enumerate(pool) if row.tags.get("group") in held}
     texts = [question(example) for example in pool]
     for pair in _near([question(example) for example in sealed], texts):

@@ -61,6 +61,23 @@ def test_near_copies_are_refused_whatever_their_answer_is(
     assert len(found - {row.id for row in rows}) <= 1
 
 
+def test_every_row_of_a_held_out_group_and_every_copy_is_named() -> None:
+    group = {**HELD[210].tags, "group": "customer 7"}
+    sides = {"train": [], "validation": HELD[:200], "test": [*HELD[200:], replace(HELD[210], tags=group)]}
+    tags = {"file": "next.jsonl", ADDED: "next.jsonl"}
+    rows = [replace(row, tags={**tags, "group": "customer 7"}) for row in CLEAN[:3]]
+    copies = [replace(HELD[5], id=f"copy {at}", tags=tags) for at in range(3)]
+    added = [*CLEAN[10:20], *rows, *copies]
+    added = [replace(row, tags={**tags, **row.tags}) for row in added]
+    named = {"train": [*TRAIN, *added]}
+    found = {hit.id for one in added_leaks(view([], sides=sides | named)) for hit in one.hits}
+    assert found == {row.id for row in (*rows, *copies)}
+    shared = [replace(TRAIN[0], tags={**TRAIN[0].tags, "group": "customer 7"}), *TRAIN[1:]]
+    named = {"train": [*shared, *added]}
+    found = {hit.id for one in added_leaks(view([], sides=sides | named)) for hit in one.hits}
+    assert found == {row.id for row in copies}, "the group is in training anyway"
+
+
 def test_clean_rows_are_hardly_ever_refused() -> None:
     assert len(refused(CLEAN)) <= 0.01 * len(CLEAN)
     assert not list(added_leaks(view([])))

@@ -11,6 +11,7 @@ from finetooth.analysis.answered import AnsweredRow
 from finetooth.analysis.tags.base import Evidence, Tag, TagContext
 from finetooth.evaluation.graders.forms import readings
 
+INCONSISTENT = "inconsistent"  # the tag's name
 UNSTABLE = 1 / 3  # of the other answers differ
 FEWEST = 2  # other answers
 
@@ -66,7 +67,7 @@ def inconsistent(others: Mapping[str, Sequence[str]]) -> Tag:
         return Evidence(f"{share} answers to the same question differ ({found.entropy:.1f} bits)")
 
     return Tag(
-        "inconsistent",
+        INCONSISTENT,
         "inconsistent",
         "A third or more of the answers to the same question in other words, or sampled again, differ.",
         detect,

@@ -14,7 +14,7 @@ from typing import Literal
 
 from finetooth.config.values import first_few, format_count_of, plural
 from finetooth.data.examples import normalised_context
-from finetooth.data.split import ADDED, exact_leaks
+from finetooth.data.split import ADDED, leak_keys
 from finetooth.quality.findings import Finding, Hit, View, question
 from finetooth.quality.rules.leaks import (
     BASE,
@@ -70,14 +70,20 @@ def _hit(leak: Leak) -> Hit:
 def repeats(view: View, added: Sequence[Example], held: Sequence[Row]) -> list[Leak]:
     """The added rows that repeat a held-out row, each once. held: the held-out rows with their sides."""
     found: dict[str, Leak] = {}
-    sides = {"train": added} | {side: view.sides.get(side, ()) for side in HELD_OUT}
-    for side, row, beside, copy in exact_leaks(sides, groups=view.config.group is not None):
-        if side == "train":
-            same = normalised_context(row) == normalised_context(copy)
-            strength: Strength | Literal["group"] = exact_strength(row, copy) if same else "group"
-            found.setdefault(row.id, Leak((beside, copy), ("train", row), strength))
-    # Training rows are there to tell what all rows have in common, as a template; a sample of them does.
     train = [row for row in view.sides["train"] if ADDED not in row.tags]
+    # A group that training has anyway is not held out: then the files were divided in another way.
+    shared = {key for row in train for key in leak_keys(row, groups=True)[1:]}
+    by_key: dict[str, Row] = {}
+    for one in held:
+        for key in leak_keys(one[1], groups=True):
+            by_key.setdefault(key, one)
+    for row in added:
+        for key in leak_keys(row, groups=True):
+            if key not in shared and (one := by_key.get(key)) is not None:
+                same = normalised_context(row) == normalised_context(one[1])
+                strength: Strength | Literal["group"] = exact_strength(row, one[1]) if same else "group"
+                found.setdefault(row.id, Leak(one, ("train", row), strength))
+    # Training rows are there to tell what all rows have in common, as a template; a sample of them does.
     rows = [*held, *(("train", row) for row in (*added, *train[:: max(1, len(train) // BASE)]))]
     numbers = [0] * len(held) + [1] * len(added)
     numbers += [2] * (len(rows) - len(numbers))
