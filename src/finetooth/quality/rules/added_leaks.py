@@ -79,10 +79,11 @@ def repeats(view: View, added: Sequence[Example], held: Sequence[Row]) -> list[L
             by_key.setdefault(key, one)
     for row in added:
         for key in leak_keys(row, groups=True):
-            if key not in shared and (one := by_key.get(key)) is not None:
-                same = normalised_context(row) == normalised_context(one[1])
-                strength: Strength | Literal["group"] = exact_strength(row, one[1]) if same else "group"
-                found.setdefault(row.id, Leak(one, ("train", row), strength))
+            if key not in shared and key in by_key:
+                copied = by_key[key]
+                same = normalised_context(row) == normalised_context(copied[1])
+                strength: Strength | Literal["group"] = exact_strength(row, copied[1]) if same else "group"
+                found.setdefault(row.id, Leak(copied, ("train", row), strength))
     # Training rows are there to tell what all rows have in common, as a template; a sample of them does.
     rows = [*held, *(("train", row) for row in (*added, *train[:: max(1, len(train) // BASE)]))]
     numbers = [0] * len(held) + [1] * len(added)
