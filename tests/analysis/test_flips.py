@@ -32,5 +32,14 @@ def test_rows_that_are_not_the_same_are_left_out_and_counted() -> None:
     assert found.left_out == 5
 
 
+def test_a_row_with_another_tool_call_is_another_row() -> None:
+    def calling(city: str) -> AnsweredRow:
+        call = {"tool_calls": [{"function": {"name": "weather", "arguments": {"city": city}}}]}
+        return AnsweredRow(Example("id", (Message("user", "q"),), (Answer("", more=call),)), "text", 1.0)
+
+    assert flips([calling("Graz")], [calling("Graz")]).left_out == 0
+    assert flips([calling("Graz")], [calling("Linz")]).left_out == 1
+
+
 def test_nothing_in_common() -> None:
     assert flips([], []).counts == {"fixed": 0, "broken": 0, "still wrong": 0, "still right": 0}

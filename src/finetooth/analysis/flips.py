@@ -6,11 +6,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from finetooth.analysis.answered import AnsweredRow
+from finetooth.data.examples import content
 
 FIXED, BROKEN, STILL_WRONG, STILL_RIGHT = "fixed", "broken", "still wrong", "still right"
 KINDS = (FIXED, BROKEN, STILL_WRONG, STILL_RIGHT)
-
-Content = tuple[tuple[tuple[str, str], ...], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,15 +26,6 @@ class Flips:
         return {kind: kinds.count(kind) for kind in KINDS}
 
 
-def content(row: AnsweredRow) -> Content:
-    """The row's context and answers: a row of another content is another row, though it has the same id."""
-    example = row.example
-    return (
-        tuple((message.role, message.content) for message in example.context),
-        tuple((answer.role, answer.text) for answer in example.answers),
-    )
-
-
 def flips(before: Iterable[AnsweredRow], now: Iterable[AnsweredRow]) -> Flips:
     """What became of each row, in the order of `now`. Wrong is below half marks, as AnsweredRow says.
 
@@ -46,7 +36,9 @@ def flips(before: Iterable[AnsweredRow], now: Iterable[AnsweredRow]) -> Flips:
     for row in now:
         ids.add(row.id)
         was = old.get(row.id)
-        if was is None or was.score is None or row.score is None or content(was) != content(row):
+        if was is None or was.score is None or row.score is None:
+            continue
+        if content(was.example) != content(row.example):
             continue
         if was.wrong:
             kind[row.id] = STILL_WRONG if row.wrong else FIXED

@@ -24,7 +24,7 @@ from scipy import stats
 
 from finetooth.analysis import issue_words
 from finetooth.analysis.answered import AnsweredRow
-from finetooth.analysis.flips import Content, content
+from finetooth.data.examples import content
 from finetooth.evaluation.resampling import cluster_totals, sign_flip_midp
 from finetooth.evaluation.runner import row_groups
 from finetooth.evaluation.slices import SUPPORT
@@ -151,9 +151,9 @@ class _Table:
 
     def __init__(self, history: Sequence[Iteration]) -> None:
         self.history = history
-        at: dict[tuple[str, Content], int] = {}
+        at: dict[tuple[str, str], int] = {}
         self.place_T = [
-            [at.setdefault((row.id, content(row)), len(at)) for row in one.rows] for one in history
+            [at.setdefault((row.id, content(row.example)), len(at)) for row in one.rows] for one in history
         ]
         self.ids = [id for id, _ in at]
         self.tags = sorted({tag for one in history for tags in one.tags for tag in tags})

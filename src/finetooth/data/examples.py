@@ -66,6 +66,18 @@ def read_examples(path: Path) -> Iterator[Example]:
     return map(from_json, read_jsonl(path))
 
 
+def content(example: Example) -> str:
+    """All that an example says: messages, answers, tools, weights; two with the same content are one row,
+    whatever their ids and tags are.
+    """
+    return content_of_line(to_json(example))
+
+
+def content_of_line(line: Mapping[str, Any]) -> str:
+    """`content` of a line that `to_json` has made. KeyError for others."""
+    return json.dumps([line["context"], line["answers"], line.get("tools")], sort_keys=True, default=str)
+
+
 @lru_cache(64)  # every rule asks for the same few texts where rows are copies, or very long
 def normalise(text: str) -> str:
     """The text without differences that still make a copy: NFKC, casefold, single spaces.

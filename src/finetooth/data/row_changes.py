@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 
 from rapidfuzz import fuzz, process
 
-from finetooth.data.examples import normalised_context, source_location, to_json
+from finetooth.data.examples import content, normalised_context, source_location
 from finetooth.types import Example
 
 ALIKE = 80  # least similarity, of 100, of a row's text before and after an edit
@@ -44,7 +43,7 @@ def compare_rows(old: Sequence[Example], new: Sequence[Example]) -> RowChanges:
     file has ids: those of finetooth follow from the content.
     """
     gone, come = list(old), list(new)
-    _paired(gone, come, _content)
+    _paired(gone, come, content)
     edited = [pair for key in (lambda row: row.id, normalised_context) for pair in _paired(gone, come, key)]
     if 0 < len(gone) * len(come) <= MOST_COMPARED:
         texts = [_text(row) for row in come]
@@ -78,11 +77,6 @@ def _paired(
     gone[:] = left
     come[:] = [row for index, row in enumerate(come) if index not in used]
     return pairs
-
-
-def _content(example: Example) -> str:
-    line = to_json(example)
-    return json.dumps([line["context"], line["answers"], line.get("tools")], sort_keys=True, default=str)
 
 
 def _text(example: Example) -> str:

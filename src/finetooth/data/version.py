@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from finetooth.data.examples import from_json
+from finetooth.data.examples import content_of_line, from_json
 from finetooth.data.row_changes import compare_rows
 from finetooth.errors import DataError
 from finetooth.rundir import sha256_file
@@ -52,8 +52,7 @@ class VersionChanges:
 
 def row_digest(line: Mapping[str, Any]) -> bytes:
     """The sha256 of what a line of data/*.jsonl says: context, answers and tools. KeyError for others."""
-    said = [line["context"], line["answers"], line.get("tools")]
-    return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).digest()
+    return hashlib.sha256(content_of_line(line).encode()).digest()
 
 
 def version_of(digests: Iterable[bytes]) -> Version:

@@ -21,7 +21,7 @@ from typing import Any, Literal
 from finetooth.config import cleaning
 from finetooth.config.task import DataConfig, Task
 from finetooth.config.values import first_few, format_count_of, plural
-from finetooth.data.examples import normalised_context, with_ids
+from finetooth.data.examples import content, normalised_context, with_ids
 from finetooth.data.formats.columns import ColumnPlan
 from finetooth.data.formats.parse import parse
 from finetooth.data.formats.text_columns import string
@@ -266,14 +266,14 @@ def _once(changes: Sequence[RowChange]) -> Iterator[RowChange]:
         known = first.setdefault(change.row, change) if change.kind != "add" else change
         if known is change:
             yield change
-        elif (known.kind, _content(known)) != (change.kind, _content(change)):
+        elif _said(known) != _said(change):
             raise DataError(
                 f"{change.place}: the row {change.row} is changed in another way in {known.place}. Keep one."
             )
 
 
-def _content(change: RowChange) -> Any:
-    return None if change.example is None else (change.example.context, change.example.answers)
+def _said(change: RowChange) -> tuple[str, str]:
+    return change.kind, "" if change.example is None else content(change.example)
 
 
 # --- applying ---

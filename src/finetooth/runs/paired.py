@@ -9,7 +9,7 @@ from typing import Any
 
 from finetooth.config.task import Task
 from finetooth.config.values import from_here
-from finetooth.data.examples import read_examples
+from finetooth.data.examples import content, read_examples
 from finetooth.errors import ConfigError, GradeError
 from finetooth.evaluation import form, ledger
 from finetooth.evaluation.recipes import compare_recipes
@@ -60,24 +60,20 @@ def read_scores(path: Path, split: str) -> RunScores:
             f"{path}: its ledger has no look with the result in evaluate/test. "
             f"First: finetooth evaluate {path} --sealed"
         )
-    content = {example.id: example for example in examples}
+    rows = {example.id: example for example in examples}
     score = {line["id"]: line["score"] for line in records}
-    if unknown := score.keys() - content.keys():
+    if unknown := score.keys() - rows.keys():
         raise GradeError(
             f"{path}: there are records of rows that are not in its data, such as {min(unknown)}."
         )
     lenient = {line["id"]: line["lenient"] for line in records if line.get("lenient") is not None}
     runs = replicates(path) if split == "validation" else []
     seeds = [scores_of(run) for run in runs] if len(runs) > 1 else []
-    return RunScores(path, summary, score, content, lenient, settings_of(path), seeds)
+    return RunScores(path, summary, score, rows, lenient, settings_of(path), seeds)
 
 
 def paired(base: RunScores, other: RunScores) -> dict[str, Any]:
     """The paired comparison of two runs, the other minus the base, over the rows that both share."""
-
-    def content(example: Example) -> tuple[Any, ...]:
-        return example.context, example.answers, example.tools
-
     both = [id for id in base.score_I if id in other.score_I]
     same = [id for id in both if content(base.example_I[id]) == content(other.example_I[id])]
     graders = {base.summary["grader"], other.summary["grader"]}
