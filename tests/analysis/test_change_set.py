@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from openpyxl import Workbook
 
-from finetooth.analysis.change_set import CHANGE, ROW, WHY, Change, RowForm, change_set, with_answer
+from finetooth.analysis.change_set import Change, RowForm, change_set, with_answer
 from finetooth.config.task import DataConfig
+from finetooth.data.change_sheet import CHANGE, ROW, WHY, read_guarded
 from finetooth.data.formats.columns import ColumnPlan
 from finetooth.data.formats.parse import parse
 from finetooth.data.read.files import from_memory, read_content
@@ -161,7 +163,7 @@ def test_what_is_written_is_read_as_the_same_example(name: str, kind: str) -> No
     written = change_set(form, [Change("add", one, one.target, "because") for one in examples])
     assert not written.left_out
     content = written.jsonl() if kind == ".jsonl" else written.csv()
-    table = read_content(Path(f"next{kind}"), "next", kind, content)
+    table = read_guarded(read_content(Path(f"next{kind}"), f"next{kind}", kind, content))
     assert set(rows[0]) <= set(table.columns) | {"weight"}
     again = parse(table, form.config, form.format, plan)
     assert not again.rejected
@@ -198,6 +200,53 @@ def test_columns_stand_in_the_order_of_the_user_and_ours_come_last() -> None:
     header, first = csv.reader(io.StringIO(written.csv().decode("utf-8-sig")))
     assert header == ["Nr", "Team", "Frage", "Kanal", CHANGE, ROW, WHY]
     assert first == ["T-1", "b", "Wo?", "Mail", "correct", "T-1", "why"]
+
+
+NASTY = ['=HYPERLINK("#a"&A1,"x")', "+49 171 2345678", "-2+3+cmd|' /C calc'!A0", "@SUM(1)"]
+NASTY += [
+    "'=1+1",
+    "''-x",
+    "'quoted'",
+    "'",
+    " =1+1",
+    "- a list\n- of two",
+    "\t=1",
+    "-5",
+    "+3.5",
+    "＝1",
+    "a;=1",
+]
+
+
+@pytest.mark.parametrize("kind", [".csv", ".xlsx"])
+def test_no_cell_is_a_formula_and_each_is_read_as_it_was(kind: str) -> None:
+    """In next.csv, and in a workbook that a program has made of it: texts, labels, ids and names."""
+    rows = [{"=Nr": f"={k}", "Team": text, "@Frage": f"{text} of {k}"} for k, text in enumerate(NASTY)]
+    form, examples, plan = _read(rows, {"columns": {"@Frage": "text", "Team": "label", "=Nr": "id"}})
+    written = change_set(form, [Change("correct", one, one.target, f"={one.id}", one.id) for one in examples])
+    assert not written.left_out
+    content = written.csv()
+    cells = [*csv.reader(io.StringIO(content.decode("utf-8-sig"), newline=""))]
+    live = [cell for line in cells for cell in line if cell.strip()[:1] in [*"=+-@＝"] and cell != "-5"]
+    assert not live
+    assert [line[cells[0].index(ROW)] for line in cells[1:]] == [f"'={k}" for k in range(len(NASTY))]
+    if kind == ".xlsx":
+        content = _workbook(cells)
+    found = read_guarded(clean_columns(read_content(Path(f"next{kind}"), f"next{kind}", kind, content)))
+    assert [[*row.values.values()] for row in found.rows] == [[*row.values()] for row in written.rows]
+    again = parse(replace(found, columns=[*rows[0]]), form.config, form.format, plan)
+    assert [*map(_content, again.examples)] == [*map(_content, examples)]
+
+
+def _workbook(cells: list[list[str]]) -> bytes:
+    book = Workbook()
+    for at, line in enumerate(cells, 1):
+        for column, text in enumerate(line, 1):
+            book.active.cell(at, column).value = text
+            assert book.active.cell(at, column).data_type in ("s", "n"), "no formula"
+    target = io.BytesIO()
+    book.save(target)
+    return target.getvalue()
 
 
 def test_a_set_of_labels_that_no_row_has_cannot_be_written_and_is_left_out() -> None:

@@ -84,9 +84,9 @@ def test_a_random_draw_is_uniform_and_does_not_depend_on_the_order() -> None:
     for seed in range(400):
         counts[random_rows(ids, 10, seed)] += 1
     assert abs(counts - 80).max() < 40  # 5 standard deviations
-    assert [ids[at] for at in random_rows(ids, 10, 3)] == sorted(
-        (ids[::-1][at] for at in random_rows(ids[::-1], 10, 3)), key=ids.index
-    )
+    first = [ids[at] for at in random_rows(ids, 10, 3)]
+    assert first == [ids[::-1][at] for at in random_rows(ids[::-1], 10, 3)]
+    assert first[:4] == [ids[at] for at in random_rows(ids, 4, 3)] and first != sorted(first, key=ids.index)
     assert len(random_rows(ids, 99, 0)) == 50
 
 

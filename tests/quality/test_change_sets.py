@@ -126,6 +126,28 @@ def test_a_workbook_that_was_filled_in(tmp_path: Path) -> None:
     assert "1 of 2 rows of next.xlsx has no answer yet and is left out." in data.notes
 
 
+@pytest.mark.parametrize("suffix", [".csv", ".xlsx"])
+def test_guards_against_formulas_are_read_where_the_columns_are_ours(suffix: str, tmp_path: Path) -> None:
+    """Of a person's own file an apostrophe is part of the text; so it is in JSON Lines, which no sheet is."""
+    texts = ["'=1+1 in words", "''@home", "'tis text", "plain"]
+    rows = [{"Frage": text, "Farbe": "'-red"} for text in texts]
+    kinds = {"ours": {"finetooth_change": "add"}, "own": {"note": "mine"}}
+    found = {}
+    for name, more in kinds.items():
+        file = tmp_path / f"{name}{suffix}"
+        if suffix == ".csv":
+            sheet(file, [{**more, **row} for row in rows], {}, "utf-8-sig")
+        else:
+            book = Workbook()
+            for line in ([*more, *rows[0]], *([*more.values(), *row.values()] for row in rows)):
+                book.active.append(line)
+            book.save(file)
+        found[name] = added_to(assembled(tmp_path, str(file)))
+    assert found["own"] == [(text, "'-red") for text in texts]
+    assert found["own"] == added_to(assembled(tmp_path, [{**kinds["ours"], **row} for row in rows]))
+    assert found["ours"] == [(text, "-red") for text in ("=1+1 in words", "'@home", "'tis text", "plain")]
+
+
 def test_a_sheet_in_another_encoding_says_how_to_save_it(tmp_path: Path) -> None:
     rows = [{"finetooth_change": "add", "Frage": "Wie grün ist Öl?", "Farbe": "red"}]
     saved = sheet(tmp_path / "next.csv", rows, {"delimiter": ";"}, "cp1252")

@@ -82,6 +82,22 @@ def test_everything_of_the_analysis_is_there_without_a_script() -> None:
     ]
 
 
+def test_links_lead_to_all_rows_that_are_counted_beside_them() -> None:
+    """Right rows included, and rows by their number, since ids may look alike once they are redacted."""
+    analysis = made_up_errors(312)
+    for k, row in enumerate(analysis["rows"]):
+        row["id"] = f"j{k}@mailbox.org"
+    typical = [3, 7, 300]
+    analysis["clusters"][0]["typical"] = [f"j{k}@mailbox.org" for k in typical]
+    page, _ = page_of(analysis)
+    links = [str(attributes["href"]) for tag, attributes in page.seen if tag == "a"]
+    assert [link for link in links if link.startswith("#row")] == [f"#row={k}" for k in typical]
+    for at in range(len(analysis["issues"])):
+        assert f"#group=issue-{at}&show=all" in links
+    assert "#group=slice-0&show=all" in links and "#confusion=0&show=all" in links
+    assert "#group=cluster-0" in links, "of wrong rows alone"
+
+
 def test_a_page_of_little() -> None:
     analysis = made_up_errors(5, wrong=0.0, against=False)
     analysis["slices"] = {"tested": 0, "found": []}
@@ -228,6 +244,29 @@ def test_a_browser_shows_hostile_rows_as_text(tmp_path: Path) -> None:
 
 @browser
 @pytest.mark.full
+def test_a_browser_follows_links_to_rows(tmp_path: Path) -> None:
+    """Ids look alike once they are redacted; what is no number of a row is as if it were not there."""
+    analysis = made_up_errors(40, wrong=0.5)
+    for row in analysis["rows"][:20]:
+        row["id"] = f"jane.{row['id']}@mailbox.org"
+    tagged = {**analysis["issues"][0], "ids": [row["id"] for row in analysis["rows"][10:15]]}
+    analysis["issues"] = [tagged]
+    page = tmp_path / "errors.html"
+    page.write_text(render(analysis), encoding="utf-8")
+    assert {row["wrong"] for row in analysis["rows"][10:15]} == {True, False}
+    wrong = [at for at, row in enumerate(analysis["rows"]) if row["wrong"]]
+    shown = {"#row=0": [0], "#row=13": [13], "#group=issue-0&show=all": [*range(10, 15)]}
+    shown |= {f"#row={no}": wrong for no in ("40", "-1", "x", "length", "j***@***.org", "1.0", "")}
+    for address, rows in shown.items():
+        dom = seen(page, address, tmp_path)
+        drawn = re.findall(r'<article.*?<span class="id"><a href="#row=(\d+)">([^<]*)</a>', dom, re.S)
+        assert [int(at) for at, _ in drawn] == rows, address
+        assert all((id == "j***@***.org") == (int(at) < 20) for at, id in drawn)
+    assert "1 of 40 rows: row j***@***.org" in seen(page, "#row=0", tmp_path)
+
+
+@browser
+@pytest.mark.full
 def test_a_browser_filters_ten_thousand_rows_in_a_tenth_of_a_second(tmp_path: Path) -> None:
     analysis = made_up_errors(10_000)
     start = time.perf_counter()
@@ -242,7 +281,8 @@ def test_a_browser_filters_ten_thousand_rows_in_a_tenth_of_a_second(tmp_path: Pa
         "#flip=broken&show=all&q=SHOP": len(broken),
         "#group=cluster-0": len(ids),
         "#confusion=0": analysis["confusions"][0]["rows"],
-        "#row=validation-00777": 1,
+        "#row=777": 1,
+        "#row=validation-00777": analysis["wrong"],  # the number of a row, not its id
     }
     for address, count in counts.items():
         times: list[float] = []

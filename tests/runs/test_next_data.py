@@ -15,8 +15,8 @@ from models_for_tests import tiny_model_dir
 from rich.console import Console
 
 from finetooth.analysis.answered import AnsweredRow
-from finetooth.analysis.change_set import CHANGE, ROW, WHY
 from finetooth.config.load import load_task
+from finetooth.data.change_sheet import CHANGE, ROW, WHY
 from finetooth.errors import ConfigError, DataError
 from finetooth.quality.findings import question
 from finetooth.rundir import read_jsonl, write_json, write_text

@@ -19,19 +19,19 @@ from typing import Any, Literal
 
 from finetooth.analysis.next_rows import OURS
 from finetooth.config.task import DataConfig
+from finetooth.data.change_sheet import CHANGE, ROW, WHY, guarded, read_guarded
 from finetooth.data.formats.columns import JOINED, ColumnPlan
 from finetooth.data.formats.conversations import EARLIER, QUESTIONS
 from finetooth.data.formats.parse import RESERVED, parse
 from finetooth.data.formats.questions import ANSWER
 from finetooth.data.formats.text_columns import PAIRS
 from finetooth.data.read.files import read_content
-from finetooth.data.read.names import clean_name
+from finetooth.data.read.names import clean_columns, clean_name
 from finetooth.data.read.table import Table
 from finetooth.rundir import jsonl_bytes
 from finetooth.types import Answer, Example, Message
 
 Kind = Literal["add", "correct", "remove"]
-CHANGE, ROW, WHY = "finetooth_change", "finetooth_row", "finetooth_why"
 MARK = b"\xef\xbb\xbf"  # a byte-order mark: spreadsheet programs then read UTF-8
 _ANSWERS = {"qa": "answer", "labels": "label", "prompt": "completion", "alpaca": "output", "text": "text"}
 _ROLES = {"system": "system", "user": "human", "assistant": "gpt", "tool": "tool"}
@@ -227,13 +227,13 @@ class ChangeSet:
         return jsonl_bytes(self.rows)
 
     def csv(self) -> bytes:
-        """The same as a sheet, every cell quoted; lists and objects are JSON in their cell."""
+        """The same as a sheet, every cell quoted and none a formula; lists and objects are JSON."""
         columns = list(dict.fromkeys(name for row in self.rows for name in row))
         columns = [name for name in columns if name not in (CHANGE, ROW, WHY)] + [CHANGE, ROW, WHY]
         text = io.StringIO()
         writer = csv.writer(text, quoting=csv.QUOTE_ALL, lineterminator="\n")
-        writer.writerow(columns)
-        writer.writerows([[_cell(row.get(name)) for name in columns] for row in self.rows])
+        writer.writerow(map(guarded, columns))
+        writer.writerows([[guarded(_cell(row.get(name))) for name in columns] for row in self.rows])
         return MARK + text.getvalue().encode("utf-8", "replace")
 
 
@@ -267,7 +267,7 @@ def _faithful(form: RowForm, changes: Sequence[Change]) -> Iterator[int]:
     sheets = ChangeSet(unique, [])
     same: list[set[int]] = []
     for name, content in (("next.jsonl", sheets.jsonl()), ("next.csv", sheets.csv())):
-        table = read_content(Path(name), name, Path(name).suffix, content)
+        table = read_guarded(clean_columns(read_content(Path(name), name, Path(name).suffix, content)))
         config = form.config.model_copy(update={"encoding": "utf-8"})
         plan = replace(form.plan, present=frozenset(table.columns)) if form.plan is not None else None
         read = parse(table, config, form.format, plan).examples

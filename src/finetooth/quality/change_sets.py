@@ -6,6 +6,8 @@ A change set is a data file in the user's own columns, with three more:
     finetooth_row      id of the row that is corrected or removed
     finetooth_why      the reason, for people; never read
 
+In a sheet with these columns, cells that would be formulas have a guard (data/change_sheet.py).
+
 A row without an answer is not filled in yet, and is left out. No change moves a row to another side:
 additions go to the training rows only, and the sealed test stays as it is.
 """
@@ -21,6 +23,7 @@ from typing import Any, Literal
 from finetooth.config import cleaning
 from finetooth.config.task import DataConfig, Task
 from finetooth.config.values import first_few, format_count_of, plural
+from finetooth.data.change_sheet import CHANGE, ROW, WHY, read_guarded
 from finetooth.data.examples import content, normalised_context, with_ids
 from finetooth.data.formats.columns import ColumnPlan
 from finetooth.data.formats.parse import parse
@@ -38,7 +41,6 @@ from finetooth.types import Example
 
 Kind = Literal["add", "correct", "remove"]
 KINDS: tuple[Kind, ...] = ("add", "correct", "remove")
-CHANGE, ROW, WHY = "finetooth_change", "finetooth_row", "finetooth_why"
 # Roles of the cells that a person fills in, and the reasons for which a row without them is refused.
 ANSWERS = {"answer", "response", "completion", "output", "label", "chosen", "rejected"}
 NO_ANSWER = {f"{role} is {what}" for role in ANSWERS for what in ("empty", "missing")}
@@ -106,7 +108,7 @@ def read_change_sets(
     found = []
     for source in sources:
         encoding = _encoding(source.path, config.encoding)
-        table = clean_columns(read_file(source.path, source.name, encoding))
+        table = read_guarded(clean_columns(read_file(source.path, source.name, encoding)))
         found.append(_change_set(table, config, plan))
     return found
 

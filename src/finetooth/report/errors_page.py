@@ -11,7 +11,7 @@ import base64
 import hashlib
 import json
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from importlib.resources import files
 from typing import Any
 from urllib.parse import quote
@@ -26,6 +26,7 @@ from finetooth.report.flips_part import KINDS, flips_bar
 from finetooth.report.shown_text import LENGTHS, ShownText
 
 SHOWN = 12  # of issues, clusters, slices, confusions and training rows; the rest is folded
+Shown = Callable[[str], str]
 PROVEN = {"fixed": "better", "regressed": "worse", "new": "worse", "flickering": "not-proven"}
 
 
@@ -36,21 +37,32 @@ def render(analysis: Mapping[str, Any], annotations: Annotations | None = None, 
     redacted: whether personal data is hidden in all texts.
     """
     annotations = annotations or Annotations()
-    tags = judged_tags(analysis, annotations)
     texts = ShownText.of(_texts(analysis), redacted)
     shown = texts.text
+    names = _tag_names(analysis, shown)
+    tags = [
+        {**tag, "tag": names[tag["tag"]], "title": shown(tag["title"]), "about": shown(tag["about"])}
+        for tag in judged_tags(analysis, annotations)
+    ]
     script = files("finetooth.report").joinpath("errors.js.jinja").read_text("utf-8")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     titles = {tag["tag"]: tag["title"] for tag in tags}
     parts = {
-        "issues": [_issue(one, titles, number) for number, one in enumerate(analysis["issues"])],
+        "issues": list(
+            _issues(analysis, {tag: titles.get(name, name) for tag, name in names.items()}, shown)
+        ),
         "clusters": list(_clusters(analysis, shown)),
         "slices": [
             {**one, "name": shown(" and ".join(one["conditions"])), "link": _link("group", f"slice-{number}")}
             for number, one in enumerate(analysis["slices"]["found"])
         ],
         "confusions": [
-            {**one, "want": shown(one["want"]), "got": shown(one["got"]), "link": f"#confusion={number}"}
+            {
+                **one,
+                "want": shown(one["want"]),
+                "got": shown(one["got"]),
+                "link": _link("confusion", str(number)),
+            }
             for number, one in enumerate(analysis["confusions"])
         ],
     }
@@ -85,7 +97,7 @@ def render(analysis: Mapping[str, Any], annotations: Annotations | None = None, 
         "review": f"finetooth errors {shlex.quote(analysis['run'])} --review",
         "script": Markup(script),
         "digest": digest,
-        "data": embedded(_data(analysis, annotations, titles, parts, texts)),
+        "data": embedded(_data(analysis, annotations, titles, names, parts, texts)),
     }
     return html.render("errors.html.jinja", page)
 
@@ -156,25 +168,47 @@ def _link(name: str, value: str) -> str:
     return f"#{name}={quote(value, safe='')}&show=all"
 
 
-def _issue(one: Mapping[str, Any], titles: Mapping[str, str], number: int) -> dict[str, Any]:
-    state = one["state"]
-    return {
-        **one,
-        "title": titles.get(one["tag"], one["tag"]),
-        "kind": PROVEN.get(state, "none"),
-        "link": f"#group=issue-{number}",
-    }
+def _tag_names(analysis: Mapping[str, Any], shown: Shown) -> dict[str, str]:
+    """What each tag is called in links and in the rows, as its name may hold a label or what a user wrote.
+
+    Names that become equal where personal data is hidden are numbered.
+    """
+    names: dict[str, str] = {}
+    taken: set[str] = set()
+    tagged = (one for row in analysis["rows"] for one in row["tags"])
+    for tag in dict.fromkeys(one["tag"] for one in (*analysis["tags"], *tagged, *analysis["issues"])):
+        name = base = shown(tag)
+        number = 1
+        while name in taken:
+            number += 1
+            name = f"{base} ({number})"
+        taken.add(name)
+        names[tag] = name
+    return names
 
 
-def _clusters(analysis: Mapping[str, Any], shown: Any) -> Iterator[dict[str, Any]]:
+def _issues(analysis: Mapping[str, Any], titles: Mapping[str, str], shown: Shown) -> Iterator[dict[str, Any]]:
+    """The issues. titles: of the tags, by their own names."""
+    for number, one in enumerate(analysis["issues"]):
+        yield {
+            **one,
+            "title": titles[one["tag"]],
+            "slice": shown(one["slice"]),
+            "words": shown(one["words"]),
+            "kind": PROVEN.get(one["state"], "none"),
+            "link": _link("group", f"issue-{number}"),
+        }
+
+
+def _clusters(analysis: Mapping[str, Any], shown: Shown) -> Iterator[dict[str, Any]]:
     """The clusters with their typical rows."""
-    rows = {row["id"]: row for row in analysis["rows"]}
+    rows = {row["id"]: (at, row) for at, row in enumerate(analysis["rows"])}
     for number, one in enumerate(analysis["clusters"]):
         typical = [
             {
                 "id": shown(id),
-                "link": f"#row={quote(shown(id), safe='')}",
-                **{key: shown(rows[id][key]) for key in ("question", "want", "text")},
+                "link": f"#row={rows[id][0]}",  # ids that are hidden may look alike
+                **{key: shown(rows[id][1][key]) for key in ("question", "want", "text")},
             }
             for id in one["typical"]
             if id in rows
@@ -187,30 +221,35 @@ def _data(
     analysis: Mapping[str, Any],
     annotations: Annotations,
     titles: Mapping[str, str],
+    names: Mapping[str, str],
     parts: Mapping[str, list[dict[str, Any]]],
     shown: ShownText,
 ) -> dict[str, Any]:
-    """What the script shows. Rows are named by their number; short keys, since there may be thousands."""
+    """What the script shows. Rows are named by their number; short keys, since there may be thousands.
+
+    titles: of the tags, by what they are called on the page, which is in `names` by their own names.
+    """
     number = {row["id"]: index for index, row in enumerate(analysis["rows"])}
-    names = {
+    groups = {
         "issue": [", ".join(filter(None, (one["title"], one["slice"]))) for one in parts["issues"]],
         "cluster": [one["title"] for one in parts["clusters"]],
         "slice": [one["name"] for one in parts["slices"]],
         "confusion": [f"{one['want']} → {one['got']}" for one in parts["confusions"]],
     }
-    keys = {"issue": "issues", "cluster": "clusters", "slice": "slices", "confusion": "confusions"}
-    groups = {
+    members = {
         kind: [
             {"name": name[:120], "rows": [number[id] for id in one.get("ids", ()) if id in number]}
-            for name, one in zip(names[kind], parts[key], strict=True)
+            for name, one in zip(groups[kind], parts[f"{kind}s"], strict=True)
         ]
-        for kind, key in keys.items()
+        for kind in groups
     }
-    rows = [_row(row, annotations, shown) for row in analysis["rows"]]
-    return {"tags": titles, "flips": list(KINDS), "groups": groups, "rows": rows}
+    rows = [_row(row, annotations, names, shown) for row in analysis["rows"]]
+    return {"tags": titles, "flips": list(KINDS), "groups": members, "rows": rows}
 
 
-def _row(row: Mapping[str, Any], annotations: Annotations, texts: ShownText) -> dict[str, Any]:
+def _row(
+    row: Mapping[str, Any], annotations: Annotations, names: Mapping[str, str], texts: ShownText
+) -> dict[str, Any]:
     shown = texts.text
     id, before = row["id"], row["before"]
     place = row["file"] or ""
@@ -228,7 +267,9 @@ def _row(row: Mapping[str, Any], annotations: Annotations, texts: ShownText) -> 
         "p": shown(place),
         "cut": row["stop"] == "length" or None,
         "b": [shown(before["text"]), before["score"]] if before else None,
-        "t": [[one["tag"], shown(one["words"]), verdicts.get((id, one["tag"]))] for one in row["tags"]],
+        "t": [
+            [names[one["tag"]], shown(one["words"]), verdicts.get((id, one["tag"]))] for one in row["tags"]
+        ],
         "n": shown(annotations.notes.get(id, "")),
         "e": shown(annotations.answers.get(id, "")),
     }

@@ -29,10 +29,12 @@ def print_errors(
 
     analysis: as in errors.json. annotations: of the same run; the tags' precision follows from them.
     """
-    tags = judged_tags(analysis, annotations or Annotations())
+    tags = [
+        {**tag, "title": redact(tag["title"])} for tag in judged_tags(analysis, annotations or Annotations())
+    ]
     console.print(Text(f"{headline(analysis)} (graded by {analysis['grader']})", "bold"))
     if largest := largest_issue(tags):
-        console.print(largest)
+        console.print(Text(largest))
     if flips := analysis["flips"]:
         words = ", ".join(f"{count:,} {kind}" for kind, count in flips.items())
         console.print(f"Against {analysis['against']}: {words}.")

@@ -10,8 +10,9 @@ from typing import Any
 from finetooth.config.load import load_task
 from finetooth.config.task import Task, fields
 from finetooth.config.values import safe_name
+from finetooth.data.change_sheet import CHANGE, ROW
 from finetooth.errors import ConfigError
-from finetooth.quality.change_sets import CHANGE, ROW, RowChange, read_change_sets
+from finetooth.quality.change_sets import RowChange, read_change_sets
 from finetooth.quality.prepare import read_rows
 from finetooth.report.settings import read_config
 from finetooth.rundir import has_manifest, read_json
