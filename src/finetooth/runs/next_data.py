@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from finetooth.analysis.annotations import FOLDER
 from finetooth.analysis.answered import AnsweredRow
 from finetooth.analysis.change_set import Change, ChangeSet, RowForm, change_set
 from finetooth.analysis.next_rows import (
@@ -57,7 +58,6 @@ from finetooth.runs.embeddings import embedder_of
 from finetooth.runs.pool import Pool, read_pool, refused
 from finetooth.types import Example
 
-FOLDER = "errors"
 NAMES = ("next.jsonl", "next.csv", "random.jsonl", "random.csv")
 RECORD = "next.json"  # what was written: digests, so that a file that was filled in since is never replaced
 SHARE_CHECKED, LEAST_CHECKED, MOST_CHECKED = 0.05, 10, 100  # training rows listed, at most
