@@ -15,6 +15,7 @@ from openpyxl import Workbook
 from finetooth.analysis.change_set import Change, RowForm, change_set, with_answer
 from finetooth.config.task import DataConfig
 from finetooth.data.change_sheet import CHANGE, ROW, WHY, read_guarded
+from finetooth.data.examples import content
 from finetooth.data.formats.columns import ColumnPlan
 from finetooth.data.formats.parse import parse
 from finetooth.data.read.files import from_memory, read_content
@@ -151,10 +152,6 @@ def _read(rows: list[dict[str, Any]], keys: dict[str, Any]) -> tuple[RowForm, li
     return RowForm.of(config, parsed.format, [table]), parsed.examples, plan
 
 
-def _content(example: Example) -> Any:
-    return example.context, example.answers, example.tools
-
-
 @pytest.mark.parametrize("name", CASES)
 @pytest.mark.parametrize("kind", [".jsonl", ".csv"])
 def test_what_is_written_is_read_as_the_same_example(name: str, kind: str) -> None:
@@ -162,12 +159,12 @@ def test_what_is_written_is_read_as_the_same_example(name: str, kind: str) -> No
     form, examples, plan = _read(rows, keys)
     written = change_set(form, [Change("add", one, one.target, "because") for one in examples])
     assert not written.left_out
-    content = written.jsonl() if kind == ".jsonl" else written.csv()
-    table = read_guarded(read_content(Path(f"next{kind}"), f"next{kind}", kind, content))
+    text = written.jsonl() if kind == ".jsonl" else written.csv()
+    table = read_guarded(read_content(Path(f"next{kind}"), f"next{kind}", kind, text))
     assert set(rows[0]) <= set(table.columns) | {"weight"}
     again = parse(table, form.config, form.format, plan)
     assert not again.rejected
-    assert [*map(_content, again.examples)] == [*map(_content, examples)]
+    assert [*map(content, again.examples)] == [*map(content, examples)]
     for before, after in zip(examples, again.examples, strict=True):
         for tag in set(before.tags) - {"file", "line", "sheet_row"}:
             assert str(after.tags[tag]) == str(before.tags[tag])
@@ -181,14 +178,15 @@ def test_an_answer_is_filled_in_and_replaced(name: str) -> None:
     other = [with_answer(one, "Something else") for one in examples]
     written = change_set(form, [Change("correct", one, "Something else", "", one.id) for one in examples])
     table = from_memory(json.loads(f"[{','.join(written.jsonl().decode().splitlines())}]"))
-    assert [*map(_content, parse(table, form.config, form.format, plan).examples)] == [*map(_content, other)]
+    assert [*map(content, parse(table, form.config, form.format, plan).examples)] == [*map(content, other)]
     unfilled = change_set(
         form, [Change("add", replace(one, answers=one.answers), "", "") for one in examples]
     )
-    for row in unfilled.rows:
+    for row, full in zip(unfilled.rows, written.rows, strict=True):
         turns = next((row[name] for name in ("messages", "dialogue", "conversations") if name in row), None)
         if turns is None:
-            assert all(row[column] == "" for column in form.answer_columns)
+            changed = {name for name, value in row.items() if value != full[name]} - {CHANGE, ROW}
+            assert changed and not any(row[name] for name in changed), "the answer's cells alone are empty"
         else:
             assert turns[-1].get("role", turns[-1].get("from")) in ("user", "human")
 
@@ -225,17 +223,17 @@ def test_no_cell_is_a_formula_and_each_is_read_as_it_was(kind: str) -> None:
     form, examples, plan = _read(rows, {"columns": {"@Frage": "text", "Team": "label", "=Nr": "id"}})
     written = change_set(form, [Change("correct", one, one.target, f"={one.id}", one.id) for one in examples])
     assert not written.left_out
-    content = written.csv()
-    cells = [*csv.reader(io.StringIO(content.decode("utf-8-sig"), newline=""))]
+    text = written.csv()
+    cells = [*csv.reader(io.StringIO(text.decode("utf-8-sig"), newline=""))]
     live = [cell for line in cells for cell in line if cell.strip()[:1] in [*"=+-@＝"] and cell != "-5"]
     assert not live
     assert [line[cells[0].index(ROW)] for line in cells[1:]] == [f"'={k}" for k in range(len(NASTY))]
     if kind == ".xlsx":
-        content = _workbook(cells)
-    found = read_guarded(clean_columns(read_content(Path(f"next{kind}"), f"next{kind}", kind, content)))
+        text = _workbook(cells)
+    found = read_guarded(clean_columns(read_content(Path(f"next{kind}"), f"next{kind}", kind, text)))
     assert [[*row.values.values()] for row in found.rows] == [[*row.values()] for row in written.rows]
     again = parse(replace(found, columns=[*rows[0]]), form.config, form.format, plan)
-    assert [*map(_content, again.examples)] == [*map(_content, examples)]
+    assert [*map(content, again.examples)] == [*map(content, examples)]
 
 
 def _workbook(cells: list[list[str]]) -> bytes:

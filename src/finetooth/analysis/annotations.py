@@ -21,7 +21,8 @@ from finetooth.errors import DataError
 from finetooth.quality.intervals import wilson
 from finetooth.rundir import append_jsonl, fsync_path, mend_jsonl, read_jsonl
 
-ANNOTATIONS = "errors/annotations.jsonl"  # in a run directory
+FOLDER = "errors"  # of a run: its error analysis, and what follows from it
+ANNOTATIONS = f"{FOLDER}/annotations.jsonl"
 CONFIRM, REJECT = "confirm", "reject"
 TRUSTED = 0.6  # precision below which a tag is not in the headline
 ENOUGH = 5  # judgements from which on the estimate alone decides that

@@ -15,11 +15,12 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from finetooth.analysis.next_rows import OURS
 from finetooth.config.task import DataConfig
-from finetooth.data.change_sheet import CHANGE, ROW, WHY, guarded, read_guarded
+from finetooth.data.change_sheet import CHANGE, ROW, WHY, Kind, guarded, read_guarded
+from finetooth.data.examples import content
 from finetooth.data.formats.columns import JOINED, ColumnPlan
 from finetooth.data.formats.conversations import EARLIER, QUESTIONS
 from finetooth.data.formats.parse import RESERVED, parse
@@ -31,9 +32,7 @@ from finetooth.data.read.table import Table
 from finetooth.rundir import jsonl_bytes
 from finetooth.types import Answer, Example, Message
 
-Kind = Literal["add", "correct", "remove"]
 MARK = b"\xef\xbb\xbf"  # a byte-order mark: spreadsheet programs then read UTF-8
-_ANSWERS = {"qa": "answer", "labels": "label", "prompt": "completion", "alpaca": "output", "text": "text"}
 _ROLES = {"system": "system", "user": "human", "assistant": "gpt", "tool": "tool"}
 
 
@@ -189,13 +188,6 @@ class RowForm:
     def _pair(self) -> tuple[str, str]:
         return next((pair for pair in PAIRS if all(map(self._has, pair))), ("question", "answer"))
 
-    @property
-    def answer_columns(self) -> list[str]:
-        """The user's names of the columns that hold the answer; [] where it is a turn of a conversation."""
-        role = self._pair()[1] if self.format == "qa" else _ANSWERS.get(self.format, "")
-        names = [clean_name(name) for name, one in self.config.columns.items() if role and one == role]
-        return names or ([role] if role else [])
-
 
 def _cut(text: str, names: Sequence[str]) -> dict[str, str]:
     """The parts of a text that joins columns as lines `Column: its text`; else all in the last one.
@@ -216,7 +208,7 @@ def _cut(text: str, names: Sequence[str]) -> dict[str, str]:
 
 
 @dataclass(frozen=True, slots=True)
-class ChangeSet:
+class ChangeSheet:
     """The rows of a change set as they are written. left_out: changes that this format cannot hold."""
 
     rows: list[dict[str, Any]]
@@ -243,13 +235,13 @@ def _cell(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
-def change_set(form: RowForm, changes: Sequence[Change]) -> ChangeSet:
+def change_set(form: RowForm, changes: Sequence[Change]) -> ChangeSheet:
     """The rows of the changes, in order, without those that would not be read as the same example."""
     written = [
         {**form.row(one.example, one.answer), CHANGE: one.kind, ROW: one.row, WHY: one.why} for one in changes
     ]
     good = set(_faithful(form, changes))
-    return ChangeSet(
+    return ChangeSheet(
         [row for at, row in enumerate(written) if at in good],
         [one for at, one in enumerate(changes) if at not in good],
     )
@@ -264,15 +256,15 @@ def _faithful(form: RowForm, changes: Sequence[Change]) -> Iterator[int]:
     unique = [{**row, ROW: str(at)} for at, row in zip(asked, rows, strict=True)]
     if not unique:
         return
-    sheets = ChangeSet(unique, [])
+    sheets = ChangeSheet(unique, [])
     same: list[set[int]] = []
-    for name, content in (("next.jsonl", sheets.jsonl()), ("next.csv", sheets.csv())):
-        table = read_guarded(clean_columns(read_content(Path(name), name, Path(name).suffix, content)))
+    for name, written in (("next.jsonl", sheets.jsonl()), ("next.csv", sheets.csv())):
+        table = read_guarded(clean_columns(read_content(Path(name), name, Path(name).suffix, written)))
         config = form.config.model_copy(update={"encoding": "utf-8"})
         plan = replace(form.plan, present=frozenset(table.columns)) if form.plan is not None else None
         read = parse(table, config, form.format, plan).examples
-        expected = {at: _content(with_answer(filled[at].example, filled[at].answer)) for at in asked}
-        same.append({int(one.tags[ROW]) for one in read if _content(one) == expected[int(one.tags[ROW])]})
+        expected = {at: content(with_answer(filled[at].example, filled[at].answer)) for at in asked}
+        same.append({int(one.tags[ROW]) for one in read if content(one) == expected[int(one.tags[ROW])]})
     yield from sorted(same[0] & same[1])
 
 
@@ -283,15 +275,3 @@ def with_answer(example: Example, answer: str) -> Example:
         return replace(example, answers=(Answer(answer), *example.answers))
     answers = [replace(one, text=answer) if k == at else one for k, one in enumerate(example.answers)]
     return replace(example, answers=tuple(answers))
-
-
-def _content(example: Example) -> tuple[Any, ...]:
-    turns = [
-        (turn.role, turn.content, turn.weight, json.dumps(dict(turn.more), sort_keys=True))
-        for turn in example.context
-    ]
-    answers = [
-        (one.role, one.text, one.weight, json.dumps(dict(one.more), sort_keys=True))
-        for one in example.answers
-    ]
-    return tuple(turns), tuple(answers), json.dumps(list(example.tools), sort_keys=True)

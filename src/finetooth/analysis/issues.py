@@ -28,9 +28,9 @@ from finetooth.data.examples import content
 from finetooth.evaluation.resampling import cluster_totals, sign_flip_midp
 from finetooth.evaluation.runner import row_groups
 from finetooth.evaluation.slices import SUPPORT
+from finetooth.evaluation.statistics import ALPHA
 from finetooth.types import Example
 
-ALPHA = 0.05
 MIN_AFFECTED = 10  # rows affected before or now: of fewer no change is called proven
 FEWEST_CHANGED = 5  # mid-p of 4 changes in one direction is .0625
 EVERYWHERE = ""  # the slice of all rows

@@ -12,9 +12,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from finetooth.analysis.annotations import FOLDER
 from finetooth.evaluation.statistics import mean_interval
 
-FILE = "errors/overfitting.json"  # of a run: what was measured
+FILE = f"{FOLDER}/overfitting.json"  # of a run: what was measured
 MOST_ROWS = 200  # training rows that are asked
 MIN_TOKENS = 8  # of a continuation that can be memorised, and of what is given of the answer
 MOST_TOKENS = 32  # of a continuation that is compared

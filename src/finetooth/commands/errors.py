@@ -14,14 +14,14 @@ from typing import Any
 
 from rich.console import Console
 
-from finetooth.analysis.annotations import judged_tags, read_annotations
+from finetooth.analysis.annotations import FOLDER, judged_tags, read_annotations
 from finetooth.config.values import format_count
-from finetooth.errors import ConfigError
+from finetooth.errors import ConfigError, FinetoothError
 from finetooth.quality.findings import Embed
 from finetooth.report import errors_page, errors_text
-from finetooth.rundir import write_bytes, write_json, write_text
-from finetooth.runs import error_analysis, inputs, workspace
-from finetooth.runs.error_analysis import FOLDER, USER_TAGS, RunAnswers
+from finetooth.rundir import write_json, write_text
+from finetooth.runs import error_analysis, inputs, lineage, user_tags, workspace
+from finetooth.runs.error_analysis import RunAnswers
 
 FILE, PAGE = f"{FOLDER}/errors.json", f"{FOLDER}/errors.html"
 
@@ -103,14 +103,15 @@ def run(path: Path, options: Options, console: Console) -> ErrorsReport:
     Raises ConfigError for a run without answers, one that shares no row with the run before, and the user's
     tags where they cannot be used.
     """
-    inputs.require_trusted(path, "errors", options.trust_code)
+    kept = {} if options.tags is not None else {user_tags.FILE: user_tags.code_in(path)}
+    inputs.require_trusted(path, "errors", options.trust_code, kept)
     answers = error_analysis.read_answers(path, options.tags)
     if options.consistency:
         answers = _asked_again(path, answers, console)
-    before = _before(path, answers, options.against, console)
+    before = _before(path, answers, options, console)
     with workspace.occupied(path):
         if options.tags is not None:
-            write_bytes(path / USER_TAGS, options.tags.read_bytes())
+            user_tags.store(path, options.tags)
         embed = _embedder(path, console) if answers.custom.by_example else None
         following: Mapping[str, Any] = {}
         files: Sequence[Path] = ()
@@ -142,33 +143,43 @@ def _written(report: ErrorsReport) -> ErrorsReport:
     return replace(report, analysis=analysis)
 
 
-def _before(path: Path, answers: RunAnswers, against: Path | None, console: Console) -> list[RunAnswers]:
-    """The answers of the iterations before, the oldest first, under the same grader and with shared rows."""
-    given = against
+def _before(path: Path, answers: RunAnswers, options: Options, console: Console) -> list[RunAnswers]:
+    """The answers of the iterations before, the oldest first, under the same grader and with shared rows.
+
+    One that cannot be used is left out, and said to be; ConfigError or DataError if --against names it.
+    """
+    given = options.against
+    against = given if given is not None else lineage.parent_of(path)
     if against is None:
-        against = error_analysis.parent_of(path)
-        if against is None or not (against / error_analysis.VALIDATION / "summary.json").is_file():
-            return []
+        return []
     if against.resolve() == path.resolve():
         raise ConfigError(f"--against: {against} is this run itself.")
-    ids = {row.id for row in answers.rows}
     found: list[RunAnswers] = []
     for one in error_analysis.earlier(path, against):
-        inputs.require_trusted(one, "errors")
-        known = replace(error_analysis.read_answers(one), custom=answers.custom)
-        problem = ""
-        if known.summary["grader"] != answers.summary["grader"]:
-            problem = f"it was graded by {known.summary['grader']}, not by {answers.summary['grader']}"
-        elif not ids & {row.id for row in known.rows}:
-            problem = "the two share no validation row"
+        try:
+            inputs.require_trusted(one, f"errors {quote(str(path))} --against", options.trust_code)
+            known = error_analysis.read_answers(one, custom=answers.custom)
+            problem = _difference(known, answers)
+        except lineage.UNREADABLE as error:
+            if one == given and isinstance(error, FinetoothError):
+                raise
+            problem = lineage.reason(error)
         if not problem:
             found.append(known)
-        elif one == against and given is not None:
-            raise ConfigError(f"--against: {one} cannot be compared with {path}: {problem}.")
+        elif one == given:
+            raise ConfigError(f"--against: {one} cannot be compared with {path}: {problem}")
         else:
-            console.print(f"{one} is left out: {problem}.", highlight=False, soft_wrap=True)
+            console.print(f"{one} is left out: {problem}", highlight=False, markup=False, soft_wrap=True)
             found.clear() if one == against else None
     return found
+
+
+def _difference(known: RunAnswers, answers: RunAnswers) -> str:
+    """Why two runs cannot be compared, in words; "" where they can."""
+    if known.summary["grader"] != answers.summary["grader"]:
+        return f"it was graded by {known.summary['grader']}, not by {answers.summary['grader']}."
+    shared = {row.id for row in answers.rows} & {row.id for row in known.rows}
+    return "" if shared else "the two share no validation row."
 
 
 def _asked_again(path: Path, answers: RunAnswers, console: Console) -> RunAnswers:

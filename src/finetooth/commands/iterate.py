@@ -15,6 +15,7 @@ from typing import Any
 
 from rich.console import Console
 
+from finetooth.analysis.annotations import FOLDER
 from finetooth.commands import compare, evaluate, report, seeds, train
 from finetooth.commands.compare import CompareReport
 from finetooth.commands.run import Run, run_task
@@ -27,10 +28,10 @@ from finetooth.evaluation.verdict_words import percent, points
 from finetooth.rundir import jsonl_bytes, read_json, write_bytes, write_json
 from finetooth.runs import inputs, iteration, paired, parent, workspace
 from finetooth.runs.context import RunContext
+from finetooth.runs.lineage import RANDOM, TARGETING
 from finetooth.runs.paired import RunScores
 
-RANDOM_ARM = "errors/random_arm.jsonl"  # the change set of the random arm
-TARGETING = "errors/targeting.json"
+RANDOM_ARM = f"{FOLDER}/random_arm.jsonl"  # the change set of the random arm
 # The random arm answers the validation rows, and nothing else is measured of it.
 ONLY_TUNED = {"shots": [], "ladder": False, "prompt": None, "retention": False, "general": []}
 
@@ -89,7 +90,7 @@ def run(
     """
     task, out = iteration.place(task, against, out)
     iteration.require_changes(task, files)
-    arm, rows, count, choosing = out.with_name(f"{out.name}-random"), b"", 0, set[str]()
+    arm, rows, count, choosing = out.with_name(out.name + RANDOM), b"", 0, set[str]()
     if random is not None:
         if not read_json(against / "data" / "split.json")["validation"]:
             raise ConfigError(f"--random: {against} has no validation rows on which to compare the two arms.")
@@ -135,7 +136,7 @@ def _train_arm(task: Task, path: Path, out: Path, files: Sequence[Path], console
     new = {str(file.resolve()) for file in files}
     add = [*(name for name in task.data.add if name not in new), str((out / RANDOM_ARM).resolve())]
     changed = {
-        "name": f"{task.name}-random",
+        "name": task.name + RANDOM,
         "data": task.data.model_copy(update={"add": add}),
         "evaluate": task.evaluate.model_copy(update={**ONLY_TUNED, "perturbations": False}),
     }

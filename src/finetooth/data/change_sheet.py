@@ -12,6 +12,7 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 from finetooth.data.read.files import WORKBOOK
 from finetooth.data.read.names import unseen
@@ -19,6 +20,8 @@ from finetooth.data.read.sources import kind_of
 from finetooth.data.read.table import Table, first_duplicate
 from finetooth.errors import DataError
 
+Kind = Literal["add", "correct", "remove"]
+KINDS: tuple[Kind, ...] = ("add", "correct", "remove")
 CHANGE, ROW, WHY = "finetooth_change", "finetooth_row", "finetooth_why"
 GUARD = "'"
 SHEETS = (".csv", ".tsv", WORKBOOK)

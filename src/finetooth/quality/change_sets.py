@@ -18,12 +18,12 @@ import difflib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from finetooth.config import cleaning
 from finetooth.config.task import DataConfig, Task
 from finetooth.config.values import first_few, format_count_of, plural
-from finetooth.data.change_sheet import CHANGE, ROW, WHY, read_guarded
+from finetooth.data.change_sheet import CHANGE, KINDS, ROW, WHY, Kind, read_guarded
 from finetooth.data.examples import content, normalised_context, with_ids
 from finetooth.data.formats.columns import ColumnPlan
 from finetooth.data.formats.parse import parse
@@ -39,8 +39,6 @@ from finetooth.privacy.masking import redact
 from finetooth.quality.repair.clean import CleaningStep, clean, merge_steps
 from finetooth.types import Example
 
-Kind = Literal["add", "correct", "remove"]
-KINDS: tuple[Kind, ...] = ("add", "correct", "remove")
 # Roles of the cells that a person fills in, and the reasons for which a row without them is refused.
 ANSWERS = {"answer", "response", "completion", "output", "label", "chosen", "rejected"}
 NO_ANSWER = {f"{role} is {what}" for role in ANSWERS for what in ("empty", "missing")}

@@ -19,10 +19,11 @@ from urllib.parse import quote
 from markupsafe import Markup
 
 from finetooth.analysis.annotations import TRUSTED, Annotations, judged_tags
+from finetooth.analysis.flips import KINDS
 from finetooth.evaluation.slices import FALSE_SHARE, SUPPORT
 from finetooth.evaluation.verdict_words import percent
 from finetooth.report import html
-from finetooth.report.flips_part import KINDS, flips_bar
+from finetooth.report.flips_part import flips_bar
 from finetooth.report.shown_text import LENGTHS, ShownText
 
 SHOWN = 12  # of issues, clusters, slices, confusions and training rows; the rest is folded

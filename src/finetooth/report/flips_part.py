@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from markupsafe import Markup
 
+from finetooth.analysis.flips import KINDS
 from finetooth.evaluation.summary import START
 from finetooth.report.evidence import Evidence, Line
 
-KINDS = ("fixed", "broken", "still wrong", "still right")
 GRADED = ("higher", "lower", "equal")  # of scores between right and wrong
 
 

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 
+from finetooth.analysis.annotations import FOLDER
 from finetooth.analysis.answered import AnsweredRow, answered_rows
 from finetooth.analysis.clusters import clusters
 from finetooth.analysis.confusions import confused_pairs, confusion_tags
@@ -23,7 +23,7 @@ from finetooth.analysis.flips import flips
 from finetooth.analysis.issues import FIXED, REGRESSED, Iteration, issues
 from finetooth.analysis.tags import TAGS, Evidence, TagContext, tag_rows
 from finetooth.analysis.tags.consistency import INCONSISTENT, inconsistent
-from finetooth.analysis.tags.custom import CustomTags, custom_tags, similar_rows
+from finetooth.analysis.tags.custom import CustomTags, similar_rows
 from finetooth.data.examples import read_examples
 from finetooth.errors import ConfigError
 from finetooth.evaluation import graders, ledger
@@ -32,11 +32,9 @@ from finetooth.evaluation.slices import Mask, conditions_by_kind, weak_slices
 from finetooth.quality.findings import Embed, View, question
 from finetooth.quality.label_audit import LabelAudit, audit_labels
 from finetooth.rundir import read_json, read_jsonl
-from finetooth.runs import workspace
+from finetooth.runs import lineage, user_tags, workspace
 from finetooth.types import Example
 
-FOLDER = "errors"  # of a run
-USER_TAGS = f"{FOLDER}/tags.yaml"
 CONSISTENCY = f"{FOLDER}/consistency.json"  # further answers to the same questions
 VALIDATION = "evaluate/validation"
 UNREAD = (graders.PERPLEXITY, graders.PREFERENCE)  # graders of likelihoods: there are no answers to look at
@@ -69,10 +67,11 @@ class RunAnswers:
         return graders.without_options(str(self.summary["grader"])) == "label"
 
 
-def read_answers(path: Path, tags: Path | None = None) -> RunAnswers:
-    """What is on record of a run. tags: the user's own, by default those that the run has.
+def read_answers(path: Path, tags: Path | None = None, custom: CustomTags | None = None) -> RunAnswers:
+    """What is on record of a run. tags: a file of the user's own, by default the one that the run has.
 
-    Raises ConfigError for a run that is not evaluated on validation rows, or has no answers to read.
+    custom: tags that are read already; the run's own, which may be code, are then not opened. Raises
+    ConfigError for a run that is not evaluated on validation rows, or has no answers to read.
     """
     task = workspace.load_config(path)
     file = path / VALIDATION / "summary.json"
@@ -91,8 +90,7 @@ def read_answers(path: Path, tags: Path | None = None) -> RunAnswers:
         raise ConfigError(f"{path} has no answers of a tuned model. First: finetooth evaluate {path}")
     train = list(read_examples(path / "data" / "train.jsonl"))
     labels = tuple(read_json(path / "data" / "split.json")["labels"])
-    own = path / USER_TAGS
-    source = tags if tags is not None else own if own.is_file() else None
+    custom = user_tags.of_run(path, tags) if custom is None else custom
     return RunAnswers(
         path,
         rows,
@@ -100,7 +98,7 @@ def read_answers(path: Path, tags: Path | None = None) -> RunAnswers:
         summary,
         labels,
         task.evaluate.grader,
-        _custom(source),
+        custom,
         further_answers(path, rows),
     )
 
@@ -118,17 +116,6 @@ def answers_digest(rows: Sequence[AnsweredRow]) -> str:
     """The sha256 of all answers, by their rows' ids."""
     texts = json.dumps(sorted((row.id, row.text) for row in rows))
     return hashlib.sha256(texts.encode()).hexdigest()
-
-
-def _custom(source: Path | None) -> CustomTags:
-    """The user's tags in a file. Raises ConfigError."""
-    if source is None:
-        return CustomTags()
-    try:
-        values = yaml.safe_load(source.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ConfigError(f"{source} cannot be read: {error}") from None
-    return custom_tags(values, source.parent, [tag.name for tag in TAGS], str(source))
 
 
 def tagger(run: RunAnswers, embed: Embed | None = None) -> Callable[[RunAnswers], list[dict[str, Evidence]]]:
@@ -220,20 +207,13 @@ def _iteration(answers: RunAnswers, tags_R: Sequence[Mapping[str, Evidence]]) ->
 
 def earlier(path: Path, against: Path) -> list[Path]:
     """The iterations before a run: `against` last, before it the runs that it was made from, oldest first."""
-    chain = [against]
-    while len(chain) < MOST_BEFORE and (parent := parent_of(chain[0])) is not None:
-        if parent in chain or not (parent / VALIDATION / "summary.json").is_file():
+    chain, seen = [against], {path.resolve(), against.resolve()}
+    while len(chain) < MOST_BEFORE and (parent := lineage.parent_of(chain[0])) is not None:
+        if parent.resolve() in seen:
             break
+        seen.add(parent.resolve())
         chain.insert(0, parent)
     return chain
-
-
-def parent_of(path: Path) -> Path | None:
-    """The run that a run is the next iteration of, if it is one and that run is still there."""
-    task = workspace.load_config(path)
-    name = task.start or task.data.split_from
-    parent = None if name is None else Path(name)
-    return parent if parent is not None and (parent / workspace.CONFIG).is_file() else None
 
 
 def _kinds(custom: CustomTags, tags_R: Sequence[Mapping[str, Evidence]]) -> dict[str, tuple[str, str]]:

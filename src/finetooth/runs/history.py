@@ -16,7 +16,6 @@ from typing import Any
 from finetooth.analysis.overfitting import FILE, losses_of
 from finetooth.config.values import from_here
 from finetooth.data.version import SHOWN, Versions
-from finetooth.errors import FinetoothError
 from finetooth.evaluation import ledger
 from finetooth.evaluation.proof import shown_look
 from finetooth.evaluation.retention import INTERPOLATION
@@ -25,14 +24,13 @@ from finetooth.evaluation.summary import TUNED
 from finetooth.report.settings import read_config
 from finetooth.rundir import read_json, read_jsonl
 from finetooth.runs import next_steps, workspace
-from finetooth.runs.lineage import Run, reason, time_words
+from finetooth.runs.lineage import UNREADABLE, Run, reason, time_words
 from finetooth.runs.paired import RunScores, base_weights, differences, flat_settings, paired, read_scores
 from finetooth.runs.replicates import replicates
 
 # Settings that are shown as lineage and as changes of the data, or that decide nothing.
 ELSEWHERE = {"name", "start", "data.split_from", "data.add"}
 MEASURED, UNMEASURED, UNFINISHED, DAMAGED = "measured", "not evaluated", "unfinished", "damaged"
-UNREADABLE = (FinetoothError, OSError, ValueError, KeyError, TypeError, AttributeError, IndexError)
 KEPT_SCORES = 8  # runs whose records are held in memory
 
 

@@ -156,18 +156,21 @@ def _row_changes(task: Task, path: Path) -> str:
     return compare_rows(kept, now).words()
 
 
-def require_trusted(path: Path, verb: str, trusted: bool = False) -> None:
+def require_trusted(
+    path: Path, verb: str, trusted: bool = False, more: Mapping[str, Sequence[str]] | None = None
+) -> None:
     """Raise ConfigError for a run that names code to import, unless it is trusted or lies where it was made.
 
-    A run that was sent, copied or moved lies elsewhere; built-in graders run none of its code.
+    A run that was sent, copied or moved lies elsewhere; built-in graders run none of its code. more: file of
+    the run -> functions that it names, for a verb that calls them too.
     """
-    code = _code(workspace.load_config(path))
-    if trusted or not code or is_in_its_place(path):
+    code = {workspace.CONFIG: _code(workspace.load_config(path)), **(more or {})}
+    named = [f"its {file} names code that would run: {names[0]}" for file, names in code.items() if names]
+    if trusted or not named or is_in_its_place(path):
         return
     raise ConfigError(
-        f"{path} was not made here (it was sent, copied or moved, or is of an older version), and its "
-        f"config.yaml names code that would run: {code[0]}. Read it first; if you trust it: "
-        f"finetooth {verb} {path} --trust-code"
+        f"{path} was not made here (it was sent, copied or moved, or is of an older version), and "
+        f"{', and '.join(named)}. Read it first; if you trust it: finetooth {verb} {path} --trust-code"
     )
 
 

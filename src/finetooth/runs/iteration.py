@@ -158,8 +158,5 @@ def random_rows(
             "random arm takes as many. Fill in more of them."
         )
     kept = [*(change for change in changes if change.kind != "add"), *drawn[:count]]
-    record = run / next_data.FOLDER / next_data.RECORD
-    known = (read_json(record).get(next_data.STEERED) if record.is_file() else None) or {"rows": [], "by": []}
-    chosen = {next_data.context_digest(row) for row in added} <= set(known["rows"])
-    by = set(known["by"]) if chosen else set()
+    by = next_data.chosen_by(run, added)
     return [{**change.values, CHANGE: change.kind, ROW: change.row} for change in kept], count, by

@@ -14,6 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from finetooth.analysis.annotations import FOLDER
 from finetooth.config.task import Task
 from finetooth.data.version import Versions
 from finetooth.errors import FinetoothError
@@ -21,9 +22,12 @@ from finetooth.evaluation import ledger
 from finetooth.rundir import has_manifest, read_json
 from finetooth.runs import workspace
 
-TARGETING = "errors/targeting.json"  # of a run whose next rows were chosen: it names the arms that followed
+# Of a run whose next rows were chosen: it names the arms that followed.
+TARGETING = f"{FOLDER}/targeting.json"
 RANDOM = "-random"  # the end of the name of a random arm
 CONTINUES, KEEPS, MADE = "continues", "keeps the split of", "made from"
+# What reading a damaged run may raise.
+UNREADABLE = (FinetoothError, OSError, ValueError, KeyError, TypeError, AttributeError, IndexError)
 
 
 @dataclass(slots=True)
@@ -51,27 +55,44 @@ def find_runs(folders: Iterable[Path]) -> list[Run]:
 
     A damaged run is among them, with its problem.
     """
-    paths: dict[Path, Path] = {}
     versions = Versions()
     waiting = [path for folder in folders for path in _runs_in(folder)]
-    found: list[Run] = []
+    found: dict[Path, Run] = {}
     while waiting:
         path = waiting.pop(0)
-        if path.resolve() in paths:
+        if path.resolve() in found:
             continue
-        paths[path.resolve()] = path
-        found.append(_read(path, versions))
-        if (asked := found[-1].asked) and (Path(asked) / workspace.CONFIG).is_file():
-            waiting.append(Path(asked))
-    by_name = {run.path.name: run.path for run in reversed(found)}
-    for run in found:
-        if run.asked:
-            here = paths.get(Path(run.asked).resolve())
-            run.parent = here or by_name.get(Path(run.asked).name)  # a run that was moved keeps its name
-            if run.parent == run.path:
-                run.parent = None
-    _mark_arms(found)
-    return _ordered(found)
+        run = found[path.resolve()] = _read(path, versions)
+        run.parent = _parent(run, versions)
+        waiting += [] if run.parent is None else [run.parent]
+    runs = [*found.values()]
+    for run in runs:
+        run.parent = None if run.parent is None else found[run.parent.resolve()].path
+    _mark_arms(runs)
+    return _ordered(runs)
+
+
+def parent_of(path: Path) -> Path | None:
+    """The run that the run in `path` was made from; None for a first one, and where that is not there.
+
+    It is the one that the run names: in environment.json for other weights of a run, else as start or
+    data.split_from. A folder that was moved keeps its names, so a run of that name beside `path` is taken
+    too, if it has a validation row or a sealed row in common.
+    """
+    versions = Versions()
+    return _parent(_read(path, versions), versions)
+
+
+def _parent(run: Run, versions: Versions) -> Path | None:
+    if not run.asked:
+        return None
+    named, here = Path(run.asked), run.path.resolve()
+    places = {one.resolve(): one for one in (named, here.parent / named.name) if _is_run(one)}
+    places.pop(here, None)
+    if [*places] == [named.resolve()]:
+        return named  # may have other rows: a run that continues it brings its own
+    kin = (one for one in places.values() if _read(one, versions).rows & run.rows)
+    return next(kin, named if named.resolve() in places else None)
 
 
 def groups(runs: Sequence[Run]) -> list[list[Run]]:
@@ -101,26 +122,31 @@ def _runs_in(folder: Path) -> Iterator[Path]:
     """Run directories in the folder, also those that stopped before their config.yaml was written."""
     if not folder.is_dir():
         return
-    for path in sorted(folder.iterdir()):
-        begun = (path / "data" / "split.json").is_file() and has_manifest(path)
-        if begun or (path / workspace.CONFIG).is_file():
-            yield path
+    yield from (path for path in sorted(folder.iterdir()) if _is_run(path))
+
+
+def _is_run(path: Path) -> bool:
+    begun = (path / "data" / "split.json").is_file() and has_manifest(path)
+    return begun or (path / workspace.CONFIG).is_file()
 
 
 def _read(path: Path, versions: Versions) -> Run:
     """The run, as far as it can be read; the rows first, by which a damaged one finds its relatives."""
     run = Run(path, time=_mtime(path))
-    for part in (partial(_read_rows, versions=versions), _read_task):
+    for part in (partial(_read_validation, versions=versions), _read_ledger, _read_task):
         try:
             part(run)
-        except (FinetoothError, OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        except UNREADABLE as error:
             run.problem = run.problem or reason(error)
     return run
 
 
-def _read_rows(run: Run, versions: Versions) -> None:
+def _read_validation(run: Run, versions: Versions) -> None:
     file = run.path / "data" / "validation.jsonl"
-    run.rows = {digest.hex() for digest in versions.digests(file)} if file.is_file() else set()
+    run.rows |= {digest.hex() for digest in versions.digests(file)} if file.is_file() else set()
+
+
+def _read_ledger(run: Run) -> None:
     sealed = ledger.sealed_set(run.path)
     run.rows |= {f"sealed {content}" for content in sealed.contents} if sealed else set()
     run.time = min([run.time, *_ledger_time(run.path)])

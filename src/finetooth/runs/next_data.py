@@ -19,8 +19,9 @@ from typing import Any
 
 import numpy as np
 
+from finetooth.analysis.annotations import FOLDER
 from finetooth.analysis.answered import AnsweredRow
-from finetooth.analysis.change_set import Change, ChangeSet, RowForm, change_set
+from finetooth.analysis.change_set import Change, ChangeSheet, RowForm, change_set
 from finetooth.analysis.next_rows import (
     TO_WRITE,
     Floats,
@@ -59,7 +60,6 @@ from finetooth.runs.embeddings import embedder_of
 from finetooth.runs.pool import KNOWN, Pool, read_pool, refused_rows
 from finetooth.types import Example
 
-FOLDER = "errors"
 NAMES = ("next.jsonl", "next.csv", "random.jsonl", "random.csv")
 RECORD = "next.json"  # what was written: digests, so that a file that was filled in since is never replaced
 STEERED = "steered"  # in it, where half of the validation rows have chosen: NextData.steered
@@ -78,8 +78,8 @@ class NextData:
     the digests of what the chosen rows ask.
     """
 
-    changes: ChangeSet
-    random: ChangeSet | None
+    changes: ChangeSheet
+    random: ChangeSheet | None
     training: list[dict[str, Any]]
     counts: dict[str, int]
     notes: list[str] = field(default_factory=list)
@@ -329,3 +329,15 @@ def write(path: Path, data: NextData) -> list[Path]:
             write_bytes(folder / name, content)
         write_json(folder / RECORD, {**before, **digests, STEERED: data.steered})
     return [folder / name for name in contents]
+
+
+def chosen_by(path: Path, added: Sequence[Example]) -> set[str]:
+    """The ids of the validation rows whose failures have chosen all these rows: those that the last `write`
+    has recorded. None where it has recorded none, or another row is among them: a person who has seen all
+    failures may have written it.
+    """
+    file = path / FOLDER / RECORD
+    known = read_json(file).get(STEERED) if file.is_file() else None
+    if not known or not {context_digest(row) for row in added} <= {*known["rows"]}:
+        return set()
+    return {*known["by"]}

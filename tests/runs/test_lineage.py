@@ -1,0 +1,114 @@
+"""The run that a run was made from: `errors` and `log` name the same one."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+from iterations import iteration, set_json
+from made_up_run import rows
+from rich.console import Console
+
+from finetooth.commands import errors, log
+from finetooth.data.examples import to_json
+from finetooth.rundir import write_jsonl
+from finetooth.runs import lineage
+
+QUIET = Console(quiet=True)
+
+
+def before(run: Path) -> Path | None:
+    """The run before, by `errors` and by `log`, which must agree."""
+    report = errors.run(run, errors.Options(), QUIET)
+    by_errors = report.analysis["against"]
+    (task,) = log.run(run).tasks
+    (by_log,) = [one["parent"] for one in task["iterations"] if Path(one["run"]).resolve() == run.resolve()]
+    folder = {one["name"]: one["parent"] for task in log.run(run.parent).tasks for one in task["iterations"]}
+    assert folder[run.name] == by_log, "a run and its folder"
+    found = [None if one is None else Path(one).resolve() for one in (by_errors, by_log)]
+    assert found[0] == found[1]
+    known = lineage.parent_of(run)
+    assert found[0] == (None if known is None else known.resolve())
+    return found[0]
+
+
+def of_another_task(run: Path) -> Path:
+    """The run with other validation rows and without sealed ones."""
+    write_jsonl(run / "data" / "validation.jsonl", map(to_json, rows(40, "another task")))
+    for name in ("ledger.jsonl", "ledger.sha256", "data/sealed.jsonl"):
+        (run / name).unlink()
+    return run
+
+
+@pytest.mark.parametrize("key", ["data.split_from", "start"])
+def test_the_next_iteration_is_made_from_the_run_that_it_names(tmp_path: Path, key: str) -> None:
+    first = iteration(tmp_path / "runs", "first", 0.7, 1)
+    second = iteration(tmp_path / "elsewhere", "second", 0.8, 2, first, key)
+    third = iteration(tmp_path / "runs", "third", 0.8, 3, second, key)
+    assert [before(run) for run in (first, second, third)] == [None, first, second]
+
+
+def test_an_interpolated_run_is_made_from_the_run_whose_weights_it_has(tmp_path: Path) -> None:
+    first = iteration(tmp_path, "first", 0.7, 1)
+    second = iteration(tmp_path, "second", 0.8, 2, first)
+    mended = iteration(tmp_path, "second-interpolated", 0.8, 3, first)  # with the keys of `second`
+    set_json(mended / "environment.json", origin=str(second))
+    assert before(mended) == second
+
+
+@pytest.mark.parametrize("key", ["data.split_from", "start"])
+def test_a_folder_that_was_moved_keeps_its_lineage(tmp_path: Path, key: str) -> None:
+    folder = tmp_path / "runs"
+    first = iteration(folder, "first", 0.7, 1)
+    second = iteration(folder, "second", 0.8, 2, first, key)
+    mended = iteration(folder, "second-interpolated", 0.8, 3, first)
+    set_json(mended / "environment.json", origin=str(second))
+    folder.rename(tmp_path / "archive")
+    moved = tmp_path / "archive"
+    assert before(moved / "second") == moved / "first"
+    assert before(moved / "second-interpolated") == moved / "second"
+
+
+def test_another_run_of_the_same_name_is_no_parent(tmp_path: Path) -> None:
+    second = iteration(tmp_path, "second", 0.8, 2, tmp_path / "gone" / "first")
+    first = of_another_task(iteration(tmp_path, "first", 0.7, 1))
+    assert before(second) is None
+    shutil.rmtree(first)
+    iteration(tmp_path, "first", 0.7, 1)
+    assert before(second) == first, "it shares rows"
+    write_jsonl(first / "data" / "validation.jsonl", map(to_json, rows(40, "other validation rows")))
+    assert lineage.parent_of(second) == first, "it shares sealed rows"
+
+
+def test_a_new_run_where_the_parent_was_does_not_take_its_place(tmp_path: Path) -> None:
+    folder = tmp_path / "runs"
+    first = iteration(folder, "first", 0.7, 1)
+    iteration(folder, "second", 0.8, 2, first)
+    folder.rename(tmp_path / "archive")
+    of_another_task(iteration(folder, "first", 0.7, 3))
+    assert before(tmp_path / "archive" / "second") == tmp_path / "archive" / "first"
+    shutil.rmtree(tmp_path / "archive" / "first")
+    assert lineage.parent_of(tmp_path / "archive" / "second") == first, "what the run names, if nothing else"
+
+
+def test_a_run_that_has_the_name_of_its_parent_is_not_its_own(tmp_path: Path) -> None:
+    run = iteration(tmp_path / "new", "first", 0.8, 2, tmp_path / "old" / "first")
+    assert before(run) is None
+    first = iteration(tmp_path / "old", "first", 0.7, 1)
+    assert before(run) == first
+
+
+def test_runs_that_name_each_other_end(tmp_path: Path) -> None:
+    one = iteration(tmp_path, "one", 0.8, 1, tmp_path / "two")
+    two = iteration(tmp_path, "two", 0.8, 2, one)
+    assert errors.run(one, errors.Options(), QUIET).analysis["against"] == str(two)
+
+
+def test_a_damaged_parent_in_a_folder_that_was_moved_is_known_by_its_sealed_rows(tmp_path: Path) -> None:
+    folder = tmp_path / "runs"
+    first = iteration(folder, "first", 0.7, 1)
+    iteration(folder, "second", 0.8, 2, first)
+    (first / "data" / "validation.jsonl").write_bytes(b"x\n{}\n")
+    folder.rename(tmp_path / "archive")
+    assert lineage.parent_of(tmp_path / "archive" / "second") == tmp_path / "archive" / "first"
