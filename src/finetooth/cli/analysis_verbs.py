@@ -37,7 +37,8 @@ from finetooth.errors import ConfigError
     "--random",
     "control",
     is_flag=True,
-    help="--next: also write as many random rows of the pool, which tell whether targeting helps.",
+    help="--next: also write as many random rows of the pool, to tell whether targeting helps: half of the "
+    "validation rows then choose, and the other half judges.",
 )
 @click.option(
     "--tags", type=PathArgument(), metavar="FILE", help="Your own tags (.yaml); kept in errors/tags.yaml."
@@ -65,11 +66,11 @@ def errors(
 
     Tags every validation answer, groups the wrong ones, and finds the kinds of rows on which the model errs
     more often. With --against: which rows and which issues were fixed, came back or are new since another
-    run. Writes errors/errors.html. Nothing is trained, and the sealed test set is never read.
+    run. Writes errors/errors.html. Nothing is trained, and no answer to the sealed test set is looked at.
 
     With --next it writes what would help most as a data set: corrected rows, training rows that may teach
-    the wrong thing, rows of --pool to label, and examples to write. Fill in next.csv, in a spreadsheet for
-    example, then: finetooth run --add RUN/errors/next.csv --from RUN
+    the wrong thing, rows of --pool to label (none that is nearly a row of training, validation or the sealed
+    test), and examples to write. Fill in next.csv, in a spreadsheet for example, then: finetooth run --add RUN/errors/next.csv --from RUN
     """
     given = {"--pool": pool, "--rows": rows, "--random": control or None}
     if not following and (flag := next((name for name, value in given.items() if value is not None), None)):

@@ -49,7 +49,9 @@ out_option = click.option(
 
 
 trust_option = click.option(
-    "--trust-code", is_flag=True, help="Also run the grader and reward code of a run that was not made here."
+    "--trust-code",
+    is_flag=True,
+    help="Also run the code (grader, reward, tags) of a run that was not made here.",
 )
 
 
