@@ -70,7 +70,8 @@ def errors(
 
     With --next it writes what would help most as a data set: corrected rows, training rows that may teach
     the wrong thing, rows of --pool to label (none that is nearly a row of training, validation or the sealed
-    test), and examples to write. Fill in next.csv, in a spreadsheet for example, then: finetooth run --add RUN/errors/next.csv --from RUN
+    test), and examples to write. Fill in next.csv, in a spreadsheet for example, then: finetooth run --add
+    RUN/errors/next.csv --from RUN
     """
     given = {"--pool": pool, "--rows": rows, "--random": control or None}
     if not following and (flag := next((name for name, value in given.items() if value is not None), None)):
