@@ -64,9 +64,10 @@ class Band:
 class Forecast:
     """What `target` training rows would bring, in place of the `size` that there are.
 
-    sizes: how many were measured. measured: the mean score at `size`. now: the curve there. score: expected at the target; low, high: of one
-    training there. gain, gain_low, gain_high: of one training beyond `now`; mean_low, mean_high: of the mean
-    over trainings. spread: deviation of the score between trainings at `size`. band: for a drawing.
+    sizes: how many were measured. measured: the mean score at `size`. now: the curve there. score: expected
+    at the target; low, high: of one training there. gain, gain_low, gain_high: of one training beyond `now`;
+    mean_low, mean_high: of the mean over trainings. spread: deviation of the score between trainings at
+    `size`. band: for a drawing.
     """
 
     size: int
