@@ -3,8 +3,8 @@
 For each label the score of its validation rows is a straight line over a power of its training rows, over all
 trainings of a learning curve; powers are weighted by how well they explain all labels. Few rows make such
 slopes noisy, so each is drawn towards what labels with its error have in common (empirical Bayes). All labels
-grow together in a learning curve, so a slope also holds what the other labels' rows have done: the gains rank
-labels, and are rather too high than too low.
+grow together in a learning curve, so a slope also holds what the other labels' rows have done, and few
+trainings hardly tell how soon a label saturates: the gains rank labels, and their size is rough.
 
 Axes: T trainings, G groups (labels, or quarters by length).
 """
