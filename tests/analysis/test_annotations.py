@@ -1,6 +1,7 @@
 """Annotations: nothing said is lost, a broken line is named, a tag that cries wolf leaves the headline."""
 
 import json
+from dataclasses import replace
 from math import comb
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from finetooth.analysis.annotations import (
     collect,
     judged_tags,
     precision,
+    random_orders,
     read_annotations,
 )
 from finetooth.analysis.review_order import review_order, reviewed
@@ -86,10 +88,15 @@ def test_a_broken_line_in_the_middle_is_named(tmp_path: Path, line: str, words: 
 
 def test_precision_counts_what_stands_now() -> None:
     known = collect([verdict(f"r{k}", "loop", k < 7) for k in range(10)] + [verdict("r0", "typo", False)] * 3)
-    both = precision(known)
+    ids = [f"r{k}" for k in range(12)]
+    tagged = {(id, tag) for id in ids for tag in ("loop", "typo")}
+    both = precision(known, tagged, {"loop": ids, "typo": ids})
     assert both["loop"] == of(7, 10) and both["typo"] == of(0, 1)
     assert (both["loop"].low, both["loop"].high) == pytest.approx((0.3968, 0.8922), abs=1e-4)
-    assert precision(known, {("r0", "loop"), ("r9", "loop")})["loop"] == of(1, 2)
+    less = {("r0", "loop"), ("r9", "loop")}
+    assert precision(known, less, {"loop": ["r9", "r0"]}) == {"loop": of(1, 2)}
+    gap = precision(known, tagged, {"loop": ["r8", "r0", "r11", *ids[1:8]]})["loop"]
+    assert gap == replace(of(1, 2), others=8)  # behind a row that is not judged nothing is in the estimate
 
 
 def hidden_share(true_precision: float, judged: int) -> float:
@@ -117,7 +124,7 @@ def test_a_tag_that_cries_wolf_leaves_the_headline_and_a_good_one_hardly_ever() 
 def test_tags_have_their_own_precision_and_hidden_ones_come_last() -> None:
     analysis = made_up_errors(200)
     first = next(tag["tag"] for tag in judged_tags(analysis, Annotations()) if tag["wrong"])
-    rows = [row["id"] for row in analysis["rows"] if any(one["tag"] == first for one in row["tags"])]
+    rows = random_orders(analysis["rows"])[first]
     known = collect([verdict(id, first, k == 0) for k, id in enumerate(rows[:6])])
     *others, last = judged_tags(analysis, known)
     assert last["tag"] == first and not last["headline"] and (last["confirmed"], last["rejected"]) == (1, 5)

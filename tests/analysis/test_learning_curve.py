@@ -127,3 +127,10 @@ def test_too_little_is_said_to_be_too_little() -> None:
     assert not forecast(points((0.5, 0.5), (0.6, 0.6), (0.7, 0.7)), 200).warnings
     with pytest.raises(ValueError, match="at least one"):
         forecast([], 10)
+
+
+@pytest.mark.parametrize("score", [0.0, 0.7, 1.0])
+def test_one_size_proves_nothing_whatever_its_score(score: float) -> None:
+    found = forecast([Point(40, seed, score) for seed in range(3)], 500)
+    assert verdict(found.to_json()) == NOT_PROVEN
+    assert found.words == "One size alone does not tell what doubling the 40 rows would bring."

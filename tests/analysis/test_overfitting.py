@@ -95,5 +95,7 @@ def test_memorised_is_what_nothing_else_explains() -> None:
     # New rows are continued as often: a pattern was learned, and not these rows.
     assert memory_of(continued(20, 40), continued(19, 40)).verdict == "not memorised"
     assert memory_of(continued(1, 40), continued(0, 40)).verdict == "possibly memorised"
+    assert memory_of(continued(6, 40), continued(1, 40)).verdict == "possibly memorised"  # not ruled out
+    assert memory_of(continued(2, 40), continued(1, 40)).verdict == "not memorised"
     assert memory_of([], []).verdict == "not defined"
     assert memory_of(continued(3, 4), []).verdict == "possibly memorised"  # without a control

@@ -15,7 +15,7 @@ import pytest
 from html_for_tests import VOID, Page
 from made_up_errors import HOSTILE, made_up_errors
 
-from finetooth.analysis.annotations import Annotations, collect
+from finetooth.analysis.annotations import Annotations, collect, random_orders
 from finetooth.privacy.masking import redact
 from finetooth.report.console import terminal
 from finetooth.report.errors_page import render
@@ -126,16 +126,17 @@ def test_a_page_of_little() -> None:
 
 def test_tags_show_their_precision_and_cry_wolf_below_the_others() -> None:
     analysis = made_up_errors(312)
-    rows = [row["id"] for row in analysis["rows"] if any(one["tag"] == "confusion" for one in row["tags"])]
+    rows = random_orders(analysis["rows"])["confusion"]
     lines: list[dict[str, Any]] = [
         {"id": id, "tag": "confusion", "verdict": "confirm" if k == 0 else "reject"}
-        for k, id in enumerate(rows[:6])
+        for k, id in enumerate([*rows[:6], *rows[7:10]])
     ]
     lines += [{"id": rows[0], "note": "two questions"}, {"id": rows[0], "answer": "refund"}]
     page, data = page_of(analysis, collect(lines))
     tags = page.words.partition("Tags What is wrong")[2].partition("Clusters")[0]
     last = tags.rpartition("One label for another")[2]
     assert "cries wolf: 1 of 6 reviewed were right, below 60%" in last and "17% (3 – 56%) 1 of 6" in last
+    assert "17% (3 – 56%) 1 of 6 3 outside the sample" in last
     row = next(row for row in data["rows"] if row["id"] == rows[0])
     assert row["t"][0][2] is True and row["n"] == "two questions" and row["e"] == "refund"
 

@@ -108,7 +108,8 @@ def _row(draw: random.Random, index: int, share: float, against: bool) -> dict[s
 
 def _tag(rows: list[dict[str, Any]], tag: str, title: str, about: str) -> dict[str, Any]:
     having = [row for row in rows if any(one["tag"] == tag for one in row["tags"])]
-    unjudged = {"confirmed": 0, "rejected": 0, "precision": None, "low": None, "high": None, "headline": True}
+    unjudged = {"confirmed": 0, "rejected": 0, "precision": None, "low": None, "high": None, "others": 0}
+    unjudged["headline"] = True
     counts = {"rows": len(having), "wrong": sum(row["wrong"] for row in having)}
     return {"tag": tag, "title": title, "about": about, **counts, **unjudged}
 

@@ -6,13 +6,18 @@ RUN/errors/annotations.jsonl is a log with one object per line; of two about the
     {"id", "answer", "time"}                                 the corrected expected answer; "" withdraws it
     {"id", "note", "time"}                                   a note; "" withdraws it
 
-From the verdicts every tag gets its own precision. A tag that cries wolf leaves the headline.
+From the verdicts every tag gets its own precision: the share of its wrong rows for which it is right. The
+rows that happen to be judged are no fair sample of them: some were judged for the sake of another tag, some
+were picked by a search. So every tag has its own random order of its wrong rows, which depends on nothing
+else, and is estimated from the front of it, up to the first row that is not judged. A tag that cries wolf
+leaves the headline.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass, field
+import hashlib
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -39,23 +44,28 @@ class Annotations:
 
 @dataclass(frozen=True, slots=True)
 class Precision:
-    """How often a tag was right where a person judged it: the share, and its 95% interval (Wilson)."""
+    """How often a tag is right: the share of rows judged in its random order, and its 95% interval (Wilson).
+
+    The three are None where no row at the front of that order is judged. others: judgements of further rows,
+    which are not in the estimate.
+    """
 
     confirmed: int
     rejected: int
-    precision: float
-    low: float
-    high: float
+    precision: float | None = None
+    low: float | None = None
+    high: float | None = None
+    others: int = 0
 
     @property
     def judged(self) -> int:
-        """The number of judgements."""
+        """The number of judgements that the estimate is made from."""
         return self.confirmed + self.rejected
 
     @property
     def headline(self) -> bool:
         """Whether the tag may be in the headline, by these judgements."""
-        if self.precision >= TRUSTED:
+        if self.precision is None or self.high is None or self.precision >= TRUSTED:
             return True
         return self.judged < ENOUGH and self.high >= TRUSTED
 
@@ -119,22 +129,51 @@ def annotate(run_path: Path, lines: Iterable[Mapping[str, Any]]) -> None:
         fsync_path(path)
 
 
+def random_orders(rows: Iterable[Mapping[str, Any]]) -> dict[str, list[str]]:
+    """Of each tag the ids of its wrong rows, in its own random order: by a hash of the tag and the id."""
+    orders: dict[str, list[str]] = {}
+    for row in rows:
+        if row["wrong"]:
+            for tag in dict.fromkeys(one["tag"] for one in row["tags"]):
+                orders.setdefault(tag, []).append(row["id"])
+    return {tag: sorted(ids, key=lambda id: drawn(tag, id)) for tag, ids in orders.items()}
+
+
+def drawn(tag: str, id: str) -> bytes:
+    """A row's place in the random order of a tag."""
+    return hashlib.sha256(f"{tag}\0{id}".encode("utf-8", "surrogatepass")).digest()
+
+
 def precision(
-    annotations: Annotations, tagged: Collection[tuple[str, str]] | None = None
+    annotations: Annotations, tagged: Collection[tuple[str, str]], orders: Mapping[str, Sequence[str]]
 ) -> dict[str, Precision]:
     """The precision of every tag that was judged.
 
     tagged: the (row id, tag) pairs that stand now. Judgements of others do not count: of a tag that the row
-    no longer has since its detector has changed, or that the person has added.
+    no longer has since its detector has changed, or that the person has added. orders: see `random_orders`.
+
+    Judging may stop whenever it likes. The row at which the estimate ends is one that nobody has judged for
+    any reason, which moves the number confirmed by less than one row, on average.
     """
-    counts: dict[str, list[int]] = {}
-    for (id, tag), confirmed in annotations.verdicts.items():
-        if tagged is None or (id, tag) in tagged:
-            counts.setdefault(tag, [0, 0])[0 if confirmed else 1] += 1
-    return {
-        tag: Precision(right, wrong, right / (right + wrong), *wilson(right, right + wrong))
-        for tag, (right, wrong) in counts.items()
-    }
+    counts: dict[str, int] = {}
+    for id, tag in annotations.verdicts:
+        if (id, tag) in tagged:
+            counts[tag] = counts.get(tag, 0) + 1
+    found = {}
+    for tag, count in counts.items():
+        front = list(judged_front(tag, orders.get(tag, ()), annotations))
+        right, n = sum(front), len(front)
+        share, low, high = (right / n, *wilson(right, n)) if n else (None, None, None)
+        found[tag] = Precision(right, n - right, share, low, high, count - n)
+    return found
+
+
+def judged_front(tag: str, order: Sequence[str], annotations: Annotations) -> Iterator[bool]:
+    """The verdicts on the rows of an order, up to the first row that has none."""
+    for id in order:
+        if (id, tag) not in annotations.verdicts:
+            return
+        yield annotations.verdicts[id, tag]
 
 
 def tagged_rows(rows: Iterable[Mapping[str, Any]]) -> set[tuple[str, str]]:
@@ -143,22 +182,13 @@ def tagged_rows(rows: Iterable[Mapping[str, Any]]) -> set[tuple[str, str]]:
 
 
 def judged_tags(analysis: Mapping[str, Any], annotations: Annotations) -> list[dict[str, Any]]:
-    """The analysis' tags with `confirmed`, `rejected`, `precision`, `low`, `high` and `headline` as they
-    follow from the annotations: those of the headline first, each kind by its number of wrong rows.
+    """The analysis' tags with `confirmed`, `rejected`, `others`, `precision`, `low`, `high` and `headline` as
+    they follow from the annotations: those of the headline first, each kind by its number of wrong rows.
     """
-    known = precision(annotations, tagged_rows(analysis["rows"]))
+    rows = analysis["rows"]
+    known = precision(annotations, tagged_rows(rows), random_orders(rows))
     tags = []
     for tag in analysis["tags"]:
-        one = known.get(tag["tag"])
-        tags.append(
-            {
-                **tag,
-                "confirmed": one.confirmed if one else 0,
-                "rejected": one.rejected if one else 0,
-                "precision": one.precision if one else None,
-                "low": one.low if one else None,
-                "high": one.high if one else None,
-                "headline": one.headline if one else True,
-            }
-        )
+        one = known.get(tag["tag"], Precision(0, 0))
+        tags.append({**tag, **asdict(one), "headline": one.headline})
     return sorted(tags, key=lambda tag: (not tag["headline"], -tag["wrong"], -tag["rows"]))

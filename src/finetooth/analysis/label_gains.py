@@ -3,8 +3,8 @@
 For each label the score of its validation rows is a straight line over a power of its training rows, over all
 trainings of a learning curve; powers are weighted by how well they explain all labels. Few rows make such
 slopes noisy, so each is drawn towards what labels with its error have in common (empirical Bayes). All labels
-grow together in a learning curve, so a slope also holds what the other labels' rows have done: the gains rank
-labels, and are rather too high than too low.
+grow together in a learning curve, so a slope also holds what the other labels' rows have done, and few
+trainings hardly tell how soon a label saturates: the gains rank labels, and their size is rough.
 
 Axes: T trainings, G groups (labels, or quarters by length).
 """
@@ -20,6 +20,7 @@ import numpy as np
 from finetooth.analysis.learning_curve import CHANCE, signed
 
 NORMAL_90 = 1.6449
+PLAUSIBLE = 0.2  # of the likeliest power's weight, at least
 POWERS = (0.05, 0.2, 0.4, 0.7, 1.0)  # of the learning curves: nearly logarithmic to quickly saturated
 LEAST = 0.3  # deviation between groups of what their rows bring, as a share of it, at least
 FEWEST = 5  # validation rows of a group, for a gain
@@ -85,8 +86,11 @@ def group_gains(trainings: Sequence[Measured]) -> list[GroupGain]:
         variances.append(variance_G * step_G**2)
     weight = np.array(weights) / sum(weights)
     gain_G = weight @ np.array(gains)
-    half_G = NORMAL_90 * np.sqrt(weight @ (np.array(variances) + (np.array(gains) - gain_G) ** 2))
-    low_G, high_G = gain_G - half_G, np.minimum(gain_G + half_G, np.maximum(error_G, 0) * share_G)
+    # So few trainings hardly tell one power from another: the interval holds that of each plausible one.
+    half_WG = NORMAL_90 * np.sqrt(np.array(variances))
+    plausible = weight >= PLAUSIBLE * weight.max()
+    low_G = (np.array(gains) - half_WG)[plausible].min(0)
+    high_G = np.minimum((np.array(gains) + half_WG)[plausible].max(0), np.maximum(error_G, 0) * share_G)
     beyond_WG = np.array(gains) - np.array(gains).mean(1, keepdims=True)  # what all have in common cancels
     beyond_G = weight @ beyond_WG
     chance_G = NORMAL_90 * np.sqrt(weight @ (np.array(variances) + (beyond_WG - beyond_G) ** 2))

@@ -64,12 +64,14 @@ class Band:
 class Forecast:
     """What `target` training rows would bring, in place of the `size` that there are.
 
-    measured: the mean score at `size`. now: the curve there. score: expected at the target; low, high: of one
-    training there. gain, gain_low, gain_high: of one training beyond `now`; mean_low, mean_high: of the mean
-    over trainings. spread: deviation of the score between trainings at `size`. band: for a drawing.
+    sizes: how many were measured. measured: the mean score at `size`. now: the curve there. score: expected
+    at the target; low, high: of one training there. gain, gain_low, gain_high: of one training beyond `now`;
+    mean_low, mean_high: of the mean over trainings. spread: deviation of the score between trainings at
+    `size`. band: for a drawing.
     """
 
     size: int
+    sizes: int
     target: int
     rows: int
     measured: float
@@ -119,6 +121,7 @@ def forecast(points: Sequence[Point], rows: int, target: int | None = None, draw
     gain, now = float((then_D - now_D).mean()), float(now_D.mean())
     found: dict[str, Any] = {
         "size": int(most),
+        "sizes": len(set(size_P.tolist())),
         "target": target,
         "rows": rows,
         "measured": float(score_P[size_P == most].mean()),
@@ -264,6 +267,8 @@ def _words(found: dict[str, Any]) -> str:
     """The forecast in a sentence or two."""
     times = found["target"] / found["size"]
     doing = f"doubling the {found['size']:,} rows" if times == 2 else f"{found['target']:,} rows"
+    if found["sizes"] == 1:
+        return f"One size alone does not tell what {doing} would bring."
     words = (
         f"{doing[0].upper()}{doing[1:]} would bring about {signed(found['gain'])} points "
         f"({LEVEL:.0%} interval {signed(found['gain_low'])} to {signed(found['gain_high'])})."
@@ -277,7 +282,12 @@ def _words(found: dict[str, Any]) -> str:
 
 
 def verdict(found: Mapping[str, Any]) -> str:
-    """Whether more rows help, by the intervals of a forecast (`Forecast.to_json()`)."""
+    """Whether more rows help, by the intervals of a forecast (`Forecast.to_json()`).
+
+    From one size nothing is proven: a score of 0 or 1 can only rise or fall, and the intervals would say so.
+    """
+    if found["sizes"] == 1:
+        return NOT_PROVEN
     if found["gain_low"] > 0:
         return HELPS
     if found["mean_low"] >= SMALL:

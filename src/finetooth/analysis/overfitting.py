@@ -155,13 +155,14 @@ class Memory:
     @property
     def verdict(self) -> str:
         """`memorised` where the rate is above that of validation rows, `possibly memorised` where it is not
-        proven to be, `not memorised`, or `not defined` where no answer is long enough.
+        proven to be, `not memorised` where validation rows have half of it or more, or none has it, or
+        `not defined` where no answer is long enough.
         """
         if not self.checked:
             return "not defined"
         if not self.memorised:
             return "not memorised"
-        if self.gap is not None and self.gap.low <= 0 and self.control_memorised:
+        if self.gap is not None and self.gap.low <= 0 and 2 * self.gap.validation >= self.gap.train:
             return "not memorised"
         return "memorised" if self.gap is not None and self.gap.low > 0 else "possibly memorised"
 

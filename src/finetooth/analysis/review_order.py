@@ -2,44 +2,38 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from finetooth.analysis.annotations import Annotations
+from finetooth.analysis.annotations import Annotations, drawn, judged_front, random_orders
 
 
 def review_order(rows: Sequence[Mapping[str, Any]], annotations: Annotations) -> list[Mapping[str, Any]]:
-    """The wrong rows, those that tell most first: again and again the next row of the tag that has been
-    judged least, counting what stands before it.
+    """The wrong rows, those that tell most first: again and again the next row of the tag whose precision is
+    known from the fewest rows, counting what stands before it.
 
-    A tag's rows come in a random order (by a hash of the id), so that those judged first are a fair sample
-    of them. Then wrong rows without a tag; rows that are reviewed come last.
+    The next row of a tag is the first of its random order that is not judged, whatever its other tags are.
+    Then wrong rows without a tag; rows that are reviewed come last.
     """
-    wrong = sorted((row for row in rows if row["wrong"]), key=lambda row: _drawn(row["id"]))
-    open_rows = [row for row in wrong if not reviewed(row, annotations)]
-    queues: dict[str, list[Mapping[str, Any]]] = {}
-    for row in reversed(open_rows):
-        for tag in _unjudged(row, annotations):
-            queues.setdefault(tag, []).append(row)
-    counts = dict.fromkeys(queues, 0)
-    for _, tag in annotations.verdicts:
-        if tag in counts:
-            counts[tag] += 1
+    wrong = {row["id"]: row for row in rows if row["wrong"]}
+    orders = random_orders(wrong.values())
+    known = {tag: sum(1 for _ in judged_front(tag, ids, annotations)) for tag, ids in orders.items()}
     order: dict[str, Mapping[str, Any]] = {}
-    while counts:
-        tag = min(counts, key=counts.__getitem__)
-        while queues[tag] and queues[tag][-1]["id"] in order:
-            queues[tag].pop()
-        if not queues[tag]:
-            del counts[tag]
+    while known:
+        tag = min(known, key=known.__getitem__)
+        if known[tag] == len(orders[tag]):
+            del known[tag]
             continue
-        row = queues[tag].pop()
-        order[row["id"]] = row
-        for other in _unjudged(row, annotations):
-            if other in counts:
-                counts[other] += 1
-    for row in (*open_rows, *wrong):
+        id = orders[tag][known[tag]]
+        order[id] = wrong[id]
+        for other in dict.fromkeys(one["tag"] for one in wrong[id]["tags"]):
+            while other in known and known[other] < len(orders[other]):
+                next_id = orders[other][known[other]]
+                if next_id not in order and (next_id, other) not in annotations.verdicts:
+                    break
+                known[other] += 1
+    rest = sorted(wrong.values(), key=lambda row: drawn("", row["id"]))
+    for row in sorted(rest, key=lambda row: reviewed(row, annotations)):
         order.setdefault(row["id"], row)
     return list(order.values())
 
@@ -54,7 +48,3 @@ def reviewed(row: Mapping[str, Any], annotations: Annotations) -> bool:
 def _unjudged(row: Mapping[str, Any], annotations: Annotations) -> list[str]:
     tags = dict.fromkeys(one["tag"] for one in row["tags"])
     return [tag for tag in tags if (row["id"], tag) not in annotations.verdicts]
-
-
-def _drawn(id: str) -> bytes:
-    return hashlib.sha256(id.encode("utf-8", "surrogatepass")).digest()

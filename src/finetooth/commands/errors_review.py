@@ -20,8 +20,10 @@ from finetooth.analysis.annotations import (
     CONFIRM,
     REJECT,
     Annotations,
+    Precision,
     annotate,
     precision,
+    random_orders,
     read_annotations,
     tagged_rows,
 )
@@ -90,7 +92,7 @@ class _Session:
     ) -> None:
         self._path, self._console = path, console
         self._titles = {tag["tag"]: tag["title"] for tag in analysis["tags"]}
-        self._tagged = tagged_rows(analysis["rows"])
+        self._tagged, self._orders = tagged_rows(analysis["rows"]), random_orders(analysis["rows"])
         self._known = read_annotations(path)
         self._rows = review_order(analysis["rows"], self._known)
         self._at = 0
@@ -173,11 +175,8 @@ class _Session:
         verdict = CONFIRM if right else REJECT
         self._add([{"id": row["id"], "tag": name, "verdict": verdict} for name in names])
         self._chosen = []
-        known = precision(self._known, self._tagged)
-        told = "; ".join(
-            f"{self._titles.get(name, name)}: {known[name].confirmed} of {known[name].judged} right"
-            for name in names
-        )
+        known = precision(self._known, self._tagged, self._orders)
+        told = "; ".join(f"{self._titles.get(name, name)}: {_so_far(known[name])}" for name in names)
         if not keys.typed:
             self._say(told)
         if reviewed(row, self._known):
@@ -306,6 +305,12 @@ def _short(text: str) -> str:
         half = LONGEST // 2
         text = f"{text[:half]} [… {len(text) - 2 * half:,} characters …] {text[-half:]}"
     return text.translate(VISIBLE)
+
+
+def _so_far(one: Precision) -> str:
+    """What the judgements of a tag say; those behind a skipped row and of rows searched for are apart."""
+    said = f"{one.confirmed} of {one.judged} right" if one.judged else ""
+    return "; ".join(filter(None, (said, f"{one.others} outside its random sample" if one.others else "")))
 
 
 def _nearest(word: str, labels: Sequence[str]) -> str:

@@ -134,11 +134,16 @@ def largest_issue(tags: list[dict[str, Any]]) -> str:
 
 def precision_words(tag: Mapping[str, Any]) -> str:
     """A tag's own precision with its interval, or that nobody has judged it."""
-    judged = tag["confirmed"] + tag["rejected"]
+    judged, others = tag["confirmed"] + tag["rejected"], tag["others"]
     if not judged:
-        return "precision not known: no row reviewed"
+        return f"precision not known: {_outside(others) if others else 'no row reviewed'}"
     low, high = (f"{100 * bound:.0f}" for bound in (tag["low"], tag["high"]))
-    return f"precision {100 * tag['precision']:.0f}%, 95% CI {low} – {high}%, {judged} reviewed"
+    more = f", {_outside(others)}" if others else ""
+    return f"precision {100 * tag['precision']:.0f}%, 95% CI {low} – {high}%, {judged} reviewed{more}"
+
+
+def _outside(others: int) -> str:
+    return f"{others:,} reviewed outside its random sample"
 
 
 def why_hidden(tag: Mapping[str, Any]) -> str:

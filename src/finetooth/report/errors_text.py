@@ -59,11 +59,12 @@ def _tags(tags: Sequence[Mapping[str, Any]]) -> Table | None:
     for tag in tags:
         if not tag["rows"]:
             continue
-        judged = tag["confirmed"] + tag["rejected"]
-        known = "not reviewed"
+        judged, others = tag["confirmed"] + tag["rejected"], tag["others"]
+        known = "not known" if others else "not reviewed"
         if judged:
             low, high = (f"{100 * bound:.0f}" for bound in (tag["low"], tag["high"]))
             known = f"{100 * tag['precision']:.0f}% ({low}–{high}%), {tag['confirmed']} of {judged}"
+        known += f", {others:,} outside the sample" if others else ""
         style, wolf = ("", "") if tag["headline"] else ("dim", "cries wolf")
         cells = (tag["title"], f"{tag['wrong']:,}", f"{tag['rows']:,}", known, wolf)
         rows.append([Text(cell, style) for cell in cells])

@@ -205,8 +205,11 @@ def _exact(model: Model, side: Sequence[Split]) -> list[bool]:
 def _elsewhere(
     context: RunContext, row: Example, rest: Sequence[int], answers: Sequence[tuple[str, str]]
 ) -> bool:
-    """Whether a row with another prompt says the same, as boilerplate does."""
-    text, own = context.tokenizer.decode(list(rest)).strip(), normalised_context(row)
+    """Whether a row with another prompt says the same, as boilerplate does.
+
+    Tokens may end within a character: its bytes, which are decoded to U+FFFD, are left out at both ends.
+    """
+    text, own = context.tokenizer.decode(list(rest)).strip(" \t\r\n\ufffd"), normalised_context(row)
     return any(text in answer for asked, answer in answers if asked != own)
 
 
