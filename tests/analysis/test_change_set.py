@@ -270,3 +270,11 @@ def test_a_context_that_the_format_cannot_hold_is_left_out() -> None:
     assert len(change_set(form, [Change("add", talk, "a", "")]).left_out) == 1
     assert not change_set(chat, [Change("add", talk, "a", "")]).left_out
     assert with_answer(Example("", (), ()), "a").answers == (Answer("a"),)
+
+
+def test_a_pool_row_without_its_several_label_columns_is_kept() -> None:
+    rows = [{"text": f"{k} of it", "red": k % 2, "blue": 1} for k in range(6)]
+    form, examples, _ = _read(rows, {"columns": {"text": "text", "red": "label", "blue": "label"}})
+    found = change_set(form, [Change("add", replace(one, answers=(), id=""), "", "") for one in examples])
+    assert len(found.rows) == 6 and not found.left_out
+    assert all(row["red"] == row["blue"] == "" for row in found.rows)

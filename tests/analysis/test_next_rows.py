@@ -22,6 +22,7 @@ from finetooth.analysis.suspects import (
     loss_suspects,
 )
 from finetooth.quality.label_audit import audit_labels
+from finetooth.types import Answer, Example, Message
 
 DIMENSIONS, GROUPS, NOISE = 32, 10, 1.5
 
@@ -192,3 +193,13 @@ def test_a_training_row_with_the_text_of_a_failure_and_another_answer() -> None:
     (found,) = contradictions(train, failed, [(0, 0), (1, 0)], labelled=True)
     assert found.example.id == "r1" and found.kind == "neighbour"
     assert "which is what the tuned model answers" in found.words and "Where is" not in found.words
+
+
+def test_the_order_of_labels_is_no_other_label() -> None:
+    def row(k: int, label: str) -> Example:
+        return Example(f"{label}{k}", (Message("user", f"{k}?"),), (Answer(label),), {"label": label})
+
+    train = [row(k, "blue, red") for k in range(30)] + [row(k, "green") for k in range(30)]
+    wrong = [AnsweredRow(row(100 + k, "red, blue"), "green", 0.0) for k in range(12)]
+    assert not missing(wrong, train, labelled=True, several=True)
+    assert [one.value for one in missing(wrong, train[:1] + train[30:], True, True)] == ["blue, red"]

@@ -249,7 +249,8 @@ def change_set(form: RowForm, changes: Sequence[Change]) -> ChangeSheet:
 
 def _faithful(form: RowForm, changes: Sequence[Change]) -> Iterator[int]:
     """The positions of changes whose row, filled in, is read as the example, from either file."""
-    filled = [replace(one, answer=one.answer or (one.example.target or ANSWER)) for one in changes]
+    placeholder = next(iter(form.cells), ANSWER)  # of several label columns a label that they can hold
+    filled = [replace(one, answer=one.answer or one.example.target or placeholder) for one in changes]
     asked = [at for at, one in enumerate(filled) if one.example.context or form.format == "text"]
     yield from (at for at in range(len(changes)) if at not in set(asked))  # still to be written by a person
     rows = [form.row(filled[at].example, filled[at].answer) for at in asked]

@@ -20,6 +20,7 @@ from finetooth.analysis.answered import AnsweredRow
 from finetooth.config.values import format_count
 from finetooth.data.formats.parse import RESERVED
 from finetooth.data.split import ADDED, CLUSTER, uniform
+from finetooth.evaluation.graders.label_sets import expected_labels
 from finetooth.privacy.masking import redact
 from finetooth.quality.findings import question
 from finetooth.types import Example
@@ -136,21 +137,25 @@ class Missing:
         return f"write a row {what}: {rows}, and {errors}{example}"
 
 
-def missing(rows: Sequence[AnsweredRow], train: Sequence[Example], labelled: bool) -> list[Missing]:
+def missing(
+    rows: Sequence[AnsweredRow], train: Sequence[Example], labelled: bool, several: bool = False
+) -> list[Missing]:
     """Labels and values of the user's columns that lack training rows, the most errors first.
+
+    labelled: answers are labels; several: sets of them, in which order is nothing.
 
     At least MISSING_ROWS validation rows and MISSING_WRONG of them are wrong, and there are less than FEW of
     the training rows that a value of this column has on average.
     """
     trained: dict[tuple[str, str], list[Example]] = {}
     for example in train:
-        for group in _groups(example, labelled):
+        for group in _groups(example, labelled, several):
             trained.setdefault(group, []).append(example)
     seen, wrong = Counter[tuple[str, str]](), Counter[tuple[str, str]]()
     for row in rows:
         if row.score is None:
             continue
-        for group in _groups(row.example, labelled):
+        for group in _groups(row.example, labelled, several):
             seen[group] += 1
             wrong[group] += row.wrong
     columns = Counter(column for column, _ in {*trained, *seen})
@@ -165,8 +170,9 @@ def missing(rows: Sequence[AnsweredRow], train: Sequence[Example], labelled: boo
     return sorted(found, key=lambda one: (-one.wrong, one.train, one.column, one.value))
 
 
-def _groups(example: Example, labelled: bool) -> list[tuple[str, str]]:
-    found = [("label", example.target)] if labelled else []
+def _groups(example: Example, labelled: bool, several: bool) -> list[tuple[str, str]]:
+    label = ", ".join(sorted(expected_labels(example.target).values())) if several else example.target
+    found = [("label", label)] if labelled else []
     tags = [(name, value) for name, value in example.tags.items() if name not in OURS]
     return found + [
         (name, str(value))

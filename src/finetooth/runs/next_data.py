@@ -122,21 +122,24 @@ def next_data(
     listed = [one for one in found if one.example.id not in answers]
     checks = [Change("correct", one.example, one.suggestion, one.words, one.example.id) for one in listed]
     choosing = [*compress(rows, steering([row.example for row in rows]))] if random else rows
-    lacking = missing(choosing, train, context.prepared.format == "labels")
+    several = asking.primary_grader(context) == "labels"
+    lacking = missing(choosing, train, context.prepared.format == "labels", several)
     writing = [Change("add", Example("", (), ()), "", one.why) for one in lacking for _ in range(TO_WRITE)]
     if context.prepared.format in ("chat", "sharegpt"):  # a conversation without turns cannot be read
         notes += [f"To be written: {one.why}" for one in lacking]
         writing = []
-    counts = {"corrected": len(corrected), "to check": len(checks), "to write": len(writing)}
-    drawn = Drawn([], [], {}, [])
+    drawn, by = Drawn("to label", [], [], {}, []), [row.id for row in choosing] if random else []
     if pool is not None:
         drawn = _drawn(context, choosing, read_pool(context, pool), model, count, seed, len(writing))
-    if pool is not None and random:
+    if by:
         drawn.notes.append(
-            f"The failures of {format_count(len(choosing), 'validation row')} have chosen the rows; the "
-            f"other {len(rows) - len(choosing):,} are to judge whether choosing them has helped."
+            f"The failures of {format_count(len(by), 'validation row')} have chosen the rows; the other "
+            f"{len(rows) - len(by):,} are to judge whether choosing them has helped."
         )
-    changes = change_set(form, [*corrected, *checks, *drawn.chosen, *writing])
+    parts = {"corrected": corrected, "to check": checks, drawn.what: drawn.chosen, "to write": writing}
+    changes = change_set(form, [one for part in parts.values() for one in part])
+    lost_ids = {id(one) for one in changes.left_out}
+    counts = {what: sum(id(one) not in lost_ids for one in part) for what, part in parts.items()}
     if changes.left_out:
         lost = len(changes.left_out)
         notes.append(
@@ -145,16 +148,11 @@ def next_data(
         )
     return NextData(
         changes,
-        change_set(form, drawn.random) if pool is not None and random else None,
+        change_set(form, drawn.random) if by else None,
         [_training(one) for one in found],
-        counts | drawn.counts,
+        counts | drawn.left_out,
         notes + drawn.notes,
-        {
-            "by": [row.id for row in choosing],
-            "rows": [context_digest(one.example) for one in drawn.chosen],
-        }
-        if random
-        else {},
+        {"by": by, "rows": [context_digest(one.example) for one in drawn.chosen]} if by else {},
     )
 
 
@@ -218,11 +216,14 @@ def _losses(context: RunContext, model: Model) -> list[float | None]:
 
 @dataclass(frozen=True, slots=True)
 class Drawn:
-    """Rows of a pool: those that the failures have chosen, and those drawn at random."""
+    """Rows of a pool: those that the failures have chosen, and those drawn at random. what: is to be done
+    with them. left_out: counts by reason.
+    """
 
+    what: str
     chosen: list[Change]
     random: list[Change]
-    counts: dict[str, int]
+    left_out: dict[str, int]
     notes: list[str]
 
 
@@ -259,12 +260,12 @@ def _drawn(
     random = [at for at in at_random if at not in refused]
     chosen = [at for at in near or random if at not in refused][:count]
     random = random[: len(chosen) + more]
-    counts = {"to label" if not pool.answers else "from the pool": len(chosen)}
     left_out = pool.left_out | {KNOWN: pool.left_out[KNOWN] + len(refused)}
     return Drawn(
+        "from the pool" if pool.answers else "to label",
         [_added(pool, at, _why(wrong[near[at]]) if near else AT_RANDOM) for at in chosen],
         [_added(pool, at, AT_RANDOM) for at in random],
-        counts | left_out,
+        left_out,
         replace(pool, left_out=left_out).notes() + notes,
     )
 
