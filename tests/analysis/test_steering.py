@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 
-from finetooth.analysis.steering import steering
+import pytest
+
+from finetooth.analysis.answered import AnsweredRow
+from finetooth.analysis.steering import choosing_rows, halves, steering
+from finetooth.data.split import CLUSTER
+from finetooth.errors import ConfigError
 from finetooth.types import Answer, Example, Message
 
 
@@ -29,3 +35,24 @@ def test_a_group_is_never_on_both_sides() -> None:
         sides.setdefault(row.tags["group"], set()).add(one)
     assert all(len(one) == 1 for one in sides.values())
     assert 40 <= sum(steering(rows)) <= 50
+
+
+def test_near_copies_are_on_one_side_and_one_group_cannot_judge_itself() -> None:
+    rows = [_row(at, "a") for at in range(40)]
+    rows = [replace(row, tags={CLUSTER: f"r{at // 4}"}) for at, row in enumerate(rows)]
+    sides = [steering(rows)[at : at + 4] for at in range(0, 40, 4)]
+    assert all(len(set(one)) == 1 for one in sides) and 16 <= sum(steering(rows)) <= 24
+    one_group = [AnsweredRow(_row(at, "a", "customer"), "b", 0.0) for at in range(20)]
+    with pytest.raises(ConfigError, match="one group"):
+        choosing_rows(one_group)
+    right = [AnsweredRow(_row(at, "a"), "a", 1.0) for at in range(20)]
+    with pytest.raises(ConfigError, match="none of the 10 validation rows"):
+        choosing_rows(right)
+
+
+def test_too_few_judging_rows_are_said_before_anything_is_labelled() -> None:
+    few = [AnsweredRow(_row(at, "a"), "b", 0.0) for at in range(40)]
+    by = {row.id for row in choosing_rows(few)}
+    assert len(by) == 20 and "a verdict needs 30" in halves(few, by)
+    many = [AnsweredRow(_row(at, "a"), "b", 0.0) for at in range(80)]
+    assert "a verdict needs" not in halves(many, {row.id for row in choosing_rows(many)})

@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from fruit_iterations import fruit as fruit
+from fruit_iterations import fruit_runs as fruit_runs
 
 from finetooth.evaluation.candidates import ModelCandidate
 

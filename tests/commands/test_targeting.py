@@ -27,7 +27,7 @@ def scored(pairs: list[tuple[float, float]], monkeypatch: pytest.MonkeyPatch, **
         )
 
     monkeypatch.setattr(iterate.paired, "read_scores", read)
-    return iterate.targeting(Path("targeted"), Path("random"), 12, more.get("choosing", set()))
+    return iterate.targeting(Path("targeted"), Path("random"), 12, more.get("choosing", {"gone"}))
 
 
 def test_targeting_helped_only_if_the_interval_is_above_zero(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -54,6 +54,7 @@ def test_rows_that_chose_do_not_judge(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (found["n"], found["difference"], found["verdict"]) == (40, 0, "not proven")
     assert "on 40 validation rows that have chosen none" in found["words"]
     assert "favoured" not in found["words"] and found["chosen_by"] == 40
-    assert "favoured" in scored(pairs, monkeypatch)["words"]
+    favoured = scored(pairs, monkeypatch, choosing=set())
+    assert favoured["low"] > 0 and favoured["verdict"] == "not proven" and "favoured" in favoured["words"]
     recipe = scored(pairs, monkeypatch, choosing={f"r{n}" for n in range(40)}, seeds=3)
     assert recipe["n"] == 40 and recipe["difference"] == 0

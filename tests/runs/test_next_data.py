@@ -20,7 +20,7 @@ from finetooth.data.change_sheet import CHANGE, ROW, WHY
 from finetooth.errors import ConfigError, DataError
 from finetooth.quality.findings import question
 from finetooth.rundir import read_jsonl, write_json, write_text
-from finetooth.runs import next_data
+from finetooth.runs import next_data, next_files
 from finetooth.runs.context import RunContext
 from finetooth.runs.setup import ensure_set_up
 from finetooth.types import Example
@@ -94,6 +94,10 @@ def _answers(examples: list[Example]) -> list[AnsweredRow]:
 def _next(folder: Path, answers: dict[str, str] | None = None, **options: Any) -> next_data.NextData:
     context = RunContext.of_run(folder / "run", Console(quiet=True))
     return next_data.next_data(context, _answers(context.prepared.validation), answers or {}, **options)
+
+
+def _write(run: Path, found: next_data.NextData) -> list[Path]:
+    return next_files.write(run, found.changes, found.random, found.steered)
 
 
 @pytest.fixture(scope="module")
@@ -177,20 +181,20 @@ def test_corrections_checks_and_what_is_to_be_written(place: Path) -> None:
 def test_files_are_written_once_and_never_over_what_was_filled_in(place: Path) -> None:
     run = place / "run"
     found = _next(place)
-    files = next_data.write(run, found)
+    files = _write(run, found)
     assert [file.name for file in files] == ["next.jsonl", "next.csv"]
     lines, sheet = [*read_jsonl(files[0])], [*csv.DictReader(files[1].open(encoding="utf-8-sig"))]
     assert lines == sheet == found.changes.rows
-    assert next_data.write(run, found) == files  # unchanged since: made again
+    assert _write(run, found) == files  # unchanged since: made again
     filled = files[1].read_text(encoding="utf-8-sig").replace('""', '"x"', 1)
     write_text(files[1], filled)
     before = {file: file.read_bytes() for file in files}
     with pytest.raises(ConfigError, match="has been changed since it was written"):
-        next_data.write(run, found)
+        _write(run, found)
     assert before == {file: file.read_bytes() for file in files}
     for file in files:
         file.unlink()
-    assert next_data.write(run, found) == files
+    assert _write(run, found) == files
 
 
 def test_what_cannot_be_drawn_is_told(place: Path) -> None:
@@ -279,8 +283,31 @@ def test_both_arms_have_as_many_rows_and_the_random_one_starts_anywhere(
 def test_without_a_wrong_row_a_draw_is_random(place: Path, pool: tuple[Path, list[dict[str, str]]]) -> None:
     context = RunContext.of_run(place / "run", Console(quiet=True))
     right = [AnsweredRow(one, one.target, 1.0) for one in context.prepared.validation]
-    found = next_data.next_data(context, right, {}, pool[0], 10, random=True)
+    found = next_data.next_data(context, right, {}, pool[0], 10)
     drawn = [row for row in found.changes.rows if row[CHANGE] == "add"]
-    assert found.random is not None and drawn == found.random.rows
+    assert len(drawn) == 10 and found.random is None
     assert any("random draw" in note for note in found.notes)
     assert Counter(row[WHY] for row in drawn) == {"drawn at random from the pool": 10}
+    with pytest.raises(ConfigError, match="none of the 40 validation rows that would choose is wrong"):
+        next_data.next_data(context, right, {}, pool[0], 10, random=True)
+
+
+def test_a_kill_between_the_files_locks_nobody_out(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Files that were written, and whose last record was not, are known as finetooth's own."""
+    run, found = place / "run", _next(place)
+    _write(run, found)
+    other = _next(place, {found.changes.rows[0][ROW]: "billing"})
+    real = next_files.write_json
+
+    def killed(path: Path, value: Any) -> None:
+        if any(isinstance(one, list) for one in value.values()):
+            return real(path, value)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(next_files, "write_json", killed)
+        with pytest.raises(KeyboardInterrupt):
+            _write(run, other)
+    assert _write(run, found)
+    for file in (run / "errors").iterdir():
+        file.unlink()

@@ -203,14 +203,14 @@ def _write_next(
     path: Path, answers: RunAnswers, asked: NextRows, console: Console
 ) -> tuple[list[Path], dict[str, Any]]:
     """The files of the next data set, and what is in them. Loads the model."""
-    from finetooth.runs import next_data
+    from finetooth.runs import next_data, next_files
     from finetooth.runs.context import RunContext
 
     context = RunContext.of_run(path, console)
     inputs.require_kinds_unchanged(context.task, path, "model")
     corrected = read_annotations(path).answers
     data = next_data.next_data(context, answers.rows, corrected, asked.pool, asked.rows, random=asked.random)
-    files = next_data.write(path, data)
+    files = next_files.write(path, data.changes, data.random, data.steered)
     if files:
         console.print(f"next: {format_count(len(data.changes.rows), 'row')}", highlight=False)
     return files, data.to_json()

@@ -32,6 +32,7 @@ from finetooth.runs.lineage import RANDOM, TARGETING
 from finetooth.runs.paired import RunScores
 
 RANDOM_ARM = f"{FOLDER}/random_arm.jsonl"  # the change set of the random arm
+CHOOSERS = f"{FOLDER}/choosers.json"  # the validation rows that have chosen the rows of the other arm
 # The random arm answers the validation rows, and nothing else is measured of it.
 ONLY_TUNED = {"shots": [], "ladder": False, "prompt": None, "retention": False, "general": []}
 
@@ -90,19 +91,24 @@ def run(
     """
     task, out = iteration.place(task, against, out)
     iteration.require_changes(task, files)
-    arm, rows, count, choosing = out.with_name(out.name + RANDOM), b"", 0, set[str]()
+    arm, drawn, rows = out.with_name(out.name + RANDOM), None, b""
     if random is not None:
         if not read_json(against / "data" / "split.json")["validation"]:
             raise ConfigError(f"--random: {against} has no validation rows on which to compare the two arms.")
-        values, count, choosing = iteration.random_rows(task, against, files, random)
-        rows = jsonl_bytes(values)
+        drawn = iteration.random_arm(task, against, files, random, console)
+        rows = jsonl_bytes(drawn.rows)
         _require_same_draw(out, arm, rows, random)
+        drawn = replace(drawn, choosers=_choosers(out, arm, drawn.choosers))
+        if not drawn.choosers:
+            console.print(f"random arm: {drawn.problem}", style="yellow", soft_wrap=True, highlight=False)
     try:
         done = run_task(task, out, console, file, sealed)
-        if random is not None:
-            console.print(f"random arm: {arm}, with {format_count(count, 'row')} of {random}", soft_wrap=True)
+        if drawn is not None:
+            added = format_count(drawn.added, "row")
+            console.print(f"random arm: {arm}, with {added} of {random}", soft_wrap=True)
             with workspace.occupied(out):
                 write_bytes(out / RANDOM_ARM, rows)
+                write_json(out / CHOOSERS, {"choosers": sorted(drawn.choosers)})
             _train_arm(task, arm, out, files, console)
     except DataError as error:
         if file is not None:
@@ -115,8 +121,8 @@ def run(
     except FinetoothError as error:
         problem = f"Not compared with {against}: {error}"
     found = None
-    if random is not None:
-        found = targeting(out, arm, count, choosing)
+    if drawn is not None:
+        found = targeting(out, arm, drawn.added, drawn.choosers)
         with workspace.occupied(out):
             write_json(out / TARGETING, found)
     return IterationReport(done, against, comparison, problem, found)
@@ -129,6 +135,15 @@ def _require_same_draw(out: Path, arm: Path, rows: bytes, random: Path) -> None:
         raise ConfigError(
             f"{arm} was made of other rows than those of {random} are now. Choose another --out."
         )
+
+
+def _choosers(out: Path, arm: Path, now: set[str]) -> set[str]:
+    """The ids of the validation rows that have chosen, as they were when the arm was begun: RUN/errors may
+    hold the record of another draw since.
+    """
+    if (arm / workspace.CONFIG).is_file() and (out / CHOOSERS).is_file():
+        return {*read_json(out / CHOOSERS)["choosers"]}
+    return now
 
 
 def _train_arm(task: Task, path: Path, out: Path, files: Sequence[Path], console: Console) -> None:
@@ -165,11 +180,12 @@ def targeting(targeted: Path, random: Path, added: int, choosing: Set[str]) -> d
     confidence interval above 0 and as many rows (and seeds) as any verdict; all else is `not proven`. The
     comparison was planned, so it is not adjusted for other runs. added: rows that each arm has added.
     choosing: ids of the validation rows that have chosen them; the arms are compared on the others alone.
+    Where these are not known no comparison is fair, and nothing is proven.
     """
     arms = [_without(paired.read_scores(path, "validation"), choosing) for path in (random, targeted)]
     pair = paired.paired(*arms)
     decisive = pair["recipe"] or pair
-    helped = decisive["verdict"] == "better" and decisive["low"] > 0
+    helped = bool(choosing) and decisive["verdict"] == "better" and decisive["low"] > 0
     kept = {key: decisive[key] for key in ("n", "units", "scores", "difference", "low", "high", "p")}
     found = {
         "verdict": "helped" if helped else "not proven",
@@ -206,8 +222,8 @@ def _words(found: Mapping[str, Any]) -> str:
     )
     if not apart:
         words += (
-            " Rows that were chosen by failures on these very validation rows are favoured here; the sealed "
-            "test tells what is left on new rows."
+            " Rows that were chosen by failures on these very validation rows are favoured here, so nothing "
+            "is proven; `errors --next --random` lets one half of them choose and the other half judge."
         )
     if found["high"] < 0:
         words += " The rows drawn at random did better."

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from shlex import join
 from typing import Any
 
+from rich.console import Console
+
 from finetooth.config.load import load_task
 from finetooth.config.task import Task, fields
-from finetooth.config.values import safe_name
+from finetooth.config.values import format_count, safe_name
 from finetooth.data.change_sheet import CHANGE, ROW
-from finetooth.errors import ConfigError
+from finetooth.errors import ConfigError, DataError
 from finetooth.quality.change_sets import RowChange, read_change_sets
 from finetooth.quality.prepare import read_rows
 from finetooth.report.settings import read_config
 from finetooth.rundir import has_manifest, read_json
-from finetooth.runs import inputs, next_data, next_steps, workspace
+from finetooth.runs import inputs, next_files, next_steps, workspace
+from finetooth.runs.context import RunContext
+from finetooth.runs.pool import held_out
 
 
 def next_task(
@@ -137,26 +142,54 @@ def _changes(task: Task, files: Sequence[Path]) -> list[RowChange]:
     return [change for one in sets for change in one.changes]
 
 
-def random_rows(
-    task: Task, run: Path, files: Sequence[Path], random: Path
-) -> tuple[list[dict[str, Any]], int, set[str]]:
-    """The rows of the random arm's change set; how many of them are added; and the ids of the validation rows
-    that have chosen all that `files` add, so that the others can judge (analysis/steering.py), or none.
+@dataclass(frozen=True, slots=True)
+class RandomArm:
+    """The change set of a random arm. added: how many rows it adds. choosers: the ids of the validation rows
+    that have chosen all rows that the targeted arm adds, so that the others can judge; none where they are
+    not known. problem: why they are not, in words.
+    """
 
-    The corrections and removals of `files` with as many added rows as these have: the first of `random`,
-    whose order is random. Raises ConfigError where they add none, or `random` has too few.
+    rows: list[dict[str, Any]]
+    added: int
+    choosers: set[str]
+    problem: str
+
+
+def random_arm(task: Task, run: Path, files: Sequence[Path], random: Path, console: Console) -> RandomArm:
+    """The corrections and removals of `files` with as many added rows as these have: the first of `random`,
+    whose order is random.
+
+    Raises ConfigError where they add none, or `random` has too few; DataError for a row of `random` that is
+    nearly a held-out row, before anything is trained.
     """
     changes, drawn = _changes(task, files), _changes(task, [random])
     drawn = [change for change in drawn if change.kind == "add"]
-    added = [change.example for change in changes if change.kind == "add" and change.example]
+    added = [change for change in changes if change.kind == "add" and change.example]
     count, names = len(added), ", ".join(map(str, files))
     if not count:
         raise ConfigError(f"--random: {names} adds no row that is filled in, so there is nothing to compare.")
     if len(drawn) < count:
         raise ConfigError(
             f"--random: {random} has {len(drawn)} filled-in rows to add, and {names} adds {count}: the "
-            "random arm takes as many. Fill in more of them."
+            f"random arm takes as many. Fill in more of them, or leave {count - len(drawn)} out of {names}."
         )
-    kept = [*(change for change in changes if change.kind != "add"), *drawn[:count]]
-    by = next_data.chosen_by(run, added)
-    return [{**change.values, CHANGE: change.kind, ROW: change.row} for change in kept], count, by
+    drawn = drawn[:count]
+    context = RunContext.of_run(run, console)
+    examples = [change.example for change in drawn if change.example]
+    if near := held_out(context, examples):
+        raise DataError(
+            f"{drawn[min(near)].place}: this row is nearly a held-out row, so a score would measure memory. "
+            f"Delete it from {random}."
+        )
+    kept = [*(change for change in changes if change.kind != "add"), *drawn]
+    by, others = next_files.choosers(run, [change.example for change in added if change.example])
+    places = [change.place for change in added if change.example in others]
+    problem = ""
+    if not by:
+        problem = (
+            f"It is not known which validation rows have chosen {format_count(len(places), 'added row')}"
+            f"{f', such as {places[0]}' if places else ''}: all validation rows judge the two arms, and "
+            "favour rows that were chosen by them, so it cannot be proven that targeting helped."
+        )
+    rows = [{**change.values, CHANGE: change.kind, ROW: change.row} for change in kept]
+    return RandomArm(rows, count, by, problem)

@@ -10,16 +10,13 @@ sealed rows are read for one thing: a pool row that is nearly one of them is lef
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import compress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from finetooth.analysis.annotations import FOLDER
 from finetooth.analysis.answered import AnsweredRow
 from finetooth.analysis.change_set import Change, ChangeSheet, RowForm, change_set
 from finetooth.analysis.next_rows import (
@@ -33,7 +30,7 @@ from finetooth.analysis.next_rows import (
     short,
     spread,
 )
-from finetooth.analysis.steering import steering
+from finetooth.analysis.steering import choosing_rows, halves
 from finetooth.analysis.suspects import (
     LabelDoubt,
     Suspect,
@@ -44,7 +41,7 @@ from finetooth.analysis.suspects import (
 )
 from finetooth.config.task import Task
 from finetooth.config.values import format_count, is_files, is_hub_id, plural
-from finetooth.data.examples import normalised_context, source_location
+from finetooth.data.examples import source_location
 from finetooth.data.read.files import read
 from finetooth.data.read.table import Table
 from finetooth.errors import ConfigError, DataError
@@ -53,16 +50,13 @@ from finetooth.privacy.masking import redact
 from finetooth.quality.findings import View, question
 from finetooth.quality.label_audit import audit_labels
 from finetooth.quality.similarity.near import find_similar_pairs
-from finetooth.rundir import read_json, sha256_file, write_bytes, write_json
-from finetooth.runs import asking, workspace
+from finetooth.runs import asking
 from finetooth.runs.context import RunContext
 from finetooth.runs.embeddings import embedder_of
+from finetooth.runs.next_files import context_digest
 from finetooth.runs.pool import KNOWN, Pool, read_pool, refused_rows
 from finetooth.types import Example
 
-NAMES = ("next.jsonl", "next.csv", "random.jsonl", "random.csv")
-RECORD = "next.json"  # what was written: digests, so that a file that was filled in since is never replaced
-STEERED = "steered"  # in it, where half of the validation rows have chosen: NextData.steered
 SHARE_CHECKED, LEAST_CHECKED, MOST_CHECKED = 0.05, 10, 100  # training rows listed, at most
 AT_RANDOM = "drawn at random from the pool"
 SPARE = 40  # rows that are chosen beyond what is asked for, since the data gate refuses some
@@ -121,21 +115,18 @@ def next_data(
     found, notes = suspects(context, rows, model, hidden_TD)
     listed = [one for one in found if one.example.id not in answers]
     checks = [Change("correct", one.example, one.suggestion, one.words, one.example.id) for one in listed]
-    choosing = [*compress(rows, steering([row.example for row in rows]))] if random else rows
+    choosing = choosing_rows(rows) if random else rows
     several = asking.primary_grader(context) == "labels"
     lacking = missing(choosing, train, context.prepared.format == "labels", several)
     writing = [Change("add", Example("", (), ()), "", one.why) for one in lacking for _ in range(TO_WRITE)]
     if context.prepared.format in ("chat", "sharegpt"):  # a conversation without turns cannot be read
         notes += [f"To be written: {one.why}" for one in lacking]
         writing = []
-    drawn, by = Drawn("to label", [], [], {}, []), [row.id for row in choosing] if random else []
+    drawn, by = Drawn("to label", [], [], {}, []), [row.id for row in choosing if random]
     if pool is not None:
         drawn = _drawn(context, choosing, read_pool(context, pool), model, count, seed, len(writing))
     if by:
-        drawn.notes.append(
-            f"The failures of {format_count(len(by), 'validation row')} have chosen the rows; the other "
-            f"{len(rows) - len(by):,} are to judge whether choosing them has helped."
-        )
+        drawn.notes.append(halves(rows, {*by}))
     parts = {"corrected": corrected, "to check": checks, drawn.what: drawn.chosen, "to write": writing}
     changes = change_set(form, [one for part in parts.values() for one in part])
     lost_ids = {id(one) for one in changes.left_out}
@@ -154,11 +145,6 @@ def next_data(
         notes + drawn.notes,
         {"by": by, "rows": [context_digest(one.example) for one in drawn.chosen]} if by else {},
     )
-
-
-def context_digest(example: Example) -> str:
-    """The sha256 of what an example asks: a chosen row is known by it when it is filled in."""
-    return hashlib.sha256(normalised_context(example).encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def suspects(
@@ -296,49 +282,3 @@ def _tables(task: Task) -> list[Table]:
         return read(source, task.data.encoding)
     except (DataError, OSError):
         return []
-
-
-# Files ------------------------------------------------------------------------------------------------------
-
-
-def write(path: Path, data: NextData) -> list[Path]:
-    """Write next and random into RUN/errors, as .jsonl and as .csv, and return the paths of those written.
-
-    Files that somebody has filled in are never replaced: ConfigError. Without a pool an older random draw
-    stays. Nothing is written where there is nothing to say.
-    """
-    folder = path / FOLDER
-    contents = (
-        {"next.jsonl": data.changes.jsonl(), "next.csv": data.changes.csv()} if data.changes.rows else {}
-    )
-    if data.random is not None and data.random.rows:
-        contents |= {"random.jsonl": data.random.jsonl(), "random.csv": data.random.csv()}
-    if not contents:
-        return []
-    with workspace.occupied(path):
-        before = read_json(folder / RECORD) if (folder / RECORD).is_file() else {}
-        for name in contents:
-            file = folder / name
-            if file.is_file() and sha256_file(file) != before.get(name):
-                raise ConfigError(
-                    f"{file} has been changed since it was written, perhaps filled in, and is never "
-                    f"replaced. Move or rename it (it can be used from anywhere: finetooth run --add FILE), "
-                    "then run the same command again."
-                )
-        digests = {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()}
-        for name, content in contents.items():
-            write_bytes(folder / name, content)
-        write_json(folder / RECORD, {**before, **digests, STEERED: data.steered})
-    return [folder / name for name in contents]
-
-
-def chosen_by(path: Path, added: Sequence[Example]) -> set[str]:
-    """The ids of the validation rows whose failures have chosen all these rows: those that the last `write`
-    has recorded. None where it has recorded none, or another row is among them: a person who has seen all
-    failures may have written it.
-    """
-    file = path / FOLDER / RECORD
-    known = read_json(file).get(STEERED) if file.is_file() else None
-    if not known or not {context_digest(row) for row in added} <= {*known["rows"]}:
-        return set()
-    return {*known["by"]}

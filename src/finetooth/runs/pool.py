@@ -147,14 +147,20 @@ def _answers(context: RunContext, file: Path, table: Table) -> dict[int, Example
 
 def refused_rows(context: RunContext, pool: Pool, chosen: Collection[int]) -> set[int]:
     """Those of the chosen rows that the data gate would refuse beside held-out rows (rule `added-leak`)."""
+    at = [*chosen]
+    return {at[found] for found in held_out(context, [pool.examples[one] for one in at])}
+
+
+def held_out(context: RunContext, added: Sequence[Example]) -> set[int]:
+    """The positions of rows to add that the rule `added-leak` refuses beside the run's held-out rows."""
     path, prepared = context.path, context.prepared
     sealed = ledger.read_sealed(path) if ledger.sealed_count(path) else []
     sides = {"train": prepared.train, "validation": prepared.validation, "test": sealed}
-    added = [replace(pool.examples[at], id=f"pool {at}") for at in chosen]
     held = [(side, row) for side in HELD_OUT for row in sides[side]]
     view = View(sides, prepared.format, context.task.data, context.task.seed)
-    places = {row.id: at for row, at in zip(added, chosen, strict=True)}
-    return {places[leak.other[1].id] for leak in repeats(view, added, held) if leak.other[1].id in places}
+    named = [replace(row, id=f"added {at}") for at, row in enumerate(added)]
+    places = {row.id: at for at, row in enumerate(named)}
+    return {places[leak.other[1].id] for leak in repeats(view, named, held) if leak.other[1].id in places}
 
 
 def _new(context: RunContext, pool: Sequence[Example]) -> tuple[list[int], dict[str, int]]:
