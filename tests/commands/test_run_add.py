@@ -11,7 +11,7 @@ from pathlib import Path
 import processes
 import yaml
 from command_line import finetooth
-from fruit_iterations import NEW, again, side, write
+from fruit_iterations import NEW, ROWS, TASK, again, side, write
 
 import finetooth as ft
 from finetooth.config.load import load_task
