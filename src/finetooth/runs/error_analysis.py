@@ -135,7 +135,8 @@ def _tags(
 ) -> list[dict[str, Evidence]]:
     custom = run.custom
     again = [inconsistent(answers.others)] if answers.others else []
-    found = tag_rows(answers.rows, context, [*again, *custom.tags])
+    with user_tags.way_out(run.path):
+        found = tag_rows(answers.rows, context, [*again, *custom.tags])
     if run.labelled:
         for tags, confused in zip(found, confusion_tags(answers.rows, run.labels), strict=True):
             tags |= {name: Evidence(words) for name, words in confused.items()}
