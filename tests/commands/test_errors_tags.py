@@ -141,7 +141,9 @@ def test_an_installed_module_stays_a_module(tmp_path: Path) -> None:
 def test_tags_that_fail_replace_nothing_and_stored_ones_name_the_way_out(tmp_path: Path) -> None:
     run = here(iteration(tmp_path / "runs", "first", 0.8))
     code = tmp_path / "mytags.py"
-    code.write_text("def f(example, text): return 'pin' in text\ndef bad(example, text): return text.nothing\n")
+    code.write_text(
+        "def f(example, text): return 'pin' in text\ndef bad(example, text): return text.nothing\n"
+    )
     (tmp_path / "good.yaml").write_text("pins:\n  function: mytags.py:f\n")
     (tmp_path / "bad.yaml").write_text("odd:\n  function: mytags.py:bad\n")
     fails = finetooth(tmp_path, "errors", run, "--tags", "bad.yaml")
@@ -151,7 +153,7 @@ def test_tags_that_fail_replace_nothing_and_stored_ones_name_the_way_out(tmp_pat
     kept = (run / "errors" / "tags.yaml").read_bytes()
     assert finetooth(tmp_path, "errors", run, "--tags", "bad.yaml").returncode == 2
     assert (run / "errors" / "tags.yaml").read_bytes() == kept and "pins" in names(errors(tmp_path, run))
-    code.write_text("def f(example, text): return text.nothing  # a change afterwards\n")
+    code.write_text(bad.replace("bad(", "f("))  # a change afterwards
     fails = finetooth(tmp_path, "errors", run)
     said = " ".join(fails.stderr.split())
     assert fails.returncode == 2 and "pins failed while it looked at row" in said

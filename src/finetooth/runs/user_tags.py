@@ -45,8 +45,8 @@ def way_out(path: Path) -> Iterator[None]:
         if not str(error).startswith(str(stored)):  # messages about tags begin with their file
             raise
         raise ConfigError(
-            f"{error}\nMend or restore it, or give other tags: finetooth errors {quote(str(path))} --tags FILE, "
-            f"or delete {stored} to go on without these."
+            f"{error}\nMend or restore it, or give other tags: finetooth errors {quote(str(path))} --tags "
+            f"FILE, or delete {stored} to go on without these."
         ) from None
 
 
