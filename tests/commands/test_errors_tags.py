@@ -141,9 +141,8 @@ def test_an_installed_module_stays_a_module(tmp_path: Path) -> None:
 def test_tags_that_fail_replace_nothing_and_stored_ones_name_the_way_out(tmp_path: Path) -> None:
     run = here(iteration(tmp_path / "runs", "first", 0.8))
     code = tmp_path / "mytags.py"
-    code.write_text(
-        "def f(example, text): return 'pin' in text\ndef bad(example, text): return text.nothing\n"
-    )
+    bad = "def bad(example, text): return text.nothing\n"
+    code.write_text(f"def f(example, text): return 'pin' in text\n{bad}")
     (tmp_path / "good.yaml").write_text("pins:\n  function: mytags.py:f\n")
     (tmp_path / "bad.yaml").write_text("odd:\n  function: mytags.py:bad\n")
     fails = finetooth(tmp_path, "errors", run, "--tags", "bad.yaml")

@@ -11,7 +11,7 @@ import base64
 import hashlib
 import json
 import shlex
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib.resources import files
 from typing import Any
 from urllib.parse import quote
@@ -19,6 +19,7 @@ from urllib.parse import quote
 from markupsafe import Markup
 
 from finetooth.analysis.annotations import TRUSTED, Annotations, judged_tags
+from finetooth.analysis.answered import HALF
 from finetooth.analysis.flips import KINDS
 from finetooth.evaluation.slices import FALSE_SHARE, SUPPORT
 from finetooth.evaluation.verdict_words import percent
@@ -48,6 +49,8 @@ def render(analysis: Mapping[str, Any], annotations: Annotations | None = None, 
     script = files("finetooth.report").joinpath("errors.js.jinja").read_text("utf-8")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     titles = {tag["tag"]: tag["title"] for tag in tags}
+    graded = [row for row in analysis["rows"] if row["score"] is not None]
+    units = analysis["slices"].get("units", len(graded))  # an analysis of before has none
     parts = {
         "issues": list(
             _issues(analysis, {tag: titles.get(name, name) for tag, name in names.items()}, shown)
@@ -71,9 +74,9 @@ def render(analysis: Mapping[str, Any], annotations: Annotations | None = None, 
         **parts,
         "run": analysis["run"],
         "against": analysis["against"],
-        "grader": analysis["grader"],
+        "graded_by": graded_by(analysis),
         "headline": headline(analysis),
-        "lead": largest_issue(tags),
+        "lead": largest_issue(tags, analysis),
         "kind": "better"
         if all(row["score"] is not None and not row["wrong"] for row in analysis["rows"])
         else "worse",
@@ -87,6 +90,8 @@ def render(analysis: Mapping[str, Any], annotations: Annotations | None = None, 
         "flip_links": [(kind, _link("flip", kind)) for kind in KINDS],
         "asked_again": asked_again(analysis),
         "slices_tested": analysis["slices"]["tested"],
+        "graded": len(graded),
+        "clustered": units if units < len(graded) else 0,
         "support": SUPPORT,
         "chance": FALSE_SHARE,
         "training": [
@@ -123,9 +128,21 @@ def headline(analysis: Mapping[str, Any]) -> str:
     return f"{said}; {ungraded:,} could not be graded" if ungraded else said
 
 
-def largest_issue(tags: list[dict[str, Any]]) -> str:
-    """The tag of the headline with the most wrong rows, with its own precision; "" without one."""
-    first = next((tag for tag in tags if tag["headline"] and tag["wrong"]), None)
+def graded_by(analysis: Mapping[str, Any]) -> str:
+    """The grader, and where its scores are not all 0 or 1 which of them are wrong."""
+    by = f"graded by {analysis['grader']}"
+    parts = any(row["score"] not in (None, 0, 1) for row in analysis["rows"])
+    return f"{by}; wrong: below {HALF:.0%}" if parts else by
+
+
+def largest_issue(tags: Sequence[Mapping[str, Any]], analysis: Mapping[str, Any]) -> str:
+    """The tag of the headline with the most wrong rows, with its own precision; "" without one.
+
+    Only a tag whose rows are wrong more often than all rows are: another one fires on right answers alike.
+    """
+    known = [tag for tag in tags if tag["headline"] and tag["wrong"]]
+    often = (tag for tag in known if tag["wrong"] * analysis["n"] > analysis["wrong"] * tag["rows"])
+    first = next((tag for tag in often), next((tag for tag in known if tag["wrong"] == tag["rows"]), None))
     if first is None:
         return ""
     rows = f"{first['wrong']:,} wrong row{'' if first['wrong'] == 1 else 's'}"

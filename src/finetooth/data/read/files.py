@@ -150,8 +150,8 @@ def read_content(
 
 
 def encoding_of(path: Path, configured: str, some_broken: bool = False) -> str:
-    """The encoding of a file that is given beside the task's own: UTF-8 where it is in it, as finetooth writes
-    such files; otherwise `configured`, that of the task's files.
+    """The encoding of a file that is given beside the task's own: UTF-8 where it is in it, as finetooth
+    writes such files; otherwise `configured`, that of the task's files.
 
     ASCII alone is no sign of UTF-8: there are encodings of seven bits. Raises DataError for a CSV that should
     be UTF-8 and is not. some_broken: a few lines of it need not be, as they are rejected one by one.
