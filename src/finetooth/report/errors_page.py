@@ -49,8 +49,6 @@ def render(analysis: Mapping[str, Any], annotations: Annotations | None = None, 
     script = files("finetooth.report").joinpath("errors.js.jinja").read_text("utf-8")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     titles = {tag["tag"]: tag["title"] for tag in tags}
-    graded = [row for row in analysis["rows"] if row["score"] is not None]
-    units = analysis["slices"].get("units", len(graded))  # an analysis of before has none
     parts = {
         "issues": list(
             _issues(analysis, {tag: titles.get(name, name) for tag, name in names.items()}, shown)
@@ -89,10 +87,7 @@ def render(analysis: Mapping[str, Any], annotations: Annotations | None = None, 
         "flips_bar": flips_bar(analysis["flips"]) if analysis["flips"] else None,
         "flip_links": [(kind, _link("flip", kind)) for kind in KINDS],
         "asked_again": asked_again(analysis),
-        "slices_tested": analysis["slices"]["tested"],
-        "graded": len(graded),
-        "clustered": units if units < len(graded) else 0,
-        "support": SUPPORT,
+        **_tested(analysis),
         "chance": FALSE_SHARE,
         "training": [
             {**row, **{key: shown(row[key] or "") for key in ("id", "words", "file")}}
@@ -106,6 +101,15 @@ def render(analysis: Mapping[str, Any], annotations: Annotations | None = None, 
         "data": embedded(_data(analysis, annotations, titles, names, parts, texts)),
     }
     return html.render("errors.html.jinja", page)
+
+
+def _tested(analysis: Mapping[str, Any]) -> dict[str, int]:
+    """How many slices were tested, of how many rows; clustered: clusters of these, 0 where they make none."""
+    graded = sum(row["score"] is not None for row in analysis["rows"])
+    units = analysis["slices"].get("units", graded)  # errors.json of an older version has none
+    clustered = units if units < graded else 0
+    tested = analysis["slices"]["tested"]
+    return {"slices_tested": tested, "support": SUPPORT, "graded": graded, "clustered": clustered}
 
 
 def embedded(value: Any) -> Markup:
@@ -141,8 +145,9 @@ def largest_issue(tags: Sequence[Mapping[str, Any]], analysis: Mapping[str, Any]
     Only a tag whose rows are wrong more often than all rows are: another one fires on right answers alike.
     """
     known = [tag for tag in tags if tag["headline"] and tag["wrong"]]
-    often = (tag for tag in known if tag["wrong"] * analysis["n"] > analysis["wrong"] * tag["rows"])
-    first = next((tag for tag in often), next((tag for tag in known if tag["wrong"] == tag["rows"]), None))
+    n, wrong = analysis["n"], analysis["wrong"]
+    often = (tag for tag in known if tag["wrong"] == tag["rows"] or tag["wrong"] * n > wrong * tag["rows"])
+    first = next(often, None)
     if first is None:
         return ""
     rows = f"{first['wrong']:,} wrong row{'' if first['wrong'] == 1 else 's'}"
