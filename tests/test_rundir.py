@@ -96,7 +96,10 @@ def test_the_second_process_is_told_who_is_first_and_a_crash_frees_the_lock(
     while not ready.exists():
         assert process.is_alive()
         process.join(0.02)
-    with pytest.raises(ConfigError, match=rf"in use by another finetooth process \(pid {process.pid}, since"):
+    with pytest.raises(
+        ConfigError,
+        match=rf"in use by another finetooth process \(pid {process.pid}, since.*if this command has it",
+    ):
         locked(root).__enter__()
     process.kill()
     process.join()

@@ -127,7 +127,7 @@ def _acquire(root: Path) -> int:
             os.close(handle)
             raise ConfigError(
                 f"{root} is in use by another finetooth process ({holder or 'it has just started'}). Wait "
-                "until it has ended, or choose another --out."
+                "until it has ended, or choose another --out, if this command has it."
             ) from None
         except OSError:  # a file system without locks
             return handle

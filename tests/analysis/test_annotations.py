@@ -81,7 +81,9 @@ def test_a_broken_line_in_the_middle_is_named(tmp_path: Path, line: str, words: 
     (tmp_path / "errors").mkdir()
     good = json.dumps(verdict("a", "t", True))
     (tmp_path / ANNOTATIONS).write_text(f"{good}\n{line}\n{good}\n")
-    with pytest.raises(DataError, match="line 2: ") as error:
+    with pytest.raises(
+        DataError, match=r"annotations\.jsonl, line 2: .*Correct or delete this line"
+    ) as error:
         read_annotations(tmp_path)
     assert words in str(error.value)
 

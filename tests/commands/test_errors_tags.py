@@ -136,3 +136,25 @@ def test_an_installed_module_stays_a_module(tmp_path: Path) -> None:
     (tmp_path / "tags.yaml").write_text(text)
     user_tags.store(run, tmp_path / "tags.yaml")
     assert (run / "errors" / "tags.yaml").read_text() == text
+
+
+def test_tags_that_fail_replace_nothing_and_stored_ones_name_the_way_out(tmp_path: Path) -> None:
+    run = here(iteration(tmp_path / "runs", "first", 0.8))
+    code = tmp_path / "mytags.py"
+    bad = "def bad(example, text): return text.nothing\n"
+    code.write_text(f"def f(example, text): return 'pin' in text\n{bad}")
+    (tmp_path / "good.yaml").write_text("pins:\n  function: mytags.py:f\n")
+    (tmp_path / "bad.yaml").write_text("odd:\n  function: mytags.py:bad\n")
+    fails = finetooth(tmp_path, "errors", run, "--tags", "bad.yaml")
+    assert fails.returncode == 2 and "bad.yaml: odd failed while it looked at row" in fails.stderr
+    assert not (run / "errors" / "tags.yaml").exists() and "odd" not in names(errors(tmp_path, run))
+    assert "pins" in names(errors(tmp_path, run, "--tags", "good.yaml"))
+    kept = (run / "errors" / "tags.yaml").read_bytes()
+    assert finetooth(tmp_path, "errors", run, "--tags", "bad.yaml").returncode == 2
+    assert (run / "errors" / "tags.yaml").read_bytes() == kept and "pins" in names(errors(tmp_path, run))
+    code.write_text(bad.replace("bad(", "f("))  # a change afterwards
+    fails = finetooth(tmp_path, "errors", run)
+    said = " ".join(fails.stderr.split())
+    assert fails.returncode == 2 and "pins failed while it looked at row" in said
+    for way in ("Mend", f"finetooth errors {run} --tags FILE", f"delete {run}/errors/tags.yaml"):
+        assert way in said

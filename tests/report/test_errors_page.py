@@ -18,7 +18,7 @@ from made_up_errors import HOSTILE, made_up_errors
 from finetooth.analysis.annotations import Annotations, collect, random_orders
 from finetooth.privacy.masking import redact
 from finetooth.report.console import terminal
-from finetooth.report.errors_page import render
+from finetooth.report.errors_page import largest_issue, render
 from finetooth.report.errors_text import print_errors
 from finetooth.report.shown_text import ROOM, ShownText
 
@@ -122,6 +122,37 @@ def test_a_page_of_little() -> None:
     assert "None of 5 validation rows could be graded" in page_of(analysis)[0].words
     assert "No tag applies" in page.words
     assert data["rows"][0]["s"] is None and "c" not in data["rows"][0]
+
+
+def test_the_headline_says_what_wrong_is_where_scores_are_graded(capsys: pytest.CaptureFixture[str]) -> None:
+    analysis = made_up_errors()
+    for scores, said in (((0.0, 1.0), "graded by chrf"), ((0.0, 0.73), "graded by chrf; wrong: below 50%")):
+        rows = [{**row, "score": scores[not row["wrong"]]} for row in analysis["rows"]]
+        graded = {**analysis, "grader": "chrf", "rows": rows}
+        print_errors(graded, terminal())
+        assert f"({said})" in " ".join(capsys.readouterr().out.split())
+        assert f">validation rows, {said}<" in render(graded)
+
+
+def test_the_largest_issue_is_one_whose_rows_are_wrong_more_often() -> None:
+    """A tag of most right rows has many wrong ones by its size alone."""
+    analysis = made_up_errors()
+    share = analysis["wrong"] / analysis["n"]
+    common = {**analysis["tags"][0], "tag": "common", "title": "Common", "rows": 55, "wrong": int(55 * share)}
+    own = {**common, "tag": "own", "title": "Own", "rows": 9, "wrong": 8}
+    said = largest_issue([common, own], analysis)
+    assert said.startswith("The largest issue: Own, in 8 wrong rows")
+    assert largest_issue([common], analysis) == ""
+    every = {**common, "rows": 60, "wrong": 60}
+    assert "Common, in 60" in largest_issue([every], {**analysis, "wrong": 60})
+
+
+def test_why_no_slice_was_tested() -> None:
+    analysis = made_up_errors(n=54)
+    analysis["slices"] = {"tested": 0, "found": [], "units": 54}
+    assert "No group has 20 rows" in render(analysis)
+    page = " ".join(render({**analysis, "slices": {"tested": 0, "found": [], "units": 19}}).split())
+    assert "The 54 graded rows count as 19 observations" in page and "No group has 20 rows" not in page
 
 
 def test_tags_show_their_precision_and_cry_wolf_below_the_others() -> None:

@@ -22,6 +22,7 @@ from finetooth.quality.findings import question
 from finetooth.rundir import read_jsonl, write_json, write_text
 from finetooth.runs import next_data, next_files
 from finetooth.runs.context import RunContext
+from finetooth.runs.pool import read_pool
 from finetooth.runs.setup import ensure_set_up
 from finetooth.types import Example
 
@@ -311,3 +312,17 @@ def test_a_kill_between_the_files_locks_nobody_out(place: Path, monkeypatch: pyt
     assert _write(run, found)
     for file in (run / "errors").iterdir():
         file.unlink()
+
+
+@pytest.mark.parametrize("name", ["umlauts.csv", "umlauts.jsonl"])
+def test_a_pool_in_utf8_is_read_as_such_whatever_the_task_says(place: Path, name: str) -> None:
+    rows = [row | {"Frage": f"Größe {row['Frage']}"} for row in _rows(12, "umlauts", (1, 1, 1, 1))]
+    if name.endswith(".csv"):
+        _sheet(place / name, rows)
+    else:
+        write_text(place / name, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+    context = RunContext.of_run(place / "run", Console(quiet=True))
+    data = context.task.data.model_copy(update={"encoding": "cp1252"})
+    object.__setattr__(context, "task", context.task.model_copy(update={"data": data}))
+    found = read_pool(context, place / name)
+    assert all(question(one).startswith("Größe ") for one in found.examples) and found.examples

@@ -80,10 +80,13 @@ def read_annotations(run_path: Path) -> Annotations:
     if not path.is_file():
         return Annotations()
     lines = []
-    for number, line in enumerate(read_jsonl(path), 1):
-        if problem := _problem(line):
-            raise DataError(f"{path}, line {number}: {problem}. Correct or delete this line.")
-        lines.append(line)
+    try:
+        for number, line in enumerate(read_jsonl(path), 1):
+            if problem := _problem(line):
+                raise DataError(f"{path}, line {number}: {problem}.")
+            lines.append(line)
+    except DataError as error:
+        raise DataError(f"{error} Correct or delete this line.") from None
     return collect(lines)
 
 

@@ -110,8 +110,6 @@ def run(path: Path, options: Options, console: Console) -> ErrorsReport:
         answers = _asked_again(path, answers, console)
     before = _before(path, answers, options, console)
     with workspace.occupied(path):
-        if options.tags is not None:
-            user_tags.store(path, options.tags)
         embed = _embedder(path, console) if answers.custom.by_example else None
         following: Mapping[str, Any] = {}
         files: Sequence[Path] = ()
@@ -120,6 +118,8 @@ def run(path: Path, options: Options, console: Console) -> ErrorsReport:
             files, following = _write_next(path, answers, options.next_rows, console)
             training = following.pop("training")
         analysis = error_analysis.analyse(answers, before, embed, training)
+        if options.tags is not None:  # those that work
+            user_tags.store(path, options.tags)
         report = ErrorsReport(path, analysis, answers.labels, files, following)
         return _written(report)
 

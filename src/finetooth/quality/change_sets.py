@@ -17,7 +17,6 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 from finetooth.config import cleaning
@@ -28,10 +27,10 @@ from finetooth.data.examples import content, normalised_context, with_ids
 from finetooth.data.formats.columns import ColumnPlan
 from finetooth.data.formats.parse import parse
 from finetooth.data.formats.text_columns import string
-from finetooth.data.read.files import BYTE_ORDER_MARKS, read_bytes, read_file
+from finetooth.data.read.files import encoding_of, read_file
 from finetooth.data.read.locations import location_of, rejected_location
 from finetooth.data.read.names import REPEATED, clean_columns
-from finetooth.data.read.sources import find_files, kind_of
+from finetooth.data.read.sources import find_files
 from finetooth.data.read.table import RawRow, Table
 from finetooth.data.split import ADDED, SIDES, Sides
 from finetooth.errors import DataError
@@ -105,7 +104,7 @@ def read_change_sets(
     config = config.model_copy(update={"format": format})
     found = []
     for source in sources:
-        encoding = _encoding(source.path, config.encoding)
+        encoding = encoding_of(source.path, config.encoding)
         table = read_guarded(clean_columns(read_file(source.path, source.name, encoding)))
         found.append(_change_set(table, config, plan))
     return found
@@ -152,21 +151,6 @@ def applied(task: Task, plan: ColumnPlan, format: str, sides: Sides) -> ChangedS
     validation = [rows[row.id] for row in sides["validation"]]
     notes = [*(words for one in sets for words in one.words()), *_new_labels(sets, sides)]
     return ChangedSides(sides | {"train": train, "validation": validation}, merge_steps(steps), notes)
-
-
-def _encoding(path: Path, encoding: str) -> str:
-    """UTF-8 where the file is in it, as finetooth writes change sets; otherwise that of the task's files."""
-    content = read_bytes(path)
-    try:
-        content.decode("utf-8")
-    except UnicodeDecodeError:
-        marked = any(content.startswith(mark) for mark, _ in BYTE_ORDER_MARKS)
-        if encoding == "utf-8" and kind_of(path) in (".csv", ".tsv") and not marked:
-            raise DataError(
-                f"{path}: not UTF-8. Save it again as CSV UTF-8, or as .xlsx, in the spreadsheet program."
-            ) from None
-        return encoding
-    return "utf-8"
 
 
 def _new_labels(sets: Sequence[ChangeSet], sides: Sides) -> Iterator[str]:

@@ -11,7 +11,7 @@ import base64
 import hashlib
 import json
 import shlex
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib.resources import files
 from typing import Any
 from urllib.parse import quote
@@ -19,6 +19,7 @@ from urllib.parse import quote
 from markupsafe import Markup
 
 from finetooth.analysis.annotations import TRUSTED, Annotations, judged_tags
+from finetooth.analysis.answered import HALF
 from finetooth.analysis.flips import KINDS
 from finetooth.evaluation.slices import FALSE_SHARE, SUPPORT
 from finetooth.evaluation.verdict_words import percent
@@ -71,9 +72,9 @@ def render(analysis: Mapping[str, Any], annotations: Annotations | None = None, 
         **parts,
         "run": analysis["run"],
         "against": analysis["against"],
-        "grader": analysis["grader"],
+        "graded_by": graded_by(analysis),
         "headline": headline(analysis),
-        "lead": largest_issue(tags),
+        "lead": largest_issue(tags, analysis),
         "kind": "better"
         if all(row["score"] is not None and not row["wrong"] for row in analysis["rows"])
         else "worse",
@@ -86,8 +87,7 @@ def render(analysis: Mapping[str, Any], annotations: Annotations | None = None, 
         "flips_bar": flips_bar(analysis["flips"]) if analysis["flips"] else None,
         "flip_links": [(kind, _link("flip", kind)) for kind in KINDS],
         "asked_again": asked_again(analysis),
-        "slices_tested": analysis["slices"]["tested"],
-        "support": SUPPORT,
+        **_tested(analysis),
         "chance": FALSE_SHARE,
         "training": [
             {**row, **{key: shown(row[key] or "") for key in ("id", "words", "file")}}
@@ -101,6 +101,15 @@ def render(analysis: Mapping[str, Any], annotations: Annotations | None = None, 
         "data": embedded(_data(analysis, annotations, titles, names, parts, texts)),
     }
     return html.render("errors.html.jinja", page)
+
+
+def _tested(analysis: Mapping[str, Any]) -> dict[str, int]:
+    """How many slices were tested, of how many rows; clustered: clusters of these, 0 where they make none."""
+    graded = sum(row["score"] is not None for row in analysis["rows"])
+    units = analysis["slices"].get("units", graded)  # errors.json of an older version has none
+    clustered = units if units < graded else 0
+    tested = analysis["slices"]["tested"]
+    return {"slices_tested": tested, "support": SUPPORT, "graded": graded, "clustered": clustered}
 
 
 def embedded(value: Any) -> Markup:
@@ -123,9 +132,22 @@ def headline(analysis: Mapping[str, Any]) -> str:
     return f"{said}; {ungraded:,} could not be graded" if ungraded else said
 
 
-def largest_issue(tags: list[dict[str, Any]]) -> str:
-    """The tag of the headline with the most wrong rows, with its own precision; "" without one."""
-    first = next((tag for tag in tags if tag["headline"] and tag["wrong"]), None)
+def graded_by(analysis: Mapping[str, Any]) -> str:
+    """The grader, and where its scores are not all 0 or 1 which of them are wrong."""
+    by = f"graded by {analysis['grader']}"
+    parts = any(row["score"] not in (None, 0, 1) for row in analysis["rows"])
+    return f"{by}; wrong: below {HALF:.0%}" if parts else by
+
+
+def largest_issue(tags: Sequence[Mapping[str, Any]], analysis: Mapping[str, Any]) -> str:
+    """The tag of the headline with the most wrong rows, with its own precision; "" without one.
+
+    Only a tag whose rows are wrong more often than all rows are: another one fires on right answers alike.
+    """
+    known = [tag for tag in tags if tag["headline"] and tag["wrong"]]
+    n, wrong = analysis["n"], analysis["wrong"]
+    often = (tag for tag in known if tag["wrong"] == tag["rows"] or tag["wrong"] * n > wrong * tag["rows"])
+    first = next(often, None)
     if first is None:
         return ""
     rows = f"{first['wrong']:,} wrong row{'' if first['wrong'] == 1 else 's'}"

@@ -12,7 +12,7 @@ from rich.text import Text
 from finetooth.analysis.annotations import Annotations, judged_tags
 from finetooth.evaluation.verdict_words import percent
 from finetooth.privacy.masking import redact
-from finetooth.report.errors_page import asked_again, headline, largest_issue
+from finetooth.report.errors_page import asked_again, graded_by, headline, largest_issue
 from finetooth.report.html import p_value
 from finetooth.report.terminal import COLOURS
 
@@ -32,8 +32,8 @@ def print_errors(
     tags = [
         {**tag, "title": redact(tag["title"])} for tag in judged_tags(analysis, annotations or Annotations())
     ]
-    console.print(Text(f"{headline(analysis)} (graded by {analysis['grader']})", "bold"))
-    if largest := largest_issue(tags):
+    console.print(Text(f"{headline(analysis)} ({graded_by(analysis)})", "bold"))
+    if largest := largest_issue(tags, analysis):
         console.print(Text(largest))
     if flips := analysis["flips"]:
         words = ", ".join(f"{count:,} {kind}" for kind, count in flips.items())

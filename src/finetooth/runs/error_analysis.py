@@ -135,7 +135,8 @@ def _tags(
 ) -> list[dict[str, Evidence]]:
     custom = run.custom
     again = [inconsistent(answers.others)] if answers.others else []
-    found = tag_rows(answers.rows, context, [*again, *custom.tags])
+    with user_tags.way_out(run.path):
+        found = tag_rows(answers.rows, context, [*again, *custom.tags])
     if run.labelled:
         for tags, confused in zip(found, confusion_tags(answers.rows, run.labels), strict=True):
             tags |= {name: Evidence(words) for name, words in confused.items()}
@@ -267,13 +268,15 @@ def _slices(rows: Sequence[AnsweredRow], known: Mapping[tuple[str, str], Mask]) 
     graded = [row for row in rows if row.score is not None]
     examples = [row.example for row in graded]
     known = {condition: mask[graded_R] for condition, mask in known.items()}
-    found = weak_slices(examples, [row.score or 0.0 for row in graded], row_groups(examples), known)
+    groups = row_groups(examples)
+    found = weak_slices(examples, [row.score or 0.0 for row in graded], groups, known)
     mask_of = {words: mask for (_, words), mask in known.items()}
     listed = []
     for one in found.found:
         mask = np.logical_and.reduce([mask_of[words] for words in one.conditions])
         listed.append(asdict(one) | {"ids": [graded[at].id for at in np.flatnonzero(mask)]})
-    return {"tested": found.tested, "found": listed}
+    units = len(graded) if groups is None else len(set(groups))
+    return {"tested": found.tested, "found": listed, "units": units}
 
 
 def _audit(answers: RunAnswers) -> LabelAudit | str:

@@ -17,7 +17,9 @@ from finetooth.config.values import format_count, plural
 from finetooth.data.formats.columns import OPTIONAL, ColumnPlan
 from finetooth.data.formats.parse import parse
 from finetooth.data.formats.questions import ANSWERS, read_questions
+from finetooth.data.read.files import encoding_of
 from finetooth.data.read.names import clean_name
+from finetooth.data.read.sources import kind_of
 from finetooth.data.read.table import Table
 from finetooth.data.write.sheet import Sheet
 from finetooth.errors import ConfigError, DataError
@@ -75,7 +77,9 @@ def read_pool(context: RunContext, file: Path) -> Pool:
             "drawn to be labelled."
         )
     facts = asking.training_rows(context)
-    table = Sheet.read(file, task.data.encoding).table
+    readable = file.is_file() and bool(kind_of(file))  # else Sheet says what is wrong
+    encoding = encoding_of(file, task.data.encoding, some_broken=True) if readable else task.data.encoding
+    table = Sheet.read(file, encoding).table
     try:
         read = read_questions(table, facts["format"], facts["columns"], facts["unread"]).rows
     except (ConfigError, DataError) as error:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 import yaml
@@ -25,21 +26,35 @@ def of_run(path: Path, given: Path | None = None) -> CustomTags:
     source = path / FILE if given is None else given
     if given is None and not source.is_file():
         return CustomTags()
-    values = _parsed(source, _read(source))
-    for name, function in _functions(values):
-        file = source.parent / function.rpartition(":")[0]
-        if file.suffix == ".py" and not file.is_file():
-            raise ConfigError(
-                f"{source}: {name}: there is no file {file}. Restore it, or give other tags: "
-                f"finetooth errors {path} --tags FILE"
-            )
-    return custom_tags(values, source.parent, [tag.name for tag in TAGS], str(source))
+    with way_out(path):
+        values = _parsed(source, _read(source))
+        for name, function in _functions(values):
+            file = source.parent / function.rpartition(":")[0]
+            if file.suffix == ".py" and not file.is_file():
+                raise ConfigError(f"{source}: {name}: there is no file {file}.")
+        return custom_tags(values, source.parent, [tag.name for tag in TAGS], str(source))
+
+
+@contextmanager
+def way_out(path: Path) -> Iterator[None]:
+    """Where tags that the run has cannot be used, the ConfigError says what to do about them."""
+    stored = path / FILE
+    try:
+        yield
+    except ConfigError as error:
+        if not str(error).startswith(str(stored)):  # messages about tags begin with their file
+            raise
+        raise ConfigError(
+            f"{error}\nMend or restore it, or give other tags: finetooth errors {quote(str(path))} --tags "
+            f"FILE, or delete {stored} to go on without these."
+        ) from None
 
 
 def code_in(path: Path) -> list[str]:
     """The functions that a run's tags name, as they are in its file; nothing is imported. ConfigError."""
     source = path / FILE
-    return [code for _, code in _functions(_parsed(source, _read(source)))] if source.is_file() else []
+    with way_out(path):
+        return [code for _, code in _functions(_parsed(source, _read(source)))] if source.is_file() else []
 
 
 def store(path: Path, source: Path) -> None:

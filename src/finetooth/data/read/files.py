@@ -149,6 +149,29 @@ def read_content(
     return json_lines(path, name, content) if kind == ".jsonl" else read_delimited(path, name, kind, content)
 
 
+def encoding_of(path: Path, configured: str, some_broken: bool = False) -> str:
+    """The encoding of a file that is given beside the task's own: UTF-8 where it is in it, as finetooth
+    writes such files; otherwise `configured`, that of the task's files.
+
+    ASCII alone is no sign of UTF-8: there are encodings of seven bits. Raises DataError for a CSV that should
+    be UTF-8 and is not. some_broken: a few lines of it need not be, as they are rejected one by one.
+    """
+    content, kind = read_bytes(path), kind_of(path)
+    try:
+        content.decode("utf-8")
+    except UnicodeDecodeError:
+        marked = any(content.startswith(mark) for mark, _ in BYTE_ORDER_MARKS)
+        wanted = configured == "utf-8" and kind in (".csv", ".tsv") and not marked
+        if wanted and not (some_broken and not readings(content)):
+            raise DataError(
+                f"{path}: not UTF-8. Save it again as CSV UTF-8, or as .xlsx, in the spreadsheet program."
+            ) from None
+        return configured
+    json = kind in (".jsonl", ".json") and b"\x1b" not in content  # that begins a shift of ISO 2022
+    seven_bits = content.isascii() and not json
+    return configured if seven_bits or b"\0" in content else "utf-8"  # NUL: UTF-16 without a mark
+
+
 def read_bytes(path: Path) -> bytes:
     """The bytes of a regular file, decompressed. A pipe is refused, as opening it would wait for a writer."""
     try:
