@@ -18,7 +18,7 @@ from finetooth.commands import curve as command
 from finetooth.commands import train
 from finetooth.evaluation import ledger
 from finetooth.rundir import read_json, read_jsonl, write_json, write_jsonl
-from finetooth.runs import workspace
+from finetooth.runs import lineage, workspace
 from finetooth.runs.sized_runs import default_sizes
 
 COLORS = {"apple": "red", "banana": "yellow", "plum": "blue"}
@@ -169,6 +169,7 @@ def test_a_run_has_a_curve_of_its_own_rows(place: Path) -> None:
     rows = {row["id"] for row in read_jsonl(place / "run/data/train.jsonl")}
     assert {row["id"] for row in read_jsonl(place / "of-run/data/train.jsonl")} == rows
     assert read_json(place / "of-run/curve/10-1/measured.json")["steps"] == 20  # not the run's 2 x its rows
+    assert [run.path for run in lineage.find_runs([place])] == [place / "run"]
 
 
 def test_default_sizes_are_halvings() -> None:

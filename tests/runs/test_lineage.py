@@ -12,7 +12,8 @@ from rich.console import Console
 
 from finetooth.commands import errors, log
 from finetooth.data.examples import to_json
-from finetooth.rundir import write_jsonl
+from finetooth.errors import ConfigError
+from finetooth.rundir import claim, start_manifest, write_json, write_jsonl
 from finetooth.runs import lineage
 
 QUIET = Console(quiet=True)
@@ -112,3 +113,32 @@ def test_a_damaged_parent_in_a_folder_that_was_moved_is_known_by_its_sealed_rows
     (first / "data" / "validation.jsonl").write_bytes(b"x\n{}\n")
     folder.rename(tmp_path / "archive")
     assert lineage.parent_of(tmp_path / "archive" / "second") == tmp_path / "archive" / "first"
+
+
+@pytest.mark.parametrize("finished", [True, False])
+def test_the_folder_of_a_curve_is_no_run_and_its_trainings_are_no_iterations(
+    tmp_path: Path, finished: bool
+) -> None:
+    first = iteration(tmp_path / "runs", "first", 0.7, 1)
+    curve = tmp_path / "runs" / "first-curve"
+    curve.mkdir()
+    start_manifest(curve)
+    claim(curve / "curve")
+    shutil.copytree(first / "data", curve / "data")
+    assert [run.path for run in lineage.find_runs([tmp_path / "runs"])] == [first]
+    sized = iteration(curve / "curve", "100-1", 0.6, 2)
+    if finished:
+        write_json(curve / "curve.json", {})
+    (task,) = log.run(tmp_path / "runs").tasks
+    assert [one["name"] for one in task["iterations"]] == ["first"]
+    assert not lineage.find_runs([curve, curve / "curve"])
+    for inside in (curve, curve / "curve", sized):
+        with pytest.raises(ConfigError, match="finetooth curve"):
+            log.run(inside)
+
+
+def test_a_run_that_stopped_early_is_still_listed_with_its_problem(tmp_path: Path) -> None:
+    first = iteration(tmp_path, "first", 0.7, 1)
+    (first / "config.yaml").unlink()
+    start_manifest(first)
+    assert [run.problem[:10] for run in lineage.find_runs([tmp_path])] == ["It stopped"]

@@ -20,6 +20,7 @@ from finetooth.report.log_table import print_task
 from finetooth.runs import lineage, workspace
 from finetooth.runs.history import DAMAGED, MEASURED, History, changes_in_words
 from finetooth.runs.lineage import KEEPS, Run
+from finetooth.runs.sized_runs import is_curve
 
 TASKS = (".yaml", ".yml", ".toml", ".json")
 
@@ -76,6 +77,11 @@ def _groups(target: Path) -> list[list[Run]]:
     """The runs by task. Raises ConfigError where there is none."""
     if target.name == workspace.CONFIG and target.is_file():
         target = target.parent  # that of a run is a task too, of the same runs
+    if is_curve(target) or lineage.in_curve(target):
+        raise ConfigError(
+            f"{target} belongs to a curve, whose trainings are no iterations of a task. To see the curve, or "
+            "to go on with it: the same finetooth curve command again."
+        )
     if (target / workspace.CONFIG).is_file():
         runs = lineage.find_runs([target.parent])
         return [group for group in lineage.groups(runs) if any(_is_at(run, target) for run in group)]

@@ -14,16 +14,17 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from finetooth.analysis.annotations import FOLDER
+from finetooth.analysis import annotations
 from finetooth.config.task import Task
 from finetooth.data.version import Versions
 from finetooth.errors import FinetoothError
 from finetooth.evaluation import ledger
 from finetooth.rundir import has_manifest, read_json
 from finetooth.runs import workspace
+from finetooth.runs.sized_runs import FOLDER, is_curve
 
 # Of a run whose next rows were chosen: it names the arms that followed.
-TARGETING = f"{FOLDER}/targeting.json"
+TARGETING = f"{annotations.FOLDER}/targeting.json"
 RANDOM = "-random"  # the end of the name of a random arm
 CONTINUES, KEEPS, MADE = "continues", "keeps the split of", "made from"
 # What reading a damaged run may raise.
@@ -119,14 +120,23 @@ def groups(runs: Sequence[Run]) -> list[list[Run]]:
 
 
 def _runs_in(folder: Path) -> Iterator[Path]:
-    """Run directories in the folder, also those that stopped before their config.yaml was written."""
-    if not folder.is_dir():
+    """Run directories in the folder, also those that stopped before their config.yaml was written.
+
+    The folder of a curve is none, and its trainings are no iterations.
+    """
+    if not folder.is_dir() or in_curve(folder):
         return
     yield from (path for path in sorted(folder.iterdir()) if _is_run(path))
 
 
+def in_curve(path: Path) -> bool:
+    """Whether the path is what a curve keeps its trainings in, or one of them."""
+    path = path.resolve()
+    return any(one.name == FOLDER and is_curve(one.parent) for one in (path, path.parent))
+
+
 def _is_run(path: Path) -> bool:
-    begun = (path / "data" / "split.json").is_file() and has_manifest(path)
+    begun = (path / "data" / "split.json").is_file() and has_manifest(path) and not is_curve(path)
     return begun or (path / workspace.CONFIG).is_file()
 
 

@@ -7,16 +7,17 @@ among those of a larger one. All answer the same validation rows. None has seale
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from finetooth.config.task import Task, build_task, fields
 from finetooth.data.split import split_keys, uniform
-from finetooth.errors import ConfigError
+from finetooth.errors import ConfigError, FinetoothError
 from finetooth.quality.prepare import AssembledData, PreparedData
 from finetooth.report.settings import read_config
-from finetooth.rundir import read_json
+from finetooth.rundir import has_manifest, is_ours, read_json
 from finetooth.runs import workspace
 from finetooth.types import Example
 
@@ -102,6 +103,13 @@ def require_curve(task: Task) -> None:
             f"train.method {task.train.method}: a curve is of supervised fine-tuning, whose answers are "
             "graded. Set train.method: sft."
         )
+
+
+def is_curve(path: Path) -> bool:
+    """Whether the directory is that of a curve, finished or not: its runs are what it claims first of all."""
+    with suppress(FinetoothError, OSError):
+        return not (path / workspace.CONFIG).is_file() and has_manifest(path) and is_ours(path, FOLDER)
+    return False
 
 
 def measured(out: Path) -> Iterator[dict[str, Any]]:
