@@ -174,6 +174,28 @@ def test_a_run_has_a_curve_of_its_own_rows(place: Path) -> None:
     assert [run.path for run in lineage.find_runs([place])] == [place / "run"]
 
 
+def test_all_rows_with_the_seed_of_the_run_repeat_the_run(place: Path) -> None:
+    """So the point of the curve at the run's own size is the run's own score."""
+    assert finetooth(place, "run", "task.yaml", "--out", "whole").returncode == 0
+    rows = [row["id"] for row in read_jsonl(place / "whole/data/train.jsonl")]
+    words = ("curve", "whole", "--sizes", str(len(rows)), "--seeds", "1", "--out", "of-whole")
+    assert finetooth(place, *words).returncode == 0
+    again = place / f"of-whole/curve/{len(rows)}-1"
+    assert [row["id"] for row in read_jsonl(again / "data/train.jsonl")] == rows
+    of_run, of_curve = (
+        [line.get("loss") for line in read_jsonl(path / "train/metrics.jsonl")]
+        for path in (place / "whole", again)
+    )
+    assert of_run == of_curve
+    answers = {row["id"]: row["text"] for row in read_jsonl(again / "answers.jsonl")}
+    tuned = [
+        row
+        for row in read_jsonl(place / "whole/evaluate/validation/records.jsonl")
+        if row["candidate"] == "tuned"
+    ]
+    assert answers == {row["id"]: row["text"] for row in tuned}
+
+
 def test_the_line_of_a_training_says_the_epochs_that_were_taken() -> None:
     """141 rows in batches of 8 are 18 steps an epoch, so 50 steps are 2.8 epochs."""
     one = {"size": 141, "seed": 1, "score": 0.389, "steps": 50, "epochs": 6.0, "batch_size": 8}
