@@ -17,6 +17,7 @@ from models_for_tests import tiny_model_dir
 from finetooth.commands import curve as command
 from finetooth.commands import train
 from finetooth.evaluation import ledger
+from finetooth.report import curve_page
 from finetooth.rundir import read_json, read_jsonl, write_json, write_jsonl
 from finetooth.runs import lineage, workspace
 from finetooth.runs.sized_runs import default_sizes
@@ -101,6 +102,7 @@ def test_automatic_settings_are_those_of_the_size(place: Path) -> None:
     for size in SIZES:
         found = read_json(place / f"out/curve/{size}-1/measured.json")
         assert found["batch_size"] == 1 and found["steps"] == 2 * size
+        assert found["epochs_done"] == 2 and not found["stopped_early"]
         assert not (place / f"out/curve/{size}-1/train/checkpoints").exists()
     tasks = [workspace.load_config(place / "out/curve" / name) for name in ("20-1", "20-2")]
     assert [task.train.seed for task in tasks] == [1, 2]
@@ -170,6 +172,52 @@ def test_a_run_has_a_curve_of_its_own_rows(place: Path) -> None:
     assert {row["id"] for row in read_jsonl(place / "of-run/data/train.jsonl")} == rows
     assert read_json(place / "of-run/curve/10-1/measured.json")["steps"] == 20  # not the run's 2 x its rows
     assert [run.path for run in lineage.find_runs([place])] == [place / "run"]
+
+
+def test_all_rows_with_the_seed_of_the_run_repeat_the_run(place: Path) -> None:
+    """So the point of the curve at the run's own size is the run's own score."""
+    assert finetooth(place, "run", "task.yaml", "--out", "whole").returncode == 0
+    rows = [row["id"] for row in read_jsonl(place / "whole/data/train.jsonl")]
+    words = ("curve", "whole", "--sizes", str(len(rows)), "--seeds", "1", "--out", "of-whole")
+    assert finetooth(place, *words).returncode == 0
+    again = place / f"of-whole/curve/{len(rows)}-1"
+    assert [row["id"] for row in read_jsonl(again / "data/train.jsonl")] == rows
+    of_run, of_curve = (
+        [line.get("loss") for line in read_jsonl(path / "train/metrics.jsonl")]
+        for path in (place / "whole", again)
+    )
+    assert of_run == of_curve
+    answers = {row["id"]: row["text"] for row in read_jsonl(again / "answers.jsonl")}
+    tuned = [
+        row
+        for row in read_jsonl(place / "whole/evaluate/validation/records.jsonl")
+        if row["candidate"] == "tuned"
+    ]
+    assert answers == {row["id"]: row["text"] for row in tuned}
+
+
+def test_the_line_of_a_training_says_the_epochs_that_were_taken() -> None:
+    """141 rows in batches of 8 are 18 steps an epoch, so 50 steps are 2.8 epochs."""
+    one = {"size": 141, "seed": 1, "score": 0.389, "steps": 50, "epochs": 6.0, "batch_size": 8}
+    one |= {"seconds": {"training": 9.0, "answers": 1.0}}
+    early = {**one, "epochs_done": 50 / 18, "stopped_early": True}
+    words = "141 rows, seed 1: score 38.9%, 50 steps (2.8 of 6 epochs, stopped early), 10 s"
+    assert command._line(early) == words
+    assert command._line({**early, "steps": 108, "epochs_done": 6.0, "stopped_early": False}) == (
+        "141 rows, seed 1: score 38.9%, 108 steps (6 epochs), 10 s"
+    )
+    assert "(2.8 of 6 epochs)" in command._line({**early, "stopped_early": False})  # max_steps
+
+
+def test_scores_and_steps_stand_in_the_order_of_the_seeds() -> None:
+    of = ((0.574, 108), (None, 90), (0.389, 50))
+    trainings = [
+        {"size": 141, "seed": seed, "score": score, "steps": steps, "seconds": {"training": 60.0}}
+        for seed, (score, steps) in enumerate(of, 1)
+    ]
+    (line,) = curve_page._sizes({"trainings": [trainings[at] for at in (2, 0, 1)]})
+    assert (line["each"], line["steps"]) == ("57.4%, –, 38.9%", "108, 90, 50")
+    assert line["score"] == "48.1%"
 
 
 def test_default_sizes_are_halvings() -> None:

@@ -100,7 +100,7 @@ def test_random_arms_stand_beside_their_iteration(tmp_path: Path) -> None:
     iteration(tmp_path, "second-random", 0.71, 2, first, rows=added(25, "random"))
     iteration(tmp_path, "third", 0.86, 4, aimed)
     arm = iteration(tmp_path, "drawn", 0.71, 5, first)
-    write_json(first / "errors" / "targeting.json", {"arms": {"random": str(arm), "aimed": str(aimed)}})
+    write_json(aimed / "errors" / "targeting.json", {"random": str(arm), "words": "drawn at random: third"})
     found = listed(tmp_path)
     numbers = {name: one["number"] for name, one in found.items()}
     assert list(numbers) == ["first", "second", "second-random", "drawn", "third"]

@@ -142,3 +142,50 @@ def test_a_run_that_stopped_early_is_still_listed_with_its_problem(tmp_path: Pat
     (first / "config.yaml").unlink()
     start_manifest(first)
     assert [run.problem[:10] for run in lineage.find_runs([tmp_path])] == ["It stopped"]
+
+
+def of_two_tasks(folder: Path) -> tuple[Path, Path]:
+    """Two folders with runs of the same names: t, t-2 and t-2-random. They share no rows."""
+    for name, day in (("a", 1), ("b", 10)):
+        first = iteration(folder / name, "t", 0.7, day)
+        second = iteration(folder / name, "t-2", 0.8, day + 1, first)
+        arm = iteration(folder / name, "t-2-random", 0.7, day + 2, first)
+        write_json(second / "errors" / "targeting.json", {"random": str(arm), "random_rows": ["t"]})
+        if name == "b":
+            for run in (first, second, arm):
+                of_another_task(run)
+    return folder / "a", folder / "b"
+
+
+def test_a_random_arm_stands_beside_the_run_in_its_own_folder(tmp_path: Path) -> None:
+    folders = of_two_tasks(tmp_path)
+    runs = lineage.find_runs(folders)
+    assert {run.path: run.arm_of for run in runs if run.arm_of} == {
+        folder / "t-2-random": folder / "t-2" for folder in folders
+    }
+    assert [[run.path.name for run in group] for group in lineage.groups(runs)] == [
+        ["t", "t-2", "t-2-random"] for _ in folders
+    ]
+
+
+def test_an_arm_in_a_folder_that_was_moved_is_found_beside_its_run(tmp_path: Path) -> None:
+    first = iteration(tmp_path / "old", "first", 0.7, 1)
+    second = iteration(tmp_path / "old", "second", 0.8, 2, first)
+    arm = iteration(tmp_path / "old", "drawn", 0.7, 3, first)
+    write_json(second / "errors" / "targeting.json", {"random": str(arm)})
+    (tmp_path / "old").rename(tmp_path / "new")
+    iteration(tmp_path / "other", "drawn", 0.7, 4)  # of the same name, elsewhere
+    found = lineage.find_runs([tmp_path / "new", tmp_path / "other"])
+    arms = {run.path: run.arm_of for run in found if run.arm_of}
+    assert arms == {tmp_path / "new" / "drawn": tmp_path / "new" / "second"}
+    write_json(tmp_path / "new/second/errors/targeting.json", {"random": None})
+    assert not any(run.arm_of for run in lineage.find_runs([tmp_path / "new"]))
+    write_json(tmp_path / "new/second/errors/targeting.json", [])
+    assert not any(run.arm_of for run in lineage.find_runs([tmp_path / "new"]))
+
+
+def test_runs_that_name_each_other_as_arms_are_all_listed(tmp_path: Path) -> None:
+    paths = [iteration(tmp_path, name, 0.7, day) for day, name in enumerate(("one", "two", "three"))]
+    for run, arm in zip(paths, [*paths[1:], paths[0]], strict=True):
+        write_json(run / "errors" / "targeting.json", {"random": str(arm)})
+    assert {run.path for run in lineage.find_runs([tmp_path])} == {*paths}

@@ -30,6 +30,7 @@ from finetooth.runs import check, curve_result, inputs, next_steps, parent, size
 from finetooth.runs.asking import candidate, primary_grader
 from finetooth.runs.context import RunContext
 from finetooth.runs.sized_runs import ANSWERS, FOLDER, MEASURED, Sized
+from finetooth.training.schedule import steps_per_epoch
 
 PLAN = "task.json"  # in OUT/curve: the task whose curve it is
 FILE, PAGE = "curve.json", "curve.html"  # in OUT
@@ -194,6 +195,8 @@ def _measure(task: Task, path: Path, prepared: PreparedData, one: Sized) -> dict
         "steps": result["steps"],
         "best_step": result["best_step"],
         "epochs": settings.epochs,
+        "epochs_done": result["steps"] / steps_per_epoch(result["rows"], int(settings.batch_size)),
+        "stopped_early": result["stopped_early"],
         "batch_size": settings.batch_size,
         "learning_rate": settings.learning_rate,
         "select": settings.select,
@@ -209,7 +212,10 @@ def _line(one: dict[str, Any]) -> str:
     score = "not graded" if one["score"] is None else f"score {100 * one['score']:.1f}%"
     rows, steps = format_count(one["size"], "row"), format_count(one["steps"], "step")
     seconds = sum(one["seconds"].values())
-    return f"{rows}, seed {one['seed']}: {score}, {steps} ({one['epochs']:g} epochs), {seconds:.0f} s"
+    done, planned = f"{one['epochs_done']:.1f}".removesuffix(".0"), f"{one['epochs']:g}"
+    epochs = f"{planned} epochs" if done == planned else f"{done} of {planned} epochs"
+    epochs += ", stopped early" if one["stopped_early"] else ""
+    return f"{rows}, seed {one['seed']}: {score}, {steps} ({epochs}), {seconds:.0f} s"
 
 
 def _left(spent: Sequence[tuple[int, float]], left: Sequence[int]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from operator import itemgetter
 from typing import Any
 
 from rich.console import Group
@@ -77,17 +78,17 @@ def headline(forecast: Mapping[str, Any]) -> str:
 
 
 def _sizes(curve: Mapping[str, Any]) -> list[dict[str, str]]:
-    """A line for each size: the scores of its trainings, and their steps."""
+    """A line for each size: the scores of its trainings, and their steps, both in the order of the seeds."""
     found = []
     for size in sorted({one["size"] for one in curve["trainings"]}):
-        of = [one for one in curve["trainings"] if one["size"] == size]
+        of = sorted((one for one in curve["trainings"] if one["size"] == size), key=itemgetter("seed"))
         scores = [one["score"] for one in of if one["score"] is not None]
         found.append(
             {
                 "size": f"{size:,}",
                 "score": percent(sum(scores) / len(scores)) if scores else "–",
-                "each": ", ".join(percent(score) for score in scores),
-                "steps": ", ".join(sorted({f"{one['steps']:,}" for one in of})),
+                "each": ", ".join("–" if one["score"] is None else percent(one["score"]) for one in of),
+                "steps": ", ".join(f"{one['steps']:,}" for one in of),
                 "minutes": f"{sum(sum(one['seconds'].values()) for one in of) / 60:.1f}",
             }
         )

@@ -12,9 +12,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import Any
 
-from finetooth.analysis import annotations
+from finetooth.analysis.annotations import FOLDER as ERRORS
 from finetooth.config.task import Task
 from finetooth.data.version import Versions
 from finetooth.errors import FinetoothError
@@ -24,7 +23,7 @@ from finetooth.runs import workspace
 from finetooth.runs.sized_runs import FOLDER, is_curve
 
 # Of a run whose next rows were chosen: it names the arms that followed.
-TARGETING = f"{annotations.FOLDER}/targeting.json"
+TARGETING = f"{ERRORS}/targeting.json"
 RANDOM = "-random"  # the end of the name of a random arm
 CONTINUES, KEEPS, MADE = "continues", "keeps the split of", "made from"
 # What reading a damaged run may raise.
@@ -198,35 +197,34 @@ def time_words(seconds: float) -> str:
 
 
 def _mark_arms(runs: Sequence[Run]) -> None:
-    """Mark random arms: named so by the run whose errors chose rows, or by the end of their own name."""
-    by_name = {run.path.name: run for run in runs}
+    """Mark random arms: named so by the run beside which they were trained, or by the end of their own name.
+
+    A name is looked up in the folder of the run itself: other tasks have runs of the same names.
+    """
+    by_path = {run.path.resolve(): run for run in runs}
     for run in runs:
-        file = run.path / TARGETING
-        with suppress(FinetoothError, OSError):
-            named = list(_random_arms(read_json(file))) if file.is_file() else []
-            for arm in filter(None, (by_name.get(Path(name).name) for name in named)):
-                arm.arm_of = arm.path
+        named = _random_arm(run.path)
+        places = () if named is None else (named.resolve(), run.path.resolve().with_name(named.name))
+        arm = next((by_path[place] for place in places if place in by_path), run)
+        if arm is not run:
+            arm.arm_of = run.path
     for run in runs:
-        if run.path.name.endswith(RANDOM):
-            run.arm_of = run.path
-        if run.arm_of is None:
+        if run.arm_of is not None or not run.path.name.endswith(RANDOM):
             continue
-        same = by_name.get(run.path.name.removesuffix(RANDOM))
+        same = by_path.get(run.path.resolve().with_name(run.path.name.removesuffix(RANDOM)))
         siblings = [one for one in runs if one is not run and run.parent and one.parent == run.parent]
-        beside = same if same is not run else next(iter(siblings), None)
-        run.arm_of = beside.path if beside is not None and beside.arm_of is None else run.path
+        run.arm_of = (same or next(iter(siblings), run)).path
+    for run in runs:
+        if run.arm_of is not None and by_path[run.arm_of.resolve()].arm_of is not None:
+            run.arm_of = run.path  # beside another arm: it stands alone
 
 
-def _random_arms(value: Any, named: bool = False) -> Iterator[str]:
-    """The texts below keys that speak of a random arm."""
-    if isinstance(value, dict):
-        for key, one in value.items():
-            yield from _random_arms(one, named or "random" in key)
-    elif isinstance(value, list):
-        for one in value:
-            yield from _random_arms(one, named)
-    elif named and isinstance(value, str):
-        yield value
+def _random_arm(path: Path) -> Path | None:
+    """The random arm that a run was compared with, as the run names it; None without one."""
+    file = path / TARGETING
+    with suppress(*UNREADABLE):
+        return Path(read_json(file)["random"]) if file.is_file() else None
+    return None
 
 
 def _ordered(runs: Sequence[Run]) -> list[Run]:

@@ -58,9 +58,13 @@ def ordered_rows(rows: Sequence[Example], seed: int) -> list[Example]:
 
 
 def rows_of(prepared: PreparedData, one: Sized) -> AssembledData:
-    """The data of one training: the first rows of its seed's order and all validation rows."""
-    sides = {"train": ordered_rows(prepared.train, one.seed)[: one.size]}
-    sides |= {"validation": prepared.validation, "test": []}
+    """The data of one training: the first rows of its seed's order and all validation rows.
+
+    All rows keep their own order, so that with the seed of a run they repeat its training.
+    """
+    everything = one.size == len(prepared.train)
+    train = prepared.train if everything else ordered_rows(prepared.train, one.seed)[: one.size]
+    sides = {"train": train, "validation": prepared.validation, "test": []}
     total = len(sides["train"]) + len(prepared.validation)
     return AssembledData(prepared.format, sides, [], total, [], [])
 
