@@ -142,10 +142,9 @@ def missing(
 ) -> list[Missing]:
     """Labels and values of the user's columns that lack training rows, the most errors first.
 
-    labelled: answers are labels; several: sets of them, in which order is nothing.
-
     At least MISSING_ROWS validation rows and MISSING_WRONG of them are wrong, and there are less than FEW of
-    the training rows that a value of this column has on average.
+    the training rows that a value of this column has on average. labelled: answers are labels; several: sets
+    of them, in any order.
     """
     trained: dict[tuple[str, str], list[Example]] = {}
     for example in train:

@@ -99,7 +99,7 @@ def run(
         rows = jsonl_bytes(drawn.rows)
         _require_same_draw(out, arm, rows, random)
         drawn = replace(drawn, choosers=_choosers(out, arm, drawn.choosers))
-        if not drawn.choosers:
+        if not drawn.choosers and drawn.problem:
             console.print(f"random arm: {drawn.problem}", style="yellow", soft_wrap=True, highlight=False)
     try:
         done = run_task(task, out, console, file, sealed)
